@@ -1,0 +1,113 @@
+//! Putting records together into calls.
+
+use std::collections::{HashMap, HashSet};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::call::{CallKind, Item};
+
+/// The items of one call to be.
+pub(crate) struct Group {
+    pub kind: CallKind,
+    pub items: Vec<Item>,
+    /// Hashes of the items' names. Two names with one hash merely travel separately.
+    names: HashSet<u64>,
+}
+
+/// Groups records by kind of call, in the order they come: at most `max(kind)` a call, never more
+/// than the least `batch_cap` among its items, never the same name twice.
+pub(crate) fn group(sends: Vec<(CallKind, Item)>, max: impl Fn(&CallKind) -> usize) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    // By kind and cap, the groups that have room: one tight cap must not empty everybody's call.
+    let mut open: HashMap<(CallKind, usize), Vec<usize>> = HashMap::new();
+    for (kind, item) in sends {
+        let full_at = item.batch_cap.clamp(1, max(&kind).max(1));
+        let name = xxh3_64(item.name.as_bytes());
+        let key = (kind, full_at);
+        if !open.contains_key(&key) {
+            open.insert(key.clone(), Vec::new());
+        }
+        let Some(candidates) = open.get_mut(&key) else { continue };
+        let found = candidates.iter().position(|index| !groups[*index].names.contains(&name));
+        let at = found.unwrap_or_else(|| {
+            candidates.push(groups.len());
+            groups.push(Group { kind: key.0, items: Vec::new(), names: HashSet::new() });
+            candidates.len() - 1
+        });
+        let group = &mut groups[candidates[at]];
+        group.names.insert(name);
+        group.items.push(item);
+        if group.items.len() >= full_at {
+            candidates.remove(at);
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::Entity;
+
+    fn item(work: usize, name: &str, batch_cap: usize) -> Item {
+        Item {
+            work,
+            name: name.to_owned(),
+            ticks: Vec::new(),
+            remote_key: None,
+            member_status: None,
+            intent: false,
+            batch_cap,
+            fragment: "{}".to_owned(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn calls_keep_all_their_rules(
+            records in prop::collection::vec((0usize..2, 0u8..40, prop_oneof![
+                4 => Just(100usize), 1 => 0usize..5
+            ]), 0..400),
+        ) {
+            let kinds = [Entity::Contact, Entity::Deal].map(|entity| CallKind::HubSpotUpdate { entity });
+            let sends: Vec<_> = records.iter().enumerate()
+                .map(|(work, (kind, name, cap))| {
+                    (kinds[*kind].clone(), item(work, &name.to_string(), *cap))
+                })
+                .collect();
+            let groups = group(sends, |_| 30);
+            let mut seen: Vec<usize> = Vec::new();
+            for group in &groups {
+                let names: HashSet<&str> = group.items.iter().map(|item| item.name.as_str()).collect();
+                prop_assert_eq!(names.len(), group.items.len());
+                prop_assert!(group.items.len() <= 30);
+                for item in &group.items {
+                    prop_assert!(group.items.len() <= item.batch_cap.max(1));
+                    prop_assert_eq!(&kinds[records[item.work].0], &group.kind);
+                    seen.push(item.work);
+                }
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..records.len()).collect::<Vec<_>>());
+            // Of two records with one name, the first one travels first.
+            for name in 0..40u8 {
+                for kind in &kinds {
+                    let order: Vec<usize> = groups.iter().filter(|group| group.kind == *kind)
+                        .flat_map(|group| &group.items)
+                        .filter(|item| item.batch_cap == 100 && item.name == name.to_string())
+                        .map(|item| item.work).collect();
+                    prop_assert!(order.is_sorted());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_are_filled() {
+        let kind = CallKind::HubSpotUpdate { entity: Entity::Contact };
+        let sends = (0..1_050).map(|at| (kind.clone(), item(at, &at.to_string(), 100))).collect();
+        assert_eq!(group(sends, |_| 100).len(), 11);
+    }
+}

@@ -1,0 +1,207 @@
+//! API calls and answers as plain data: what crosses the boundary to the HTTP engine.
+
+use std::time::Duration;
+
+use crate::{
+    clock::{FieldClock, Tick},
+    outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
+    record::{Entity, RecordKey, RemoteId, SourceId, Target, Timestamp},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
+/// A request before credentials and base URL are added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub target: Target,
+    pub method: Method,
+    /// Path and query below the base URL, starting with `/`.
+    pub path: String,
+    pub body: Option<Vec<u8>>,
+}
+
+/// An answer. Header names are lower case; only those the engine reads need be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// No answer. Whether the request was carried out is unknown unless it says so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("connection refused or host not found: {0}")]
+    Connect(String),
+    #[error("connection lost: {0}")]
+    Lost(String),
+    #[error("answer larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// What is known about a record's other self.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// `None`: a create was under way when we last looked; the record may or may not exist.
+    pub remote_id: Option<RemoteId>,
+    /// E-mail address (lower case) it was last written under.
+    pub remote_key: Option<String>,
+    pub member_status: Option<MemberStatus>,
+    pub clock: FieldClock,
+}
+
+/// A record to bring in step with one target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    pub source: SourceId,
+    pub key: RecordKey,
+    /// The row's mapped columns as text, in the order of the map's fields. `None`: no such row any more.
+    pub row: Option<Vec<Option<String>>>,
+    pub link: Option<Link>,
+    /// When the CRM last changed it.
+    pub changed_at: Timestamp,
+    /// Never put more than this many records in a call with it.
+    pub batch_cap: usize,
+    /// Another record of ours that is known to the target under the same e-mail address.
+    pub rival: Option<String>,
+}
+
+/// One record inside a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// The caller's index of the [`Work`] this came from.
+    pub work: usize,
+    /// What the answer names it by: lower-cased e-mail, record id, or external id.
+    pub name: String,
+    /// Fields that the remote holds once the call succeeds.
+    pub ticks: Vec<Tick>,
+    /// The identity (lower-cased e-mail) it is written under, where it has one.
+    pub remote_key: Option<String>,
+    /// The status asked for, Mailchimp only.
+    pub member_status: Option<MemberStatus>,
+    /// No link exists yet, so a note that it may exist remotely has to be stored before the call is made.
+    pub intent: bool,
+    /// Never put more than this many records in a call with it; from [`Work::batch_cap`].
+    pub batch_cap: usize,
+    /// This record's part of the body, JSON.
+    pub fragment: String,
+}
+
+/// How records of one kind travel together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CallKind {
+    /// `POST …/batch/upsert`, at most 100.
+    HubSpotUpsert { entity: Entity, id_property: String },
+    /// `POST …/batch/update` by record id, at most 100.
+    HubSpotUpdate { entity: Entity },
+    /// `POST …/batch/archive` by record id, at most 100.
+    HubSpotArchive { entity: Entity },
+    /// `POST …/batch/read` by a unique property: does it exist, and under which id? At most 100.
+    HubSpotFind { entity: Entity, id_property: String },
+    /// `POST /lists/{id}`, at most 500.
+    MailchimpBulk { list: String },
+    /// `PUT /lists/{id}/members/{hash}`: the hash in the path is the old address's.
+    MailchimpPut { list: String, hash: String },
+    /// `PATCH /lists/{id}/members/{hash}`.
+    MailchimpPatch { list: String, hash: String },
+    /// `DELETE /lists/{id}/members/{hash}`: archive.
+    MailchimpArchive { list: String, hash: String },
+}
+
+/// A call ready to go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub kind: CallKind,
+    pub request: Request,
+    pub items: Vec<Item>,
+}
+
+/// What is to be done about one record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Nothing to send; this is how it ends.
+    Settled(Verdict),
+    /// Put it into a call of this kind.
+    Send(CallKind, Item),
+}
+
+/// What one answer means: a verdict for every item of the call, in the order of its items.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    pub verdicts: Vec<Verdict>,
+    pub signal: TargetSignal,
+    pub budget: BudgetReport,
+    /// The service's own id of the request, for its support.
+    pub correlation_id: Option<String>,
+    /// One line for the request log; `None` when all went well.
+    pub error: Option<String>,
+}
+
+/// Everything about a target that planning needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TargetSettings {
+    HubSpot(HubSpotSettings),
+    Mailchimp(MailchimpSettings),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HubSpotSettings {
+    /// `2026-09`, another dated version, or `v3`.
+    pub api_version: String,
+    /// Name of our unique property.
+    pub external_id_property: String,
+    /// Entities on which that property is known to exist.
+    pub external_id_ready: Vec<Entity>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MailchimpSettings {
+    pub list: String,
+    pub resubscribe: Resubscribe,
+    pub double_opt_in: bool,
+    pub on_delete: OnDelete,
+}
+
+/// What to do when the CRM says a person who opted out at Mailchimp has opted in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resubscribe {
+    Never,
+    Pending,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    Archive,
+    Permanent,
+    Ignore,
+}

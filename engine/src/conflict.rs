@@ -1,0 +1,157 @@
+//! Which side wins a field when the service reports a value that differs from the CRM's.
+
+use crate::{
+    clock::{Tick, ValueHash, Writer},
+    mapping::{ConflictRule, Direction},
+    record::Timestamp,
+};
+
+/// What becomes of a value reported by the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Write it into the CRM.
+    Apply,
+    /// Leave the CRM as it is; its value goes to the service if the field is pushed.
+    KeepCrm,
+    /// Both sides hold the same.
+    AlreadyEqual,
+    /// The report is older than what both sides agreed on since.
+    Older,
+}
+
+/// Decides for one field. Hashes are of canonical values; `agreed` is the field's entry in the
+/// record's clock, `crm_changed_at` when the CRM last changed the record, where known.
+///
+/// A rule is asked only if both sides changed the field since they last agreed. Ties go to the CRM.
+pub fn decide(
+    rule: ConflictRule,
+    direction: Direction,
+    remote_at: Timestamp,
+    remote_hash: ValueHash,
+    crm_hash: ValueHash,
+    agreed: Option<&Tick>,
+    crm_changed_at: Option<Timestamp>,
+) -> Decision {
+    if remote_hash == crm_hash {
+        return Decision::AlreadyEqual;
+    }
+    if direction == Direction::Push {
+        return Decision::KeepCrm;
+    }
+    if let Some(agreed) = agreed {
+        if is_older(remote_at, agreed) {
+            return Decision::Older;
+        }
+        // The service still holds what was agreed on: news of our own write, or none at all.
+        if remote_hash == agreed.hash {
+            return Decision::KeepCrm;
+        }
+        if crm_hash == agreed.hash {
+            return Decision::Apply;
+        }
+    }
+    match rule {
+        ConflictRule::CrmWins => Decision::KeepCrm,
+        ConflictRule::RemoteWins => Decision::Apply,
+        ConflictRule::LastWriteWins => match crm_changed_at {
+            Some(changed) if changed >= remote_at => Decision::KeepCrm,
+            Some(_) | None => Decision::Apply,
+        },
+    }
+}
+
+/// Two changes of the service's within one tick of its clock are taken in the order they arrive;
+/// one that is as old as the CRM's write lost against it.
+fn is_older(remote_at: Timestamp, agreed: &Tick) -> bool {
+    match agreed.by {
+        Writer::Remote => remote_at < agreed.at,
+        Writer::Crm => remote_at <= agreed.at && agreed.at > Timestamp(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mapping::FieldId;
+
+    fn tick(hash: u64, at: i64, by: Writer) -> Tick {
+        Tick { field: FieldId(1), hash: ValueHash(hash), at: Timestamp(at), by }
+    }
+
+    #[test]
+    fn who_wins() {
+        use {ConflictRule::*, Decision::*, Direction::*, Writer::*};
+        // rule, direction, remote (at, hash), crm hash, agreed, crm changed at, decision
+        let cases = [
+            // Equal values need nothing, whatever else holds.
+            (LastWriteWins, Both, (5, 7), 7, None, Some(9), AlreadyEqual),
+            (CrmWins, Push, (5, 7), 7, Some(tick(1, 9, Crm)), None, AlreadyEqual),
+            // A pushed field takes nothing from the service.
+            (RemoteWins, Push, (5, 7), 8, None, None, KeepCrm),
+            // Older than the agreement.
+            (RemoteWins, Both, (5, 7), 8, Some(tick(8, 6, Remote)), None, Older),
+            (LastWriteWins, Both, (5, 7), 8, Some(tick(8, 5, Crm)), Some(5), Older),
+            (LastWriteWins, Pull, (5, 7), 8, Some(tick(8, 6, Remote)), None, Older),
+            // Only the service changed.
+            (LastWriteWins, Both, (5, 7), 8, Some(tick(8, 4, Crm)), Some(4), Apply),
+            (CrmWins, Both, (5, 7), 8, Some(tick(8, 4, Remote)), Some(9), Apply),
+            (LastWriteWins, Both, (5, 7), 8, Some(tick(8, 5, Remote)), None, Apply),
+            // Only the CRM changed.
+            (RemoteWins, Both, (5, 7), 8, Some(tick(7, 4, Crm)), Some(4), KeepCrm),
+            // Both changed since.
+            (CrmWins, Both, (5, 7), 8, Some(tick(6, 4, Crm)), Some(4), KeepCrm),
+            (RemoteWins, Both, (5, 7), 8, Some(tick(6, 4, Crm)), Some(9), Apply),
+            (LastWriteWins, Both, (5, 7), 8, Some(tick(6, 3, Crm)), Some(4), Apply),
+            (LastWriteWins, Both, (5, 7), 8, Some(tick(6, 3, Crm)), Some(5), KeepCrm),
+            (LastWriteWins, Both, (5, 7), 8, Some(tick(6, 3, Crm)), Some(6), KeepCrm),
+            (LastWriteWins, Pull, (5, 7), 8, Some(tick(6, 3, Crm)), None, Apply),
+            // Never agreed on.
+            (CrmWins, Both, (5, 7), 8, None, Some(1), KeepCrm),
+            (RemoteWins, Both, (5, 7), 8, None, Some(9), Apply),
+            (LastWriteWins, Both, (5, 7), 8, None, Some(4), Apply),
+            (LastWriteWins, Both, (5, 7), 8, None, Some(5), KeepCrm),
+            (LastWriteWins, Both, (5, 7), 0, None, None, Apply),
+        ];
+        for (rule, direction, (at, remote), crm, agreed, changed, expected) in cases {
+            let decision = decide(
+                rule,
+                direction,
+                Timestamp(at),
+                ValueHash(remote),
+                ValueHash(crm),
+                agreed.as_ref(),
+                changed.map(Timestamp),
+            );
+            let case = (rule, direction, at, remote, crm, agreed, changed);
+            assert_eq!(decision, expected, "{case:?}");
+        }
+    }
+
+    proptest! {
+        // Applying what was decided and hearing the same report again changes nothing more.
+        #[test]
+        fn a_repeated_report_changes_nothing(
+            rule in prop::sample::select(vec![
+                ConflictRule::CrmWins, ConflictRule::RemoteWins, ConflictRule::LastWriteWins,
+            ]),
+            at in 1i64..20, remote in 1u64..4, crm in 1u64..4, agreed_hash in 1u64..4,
+            agreed_at in 1i64..20, changed in 1i64..20,
+        ) {
+            let agreed = tick(agreed_hash, agreed_at, Writer::Remote);
+            let first = decide(
+                rule, Direction::Both, Timestamp(at), ValueHash(remote), ValueHash(crm),
+                Some(&agreed), Some(Timestamp(changed)),
+            );
+            if first == Decision::Apply {
+                let applied = tick(remote, at, Writer::Remote);
+                let second = decide(
+                    rule, Direction::Both, Timestamp(at), ValueHash(remote), ValueHash(remote),
+                    Some(&applied), Some(Timestamp(changed)),
+                );
+                prop_assert_eq!(second, Decision::AlreadyEqual);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Consent: what the CRM's column says about it, and what may therefore be done at Mailchimp.
+//!
+//! Two rules outrank everything else: nobody is subscribed without an opt-in in the CRM, and nobody
+//! who left at Mailchimp is subscribed again; at most they are asked (`pending`).
+
+use crate::{
+    call::{Link, MailchimpSettings, Resubscribe},
+    mapping::ValueKind,
+    outcome::MemberStatus,
+};
+
+/// What the CRM says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Consent {
+    OptedIn,
+    OptedOut,
+    /// NULL or a text nobody knows: the same as no consent.
+    Unknown,
+}
+
+/// What is to be done about a record that has a row and an e-mail address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConsentAction {
+    /// Not known to be a member: upsert with this as `status_if_new`, so that a member who is
+    /// there after all keeps their own status.
+    Subscribe(MemberStatus),
+    /// Known to be subscribed or asked: send changed fields; this is `status_if_new`.
+    Update(MemberStatus),
+    /// Set this status on the member explicitly.
+    SetStatus(MemberStatus),
+    /// Known to be subscribed or asked, and no longer opted in. This is what is known afterwards.
+    Unsubscribe(MemberStatus),
+    /// May or may not be a member: unsubscribe, and if there is no such member, all is well. This
+    /// is what is known afterwards.
+    UnsubscribeIfThere(MemberStatus),
+    /// Send nothing.
+    NoConsent,
+    /// Opted in according to the CRM, but left at Mailchimp in this way: only the person can
+    /// change that.
+    Suppressed(MemberStatus),
+}
+
+const OPTED_IN: [&str; 15] = [
+    "t", "true", "yes", "y", "on", "1", "subscribed", "opted_in", "opted-in", "opt_in", "opt-in",
+    "granted", "confirmed", "optin", "opted in",
+];
+
+const OPTED_OUT: [&str; 22] = [
+    "f", "false", "no", "n", "off", "0", "unsubscribed", "opted_out", "opted-out", "opt_out",
+    "opt-out", "optout", "opted out", "cleaned", "withdrawn", "denied", "revoked", "bounced",
+    "complained", "forgotten", "archived", "suppressed",
+];
+
+/// Reads a consent column. Only a clear yes is an opt-in.
+pub fn read(kind: ValueKind, text: Option<&str>) -> Consent {
+    let readable = matches!(kind, ValueKind::Bool | ValueKind::Text | ValueKind::Integer);
+    let Some(text) = text.map(str::trim).filter(|_| readable) else {
+        return Consent::Unknown;
+    };
+    if OPTED_IN.iter().any(|known| text.eq_ignore_ascii_case(known)) {
+        Consent::OptedIn
+    } else if OPTED_OUT.iter().any(|known| text.eq_ignore_ascii_case(known)) {
+        Consent::OptedOut
+    } else {
+        Consent::Unknown
+    }
+}
+
+/// The state machine. Every pair of consent and link has its one answer.
+pub fn decide(
+    consent: Consent,
+    link: Option<&Link>,
+    settings: &MailchimpSettings,
+) -> ConsentAction {
+    match consent {
+        Consent::OptedIn => opted_in(link, settings),
+        Consent::OptedOut | Consent::Unknown => not_opted_in(link, settings),
+    }
+}
+
+fn opted_in(link: Option<&Link>, settings: &MailchimpSettings) -> ConsentAction {
+    let wanted = match settings.double_opt_in {
+        true => MemberStatus::Pending,
+        false => MemberStatus::Subscribed,
+    };
+    let Some(link) = link else {
+        return ConsentAction::Subscribe(wanted);
+    };
+    match link.member_status {
+        // A create may have happened; repeating it changes no status.
+        None if link.remote_id.is_none() => ConsentAction::Subscribe(wanted),
+        // A member who is neither subscribed nor opted out (archived, transactional), or whose
+        // state is uncertain: asking is right whatever it was.
+        None | Some(MemberStatus::Archived) => ConsentAction::SetStatus(MemberStatus::Pending),
+        Some(MemberStatus::Subscribed) => ConsentAction::Update(wanted),
+        // Mailchimp purges the unconfirmed after about 60 days. If that has happened, nothing but
+        // a new question is justified.
+        Some(MemberStatus::Pending) => ConsentAction::Update(MemberStatus::Pending),
+        Some(MemberStatus::UnsubscribedByCrm) => ConsentAction::SetStatus(wanted),
+        Some(MemberStatus::UnsubscribedByMember)
+            if settings.resubscribe == Resubscribe::Pending =>
+        {
+            ConsentAction::SetStatus(MemberStatus::Pending)
+        }
+        Some(
+            status @ (MemberStatus::UnsubscribedByMember
+            | MemberStatus::Cleaned
+            | MemberStatus::Forgotten),
+        ) => ConsentAction::Suppressed(status),
+    }
+}
+
+fn not_opted_in(link: Option<&Link>, settings: &MailchimpSettings) -> ConsentAction {
+    let Some(link) = link else {
+        return ConsentAction::NoConsent;
+    };
+    let own = MemberStatus::UnsubscribedByCrm;
+    // Without double opt-in only those are asked who had left before. They have not confirmed, so
+    // an opt-in in the CRM must not bring them back unasked.
+    let asked = match settings.double_opt_in {
+        true => own,
+        false => MemberStatus::UnsubscribedByMember,
+    };
+    match link.member_status {
+        None if link.remote_id.is_none() => ConsentAction::UnsubscribeIfThere(own),
+        None => ConsentAction::UnsubscribeIfThere(asked),
+        Some(MemberStatus::Subscribed) => ConsentAction::Unsubscribe(own),
+        Some(MemberStatus::Pending) => ConsentAction::Unsubscribe(asked),
+        Some(
+            MemberStatus::UnsubscribedByCrm
+            | MemberStatus::UnsubscribedByMember
+            | MemberStatus::Cleaned
+            | MemberStatus::Forgotten
+            | MemberStatus::Archived,
+        ) => ConsentAction::NoConsent,
+    }
+}
+
+/// What is written into the CRM's consent column when Mailchimp says so.
+pub fn to_column(kind: ValueKind, status: MemberStatus) -> &'static str {
+    let subscribed = status == MemberStatus::Subscribed;
+    match (kind, status) {
+        (ValueKind::Bool, _) if subscribed => "true",
+        (ValueKind::Bool, _) => "false",
+        (ValueKind::Integer, _) if subscribed => "1",
+        (ValueKind::Integer, _) => "0",
+        (_, MemberStatus::Subscribed) => "subscribed",
+        (_, MemberStatus::Pending) => "pending",
+        (_, MemberStatus::UnsubscribedByCrm | MemberStatus::UnsubscribedByMember) => "unsubscribed",
+        (_, MemberStatus::Cleaned) => "cleaned",
+        (_, MemberStatus::Forgotten) => "forgotten",
+        (_, MemberStatus::Archived) => "archived",
+    }
+}
+
+#[cfg(test)]
+mod tests;

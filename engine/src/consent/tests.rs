@@ -1,0 +1,269 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::call::OnDelete;
+
+fn settings(resubscribe: Resubscribe, double_opt_in: bool) -> MailchimpSettings {
+    MailchimpSettings {
+        list: "a1".into(),
+        resubscribe,
+        double_opt_in,
+        on_delete: OnDelete::Archive,
+    }
+}
+
+fn link(remote_id: Option<&str>, member_status: Option<MemberStatus>) -> Option<Link> {
+    Some(Link {
+        remote_id: remote_id.map(Into::into),
+        remote_key: Some("ada@example.com".into()),
+        member_status,
+        ..Link::default()
+    })
+}
+
+#[test]
+fn columns_are_read() {
+    let cases = [
+        (ValueKind::Bool, Some("t"), Consent::OptedIn),
+        (ValueKind::Bool, Some("f"), Consent::OptedOut),
+        (ValueKind::Bool, None, Consent::Unknown),
+        (ValueKind::Text, Some(" Subscribed "), Consent::OptedIn),
+        (ValueKind::Text, Some("OPT_IN"), Consent::OptedIn),
+        (ValueKind::Text, Some("granted"), Consent::OptedIn),
+        (ValueKind::Text, Some("unsubscribed"), Consent::OptedOut),
+        (ValueKind::Text, Some("Withdrawn"), Consent::OptedOut),
+        (ValueKind::Text, Some("cleaned"), Consent::OptedOut),
+        (ValueKind::Text, Some("pending"), Consent::Unknown),
+        (ValueKind::Text, Some(""), Consent::Unknown),
+        (ValueKind::Text, Some("maybe"), Consent::Unknown),
+        (ValueKind::Integer, Some("1"), Consent::OptedIn),
+        (ValueKind::Integer, Some("2"), Consent::Unknown),
+        (ValueKind::TimestampTz, Some("2024-01-01 00:00:00+00"), Consent::Unknown),
+    ];
+    for (kind, text, expected) in cases {
+        assert_eq!(read(kind, text), expected, "{kind:?} {text:?}");
+    }
+}
+
+#[test]
+fn every_state_has_its_answer() {
+    use {Consent::*, ConsentAction::*, MemberStatus::*};
+    let never = settings(Resubscribe::Never, false);
+    let cases = [
+        (OptedIn, None, Subscribe(Subscribed)),
+        (OptedOut, None, NoConsent),
+        (Unknown, None, NoConsent),
+        (OptedIn, link(None, None), Subscribe(Subscribed)),
+        (OptedOut, link(None, None), UnsubscribeIfThere(UnsubscribedByCrm)),
+        (Unknown, link(None, None), UnsubscribeIfThere(UnsubscribedByCrm)),
+        (OptedIn, link(Some("c"), None), SetStatus(Pending)),
+        (OptedOut, link(Some("c"), None), UnsubscribeIfThere(UnsubscribedByMember)),
+        (OptedIn, link(Some("c"), Some(Subscribed)), Update(Subscribed)),
+        (OptedOut, link(Some("c"), Some(Subscribed)), Unsubscribe(UnsubscribedByCrm)),
+        (Unknown, link(Some("c"), Some(Subscribed)), Unsubscribe(UnsubscribedByCrm)),
+        (OptedIn, link(Some("c"), Some(Pending)), Update(Pending)),
+        (OptedOut, link(Some("c"), Some(Pending)), Unsubscribe(UnsubscribedByMember)),
+        (OptedIn, link(Some("c"), Some(UnsubscribedByCrm)), SetStatus(Subscribed)),
+        (OptedOut, link(Some("c"), Some(UnsubscribedByCrm)), NoConsent),
+        (OptedIn, link(Some("c"), Some(UnsubscribedByMember)), Suppressed(UnsubscribedByMember)),
+        (OptedOut, link(Some("c"), Some(UnsubscribedByMember)), NoConsent),
+        (OptedIn, link(Some("c"), Some(Cleaned)), Suppressed(Cleaned)),
+        (OptedIn, link(Some("c"), Some(Forgotten)), Suppressed(Forgotten)),
+        (OptedIn, link(Some("c"), Some(Archived)), SetStatus(Pending)),
+        (Unknown, link(Some("c"), Some(Archived)), NoConsent),
+    ];
+    for (consent, link, expected) in cases {
+        assert_eq!(decide(consent, link.as_ref(), &never), expected, "{consent:?} {link:?}");
+    }
+    let asking = settings(Resubscribe::Pending, true);
+    let member = link(Some("c"), Some(UnsubscribedByMember));
+    assert_eq!(decide(OptedIn, member.as_ref(), &asking), SetStatus(Pending));
+    let own = link(Some("c"), Some(UnsubscribedByCrm));
+    assert_eq!(decide(OptedIn, own.as_ref(), &asking), SetStatus(Pending));
+    assert_eq!(decide(OptedIn, None, &asking), Subscribe(Pending));
+    let cleaned = link(Some("c"), Some(Cleaned));
+    assert_eq!(decide(OptedIn, cleaned.as_ref(), &asking), Suppressed(Cleaned));
+}
+
+#[test]
+fn statuses_are_written_back() {
+    use MemberStatus::*;
+    for status in [Pending, UnsubscribedByCrm, UnsubscribedByMember, Cleaned, Forgotten, Archived] {
+        assert_eq!(to_column(ValueKind::Bool, status), "false");
+        let text = to_column(ValueKind::Text, status);
+        assert_ne!(read(ValueKind::Text, Some(text)), Consent::OptedIn, "{text}");
+    }
+    assert_eq!(to_column(ValueKind::Bool, Subscribed), "true");
+    assert_eq!(to_column(ValueKind::Text, UnsubscribedByMember), "unsubscribed");
+}
+
+/// One member at Mailchimp, following its documented table of status changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remote {
+    Absent,
+    Subscribed,
+    Pending,
+    UnsubscribedByApi,
+    UnsubscribedByMember,
+    Cleaned,
+    Forgotten,
+    Archived,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Crm(Consent),
+    /// Sync once; the answer is lost if so chosen.
+    Sync { request_lost: bool, answer_lost: bool },
+    MemberUnsubscribes,
+    MemberConfirms,
+    Bounces,
+    IsForgotten,
+    IsArchived,
+    /// The webhook telling of the member's own opt-out arrives.
+    News,
+}
+
+struct Model {
+    consent: Consent,
+    link: Option<Link>,
+    remote: Remote,
+    /// The person has left at Mailchimp and not come back by themselves.
+    left: bool,
+}
+
+impl Model {
+    fn apply(&mut self, step: Step, settings: &MailchimpSettings) {
+        match step {
+            Step::Crm(consent) => self.consent = consent,
+            Step::Sync { request_lost, answer_lost } => {
+                self.sync(settings, request_lost, answer_lost);
+            }
+            Step::MemberUnsubscribes if self.remote == Remote::Subscribed => {
+                (self.remote, self.left) = (Remote::UnsubscribedByMember, true);
+            }
+            Step::MemberConfirms if self.remote == Remote::Pending => {
+                (self.remote, self.left) = (Remote::Subscribed, false);
+            }
+            Step::Bounces if self.remote == Remote::Subscribed => {
+                (self.remote, self.left) = (Remote::Cleaned, true);
+            }
+            Step::IsForgotten if self.remote != Remote::Absent => {
+                (self.remote, self.left) = (Remote::Forgotten, true);
+            }
+            Step::IsArchived if self.remote == Remote::Subscribed => {
+                self.remote = Remote::Archived;
+            }
+            Step::News if self.remote == Remote::UnsubscribedByMember => {
+                if let Some(link) = &mut self.link {
+                    link.member_status = Some(MemberStatus::UnsubscribedByMember);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn sync(&mut self, settings: &MailchimpSettings, request_lost: bool, answer_lost: bool) {
+        let action = decide(self.consent, self.link.as_ref(), settings);
+        self.note_intent(action);
+        if request_lost {
+            return;
+        }
+        let before = self.remote;
+        let answer = self.send(action);
+        let subscribed = before != Remote::Subscribed && self.remote == Remote::Subscribed;
+        if subscribed {
+            assert_eq!(self.consent, Consent::OptedIn, "subscribed without an opt-in: {action:?}");
+            assert!(!self.left, "subscribed a person who had left: {action:?} from {before:?}");
+        }
+        if !answer_lost && let Some(status) = answer {
+            self.link = link(Some("c"), Some(status));
+        }
+    }
+
+    /// What the caller stores before a call whose answer may be lost.
+    fn note_intent(&mut self, action: ConsentAction) {
+        match (action, &mut self.link) {
+            (ConsentAction::Subscribe(_), none @ None) => *none = link(None, None),
+            (ConsentAction::SetStatus(_), Some(link)) => link.member_status = None,
+            _ => {}
+        }
+    }
+
+    /// Mailchimp carries it out; the status it answers.
+    fn send(&mut self, action: ConsentAction) -> Option<MemberStatus> {
+        let as_remote = |status| match status {
+            MemberStatus::Pending => Remote::Pending,
+            _ => Remote::Subscribed,
+        };
+        match action {
+            ConsentAction::Subscribe(status) | ConsentAction::Update(status) => {
+                if self.remote == Remote::Absent {
+                    self.remote = as_remote(status);
+                }
+            }
+            ConsentAction::SetStatus(status) => match self.remote {
+                Remote::Forgotten | Remote::Cleaned => {}
+                Remote::UnsubscribedByMember if status == MemberStatus::Subscribed => {}
+                _ => self.remote = as_remote(status),
+            },
+            ConsentAction::Unsubscribe(known) | ConsentAction::UnsubscribeIfThere(known) => {
+                if matches!(self.remote, Remote::Subscribed | Remote::Pending | Remote::Archived) {
+                    self.remote = Remote::UnsubscribedByApi;
+                }
+                return Some(known);
+            }
+            ConsentAction::NoConsent | ConsentAction::Suppressed(_) => return None,
+        }
+        Some(match self.remote {
+            Remote::Absent => MemberStatus::UnsubscribedByCrm,
+            Remote::Subscribed => MemberStatus::Subscribed,
+            Remote::Pending => MemberStatus::Pending,
+            Remote::UnsubscribedByApi => MemberStatus::UnsubscribedByCrm,
+            Remote::UnsubscribedByMember => MemberStatus::UnsubscribedByMember,
+            Remote::Cleaned => MemberStatus::Cleaned,
+            Remote::Forgotten => MemberStatus::Forgotten,
+            Remote::Archived => MemberStatus::Archived,
+        })
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let consent =
+        prop::sample::select(vec![Consent::OptedIn, Consent::OptedOut, Consent::Unknown]);
+    prop_oneof![
+        3 => consent.prop_map(Step::Crm),
+        6 => any::<(bool, bool)>()
+            .prop_map(|(request_lost, answer_lost)| Step::Sync { request_lost, answer_lost }),
+        1 => Just(Step::MemberUnsubscribes),
+        1 => Just(Step::MemberConfirms),
+        1 => Just(Step::Bounces),
+        1 => Just(Step::IsForgotten),
+        1 => Just(Step::IsArchived),
+        1 => Just(Step::News),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #[test]
+    fn nobody_is_subscribed_without_consent(
+        steps in prop::collection::vec(step(), 1..40),
+        ask in any::<bool>(),
+        double_opt_in in any::<bool>(),
+    ) {
+        let resubscribe = if ask { Resubscribe::Pending } else { Resubscribe::Never };
+        let settings = settings(resubscribe, double_opt_in);
+        let mut model =
+            Model { consent: Consent::Unknown, link: None, remote: Remote::Absent, left: false };
+        for step in steps {
+            model.apply(step, &settings);
+        }
+        // An opt-out gets through however the past went, once an answer arrives.
+        model.apply(Step::Crm(Consent::OptedOut), &settings);
+        for _ in 0..3 {
+            model.apply(Step::Sync { request_lost: false, answer_lost: false }, &settings);
+        }
+        prop_assert_ne!(model.remote, Remote::Subscribed, "{:?}", model.link);
+    }
+}

@@ -1,0 +1,57 @@
+//! HubSpot: records become batch calls, answers become verdicts.
+//!
+//! Facts about the API are those of its public documentation as of November 2026.
+
+mod answer;
+mod calls;
+mod fault;
+mod plan;
+pub mod property;
+pub mod webhook;
+mod wire;
+
+pub use {answer::read, calls::assemble, plan::decide};
+
+use crate::record::Entity;
+
+/// HubSpot: at most 100 inputs in a batch call.
+pub const BATCH_MAX: usize = 100;
+
+/// The property by which contacts are known; the only unique one HubSpot brings along.
+const EMAIL: &str = "email";
+
+/// An entity's name in paths.
+const fn object_type(entity: Entity) -> &'static str {
+    match entity {
+        Entity::Company => "companies",
+        Entity::Contact => "contacts",
+        Entity::Deal => "deals",
+        Entity::Note => "notes",
+        Entity::Call => "calls",
+        Entity::Email => "emails",
+        Entity::Meeting => "meetings",
+        Entity::Task => "tasks",
+    }
+}
+
+/// `/crm/v3/objects/contacts` and `/crm/objects/2026-09/contacts`: where the version stands
+/// depends on its kind.
+fn versioned(area: &str, resource: &str, version: &str) -> String {
+    if version.starts_with('v') {
+        format!("/{area}{version}/{resource}")
+    } else {
+        format!("/{area}{resource}/{version}")
+    }
+}
+
+fn objects_path(version: &str, entity: Entity) -> String {
+    format!("{}/{}", versioned("crm/", "objects", version), object_type(entity))
+}
+
+/// What is to be done while the unique property is missing.
+fn not_provisioned(property: &str) -> String {
+    format!("property {property} does not exist yet; run SELECT integration.provision('hubspot')")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! What HubSpot's answer to a batch call means for each of its records.
+
+use std::{borrow::Cow, collections::HashMap, time::Duration};
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+
+use crate::{
+    call::{Call, CallKind, HubSpotSettings, Item, Reading, Reply, TransportError},
+    failure::{Class, classify},
+    outcome::{BudgetReport, Category, Relink, TargetSignal, Verdict},
+    record::{RemoteId, Target},
+    verdicts::{bisect, failing, for_all, no_verdict, summary},
+};
+
+use super::{
+    EMAIL,
+    fault::Fault,
+    wire::{BatchReply, Properties, Row},
+};
+
+/// Reads an answer. Success is only what `results` confirm; a record that is named nowhere is
+/// unknown and sent again alone.
+pub fn read(
+    call: &Call,
+    reply: Result<&Reply, &TransportError>,
+    settings: &HubSpotSettings,
+) -> Reading {
+    let status = reply.ok().map(|reply| reply.status);
+    let class = classify(Target::HubSpot, reply);
+    let by_record = match (&class, reply) {
+        (Class::Answered, Ok(reply)) => answered(call, reply, settings),
+        (Class::Rejected, Ok(reply)) => Ok(rejected(call, reply, settings)),
+        (Class::NotFound, Ok(reply)) => not_found(call, reply, settings),
+        _ => Err(class),
+    };
+    let correlation_id = reply.ok().and_then(correlation_id);
+    let budget = reply.map(budget).unwrap_or_default();
+    let by_record = by_record.map_err(|class| for_all(&class, status, call.items.len()));
+    match by_record {
+        Ok(verdicts) => {
+            let error = summary(&verdicts).filter(|_| !is_find(&call.kind));
+            Reading { verdicts, signal: TargetSignal::Healthy, budget, correlation_id, error }
+        }
+        Err(Some((verdicts, signal, why))) => {
+            Reading { verdicts, signal, budget, correlation_id, error: Some(why) }
+        }
+        // No class that concerns the whole call is left without verdicts.
+        Err(None) => Reading {
+            verdicts: vec![no_verdict("HubSpot", call.items.len(), 0); call.items.len()],
+            signal: TargetSignal::Healthy,
+            budget,
+            correlation_id,
+            error: None,
+        },
+    }
+}
+
+const fn is_find(kind: &CallKind) -> bool {
+    matches!(kind, CallKind::HubSpotFind { .. })
+}
+
+fn answered(
+    call: &Call,
+    reply: &Reply,
+    settings: &HubSpotSettings,
+) -> Result<Vec<Verdict>, Class> {
+    let archive = matches!(call.kind, CallKind::HubSpotArchive { .. });
+    if archive && reply.body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(vec![Verdict::Removed; call.items.len()]);
+    }
+    match &call.kind {
+        CallKind::HubSpotUpsert { id_property, .. } | CallKind::HubSpotFind { id_property, .. } => {
+            let body: BatchReply<'_, Properties<'_>> = parse(reply)?;
+            let key = |row: &Row<'_, Properties<'_>>| {
+                row.properties.get(id_property).map(|value| named(value, id_property).into_owned())
+            };
+            Ok(verdicts(call, reply.status, &body, key, settings))
+        }
+        _ => {
+            let body: BatchReply<'_, IgnoredAny> = parse(reply)?;
+            let key = |row: &Row<'_, IgnoredAny>| Some(row.id.as_str().to_owned());
+            Ok(verdicts(call, reply.status, &body, key, settings))
+        }
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, Class> {
+    serde_json::from_slice(&reply.body).map_err(|error| {
+        failing(format!("HubSpot answered HTTP {} with a body that cannot be read: {error}", reply.status), true)
+    })
+}
+
+/// A key as items are named by it: e-mail addresses in lower case.
+fn named<'a>(value: &'a str, id_property: &str) -> Cow<'a, str> {
+    if id_property == EMAIL && value.chars().any(char::is_uppercase) {
+        Cow::Owned(value.to_lowercase())
+    } else {
+        Cow::Borrowed(value)
+    }
+}
+
+fn verdicts<P>(
+    call: &Call,
+    status: u16,
+    body: &BatchReply<'_, P>,
+    key: impl Fn(&Row<'_, P>) -> Option<String>,
+    settings: &HubSpotSettings,
+) -> Vec<Verdict> {
+    let items = &call.items;
+    let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
+    let positions: HashMap<&str, usize> =
+        items.iter().enumerate().map(|(at, item)| (item.name.as_str(), at)).collect();
+    let mut strangers = Vec::new();
+    for row in body.results.iter().flatten().filter(|row| !row.id.as_str().is_empty()) {
+        let traced = row.trace.as_str().parse().ok().filter(|at| *at < items.len());
+        let at = traced.or_else(|| positions.get(key(row)?.as_str()).copied());
+        match at.filter(|at| found[*at].is_none()) {
+            Some(at) => found[at] = Some(success(&call.kind, &items[at], row.id.as_str())),
+            None => strangers.push(row.id.as_str()),
+        }
+    }
+    let faults: Vec<Fault> = body.errors.iter().flatten().map(Fault::of).collect();
+    for fault in faults.iter().filter(|fault| fault.names_records()) {
+        for (at, item) in items.iter().enumerate() {
+            if found[at].is_none() && fault.concerns(at, item) {
+                found[at] = Some(fault.verdict(&call.kind, item, settings, status));
+            }
+        }
+    }
+    by_exclusion(call, &mut found, &strangers);
+    let unnamed = faults.iter().find(|fault| !fault.names_records());
+    let rest = |item| silent(call, item, unnamed, status, settings);
+    found.into_iter().zip(items).map(|(verdict, item)| verdict.unwrap_or_else(|| rest(item))).collect()
+}
+
+/// One result and one record are left over: they belong together. HubSpot answers with a contact's
+/// primary address where a secondary one was sent, and with a new id where records were merged.
+fn by_exclusion(call: &Call, found: &mut [Option<Verdict>], strangers: &[&str]) {
+    let mut left = found.iter_mut().enumerate().filter(|(_, verdict)| verdict.is_none());
+    if let ([id], Some((at, verdict)), None) = (strangers, left.next(), left.next()) {
+        *verdict = Some(success(&call.kind, &call.items[at], id));
+    }
+}
+
+fn success(kind: &CallKind, item: &Item, id: &str) -> Verdict {
+    match kind {
+        CallKind::HubSpotFind { .. } => Verdict::Again {
+            relink: Some(Relink::Adopt(RemoteId::from(id))),
+            batch_cap: None,
+            why: format!("HubSpot has it as record {id}"),
+        },
+        CallKind::HubSpotArchive { .. } => Verdict::Removed,
+        _ => Verdict::Delivered {
+            remote_id: Some(RemoteId::from(id)),
+            remote_key: item.remote_key.clone(),
+            member_status: None,
+            ticks: item.ticks.clone(),
+        },
+    }
+}
+
+/// A record that neither a result nor an error names.
+fn silent(
+    call: &Call,
+    item: &Item,
+    unnamed: Option<&Fault>,
+    status: u16,
+    settings: &HubSpotSettings,
+) -> Verdict {
+    match (&call.kind, unnamed) {
+        // A single record's error needs no name.
+        (kind, Some(fault)) if call.items.len() == 1 => fault.verdict(kind, item, settings, status),
+        (CallKind::HubSpotArchive { .. }, None) => Verdict::Removed,
+        // Reading is not writing: what is not among the results does not exist.
+        (CallKind::HubSpotFind { .. }, None) => Verdict::Again {
+            relink: Some(Relink::Forget),
+            batch_cap: None,
+            why: "HubSpot does not have this record".to_owned(),
+        },
+        _ => no_verdict("HubSpot", call.items.len(), status),
+    }
+}
+
+/// The whole call was refused.
+fn rejected(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Vec<Verdict> {
+    let status = reply.status;
+    let items = call.items.len();
+    let fault = serde_json::from_slice::<Value>(&reply.body)
+        .map(|body| Fault::of(&body))
+        .unwrap_or_default();
+    if matches!(status, 413 | 414) {
+        return too_large(items, status);
+    }
+    if let [item] = call.items.as_slice() {
+        return vec![fault.verdict(&call.kind, item, settings, status)];
+    }
+    let why = fault.sentence();
+    if fault.lacks_property(settings) {
+        let verdict = |item| fault.verdict(&call.kind, item, settings, status);
+        return call.items.iter().map(verdict).collect();
+    }
+    let culprits: Vec<Option<&Fault>> = call
+        .items
+        .iter()
+        .enumerate()
+        .map(|(at, item)| {
+            fault
+                .inner
+                .iter()
+                .chain(std::iter::once(&fault))
+                .find(|fault| fault.concerns(at, item))
+        })
+        .collect();
+    if fault.is_duplicate() || culprits.iter().all(Option::is_none) {
+        return bisect(items, &why);
+    }
+    let verdict = |(item, culprit): (&Item, Option<&Fault>)| match culprit {
+        Some(fault) => fault.verdict(&call.kind, item, settings, status),
+        None => Verdict::Again {
+            relink: None,
+            batch_cap: None,
+            why: format!("another record of its call was refused: {why}"),
+        },
+    };
+    call.items.iter().zip(culprits).map(verdict).collect()
+}
+
+fn too_large(items: usize, status: u16) -> Vec<Verdict> {
+    let why = "the request is larger than HubSpot accepts".to_owned();
+    if items > 1 {
+        return bisect(items, &why);
+    }
+    let category = Category::TooLarge;
+    vec![Verdict::Dead { category, status: Some(status), why, member_status: None }]
+}
+
+/// 404 for a whole batch call: records, if it says so; otherwise the path itself is unknown.
+fn not_found(
+    call: &Call,
+    reply: &Reply,
+    settings: &HubSpotSettings,
+) -> Result<Vec<Verdict>, Class> {
+    let fault = serde_json::from_slice::<Value>(&reply.body)
+        .map(|body| Fault::of(&body))
+        .unwrap_or_default();
+    if fault.category == "OBJECT_NOT_FOUND" || fault.names_records() {
+        return Ok(rejected(call, reply, settings));
+    }
+    let why = format!(
+        "HubSpot does not know {} (HTTP {}); check integration.hubspot_api_version and \
+         integration.hubspot_base_url",
+        call.request.path, reply.status
+    );
+    Err(failing(why, false))
+}
+
+/// What the headers say about the request budget. HubSpot: on 2xx and 429, not on searches.
+pub(super) fn budget(reply: &Reply) -> BudgetReport {
+    let number = |name| reply.header(name).and_then(|text| text.trim().parse::<u32>().ok());
+    BudgetReport {
+        max: number("x-hubspot-ratelimit-max"),
+        remaining: number("x-hubspot-ratelimit-remaining"),
+        interval: number("x-hubspot-ratelimit-interval-milliseconds")
+            .map(|milliseconds| Duration::from_millis(milliseconds.into())),
+        daily: number("x-hubspot-ratelimit-daily"),
+        daily_remaining: number("x-hubspot-ratelimit-daily-remaining"),
+    }
+}
+
+/// HubSpot's own id of the request: a header, or else in the bodies of errors.
+fn correlation_id(reply: &Reply) -> Option<String> {
+    if let Some(id) = reply.header("x-hubspot-correlation-id") {
+        return Some(id.to_owned());
+    }
+    if reply.status < 300 {
+        return None;
+    }
+    let body = serde_json::from_slice::<Value>(&reply.body).ok()?;
+    body.get("correlationId").and_then(Value::as_str).map(str::to_owned)
+}

@@ -1,0 +1,297 @@
+//! What is to be sent to HubSpot for one record.
+
+use std::{borrow::Cow, time::Duration};
+
+use crate::{
+    call::{CallKind, Decision, HubSpotSettings, Item, Link, Work},
+    clock::{Tick, ValueHash, Writer},
+    json::{push_member, push_name, push_string},
+    mapping::{Direction, Field, SourceMap},
+    outcome::{Category, Verdict},
+    record::{Entity, RemoteId},
+    value::field_to_remote,
+    verdicts::{dead, later, unmappable},
+};
+
+use super::{EMAIL, not_provisioned};
+
+/// How long to wait for somebody to create the unique property.
+const PROVISION_WAIT: Duration = Duration::from_secs(60);
+
+/// Decides about one record. `index` is the caller's number for `work`.
+///
+/// A record without a link is sent whole, by a key that makes repeating it harmless; a linked one
+/// by its record id, with changed fields only.
+pub fn decide(
+    work: &Work,
+    index: usize,
+    map: &SourceMap,
+    settings: &HubSpotSettings,
+) -> Decision {
+    let plan = Plan { work, index, map, settings };
+    match &work.row {
+        None => plan.gone(),
+        Some(row) => plan.present(row).unwrap_or_else(Decision::Settled),
+    }
+}
+
+struct Plan<'a> {
+    work: &'a Work,
+    index: usize,
+    map: &'a SourceMap,
+    settings: &'a HubSpotSettings,
+}
+
+type Row = [Option<String>];
+
+impl Plan<'_> {
+    fn gone(&self) -> Decision {
+        match &self.work.link {
+            None => Decision::Settled(Verdict::Removed),
+            Some(Link { remote_id: Some(id), .. }) => {
+                let mut fragment = String::with_capacity(32);
+                fragment.push_str("{\"id\":");
+                push_string(&mut fragment, id.as_str());
+                fragment.push('}');
+                let kind = CallKind::HubSpotArchive { entity: self.map.entity };
+                Decision::Send(kind, self.item(id.as_str().to_owned(), None, Vec::new(), fragment))
+            }
+            // It may exist: nothing can be removed before that is known.
+            Some(intent) => match &intent.remote_key {
+                Some(email) => self.find(EMAIL, email),
+                None if self.is_ready() => {
+                    self.find(&self.settings.external_id_property, self.work.key.as_str())
+                }
+                // Without the property no create can have been made by it.
+                None => Decision::Settled(Verdict::Removed),
+            },
+        }
+    }
+
+    fn present(&self, row: &Row) -> Result<Decision, Verdict> {
+        let email = self.email(row)?;
+        match &self.work.link {
+            Some(link) if link.remote_id.is_some() => {
+                if email.is_some() && email != link.remote_key {
+                    self.refuse_rival(email.as_deref())?;
+                }
+                self.update(row, link, email)
+            }
+            Some(Link { remote_key: Some(old), .. }) if email.as_deref() != Some(old) => {
+                Ok(self.find(EMAIL, old))
+            }
+            // Created without an e-mail address, perhaps: the same key makes it the same record.
+            Some(Link { remote_key: None, .. }) if self.is_ready() => {
+                self.refuse_rival(email.as_deref())?;
+                self.upsert_by_external_id(row, email)
+            }
+            Some(_) | None => self.first_send(row, email),
+        }
+    }
+
+    fn first_send(&self, row: &Row, email: Option<String>) -> Result<Decision, Verdict> {
+        self.refuse_rival(email.as_deref())?;
+        if let Some(email) = email {
+            return self.upsert_by_email(row, email);
+        }
+        if self.is_ready() {
+            return self.upsert_by_external_id(row, None);
+        }
+        let property = &self.settings.external_id_property;
+        match self.map.entity {
+            Entity::Contact => Err(dead(
+                Category::Unmappable,
+                format!(
+                    "record {} of {} has no e-mail address, by which HubSpot would know it; give \
+                     it one, or run SELECT integration.provision('hubspot') to have the property \
+                     {property} created",
+                    self.work.key.as_str(),
+                    self.map.name
+                ),
+            )),
+            _ => Err(later(not_provisioned(property), None, PROVISION_WAIT)),
+        }
+    }
+
+    fn upsert_by_email(&self, row: &Row, email: String) -> Result<Decision, Verdict> {
+        let mut fragment = self.open_upsert(&email, EMAIL);
+        push_member(&mut fragment, EMAIL, &email);
+        if self.is_ready() {
+            let property = &self.settings.external_id_property;
+            push_member(&mut fragment, property, self.work.key.as_str());
+        }
+        self.upsert(row, EMAIL, email.clone(), Some(email), fragment)
+    }
+
+    fn upsert_by_external_id(&self, row: &Row, email: Option<String>) -> Result<Decision, Verdict> {
+        let property = &self.settings.external_id_property;
+        let key = self.work.key.as_str();
+        let mut fragment = self.open_upsert(key, property);
+        push_member(&mut fragment, property, key);
+        if let Some(email) = &email {
+            push_member(&mut fragment, EMAIL, email);
+        }
+        self.upsert(row, property, key.to_owned(), email, fragment)
+    }
+
+    fn open_upsert(&self, id: &str, property: &str) -> String {
+        let mut fragment = String::with_capacity(128 + 48 * self.map.fields.len());
+        fragment.push('{');
+        push_member(&mut fragment, "id", id);
+        push_member(&mut fragment, "idProperty", property);
+        push_name(&mut fragment, "properties");
+        fragment.push('{');
+        fragment
+    }
+
+    fn upsert(
+        &self,
+        row: &Row,
+        id_property: &str,
+        name: String,
+        email: Option<String>,
+        mut fragment: String,
+    ) -> Result<Decision, Verdict> {
+        let mut ticks = Vec::with_capacity(self.map.fields.len());
+        for (field, text) in self.pushed(row) {
+            if self.is_email(field) {
+                if let Some(email) = &email {
+                    ticks.push(self.tick(field, ValueHash::of(Some(email))));
+                }
+                continue;
+            }
+            // Nothing is said about a field that is empty: HubSpot may know more.
+            if let Some(value) = self.value(field, text)? {
+                push_member(&mut fragment, &field.remote, &value);
+                ticks.push(self.tick(field, ValueHash::of(Some(&value))));
+            }
+        }
+        fragment.push_str("}}");
+        let kind = CallKind::HubSpotUpsert {
+            entity: self.map.entity,
+            id_property: id_property.to_owned(),
+        };
+        let mut item = self.item(name, email, ticks, fragment);
+        item.intent = self.work.link.is_none();
+        Ok(Decision::Send(kind, item))
+    }
+
+    fn update(&self, row: &Row, link: &Link, email: Option<String>) -> Result<Decision, Verdict> {
+        let id = link.remote_id.as_ref().map_or("", RemoteId::as_str);
+        let mut fragment = String::with_capacity(128);
+        fragment.push('{');
+        push_member(&mut fragment, "id", id);
+        push_name(&mut fragment, "properties");
+        fragment.push('{');
+        let mut ticks = Vec::new();
+        for (field, text) in self.pushed(row) {
+            let value = match (&email, self.is_email(field)) {
+                (Some(email), true) => Some(Cow::Borrowed(email.as_str())),
+                _ => self.value(field, text)?,
+            };
+            let hash = ValueHash::of(value.as_deref());
+            // A field never agreed on counts as empty: clearing it could only destroy something.
+            let agreed = link.clock.get(field.id).map_or(ValueHash::of(None), |tick| tick.hash);
+            if hash != agreed {
+                push_member(&mut fragment, &field.remote, value.as_deref().unwrap_or(""));
+                ticks.push(self.tick(field, hash));
+            }
+        }
+        if ticks.is_empty() {
+            return Ok(Decision::Settled(Verdict::Unchanged));
+        }
+        fragment.push_str("}}");
+        let kind = CallKind::HubSpotUpdate { entity: self.map.entity };
+        Ok(Decision::Send(kind, self.item(id.to_owned(), email, ticks, fragment)))
+    }
+
+    fn find(&self, id_property: &str, id: &str) -> Decision {
+        let mut fragment = String::with_capacity(64);
+        fragment.push('{');
+        push_member(&mut fragment, "id", id);
+        fragment.push('}');
+        let kind = CallKind::HubSpotFind {
+            entity: self.map.entity,
+            id_property: id_property.to_owned(),
+        };
+        let key = (id_property == EMAIL).then(|| id.to_owned());
+        Decision::Send(kind, self.item(id.to_owned(), key, Vec::new(), fragment))
+    }
+
+    fn item(
+        &self,
+        name: String,
+        remote_key: Option<String>,
+        ticks: Vec<Tick>,
+        fragment: String,
+    ) -> Item {
+        Item {
+            work: self.index,
+            name,
+            ticks,
+            remote_key,
+            member_status: None,
+            intent: false,
+            batch_cap: self.work.batch_cap,
+            fragment,
+        }
+    }
+
+    /// The fields that travel to HubSpot, with their columns' texts.
+    fn pushed<'r>(&'r self, row: &'r Row) -> impl Iterator<Item = (&'r Field, Option<&'r str>)> {
+        self.map
+            .fields
+            .iter()
+            .zip(row)
+            .filter(|(field, _)| {
+                field.direction != Direction::Pull
+                    // Ours to set, not the map's.
+                    && !field.remote.eq_ignore_ascii_case(&self.settings.external_id_property)
+            })
+            .map(|(field, text)| (field, text.as_deref()))
+    }
+
+    fn email(&self, row: &Row) -> Result<Option<String>, Verdict> {
+        if self.map.entity != Entity::Contact {
+            return Ok(None);
+        }
+        let found = self.pushed(row).find(|(field, _)| self.is_email(field));
+        let Some((field, text)) = found else { return Ok(None) };
+        self.value(field, text).map(|value| value.map(Cow::into_owned))
+    }
+
+    fn is_email(&self, field: &Field) -> bool {
+        self.map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.settings.external_id_ready.contains(&self.map.entity)
+    }
+
+    fn tick(&self, field: &Field, hash: ValueHash) -> Tick {
+        Tick { field: field.id, hash, at: self.work.changed_at, by: Writer::Crm }
+    }
+
+    fn value<'t>(
+        &self,
+        field: &Field,
+        text: Option<&'t str>,
+    ) -> Result<Option<Cow<'t, str>>, Verdict> {
+        field_to_remote(self.map, field, text)
+            .map_err(|error| unmappable(self.map, field, "property", text, &error))
+    }
+
+    fn refuse_rival(&self, email: Option<&str>) -> Result<(), Verdict> {
+        let (Some(rival), Some(email)) = (&self.work.rival, email) else { return Ok(()) };
+        Err(dead(
+            Category::Conflict,
+            format!(
+                "records {} and {rival} of {} have the same e-mail address {email}, and HubSpot \
+                 has one contact for it, which belongs to {rival}; change one of them, or merge \
+                 them",
+                self.work.key.as_str(),
+                self.map.name
+            ),
+        ))
+    }
+}

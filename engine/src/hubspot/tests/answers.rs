@@ -1,0 +1,239 @@
+use super::*;
+use crate::call::TransportError;
+
+fn verdicts(kind: CallKind, names: &[&str], status: u16, body: &str) -> Vec<Verdict> {
+    let call = call(kind, names);
+    read(&call, Ok(&reply(status, body)), &settings(&Entity::ALL)).verdicts
+}
+
+fn delivered(id: &str, key: Option<&str>) -> Verdict {
+    Verdict::Delivered {
+        remote_id: Some(id.into()),
+        remote_key: key.map(str::to_owned),
+        member_status: None,
+        ticks: Vec::new(),
+    }
+}
+
+/// A verdict without its wording.
+fn shape(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Delivered { remote_id, .. } => {
+            format!("delivered {}", remote_id.as_ref().map_or("", RemoteId::as_str))
+        }
+        Verdict::Again { relink: Some(Relink::Adopt(id)), .. } => format!("adopt {}", id.as_str()),
+        Verdict::Again { relink: Some(Relink::Forget), .. } => "forget".into(),
+        Verdict::Again { batch_cap, .. } => format!("again {batch_cap:?}"),
+        Verdict::Retry { counted, wait, .. } => {
+            format!("retry {counted} {:?}", wait.map(|wait| wait.as_secs()))
+        }
+        Verdict::Dead { category, .. } => format!("dead {}", category.name()),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn shapes(verdicts: &[Verdict]) -> Vec<String> {
+    verdicts.iter().map(shape).collect()
+}
+
+#[test]
+fn results_are_matched_whatever_their_order() {
+    let body = r#"{"status":"COMPLETE","results":[
+        {"id":"513","new":true,"properties":{"email":"bob@example.com","hs_object_id":"513"},"archived":false},
+        {"id":512,"new":false,"properties":{"email":"Ada@Example.com","x":null},"archived":false}]}"#;
+    let both = verdicts(upsert(), &["ada@example.com", "bob@example.com"], 200, body);
+    let expected =
+        [delivered("512", Some("ada@example.com")), delivered("513", Some("bob@example.com"))];
+    assert_eq!(both, expected);
+
+    let body = r#"{"results":[{"id":"9007199254740993"},{"id":9007199254740995}]}"#;
+    let names = ["9007199254740995", "9007199254740993"];
+    let by_id = verdicts(update(), &names, 200, body);
+    assert_eq!(shapes(&by_id), names.map(|name| format!("delivered {name}")));
+
+    let by_key = CallKind::HubSpotUpsert { entity: Entity::Deal, id_property: "crm_id".into() };
+    let body = r#"{"results":[{"id":"9","properties":{"crm_id":"B"}},{"id":"8","properties":{"crm_id":"b"}}]}"#;
+    assert_eq!(shapes(&verdicts(by_key, &["b", "B"], 200, body)), ["delivered 8", "delivered 9"]);
+}
+
+#[test]
+fn a_single_stranger_belongs_to_the_single_record_left() {
+    let names = ["ada@example.com", "second@example.com"];
+    let body = r#"{"results":[{"id":"2","properties":{"email":"first@example.com"}},
+        {"id":"1","properties":{"email":"ada@example.com"}}]}"#;
+    assert_eq!(shapes(&verdicts(upsert(), &names, 200, body)), ["delivered 1", "delivered 2"]);
+    // Two strangers could be either.
+    let body = r#"{"results":[{"id":"2","properties":{"email":"x@example.com"}},
+        {"id":"1","properties":{"email":"y@example.com"}}]}"#;
+    assert_eq!(shapes(&verdicts(upsert(), &names, 200, body)), ["again Some(1)"; 2]);
+    // A record that an error names is not left over.
+    let body = r#"{"results":[{"id":"2","properties":{"email":"first@example.com"}}],"errors":[
+        {"category":"VALIDATION_ERROR","message":"no","context":{"objectWriteTraceId":["0"]}}]}"#;
+    let mixed = verdicts(upsert(), &names, 207, body);
+    assert_eq!(shapes(&mixed), ["dead validation", "delivered 2"]);
+}
+
+#[test]
+fn every_record_has_its_own_error() {
+    let body = r#"{"status":"COMPLETE","results":[{"id":"512","properties":{"email":"a@example.com"}}],"numErrors":9,"errors":[
+      {"status":"error","category":"VALIDATION_ERROR","message":"Property values were not valid: [{\"isValid\":false,\"message\":\"Property \\\"nope\\\" does not exist\",\"error\":\"PROPERTY_DOESNT_EXIST\",\"name\":\"nope\"}]","context":{"objectWriteTraceId":["1"]}},
+      {"category":"CONFLICT","message":"Contact already exists. Existing ID: 77","context":{"objectWriteTraceId":["2"]}},
+      {"category":"VALIDATION_ERROR","message":"Cannot set PropertyValueCoordinates{portalId=1, objectTypeId=0-1, propertyName=email, value=x} on 552148386511. 552239500007 already has that value.","context":{"objectWriteTraceId":["3"]}},
+      {"category":"VALIDATION_ERROR","message":"Cannot set PropertyValueCoordinates{portalId=1, objectTypeId=0-1, propertyName=tax_no, value=x} on 1. 2 already has that value.","context":{"objectWriteTraceId":["4"]}},
+      {"category":"SOMETHING_NEW","message":"odd","context":{"objectWriteTraceId":["5"]}},
+      {"category":"MISSING_SCOPES","message":"scope","context":{"objectWriteTraceId":["6"]}},
+      {"category":"RATE_LIMITS","message":"slow","context":{"objectWriteTraceId":["7"]}},
+      {"category":"VALIDATION_ERROR","message":"Property values were not valid: [{\"message\":\"Property \\\"crm_id\\\" does not exist\",\"error\":\"PROPERTY_DOESNT_EXIST\",\"name\":\"crm_id\"}]","context":{"objectWriteTraceId":["8"]}}]}"#;
+    let names: Vec<String> = ('a'..='j').map(|letter| format!("{letter}@example.com")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let all = verdicts(upsert(), &names, 207, body);
+    assert_eq!(
+        shapes(&all),
+        [
+            "delivered 512",
+            "dead validation",
+            "adopt 77",
+            "adopt 552239500007",
+            "dead conflict",
+            "retry true None",
+            "dead permission",
+            "retry false Some(10)",
+            "retry false Some(60)",
+            "again Some(1)",
+        ]
+    );
+    let Verdict::Dead { why, status: Some(207), .. } = &all[1] else { panic!("{:?}", all[1]) };
+    assert_eq!(
+        why,
+        "HubSpot refused property nope (PROPERTY_DOESNT_EXIST): Property \"nope\" does not exist"
+    );
+}
+
+#[test]
+fn stale_links_are_dropped_and_missing_records_count_as_removed() {
+    let missing = r#"{"results":[{"id":"1"}],"errors":[{"category":"OBJECT_NOT_FOUND","message":"gone","context":{"ids":["2","3"]}}]}"#;
+    let cases = [
+        (update(), ["delivered 1", "forget", "forget"]),
+        (CallKind::HubSpotArchive { entity: Entity::Contact }, ["removed", "removed", "removed"]),
+    ];
+    for (kind, expected) in cases {
+        assert_eq!(shapes(&verdicts(kind, &["1", "2", "3"], 207, missing)), expected);
+    }
+    let archive = CallKind::HubSpotArchive { entity: Entity::Contact };
+    assert_eq!(verdicts(archive, &["1", "2"], 204, ""), [Verdict::Removed, Verdict::Removed]);
+    let single = verdicts(update(), &["1"], 404, r#"{"category":"OBJECT_NOT_FOUND","message":"x"}"#);
+    assert_eq!(shapes(&single), ["forget"]);
+}
+
+#[test]
+fn a_search_finds_or_does_not() {
+    let find = CallKind::HubSpotFind { entity: Entity::Contact, id_property: "email".into() };
+    let body = r#"{"results":[{"id":"512","properties":{"email":"ada@example.com"}}],"numErrors":1,
+        "errors":[{"category":"OBJECT_NOT_FOUND","message":"x","context":{"ids":["bob@example.com"]}}]}"#;
+    let both = verdicts(find.clone(), &["ada@example.com", "bob@example.com"], 207, body);
+    assert_eq!(shapes(&both), ["adopt 512", "forget"]);
+    let none = verdicts(find.clone(), &["ada@example.com"], 200, r#"{"results":[]}"#);
+    assert_eq!(shapes(&none), ["forget"]);
+    // An error that names nobody leaves it open.
+    let odd = r#"{"results":[],"errors":[{"category":"INTERNAL","message":"x"}]}"#;
+    let open = verdicts(find, &["a@example.com", "b@example.com"], 207, odd);
+    assert_eq!(shapes(&open), ["again Some(1)"; 2]);
+}
+
+#[test]
+fn a_refused_call_is_split_until_the_culprit_is_alone() {
+    let plain = r#"{"status":"error","message":"Property values were not valid: [{\"message\":\"bad\",\"error\":\"INVALID_EMAIL\",\"name\":\"email\"}]","errors":[{"message":"bad","code":"INVALID_EMAIL","context":{"propertyName":["email"]}}],"category":"VALIDATION_ERROR"}"#;
+    let names = ["1", "2", "3", "4", "5"];
+    assert_eq!(shapes(&verdicts(update(), &names, 400, plain)), ["again Some(3)"; 5]);
+    assert_eq!(shapes(&verdicts(update(), &["1"], 400, plain)), ["dead validation"]);
+    let named = r#"{"message":"bad","category":"VALIDATION_ERROR","context":{"objectWriteTraceId":["1"]}}"#;
+    assert_eq!(
+        shapes(&verdicts(update(), &["1", "2", "3"], 400, named)),
+        ["again None", "dead validation", "again None"]
+    );
+    let inner = r#"{"message":"bad","category":"VALIDATION_ERROR","errors":[{"message":"x","context":{"ids":["3"]}}]}"#;
+    assert_eq!(
+        shapes(&verdicts(update(), &["1", "2", "3"], 400, inner)),
+        ["again None", "again None", "dead validation"]
+    );
+    let twice = r#"{"message":"Duplicate IDs found in batch input: [2]. IDs must be unique","context":{"ids":["2"]}}"#;
+    assert_eq!(shapes(&verdicts(update(), &["1", "2"], 400, twice)), ["again Some(1)"; 2]);
+    assert_eq!(shapes(&verdicts(update(), &["1", "2"], 409, r#"{"message":"Contact already exists"}"#)), ["again Some(1)"; 2]);
+    let taken = r#"{"message":"Contact already exists. Existing ID: 512","category":"CONFLICT"}"#;
+    assert_eq!(shapes(&verdicts(update(), &["511"], 409, taken)), ["adopt 512"]);
+    assert_eq!(shapes(&verdicts(update(), &["512"], 409, taken)), ["dead conflict"]);
+    assert_eq!(shapes(&verdicts(update(), &["1", "2"], 413, "")), ["again Some(1)"; 2]);
+    assert_eq!(shapes(&verdicts(update(), &["1"], 413, "")), ["dead too_large"]);
+    let unique = r#"{"message":"Unable to perform update/upsert by non-unique 0-2 property crm_id","category":"VALIDATION_ERROR"}"#;
+    assert_eq!(shapes(&verdicts(upsert(), &["a", "b"], 400, unique)), ["retry false Some(60)"; 2]);
+}
+
+#[test]
+fn failures_of_the_target_are_nobodys_fault() {
+    let call = call(update(), &["1", "2"]);
+    let settings = settings(&[]);
+    let cases = [
+        (401, "", "retry false None", "Unauthorized"),
+        (403, r#"{"category":"MISSING_SCOPES"}"#, "retry false None", "Unauthorized"),
+        (404, r#"{"message":"resource not found"}"#, "retry false None", "Failing"),
+        (423, "", "retry true Some(2)", "Crowded"),
+        (429, r#"{"policyName":"TEN_SECONDLY_ROLLING"}"#, "retry false Some(10)", "Throttled"),
+        (429, r#"{"policyName":"DAILY"}"#, "retry false Some(600)", "DailyLimit"),
+        (477, "", "retry false Some(60)", "Failing"),
+        (500, "{}", "retry true None", "Failing"),
+        (502, "<html>", "retry true None", "Failing"),
+        (200, "<html>", "retry true None", "Failing"),
+        (200, "", "retry true None", "Failing"),
+        (200, r#"{"results":[{"id":"#, "retry true None", "Failing"),
+        (204, "", "retry true None", "Failing"),
+    ];
+    for (status, body, expected, signal) in cases {
+        let reading = read(&call, Ok(&reply(status, body)), &settings);
+        assert_eq!(shapes(&reading.verdicts), [expected, expected], "{status} {body}");
+        assert!(format!("{:?}", reading.signal).starts_with(signal), "{status} {:?}", reading.signal);
+        assert!(reading.error.is_some());
+    }
+    let lost = TransportError::Timeout(Duration::from_secs(30));
+    let reading = read(&call, Err(&lost), &settings);
+    assert_eq!(shapes(&reading.verdicts), ["retry true None"; 2]);
+    assert!(matches!(reading.signal, TargetSignal::Failing { .. }));
+}
+
+#[test]
+fn headers_tell_of_the_budget() {
+    let headers = [
+        ("x-hubspot-ratelimit-max", "110"),
+        ("x-hubspot-ratelimit-remaining", "9"),
+        ("x-hubspot-ratelimit-interval-milliseconds", "10000"),
+        ("x-hubspot-ratelimit-daily", "250000"),
+        ("x-hubspot-ratelimit-daily-remaining", "12"),
+        ("x-hubspot-correlation-id", "c-1"),
+    ];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let reply = Reply { headers, ..reply(200, r#"{"results":[{"id":"1"}]}"#) };
+    let reading = read(&call(update(), &["1"]), Ok(&reply), &settings(&[]));
+    assert_eq!(reading.budget.max, Some(110));
+    assert_eq!(reading.budget.remaining, Some(9));
+    assert_eq!(reading.budget.interval, Some(Duration::from_secs(10)));
+    assert_eq!(reading.budget.daily, Some(250_000));
+    assert_eq!(reading.budget.daily_remaining, Some(12));
+    assert_eq!(reading.correlation_id.as_deref(), Some("c-1"));
+    assert_eq!((reading.error, reading.signal), (None, TargetSignal::Healthy));
+    let failed = super::reply(400, r#"{"message":"x","correlationId":"c-2"}"#);
+    let reading = read(&call(update(), &["1"]), Ok(&failed), &settings(&[]));
+    assert_eq!(reading.correlation_id.as_deref(), Some("c-2"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_answer_gives_every_record_a_verdict(
+        status in 100u16..600, body in ".*", names in proptest::collection::hash_set("[a-z]{1,4}", 1..6),
+    ) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let call = call(update(), &names);
+        let reading = read(&call, Ok(&reply(status, &body)), &settings(&[]));
+        proptest::prop_assert_eq!(reading.verdicts.len(), names.len());
+        let delivered = reading.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Delivered { .. }));
+        proptest::prop_assert!(!delivered);
+    }
+}

@@ -1,0 +1,29 @@
+//! What `integration` decides, as plain Rust: which bytes to send for a record, what an answer
+//! means, when to try again, which side wins. Nothing here knows Postgres, sockets, a clock or a
+//! source of randomness; `now`, jitter and settings are arguments.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod batch;
+pub mod breaker;
+pub mod call;
+pub mod clock;
+pub mod conflict;
+pub mod consent;
+pub mod failure;
+pub mod form;
+pub mod hubspot;
+mod json;
+pub mod keys;
+pub mod mailchimp;
+pub mod mapping;
+pub mod outcome;
+pub mod queue;
+pub mod rate;
+pub mod record;
+pub mod retry;
+pub mod scan;
+pub mod signature;
+pub mod value;
+mod verdicts;
+pub mod webhook;

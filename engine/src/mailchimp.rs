@@ -1,0 +1,43 @@
+//! Mailchimp: records become members of one audience, answers become verdicts.
+//!
+//! Facts about the API are those of its public documentation as of November 2026.
+
+mod account;
+mod answer;
+mod calls;
+mod fault;
+mod plan;
+pub mod webhook;
+
+pub use {
+    account::{Account, account_request, read_account},
+    answer::read,
+    calls::assemble,
+    plan::decide,
+};
+
+use md5::{Digest, Md5};
+
+/// Mailchimp: at most 500 members in a bulk call.
+pub const BULK_MAX: usize = 500;
+
+/// The field an address goes to, and by which a member is known.
+const EMAIL_ADDRESS: &str = "email_address";
+/// The field that carries consent.
+const STATUS: &str = "status";
+const TAGS: &str = "tags";
+const LANGUAGE: &str = "language";
+
+/// A member's name in paths: the MD5 of the address in lower case, in hex.
+pub fn subscriber_hash(email_key: &str) -> String {
+    let mut hex = String::with_capacity(32);
+    for byte in Md5::digest(email_key.as_bytes()) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        hex.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    hex
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! What Mailchimp's answer means for each record of a call.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde::Deserialize;
+
+use crate::{
+    call::{Call, CallKind, Item, MailchimpSettings, Reading, Reply, TransportError},
+    failure::{Class, classify},
+    json::Text,
+    outcome::{BudgetReport, Category, MemberStatus, Relink, TargetSignal, Verdict},
+    record::{RemoteId, Target},
+    verdicts::{bisect, failing, for_all, no_verdict, summary},
+};
+
+use super::{
+    fault::{Fault, is_opt_out},
+    plan::suppression,
+    subscriber_hash,
+};
+
+/// Reads an answer. A bulk call answers 200 even if it took nobody: only the members it returns
+/// count, with the status it returns for them.
+pub fn read(
+    call: &Call,
+    reply: Result<&Reply, &TransportError>,
+    _settings: &MailchimpSettings,
+) -> Reading {
+    let status = reply.ok().map(|reply| reply.status);
+    let class = classify(Target::Mailchimp, reply);
+    let by_record = match (&class, reply) {
+        (Class::Answered, Ok(reply)) => answered(call, reply),
+        (Class::Rejected, Ok(reply)) => Ok(rejected(call, reply)),
+        (Class::NotFound, Ok(reply)) => not_found(call, reply),
+        _ => Err(class),
+    };
+    let correlation_id =
+        reply.ok().and_then(|reply| reply.header("x-request-id")).map(str::to_owned);
+    let (verdicts, signal, error) = match by_record {
+        Ok(verdicts) => {
+            let error = summary(&verdicts);
+            (verdicts, TargetSignal::Healthy, error)
+        }
+        Err(class) => match for_all(&class, status, call.items.len()) {
+            Some((verdicts, signal, why)) => (verdicts, signal, Some(why)),
+            // No class that concerns the whole call is left without verdicts.
+            None => {
+                let verdict = no_verdict("Mailchimp", call.items.len(), 0);
+                (vec![verdict; call.items.len()], TargetSignal::Healthy, None)
+            }
+        },
+    };
+    Reading { verdicts, signal, budget: BudgetReport::default(), correlation_id, error }
+}
+
+#[derive(Deserialize)]
+struct BulkReply<'a> {
+    #[serde(borrow, default)]
+    new_members: Option<Vec<Member<'a>>>,
+    #[serde(borrow, default)]
+    updated_members: Option<Vec<Member<'a>>>,
+    #[serde(borrow, default)]
+    errors: Option<Vec<MemberError<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Member<'a> {
+    #[serde(borrow, default)]
+    email_address: Text<'a>,
+    #[serde(borrow, default)]
+    status: Text<'a>,
+    #[serde(borrow, default)]
+    contact_id: Text<'a>,
+    #[serde(borrow, default)]
+    id: Text<'a>,
+}
+
+#[derive(Deserialize)]
+struct MemberError<'a> {
+    #[serde(borrow, default)]
+    email_address: Text<'a>,
+    #[serde(borrow, default)]
+    error: Text<'a>,
+    #[serde(borrow, default)]
+    field: Text<'a>,
+    #[serde(borrow, default)]
+    field_message: Text<'a>,
+}
+
+fn answered(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
+    match &call.kind {
+        CallKind::MailchimpArchive { .. } => Ok(vec![Verdict::Removed; call.items.len()]),
+        CallKind::MailchimpBulk { .. } => {
+            let body: BulkReply<'_> = parse(reply)?;
+            Ok(bulk(call, reply.status, &body))
+        }
+        _ => {
+            let member: Member<'_> = parse(reply)?;
+            Ok(call.items.iter().map(|item| returned(item, &member, reply.status)).collect())
+        }
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, Class> {
+    serde_json::from_slice(&reply.body).map_err(|error| {
+        let status = reply.status;
+        failing(
+            format!("Mailchimp answered HTTP {status} with a body that cannot be read: {error}"),
+            true,
+        )
+    })
+}
+
+fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdict> {
+    let items = &call.items;
+    let positions: HashMap<&str, usize> =
+        items.iter().enumerate().map(|(at, item)| (item.name.as_str(), at)).collect();
+    let position = |address: &Text<'_>| positions.get(&*lower_case(address.as_str())).copied();
+    let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
+    let members = body.new_members.iter().chain(&body.updated_members).flatten();
+    for member in members {
+        if let Some(at) = position(&member.email_address) {
+            found[at] = Some(returned(&items[at], member, status));
+        }
+    }
+    for error in body.errors.iter().flatten() {
+        let Some(at) = position(&error.email_address).filter(|at| found[*at].is_none()) else {
+            continue;
+        };
+        let fault = Fault::of_member(
+            error.error.as_str(),
+            error.field.as_str(),
+            error.field_message.as_str(),
+        );
+        found[at] = Some(fault.verdict(&items[at], status, items.len() == 1));
+    }
+    found
+        .into_iter()
+        .map(|verdict| verdict.unwrap_or_else(|| no_verdict("Mailchimp", items.len(), status)))
+        .collect()
+}
+
+fn lower_case(address: &str) -> Cow<'_, str> {
+    match address.chars().any(char::is_uppercase) {
+        true => Cow::Owned(address.to_lowercase()),
+        false => Cow::Borrowed(address),
+    }
+}
+
+/// Compares the status a member has with what was asked for.
+fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
+    let id = match member.contact_id.as_str() {
+        "" => member.id.as_str(),
+        id => id,
+    };
+    let delivered = |member_status| Verdict::Delivered {
+        remote_id: (!id.is_empty()).then(|| RemoteId::from(id)),
+        remote_key: item.remote_key.clone(),
+        member_status,
+        ticks: item.ticks.clone(),
+    };
+    let suppressed = |known| Verdict::Dead {
+        category: Category::Consent,
+        status: Some(status),
+        why: suppression(known).to_owned(),
+        member_status: Some(known),
+    };
+    match (member.status.as_str(), is_opt_out(item)) {
+        ("unsubscribed", true) => delivered(item.member_status),
+        ("cleaned", true) => delivered(Some(MemberStatus::Cleaned)),
+        ("archived" | "transactional", true) => delivered(Some(MemberStatus::Archived)),
+        (other, true) => Verdict::Retry {
+            why: format!("Mailchimp did not carry out the opt-out: the member is still {other}"),
+            status: Some(status),
+            wait: None,
+            counted: true,
+        },
+        ("unsubscribed", false) => suppressed(MemberStatus::UnsubscribedByMember),
+        ("cleaned", false) => suppressed(MemberStatus::Cleaned),
+        ("pending", false) => delivered(Some(MemberStatus::Pending)),
+        ("archived" | "transactional", false) => match item.member_status {
+            // A new record met a member who is neither subscribed nor opted out.
+            Some(_) if !id.is_empty() => Verdict::Again {
+                relink: Some(Relink::Adopt(RemoteId::from(id))),
+                batch_cap: None,
+                why: "Mailchimp has this person, not subscribed; they are asked".to_owned(),
+            },
+            _ => delivered(Some(MemberStatus::Archived)),
+        },
+        // Older contracts leave the status out; then it is what was asked for.
+        ("", false) => delivered(item.member_status.or(Some(MemberStatus::Subscribed))),
+        (_, false) => delivered(Some(MemberStatus::Subscribed)),
+    }
+}
+
+/// The whole call was refused.
+fn rejected(call: &Call, reply: &Reply) -> Vec<Verdict> {
+    let status = reply.status;
+    let items = call.items.len();
+    let fault = Fault::of_body(&reply.body);
+    match call.items.as_slice() {
+        [_] if matches!(status, 413 | 414) => vec![Verdict::Dead {
+            category: Category::TooLarge,
+            status: Some(status),
+            why: "the request is larger than Mailchimp accepts".to_owned(),
+            member_status: None,
+        }],
+        [item] => vec![fault.verdict(item, status, true)],
+        _ => bisect(items, &format!("Mailchimp refused the call: {}", fault.quoted())),
+    }
+}
+
+/// 404 or 405: for single members an answer of its own, for the list a matter of set-up.
+fn not_found(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
+    match &call.kind {
+        // Archived already (405), or never there (404): both are what was wanted.
+        CallKind::MailchimpArchive { .. } => Ok(vec![Verdict::Removed; call.items.len()]),
+        CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => {
+            Ok(call.items.iter().map(|item| no_such_member(item, hash)).collect())
+        }
+        CallKind::MailchimpBulk { list } | CallKind::MailchimpPut { list, .. } => Err(failing(
+            format!(
+                "Mailchimp does not know the audience {list} (HTTP {}); check \
+                 integration.mailchimp_list_id",
+                reply.status
+            ),
+            false,
+        )),
+        _ => Err(failing(
+            format!("Mailchimp does not take {} here", call.request.method.name()),
+            true,
+        )),
+    }
+}
+
+/// No member under this hash. If the record's address is another one by now, the change may have
+/// happened in a call whose answer was lost: the person is looked for there next.
+fn no_such_member(item: &Item, hash: &str) -> Verdict {
+    let present = subscriber_hash(&item.name);
+    if present != hash && !is_opt_out(item) && item.member_status.is_some() {
+        return Verdict::Again {
+            relink: Some(Relink::Forget),
+            batch_cap: None,
+            why: "Mailchimp has nobody under the previous address".to_owned(),
+        };
+    }
+    if present != hash {
+        return Verdict::Again {
+            relink: Some(Relink::Adopt(RemoteId::from(present.as_str()))),
+            batch_cap: None,
+            why: "Mailchimp has nobody under the previous address".to_owned(),
+        };
+    }
+    Verdict::Delivered {
+        remote_id: None,
+        remote_key: item.remote_key.clone(),
+        member_status: item.member_status,
+        ticks: item.ticks.clone(),
+    }
+}

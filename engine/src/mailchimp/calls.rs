@@ -1,0 +1,69 @@
+//! Records' parts of bodies become calls.
+
+use crate::{
+    batch::{Group, group},
+    call::{Call, CallKind, Item, MailchimpSettings, Method, OnDelete, Request},
+    record::Target,
+};
+
+use super::BULK_MAX;
+
+/// A required merge field that somebody adds in Mailchimp's application must not stop the sync.
+const LENIENT: &str = "?skip_merge_validation=true";
+
+/// Puts records together into as few calls as the rules allow; only bulk calls take several.
+pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &MailchimpSettings) -> Vec<Call> {
+    let max = |kind: &CallKind| match kind {
+        CallKind::MailchimpBulk { .. } => BULK_MAX,
+        _ => 1,
+    };
+    group(sends, max).into_iter().filter_map(|group| call(group, settings)).collect()
+}
+
+/// `None`: a call for another service, which a caller never passes here.
+fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
+    let Group { kind, items, .. } = group;
+    let single = || items.first().map(|item| item.fragment.clone());
+    let (method, path, body) = match &kind {
+        CallKind::MailchimpBulk { list } => {
+            (Method::Post, format!("/lists/{list}{LENIENT}"), Some(bulk_body(&items)))
+        }
+        CallKind::MailchimpPut { list, hash } => {
+            (Method::Put, format!("/lists/{list}/members/{hash}{LENIENT}"), single())
+        }
+        CallKind::MailchimpPatch { list, hash } => {
+            (Method::Patch, format!("/lists/{list}/members/{hash}{LENIENT}"), single())
+        }
+        CallKind::MailchimpArchive { list, hash } => match settings.on_delete {
+            OnDelete::Permanent => {
+                let path = format!("/lists/{list}/members/{hash}/actions/delete-permanent");
+                (Method::Post, path, None)
+            }
+            OnDelete::Archive | OnDelete::Ignore => {
+                (Method::Delete, format!("/lists/{list}/members/{hash}"), None)
+            }
+        },
+        CallKind::HubSpotUpsert { .. }
+        | CallKind::HubSpotUpdate { .. }
+        | CallKind::HubSpotArchive { .. }
+        | CallKind::HubSpotFind { .. } => return None,
+    };
+    let body = body.map(String::into_bytes);
+    let request = Request { target: Target::Mailchimp, method, path, body };
+    Some(Call { kind, request, items })
+}
+
+fn bulk_body(items: &[Item]) -> String {
+    let fragments: usize = items.iter().map(|item| item.fragment.len() + 1).sum();
+    let mut body = String::with_capacity(fragments + 64);
+    body.push_str("{\"members\":[");
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            body.push(',');
+        }
+        body.push_str(&item.fragment);
+    }
+    // Without sync_tags, tags are added and others' stay.
+    body.push_str("],\"update_existing\":true,\"sync_tags\":false}");
+    body
+}

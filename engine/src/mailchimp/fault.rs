@@ -1,0 +1,153 @@
+//! One of Mailchimp's refusals: what its text says, and what follows from it.
+//!
+//! Mailchimp tells refusals apart by their texts only (its error codes are two, one of them
+//! «generic»), so the texts are matched loosely.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{
+    call::Item,
+    json::shortened,
+    outcome::{Category, MemberStatus, Verdict},
+};
+
+use super::plan::suppression;
+
+/// An address that signed up to too many lists is refused for a while; nobody says how long.
+const TOO_MANY_LISTS_WAIT: Duration = Duration::from_secs(86_400);
+const QUOTED: usize = 500;
+
+/// A refusal of one member.
+#[derive(Debug, Default)]
+pub(super) struct Fault {
+    /// Title and text, for matching.
+    text: String,
+    /// Text for people.
+    said: String,
+}
+
+/// What kind of refusal it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// The person's own choice or their mail system's: only they can change it.
+    Suppressed(MemberStatus),
+    TooManyLists,
+    /// There is a member with the new address already.
+    Exists,
+    /// The same address twice in one call.
+    Repeated,
+    Invalid,
+}
+
+impl Fault {
+    /// An entry of a bulk answer's `errors`.
+    pub(super) fn of_member(error: &str, field: &str, field_message: &str) -> Fault {
+        let mut said = error.to_owned();
+        if !field.is_empty() || !field_message.is_empty() {
+            said.push_str(&format!(" (field {field}: {field_message})"));
+        }
+        Fault { text: said.to_lowercase(), said }
+    }
+
+    /// The body of a 4xx answer: `title`, `detail` and perhaps `errors` with field and message.
+    pub(super) fn of_body(body: &[u8]) -> Fault {
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return Fault::default() };
+        let text = |value: &Value, name: &str| {
+            value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let mut said = text(&body, "detail");
+        let errors = body.get("errors").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for error in errors {
+            let (field, message) = (text(error, "field"), text(error, "message"));
+            said.push_str(&format!(" (field {field}: {message})"));
+        }
+        Fault { text: format!("{} {said}", text(&body, "title")).to_lowercase(), said }
+    }
+
+    fn kind(&self) -> Kind {
+        let has = |part: &str| self.text.contains(part);
+        if has("compliance state") {
+            Kind::Suppressed(MemberStatus::UnsubscribedByMember)
+        } else if has("permanently deleted") || has("forgotten email") {
+            Kind::Suppressed(MemberStatus::Forgotten)
+        } else if has("bounce") || has("cleaned") {
+            Kind::Suppressed(MemberStatus::Cleaned)
+        } else if has("unsubscribed") && has("cannot be") {
+            Kind::Suppressed(MemberStatus::UnsubscribedByMember)
+        } else if has("a lot of lists") {
+            Kind::TooManyLists
+        } else if has("member exists") || has("already a list member") || has("already in this list")
+        {
+            Kind::Exists
+        } else if has("duplicate") || has("more than once") {
+            Kind::Repeated
+        } else {
+            Kind::Invalid
+        }
+    }
+
+    /// What it means for a record. `alone`: nothing else was in the call.
+    pub(super) fn verdict(&self, item: &Item, status: u16, alone: bool) -> Verdict {
+        let dead = |category, why, member_status| Verdict::Dead {
+            category,
+            status: Some(status),
+            why,
+            member_status,
+        };
+        match self.kind() {
+            // Leaving is what was asked for, and that is how it is.
+            Kind::Suppressed(known) if is_opt_out(item) => Verdict::Delivered {
+                remote_id: None,
+                remote_key: item.remote_key.clone(),
+                member_status: Some(known),
+                ticks: item.ticks.clone(),
+            },
+            Kind::Suppressed(known) => {
+                let why = format!("{} ({})", suppression(known), self.quoted());
+                dead(Category::Consent, why, Some(known))
+            }
+            Kind::TooManyLists => Verdict::Retry {
+                why: format!("Mailchimp refuses the address for now: {}", self.quoted()),
+                status: Some(status),
+                wait: Some(TOO_MANY_LISTS_WAIT),
+                counted: true,
+            },
+            Kind::Repeated | Kind::Exists if !alone => Verdict::Again {
+                relink: None,
+                batch_cap: Some(1),
+                why: format!("Mailchimp refused the address beside others: {}", self.quoted()),
+            },
+            Kind::Exists => dead(
+                Category::Conflict,
+                format!(
+                    "Mailchimp has another member with the address {}; archive one of the two \
+                     there, then retry ({})",
+                    item.name,
+                    self.quoted()
+                ),
+                None,
+            ),
+            Kind::Repeated | Kind::Invalid => {
+                dead(Category::Validation, format!("Mailchimp refused: {}", self.quoted()), None)
+            }
+        }
+    }
+
+    /// The text for people.
+    pub(super) fn quoted(&self) -> String {
+        match self.said.trim() {
+            "" => "no reason given".to_owned(),
+            said => shortened(said, QUOTED).into_owned(),
+        }
+    }
+}
+
+/// Whether the record was sent to take the person off the list.
+pub(super) const fn is_opt_out(item: &Item) -> bool {
+    matches!(
+        item.member_status,
+        Some(MemberStatus::UnsubscribedByCrm | MemberStatus::UnsubscribedByMember)
+    )
+}

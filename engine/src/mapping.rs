@@ -1,0 +1,74 @@
+//! Which column goes to which remote field, and the conventional names a new mapping starts from.
+
+use crate::record::{Entity, SourceId, Target};
+
+/// A line of the field map, by the number `integration.field_map` gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FieldId(pub i16);
+
+/// Which way a field travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Push,
+    Pull,
+    Both,
+}
+
+/// Who wins when both sides changed a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictRule {
+    LastWriteWins,
+    CrmWins,
+    RemoteWins,
+}
+
+/// What a column's text form is made of; decides how it is turned into a remote value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    Text,
+    Integer,
+    Decimal,
+    Float,
+    Bool,
+    Date,
+    /// Without zone; read as UTC.
+    Timestamp,
+    TimestampTz,
+    /// `{a,b}`, sent as `a;b` to HubSpot and as a list of tags to Mailchimp.
+    TextArray,
+    Json,
+}
+
+/// A mapped column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub id: FieldId,
+    /// Column of the source (or of its payload view).
+    pub column: String,
+    pub kind: ValueKind,
+    /// HubSpot property, Mailchimp merge tag, or one of Mailchimp's pseudo fields
+    /// (`email_address`, `status`, `tags`, `language`).
+    pub remote: String,
+    pub direction: Direction,
+    pub conflict: ConflictRule,
+}
+
+/// All fields of one tracked table for one target. A row's values come in the order of `fields`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceMap {
+    pub source: SourceId,
+    /// `schema.table`, for messages.
+    pub name: String,
+    pub entity: Entity,
+    pub target: Target,
+    pub fields: Vec<Field>,
+}
+
+impl SourceMap {
+    pub fn field_named(&self, remote: &str) -> Option<(usize, &Field)> {
+        self.fields
+            .iter()
+            .enumerate()
+            .find(|(_, field)| field.remote.eq_ignore_ascii_case(remote))
+    }
+}

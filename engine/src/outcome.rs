@@ -1,0 +1,125 @@
+//! What became of a record, and what an answer says about its target.
+
+use std::time::Duration;
+
+use crate::{clock::Tick, record::{RemoteId, Timestamp}};
+
+/// Why a change was given up on; the `category` column of `integration.dlq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Category {
+    Validation,
+    NotFound,
+    Conflict,
+    Consent,
+    Permission,
+    TooLarge,
+    Exhausted,
+    Unmappable,
+}
+
+impl Category {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Category::Validation => "validation",
+            Category::NotFound => "not_found",
+            Category::Conflict => "conflict",
+            Category::Consent => "consent",
+            Category::Permission => "permission",
+            Category::TooLarge => "too_large",
+            Category::Exhausted => "exhausted",
+            Category::Unmappable => "unmappable",
+        }
+    }
+}
+
+/// What a member's status at Mailchimp is known to be, and who made it so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemberStatus {
+    Subscribed,
+    Pending,
+    /// Opted out in the CRM; we told Mailchimp.
+    UnsubscribedByCrm,
+    /// Opted out at Mailchimp: link, form, complaint, or by hand in its application.
+    UnsubscribedByMember,
+    Cleaned,
+    /// Permanently deleted; only a form of Mailchimp's own brings the person back.
+    Forgotten,
+    Archived,
+}
+
+/// How the identity of a record at the target is to be changed before anything else is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Relink {
+    /// The record is known remotely under this id; nothing is known about its fields.
+    Adopt(RemoteId),
+    /// The id we hold is dead.
+    Forget,
+}
+
+/// The end, or the next step, of one record's attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The remote holds what was sent. `ticks` are the fields sent.
+    Delivered {
+        remote_id: Option<RemoteId>,
+        /// The identity it was written under: e-mail address in lower case.
+        remote_key: Option<String>,
+        member_status: Option<MemberStatus>,
+        ticks: Vec<Tick>,
+    },
+    /// Nothing had to be sent: the remote already holds this state.
+    Unchanged,
+    /// Nothing may be sent: the person has not opted in.
+    NoConsent,
+    /// The record no longer exists remotely, as asked.
+    Removed,
+    /// Plan it again at once, after applying `relink`, in calls of at most `batch_cap` records.
+    Again {
+        relink: Option<Relink>,
+        batch_cap: Option<usize>,
+        /// For the log and, if it goes on for too long, the dead letter.
+        why: String,
+    },
+    /// Transient: back off. `counted` is false while the target as a whole is failing.
+    Retry {
+        why: String,
+        status: Option<u16>,
+        wait: Option<Duration>,
+        counted: bool,
+    },
+    /// Permanent: a dead letter.
+    Dead {
+        category: Category,
+        status: Option<u16>,
+        why: String,
+        /// What the answer says about the person's consent, to be recorded in the CRM.
+        member_status: Option<MemberStatus>,
+    },
+}
+
+/// What an answer says about the target as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TargetSignal {
+    /// It answered as it should.
+    Healthy,
+    /// It failed in a way that is not the records' fault; opens the breaker when repeated.
+    Failing { why: String },
+    /// Send nothing before `wait` has passed.
+    Throttled { wait: Duration, why: String },
+    /// The day's requests are used up.
+    DailyLimit { until: Option<Timestamp>, why: String },
+    /// Too much at once: halve the concurrency.
+    Crowded { wait: Duration, why: String },
+    /// The credential does not work.
+    Unauthorized { why: String },
+}
+
+/// What the answer's headers say about the budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetReport {
+    pub max: Option<u32>,
+    pub remaining: Option<u32>,
+    pub interval: Option<Duration>,
+    pub daily: Option<u32>,
+    pub daily_remaining: Option<u32>,
+}

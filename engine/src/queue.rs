@@ -1,0 +1,489 @@
+//! One target's changes in memory: coalesced by record, one flight per record, every queue row
+//! given back exactly when the last change it holds is settled.
+//!
+//! The table remains the truth: whatever is in here can be lost and is then read again.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::record::{Entity, Lane, RecordKey, SourceId, Timestamp};
+
+/// A row of the queue table, by whatever the caller finds it again with.
+pub trait RowId: Copy + PartialEq {}
+impl<T: Copy + PartialEq> RowId for T {}
+
+/// A record of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordRef {
+    pub source: SourceId,
+    pub key: RecordKey,
+}
+
+/// A queued change of one record.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub record: RecordRef,
+    pub entity: Entity,
+    pub lane: Lane,
+    pub changed_at: Timestamp,
+    /// Failed attempts so far, for changes that come from the retry table.
+    pub attempts: u32,
+}
+
+/// A record taken out to be sent; give it back with one of the `Queue`'s closing calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handle {
+    slot: u32,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: RecordRef,
+    entity: Entity,
+    lane: Lane,
+    changed_at: Timestamp,
+    attempts: u32,
+    batch_cap: usize,
+    rounds: u32,
+    flying: bool,
+    /// Rows whose change this flight carries (or will carry).
+    rows: Vec<u32>,
+    /// Rows that came while flying: their change may be newer than what was read.
+    late: Vec<u32>,
+    late_lane: Option<Lane>,
+    late_changed_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Row<R> {
+    id: R,
+    open: u32,
+}
+
+/// What a closed flight gives back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed<R> {
+    /// Queue rows that hold no unsettled change any more.
+    pub rows: Vec<R>,
+}
+
+/// The most records a call may hold before anything went wrong with one of them.
+pub const NO_CAP: usize = usize::MAX;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Queue<R> {
+    slots: Vec<(u32, Option<Entry>)>,
+    free: Vec<u32>,
+    by_record: HashMap<RecordRef, u32>,
+    ready: BTreeMap<(Lane, Entity, SourceId), VecDeque<Handle>>,
+    rows: Vec<Option<Row<R>>>,
+    free_rows: Vec<u32>,
+    flying: usize,
+}
+
+impl<R: RowId> Default for Queue<R> {
+    fn default() -> Self {
+        Queue {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_record: HashMap::new(),
+            ready: BTreeMap::new(),
+            rows: Vec::new(),
+            free_rows: Vec::new(),
+            flying: 0,
+        }
+    }
+}
+
+impl<R: RowId> Queue<R> {
+    /// Records in memory, flying ones included.
+    pub fn len(&self) -> usize {
+        self.by_record.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_record.is_empty()
+    }
+
+    pub fn flying(&self) -> usize {
+        self.flying
+    }
+
+    pub fn ready(&self) -> usize {
+        self.len() - self.flying
+    }
+
+    /// Whether a flight of this record is under way.
+    pub fn is_flying(&self, record: &RecordRef) -> bool {
+        let slot = self.by_record.get(record).and_then(|slot| self.slots[*slot as usize].1.as_ref());
+        slot.is_some_and(|entry| entry.flying)
+    }
+
+    /// When the CRM last changed this record, as far as the changes in memory tell.
+    pub fn changed_at(&self, record: &RecordRef) -> Option<Timestamp> {
+        let slot = *self.by_record.get(record)?;
+        let entry = self.slots[slot as usize].1.as_ref()?;
+        Some(entry.changed_at.max(entry.late_changed_at))
+    }
+
+    /// When the change at the head of the earliest lane was made: the oldest, as changes come in order.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        let head = |line: &VecDeque<Handle>| line.iter().find_map(|handle| Some(self.entry(*handle)?.changed_at));
+        self.ready.values().filter_map(head).min()
+    }
+
+    /// Adds a queue row with all the changes it holds.
+    pub fn push_row(&mut self, id: R, changes: impl IntoIterator<Item = Change>) {
+        let row = match self.free_rows.pop() {
+            Some(row) => row,
+            None => {
+                self.rows.push(None);
+                (self.rows.len() - 1) as u32
+            }
+        };
+        let mut open = 0;
+        for change in changes {
+            open += 1;
+            self.push(change, Some(row));
+        }
+        self.rows[row as usize] = Some(Row { id, open });
+    }
+
+    /// Adds a change that no queue row stands for (it lives in the retry table).
+    pub fn push_retry(&mut self, change: Change) {
+        self.push(change, None);
+    }
+
+    fn push(&mut self, change: Change, row: Option<u32>) {
+        if let Some(&slot) = self.by_record.get(&change.record) {
+            self.coalesce(slot, change, row);
+            return;
+        }
+        let entry = Entry {
+            lane: change.lane,
+            entity: change.entity,
+            changed_at: change.changed_at,
+            attempts: change.attempts,
+            batch_cap: NO_CAP,
+            rounds: 0,
+            flying: false,
+            rows: row.into_iter().collect(),
+            late: Vec::new(),
+            late_lane: None,
+            late_changed_at: Timestamp::default(),
+            record: change.record.clone(),
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            (self.slots.len() - 1) as u32
+        });
+        self.slots[slot as usize].1 = Some(entry);
+        self.by_record.insert(change.record, slot);
+        self.enqueue(slot, false);
+    }
+
+    fn coalesce(&mut self, slot: u32, change: Change, row: Option<u32>) {
+        let Some(entry) = self.slots[slot as usize].1.as_mut() else { return };
+        if entry.flying {
+            // A retry of what is flying adds nothing; a new change has to be sent after it.
+            if let Some(row) = row {
+                entry.late.push(row);
+                entry.late_lane = Some(entry.late_lane.map_or(change.lane, |lane| lane.min(change.lane)));
+                entry.late_changed_at = entry.late_changed_at.max(change.changed_at);
+            }
+            return;
+        }
+        entry.rows.extend(row);
+        entry.changed_at = entry.changed_at.max(change.changed_at);
+        entry.attempts = entry.attempts.max(change.attempts);
+        if change.lane < entry.lane {
+            entry.lane = change.lane;
+            self.enqueue(slot, false);
+        }
+    }
+
+    fn enqueue(&mut self, slot: u32, front: bool) {
+        let (generation, entry) = &self.slots[slot as usize];
+        let Some(entry) = entry else { return };
+        let handle = Handle { slot, generation: *generation };
+        let line = self
+            .ready
+            .entry((entry.lane, entry.entity, entry.record.source))
+            .or_default();
+        if front {
+            line.push_front(handle);
+        } else {
+            line.push_back(handle);
+        }
+    }
+
+    /// Takes out up to `most` records for a flight, earlier lanes first, parents before children.
+    pub fn take(&mut self, most: usize) -> Vec<Handle> {
+        let mut taken = Vec::with_capacity(most.min(self.ready()));
+        let mut ready = std::mem::take(&mut self.ready);
+        for ((lane, ..), line) in &mut ready {
+            while taken.len() < most {
+                let Some(handle) = line.pop_front() else { break };
+                let (generation, entry) = &mut self.slots[handle.slot as usize];
+                let current = entry
+                    .as_mut()
+                    .filter(|entry| *generation == handle.generation && !entry.flying && entry.lane == *lane);
+                // Anything else is the trace of a record that moved to an earlier lane.
+                if let Some(entry) = current {
+                    entry.flying = true;
+                    self.flying += 1;
+                    taken.push(handle);
+                }
+            }
+        }
+        ready.retain(|_, line| !line.is_empty());
+        self.ready = ready;
+        taken
+    }
+
+    fn entry(&self, handle: Handle) -> Option<&Entry> {
+        let (generation, entry) = self.slots.get(handle.slot as usize)?;
+        entry.as_ref().filter(|_| *generation == handle.generation)
+    }
+
+    pub fn record(&self, handle: Handle) -> Option<&RecordRef> {
+        self.entry(handle).map(|entry| &entry.record)
+    }
+
+    pub fn change(&self, handle: Handle) -> Option<Change> {
+        self.entry(handle).map(|entry| Change {
+            record: entry.record.clone(),
+            entity: entry.entity,
+            lane: entry.lane,
+            changed_at: entry.changed_at,
+            attempts: entry.attempts,
+        })
+    }
+
+    pub fn batch_cap(&self, handle: Handle) -> usize {
+        self.entry(handle).map_or(NO_CAP, |entry| entry.batch_cap)
+    }
+
+    /// How often in a row this record has been sent [`Queue::again`].
+    pub fn rounds(&self, handle: Handle) -> u32 {
+        self.entry(handle).map_or(0, |entry| entry.rounds)
+    }
+
+    /// The flight is over for good (delivered, dead, or noted in the retry table). A change that
+    /// came in the meantime stays, and is ready.
+    pub fn close(&mut self, handle: Handle) -> Closed<R> {
+        let mut closed = Closed { rows: Vec::new() };
+        let (generation, stored) = &mut self.slots[handle.slot as usize];
+        if *generation != handle.generation {
+            return closed;
+        }
+        let Some(mut entry) = stored.take() else { return closed };
+        self.flying -= usize::from(entry.flying);
+        *generation = generation.wrapping_add(1);
+        for row in entry.rows.drain(..) {
+            if let Some(state) = &mut self.rows[row as usize] {
+                state.open -= 1;
+                if state.open == 0 {
+                    closed.rows.push(state.id);
+                    self.rows[row as usize] = None;
+                    self.free_rows.push(row);
+                }
+            }
+        }
+        if entry.late.is_empty() {
+            self.by_record.remove(&entry.record);
+            self.free.push(handle.slot);
+            return closed;
+        }
+        entry.rows = std::mem::take(&mut entry.late);
+        entry.lane = entry.late_lane.take().unwrap_or(entry.lane);
+        entry.changed_at = std::mem::take(&mut entry.late_changed_at);
+        entry.attempts = 0;
+        entry.batch_cap = NO_CAP;
+        entry.rounds = 0;
+        entry.flying = false;
+        self.slots[handle.slot as usize].1 = Some(entry);
+        self.enqueue(handle.slot, false);
+        closed
+    }
+
+    /// The record has to fly again at once, in calls of at most `batch_cap` records.
+    pub fn again(&mut self, handle: Handle, batch_cap: Option<usize>) {
+        self.back(handle, |entry| {
+            entry.rounds += 1;
+            if let Some(cap) = batch_cap {
+                entry.batch_cap = entry.batch_cap.min(cap.max(1));
+            }
+        });
+    }
+
+    /// The record did not fly after all (its target went down): as before it was taken.
+    pub fn put_back(&mut self, handle: Handle) {
+        self.back(handle, |_| ());
+    }
+
+    fn back(&mut self, handle: Handle, change: impl FnOnce(&mut Entry)) {
+        let (generation, entry) = &mut self.slots[handle.slot as usize];
+        let Some(entry) = entry.as_mut().filter(|entry| *generation == handle.generation && entry.flying) else {
+            return;
+        };
+        entry.flying = false;
+        self.flying -= 1;
+        entry.rows.append(&mut entry.late);
+        entry.changed_at = entry.changed_at.max(entry.late_changed_at);
+        if let Some(lane) = entry.late_lane.take() {
+            entry.lane = entry.lane.min(lane);
+        }
+        change(entry);
+        self.enqueue(handle.slot, true);
+    }
+
+    /// Forgets everything, as after a restart.
+    pub fn clear(&mut self) {
+        *self = Queue::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn change(key: u8, lane: Lane) -> Change {
+        Change {
+            record: RecordRef { source: SourceId(1), key: RecordKey::from(key.to_string()) },
+            entity: Entity::Contact,
+            lane,
+            changed_at: Timestamp(i64::from(key)),
+            attempts: 0,
+        }
+    }
+
+    fn keys(queue: &Queue<u32>, handles: &[Handle]) -> Vec<String> {
+        handles
+            .iter()
+            .map(|handle| queue.record(*handle).expect("taken").key.as_str().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn changes_of_a_record_fly_together() {
+        let mut queue = Queue::default();
+        queue.push_row(1, [change(7, Lane::Live)]);
+        queue.push_row(2, [change(7, Lane::Live), change(8, Lane::Live)]);
+        let taken = queue.take(10);
+        assert_eq!(keys(&queue, &taken), ["7", "8"]);
+        assert_eq!(queue.close(taken[0]).rows, [1]);
+        assert_eq!(queue.close(taken[1]).rows, [2]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_change_that_comes_in_flight_waits_for_its_own() {
+        let mut queue = Queue::default();
+        queue.push_row(1, [change(7, Lane::Live)]);
+        let first = queue.take(10);
+        queue.push_row(2, [change(7, Lane::Live)]);
+        assert!(queue.take(10).is_empty(), "one flight a record");
+        assert_eq!(queue.close(first[0]).rows, [1]);
+        let second = queue.take(10);
+        assert_eq!(queue.close(second[0]).rows, [2]);
+    }
+
+    #[test]
+    fn an_opt_out_overtakes() {
+        let mut queue = Queue::default();
+        queue.push_row(1, [change(1, Lane::Live), change(2, Lane::Live)]);
+        queue.push_row(2, [change(2, Lane::OptOut)]);
+        let taken = queue.take(10);
+        assert_eq!(keys(&queue, &taken), ["2", "1"]);
+    }
+
+    #[test]
+    fn a_second_round_is_first_and_capped() {
+        let mut queue = Queue::default();
+        queue.push_row(1, [change(1, Lane::Live), change(2, Lane::Live)]);
+        let taken = queue.take(1);
+        queue.again(taken[0], Some(0));
+        assert_eq!(queue.rounds(taken[0]), 1);
+        let taken = queue.take(2);
+        assert_eq!(keys(&queue, &taken), ["1", "2"]);
+        assert_eq!(queue.batch_cap(taken[0]), 1);
+        assert_eq!(queue.batch_cap(taken[1]), NO_CAP);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Vec<u8>, bool),
+        Take(usize),
+        Close(prop::sample::Index),
+        Again(prop::sample::Index),
+        PutBack(prop::sample::Index),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (prop::collection::vec(0u8..12, 1..6), any::<bool>()).prop_map(|(keys, urgent)| Step::Push(keys, urgent)),
+            (1usize..8).prop_map(Step::Take),
+            any::<prop::sample::Index>().prop_map(Step::Close),
+            any::<prop::sample::Index>().prop_map(Step::Again),
+            any::<prop::sample::Index>().prop_map(Step::PutBack),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens: a record never flies twice at once, every pushed row comes back
+        /// exactly once, and not before a flight that began after the push has been closed.
+        #[test]
+        fn every_row_comes_back_once_and_not_too_early(steps in prop::collection::vec(step(), 1..120)) {
+            let mut queue: Queue<u32> = Queue::default();
+            let mut waiting: BTreeMap<u32, BTreeSet<u8>> = BTreeMap::new();
+            let mut carried: Vec<(Handle, u8, BTreeSet<u32>)> = Vec::new();
+            let mut next_row = 0;
+            let finish = steps.len();
+            let all = steps.into_iter().chain((0..400).map(|i| if i % 2 == 0 { Step::Take(50) } else { Step::Close(prop::sample::Index::default()) }));
+            for (number, step) in all.enumerate() {
+                match step {
+                    Step::Push(keys, urgent) => {
+                        let lane = if urgent { Lane::OptOut } else { Lane::Live };
+                        queue.push_row(next_row, keys.iter().map(|key| change(*key, lane)));
+                        waiting.insert(next_row, keys.into_iter().collect());
+                        next_row += 1;
+                    }
+                    Step::Take(most) => {
+                        for handle in queue.take(most) {
+                            let key: u8 = queue.record(handle).expect("taken").key.as_str().parse().expect("a number");
+                            prop_assert!(carried.iter().all(|(_, other, _)| *other != key), "two flights of {key}");
+                            let rows = waiting.iter().filter(|(_, keys)| keys.contains(&key)).map(|(row, _)| *row).collect();
+                            carried.push((handle, key, rows));
+                        }
+                    }
+                    Step::Close(_) if carried.is_empty() => {}
+                    Step::Close(index) => {
+                        let at = if number >= finish { 0 } else { index.index(carried.len()) };
+                        let (handle, key, rows) = carried.swap_remove(at);
+                        let closed = queue.close(handle).rows;
+                        for row in rows {
+                            if let Some(open) = waiting.get_mut(&row) { open.remove(&key); }
+                        }
+                        for row in closed {
+                            prop_assert_eq!(waiting.remove(&row), Some(BTreeSet::new()), "row {} came back too early", row);
+                        }
+                        prop_assert!(waiting.values().all(|open| !open.is_empty()), "a row was kept");
+                    }
+                    Step::Again(index) | Step::PutBack(index) if !carried.is_empty() => {
+                        let (handle, ..) = carried.swap_remove(index.index(carried.len()));
+                        queue.again(handle, None);
+                    }
+                    Step::Again(_) | Step::PutBack(_) => {}
+                }
+                prop_assert_eq!(queue.flying(), carried.len());
+            }
+            prop_assert!(waiting.is_empty() && queue.is_empty());
+        }
+    }
+}

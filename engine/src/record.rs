@@ -1,0 +1,170 @@
+//! The nouns: what is synchronised, where to, and how it is named on either side.
+
+use std::fmt;
+
+/// A service that records are sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    HubSpot,
+    Mailchimp,
+}
+
+impl Target {
+    pub const ALL: [Target; 2] = [Target::HubSpot, Target::Mailchimp];
+
+    /// The name SQL users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Target::HubSpot => "hubspot",
+            Target::Mailchimp => "mailchimp",
+        }
+    }
+
+    /// The number stored in queue rows.
+    pub const fn number(self) -> i16 {
+        match self {
+            Target::HubSpot => 1,
+            Target::Mailchimp => 2,
+        }
+    }
+
+    pub fn from_number(number: i16) -> Option<Target> {
+        Target::ALL.into_iter().find(|target| target.number() == number)
+    }
+
+    pub fn from_name(name: &str) -> Option<Target> {
+        Target::ALL.into_iter().find(|target| target.name() == name)
+    }
+
+    /// Whether records of this entity can be sent there at all.
+    pub const fn accepts(self, entity: Entity) -> bool {
+        match self {
+            Target::HubSpot => true,
+            Target::Mailchimp => matches!(entity, Entity::Contact),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a tracked table's rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entity {
+    Company,
+    Contact,
+    Deal,
+    Note,
+    Call,
+    Email,
+    Meeting,
+    Task,
+}
+
+impl Entity {
+    /// In the order in which records depend on each other: parents first.
+    pub const ALL: [Entity; 8] = [
+        Entity::Company,
+        Entity::Contact,
+        Entity::Deal,
+        Entity::Note,
+        Entity::Call,
+        Entity::Email,
+        Entity::Meeting,
+        Entity::Task,
+    ];
+
+    /// The name SQL users see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Entity::Company => "company",
+            Entity::Contact => "contact",
+            Entity::Deal => "deal",
+            Entity::Note => "note",
+            Entity::Call => "call",
+            Entity::Email => "email",
+            Entity::Meeting => "meeting",
+            Entity::Task => "task",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Entity> {
+        Entity::ALL.into_iter().find(|entity| entity.name() == name)
+    }
+}
+
+/// A tracked table, by the number `integration.tracked_table` gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub i32);
+
+/// A row's key as text: the column's text form, or for composite keys a JSON array of text forms.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey(pub Box<str>);
+
+impl RecordKey {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for RecordKey {
+    fn from(text: &str) -> Self {
+        RecordKey(text.into())
+    }
+}
+
+impl From<String> for RecordKey {
+    fn from(text: String) -> Self {
+        RecordKey(text.into_boxed_str())
+    }
+}
+
+/// The id a service gave a record. HubSpot: an int64 as text, unique within an object type.
+/// Mailchimp: the member's `contact_id`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RemoteId(pub Box<str>);
+
+impl RemoteId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for RemoteId {
+    fn from(text: &str) -> Self {
+        RemoteId(text.into())
+    }
+}
+
+/// What happened to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    Upsert,
+    Delete,
+}
+
+impl Op {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Op::Upsert => "upsert",
+            Op::Delete => "delete",
+        }
+    }
+}
+
+/// Whose turn it is: each later lane uses only the budget the earlier ones leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    OptOut = 0,
+    Live = 1,
+    Retry = 2,
+    Backfill = 3,
+    Reconcile = 4,
+}
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(pub i64);

@@ -1,0 +1,110 @@
+//! When to try again: exponential back-off with full jitter.
+
+use std::time::Duration;
+
+/// How patient to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Upper bound of the first delay; it doubles with every attempt.
+    pub base: Duration,
+    /// No delay is longer, unless the service itself asks for more.
+    pub max: Duration,
+    /// After so many counted attempts a change is given up on.
+    pub max_attempts: u32,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Try again after this time, with so many attempts counted.
+    RetryIn(Duration, u32),
+    /// Give up.
+    Exhausted,
+}
+
+/// The delay after attempt number `attempt` (1 is the first): evenly spread over
+/// `0 … min(max, base · 2^(attempt−1))` by `jitter` in `[0, 1)`, so that what failed together does
+/// not come back together.
+pub fn next_delay(attempt: u32, policy: &Policy, jitter: f64) -> Duration {
+    let factor = 2u32.saturating_pow(attempt.saturating_sub(1).min(31));
+    let bound = policy.base.saturating_mul(factor).min(policy.max);
+    let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 1.0 };
+    // Rounding may exceed the bound by a little.
+    bound.mul_f64(jitter).min(bound)
+}
+
+/// What to do after a failure. `wait` is what the service asked for; it is never cut short. An
+/// attempt that is not `counted` (the target as a whole is failing) never exhausts a change.
+pub fn after_failure(
+    attempts_before: u32,
+    counted: bool,
+    wait: Option<Duration>,
+    policy: &Policy,
+    jitter: f64,
+) -> Next {
+    let attempts = if counted { attempts_before.saturating_add(1) } else { attempts_before };
+    if counted && attempts >= policy.max_attempts {
+        return Next::Exhausted;
+    }
+    let delay = next_delay(attempts.max(1), policy, jitter);
+    let delay = match wait {
+        // Spread over a tenth more: all that waited would otherwise come back at once.
+        Some(wait) => wait.saturating_add(delay.min(wait / 10)),
+        None => delay,
+    };
+    Next::RetryIn(delay, attempts)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        base: Duration::from_secs(1),
+        max: Duration::from_secs(900),
+        max_attempts: 12,
+    };
+
+    #[test]
+    fn delays_double_up_to_the_maximum() {
+        let seconds = |attempt| next_delay(attempt, &POLICY, 1.0).as_secs();
+        let cases = [(0, 1), (1, 1), (2, 2), (3, 4), (10, 512), (11, 900), (u32::MAX, 900)];
+        for (attempt, expected) in cases {
+            assert_eq!(seconds(attempt), expected, "attempt {attempt}");
+        }
+        assert_eq!(next_delay(5, &POLICY, 0.0), Duration::ZERO);
+        assert_eq!(next_delay(1, &POLICY, 0.5), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn failures_are_counted_until_exhausted() {
+        let second = Duration::from_secs(1);
+        let cases = [
+            (0, true, None, Next::RetryIn(second, 1)),
+            (10, true, None, Next::RetryIn(Duration::from_secs(900), 11)),
+            (11, true, None, Next::Exhausted),
+            (u32::MAX, true, None, Next::Exhausted),
+            (11, false, None, Next::RetryIn(Duration::from_secs(900), 11)),
+            (0, false, None, Next::RetryIn(second, 0)),
+            (0, false, Some(100 * second), Next::RetryIn(101 * second, 0)),
+            (0, true, Some(Duration::ZERO), Next::RetryIn(Duration::ZERO, 1)),
+        ];
+        for (before, counted, wait, expected) in cases {
+            assert_eq!(after_failure(before, counted, wait, &POLICY, 1.0), expected, "{before}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_stays_within_its_bounds(
+            attempt in any::<u32>(), jitter in any::<f64>(), base in any::<u64>(), max in any::<u64>(),
+        ) {
+            let policy = Policy {
+                base: Duration::from_micros(base), max: Duration::from_micros(max), max_attempts: 1,
+            };
+            prop_assert!(next_delay(attempt, &policy, jitter) <= policy.max);
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Associations between records.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::HubSpot;
+use super::association_types::{default_type, primary_type, reverse, target_of};
+use super::errors::Problem;
+use super::inputs::parse;
+use super::types::ObjectType;
+use super::write::Moment;
+use crate::reply::Reply;
+
+type End = (ObjectType, u64);
+
+/// Both directions of every pair, each with its type ids.
+#[derive(Debug, Default)]
+pub(crate) struct Associations {
+    pairs: BTreeMap<(ObjectType, u64, ObjectType, u64), Vec<u32>>,
+}
+
+/// HubSpot: 2,000 pairs a batch.
+const MAX_PAIRS: usize = 2_000;
+
+#[derive(Deserialize)]
+struct Id {
+    id: Value,
+}
+
+impl Id {
+    /// Ids come as text or as number.
+    fn text(&self) -> String {
+        self.id
+            .as_str()
+            .map_or_else(|| self.id.to_string(), str::to_owned)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Label {
+    association_type_id: u32,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    from: Id,
+    to: Id,
+    #[serde(default)]
+    types: Vec<Label>,
+}
+
+#[derive(Deserialize)]
+struct ArchivePair {
+    from: Id,
+    to: Vec<Id>,
+}
+
+#[derive(Deserialize)]
+struct Batch<T> {
+    inputs: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct WithCreate {
+    to: Id,
+    types: Vec<Label>,
+}
+
+impl Associations {
+    pub(crate) fn targets(&self, from: End, to: ObjectType) -> impl Iterator<Item = (u64, &[u32])> {
+        self.pairs
+            .range((from.0, from.1, to, 0)..=(from.0, from.1, to, u64::MAX))
+            .map(|((_, _, _, id), types)| (*id, types.as_slice()))
+    }
+
+    /// Drops all pairs of a record.
+    pub(crate) fn forget(&mut self, object: ObjectType, id: u64) {
+        if self.pairs.is_empty() {
+            return;
+        }
+        let own: Vec<_> = self
+            .pairs
+            .range((object, id, ObjectType::Contact, 0)..=(object, id, ObjectType::Email, u64::MAX))
+            .map(|(key, _)| *key)
+            .collect();
+        for (from, from_id, to, to_id) in own {
+            self.pairs.remove(&(from, from_id, to, to_id));
+            self.pairs.remove(&(to, to_id, from, from_id));
+        }
+    }
+
+    pub(crate) fn connect(&mut self, from: End, to: End, types: &[u32]) {
+        self.one_way(from, to, types);
+        let back: Vec<u32> = types.iter().map(|id| reverse(*id)).collect();
+        self.one_way(to, from, &back);
+    }
+
+    /// Replaces the labels of the pair. A first company becomes the primary one by itself.
+    fn one_way(&mut self, from: End, to: End, types: &[u32]) {
+        let mut all = types.to_vec();
+        all.extend(default_type(from.0, to.0));
+        if let Some(primary) = primary_type(from.0, to.0).filter(|_| to.0 == ObjectType::Company) {
+            if all.contains(&primary) {
+                for (_, labels) in self
+                    .pairs
+                    .range_mut((from.0, from.1, to.0, 0)..=(from.0, from.1, to.0, u64::MAX))
+                {
+                    labels.retain(|label| *label != primary);
+                }
+            } else if self.targets(from, to.0).all(|(id, _)| id == to.1) {
+                all.push(primary);
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        self.pairs.insert((from.0, from.1, to.0, to.1), all);
+    }
+
+    fn disconnect(&mut self, from: End, to: End) -> bool {
+        self.pairs.remove(&(to.0, to.1, from.0, from.1));
+        self.pairs.remove(&(from.0, from.1, to.0, to.1)).is_some()
+    }
+
+    /// Everything, for inspection.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (End, End, &[u32])> {
+        self.pairs
+            .iter()
+            .map(|((from, from_id, to, to_id), types)| {
+                ((*from, *from_id), (*to, *to_id), types.as_slice())
+            })
+    }
+}
+
+impl HubSpot {
+    /// Checks the associations that a create brings along.
+    pub(crate) fn check_associations(
+        &self,
+        from: ObjectType,
+        associations: &[Value],
+    ) -> Result<(), Problem> {
+        for association in associations {
+            let wanted = WithCreate::deserialize(association)
+                .map_err(|error| Problem::validation(format!("Invalid input JSON: {error}")))?;
+            let to = wanted
+                .types
+                .first()
+                .and_then(|label| target_of(from, label.association_type_id));
+            let Some(to) = to else {
+                return Err(Problem::validation("Unknown association type"));
+            };
+            if self.stores[to.index()].live(&wanted.to.text()).is_none() {
+                return Err(invalid_identifier(&wanted.to.text()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the associations that [`HubSpot::check_associations`] let through.
+    pub(crate) fn associate_new(
+        &mut self,
+        from: ObjectType,
+        position: usize,
+        associations: &[Value],
+        moment: &Moment,
+    ) {
+        let id = self.stores[from.index()].records[position].id;
+        for association in associations {
+            let Ok(wanted) = WithCreate::deserialize(association) else {
+                continue;
+            };
+            let types: Vec<u32> = wanted
+                .types
+                .iter()
+                .map(|label| label.association_type_id)
+                .collect();
+            let to = types.first().and_then(|first| target_of(from, *first));
+            if let (Some(to), Ok(to_id)) = (to, wanted.to.text().parse()) {
+                self.connect((from, id), (to, to_id), &types, moment);
+            }
+        }
+    }
+
+    pub(crate) fn connect(&mut self, from: End, to: End, types: &[u32], moment: &Moment) {
+        self.associations.connect(from, to, types);
+        self.tell(from, to, types, false, moment);
+    }
+
+    fn tell(&mut self, from: End, to: End, types: &[u32], removed: bool, moment: &Moment) {
+        let first = types
+            .first()
+            .copied()
+            .or_else(|| default_type(from.0, to.0))
+            .unwrap_or(0);
+        let wanted = &self.config.subscriptions;
+        self.events
+            .association(from, to, first, removed, moment, wanted);
+        self.events
+            .association(to, from, reverse(first), removed, moment, wanted);
+    }
+
+    fn ends(
+        &self,
+        from: ObjectType,
+        from_id: &str,
+        to: ObjectType,
+        to_id: &str,
+    ) -> Result<(End, End), Problem> {
+        let find = |object: ObjectType, id: &str| {
+            let store = &self.stores[object.index()];
+            store
+                .live(id)
+                .map(|position| (object, store.records[position].id))
+                .ok_or_else(|| invalid_identifier(id))
+        };
+        let (from, to) = (find(from, from_id)?, find(to, to_id)?);
+        if from == to {
+            return Err(Problem::validation(format!(
+                "Object {from_id} cannot be associated to itself"
+            )));
+        }
+        Ok((from, to))
+    }
+
+    /// `PUT O/{id}/associations/[default/]{to}/{toId}`
+    pub(crate) fn associate_one(
+        &mut self,
+        from: (ObjectType, &str),
+        to: (ObjectType, &str),
+        body: Option<&[u8]>,
+        moment: &Moment,
+    ) -> Result<Reply, Problem> {
+        let labels: Vec<Label> = body.map_or(Ok(Vec::new()), parse)?;
+        let types: Vec<u32> = labels
+            .iter()
+            .map(|label| label.association_type_id)
+            .collect();
+        let (from, to) = self.ends(from.0, from.1, to.0, to.1)?;
+        self.connect(from, to, &types, moment);
+        Ok(match body {
+            Some(_) => Reply::value(201, &described(from, to)),
+            None => Reply::value(
+                200,
+                &json!({"status": "COMPLETE", "results": [default_result(from, to)]}),
+            ),
+        })
+    }
+
+    /// `DELETE O/{id}/associations/{to}/{toId}`
+    pub(crate) fn dissociate_one(
+        &mut self,
+        from: (ObjectType, &str),
+        to: (ObjectType, &str),
+        moment: &Moment,
+    ) -> Result<Reply, Problem> {
+        if let Ok((from, to)) = self.ends(from.0, from.1, to.0, to.1)
+            && self.associations.disconnect(from, to)
+        {
+            self.tell(from, to, &[], true, moment);
+        }
+        Ok(Reply::empty(204))
+    }
+
+    /// `GET O/{id}/associations/{to}`
+    pub(crate) fn list_associations(
+        &self,
+        from: (ObjectType, &str),
+        to: ObjectType,
+    ) -> Result<Reply, Problem> {
+        let store = &self.stores[from.0.index()];
+        let position = store.resolve(from.1).ok_or_else(Problem::not_found)?;
+        let results = self.targets_json((from.0, store.records[position].id), to);
+        Ok(Reply::value(200, &json!({"results": results})))
+    }
+
+    fn targets_json(&self, from: End, to: ObjectType) -> Vec<Value> {
+        self.associations
+            .targets(from, to)
+            .map(|(id, types)| {
+                let types: Vec<Value> = types
+                    .iter()
+                    .map(|id| json!({"category": "HUBSPOT_DEFINED", "typeId": id, "label": null}))
+                    .collect();
+                json!({"toObjectId": id, "associationTypes": types})
+            })
+            .collect()
+    }
+
+    /// `POST A/batch/{verb}`
+    pub(crate) fn batch_associate(
+        &mut self,
+        from: ObjectType,
+        to: ObjectType,
+        verb: &str,
+        dated: bool,
+        body: &[u8],
+        moment: &Moment,
+    ) -> Result<Reply, Problem> {
+        match verb {
+            "create" | "associate/default" => {
+                self.batch_connect(from, to, verb == "create", body, moment)
+            }
+            "read" => self.batch_targets(from, to, body, moment),
+            "archive" => {
+                let batch: Batch<ArchivePair> = parse(body)?;
+                for pair in &batch.inputs {
+                    for end in &pair.to {
+                        self.dissociate_one((from, &pair.from.text()), (to, &end.text()), moment)?;
+                    }
+                }
+                // The dated versions answer with a body.
+                let body = json!({"status": "COMPLETE", "results": []});
+                Ok(if dated {
+                    Reply::value(200, &body)
+                } else {
+                    Reply::empty(204)
+                })
+            }
+            _ => Err(Problem::not_found()),
+        }
+    }
+
+    fn batch_connect(
+        &mut self,
+        from: ObjectType,
+        to: ObjectType,
+        labelled: bool,
+        body: &[u8],
+        moment: &Moment,
+    ) -> Result<Reply, Problem> {
+        let batch: Batch<Pair> = parse(body)?;
+        if batch.inputs.len() > MAX_PAIRS {
+            return Err(Problem::validation(format!(
+                "Batch size is greater than the maximum of {MAX_PAIRS}"
+            )));
+        }
+        let (mut results, mut errors) = (Vec::new(), Vec::new());
+        for pair in &batch.inputs {
+            let types: Vec<u32> = pair
+                .types
+                .iter()
+                .map(|label| label.association_type_id)
+                .collect();
+            match self.ends(from, &pair.from.text(), to, &pair.to.text()) {
+                Ok((from, to)) => {
+                    self.connect(from, to, &types, moment);
+                    results.push(if labelled {
+                        described(from, to)
+                    } else {
+                        default_result(from, to)
+                    });
+                }
+                Err(problem) => errors.push(problem.as_batch_error()),
+            }
+        }
+        Ok(batch_answer(
+            &results,
+            &errors,
+            if labelled { 201 } else { 200 },
+            moment,
+        ))
+    }
+
+    fn batch_targets(
+        &self,
+        from: ObjectType,
+        to: ObjectType,
+        body: &[u8],
+        moment: &Moment,
+    ) -> Result<Reply, Problem> {
+        let batch: Batch<Id> = parse(body)?;
+        if batch.inputs.len() > 1_000 {
+            return Err(Problem::validation(
+                "Batch size is greater than the maximum of 1000",
+            ));
+        }
+        let (mut results, mut errors) = (Vec::new(), Vec::new());
+        for input in &batch.inputs {
+            let targets = self.targets_json((from, input.text().parse().unwrap_or(0)), to);
+            if targets.is_empty() {
+                let message = format!(
+                    "No {} is associated with {} {}.",
+                    to.singular(),
+                    from.singular(),
+                    input.text()
+                );
+                errors.push(
+                    Problem::new(404, "OBJECT_NOT_FOUND", message)
+                        .sub("crm.associations.NO_ASSOCIATIONS_FOUND")
+                        .context("fromObjectId", vec![input.text()])
+                        .as_batch_error(),
+                );
+            } else {
+                results.push(json!({"from": {"id": input.text()}, "to": targets}));
+            }
+        }
+        Ok(batch_answer(&results, &errors, 200, moment))
+    }
+}
+
+fn batch_answer(results: &[Value], errors: &[Value], complete: u16, moment: &Moment) -> Reply {
+    let mut out = b"{\"status\":\"COMPLETE\",\"results\":".to_vec();
+    crate::json::push(&mut out, results);
+    super::batch::finish(out, complete, errors, moment)
+}
+
+fn described(from: End, to: End) -> Value {
+    json!({
+        "fromObjectTypeId": from.0.number(), "fromObjectId": from.1,
+        "toObjectTypeId": to.0.number(), "toObjectId": to.1, "labels": [],
+    })
+}
+
+fn default_result(from: End, to: End) -> Value {
+    json!({
+        "from": {"id": from.1.to_string()}, "to": {"id": to.1.to_string()},
+        "associationSpec": {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": default_type(from.0, to.0)},
+    })
+}
+
+fn invalid_identifier(id: &str) -> Problem {
+    Problem::validation(format!("{id} is not a valid identifier"))
+        .sub("crm.associations.INVALID_IDENTIFIER")
+        .context("id", vec![id.to_owned()])
+}

@@ -1,0 +1,254 @@
+//! Property definitions: which properties exist, and of which type.
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::types::ObjectType;
+
+/// Position of a property among the definitions of its object type.
+pub(crate) type PropertyKey = u16;
+
+/// How values of a property are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PropertyType {
+    String,
+    Number,
+    Date,
+    Datetime,
+    Bool,
+    Enumeration,
+    PhoneNumber,
+}
+
+/// A choice of an enumeration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PropertyChoice {
+    pub label: String,
+    pub value: String,
+    #[serde(default)]
+    pub display_order: i64,
+    #[serde(default)]
+    pub hidden: bool,
+}
+
+/// One property.
+#[derive(Debug, Clone)]
+pub(crate) struct Definition {
+    pub name: String,
+    pub label: String,
+    pub kind: PropertyType,
+    pub field_type: String,
+    pub group: String,
+    pub options: Vec<PropertyChoice>,
+    pub unique: bool,
+    pub read_only: bool,
+    pub hubspot_defined: bool,
+    pub archived: bool,
+    /// Values are e-mail addresses: kept lower-case, checked.
+    pub is_email: bool,
+}
+
+/// All properties of one object type.
+#[derive(Debug, Default)]
+pub(crate) struct Definitions {
+    all: Vec<Definition>,
+    by_name: FxHashMap<String, PropertyKey>,
+}
+
+impl Definitions {
+    pub(crate) fn of(object: ObjectType) -> Self {
+        let mut definitions = Self::default();
+        for line in standard(object) {
+            definitions.insert(line);
+        }
+        definitions
+    }
+
+    /// The property of that name unless it was deleted.
+    #[inline]
+    pub(crate) fn find(&self, name: &str) -> Option<(PropertyKey, &Definition)> {
+        let key = *self.by_name.get(name)?;
+        let definition = &self.all[usize::from(key)];
+        (!definition.archived).then_some((key, definition))
+    }
+
+    pub(crate) fn get(&self, key: PropertyKey) -> &Definition {
+        &self.all[usize::from(key)]
+    }
+
+    pub(crate) fn all(&self) -> &[Definition] {
+        &self.all
+    }
+
+    pub(crate) fn find_mut(&mut self, name: &str) -> Option<&mut Definition> {
+        let key = *self.by_name.get(name)?;
+        Some(&mut self.all[usize::from(key)])
+    }
+
+    /// Adds a definition, or brings a deleted one of the same name back in the new form.
+    pub(crate) fn insert(&mut self, definition: Definition) -> PropertyKey {
+        if let Some(&key) = self.by_name.get(&definition.name) {
+            self.all[usize::from(key)] = definition;
+            return key;
+        }
+        // Far fewer than 65,536: HubSpot allows about 1,000 custom properties.
+        let key = self.all.len() as PropertyKey;
+        self.by_name.insert(definition.name.clone(), key);
+        self.all.push(definition);
+        key
+    }
+}
+
+impl Definition {
+    pub(crate) fn custom(name: &str, kind: PropertyType, field_type: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            label: name.to_owned(),
+            kind,
+            field_type: field_type.to_owned(),
+            group: String::new(),
+            options: Vec::new(),
+            unique: false,
+            read_only: false,
+            hubspot_defined: false,
+            archived: false,
+            is_email: false,
+        }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "name": self.name, "label": self.label, "type": self.kind, "fieldType": self.field_type,
+            "groupName": self.group, "description": "", "options": self.options,
+            "hasUniqueValue": self.unique, "calculated": false, "externalOptions": false,
+            "hubspotDefined": self.hubspot_defined, "hidden": false, "formField": !self.read_only,
+            "displayOrder": -1, "archived": self.archived, "dataSensitivity": "non_sensitive",
+            "createdAt": "2020-01-01T00:00:00.000Z", "updatedAt": "2020-01-01T00:00:00.000Z",
+            "modificationMetadata": {
+                "archivable": !self.hubspot_defined, "readOnlyDefinition": self.hubspot_defined,
+                "readOnlyValue": self.read_only,
+            },
+        })
+    }
+}
+
+/// `name type`, with `!` after the name of a read-only one, and `a;b` for choices.
+const CONTACT: &str = "email email; firstname string; lastname string; phone phone; mobilephone phone; fax string; \
+    company string; jobtitle string; website string; address string; city string; state string; zip string; \
+    country string; salutation string; hubspot_owner_id owner; associatedcompanyid! number; \
+    hs_email_optout! bool; hs_additional_emails! string; hs_email_domain! string; \
+    hs_calculated_merged_vids! string; num_notes! number; notes_last_updated! datetime; date_of_birth string; \
+    hs_language lang; industry string; annualrevenue string; numemployees string; message string; \
+    twitterhandle string; closedate datetime; \
+    lifecyclestage enum subscriber|lead|marketingqualifiedlead|salesqualifiedlead|opportunity|customer|evangelist|other; \
+    hs_lead_status enum NEW|OPEN|IN_PROGRESS|OPEN_DEAL|UNQUALIFIED|ATTEMPTED_TO_CONTACT|CONNECTED|BAD_TIMING; ";
+const COMPANY: &str = "name string; domain string; website string; phone phone; address string; address2 string; \
+    city string; state string; zip string; country string; description string; numberofemployees number; \
+    annualrevenue number; hubspot_owner_id owner; founded_year string; is_public bool; timezone string; \
+    hs_num_open_deals! number; num_associated_contacts! number; num_associated_deals! number; \
+    type enum PROSPECT|PARTNER|RESELLER|VENDOR|OTHER; \
+    industry enum ACCOUNTING|COMPUTER_SOFTWARE|CONSTRUCTION|EDUCATION_MANAGEMENT|FINANCIAL_SERVICES|INTERNET|RETAIL; \
+    lifecyclestage enum subscriber|lead|marketingqualifiedlead|salesqualifiedlead|opportunity|customer|evangelist|other; ";
+const DEAL: &str = "dealname string; amount number; dealstage stage; pipeline pipeline; closedate datetime; \
+    deal_currency_code string; hubspot_owner_id owner; description string; \
+    hs_is_closed! bool; hs_is_closed_won! bool; hs_forecast_amount number; num_associated_contacts! number; \
+    hs_priority enum low|medium|high; dealtype enum newbusiness|existingbusiness; ";
+const TICKET: &str = "subject string; content string; hs_pipeline string; hs_pipeline_stage string; \
+    hubspot_owner_id owner; hs_ticket_priority enum LOW|MEDIUM|HIGH|URGENT; ";
+const PRODUCT: &str = "name string; description string; price number; hs_sku string; ";
+const LINE_ITEM: &str =
+    "name string; quantity number; price number; hs_product_id string; amount! number; ";
+const NOTE: &str = "hs_note_body string; hs_attachment_ids string; ";
+const CALL: &str = "hs_call_title string; hs_call_body string; hs_call_direction enum INBOUND|OUTBOUND; \
+    hs_call_duration number; hs_call_from_number string; hs_call_to_number string; hs_call_recording_url string; \
+    hs_call_disposition string; hs_call_status enum \
+    BUSY|CALLING_CRM_USER|CANCELED|COMPLETED|CONNECTING|FAILED|IN_PROGRESS|NO_ANSWER|QUEUED|RINGING; ";
+const EMAIL: &str = "hs_email_direction enum EMAIL|INCOMING_EMAIL|FORWARDED_EMAIL; \
+    hs_email_status enum BOUNCED|FAILED|SCHEDULED|SENDING|SENT; hs_email_subject string; hs_email_text string; \
+    hs_email_html string; hs_email_headers string; hs_email_from_email! string; hs_email_to_email! string; ";
+const MEETING: &str = "hs_meeting_title string; hs_meeting_body string; hs_meeting_start_time datetime; \
+    hs_meeting_end_time datetime; hs_meeting_location string; hs_internal_meeting_notes string; \
+    hs_meeting_outcome enum SCHEDULED|COMPLETED|RESCHEDULED|NO_SHOW|CANCELED; ";
+const TASK: &str = "hs_task_subject string; hs_task_body string; \
+    hs_task_status enum NOT_STARTED|COMPLETED|IN_PROGRESS|WAITING|DEFERRED; \
+    hs_task_priority enum NONE|LOW|MEDIUM|HIGH; hs_task_type enum EMAIL|CALL|TODO; hs_task_reminders string; ";
+const COMMON: &str = "hs_object_id! number; hs_created_by_user_id! number; hs_updated_by_user_id! number; \
+    hs_object_source! string; hs_merged_object_ids! string; ";
+
+fn standard(object: ObjectType) -> Vec<Definition> {
+    let (own, group) = match object {
+        ObjectType::Contact => (CONTACT, "contactinformation"),
+        ObjectType::Company => (COMPANY, "companyinformation"),
+        ObjectType::Deal => (DEAL, "dealinformation"),
+        ObjectType::Ticket => (TICKET, "ticketinformation"),
+        ObjectType::Product => (PRODUCT, "productinformation"),
+        ObjectType::LineItem => (LINE_ITEM, "lineiteminformation"),
+        ObjectType::Note => (NOTE, "note"),
+        ObjectType::Call => (CALL, "call"),
+        ObjectType::Email => (EMAIL, "email"),
+        ObjectType::Meeting => (MEETING, "meeting"),
+        ObjectType::Task => (TASK, "task"),
+    };
+    let stamps = format!(
+        "{}! datetime; {}! datetime",
+        object.created_property(),
+        object.modified_property()
+    );
+    let engagement = if object.is_engagement() {
+        "hs_timestamp datetime; hubspot_owner_id owner; "
+    } else {
+        ""
+    };
+    [own, engagement, COMMON, &stamps]
+        .iter()
+        .flat_map(|part| part.split(';'))
+        .filter_map(|line| standard_line(line.trim(), group))
+        .collect()
+}
+
+fn standard_line(line: &str, group: &str) -> Option<Definition> {
+    let mut words = line.split_whitespace();
+    let (name, kind, choices) = (words.next()?, words.next()?, words.next());
+    let (kind, field_type, choices) = match kind {
+        "number" => (PropertyType::Number, "number", None),
+        "datetime" => (PropertyType::Datetime, "date", None),
+        "bool" => (PropertyType::Bool, "booleancheckbox", Some("true|false")),
+        "enum" => (PropertyType::Enumeration, "select", choices),
+        "lang" => (
+            PropertyType::Enumeration,
+            "select",
+            Some("de|en|es|fr|it|nl|pl|pt"),
+        ),
+        "stage" => (PropertyType::Enumeration, "radio", Some(DEAL_STAGES)),
+        "pipeline" => (PropertyType::Enumeration, "select", Some("default")),
+        "phone" => (PropertyType::PhoneNumber, "phonenumber", None),
+        // Owners are an enumeration to HubSpot, but of the accounts' users: no list here.
+        _ => (PropertyType::String, "text", None),
+    };
+    let mut definition = Definition::custom(name.trim_end_matches('!'), kind, field_type);
+    definition.read_only = name.ends_with('!');
+    definition.hubspot_defined = true;
+    definition.group = group.to_owned();
+    definition.is_email = name == "email";
+    // `email` is unique for contacts, though HubSpot's definition says hasUniqueValue false.
+    definition.options = choices.map(choices_of).unwrap_or_default();
+    Some(definition)
+}
+
+/// Stages of HubSpot's default deal pipeline.
+pub(crate) const DEAL_STAGES: &str = "appointmentscheduled|qualifiedtobuy|presentationscheduled|decisionmakerboughtin|contractsent|closedwon|closedlost";
+
+fn choices_of(text: &str) -> Vec<PropertyChoice> {
+    (0..)
+        .zip(text.split('|'))
+        .map(|(display_order, value)| PropertyChoice {
+            label: value.to_owned(),
+            value: value.to_owned(),
+            display_order,
+            hidden: false,
+        })
+        .collect()
+}

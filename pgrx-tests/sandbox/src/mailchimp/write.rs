@@ -1,0 +1,370 @@
+//! Writing a member: what single calls and the bulk call share.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Mailchimp;
+use super::errors::Problem;
+use super::status::{Actor, Decision, Status, Way, decide};
+use super::store::{Pairs, hash_of, lower};
+use super::validate::{check_merge, check_required};
+use crate::clock::{self, Now};
+
+/// Facts about the request that a write belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub now: Now,
+    pub arrived: Instant,
+    pub answered: Instant,
+    pub by: Actor,
+}
+
+/// A member as sent, in single calls and in bulk.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Body<'a> {
+    #[serde(borrow)]
+    pub email_address: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub status: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub status_if_new: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub email_type: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub language: Option<Cow<'a, str>>,
+    pub vip: Option<bool>,
+    #[serde(borrow)]
+    pub merge_fields: Option<Pairs<'a>>,
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
+    // What follows is checked for form and kept as it is.
+    pub interests: Option<Map<String, Value>>,
+    pub location: Option<Map<String, Value>>,
+    pub marketing_permissions: Option<Vec<Value>>,
+    pub ip_signup: Option<String>,
+    pub ip_opt: Option<String>,
+    pub timestamp_signup: Option<String>,
+    pub timestamp_opt: Option<String>,
+}
+
+/// Which member a write is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    New([u8; 32]),
+    Known(usize),
+}
+
+/// A write that passed all checks.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    target: Target,
+    status: Option<Status>,
+    merge: Vec<(usize, Value)>,
+    rename: Option<(String, [u8; 32])>,
+}
+
+impl Body<'_> {
+    /// Addresses must be IP addresses, times must be times; `""` is allowed for times.
+    fn check_details(&self) -> Result<(), Problem> {
+        for (name, ip) in [("ip_signup", &self.ip_signup), ("ip_opt", &self.ip_opt)] {
+            if ip
+                .as_ref()
+                .is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_err())
+            {
+                return Err(Problem::field(name, "This value is not a valid IP."));
+            }
+        }
+        for (name, time) in [
+            ("timestamp_signup", &self.timestamp_signup),
+            ("timestamp_opt", &self.timestamp_opt),
+        ] {
+            if time
+                .as_ref()
+                .is_some_and(|time| !time.is_empty() && clock::parse_mailchimp(time).is_none())
+            {
+                return Err(Problem::field(name, "This value is not a valid datetime."));
+            }
+        }
+        Ok(())
+    }
+
+    fn store_details(&self, kept: &mut Map<String, Value>) {
+        let mut keep = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                kept.insert(name.to_owned(), value);
+            }
+        };
+        keep("location", self.location.clone().map(Value::Object));
+        keep(
+            "marketing_permissions",
+            self.marketing_permissions.clone().map(Value::Array),
+        );
+        keep("ip_signup", self.ip_signup.clone().map(Value::String));
+        keep("ip_opt", self.ip_opt.clone().map(Value::String));
+        for (name, time) in [
+            ("timestamp_signup", &self.timestamp_signup),
+            ("timestamp_opt", &self.timestamp_opt),
+        ] {
+            let time = time.as_ref().map(|time| {
+                clock::parse_mailchimp(time).map_or(String::new(), clock::mailchimp_iso)
+            });
+            keep(name, time.map(Value::String));
+        }
+        // An interest that is not sent stays as it is.
+        if let Some(interests) = &self.interests {
+            let entry = kept
+                .entry("interests")
+                .or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(known) = entry {
+                known.extend(interests.clone());
+            }
+        }
+    }
+}
+
+/// Reads a status that may be sent.
+pub(crate) fn status(field: &str, text: Option<&str>) -> Result<Option<Status>, Problem> {
+    text.map(|text| {
+        Status::parse(text).ok_or_else(|| {
+            Problem::field(
+                field,
+                "Value must be one of: subscribed, unsubscribed, cleaned, pending, transactional",
+            )
+        })
+    })
+    .transpose()
+}
+
+impl Mailchimp {
+    /// Who an address is in an audience: unknown, a member, or forgotten for good.
+    pub(crate) fn target(&self, list: usize, address: &str) -> Result<Target, Problem> {
+        let audience = &self.audiences[list];
+        let hash = hash_of(&lower(address));
+        if audience.forgotten.contains(&hash) {
+            return Err(Problem::forgotten(address));
+        }
+        Ok(audience
+            .by_hash
+            .get(&hash)
+            .map_or(Target::New(hash), |at| Target::Known(*at)))
+    }
+
+    /// All checks of a write; nothing is changed.
+    pub(crate) fn check(
+        &self,
+        list: usize,
+        target: Target,
+        body: &mut Body<'_>,
+        way: Way,
+        skip_required: bool,
+    ) -> Result<Checked, Problem> {
+        let audience = &self.audiences[list];
+        let sent = status("status", body.status.as_deref())?;
+        let if_new = status("status_if_new", body.status_if_new.as_deref())?;
+        body.check_details()?;
+        let mut rename = None;
+        let status = match target {
+            Target::New(_) => Some(
+                if_new
+                    .or(sent)
+                    .ok_or_else(|| Problem::field("status", "This value should not be blank."))?,
+            ),
+            Target::Known(at) => {
+                let member = &audience.members[at];
+                if let Some(address) = body
+                    .email_address
+                    .as_deref()
+                    .filter(|address| lower(address) != lower(&member.email))
+                {
+                    rename = Some(self.check_rename(list, address)?);
+                }
+                match sent.map(|to| decide(member.status, member.status_by, to, way)) {
+                    Some(Decision::Refuse) => return Err(Problem::compliance(&member.email)),
+                    Some(Decision::Set(to)) => Some(to),
+                    Some(Decision::Keep) | None => None,
+                }
+            }
+        };
+        let merge = check_merge(audience, body.merge_fields.take().unwrap_or_default())?;
+        if !skip_required {
+            check_required(audience, &merge, |field| match target {
+                Target::New(_) => false,
+                Target::Known(at) => audience.members[at].merge_value(field).is_some(),
+            })?;
+        }
+        Ok(Checked {
+            target,
+            status,
+            merge,
+            rename,
+        })
+    }
+
+    /// The new address must not be in the audience, archived members included.
+    fn check_rename(&self, list: usize, address: &str) -> Result<(String, [u8; 32]), Problem> {
+        super::validate::check_address(&self.config, address)?;
+        match self.target(list, address)? {
+            Target::New(hash) => Ok((address.to_owned(), hash)),
+            Target::Known(at) => {
+                let status = self.audiences[list].members[at].status.name();
+                Err(Problem::field(
+                    "email_address",
+                    format!("\"{address}\" is already in this list with a status of \"{status}\"."),
+                ))
+            }
+        }
+    }
+
+    /// Carries out a checked write; returns the member's position.
+    pub(crate) fn apply(
+        &mut self,
+        list: usize,
+        checked: Checked,
+        body: &Body<'_>,
+        replace_tags: bool,
+        moment: &Moment,
+    ) -> usize {
+        let audience = &mut self.audiences[list];
+        let at = match checked.target {
+            Target::New(hash) => audience.add(
+                body.email_address.as_deref().unwrap_or_default(),
+                hash,
+                moment.now,
+            ),
+            Target::Known(at) => at,
+        };
+        let is_new = matches!(checked.target, Target::New(_));
+        self.mark_busy(list, at, is_new, moment);
+        let member = &mut self.audiences[list].members[at];
+        let mut changed = is_new;
+        for (field, value) in checked.merge {
+            changed |= member.set_merge(field, value);
+        }
+        for (kept, sent) in [
+            (&mut member.email_type, &body.email_type),
+            (&mut member.language, &body.language),
+        ] {
+            if let Some(sent) = sent.as_deref().filter(|sent| *sent != &**kept) {
+                *kept = sent.into();
+                changed = true;
+            }
+        }
+        if let Some(vip) = body.vip {
+            changed |= std::mem::replace(&mut member.vip, vip) != vip;
+        }
+        body.store_details(&mut member.other);
+        if let Some(tags) = &body.tags {
+            if replace_tags {
+                member
+                    .tags
+                    .retain(|tag| tags.iter().any(|sent| sent.eq_ignore_ascii_case(tag)));
+            }
+            for tag in tags {
+                member.tag(tag, true);
+            }
+        }
+        if changed {
+            member.last_changed = moment.now.wall;
+        }
+        if let Some((address, hash)) = checked.rename {
+            self.rename(list, at, &address, hash, moment);
+        }
+        match checked.status {
+            Some(status) => self.set_status(list, at, status, "", moment),
+            None if changed && !is_new => self.tell(list, at, "profile", moment),
+            None => {}
+        }
+        at
+    }
+
+    /// Notes that a write of this member is on its way, and whether another one is.
+    pub(crate) fn mark_busy(&mut self, list: usize, at: usize, is_new: bool, moment: &Moment) {
+        let member = &mut self.audiences[list].members[at];
+        if !is_new && member.busy_until > moment.arrived && moment.by == Actor::Api {
+            self.overlaps += 1;
+        }
+        member.busy_until = if is_new {
+            moment.answered
+        } else {
+            member.busy_until.max(moment.answered)
+        };
+    }
+
+    pub(crate) fn rename(
+        &mut self,
+        list: usize,
+        at: usize,
+        address: &str,
+        hash: [u8; 32],
+        moment: &Moment,
+    ) {
+        let audience = &mut self.audiences[list];
+        let member = &mut audience.members[at];
+        let old = std::mem::replace(&mut member.email, address.into());
+        audience.by_hash.remove(&member.hash);
+        member.hash = hash;
+        member.last_changed = moment.now.wall;
+        audience.by_hash.insert(hash, at);
+        let audience = &self.audiences[list];
+        self.outgoing.upemail(
+            audience,
+            &audience.members[at],
+            &old,
+            moment.by,
+            moment.now.wall,
+        );
+        self.tell(list, at, "profile", moment);
+    }
+
+    /// Sets a status and tells the hooks what happened.
+    pub(crate) fn set_status(
+        &mut self,
+        list: usize,
+        at: usize,
+        status: Status,
+        reason: &'static str,
+        moment: &Moment,
+    ) {
+        let audience = &mut self.audiences[list];
+        let member = &mut audience.members[at];
+        member.status = status;
+        member.status_by = moment.by;
+        member.last_changed = moment.now.wall;
+        member.unsubscribe_reason = match (status, moment.by) {
+            (Status::Unsubscribed, Actor::User) if !reason.is_empty() => reason,
+            (Status::Unsubscribed, Actor::User) => "N/A (Unsubscribed by the contact)",
+            (Status::Unsubscribed, _) => "N/A (Unsubscribed by an admin)",
+            _ => "",
+        };
+        let audience = &self.audiences[list];
+        let member = &audience.members[at];
+        let now = moment.now.wall;
+        match status {
+            Status::Subscribed => {
+                self.outgoing
+                    .member(audience, member, "subscribe", moment.by, now)
+            }
+            Status::Unsubscribed => {
+                self.outgoing
+                    .member(audience, member, "unsubscribe", moment.by, now)
+            }
+            Status::Cleaned => self.outgoing.cleaned(audience, member, moment.by, now),
+            Status::Archived => self.outgoing.deleted(audience, member, moment.by, now),
+            Status::Pending | Status::Transactional => {}
+        }
+    }
+
+    pub(crate) fn tell(&mut self, list: usize, at: usize, event: &str, moment: &Moment) {
+        let audience = &self.audiences[list];
+        self.outgoing.member(
+            audience,
+            &audience.members[at],
+            event,
+            moment.by,
+            moment.now.wall,
+        );
+    }
+}

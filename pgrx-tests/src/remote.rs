@@ -1,0 +1,105 @@
+//! The sandbox of a test, with what the tests ask it again and again.
+
+use std::{collections::BTreeMap, ops::Deref, sync::Arc};
+
+pub use integration_sandbox::{
+    Config, Delivery, Fault, FaultBody, FaultKind, ListMember, LoggedRequest, MemberAction,
+    ObjectType, Rate, Sandbox, Service, Status, When, signature_v3,
+};
+
+pub type Fields = BTreeMap<String, String>;
+
+/// A sandbox without limits: a test that is about limits sets them.
+pub fn unlimited() -> Config {
+    let mut config = Config::default();
+    config.hubspot.rate = None;
+    config.hubspot.daily_limit = None;
+    config
+}
+
+/// Clones share one sandbox.
+#[derive(Clone)]
+pub struct Remote(Arc<Sandbox>);
+
+impl Deref for Remote {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.0
+    }
+}
+
+impl Remote {
+    pub fn start(config: Config) -> Remote {
+        Remote(Arc::new(Sandbox::start(config)))
+    }
+
+    pub fn contacts(&self) -> Vec<(u64, Fields)> {
+        self.all(ObjectType::Contact)
+    }
+
+    pub fn companies(&self) -> Vec<(u64, Fields)> {
+        self.all(ObjectType::Company)
+    }
+
+    fn all(&self, object: ObjectType) -> Vec<(u64, Fields)> {
+        self.records(object)
+            .into_iter()
+            .map(|record| (record.id, record.properties))
+            .collect()
+    }
+
+    pub fn contact(&self, email: &str) -> Option<(u64, Fields)> {
+        self.find(ObjectType::Contact, "email", email)
+            .map(|record| (record.id, record.properties))
+    }
+
+    pub fn status_of(&self, email: &str) -> Option<Status> {
+        self.member(email).map(|member| member.status)
+    }
+
+    pub fn requests_to(&self, service: Service) -> Vec<LoggedRequest> {
+        self.requests()
+            .into_iter()
+            .filter(|request| request.service == service)
+            .collect()
+    }
+
+    /// Requests so far that were meant to change records (HubSpot reads by POST as well).
+    pub fn writes_to(&self, service: Service) -> usize {
+        let writes = |request: &LoggedRequest| {
+            request.method != "GET"
+                && !["/batch/read", "/search", "/properties/"]
+                    .iter()
+                    .any(|part| request.path.contains(part))
+        };
+        self.requests_to(service)
+            .iter()
+            .filter(|request| writes(request))
+            .count()
+    }
+
+    /// A person in HubSpot sets a property of a contact.
+    pub fn person_sets(&self, contact: u64, property: &str, value: &str) {
+        self.set_property(ObjectType::Contact, contact, property, value)
+            .unwrap();
+    }
+
+    pub fn person_unsubscribes(&self, email: &str) {
+        self.member_does(email, MemberAction::Unsubscribe { abuse: false })
+            .unwrap();
+    }
+
+    /// Webhooks of one service that wait; those of the other are gone as well.
+    pub fn webhooks_of(&self, service: Service) -> Vec<Delivery> {
+        self.take_webhooks()
+            .into_iter()
+            .filter(|delivery| delivery.service == service)
+            .collect()
+    }
+}
+
+/// The last segment of the URL that Mailchimp was given.
+pub fn path_secret(delivery: &Delivery) -> &str {
+    delivery.uri.rsplit('/').next().unwrap()
+}

@@ -1,0 +1,157 @@
+//! Killed at any moment, nothing is lost. Each test has a server of its own, because it kills it.
+
+use std::{sync::Arc, time::Duration};
+
+use integration_tests::{
+    cluster::{Cluster, Stop},
+    crm::{Crm, LATER, SOON},
+    process::kill9,
+    remote::{Config, Service, unlimited},
+    wait::{try_until, wait_until},
+};
+
+/// Answers take a little, so that there is always something in flight.
+fn slow() -> Config {
+    Config {
+        delay_ms: 20,
+        ..unlimited()
+    }
+}
+
+fn own_server() -> Crm {
+    Crm::start_on(Arc::new(Cluster::start(&[], &[])), slow())
+}
+
+/// A drain that is under way: some records are there, some are not.
+fn mid_drain(crm: &mut Crm) {
+    crm.add_contacts(1, 20_000);
+    crm.run("UPDATE crm.contacts SET phone = phone || ' x' WHERE id % 7 = 0; DELETE FROM crm.contacts WHERE id % 100 = 0");
+    under_way(crm, 500);
+}
+
+fn under_way(crm: &Crm, at_least: usize) {
+    wait_until("the drain is under way", SOON, || {
+        (crm.remote.stats().contacts >= at_least).then_some(())
+    });
+    assert!(
+        crm.remote.stats().contacts < 19_800,
+        "the drain is over already"
+    );
+}
+
+/// The worker's death ends all sessions: a new one, once the server lets us in.
+fn reconnect(crm: &mut Crm) {
+    let client = try_until(SOON, || crm.cluster.try_connect(&crm.database).ok());
+    crm.client = client
+        .unwrap_or_else(|| panic!("the server does not come back:\n{}", crm.cluster.log_tail()));
+}
+
+#[test]
+fn killed_worker_loses_and_duplicates_nothing() {
+    let mut crm = own_server();
+    mid_drain(&mut crm);
+    for round in 1..=4_usize {
+        kill9(crm.worker_pid());
+        reconnect(&mut crm);
+        under_way(&crm, 500 + 1_500 * round);
+    }
+    reconnect(&mut crm);
+    crm.converges_within(LATER);
+    assert_eq!(crm.ask::<i64>("SELECT count(*) FROM integration.dlq"), 0);
+}
+
+#[test]
+fn killed_server_loses_and_duplicates_nothing() {
+    let mut crm = own_server();
+    mid_drain(&mut crm);
+    for round in 1..=2_usize {
+        crm.cluster.kill9();
+        crm.cluster.launch();
+        under_way(&crm, 500 + 2_000 * round);
+    }
+    reconnect(&mut crm);
+    crm.converges_within(LATER);
+    assert_eq!(crm.ask::<i64>("SELECT count(*) FROM integration.dlq"), 0);
+}
+
+#[test]
+fn immediate_shutdown_loses_nothing() {
+    let mut crm = own_server();
+    mid_drain(&mut crm);
+    crm.cluster.stop(Stop::Immediate);
+    crm.cluster.launch();
+    reconnect(&mut crm);
+    crm.run("UPDATE crm.contacts SET company = 'After' WHERE id % 11 = 0");
+    crm.converges_within(LATER);
+}
+
+#[test]
+fn restart_in_an_outage_loses_nothing() {
+    let mut crm = own_server();
+    crm.remote.go_down(Service::HubSpot);
+    crm.add_contacts(1, 1_000);
+    wait_until("retries are stored", SOON, || {
+        crm.ask::<bool>("SELECT EXISTS (SELECT FROM integration.outbox WHERE attempts > 0 OR last_error IS NOT NULL)").then_some(())
+    });
+    crm.cluster.stop(Stop::Fast);
+    crm.cluster.launch();
+    reconnect(&mut crm);
+    crm.run("UPDATE crm.contacts SET phone = '9' WHERE id <= 10");
+    crm.remote.come_up(Service::HubSpot).unwrap();
+    crm.converges_within(LATER);
+}
+
+#[test]
+fn worker_killed_between_creates_and_their_answers_makes_no_duplicates() {
+    let mut crm = Crm::start_on(
+        Arc::new(Cluster::start(&[], &[])),
+        Config {
+            delay_ms: 1_500,
+            ..unlimited()
+        },
+    );
+    crm.add_contacts(1, 90);
+    wait_until("the creates are applied and not answered yet", SOON, || {
+        (crm.remote.stats().contacts == 90).then_some(())
+    });
+    kill9(crm.worker_pid());
+    crm.remote.configure(|config| config.delay_ms = 0);
+    reconnect(&mut crm);
+    crm.converges_within(LATER);
+    assert_eq!(crm.remote.contacts().len(), 90);
+}
+
+#[test]
+fn promoted_standby_goes_on_by_itself() {
+    let mut crm = own_server();
+    let standby = crm.cluster.standby();
+    // On a standby the worker has nothing to do, and must not try.
+    mid_drain(&mut crm);
+    let caught_up =
+        "SELECT count(*) > 0 FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()";
+    wait_until("the standby has caught up", SOON, || {
+        crm.ask::<bool>(caught_up).then_some(())
+    });
+    crm.cluster.stop(Stop::Immediate);
+    standby.promote();
+    let database = crm.database.clone();
+    crm.client = standby.connect(&database);
+    crm.cluster = Arc::new(standby);
+    crm.run("UPDATE crm.contacts SET company = 'Promoted' WHERE id % 13 = 0");
+    crm.converges_within(LATER);
+}
+
+#[test]
+fn idle_worker_comes_back_after_it_was_terminated() {
+    let mut crm = own_server();
+    let before = crm.worker_pid();
+    crm.run(&format!("SELECT pg_terminate_backend({before})"));
+    let after = wait_until("there is another worker", Duration::from_secs(20), || {
+        crm.cluster
+            .worker_pid(&crm.database)
+            .filter(|pid| *pid != before)
+    });
+    assert_ne!(before, after);
+    crm.add_contacts(1, 10);
+    crm.converges();
+}

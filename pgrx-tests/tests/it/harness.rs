@@ -1,0 +1,130 @@
+//! The harness itself: a check that cannot fail shows nothing.
+
+use integration_tests::{
+    cluster::{Cluster, Stop},
+    crm::TABLES,
+    equal,
+    process::is_running,
+    remote::{ObjectType, Remote, unlimited},
+};
+
+fn plain() -> Cluster {
+    Cluster::start(&[("shared_preload_libraries", "")], &[])
+}
+
+#[test]
+fn killed_server_starts_again_with_what_was_committed() {
+    let cluster = plain();
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute("CREATE TABLE t AS SELECT 1 AS n; BEGIN; INSERT INTO t VALUES (2)")
+        .unwrap();
+    let before = cluster.postmaster_pid();
+    cluster.kill9();
+    assert!(!is_running(before) && cluster.try_connect("postgres").is_err());
+    cluster.launch();
+    let mut client = cluster.connect("postgres");
+    assert_eq!(
+        client
+            .query_one("SELECT count(*) FROM t", &[])
+            .unwrap()
+            .get::<_, i64>(0),
+        1
+    );
+    for how in [Stop::Immediate, Stop::Fast] {
+        cluster.stop(how);
+        cluster.launch();
+    }
+}
+
+#[test]
+fn standby_follows_and_can_be_promoted() {
+    let cluster = plain();
+    let standby = cluster.standby();
+    assert!(
+        standby
+            .connect("postgres")
+            .query_one("SELECT pg_is_in_recovery()", &[])
+            .unwrap()
+            .get::<_, bool>(0)
+    );
+    cluster.stop(Stop::Immediate);
+    standby.promote();
+    standby
+        .connect("postgres")
+        .batch_execute("CREATE TABLE t ()")
+        .unwrap();
+}
+
+#[test]
+fn cluster_leaves_nothing_behind() {
+    let cluster = plain();
+    let (pid, dir) = (cluster.postmaster_pid(), cluster.socket_dir().to_owned());
+    assert!(is_running(pid) && dir.exists());
+    drop(cluster);
+    assert!(!is_running(pid) && !dir.exists());
+}
+
+#[test]
+fn comparison_finds_every_kind_of_difference() {
+    let cluster = plain();
+    let mut client = cluster.connect("postgres");
+    client.batch_execute(TABLES).unwrap();
+    client
+        .batch_execute(
+            "CREATE SCHEMA integration;
+             CREATE TABLE integration.dlq (target text, source regclass, record_key text, resolution text)",
+        )
+        .unwrap();
+    let remote = Remote::start(unlimited());
+    assert_eq!(equal::differences(&mut client, &remote), [""; 0]);
+    client
+        .batch_execute("INSERT INTO crm.contacts (email, first_name, marketing_opt_in) VALUES ('Ada@example.org', 'Ada', true)")
+        .unwrap();
+    assert_found(
+        &mut client,
+        &remote,
+        &[
+            "HubSpot contact 1 is missing",
+            "Mailchimp subscriber ada@example.org is missing",
+        ],
+    );
+    client
+        .batch_execute("UPDATE crm.contacts SET marketing_opt_in = false")
+        .unwrap();
+    let id = remote
+        .create_record(
+            ObjectType::Contact,
+            &[("email", "ada@example.org"), ("firstname", "Eda")],
+        )
+        .unwrap();
+    assert_found(
+        &mut client,
+        &remote,
+        &["HubSpot contact 1 is missing", "without crm_id"],
+    );
+    client.batch_execute("DELETE FROM crm.contacts").unwrap();
+    assert_found(&mut client, &remote, &["without crm_id"]);
+    remote.delete_record(ObjectType::Contact, id).unwrap();
+    assert_found(&mut client, &remote, &[]);
+    client
+        .batch_execute(
+            "INSERT INTO crm.companies (name) VALUES ('dead');
+             INSERT INTO integration.dlq VALUES ('hubspot', 'crm.companies', '1', NULL)",
+        )
+        .unwrap();
+    assert_found(&mut client, &remote, &[]);
+    client
+        .batch_execute("UPDATE integration.dlq SET resolution = 'discarded'")
+        .unwrap();
+    assert_found(&mut client, &remote, &["HubSpot company 1 is missing"]);
+}
+
+#[track_caller]
+fn assert_found(client: &mut postgres::Client, remote: &Remote, expected: &[&str]) {
+    let found = equal::differences(client, remote);
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for (line, part) in found.iter().zip(expected) {
+        assert!(line.contains(part), "{line} should say {part}");
+    }
+}

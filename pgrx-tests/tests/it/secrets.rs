@@ -1,0 +1,157 @@
+//! Secrets never show.
+
+use std::{fs, sync::Arc};
+
+use integration_tests::{
+    cluster::{Cluster, secret_file},
+    crm::{Crm, SOON},
+    process::{as_server_user, bin},
+    remote::unlimited,
+    sql::refused,
+    wait::wait_until,
+};
+
+const TOKEN: &str = "pat-na1-secret-TOKEN-value";
+const KEY: &str = "secretKEYvalue0123456789abcdef00-us1";
+
+/// A CRM whose credentials are literals, the easiest to leak; and all the trouble that could make
+/// the extension talk about them.
+fn talkative() -> Crm {
+    let mut config = unlimited();
+    config.hubspot.token = Some(TOKEN.to_owned());
+    config.mailchimp.api_key = KEY.to_owned();
+    let cluster = Arc::new(Cluster::start(&[("log_min_messages", "debug1")], &[]));
+    let mut crm = Crm::untracked(cluster, config);
+    // What the administrator types may be logged by the server; this is about what we log.
+    crm.run("SET log_statement = 'none'; SET log_min_error_statement = 'panic'");
+    crm.set("hubspot_access_token", TOKEN);
+    crm.set("mailchimp_api_key", KEY);
+    crm.track();
+    crm
+}
+
+#[test]
+fn nothing_that_we_write_holds_a_secret() {
+    let mut crm = talkative();
+    crm.add_contacts(1, 20);
+    crm.run("INSERT INTO crm.contacts (email, marketing_opt_in) VALUES ('not an address', true)");
+    crm.converges();
+    crm.remote.configure(|config| {
+        config.hubspot.token = Some("another".to_owned());
+        config.mailchimp.api_key = "another-us1".to_owned();
+    });
+    crm.run("UPDATE crm.contacts SET first_name = 'x'");
+    wait_until("both refuse us", SOON, || {
+        (crm.rows("SELECT DISTINCT state FROM integration.status") == ["unauthorized"])
+            .then_some(())
+    });
+    let log = crm.cluster.log();
+    let ours = |line: &&str| !line.contains("STATEMENT:") && !line.contains("ALTER DATABASE");
+    let base64_key = "c2VjcmV0S0VZdmFsdWU";
+    for line in log.lines().filter(ours) {
+        assert!(
+            !line.contains("TOKEN-value")
+                && !line.contains("KEYvalue")
+                && !line.contains(base64_key),
+            "{line}"
+        );
+    }
+    // Everything in our tables, as text.
+    for table in crm.rows("SELECT format('%I', relname) FROM pg_class WHERE relnamespace = 'integration'::regnamespace AND relkind IN ('r', 'v')") {
+        let found: i64 = crm.ask(&format!(
+            "SELECT count(*) FROM integration.{table} x WHERE x::text LIKE '%TOKEN-value%' OR x::text LIKE '%KEYvalue%' OR x::text LIKE '%{base64_key}%'"
+        ));
+        assert_eq!(found, 0, "in {table}");
+    }
+    let preview: String = crm.ask("SELECT integration.preview('crm.contacts', '1')::text");
+    assert!(!preview.contains("TOKEN") && !preview.contains("KEYvalue"));
+}
+
+#[test]
+fn only_superusers_see_the_settings() {
+    let mut crm = talkative();
+    crm.run("CREATE ROLE curious; GRANT USAGE ON SCHEMA integration TO curious; SET ROLE curious");
+    let shown = crm.rows("SELECT name, setting FROM pg_settings WHERE setting LIKE '%secret%' OR setting LIKE '%TOKEN%' OR setting LIKE '%KEYvalue%'");
+    assert!(shown.is_empty(), "{shown:?}");
+    for name in [
+        "hubspot_access_token",
+        "hubspot_client_secret",
+        "hubspot_webhook_secret",
+        "mailchimp_api_key",
+        "mailchimp_webhook_secret",
+        "mailchimp_webhook_signing_secret",
+    ] {
+        for sql in [
+            format!("SHOW integration.{name}"),
+            format!("SELECT current_setting('integration.{name}')"),
+            format!("SET integration.{name} = 'x'"),
+        ] {
+            assert_eq!(
+                refused(&mut crm.client, &sql).code().code(),
+                "42501",
+                "{sql}"
+            );
+        }
+    }
+}
+
+#[test]
+fn dump_holds_no_secret() {
+    let mut crm = talkative();
+    crm.add_contacts(1, 3);
+    crm.converges();
+    let dump = as_server_user(bin("pg_dump"))
+        .args(["--username=postgres", "--host"])
+        .arg(crm.cluster.socket_dir())
+        .arg(&crm.database)
+        .output()
+        .unwrap();
+    assert!(dump.status.success());
+    let text = String::from_utf8(dump.stdout).unwrap();
+    assert!(
+        text.contains("tracked_table")
+            && !text.contains("TOKEN-value")
+            && !text.contains("KEYvalue")
+    );
+}
+
+#[test]
+fn secrets_come_from_the_environment_and_from_files() {
+    let config = unlimited();
+    let (token, key) = (
+        config.hubspot.token.clone().unwrap(),
+        config.mailchimp.api_key.clone(),
+    );
+    let cluster = Arc::new(Cluster::start(&[], &[("CRM_HUBSPOT_TOKEN", &token)]));
+    // A newline at the end, as editors and `echo` leave it.
+    let file = secret_file(&cluster, "mailchimp-key", &format!("{key}\n"));
+    let mut crm = Crm::untracked(cluster, config);
+    crm.set("hubspot_access_token", "env:CRM_HUBSPOT_TOKEN");
+    crm.set("mailchimp_api_key", &format!("file:{}", file.display()));
+    crm.track();
+    crm.add_contacts(1, 6);
+    crm.converges();
+    // The file is replaced, as secret stores do.
+    let new = "22222222222222222222222222222222-us1";
+    crm.remote
+        .configure(|config| config.mailchimp.api_key = new.to_owned());
+    fs::write(&file, new).unwrap();
+    crm.cluster.set("integration.max_attempts", "11");
+    crm.add_contacts(7, 12);
+    crm.converges();
+}
+
+#[test]
+fn secret_that_is_not_there_is_named_but_not_guessed() {
+    let mut crm = Crm::start();
+    crm.set("hubspot_access_token", "env:NO_SUCH_VARIABLE");
+    crm.set("mailchimp_api_key", "file:/no/such/file");
+    wait_until("it shows", SOON, || {
+        let lines = crm.rows("SELECT state, reason FROM integration.status ORDER BY target");
+        (lines[0].starts_with("unconfigured|")
+            && lines[0].contains("NO_SUCH_VARIABLE")
+            && lines[1].starts_with("unconfigured|")
+            && lines[1].contains("/no/such/file"))
+        .then_some(())
+    });
+}

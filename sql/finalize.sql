@@ -1,0 +1,41 @@
+-- Comments on functions that are written in Rust; rights, dumps, and the first start of the worker.
+
+COMMENT ON FUNCTION _unpack_keys(bytea) IS 'the keys packed into a queue row';
+COMMENT ON FUNCTION _unpack_clock(bytea) IS 'the agreements stored with a link';
+COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolved';
+COMMENT ON FUNCTION _preloaded() IS 'whether the library was loaded through shared_preload_libraries';
+COMMENT ON FUNCTION _wake() IS 'has the worker look at configuration, pauses and jobs when the transaction commits';
+COMMENT ON FUNCTION _enqueue(text, integer, text[]) IS 'queues records of a source again';
+COMMENT ON FUNCTION _gauges() IS 'the worker''s figures, for the view status';
+COMMENT ON FUNCTION _preview(oid, text) IS 'see preview()';
+COMMENT ON FUNCTION version() IS 'version of the extension';
+COMMENT ON FUNCTION reload() IS 'restarts this database''s worker; false when there is none';
+COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued has been settled and every imported event applied; false when the time is over';
+COMMENT ON FUNCTION import_hubspot_webhook(text, jsonb, text, text, inet) IS 'takes a HubSpot webhook, body and headers as they were received';
+COMMENT ON FUNCTION import_mailchimp_webhook(text, jsonb, text, inet) IS 'takes a Mailchimp webhook, the form-encoded body as it was received';
+
+
+DO $$
+DECLARE
+    object record;
+BEGIN
+    FOR object IN SELECT p.oid::regprocedure AS name FROM pg_proc p WHERE p.pronamespace = 'integration'::regnamespace LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', object.name);
+    END LOOP;
+END
+$$;
+
+DO $$
+DECLARE
+    object record;
+BEGIN
+    FOR object IN
+        SELECT c.oid FROM pg_class c
+        WHERE c.relnamespace = 'integration'::regnamespace AND (c.relkind = 'r' AND c.relname <> '_target_state' OR c.relkind = 'S')
+    LOOP
+        PERFORM pg_extension_config_dump(object.oid, '');
+    END LOOP;
+END
+$$;
+
+SELECT _wake();

@@ -1,0 +1,139 @@
+-- What operators call.
+
+CREATE FUNCTION _known_target(target text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF target IS NULL OR target NOT IN ('hubspot', 'mailchimp') THEN
+        RAISE EXCEPTION 'unknown target "%"', target USING ERRCODE = 'undefined_object', HINT = 'The targets are hubspot and mailchimp.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _known_target(text) IS 'refuses unknown targets';
+
+CREATE FUNCTION pause(target text, reason text DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM integration._known_target(target);
+    INSERT INTO integration._pause (target, reason) VALUES (target, reason)
+    ON CONFLICT ON CONSTRAINT _pause_pkey DO UPDATE SET reason = excluded.reason, since = now();
+    PERFORM integration._wake();
+END
+$$;
+COMMENT ON FUNCTION pause(text, text) IS 'stops sending to a target; changes are queued on';
+
+CREATE FUNCTION resume(target text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM integration._known_target(target);
+    DELETE FROM integration._pause p WHERE p.target = resume.target;
+    DELETE FROM integration._target_state s WHERE s.target = resume.target AND s.state = 'held';
+    PERFORM integration._wake();
+END
+$$;
+COMMENT ON FUNCTION resume(text) IS 'sends to a target again that was paused, or held by a guard';
+
+CREATE FUNCTION adopt() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE integration.tracked_table SET bound_to = integration._identity() WHERE bound_to <> integration._identity();
+    -- Transaction numbers of another server mean nothing here.
+    WITH foreign_rows AS (DELETE FROM integration._change RETURNING *)
+    INSERT INTO integration._change (id, xid, enqueued_at, seq, source, records, target, lane, op, keys, changed)
+    SELECT id, pg_current_xact_id(), enqueued_at, -row_number() OVER (ORDER BY xid, seq, target, lane), source, records, target, lane, op, keys, changed
+    FROM foreign_rows;
+    PERFORM integration._wake();
+END
+$$;
+COMMENT ON FUNCTION adopt() IS 'lets this copy of the database send: lifts the fence that a restored dump or a clone starts behind';
+
+CREATE FUNCTION _contains_key(keys bytea, key text) RETURNS boolean LANGUAGE sql IMMUTABLE
+    RETURN EXISTS (SELECT FROM _unpack_keys(keys) AS k WHERE k = key);
+COMMENT ON FUNCTION _contains_key(bytea, text) IS 'whether packed keys contain one';
+
+CREATE FUNCTION sync_status(source regclass, key text)
+RETURNS TABLE (target text, state text, remote_id text, pushed_at timestamptz, last_error text)
+LANGUAGE sql STABLE AS $$
+    SELECT x.target,
+           CASE
+               WHEN r.record_key IS NOT NULL THEN 'retrying'
+               WHEN EXISTS (SELECT FROM integration._change c
+                            WHERE c.source = t.id AND integration._target(c.target) = x.target
+                              AND (c.op = 't' OR integration._contains_key(c.keys, sync_status.key))) THEN 'pending'
+               WHEN d.error IS NOT NULL THEN 'dead'
+               WHEN x.target = 'mailchimp' AND (l.record_key IS NULL OR l.member_status NOT IN ('subscribed', 'pending')) THEN 'no_consent'
+               WHEN l.remote_id IS NOT NULL THEN 'synced'
+               WHEN l.record_key IS NOT NULL THEN 'pending'
+               ELSE 'untracked'
+           END,
+           l.remote_id, l.pushed_at, coalesce(r.last_error, d.error)
+    FROM unnest(ARRAY['hubspot', 'mailchimp']) AS x(target)
+    LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
+    LEFT JOIN integration._link l ON l.source = t.id AND integration._target(l.target) = x.target AND l.record_key = sync_status.key
+    LEFT JOIN integration._retry r ON r.source = t.id AND integration._target(r.target) = x.target AND r.record_key = sync_status.key
+    LEFT JOIN LATERAL (
+        SELECT q.error FROM integration.dlq q
+        WHERE q.source = sync_status.source AND q.record_key = sync_status.key AND q.target = x.target AND q.resolution IS NULL
+        ORDER BY q.id DESC LIMIT 1) d ON true
+    WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
+$$;
+COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, retrying, dead, no_consent or untracked';
+
+CREATE FUNCTION dlq_retry(ids bigint[] DEFAULT NULL, target text DEFAULT NULL, category text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    batch record;
+    retried bigint := 0;
+BEGIN
+    IF target IS NOT NULL THEN
+        PERFORM integration._known_target(target);
+    END IF;
+    FOR batch IN
+        WITH chosen AS (
+            UPDATE integration.dlq d SET resolution = 'retried', resolved_at = now()
+            WHERE d.resolution IS NULL
+              AND (ids IS NULL OR d.id = ANY (ids))
+              AND (dlq_retry.target IS NULL OR d.target = dlq_retry.target)
+              AND (dlq_retry.category IS NULL OR d.category = dlq_retry.category)
+            RETURNING d.target, d.source, d.record_key
+        )
+        SELECT c.target, t.id AS source, array_agg(DISTINCT c.record_key) AS keys, count(*) AS letters
+        FROM chosen c JOIN integration.tracked_table t ON t.source = c.source
+        GROUP BY c.target, t.id
+    LOOP
+        PERFORM integration._enqueue(batch.target, batch.source, batch.keys);
+        retried := retried + batch.letters;
+    END LOOP;
+    RETURN retried;
+END
+$$;
+COMMENT ON FUNCTION dlq_retry(bigint[], text, text) IS 'queues the records of dead letters again, in their present state; returns how many';
+
+CREATE FUNCTION dlq_discard(ids bigint[], reason text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    discarded bigint;
+BEGIN
+    IF coalesce(reason, '') = '' THEN
+        RAISE EXCEPTION 'a reason is needed' USING ERRCODE = 'invalid_parameter_value', HINT = 'Say why these changes need not arrive.';
+    END IF;
+    UPDATE integration.dlq SET resolution = 'discarded', resolved_at = now(), error = error || ' [discarded: ' || reason || ']'
+    WHERE id = ANY (ids) AND resolution IS NULL;
+    GET DIAGNOSTICS discarded = ROW_COUNT;
+    PERFORM integration._wake();
+    RETURN discarded;
+END
+$$;
+COMMENT ON FUNCTION dlq_discard(bigint[], text) IS 'closes dead letters that need not be delivered; returns how many';
+
+CREATE FUNCTION provision(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    job bigint;
+BEGIN
+    IF target IS NOT NULL THEN
+        PERFORM integration._known_target(target);
+    END IF;
+    INSERT INTO integration.job (kind, args) VALUES ('provision', jsonb_build_object('target', coalesce(target, 'hubspot'))) RETURNING id INTO job;
+    PERFORM integration._wake();
+    RETURN job;
+END
+$$;
+COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object; returns the job''s id';
+
+CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE sql VOLATILE AS $$
+    SELECT p.target, p.request FROM integration._preview(source, key) AS p
+$$;
+COMMENT ON FUNCTION preview(regclass, text) IS 'what would be sent for a record, per target; sends nothing';

@@ -1,0 +1,367 @@
+-- Starting and stopping to track a table, and the field map.
+
+CREATE FUNCTION _capture() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'integration_capture';
+COMMENT ON FUNCTION _capture() IS 'trigger function: queues changes of tracked tables';
+
+CREATE FUNCTION _identity() RETURNS text LANGUAGE sql STABLE
+    RETURN (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || current_database() || '/' || _environment();
+COMMENT ON FUNCTION _identity() IS 'what a copy of this database differs in: system identifier, database name, integration.environment';
+
+CREATE FUNCTION _value_kind(type_oid oid) RETURNS text LANGUAGE sql STABLE
+    RETURN (
+        WITH RECURSIVE base(oid, typtype, typcategory, typbasetype, typelem) AS (
+            SELECT t.oid, t.typtype, t.typcategory, t.typbasetype, t.typelem FROM pg_catalog.pg_type t WHERE t.oid = type_oid
+            UNION ALL
+            SELECT t.oid, t.typtype, t.typcategory, t.typbasetype, t.typelem
+            FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
+        )
+        SELECT CASE
+            WHEN b.oid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) THEN 'integer'
+            WHEN b.oid = 'numeric'::regtype THEN 'decimal'
+            WHEN b.oid IN ('float4'::regtype, 'float8'::regtype) THEN 'float'
+            WHEN b.oid = 'bool'::regtype THEN 'bool'
+            WHEN b.oid = 'date'::regtype THEN 'date'
+            WHEN b.oid = 'timestamp'::regtype THEN 'timestamp'
+            WHEN b.oid = 'timestamptz'::regtype THEN 'timestamptz'
+            WHEN b.oid IN ('json'::regtype, 'jsonb'::regtype) THEN 'json'
+            WHEN b.typcategory = 'A' AND (SELECT e.typcategory IN ('S', 'E') FROM pg_catalog.pg_type e WHERE e.oid = b.typelem) THEN 'text_array'
+            WHEN b.typcategory IN ('S', 'E') OR b.oid IN ('uuid'::regtype, 'inet'::regtype) THEN 'text'
+        END
+        FROM base b WHERE b.typtype <> 'd');
+COMMENT ON FUNCTION _value_kind(oid) IS 'how values of a type are converted for a service; NULL: they cannot be';
+
+CREATE FUNCTION _conventions(entity text) RETURNS TABLE (target text, remote_field text, names text[]) LANGUAGE sql IMMUTABLE
+AS $$
+    SELECT c.target, c.remote_field, c.names::text[] FROM (VALUES
+        ('contact', 'hubspot', 'email', '{email,email_address,e_mail,mail}'),
+        ('contact', 'hubspot', 'firstname', '{first_name,firstname,given_name,forename}'),
+        ('contact', 'hubspot', 'lastname', '{last_name,lastname,family_name,surname}'),
+        ('contact', 'hubspot', 'phone', '{phone,phone_number,telephone,tel}'),
+        ('contact', 'hubspot', 'mobilephone', '{mobile,mobile_phone,cell_phone}'),
+        ('contact', 'hubspot', 'company', '{company,company_name,organisation,organization}'),
+        ('contact', 'hubspot', 'jobtitle', '{job_title,jobtitle,position}'),
+        ('contact', 'hubspot', 'website', '{website,url,homepage}'),
+        ('contact', 'hubspot', 'address', '{street,address,address_line_1}'),
+        ('contact', 'hubspot', 'city', '{city,town}'),
+        ('contact', 'hubspot', 'state', '{state,region,province}'),
+        ('contact', 'hubspot', 'zip', '{zip,postal_code,postcode,zip_code}'),
+        ('contact', 'hubspot', 'country', '{country,country_name}'),
+        ('contact', 'hubspot', 'lifecyclestage', '{lifecycle_stage,lifecyclestage}'),
+        ('contact', 'mailchimp', 'email_address', '{email,email_address,e_mail,mail}'),
+        ('contact', 'mailchimp', 'FNAME', '{first_name,firstname,given_name,forename}'),
+        ('contact', 'mailchimp', 'LNAME', '{last_name,lastname,family_name,surname}'),
+        ('contact', 'mailchimp', 'PHONE', '{phone,phone_number,telephone,tel}'),
+        ('contact', 'mailchimp', 'language', '{language,locale,lang}'),
+        ('contact', 'mailchimp', 'status', '{email_subscription_status,marketing_opt_in,marketing_consent,email_opt_in,newsletter_opt_in,opt_in,opted_in,subscribed,newsletter}'),
+        ('company', 'hubspot', 'name', '{name,company_name}'),
+        ('company', 'hubspot', 'domain', '{domain,website_domain}'),
+        ('company', 'hubspot', 'website', '{website,url,homepage}'),
+        ('company', 'hubspot', 'phone', '{phone,phone_number,telephone,tel}'),
+        ('company', 'hubspot', 'address', '{street,address,address_line_1}'),
+        ('company', 'hubspot', 'city', '{city,town}'),
+        ('company', 'hubspot', 'state', '{state,region,province}'),
+        ('company', 'hubspot', 'zip', '{zip,postal_code,postcode,zip_code}'),
+        ('company', 'hubspot', 'country', '{country,country_name}'),
+        ('company', 'hubspot', 'industry', '{industry}'),
+        ('company', 'hubspot', 'numberofemployees', '{employees,employee_count,number_of_employees}'),
+        ('deal', 'hubspot', 'dealname', '{name,deal_name,dealname,title}'),
+        ('deal', 'hubspot', 'amount', '{amount,value}'),
+        ('deal', 'hubspot', 'dealstage', '{stage,deal_stage,dealstage}'),
+        ('deal', 'hubspot', 'pipeline', '{pipeline}'),
+        ('deal', 'hubspot', 'closedate', '{close_date,closedate,closed_at}')
+    ) AS c(entity, target, remote_field, names)
+    WHERE c.entity = $1
+$$;
+COMMENT ON FUNCTION _conventions(text) IS 'column names that track() recognises, best first';
+
+CREATE FUNCTION _trigger_plan(source regclass) RETURNS text LANGUAGE sql STABLE
+    RETURN (
+        SELECT jsonb_build_object(
+            'source', t.id,
+            'key', to_jsonb(t.key_columns),
+            'targets', coalesce((
+                SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                    'target', x.target,
+                    'columns', CASE WHEN t.payload IS NULL THEN (
+                        SELECT coalesce(jsonb_agg(DISTINCT m.column_name), '[]') FROM field_map m
+                        WHERE m.source = t.source AND m.target = x.target AND m.direction IN ('push', 'both')) END,
+                    'consent', (
+                        SELECT m.column_name FROM field_map m
+                        WHERE m.source = t.source AND m.target = x.target AND m.target = 'mailchimp' AND m.remote_field = 'status'))))
+                FROM unnest(t.targets) AS x(target)), '[]'))::text
+        FROM tracked_table t WHERE t.source = _trigger_plan.source);
+COMMENT ON FUNCTION _trigger_plan(regclass) IS 'argument of the capture trigger: what it has to watch';
+
+CREATE FUNCTION _drop_triggers(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('DROP TRIGGER IF EXISTS integration_row ON %s', source);
+    EXECUTE format('DROP TRIGGER IF EXISTS integration_statement ON %s', source);
+    EXECUTE format('DROP TRIGGER IF EXISTS integration_truncate ON %s', source);
+END
+$$;
+COMMENT ON FUNCTION _drop_triggers(regclass) IS 'removes the capture triggers';
+
+CREATE FUNCTION _install_triggers(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    plan text := integration._trigger_plan(source);
+    quiet text := current_setting('client_min_messages');
+BEGIN
+    PERFORM set_config('client_min_messages', 'warning', true);
+    PERFORM integration._drop_triggers(source);
+    EXECUTE format('CREATE TRIGGER integration_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION integration._capture(%L)', source, plan);
+    EXECUTE format('CREATE TRIGGER integration_statement AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH STATEMENT EXECUTE FUNCTION integration._capture()', source);
+    EXECUTE format('CREATE TRIGGER integration_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION integration._capture(%L)', source, plan);
+    PERFORM set_config('client_min_messages', quiet, true);
+END
+$$;
+COMMENT ON FUNCTION _install_triggers(regclass) IS 'installs the capture triggers, or renews them after a change of the field map';
+
+CREATE FUNCTION _must_own(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = source), 'USAGE') THEN
+        RAISE EXCEPTION 'must be owner of table %', source USING ERRCODE = 'insufficient_privilege';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _must_own(regclass) IS 'refuses callers who do not own the table';
+
+CREATE FUNCTION _trackable(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    class pg_class;
+BEGIN
+    SELECT * INTO class FROM pg_class WHERE oid = source;
+    IF class.relkind NOT IN ('r', 'p') THEN
+        RAISE EXCEPTION '% is not a table', source
+            USING ERRCODE = 'wrong_object_type',
+                  DETAIL = 'Changes are captured by triggers on a table.',
+                  HINT = 'Track the table behind it; a view can be read instead of the table: payload => ''schema.view''.';
+    ELSIF class.relpersistence = 't' OR class.relnamespace IN ('pg_catalog'::regnamespace, 'integration'::regnamespace) THEN
+        RAISE EXCEPTION '% is a temporary or system table', source
+            USING ERRCODE = 'wrong_object_type', HINT = 'Track a table of the CRM.';
+    ELSIF getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION 'the database''s encoding is %', getdatabaseencoding()
+            USING ERRCODE = 'feature_not_supported', HINT = 'integration works in databases with encoding UTF8.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _trackable(regclass) IS 'refuses relations that cannot be tracked';
+
+CREATE FUNCTION _key_columns(source regclass, key name) RETURNS name[] LANGUAGE plpgsql AS $$
+DECLARE
+    columns name[];
+    bad text;
+BEGIN
+    IF key IS NULL THEN
+        SELECT array_agg(a.attname ORDER BY array_position(i.indkey::int2[], a.attnum)) INTO columns
+        FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+        WHERE i.indrelid = source AND i.indisprimary;
+        IF columns IS NULL THEN
+            RAISE EXCEPTION 'table % has no primary key', source
+                USING ERRCODE = 'invalid_table_definition',
+                      HINT = 'Add one, or name a column that is UNIQUE and NOT NULL: key => ''column''.';
+        END IF;
+    ELSE
+        PERFORM 1 FROM pg_attribute a WHERE a.attrelid = source AND a.attname = key AND a.attnum > 0 AND NOT a.attisdropped;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'column "%" of table % does not exist', key, source USING ERRCODE = 'undefined_column',
+                HINT = 'Name a column that is UNIQUE and NOT NULL, or leave key out to use the primary key.';
+        END IF;
+        PERFORM 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = source AND a.attname = key AND a.attnotnull AND i.indisunique AND i.indnkeyatts = 1
+          AND i.indpred IS NULL AND i.indexprs IS NULL;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'column "%" of table % does not identify a row', key, source
+                USING ERRCODE = 'invalid_table_definition', HINT = 'The key has to be NOT NULL and have a UNIQUE index of its own.';
+        END IF;
+        columns := ARRAY[key];
+    END IF;
+    SELECT string_agg(format('"%s" %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ') INTO bad
+    FROM pg_attribute a
+    WHERE a.attrelid = source AND a.attname = ANY (columns)
+      AND coalesce(integration._value_kind(a.atttypid), '') NOT IN ('integer', 'decimal', 'text');
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION 'key of table % cannot be used: %', source, bad
+            USING ERRCODE = 'datatype_mismatch',
+                  DETAIL = 'The text form of a key must not depend on session settings.',
+                  HINT = 'Use a key of integers, numeric, uuid, text or an enumeration: key => ''column''.';
+    END IF;
+    RETURN columns;
+END
+$$;
+COMMENT ON FUNCTION _key_columns(regclass, name) IS 'the columns that identify a row, checked';
+
+CREATE FUNCTION _map_by_convention(source regclass, entity text, targets text[], payload regclass) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO integration.field_map (source, field, column_name, target, remote_field)
+    SELECT source, row_number() OVER (ORDER BY m.target, m.attnum), m.attname, m.target, m.remote_field
+    FROM (
+        SELECT DISTINCT ON (c.target, c.remote_field) c.target, c.remote_field, a.attname, a.attnum
+        FROM integration._conventions(entity) c
+        JOIN pg_catalog.pg_attribute a ON lower(a.attname) = ANY (c.names)
+        WHERE a.attrelid = coalesce(payload, source) AND a.attnum > 0 AND NOT a.attisdropped
+          AND c.target = ANY (targets)
+          AND (integration._value_kind(a.atttypid) = 'text'
+               OR (c.remote_field = 'status' AND integration._value_kind(a.atttypid) = 'bool')
+               OR (c.remote_field IN ('amount', 'numberofemployees') AND integration._value_kind(a.atttypid) IN ('integer', 'decimal', 'float'))
+               OR (c.remote_field = 'closedate' AND integration._value_kind(a.atttypid) IN ('date', 'timestamp', 'timestamptz')))
+        ORDER BY c.target, c.remote_field, array_position(c.names, lower(a.attname)::text)
+    ) m
+$$;
+COMMENT ON FUNCTION _map_by_convention(regclass, text, text[], regclass) IS 'fills the field map from conventional column names';
+
+CREATE FUNCTION _say_what_is_mapped(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    t integration.tracked_table;
+    target text;
+    mapped text;
+    left_out text;
+BEGIN
+    SELECT * INTO t FROM integration.tracked_table x WHERE x.source = _say_what_is_mapped.source;
+    FOREACH target IN ARRAY t.targets LOOP
+        SELECT string_agg(format('%s -> %s', m.column_name, m.remote_field), ', ' ORDER BY m.field) INTO mapped
+        FROM integration.field_map m WHERE m.source = t.source AND m.target = _say_what_is_mapped.target;
+        SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) INTO left_out
+        FROM pg_attribute a
+        WHERE a.attrelid = coalesce(t.payload, t.source) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (t.key_columns)
+          AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = _say_what_is_mapped.target AND m.column_name = a.attname);
+        RAISE NOTICE '% as % to %: %', t.source, t.entity, target, coalesce(mapped, 'nothing is mapped yet')
+            USING DETAIL = 'left out: ' || coalesce(left_out, 'nothing'),
+                  HINT = format('Add fields with SELECT integration.map_field(%L, ''column'', %L, ''remote field'');', t.source, target);
+        IF target = 'mailchimp' AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = 'mailchimp' AND m.remote_field = 'status') THEN
+            RAISE NOTICE 'no consent column was recognised: nothing is sent to Mailchimp until there is one'
+                USING HINT = format('SELECT integration.map_field(%L, ''column'', ''mailchimp'', ''status''); with a boolean, or a text such as subscribed/unsubscribed.', t.source);
+        END IF;
+    END LOOP;
+    IF NOT integration._preloaded() THEN
+        RAISE NOTICE 'changes are queued, but nothing will be sent: the library is not preloaded'
+            USING HINT = 'Add integration to shared_preload_libraries (ALTER SYSTEM SET shared_preload_libraries = ''integration'') and restart the server.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _say_what_is_mapped(regclass) IS 'tells by NOTICE what is sent and what is not';
+
+CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    allowed text[] := CASE WHEN entity = 'contact' THEN '{hubspot,mailchimp}'::text[] ELSE '{hubspot}' END;
+    known integration.tracked_table;
+    columns name[];
+    missing text;
+BEGIN
+    IF source IS NULL OR entity IS NULL OR entity NOT IN ('contact', 'company', 'deal', 'note', 'call', 'email', 'meeting', 'task') THEN
+        RAISE EXCEPTION 'unknown entity "%"', entity
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'It is one of contact, company, deal, note, call, email, meeting, task.';
+    ELSIF NOT coalesce(targets, allowed) <@ allowed OR targets = '{}' THEN
+        RAISE EXCEPTION 'a % cannot be sent to %', entity, array_to_string(targets, ', ')
+            USING ERRCODE = 'invalid_parameter_value', HINT = format('Its targets can be: %s.', array_to_string(allowed, ', '));
+    END IF;
+    PERFORM integration._trackable(source);
+    PERFORM integration._must_own(source);
+    columns := integration._key_columns(source, key);
+    SELECT string_agg(quote_ident(c), ', ') INTO missing FROM unnest(columns) c
+    WHERE payload IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = payload AND a.attname = c AND NOT a.attisdropped);
+    IF missing IS NOT NULL THEN
+        RAISE EXCEPTION 'payload % lacks the key: %', payload, missing
+            USING ERRCODE = 'undefined_column', HINT = 'The view has to have the key columns of the table under the same names.';
+    END IF;
+    SELECT * INTO known FROM integration.tracked_table t WHERE t.source = track.source;
+    IF FOUND AND (known.entity, known.key_columns) IS DISTINCT FROM (track.entity, columns) THEN
+        RAISE EXCEPTION 'table % is already tracked as % by %', source, known.entity, array_to_string(known.key_columns, ', ')
+            USING ERRCODE = 'duplicate_object', HINT = format('To change that: SELECT integration.untrack(%L); then track it again.', source);
+    ELSIF known.id IS NOT NULL THEN
+        UPDATE integration.tracked_table t SET targets = coalesce(track.targets, known.targets), payload = coalesce(track.payload, known.payload)
+        WHERE t.id = known.id;
+    ELSE
+        INSERT INTO integration.tracked_table (source, entity, key_columns, targets, payload, bound_to)
+        VALUES (source, entity, columns, coalesce(targets, allowed), payload, integration._identity());
+        PERFORM integration._map_by_convention(source, entity, coalesce(targets, allowed), payload);
+    END IF;
+    PERFORM integration._install_triggers(source);
+    PERFORM integration._say_what_is_mapped(source);
+    PERFORM integration._wake();
+END
+$$;
+COMMENT ON FUNCTION track(regclass, text, name, text[], regclass) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
+
+CREATE FUNCTION track(source text, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF to_regclass(source) IS NULL THEN
+        RAISE EXCEPTION 'there is no table %', source
+            USING ERRCODE = 'undefined_table', HINT = 'Write it as schema.table; names with capitals or blanks need double quotes inside: ''crm."My Contacts"''.';
+    END IF;
+    PERFORM integration.track(to_regclass(source), entity, key, targets, payload);
+END
+$$;
+COMMENT ON FUNCTION track(text, text, name, text[], regclass) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
+
+CREATE FUNCTION _must_be_tracked(source regclass) RETURNS integration.tracked_table LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    known integration.tracked_table;
+BEGIN
+    SELECT * INTO known FROM integration.tracked_table t WHERE t.source = _must_be_tracked.source;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'table % is not tracked', source
+            USING ERRCODE = 'undefined_object', HINT = format('SELECT integration.track(%L, ''contact''); the tracked ones are in integration.tracked_table.', source);
+    END IF;
+    RETURN known;
+END
+$$;
+COMMENT ON FUNCTION _must_be_tracked(regclass) IS 'the tracked table, or an error';
+
+CREATE FUNCTION untrack(source regclass) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM integration._must_be_tracked(source);
+    PERFORM integration._must_own(source);
+    PERFORM integration._drop_triggers(source);
+    UPDATE integration.tracked_table t SET targets = '{}' WHERE t.source = untrack.source;
+    DELETE FROM integration._change c USING integration.tracked_table t WHERE t.source = untrack.source AND c.source = t.id;
+    DELETE FROM integration._retry r USING integration.tracked_table t WHERE t.source = untrack.source AND r.source = t.id;
+    PERFORM integration._wake();
+END
+$$;
+COMMENT ON FUNCTION untrack(regclass) IS 'stops tracking a table: removes the triggers and what is queued, keeps links and history';
+
+CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins')
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    t integration.tracked_table := integration._must_be_tracked(source);
+    kind text;
+    type_name text;
+BEGIN
+    PERFORM integration._must_own(source);
+    IF target IS NULL OR target <> ALL (t.targets) THEN
+        RAISE EXCEPTION '% is not sent to %', source, target
+            USING ERRCODE = 'undefined_object', HINT = format('Its targets are: %s.', array_to_string(t.targets, ', '));
+    ELSIF direction NOT IN ('push', 'pull', 'both') THEN
+        RAISE EXCEPTION 'unknown direction "%"', direction USING ERRCODE = 'invalid_parameter_value', HINT = 'It is push, pull or both.';
+    ELSIF conflict NOT IN ('last_write_wins', 'crm_wins', 'remote_wins') THEN
+        RAISE EXCEPTION 'unknown conflict rule "%"', conflict
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'It is last_write_wins, crm_wins or remote_wins.';
+    ELSIF target = 'hubspot' AND remote_field !~ '^[a-z][a-z0-9_]{0,99}$' THEN
+        RAISE EXCEPTION '"%" is no HubSpot property name', remote_field
+            USING ERRCODE = 'invalid_name', HINT = 'Use the internal name (lower case), as shown in the property''s settings.';
+    ELSIF target = 'mailchimp' AND remote_field NOT IN ('email_address', 'status', 'tags', 'language') AND remote_field !~ '^[A-Z0-9_]{1,10}$' THEN
+        RAISE EXCEPTION '"%" is no Mailchimp merge tag', remote_field
+            USING ERRCODE = 'invalid_name', HINT = 'A merge tag has up to ten capitals, digits or _; the other fields are email_address, status, tags and language.';
+    END IF;
+    SELECT integration._value_kind(a.atttypid), format_type(a.atttypid, a.atttypmod) INTO kind, type_name
+    FROM pg_attribute a
+    WHERE a.attrelid = coalesce(t.payload, t.source) AND a.attname = map_field.column_name AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'column "%" of % does not exist', column_name, coalesce(t.payload, t.source)
+            USING ERRCODE = 'undefined_column', HINT = 'Name a column of the table, or of its payload view if it has one.';
+    ELSIF kind IS NULL OR (target = 'mailchimp' AND remote_field = 'status' AND kind NOT IN ('bool', 'text')) THEN
+        RAISE EXCEPTION 'column "%" of type % cannot be sent as % to %', column_name, type_name, remote_field, target
+            USING ERRCODE = 'datatype_mismatch',
+                  HINT = 'Convert it in a view with the same key and pass that as payload; a consent column is boolean or text.';
+    END IF;
+    INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict)
+    VALUES (source, (SELECT coalesce(max(m.field), 0) + 1 FROM integration.field_map m WHERE m.source = map_field.source),
+            column_name, target, remote_field, direction, conflict)
+    ON CONFLICT ON CONSTRAINT field_map_remote_once
+    DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict;
+    PERFORM integration._install_triggers(source);
+    PERFORM integration._wake();
+END
+$$;
+COMMENT ON FUNCTION map_field(regclass, name, text, text, text, text) IS 'adds a line of the field map, or changes the one with the same remote field';

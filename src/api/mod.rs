@@ -1,0 +1,6 @@
+//! SQL functions people call; thin. What is easier said in SQL is in `sql/`.
+
+pub mod inspect;
+pub mod internal;
+pub mod preview;
+pub mod wait;

@@ -1,0 +1,39 @@
+//! Waiting until there is nothing left to send.
+
+use std::time::{Duration, Instant};
+
+use integration_engine::record::Target;
+use pgrx::prelude::*;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use crate::error::Error;
+use crate::latch::{self, Woken};
+
+const IDLE: &str = "\
+    SELECT NOT EXISTS (SELECT FROM integration._change c WHERE $1::int2 IS NULL OR c.target = $1) \
+       AND NOT EXISTS (SELECT FROM integration._retry r WHERE $1::int2 IS NULL OR r.target = $1) \
+       AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
+
+/// Waits until everything queued has been settled and every imported event applied: `true`; or
+/// until the time is over: `false`.
+#[pg_extern]
+fn wait_idle(wait: default!(Interval, "'30s'"), target: default!(Option<&str>, "NULL")) -> Result<bool, ErrorReport> {
+    let target = match target {
+        Some(name) => Some(Target::from_name(name).ok_or_else(|| Error::UnknownTarget(name.to_owned()))?.number()),
+        None => None,
+    };
+    let deadline = Instant::now() + Duration::from_micros(u64::try_from(wait.as_micros()).unwrap_or(0).min(86_400_000_000));
+    let mut pause = Duration::from_millis(1);
+    loop {
+        // `get_one` takes a new snapshot each time, as a volatile function may.
+        let idle = Spi::get_one_with_args::<bool>(IDLE, &[target.into()]).map_err(Error::Spi)?;
+        if idle == Some(true) {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || latch::wait(None, Some(pause.min(left))) == Woken::Stop {
+            return Ok(false);
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}

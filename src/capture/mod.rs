@@ -1,0 +1,310 @@
+//! Trigger functions: a changed row becomes a queued change, in the writer's transaction.
+//!
+//! The row trigger only collects keys; the statement trigger writes them, many to a queue row.
+//! Nothing here waits, asks the network, or fails the user's statement for a remote reason.
+#![allow(unsafe_code)]
+
+mod buffer;
+mod plan;
+mod write;
+
+use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+
+use integration_engine::consent::{self, Consent};
+use integration_engine::mapping::ValueKind;
+use integration_engine::record::{Lane, SourceId, Target};
+use pgrx::prelude::*;
+use pgrx::pg_sys;
+
+use buffer::{ColumnSet, Kind, Shape};
+use plan::{Column, Plan, Watch};
+
+pub use write::{launch_at_commit, tell_at_commit};
+
+/// Queues changes that no trigger saw: replayed dead letters, values that won over the service's.
+pub fn enqueue<'a>(target: Target, source: SourceId, lane: Lane, keys: impl IntoIterator<Item = &'a str>) {
+    let shape = Shape { source: source.0, target, lane, kind: Kind::Upsert, changed: None };
+    write::buffered(|add| keys.into_iter().for_each(|key| add(&shape, key)));
+    write::flush();
+}
+
+/// Version of the calling convention, which `CREATE FUNCTION … LANGUAGE c` asks for.
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+pub extern "C" fn pg_finfo_integration_capture() -> &'static pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
+}
+
+/// The trigger function `integration._capture()`.
+#[pg_guard]
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+pub unsafe extern "C-unwind" fn integration_capture(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: Postgres passes a valid call; its context says whether it is a trigger's.
+    let data = unsafe {
+        let context = (*call).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            ereport!(ERROR, PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION, "integration._capture() is a trigger function");
+        }
+        &*context.cast::<pg_sys::TriggerData>()
+    };
+    capture(data);
+    pg_sys::Datum::from(0)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+fn event(data: &pg_sys::TriggerData) -> Event {
+    match data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+        pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
+        pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
+        pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
+        _ => Event::Truncate,
+    }
+}
+
+fn capture(data: &pg_sys::TriggerData) {
+    let event = event(data);
+    let of_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+    if !of_row && event != Event::Truncate {
+        write::flush();
+        return;
+    }
+    let Some(plan) = plan_of(data) else { return };
+    if event == Event::Truncate {
+        write::buffered(|add| {
+            for watch in &plan.watches {
+                add(&shape(&plan, watch, Kind::Truncate, Lane::Live, None), "");
+            }
+        });
+        write::flush();
+        return;
+    }
+    // SAFETY: a row trigger has a slot for the row, and for an update one for the new row.
+    let (old, new) = unsafe {
+        match event {
+            Event::Insert => (None, Some(Row::read(data.tg_trigslot, plan.last_column))),
+            Event::Delete => (Some(Row::read(data.tg_trigslot, plan.last_column)), None),
+            _ => (Some(Row::read(data.tg_trigslot, plan.last_column)), Some(Row::read(data.tg_newslot, plan.last_column))),
+        }
+    };
+    KEYS.with_borrow_mut(|[old_key, new_key]| collect(&plan, old.as_ref(), new.as_ref(), old_key, new_key));
+}
+
+thread_local! {
+    static KEYS: RefCell<[String; 2]> = const { RefCell::new([String::new(), String::new()]) };
+}
+
+fn collect(plan: &Plan, old: Option<&Row>, new: Option<&Row>, old_key: &mut String, new_key: &mut String) {
+    for (row, key) in [(old, &mut *old_key), (new, &mut *new_key)] {
+        if let Some(row) = row {
+            key.clear();
+            row.key(&plan.key, key);
+        }
+    }
+    write::buffered(|add| match (old, new) {
+        (None, Some(_)) => each(plan, |watch| add(&shape(plan, watch, Kind::Upsert, Lane::Live, None), new_key)),
+        (Some(_), None) => each(plan, |watch| add(&shape(plan, watch, Kind::Delete, Lane::Live, None), old_key)),
+        (Some(_), Some(_)) if old_key != new_key => each(plan, |watch| {
+            add(&shape(plan, watch, Kind::Delete, Lane::Live, None), old_key);
+            add(&shape(plan, watch, Kind::Upsert, Lane::Live, None), new_key);
+        }),
+        (Some(old), Some(new)) => {
+            let mut changed = ColumnSet::default();
+            for watch in &plan.watches {
+                changed.clear();
+                let differing = watch.columns.iter().filter(|column| !old.same(new, **column));
+                differing.for_each(|column| changed.add(column.number));
+                if !changed.is_empty() {
+                    let lane = lane(watch, old, new);
+                    let shape = shape(plan, watch, Kind::Upsert, lane, Some(std::mem::take(&mut changed)));
+                    add(&shape, new_key);
+                    changed = shape.changed.unwrap_or_default();
+                }
+            }
+        }
+        (None, None) => {}
+    });
+}
+
+fn each(plan: &Plan, act: impl FnMut(&Watch)) {
+    plan.watches.iter().for_each(act);
+}
+
+fn shape(plan: &Plan, watch: &Watch, kind: Kind, lane: Lane, changed: Option<ColumnSet>) -> Shape {
+    Shape { source: plan.source, target: watch.target, lane, kind, changed }
+}
+
+/// An opt-out overtakes everything else.
+fn lane(watch: &Watch, old: &Row, new: &Row) -> Lane {
+    match watch.consent {
+        Some(column) if !old.same(new, column) && new.consent(column) != Consent::OptedIn => Lane::OptOut,
+        _ => Lane::Live,
+    }
+}
+
+/// A row's columns as the server hands them to the trigger.
+struct Row {
+    values: *const pg_sys::Datum,
+    nulls: *const bool,
+    columns: i16,
+}
+
+impl Row {
+    /// # Safety
+    /// `slot` holds a row and keeps it for as long as the result is used.
+    unsafe fn read(slot: *mut pg_sys::TupleTableSlot, columns: i16) -> Row {
+        // SAFETY: as the caller promises; columns that the slot has not unpacked yet are unpacked.
+        unsafe {
+            let columns = columns.min((*(*slot).tts_tupleDescriptor).natts as i16);
+            if (*slot).tts_nvalid < columns {
+                pg_sys::slot_getsomeattrs_int(slot, i32::from(columns));
+            }
+            Row { values: (*slot).tts_values, nulls: (*slot).tts_isnull, columns }
+        }
+    }
+
+    fn get(&self, column: Column) -> Option<pg_sys::Datum> {
+        if column.number < 1 || column.number > self.columns {
+            return None;
+        }
+        let index = column.number as usize - 1;
+        // SAFETY: `read` unpacked the columns up to `self.columns`.
+        unsafe { (!*self.nulls.add(index)).then(|| *self.values.add(index)) }
+    }
+
+    /// Whether both rows hold the same bytes. Values that are equal but stored differently count
+    /// as changed; the worker finds out that nothing has to be sent.
+    fn same(&self, other: &Row, column: Column) -> bool {
+        match (self.get(column), other.get(column)) {
+            (None, None) => true,
+            (Some(a), Some(b)) if column.by_value => a == b,
+            // SAFETY: both are values of the column's type.
+            (Some(a), Some(b)) => a == b || unsafe { bytes(a, column.length) == bytes(b, column.length) },
+            _ => false,
+        }
+    }
+
+    fn consent(&self, column: Column) -> Consent {
+        match self.get(column) {
+            None => Consent::Unknown,
+            Some(value) if column.type_oid == pg_sys::BOOLOID => {
+                if value.value() != 0 { Consent::OptedIn } else { Consent::OptedOut }
+            }
+            Some(value) => {
+                let mut text = String::new();
+                output(column.type_oid, value, &mut text);
+                consent::read(ValueKind::Text, Some(&text))
+            }
+        }
+    }
+
+    /// The row's key, as a record key's text.
+    fn key(&self, columns: &[Column], into: &mut String) {
+        if let [column] = columns {
+            if let Some(value) = self.get(*column) {
+                output(column.type_oid, value, into);
+            }
+            return;
+        }
+        let parts: Vec<String> = columns
+            .iter()
+            .map(|column| {
+                let mut part = String::new();
+                if let Some(value) = self.get(*column) {
+                    output(column.type_oid, value, &mut part);
+                }
+                part
+            })
+            .collect();
+        into.push_str(&serde_json::Value::from(parts).to_string());
+    }
+}
+
+/// The stored bytes of a value that is passed by reference.
+///
+/// # Safety
+/// `value` is of a type with this length (-1: with a length word, -2: a C string).
+unsafe fn bytes<'a>(value: pg_sys::Datum, length: i16) -> &'a [u8] {
+    let start = value.cast_mut_ptr::<u8>();
+    // SAFETY: as the caller promises.
+    unsafe {
+        let size = match length {
+            -1 => pgrx::varlena::varsize_any(start.cast()),
+            -2 => CStr::from_ptr(start.cast()).count_bytes(),
+            fixed => fixed as usize,
+        };
+        std::slice::from_raw_parts(start, size)
+    }
+}
+
+/// Appends a value's text form.
+fn output(type_oid: pg_sys::Oid, value: pg_sys::Datum, into: &mut String) {
+    use std::fmt::Write as _;
+    // Writing to a String cannot fail.
+    let _ = match type_oid {
+        pg_sys::INT8OID => write!(into, "{}", value.value() as i64),
+        pg_sys::INT4OID => write!(into, "{}", value.value() as i32),
+        pg_sys::INT2OID => write!(into, "{}", value.value() as i16),
+        _ => {
+            into.push_str(&output_by_function(type_oid, value));
+            Ok(())
+        }
+    };
+}
+
+fn output_by_function(type_oid: pg_sys::Oid, value: pg_sys::Datum) -> String {
+    // SAFETY: the type's own output function, given a value of the type; the text is copied.
+    unsafe {
+        let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
+        pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut is_varlena);
+        let text = pg_sys::OidOutputFunctionCall(function, value);
+        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        pg_sys::pfree(text.cast());
+        copy
+    }
+}
+
+thread_local! {
+    static WATCHING_TABLES: Cell<bool> = const { Cell::new(false) };
+}
+
+fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<Plan>> {
+    if !WATCHING_TABLES.replace(true) {
+        // SAFETY: registered once a session; the callback only clears a map of ours.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::from(0)) };
+    }
+    // SAFETY: trigger and relation are valid for the call.
+    let (trigger, relation) = unsafe { (&*data.tg_trigger, &*data.tg_relation) };
+    let columns = || {
+        // SAFETY: the descriptor belongs to the open relation.
+        let descriptor = unsafe { pgrx::PgTupleDesc::from_pg_unchecked(relation.rd_att) };
+        let column = |attribute: &pg_sys::FormData_pg_attribute| {
+            (!attribute.attisdropped).then(|| {
+                let column = Column { number: attribute.attnum, type_oid: attribute.atttypid, by_value: attribute.attbyval, length: attribute.attlen };
+                (attribute.name().to_owned(), column)
+            })
+        };
+        (0..descriptor.len()).filter_map(|index| column(descriptor.get(index)?)).collect()
+    };
+    let argument = || {
+        // SAFETY: a trigger with an argument has at least one C string.
+        (trigger.tgnargs > 0).then(|| unsafe { CStr::from_ptr(*trigger.tgargs) }.to_string_lossy().into_owned())
+    };
+    plan::of(trigger.tgoid, relation.rd_id, argument, columns, |why| {
+        pgrx::warning!("integration captures nothing from this table: {why}; call integration.track() again");
+    })
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    plan::forget(relation);
+}

@@ -1,0 +1,362 @@
+//! Every setting: its static, its registration, and the plain [`Settings`] the rest of the code
+//! sees. Read once per turn of the worker's loop, on the main thread.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::time::Duration;
+
+use integration_engine::{
+    call::{HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe},
+    rate::Rate,
+    record::Target,
+    retry::Policy,
+};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::pg_sys;
+
+use crate::error::Error;
+use crate::secret::Secret;
+
+type Text = GucSetting<Option<CString>>;
+
+const fn text(default: &'static CStr) -> GucText {
+    GucText { setting: Text::new(Some(default)), default }
+}
+
+/// A text setting with the default it falls back to when set to nothing.
+struct GucText {
+    setting: Text,
+    default: &'static CStr,
+}
+
+impl GucText {
+    fn get(&self) -> String {
+        let value = self.setting.get();
+        let value = value.as_deref().unwrap_or(self.default);
+        value.to_string_lossy().trim().to_owned()
+    }
+
+    /// `None` when empty.
+    fn filled(&self) -> Option<String> {
+        Some(self.get()).filter(|value| !value.is_empty())
+    }
+}
+
+static DATABASES: GucText = text(c"*");
+static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+static WORKER_ROLE: GucText = text(c"");
+static ENVIRONMENT: GucText = text(c"");
+
+static HUBSPOT_ACCESS_TOKEN: GucText = text(c"");
+static HUBSPOT_CLIENT_SECRET: GucText = text(c"");
+static HUBSPOT_WEBHOOK_SECRET: GucText = text(c"");
+static HUBSPOT_BASE_URL: GucText = text(c"https://api.hubapi.com");
+static HUBSPOT_API_VERSION: GucText = text(c"2026-09");
+static HUBSPOT_RATE_LIMIT: GucText = text(c"100/10s");
+static HUBSPOT_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(16);
+static HUBSPOT_EXTERNAL_ID_PROPERTY: GucText = text(c"crm_id");
+static HUBSPOT_APP_ID: GucText = text(c"");
+
+static MAILCHIMP_API_KEY: GucText = text(c"");
+static MAILCHIMP_BASE_URL: GucText = text(c"");
+static MAILCHIMP_LIST_ID: GucText = text(c"");
+static MAILCHIMP_WEBHOOK_SECRET: GucText = text(c"");
+static MAILCHIMP_WEBHOOK_SIGNING_SECRET: GucText = text(c"");
+static MAILCHIMP_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(8);
+static MAILCHIMP_RESUBSCRIBE: GucText = text(c"never");
+static MAILCHIMP_DOUBLE_OPT_IN: GucSetting<bool> = GucSetting::<bool>::new(false);
+static MAILCHIMP_ON_DELETE: GucText = text(c"archive");
+
+static BATCH_WINDOW: GucSetting<i32> = GucSetting::<i32>::new(5);
+static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(12);
+static RETRY_BASE: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+static RETRY_MAX: GucSetting<i32> = GucSetting::<i32>::new(900_000);
+static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+static MAX_IN_FLIGHT_RECORDS: GucSetting<i32> = GucSetting::<i32>::new(20_000);
+static GUARD_DELETES: GucText = text(c"500/10min");
+
+static HTTP_PROXY: GucText = text(c"");
+static CA_FILE: GucText = text(c"");
+static WEBHOOK_ALLOWED_IPS: GucText = text(c"");
+
+static REQUEST_LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+static INBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60);
+
+/// Secret settings are shown to superusers only; not in dumps of `pg_settings`, nor samples.
+const SECRET: GucFlags = GucFlags::SUPERUSER_ONLY;
+
+/// Registers every setting. Called from `_PG_init`.
+pub fn init() {
+    register_where();
+    register_hubspot();
+    register_mailchimp();
+    register_delivery();
+    register_network();
+    // SAFETY: the prefix is a NUL-terminated constant, and this is `_PG_init`, after the last definition.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"integration".as_ptr()) };
+}
+
+fn string(name: &'static CStr, what: &'static CStr, setting: &'static GucText, flags: GucFlags) {
+    GucRegistry::define_string_guc(name, what, c"", &setting.setting, GucContext::Suset, flags);
+}
+
+fn number(name: &'static CStr, what: &'static CStr, setting: &'static GucSetting<i32>, least: i32, most: i32, unit: GucFlags) {
+    GucRegistry::define_int_guc(name, what, c"", setting, least, most, GucContext::Suset, unit);
+}
+
+fn switch(name: &'static CStr, what: &'static CStr, setting: &'static GucSetting<bool>) {
+    GucRegistry::define_bool_guc(name, what, c"", setting, GucContext::Suset, GucFlags::empty());
+}
+
+fn register_where() {
+    string(c"integration.databases", c"Databases to work in: * or a comma-separated list.", &DATABASES, GucFlags::empty());
+    switch(c"integration.enabled", c"Whether the worker sends and applies anything.", &ENABLED);
+    string(c"integration.worker_role", c"Role the worker runs as; empty: the extension's owner.", &WORKER_ROLE, GucFlags::empty());
+    string(c"integration.environment", c"Name of this installation, part of what a copy is recognised by; may be env:NAME.", &ENVIRONMENT, GucFlags::empty());
+}
+
+fn register_hubspot() {
+    let plain = GucFlags::empty();
+    string(c"integration.hubspot_access_token", c"HubSpot token, or env:NAME, or file:/path.", &HUBSPOT_ACCESS_TOKEN, SECRET);
+    string(c"integration.hubspot_client_secret", c"HubSpot app's client secret, or env:NAME, or file:/path.", &HUBSPOT_CLIENT_SECRET, SECRET);
+    string(c"integration.hubspot_webhook_secret", c"Secret that HubSpot webhooks are signed with; defaults to the client secret.", &HUBSPOT_WEBHOOK_SECRET, SECRET);
+    string(c"integration.hubspot_base_url", c"Base URL of the HubSpot API.", &HUBSPOT_BASE_URL, plain);
+    string(c"integration.hubspot_api_version", c"HubSpot API version: a dated one such as 2026-09, or v3.", &HUBSPOT_API_VERSION, plain);
+    string(c"integration.hubspot_rate_limit", c"HubSpot requests allowed in an interval, such as 100/10s, or off.", &HUBSPOT_RATE_LIMIT, plain);
+    number(c"integration.hubspot_max_connections", c"HubSpot requests under way at once.", &HUBSPOT_MAX_CONNECTIONS, 1, 500, plain);
+    string(c"integration.hubspot_external_id_property", c"HubSpot property that holds the CRM key; unique.", &HUBSPOT_EXTERNAL_ID_PROPERTY, plain);
+    string(c"integration.hubspot_app_id", c"Id of our HubSpot app, to know our own changes in webhooks.", &HUBSPOT_APP_ID, plain);
+}
+
+fn register_mailchimp() {
+    let plain = GucFlags::empty();
+    string(c"integration.mailchimp_api_key", c"Mailchimp API key, or env:NAME, or file:/path.", &MAILCHIMP_API_KEY, SECRET);
+    string(c"integration.mailchimp_base_url", c"Base URL of the Mailchimp API; empty: from the key's data centre.", &MAILCHIMP_BASE_URL, plain);
+    string(c"integration.mailchimp_list_id", c"Audience that contacts are sent to.", &MAILCHIMP_LIST_ID, plain);
+    string(c"integration.mailchimp_webhook_secret", c"Secret in the path of the URL that receives Mailchimp webhooks.", &MAILCHIMP_WEBHOOK_SECRET, SECRET);
+    string(c"integration.mailchimp_webhook_signing_secret", c"Secret that Mailchimp webhooks are signed with.", &MAILCHIMP_WEBHOOK_SIGNING_SECRET, SECRET);
+    number(c"integration.mailchimp_max_connections", c"Mailchimp requests under way at once (Mailchimp: at most 10 connections a user).", &MAILCHIMP_MAX_CONNECTIONS, 1, 10, plain);
+    string(c"integration.mailchimp_resubscribe", c"When the CRM opts in a person who unsubscribed at Mailchimp: never, or pending (ask them).", &MAILCHIMP_RESUBSCRIBE, plain);
+    switch(c"integration.mailchimp_double_opt_in", c"Whether new members are asked to confirm (status pending).", &MAILCHIMP_DOUBLE_OPT_IN);
+    string(c"integration.mailchimp_on_delete", c"When a contact is deleted in the CRM: archive, permanent or ignore.", &MAILCHIMP_ON_DELETE, plain);
+}
+
+fn register_delivery() {
+    let (plain, ms) = (GucFlags::empty(), GucFlags::UNIT_MS);
+    number(c"integration.batch_window", c"How long to wait for a batch to fill while requests are under way.", &BATCH_WINDOW, 0, 60_000, ms);
+    number(c"integration.max_attempts", c"Failed attempts before a change becomes a dead letter.", &MAX_ATTEMPTS, 1, 1_000, plain);
+    number(c"integration.retry_base", c"First back-off; doubles with each attempt.", &RETRY_BASE, 1, 3_600_000, ms);
+    number(c"integration.retry_max", c"Longest back-off.", &RETRY_MAX, 1, 86_400_000, ms);
+    number(c"integration.request_timeout", c"How long to wait for an answer.", &REQUEST_TIMEOUT, 100, 600_000, ms);
+    number(c"integration.max_in_flight_records", c"Records held in the worker's memory, per target.", &MAX_IN_FLIGHT_RECORDS, 500, 1_000_000, plain);
+    string(c"integration.guard_deletes", c"Deletions of a target in an interval, such as 500/10min, before it is held; or off.", &GUARD_DELETES, plain);
+}
+
+fn register_network() {
+    let (plain, minutes) = (GucFlags::empty(), GucFlags::UNIT_MIN);
+    string(c"integration.http_proxy", c"URL of a proxy for outgoing requests.", &HTTP_PROXY, SECRET);
+    string(c"integration.ca_file", c"File with additional certificate authorities, PEM.", &CA_FILE, plain);
+    string(c"integration.webhook_allowed_ips", c"Networks webhooks may come from, comma-separated; empty: any.", &WEBHOOK_ALLOWED_IPS, plain);
+    number(c"integration.request_log_retention", c"How long request_log rows are kept.", &REQUEST_LOG_RETENTION, 1, i32::MAX, minutes);
+    number(c"integration.inbox_retention", c"How long applied inbox rows are kept.", &INBOX_RETENTION, 1, i32::MAX, minutes);
+}
+
+/// How a target is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Without a slash at the end.
+    pub base_url: String,
+    pub credential: Secret,
+    pub max_connections: usize,
+    pub rate: Option<Rate>,
+}
+
+/// What the worker goes by; plain values, read on the main thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub enabled: bool,
+    pub environment: String,
+    pub hubspot: Result<Endpoint, String>,
+    pub mailchimp: Result<Endpoint, String>,
+    pub hubspot_api: HubSpotSettings,
+    pub mailchimp_api: MailchimpSettings,
+    pub batch_window: Duration,
+    pub retry: Policy,
+    pub request_timeout: Duration,
+    pub max_records: usize,
+    pub guard_deletes: Option<Rate>,
+    pub http_proxy: Option<String>,
+    pub ca_file: Option<String>,
+    pub request_log_retention: Duration,
+    pub inbox_retention: Duration,
+}
+
+impl Settings {
+    pub fn read() -> Settings {
+        Settings {
+            enabled: ENABLED.get(),
+            environment: environment(),
+            hubspot: hubspot_endpoint(),
+            mailchimp: mailchimp_endpoint(),
+            hubspot_api: HubSpotSettings {
+                api_version: HUBSPOT_API_VERSION.get(),
+                external_id_property: HUBSPOT_EXTERNAL_ID_PROPERTY.get(),
+                external_id_ready: Vec::new(),
+            },
+            mailchimp_api: mailchimp_api(),
+            batch_window: millis(&BATCH_WINDOW),
+            retry: Policy {
+                base: millis(&RETRY_BASE),
+                max: millis(&RETRY_MAX),
+                max_attempts: MAX_ATTEMPTS.get().unsigned_abs(),
+            },
+            request_timeout: millis(&REQUEST_TIMEOUT),
+            max_records: MAX_IN_FLIGHT_RECORDS.get().unsigned_abs() as usize,
+            guard_deletes: Rate::parse(&GUARD_DELETES.get()).ok().flatten(),
+            http_proxy: HTTP_PROXY.filled(),
+            ca_file: CA_FILE.filled(),
+            request_log_retention: minutes(&REQUEST_LOG_RETENTION),
+            inbox_retention: minutes(&INBOX_RETENTION),
+        }
+    }
+
+    pub fn endpoint(&self, target: Target) -> Result<&Endpoint, &str> {
+        match target {
+            Target::HubSpot => self.hubspot.as_ref(),
+            Target::Mailchimp => self.mailchimp.as_ref(),
+        }
+        .map_err(String::as_str)
+    }
+}
+
+fn millis(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_millis(u64::from(setting.get().unsigned_abs()))
+}
+
+fn minutes(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_secs(60 * u64::from(setting.get().unsigned_abs()))
+}
+
+/// Name of this installation, see `integration.environment`. An unreadable `env:` counts as empty.
+pub fn environment() -> String {
+    Secret::resolve(&ENVIRONMENT.get()).map(|value| value.reveal().to_owned()).unwrap_or_default()
+}
+
+/// Whether a worker is to run in this database.
+pub fn wants_database(name: &str) -> bool {
+    let wanted = DATABASES.get();
+    wanted == "*" || wanted.split(',').any(|one| one.trim() == name)
+}
+
+/// Role the worker connects as, if one is set.
+pub fn worker_role() -> Option<String> {
+    WORKER_ROLE.filled()
+}
+
+fn secret(setting: &GucText, name: &str) -> Result<Secret, String> {
+    let written = setting.filled().ok_or_else(|| {
+        format!("{name} is not set; for example: ALTER SYSTEM SET {name} = 'file:/run/secrets/token'; SELECT pg_reload_conf();")
+    })?;
+    Secret::resolve(&written).map_err(|why| format!("{name}: {why}"))
+}
+
+fn hubspot_endpoint() -> Result<Endpoint, String> {
+    let credential = secret(&HUBSPOT_ACCESS_TOKEN, "integration.hubspot_access_token")?;
+    Ok(Endpoint {
+        base_url: base_url(&HUBSPOT_BASE_URL.get(), "integration.hubspot_base_url")?,
+        credential,
+        max_connections: HUBSPOT_MAX_CONNECTIONS.get().unsigned_abs() as usize,
+        rate: Rate::parse(&HUBSPOT_RATE_LIMIT.get())
+            .map_err(|why| format!("integration.hubspot_rate_limit: {why}"))?,
+    })
+}
+
+fn mailchimp_endpoint() -> Result<Endpoint, String> {
+    let credential = secret(&MAILCHIMP_API_KEY, "integration.mailchimp_api_key")?;
+    let base = match MAILCHIMP_BASE_URL.filled() {
+        Some(url) => base_url(&url, "integration.mailchimp_base_url")?,
+        None => mailchimp_host(&credential)?,
+    };
+    if MAILCHIMP_LIST_ID.filled().is_none() {
+        return Err("integration.mailchimp_list_id is not set; it is the id of the audience contacts are sent to".to_owned());
+    }
+    Ok(Endpoint {
+        base_url: base,
+        credential,
+        max_connections: MAILCHIMP_MAX_CONNECTIONS.get().unsigned_abs() as usize,
+        rate: None,
+    })
+}
+
+/// Mailchimp: the data centre is what follows the key's last hyphen.
+fn mailchimp_host(key: &Secret) -> Result<String, String> {
+    let data_centre = key.reveal().rsplit_once('-').map(|(_, dc)| dc).filter(|dc| {
+        !dc.is_empty() && dc.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    });
+    data_centre
+        .map(|dc| format!("https://{dc}.api.mailchimp.com"))
+        .ok_or_else(|| {
+            "integration.mailchimp_api_key names no data centre (it should end in something like -us19); set integration.mailchimp_base_url".to_owned()
+        })
+}
+
+/// Plain http is for loopback only.
+fn base_url(written: &str, name: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(written).map_err(|why| format!("{name}: {why}"))?;
+    let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        _ => return Err(format!("{name} must be https (plain http is for loopback only)")),
+    }
+    Ok(written.trim_end_matches('/').to_owned())
+}
+
+fn mailchimp_api() -> MailchimpSettings {
+    MailchimpSettings {
+        list: MAILCHIMP_LIST_ID.get(),
+        resubscribe: match MAILCHIMP_RESUBSCRIBE.get().as_str() {
+            "pending" => Resubscribe::Pending,
+            _ => Resubscribe::Never,
+        },
+        double_opt_in: MAILCHIMP_DOUBLE_OPT_IN.get(),
+        on_delete: match MAILCHIMP_ON_DELETE.get().as_str() {
+            "permanent" => OnDelete::Permanent,
+            "ignore" => OnDelete::Ignore,
+            _ => OnDelete::Archive,
+        },
+    }
+}
+
+/// What incoming webhooks are checked against.
+pub struct WebhookSettings {
+    pub hubspot_secret: Option<Secret>,
+    pub mailchimp_path_secret: Option<Secret>,
+    pub mailchimp_signing_secret: Option<Secret>,
+    pub allowed_ips: Vec<String>,
+}
+
+impl WebhookSettings {
+    /// A secret that is set but cannot be read is an error: nothing is accepted then.
+    pub fn read() -> Result<WebhookSettings, Error> {
+        let optional = |setting: &GucText, name: &str| match setting.filled() {
+            None => Ok(None),
+            Some(_) => secret(setting, name).map(Some).map_err(Error::Setting),
+        };
+        let own = optional(&HUBSPOT_WEBHOOK_SECRET, "integration.hubspot_webhook_secret")?;
+        Ok(WebhookSettings {
+            hubspot_secret: match own {
+                Some(secret) => Some(secret),
+                None => optional(&HUBSPOT_CLIENT_SECRET, "integration.hubspot_client_secret")?,
+            },
+            mailchimp_path_secret: optional(&MAILCHIMP_WEBHOOK_SECRET, "integration.mailchimp_webhook_secret")?,
+            mailchimp_signing_secret: optional(&MAILCHIMP_WEBHOOK_SIGNING_SECRET, "integration.mailchimp_webhook_signing_secret")?,
+            allowed_ips: WEBHOOK_ALLOWED_IPS.get().split(',').map(|ip| ip.trim().to_owned()).filter(|ip| !ip.is_empty()).collect(),
+        })
+    }
+}
+
+/// Our HubSpot app's id, to know our own changes in webhooks.
+pub fn hubspot_app_id() -> Option<String> {
+    HUBSPOT_APP_ID.filled()
+}

@@ -1,0 +1,187 @@
+//! The HTTP engine: plain requests in, plain answers out, on a thread of its own. Knows neither
+//! Postgres nor what it transports; waiting and trying again are the outbox's business.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use integration_engine::call::{Method, Reply, Request, TransportError};
+use tokio::sync::mpsc as queue;
+
+use crate::secret::Secret;
+
+/// Answers larger than this are refused: a full batch answer has well under 1 MB.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+
+/// A request with everything needed to send it.
+pub struct Outgoing {
+    /// The caller's name for it; comes back with the answer.
+    pub id: u64,
+    pub base_url: String,
+    pub credential: Secret,
+    pub request: Request,
+    pub timeout: Duration,
+}
+
+/// What came of it.
+pub struct Answer {
+    pub id: u64,
+    pub result: Result<Reply, TransportError>,
+    pub duration: Duration,
+}
+
+/// How to reach the outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    pub proxy: Option<String>,
+    pub ca_file: Option<String>,
+}
+
+/// The running engine. Dropping it ends its thread, and with it all requests under way.
+pub struct Engine {
+    outgoing: Option<queue::UnboundedSender<Outgoing>>,
+    answers: mpsc::Receiver<Answer>,
+    bell: UnixStream,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the thread. Must be called with all signals blocked, which the thread inherits.
+    pub fn start(network: &Network) -> Result<Engine, String> {
+        let client = client(network)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|why| format!("no runtime: {why}"))?;
+        let (bell, ringer) = UnixStream::pair().map_err(|why| format!("no socket pair: {why}"))?;
+        bell.set_nonblocking(true).and_then(|()| ringer.set_nonblocking(true)).map_err(|why| format!("socket pair: {why}"))?;
+        let (outgoing, requests) = queue::unbounded_channel();
+        let (results, answers) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("integration http".to_owned())
+            .spawn(move || runtime.block_on(serve(client, requests, results, ringer.into())))
+            .map_err(|why| format!("no thread: {why}"))?;
+        Ok(Engine { outgoing: Some(outgoing), answers, bell, thread: Some(thread) })
+    }
+
+    /// Hands a request over; `false` when the thread has died.
+    pub fn send(&self, request: Outgoing) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send(request).is_ok())
+    }
+
+    /// The next answer that has come in.
+    pub fn answer(&self) -> Option<Answer> {
+        self.answers.try_recv().ok()
+    }
+
+    /// Becomes readable when an answer has come in; see [`Engine::hush`].
+    pub fn socket(&self) -> i32 {
+        self.bell.as_raw_fd()
+    }
+
+    /// Takes note of the bell, before answers are taken.
+    pub fn hush(&self) {
+        let mut bytes = [0; 256];
+        while matches!((&self.bell).read(&mut bytes), Ok(256)) {}
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.outgoing = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends at once: `serve` returns when the channel is closed, and drops its tasks.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn client(network: &Network) -> Result<reqwest::Client, String> {
+    // A second installation in one process is refused, and is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("integration/", env!("CARGO_PKG_VERSION"), " (PostgreSQL)"))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .pool_idle_timeout(Duration::from_secs(50))
+        .tcp_nodelay(true)
+        .no_proxy();
+    if let Some(proxy) = &network.proxy {
+        let proxy = reqwest::Proxy::all(proxy).map_err(|_| "integration.http_proxy is not a proxy's URL".to_owned())?;
+        builder = builder.proxy(proxy);
+    }
+    if let Some(file) = &network.ca_file {
+        let pem = std::fs::read(file).map_err(|why| format!("integration.ca_file {file}: {why}"))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|why| format!("integration.ca_file {file}: {why}"))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|why| format!("no HTTP client: {why}"))
+}
+
+async fn serve(client: reqwest::Client, mut requests: queue::UnboundedReceiver<Outgoing>, results: mpsc::Sender<Answer>, ringer: OwnedFd) {
+    let ringer = std::sync::Arc::new(UnixStream::from(ringer));
+    while let Some(outgoing) = requests.recv().await {
+        let (client, results, ringer) = (client.clone(), results.clone(), ringer.clone());
+        tokio::spawn(async move {
+            let start = Instant::now();
+            let id = outgoing.id;
+            let result = exchange(&client, outgoing).await;
+            // The receiver is gone only when the worker is.
+            let _ = results.send(Answer { id, result, duration: start.elapsed() });
+            // A full pipe rings already.
+            let _ = (&*ringer).write(&[1]);
+        });
+    }
+}
+
+async fn exchange(client: &reqwest::Client, outgoing: Outgoing) -> Result<Reply, TransportError> {
+    let timeout = outgoing.timeout;
+    let url = format!("{}{}", outgoing.base_url, outgoing.request.path);
+    let method = match outgoing.request.method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        Method::Patch => reqwest::Method::PATCH,
+        Method::Delete => reqwest::Method::DELETE,
+    };
+    let mut request = client.request(method, url).timeout(timeout).bearer_auth(outgoing.credential.reveal());
+    if let Some(body) = outgoing.request.body {
+        request = request.header("content-type", "application/json").body(body);
+    }
+    let mut response = request.send().await.map_err(|error| failure(&error, timeout))?;
+    let headers = response
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect();
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(|error| failure(&error, timeout))? {
+        if body.len() + part.len() > LARGEST_ANSWER {
+            return Err(TransportError::TooLarge(LARGEST_ANSWER));
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(Reply { status, headers, body })
+}
+
+fn failure(error: &reqwest::Error, timeout: Duration) -> TransportError {
+    if error.is_timeout() {
+        TransportError::Timeout(timeout)
+    } else if error.is_connect() {
+        TransportError::Connect(root_cause(error))
+    } else {
+        TransportError::Lost(root_cause(error))
+    }
+}
+
+/// The innermost cause: the outer ones repeat the URL, which belongs into no log.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

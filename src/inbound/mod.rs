@@ -1,0 +1,169 @@
+//! What comes from the services: webhooks imported into the inbox, and their application to CRM rows.
+
+mod hubspot;
+pub mod import;
+mod mailchimp;
+
+use std::time::Duration;
+
+use integration_engine::queue::RecordRef;
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use crate::store::inbox::{self, Pending, State};
+use crate::store::sources::Source;
+use crate::store::{self, apply::Applied};
+use crate::worker::World;
+use crate::worker::target::TargetWorker;
+
+/// Events applied in one transaction.
+const BATCH: i64 = 100;
+
+/// Attempts at an event before it counts as failed.
+const MOST_ATTEMPTS: i32 = 5;
+
+/// How long an event waits whose record is in a request under way.
+const FLYING: Duration = Duration::from_millis(20);
+
+/// What became of an event.
+enum Fate {
+    Settled(State, String),
+    /// Its record is in a request under way: its link will change with the answer.
+    Later,
+    /// The row changed under our hands.
+    Again,
+}
+
+fn applied(detail: impl Into<String>) -> Fate {
+    Fate::Settled(State::Applied, detail.into())
+}
+
+fn ignored(detail: impl Into<String>) -> Fate {
+    Fate::Settled(State::Ignored, detail.into())
+}
+
+fn failed(detail: impl Into<String>) -> Fate {
+    Fate::Settled(State::Failed, detail.into())
+}
+
+/// What applying an event needs to see of the worker.
+pub struct Scene<'a> {
+    pub world: &'a World,
+    pub targets: &'a [TargetWorker],
+}
+
+impl Scene<'_> {
+    fn source(&self, record: &RecordRef) -> Option<&Source> {
+        self.world.sources.get(&record.source)
+    }
+
+    fn worker(&self, target: Target) -> Option<&TargetWorker> {
+        self.targets.iter().find(|worker| worker.target == target)
+    }
+
+    fn flying(&self, target: Target, record: &RecordRef) -> bool {
+        self.worker(target).is_some_and(|worker| worker.queue.is_flying(record))
+    }
+}
+
+/// Events that wait.
+#[derive(Default)]
+pub struct Backlog {
+    /// There may be some.
+    pub stale: bool,
+    /// Some could not be applied yet.
+    waiting: bool,
+}
+
+impl Backlog {
+    /// When to look again without being woken.
+    pub fn retry_in(&self) -> Option<Duration> {
+        (self.waiting || self.stale).then_some(FLYING)
+    }
+
+    /// Applies what waits, oldest first.
+    pub fn apply(&mut self, world: &World, targets: &[TargetWorker]) -> SpiResult<()> {
+        if !self.stale && !self.waiting {
+            return Ok(());
+        }
+        (self.stale, self.waiting) = (false, false);
+        let mut later: Vec<i64> = Vec::new();
+        loop {
+            let scene = Scene { world, targets };
+            let full = store::transaction(|| {
+                let events = inbox::next(BATCH, &later)?;
+                let full = events.len() as i64 == BATCH;
+                for event in events {
+                    let (id, attempts) = (event.id, event.attempts);
+                    match scene.fate(event)? {
+                        Fate::Settled(state, detail) => inbox::settle(id, state, &detail, attempts)?,
+                        Fate::Later => later.push(id),
+                        Fate::Again if attempts + 1 < MOST_ATTEMPTS => {
+                            inbox::settle(id, State::Pending, "the row was being changed; tried again", attempts + 1)?;
+                            later.push(id);
+                        }
+                        Fate::Again => inbox::settle(id, State::Failed, "the row kept changing", attempts + 1)?,
+                    }
+                }
+                Ok::<bool, pgrx::spi::Error>(full)
+            })?;
+            if !full {
+                break;
+            }
+        }
+        self.waiting = !later.is_empty();
+        Ok(())
+    }
+}
+
+impl Scene<'_> {
+    fn fate(&self, event: Pending) -> SpiResult<Fate> {
+        use integration_engine::webhook::Subject;
+        let parsed = match event.origin.as_str() {
+            "hubspot" => read_hubspot(&event.payload),
+            "mailchimp" => read_mailchimp(&event.payload),
+            other => return Ok(ignored(format!("events of {other} are stored only"))),
+        };
+        let parsed = match parsed {
+            Ok(parsed) => parsed,
+            Err(why) => return Ok(failed(why.to_string())),
+        };
+        match parsed.subject {
+            Subject::HubSpot(subject) => hubspot::apply(self, &subject, parsed.occurred_at),
+            Subject::Mailchimp(subject) => mailchimp::apply(self, &subject, parsed.occurred_at),
+            Subject::Mandrill(_) => Ok(ignored("Mandrill events are stored only")),
+        }
+    }
+}
+
+fn read_hubspot(payload: &serde_json::Value) -> Result<integration_engine::webhook::Event, integration_engine::webhook::WebhookError> {
+    integration_engine::hubspot::webhook::parse(serde_json::json!([payload]).to_string().as_bytes()).map(|mut events| events.remove(0))
+}
+
+fn read_mailchimp(payload: &serde_json::Value) -> Result<integration_engine::webhook::Event, integration_engine::webhook::WebhookError> {
+    fn walk(prefix: &str, value: &serde_json::Value, url: &mut reqwest::Url) {
+        match value {
+            serde_json::Value::Object(map) => map.iter().for_each(|(k, v)| walk(&if prefix.is_empty() { k.clone() } else { format!("{prefix}[{k}]") }, v, url)),
+            serde_json::Value::String(text) => { url.query_pairs_mut().append_pair(prefix, text); }
+            _ => {}
+        }
+    }
+    let mut url = reqwest::Url::parse("http://localhost/").expect("a constant");
+    walk("", payload, &mut url);
+    integration_engine::mailchimp::webhook::parse(url.query().unwrap_or_default().as_bytes())
+}
+
+/// What a write to the CRM means for the event; `None`: it was done.
+fn unless_written(outcome: Applied) -> Option<Fate> {
+    match outcome {
+        Applied::Written => None,
+        Applied::Moved => Some(Fate::Again),
+        Applied::Refused(why) => Some(failed(format!("the CRM refused the value: {} ({})", why.message, sqlstate(why.code)))),
+    }
+}
+
+fn sqlstate(code: pgrx::pg_sys::errcodes::PgSqlErrorCode) -> String {
+    // Five characters, six bits each, as in Postgres' MAKE_SQLSTATE.
+    let code = code as i32;
+    (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
+}

@@ -1,0 +1,51 @@
+//! `integration` keeps a CRM in PostgreSQL in step with HubSpot and Mailchimp, from inside the
+//! database. See ARCHITECTURE.md for the way a change takes.
+
+mod config;
+mod error;
+mod secret;
+
+mod latch;
+mod owner;
+
+mod capture;
+mod store;
+
+mod http;
+mod worker;
+
+mod inbound;
+
+mod api;
+
+use pgrx::prelude::*;
+
+pgrx::pg_module_magic!(name = c"integration", version = c"0.1.0");
+
+extension_sql_file!("../sql/config.sql", name = "config");
+extension_sql_file!("../sql/queue.sql", name = "queue", requires = ["config"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["queue", api::internal::_unpack_keys, api::internal::_unpack_clock, api::inspect::_gauges]);
+extension_sql_file!("../sql/track.sql", name = "track", requires = ["views", api::internal::_environment, api::internal::_wake, api::internal::_preloaded]);
+extension_sql_file!("../sql/operate.sql", name = "operate", requires = ["track", api::internal::_enqueue, api::preview::_preview]);
+extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
+
+#[pg_guard]
+#[doc(hidden)]
+pub extern "C-unwind" fn _PG_init() {
+    config::init();
+    if latch::preloading() {
+        latch::init();
+        worker::launcher::register();
+    }
+}
+
+#[cfg(test)]
+pub mod pg_test {
+    //! What `cargo pgrx test` wants to know.
+
+    pub fn setup(_options: Vec<&str>) {}
+
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'integration'"]
+    }
+}

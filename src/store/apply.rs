@@ -1,0 +1,46 @@
+//! Writing to CRM tables, with the rights of their owners.
+
+use std::panic::AssertUnwindSafe;
+
+use integration_engine::record::RecordKey;
+use pgrx::spi::SpiResult;
+use pgrx::spi;
+
+use super::{execute, sources::Source};
+use crate::owner::{self, SqlError};
+
+/// What became of a write to a CRM row.
+#[derive(Debug)]
+pub enum Applied {
+    Written,
+    /// The row is gone, or the column no longer holds what it was read as.
+    Moved,
+    /// The CRM refuses the value: a constraint, a trigger, a type.
+    Refused(SqlError),
+}
+
+/// Sets one column of one row, provided it still holds `expected`. Triggers of the CRM run as usual.
+pub fn set_column(source: &Source, key: &RecordKey, column: &str, expected: Option<&str>, value: Option<&str>) -> SpiResult<Applied> {
+    let Some(parts) = source.key_parts(key.as_str()) else { return Ok(Applied::Moved) };
+    let type_name = source.column_types.get(column).map_or("text", String::as_str);
+    let name = spi::quote_identifier(column);
+    let statement = format!(
+        "UPDATE {} t SET {name} = $1::{type_name} WHERE t.{name}::text IS NOT DISTINCT FROM $2 AND {}",
+        source.name,
+        source.key_condition(|index| format!("${}", index + 3)),
+    );
+    let mut args = vec![value.map(str::to_owned).into(), expected.map(str::to_owned).into()];
+    args.extend(parts.into_iter().map(Into::into));
+    let attempt = owner::guarded(AssertUnwindSafe(|| {
+        owner::as_owner(source.owner, || {
+            let written = execute(&statement, &args)?;
+            // Deferred triggers would otherwise run at commit, with our rights.
+            execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
+            Ok::<usize, pgrx::spi::Error>(written)
+        })
+    }));
+    match attempt {
+        Ok(written) => Ok(if written? > 0 { Applied::Written } else { Applied::Moved }),
+        Err(refusal) => Ok(Applied::Refused(refusal)),
+    }
+}

@@ -1,0 +1,173 @@
+//! The queue: reading what is new, deleting what is settled, and the retry table.
+
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Lane, Op, RecordKey, SourceId, Target, Timestamp};
+use integration_engine::scan::{Position, Snapshot, Window};
+use pgrx::spi::SpiResult;
+
+use super::{execute, select};
+
+/// A stored queue row.
+pub struct ChangeRow {
+    pub position: Position,
+    pub source: SourceId,
+    pub keys: Vec<u8>,
+    /// All rows of the table went: the keys have to be taken from the links.
+    pub truncate: bool,
+    pub enqueued_at: Timestamp,
+}
+
+const SNAPSHOT: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
+
+/// What is finished at this moment, as the present transaction's snapshot sees it.
+pub fn snapshot() -> SpiResult<Option<Snapshot>> {
+    let text = select(SNAPSHOT, &[], |row| row.get::<String>(1))?;
+    Ok(text.into_iter().next().flatten().and_then(|text| Snapshot::parse(&text).ok()))
+}
+
+const NEXT: &str = "\
+    SELECT c.xid::text, c.seq, c.source, c.keys, c.op = 't', (1000 * extract(epoch FROM c.enqueued_at))::int8 \
+    FROM integration._change c \
+    WHERE c.target = $1 AND c.lane = $2 AND (c.xid, c.seq) > ($3::text::xid8, $4) AND c.xid < $5::text::xid8 \
+    ORDER BY c.target, c.lane, c.xid, c.seq LIMIT $6";
+
+/// The next rows of a window, in order.
+pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<Vec<ChangeRow>> {
+    let args = [
+        target.number().into(),
+        (lane as i16).into(),
+        window.after.xid.to_string().into(),
+        window.after.seq.into(),
+        window.until_xid.to_string().into(),
+        most.into(),
+    ];
+    select(NEXT, &args, |row| {
+        let xid: Option<String> = row.get(1)?;
+        Ok(ChangeRow {
+            position: Position { xid: xid.and_then(|xid| xid.parse().ok()).unwrap_or(0), seq: row.get(2)?.unwrap_or(0) },
+            source: SourceId(row.get(3)?.unwrap_or(0)),
+            keys: row.get(4)?.unwrap_or_default(),
+            truncate: row.get(5)?.unwrap_or(false),
+            enqueued_at: Timestamp(row.get(6)?.unwrap_or(0)),
+        })
+    })
+}
+
+const DELETE: &str = "\
+    DELETE FROM integration._change c USING unnest($3::text[], $4::int4[]) AS d(xid, seq) \
+    WHERE c.target = $1 AND c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq = d.seq";
+
+/// Deletes settled rows of one lane.
+pub fn delete(target: Target, lane: Lane, rows: &[Position]) -> SpiResult<()> {
+    if !rows.is_empty() {
+        let xids: Vec<String> = rows.iter().map(|row| row.xid.to_string()).collect();
+        let seqs: Vec<i32> = rows.iter().map(|row| row.seq).collect();
+        execute(DELETE, &[target.number().into(), (lane as i16).into(), xids.into(), seqs.into()])?;
+    }
+    Ok(())
+}
+
+const COUNT: &str = "SELECT coalesce(sum(c.records), 0)::int8 FROM integration._change c WHERE c.target = $1";
+
+/// Keys in the queue. Reads all of it: for the worker's start only.
+pub fn count(target: Target) -> SpiResult<i64> {
+    let count = select(COUNT, &[target.number().into()], |row| row.get::<i64>(1))?;
+    Ok(count.into_iter().flatten().next().unwrap_or(0))
+}
+
+/// A change that failed and is to be tried again.
+pub struct Retry {
+    pub record: RecordRef,
+    pub op: Op,
+    pub attempts: u32,
+    pub wait_ms: i64,
+    pub why: String,
+    pub enqueued_at: Timestamp,
+}
+
+const PUT_RETRY: &str = "\
+    INSERT INTO integration._retry AS r (target, source, record_key, id, op, attempts, not_before, last_error, enqueued_at) \
+    SELECT $1, n.source, n.key, pg_catalog.nextval('integration._change_id'), n.op::\"char\", n.attempts, \
+           pg_catalog.clock_timestamp() + n.wait * interval '1 millisecond', n.why, pg_catalog.to_timestamp(n.enqueued_at / 1000.0) \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::int4[], $6::int8[], $7::text[], $8::int8[]) \
+         AS n(source, key, op, attempts, wait, why, enqueued_at) \
+    ON CONFLICT (target, source, record_key) DO UPDATE \
+    SET op = excluded.op, attempts = greatest(r.attempts, excluded.attempts), not_before = excluded.not_before, \
+        last_error = excluded.last_error, enqueued_at = least(r.enqueued_at, excluded.enqueued_at)";
+
+/// Notes changes that wait for another attempt.
+pub fn put_retries(target: Target, retries: &[Retry]) -> SpiResult<()> {
+    if retries.is_empty() {
+        return Ok(());
+    }
+    let column = |text: fn(&Retry) -> String| retries.iter().map(text).collect::<Vec<_>>();
+    let args = [
+        target.number().into(),
+        retries.iter().map(|retry| retry.record.source.0).collect::<Vec<i32>>().into(),
+        column(|retry| retry.record.key.as_str().to_owned()).into(),
+        column(|retry| retry.op.name()[..1].to_owned()).into(),
+        retries.iter().map(|retry| retry.attempts as i32).collect::<Vec<_>>().into(),
+        retries.iter().map(|retry| retry.wait_ms).collect::<Vec<i64>>().into(),
+        column(|retry| retry.why.clone()).into(),
+        retries.iter().map(|retry| retry.enqueued_at.0).collect::<Vec<i64>>().into(),
+    ];
+    execute(PUT_RETRY, &args).map(|_| ())
+}
+
+const DROP_RETRIES: &str = "\
+    DELETE FROM integration._retry r USING unnest($2::int4[], $3::text[]) AS d(source, key) \
+    WHERE r.target = $1 AND r.source = d.source AND r.record_key = d.key";
+
+/// Removes records from the retry table; gives how many were in it.
+pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
+    if records.is_empty() {
+        return Ok(0);
+    }
+    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
+    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    execute(DROP_RETRIES, &[target.number().into(), sources.into(), keys.into()])
+}
+
+/// A retry whose time has come.
+pub struct Due {
+    pub record: RecordRef,
+    pub attempts: u32,
+    pub enqueued_at: Timestamp,
+}
+
+const DUE: &str = "\
+    SELECT r.source, r.record_key, r.attempts, (1000 * extract(epoch FROM r.enqueued_at))::int8 \
+    FROM integration._retry r WHERE r.target = $1 AND r.not_before <= pg_catalog.clock_timestamp() \
+    ORDER BY r.not_before LIMIT $2";
+
+pub fn due_retries(target: Target, most: i64) -> SpiResult<Vec<Due>> {
+    select(DUE, &[target.number().into(), most.into()], |row| {
+        Ok(Due {
+            record: RecordRef {
+                source: SourceId(row.get(1)?.unwrap_or(0)),
+                key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
+            },
+            attempts: row.get::<i32>(3)?.unwrap_or(0).unsigned_abs(),
+            enqueued_at: Timestamp(row.get(4)?.unwrap_or(0)),
+        })
+    })
+}
+
+/// How many records wait for another attempt, and for how long the next of them has to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetryOutlook {
+    pub count: i64,
+    pub next_in_ms: Option<i64>,
+}
+
+const OUTLOOK: &str = "\
+    SELECT (SELECT count(*) FROM integration._retry r WHERE r.target = $1), \
+           (SELECT (1000 * extract(epoch FROM min(r.not_before) - pg_catalog.clock_timestamp()))::int8 FROM integration._retry r WHERE r.target = $1)";
+
+/// Counts the retry table: for the worker's start and after retries were noted.
+pub fn retry_outlook(target: Target) -> SpiResult<RetryOutlook> {
+    let rows = select(OUTLOOK, &[target.number().into()], |row| {
+        Ok(RetryOutlook { count: row.get(1)?.unwrap_or(0), next_in_ms: row.get(2)? })
+    })?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}

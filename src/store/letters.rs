@@ -1,0 +1,109 @@
+//! Dead letters, and the request log.
+
+use integration_engine::outcome::Category;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Op, Target, Timestamp};
+use pgrx::spi::SpiResult;
+
+use super::{execute, select};
+
+/// A change given up on.
+pub struct Letter {
+    pub record: RecordRef,
+    pub op: Op,
+    pub category: Category,
+    pub status: Option<u16>,
+    pub why: String,
+    /// What was sent for the record, JSON.
+    pub request: Option<String>,
+    pub attempts: u32,
+    pub enqueued_at: Timestamp,
+}
+
+const BURY: &str = "\
+    INSERT INTO integration.dlq (target, entity, source, record_key, op, category, http_status, error, request, attempts, first_enqueued_at) \
+    SELECT $1, t.entity, t.source, n.key, n.op, n.category, n.status, n.why, n.request::jsonb, n.attempts, pg_catalog.to_timestamp(n.enqueued_at / 1000.0) \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::text[], $8::text[], $9::int4[], $10::int8[]) \
+         AS n(source, key, op, category, status, why, request, attempts, enqueued_at) \
+    JOIN integration.tracked_table t ON t.id = n.source";
+
+/// Puts changes into the dead letter queue.
+pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let args = [
+        target.name().into(),
+        letters.iter().map(|letter| letter.record.source.0).collect::<Vec<i32>>().into(),
+        letters.iter().map(|letter| letter.record.key.as_str()).collect::<Vec<&str>>().into(),
+        letters.iter().map(|letter| letter.op.name()).collect::<Vec<&str>>().into(),
+        letters.iter().map(|letter| letter.category.name()).collect::<Vec<&str>>().into(),
+        letters.iter().map(|letter| letter.status.map(i32::from)).collect::<Vec<Option<i32>>>().into(),
+        letters.iter().map(|letter| letter.why.as_str()).collect::<Vec<&str>>().into(),
+        letters.iter().map(|letter| letter.request.as_deref()).collect::<Vec<Option<&str>>>().into(),
+        letters.iter().map(|letter| letter.attempts as i32).collect::<Vec<i32>>().into(),
+        letters.iter().map(|letter| letter.enqueued_at.0).collect::<Vec<i64>>().into(),
+    ];
+    execute(BURY, &args).map(|_| ())
+}
+
+const SUPERSEDE: &str = "\
+    UPDATE integration.dlq d SET resolution = 'superseded', resolved_at = pg_catalog.clock_timestamp() \
+    FROM unnest($2::int4[], $3::text[]) AS n(source, key) JOIN integration.tracked_table t ON t.id = n.source \
+    WHERE d.target = $1 AND d.source = t.source AND d.record_key = n.key AND d.resolution IS NULL";
+
+/// Closes open dead letters of records that have been delivered since; gives how many there were.
+pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
+    if records.is_empty() {
+        return Ok(0);
+    }
+    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
+    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    execute(SUPERSEDE, &[target.name().into(), sources.into(), keys.into()])
+}
+
+const COUNT: &str = "SELECT count(*) FROM integration.dlq d WHERE d.target = $1 AND d.resolution IS NULL";
+
+/// Open dead letters. Reads all of them: at the worker's start, and when somebody changed them.
+pub fn count(target: Target) -> SpiResult<i64> {
+    let count = select(COUNT, &[target.name().into()], |row| row.get::<i64>(1))?;
+    Ok(count.into_iter().flatten().next().unwrap_or(0))
+}
+
+/// A finished API request.
+pub struct LogEntry {
+    pub target: Target,
+    pub method: &'static str,
+    pub path: String,
+    pub status: Option<u16>,
+    pub duration_ms: f64,
+    pub records: usize,
+    pub attempt: u32,
+    pub correlation_id: Option<String>,
+    pub error: Option<String>,
+}
+
+const LOG: &str = "\
+    INSERT INTO integration.request_log (at, target, method, path, status, duration_ms, records, attempt, correlation_id, error) \
+    SELECT pg_catalog.clock_timestamp() - n.duration * interval '1 millisecond', n.target, n.method, n.path, n.status, n.duration, n.records, n.attempt, n.correlation, n.error \
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::float8[], $6::int4[], $7::int4[], $8::text[], $9::text[]) \
+         AS n(target, method, path, status, duration, records, attempt, correlation, error)";
+
+/// Logs finished requests.
+pub fn log_requests(entries: &[LogEntry]) -> SpiResult<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let args = [
+        entries.iter().map(|entry| entry.target.name()).collect::<Vec<&str>>().into(),
+        entries.iter().map(|entry| entry.method).collect::<Vec<&str>>().into(),
+        entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<&str>>().into(),
+        entries.iter().map(|entry| entry.status.map(i32::from)).collect::<Vec<Option<i32>>>().into(),
+        entries.iter().map(|entry| entry.duration_ms).collect::<Vec<f64>>().into(),
+        entries.iter().map(|entry| entry.records as i32).collect::<Vec<i32>>().into(),
+        entries.iter().map(|entry| entry.attempt as i32).collect::<Vec<i32>>().into(),
+        entries.iter().map(|entry| entry.correlation_id.as_deref()).collect::<Vec<Option<&str>>>().into(),
+        entries.iter().map(|entry| entry.error.as_deref()).collect::<Vec<Option<&str>>>().into(),
+    ];
+    execute(LOG, &args).map(|_| ())
+}

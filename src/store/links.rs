@@ -1,0 +1,180 @@
+//! The identity map.
+
+use std::collections::HashMap;
+
+use integration_engine::call::Link;
+use integration_engine::clock::FieldClock;
+use integration_engine::outcome::MemberStatus;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{RecordKey, RemoteId, SourceId, Target};
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
+
+use super::{execute, select};
+
+/// The stored name of a member's status.
+pub const fn status_name(status: MemberStatus) -> &'static str {
+    match status {
+        MemberStatus::Subscribed => "subscribed",
+        MemberStatus::Pending => "pending",
+        MemberStatus::UnsubscribedByCrm => "unsubscribed_by_crm",
+        MemberStatus::UnsubscribedByMember => "unsubscribed_by_member",
+        MemberStatus::Cleaned => "cleaned",
+        MemberStatus::Forgotten => "forgotten",
+        MemberStatus::Archived => "archived",
+    }
+}
+
+fn status_from(name: &str) -> Option<MemberStatus> {
+    [
+        MemberStatus::Subscribed,
+        MemberStatus::Pending,
+        MemberStatus::UnsubscribedByCrm,
+        MemberStatus::UnsubscribedByMember,
+        MemberStatus::Cleaned,
+        MemberStatus::Forgotten,
+        MemberStatus::Archived,
+    ]
+    .into_iter()
+    .find(|status| status_name(*status) == name)
+}
+
+fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
+    let text = |column: usize| row.get::<String>(column);
+    Ok(Link {
+        remote_id: text(first)?.map(|id| RemoteId(id.into_boxed_str())),
+        remote_key: text(first + 1)?,
+        member_status: text(first + 2)?.and_then(|name| status_from(&name)),
+        clock: FieldClock::unpack(row.get::<&[u8]>(first + 3)?.unwrap_or_default()),
+    })
+}
+
+const READ: &str = "\
+    SELECT l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock FROM integration._link l \
+    WHERE l.source = $1 AND l.target = $2 AND l.record_key = ANY ($3)";
+
+/// The links of some records of a source.
+pub fn read(source: SourceId, target: Target, keys: &[&str]) -> SpiResult<HashMap<RecordKey, Link>> {
+    let rows = select(READ, &[source.0.into(), target.number().into(), keys.to_vec().into()], |row| {
+        Ok((RecordKey::from(row.get::<String>(1)?.unwrap_or_default()), link(row, 2)?))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+const BY_REMOTE_ID: &str = "\
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock FROM integration._link l \
+    WHERE l.target = $1 AND l.remote_id = $2";
+const BY_REMOTE_KEY: &str = "\
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock FROM integration._link l \
+    WHERE l.target = $1 AND l.remote_key = $2";
+
+fn found(row: &SpiHeapTupleData) -> SpiResult<(RecordRef, Link)> {
+    let record = RecordRef {
+        source: SourceId(row.get(1)?.unwrap_or(0)),
+        key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
+    };
+    Ok((record, link(row, 3)?))
+}
+
+/// The records that are this remote one (ids are unique within an object type only).
+pub fn by_remote_id(target: Target, id: &str) -> SpiResult<Vec<(RecordRef, Link)>> {
+    select(BY_REMOTE_ID, &[target.number().into(), id.into()], found)
+}
+
+/// The records written under this e-mail address.
+pub fn by_remote_key(target: Target, key: &str) -> SpiResult<Vec<(RecordRef, Link)>> {
+    select(BY_REMOTE_KEY, &[target.number().into(), key.into()], found)
+}
+
+const RIVALS: &str = "\
+    SELECT l.remote_key, l.source, l.record_key FROM integration._link l \
+    WHERE l.target = $1 AND l.remote_key = ANY ($2)";
+
+/// Who is known to the target under these e-mail addresses.
+pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec<RecordRef>>> {
+    let mut holders: HashMap<String, Vec<RecordRef>> = HashMap::new();
+    if keys.is_empty() {
+        return Ok(holders);
+    }
+    let rows = select(RIVALS, &[target.number().into(), keys.to_vec().into()], |row| {
+        let record = RecordRef {
+            source: SourceId(row.get(2)?.unwrap_or(0)),
+            key: RecordKey::from(row.get::<String>(3)?.unwrap_or_default()),
+        };
+        Ok((row.get::<String>(1)?.unwrap_or_default(), record))
+    })?;
+    for (key, record) in rows {
+        holders.entry(key).or_default().push(record);
+    }
+    Ok(holders)
+}
+
+/// A link as it is to be stored.
+pub struct Entry {
+    pub record: RecordRef,
+    pub link: Link,
+}
+
+/// What a stored link is due to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The service confirmed a write.
+    Pushed,
+    /// A change from the service was applied.
+    Pulled,
+    /// A request is about to be sent, or its answer named the record.
+    Noted,
+}
+
+const WRITE: &str = "\
+    INSERT INTO integration._link AS l (target, source, record_key, remote_id, remote_key, member_status, clock, pushed_at, pulled_at) \
+    SELECT $1, n.source, n.key, n.remote_id, n.remote_key, n.status, n.clock, \
+           CASE WHEN $8 = 'pushed' THEN pg_catalog.clock_timestamp() END, CASE WHEN $8 = 'pulled' THEN pg_catalog.clock_timestamp() END \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[]) AS n(source, key, remote_id, remote_key, status, clock) \
+    ON CONFLICT (source, target, record_key) DO UPDATE \
+    SET remote_id = excluded.remote_id, remote_key = excluded.remote_key, member_status = excluded.member_status, clock = excluded.clock, \
+        pushed_at = coalesce(excluded.pushed_at, l.pushed_at), pulled_at = coalesce(excluded.pulled_at, l.pulled_at)";
+
+/// Stores links, each whole.
+pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let cause = match cause {
+        Cause::Pushed => "pushed",
+        Cause::Pulled => "pulled",
+        Cause::Noted => "noted",
+    };
+    let clocks: Vec<Vec<u8>> = entries.iter().map(|entry| entry.link.clock.pack()).collect();
+    let args = [
+        target.number().into(),
+        entries.iter().map(|entry| entry.record.source.0).collect::<Vec<i32>>().into(),
+        entries.iter().map(|entry| entry.record.key.as_str()).collect::<Vec<&str>>().into(),
+        entries.iter().map(|entry| entry.link.remote_id.as_ref().map(RemoteId::as_str)).collect::<Vec<Option<&str>>>().into(),
+        entries.iter().map(|entry| entry.link.remote_key.as_deref()).collect::<Vec<Option<&str>>>().into(),
+        entries.iter().map(|entry| entry.link.member_status.map(status_name)).collect::<Vec<Option<&str>>>().into(),
+        clocks.iter().map(Vec::as_slice).collect::<Vec<&[u8]>>().into(),
+        cause.into(),
+    ];
+    execute(WRITE, &args).map(|_| ())
+}
+
+const REMOVE: &str = "\
+    DELETE FROM integration._link l USING unnest($2::int4[], $3::text[]) AS d(source, key) \
+    WHERE l.target = $1 AND l.source = d.source AND l.record_key = d.key";
+
+/// Removes links.
+pub fn remove(target: Target, records: &[RecordRef]) -> SpiResult<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
+    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    execute(REMOVE, &[target.number().into(), sources.into(), keys.into()]).map(|_| ())
+}
+
+const KEYS: &str = "SELECT l.record_key FROM integration._link l WHERE l.source = $1 AND l.target = $2";
+
+/// All linked records of a source; for a TRUNCATE.
+pub fn keys(source: SourceId, target: Target) -> SpiResult<Vec<RecordKey>> {
+    select(KEYS, &[source.0.into(), target.number().into()], |row| Ok(RecordKey::from(row.get::<String>(1)?.unwrap_or_default())))
+}

@@ -1,0 +1,79 @@
+//! All SQL on our own tables and on the CRM's. Main thread only.
+//!
+//! Statements are prepared once a session and kept. Reading ones run without a transaction id.
+
+pub mod apply;
+pub mod changes;
+pub mod inbox;
+pub mod letters;
+pub mod links;
+pub mod sources;
+pub mod state;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use pgrx::bgworkers::BackgroundWorker;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
+use pgrx::pg_sys::PgOid;
+
+thread_local! {
+    static READING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
+    static WRITING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
+}
+
+/// Statements kept before all are forgotten: the text of some depends on the tracked tables.
+const MOST_STATEMENTS: usize = 500;
+
+/// Runs a worker's transaction. A SQL error in it ends the process: the launcher starts it again,
+/// and what was not settled is sent again.
+pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
+    BackgroundWorker::transaction(AssertUnwindSafe(work))
+}
+
+/// Rows of a reading statement.
+pub fn select<T>(sql: &str, args: &[DatumWithOid], mut row: impl FnMut(&SpiHeapTupleData) -> SpiResult<T>) -> SpiResult<Vec<T>> {
+    Spi::connect(|client| {
+        let known = READING.with_borrow(|known| known.get(sql).cloned());
+        let statement = match known {
+            Some(statement) => statement,
+            None => keep(&READING, sql, client.prepare(sql, &types(args))?.keep()),
+        };
+        client.select(&*statement, None, args)?.map(|tuple| row(&tuple)).collect()
+    })
+}
+
+/// Runs a writing statement; gives the number of rows it touched.
+pub fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
+    Spi::connect_mut(|client| {
+        let known = WRITING.with_borrow(|known| known.get(sql).cloned());
+        let statement = match known {
+            Some(statement) => statement,
+            None => keep(&WRITING, sql, client.prepare_mut(sql, &types(args))?.keep()),
+        };
+        Ok(client.update(&*statement, None, args)?.len())
+    })
+}
+
+fn types(args: &[DatumWithOid]) -> Vec<PgOid> {
+    args.iter().map(|arg| PgOid::from(arg.oid())).collect()
+}
+
+fn keep(
+    statements: &'static std::thread::LocalKey<RefCell<HashMap<String, Rc<OwnedPreparedStatement>>>>,
+    sql: &str,
+    statement: OwnedPreparedStatement,
+) -> Rc<OwnedPreparedStatement> {
+    let statement = Rc::new(statement);
+    statements.with_borrow_mut(|known| {
+        if known.len() >= MOST_STATEMENTS {
+            known.clear();
+        }
+        known.insert(sql.to_owned(), statement.clone());
+    });
+    statement
+}

@@ -1,0 +1,204 @@
+//! The tracked tables: their configuration, and reading their rows.
+
+use std::collections::HashMap;
+
+use integration_engine::mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind};
+use integration_engine::record::{Entity, RecordKey, SourceId, Target};
+use pgrx::pg_sys;
+use pgrx::spi::SpiResult;
+
+use super::select;
+use crate::owner;
+
+/// A tracked table.
+pub struct Source {
+    pub id: SourceId,
+    pub oid: pg_sys::Oid,
+    /// `schema.table`, quoted as SQL wants it.
+    pub name: String,
+    pub entity: Entity,
+    pub owner: pg_sys::Oid,
+    pub key: Vec<KeyColumn>,
+    /// What is read: the table, or its payload view.
+    reads: String,
+    /// Whether this database is the one that may send its rows.
+    pub bound: bool,
+    pub maps: HashMap<Target, SourceMap>,
+    /// Type of each mapped column, quoted as SQL wants it.
+    pub column_types: HashMap<String, String>,
+}
+
+/// A column of the key, both parts quoted as SQL wants them.
+pub struct KeyColumn {
+    pub name: String,
+    pub type_name: String,
+}
+
+/// Rows as text, by key; a key that is missing has no row.
+pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
+
+/// HubSpot takes 65,536 characters; one more shows that there are too many.
+const LONGEST_TEXT: usize = 65_537;
+
+impl Source {
+    /// `t.a = ($1).a …`: the condition that finds the row of a key whose parts are `parts`.
+    pub fn key_condition(&self, parts: impl Fn(usize) -> String) -> String {
+        let part = |(index, column): (usize, &KeyColumn)| format!("t.{} = {}::{}", column.name, parts(index), column.type_name);
+        self.key.iter().enumerate().map(part).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// A record key's parts, one for each key column. `None`: the text is no key of this table.
+    pub fn key_parts(&self, key: &str) -> Option<Vec<String>> {
+        if self.key.len() == 1 {
+            return Some(vec![key.to_owned()]);
+        }
+        let parts: Vec<String> = serde_json::from_str(key).ok()?;
+        (parts.len() == self.key.len()).then_some(parts)
+    }
+
+    fn read_statement(&self, map: &SourceMap) -> String {
+        let names: Vec<String> = (0..self.key.len()).map(|index| format!("k{index}")).collect();
+        let arrays: Vec<String> = (1..=self.key.len()).map(|index| format!("${index}::text[]")).collect();
+        let columns: String = map.fields.iter().map(|field| format!(", {}", column_text(field))).collect();
+        format!(
+            "SELECT k.place{columns} FROM unnest({}) WITH ORDINALITY AS k({}, place) JOIN {} t ON {}",
+            arrays.join(", "),
+            names.join(", "),
+            self.reads,
+            self.key_condition(|index| format!("k.k{index}")),
+        )
+    }
+
+    /// The present rows of some records, with the rights of the table's owner.
+    pub fn read(&self, map: &SourceMap, keys: &[&RecordKey]) -> SpiResult<Rows> {
+        let mut arrays: Vec<Vec<String>> = vec![Vec::with_capacity(keys.len()); self.key.len()];
+        let mut asked = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(parts) = self.key_parts(key.as_str()) {
+                asked.push(*key);
+                for (array, part) in arrays.iter_mut().zip(parts) {
+                    array.push(part);
+                }
+            }
+        }
+        let args: Vec<_> = arrays.into_iter().map(Into::into).collect();
+        let statement = self.read_statement(map);
+        let rows = owner::as_owner(self.owner, || {
+            select(&statement, &args, |row| {
+                let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
+                let values = (0..map.fields.len()).map(|column| row.get::<String>(column + 2)).collect::<SpiResult<Vec<_>>>()?;
+                Ok((place, values))
+            })
+        })?;
+        Ok(rows.into_iter().filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values))).collect())
+    }
+}
+
+fn column_text(field: &Field) -> String {
+    let column = pgrx::spi::quote_identifier(&field.column);
+    match field.kind {
+        ValueKind::Text | ValueKind::Json | ValueKind::TextArray => format!("left(t.{column}::text, {LONGEST_TEXT})"),
+        _ => format!("t.{column}::text"),
+    }
+}
+
+const TABLES: &str = "\
+    SELECT t.id, t.source::oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.entity, c.relowner, \
+           (SELECT pg_catalog.format('%I.%I', vn.nspname, v.relname) FROM pg_catalog.pg_class v JOIN pg_catalog.pg_namespace vn ON vn.oid = v.relnamespace WHERE v.oid = t.payload), \
+           t.bound_to = integration._identity(), t.targets, \
+           (SELECT pg_catalog.array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.place) FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place)), \
+           (SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY k.place) \
+            FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name) \
+    FROM integration.tracked_table t JOIN pg_catalog.pg_class c ON c.oid = t.source JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE t.targets <> '{}' ORDER BY t.id";
+
+const FIELDS: &str = "\
+    SELECT t.id, m.target, m.field, m.column_name::text, integration._value_kind(a.atttypid), m.remote_field, m.direction, m.conflict, \
+           pg_catalog.format_type(a.atttypid, a.atttypmod) \
+    FROM integration.field_map m JOIN integration.tracked_table t ON t.source = m.source \
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = coalesce(t.payload, t.source) AND a.attname = m.column_name AND NOT a.attisdropped \
+    WHERE m.target = ANY (t.targets) ORDER BY t.id, m.field";
+
+struct FieldRow {
+    source: SourceId,
+    target: Target,
+    field: Field,
+    type_name: String,
+}
+
+fn kind(name: &str) -> ValueKind {
+    match name {
+        "integer" => ValueKind::Integer,
+        "decimal" => ValueKind::Decimal,
+        "float" => ValueKind::Float,
+        "bool" => ValueKind::Bool,
+        "date" => ValueKind::Date,
+        "timestamp" => ValueKind::Timestamp,
+        "timestamptz" => ValueKind::TimestampTz,
+        "text_array" => ValueKind::TextArray,
+        "json" => ValueKind::Json,
+        _ => ValueKind::Text,
+    }
+}
+
+fn fields() -> SpiResult<Vec<FieldRow>> {
+    let rows = select(FIELDS, &[], |row| {
+        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
+        let Some(target) = Target::from_name(&text(2)?) else { return Ok(None) };
+        Ok(Some(FieldRow {
+            source: SourceId(row.get(1)?.unwrap_or(0)),
+            target,
+            field: Field {
+                id: FieldId(row.get(3)?.unwrap_or(0)),
+                column: text(4)?,
+                kind: kind(&text(5)?),
+                remote: text(6)?,
+                direction: match text(7)?.as_str() {
+                    "push" => Direction::Push,
+                    "pull" => Direction::Pull,
+                    _ => Direction::Both,
+                },
+                conflict: match text(8)?.as_str() {
+                    "crm_wins" => ConflictRule::CrmWins,
+                    "remote_wins" => ConflictRule::RemoteWins,
+                    _ => ConflictRule::LastWriteWins,
+                },
+            },
+            type_name: text(9)?,
+        }))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// All tracked tables that still exist, with their maps.
+pub fn load() -> SpiResult<Vec<Source>> {
+    let mut fields = fields()?;
+    select(TABLES, &[], |row| {
+        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
+        let list = |column: usize| row.get::<Vec<String>>(column).map(Option::unwrap_or_default);
+        let id = SourceId(row.get(1)?.unwrap_or(0));
+        let name = text(3)?;
+        let entity = Entity::from_name(&text(4)?).unwrap_or(Entity::Contact);
+        let mine: Vec<FieldRow> = fields.extract_if(.., |row| row.source == id).collect();
+        let map = |target: Target| SourceMap {
+            source: id,
+            name: name.clone(),
+            entity,
+            target,
+            fields: mine.iter().filter(|row| row.target == target).map(|row| row.field.clone()).collect(),
+        };
+        let targets = list(8)?;
+        Ok(Source {
+            id,
+            oid: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
+            entity,
+            owner: row.get(5)?.unwrap_or(pg_sys::InvalidOid),
+            key: list(9)?.into_iter().zip(list(10)?).map(|(name, type_name)| KeyColumn { name, type_name }).collect(),
+            reads: row.get::<String>(6)?.unwrap_or_else(|| name.clone()),
+            bound: row.get(7)?.unwrap_or(false),
+            maps: targets.iter().filter_map(|name| Target::from_name(name)).map(|target| (target, map(target))).collect(),
+            column_types: mine.iter().map(|row| (row.field.column.clone(), row.type_name.clone())).collect(),
+            name,
+        })
+    })
+}

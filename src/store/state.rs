@@ -1,0 +1,98 @@
+//! Small tables: target states, pauses, alerts, jobs, retention.
+
+use std::time::Duration;
+
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use super::{execute, select};
+
+/// A target that somebody paused.
+pub struct Pause {
+    pub target: Target,
+    pub reason: Option<String>,
+}
+
+pub fn pauses() -> SpiResult<Vec<Pause>> {
+    let rows = select("SELECT p.target, p.reason FROM integration._pause p", &[], |row| {
+        let target = row.get::<String>(1)?.and_then(|name| Target::from_name(&name));
+        Ok(target.map(|target| (target, row.get::<String>(2))))
+    })?;
+    rows.into_iter().flatten().map(|(target, reason)| Ok(Pause { target, reason: reason? })).collect()
+}
+
+/// The states last written, by target.
+pub fn states() -> SpiResult<Vec<(Target, String)>> {
+    let rows = select("SELECT s.target, s.state FROM integration._target_state s", &[], |row| {
+        let target = row.get::<String>(1)?.and_then(|name| Target::from_name(&name));
+        Ok(target.zip(row.get::<String>(2)?))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+const PUT_STATE: &str = "\
+    INSERT INTO integration._target_state AS s (target, state, reason) VALUES ($1, $2, $3) \
+    ON CONFLICT (target) DO UPDATE SET state = excluded.state, reason = excluded.reason, \
+    since = CASE WHEN s.state = excluded.state THEN s.since ELSE pg_catalog.clock_timestamp() END";
+
+pub fn put_state(target: Target, state: &str, reason: Option<&str>) -> SpiResult<()> {
+    execute(PUT_STATE, &[target.name().into(), state.into(), reason.into()]).map(|_| ())
+}
+
+const RAISE: &str = "\
+    INSERT INTO integration.alert AS a (kind, target, message) VALUES ($1, $2, $3) \
+    ON CONFLICT (kind, target) WHERE cleared_at IS NULL \
+    DO UPDATE SET message = excluded.message, last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
+
+/// Raises an alert, or counts it when it is open already.
+pub fn raise(kind: &str, target: Target, message: &str) -> SpiResult<()> {
+    execute(RAISE, &[kind.into(), target.name().into(), message.into()]).map(|_| ())
+}
+
+const CLEAR: &str = "\
+    UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
+    WHERE a.target = $1 AND a.cleared_at IS NULL AND NOT (a.kind = ANY ($2))";
+
+/// Clears a target's alerts, but for those kinds that still hold.
+pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {
+    execute(CLEAR, &[target.name().into(), but.to_vec().into()]).map(|_| ())
+}
+
+/// A job that waits to be begun, or was under way when the worker ended.
+pub struct Job {
+    pub id: i64,
+    pub kind: String,
+}
+
+pub fn open_jobs() -> SpiResult<Vec<Job>> {
+    select("SELECT j.id, j.kind FROM integration.job j WHERE j.state IN ('waiting', 'running') ORDER BY j.id", &[], |row| {
+        Ok(Job { id: row.get(1)?.unwrap_or(0), kind: row.get(2)?.unwrap_or_default() })
+    })
+}
+
+const JOB_PROGRESS: &str = "\
+    UPDATE integration.job j SET state = 'running', done = $2, total = $3, started_at = coalesce(j.started_at, pg_catalog.clock_timestamp()) WHERE j.id = $1";
+
+pub fn job_progress(id: i64, done: i64, total: i64) -> SpiResult<()> {
+    execute(JOB_PROGRESS, &[id.into(), done.into(), total.into()]).map(|_| ())
+}
+
+const JOB_END: &str = "\
+    UPDATE integration.job j SET state = CASE WHEN $2::text IS NULL THEN 'done' ELSE 'failed' END, error = $2, \
+    started_at = coalesce(j.started_at, pg_catalog.clock_timestamp()), finished_at = pg_catalog.clock_timestamp() WHERE j.id = $1";
+
+/// The job is over; `error` says why it failed.
+pub fn end_job(id: i64, error: Option<&str>) -> SpiResult<()> {
+    execute(JOB_END, &[id.into(), error.into()]).map(|_| ())
+}
+
+const TIDY_LOG: &str = "DELETE FROM integration.request_log r WHERE r.at < pg_catalog.clock_timestamp() - $1 * interval '1 second'";
+const TIDY_INBOX: &str = "\
+    DELETE FROM integration.inbox i WHERE i.received_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' AND i.state <> 'pending'";
+
+/// Deletes what has been kept long enough.
+pub fn tidy(request_log: Duration, inbox: Duration) -> SpiResult<()> {
+    execute(TIDY_LOG, &[request_log.as_secs_f64().into()])?;
+    execute(TIDY_INBOX, &[inbox.as_secs_f64().into()])?;
+    Ok(())
+}

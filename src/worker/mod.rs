@@ -1,0 +1,349 @@
+//! The worker: one process a database. Reads the queue, has calls made, stores what came of them.
+//!
+//! No transaction is open while a request is under way. Whatever is in memory can be lost at any
+//! moment: the tables hold it all, and every write to a service can be repeated.
+
+pub mod fill;
+pub mod launcher;
+mod news;
+mod process;
+mod properties;
+mod requests;
+pub mod settle;
+pub mod target;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use integration_engine::outcome::Verdict;
+use integration_engine::record::{Lane, SourceId, Target};
+use pgrx::prelude::*;
+use pgrx::spi::SpiResult;
+
+use crate::config::Settings;
+use crate::http::{self, Engine};
+use crate::inbound;
+use crate::latch::{self, Slot, Wake, Woken};
+use crate::store::{self, changes, letters, sources, state};
+use requests::Requests;
+use target::{Flight, TargetWorker};
+
+/// A record's verdict on its way to the tables.
+pub struct Outcome {
+    pub flight: Flight,
+    pub verdict: Verdict,
+    /// What was sent for it, JSON.
+    pub request: Option<String>,
+    /// The target as a whole is failing or resting: not this record's fault.
+    pub resting: bool,
+}
+
+/// What all targets go by.
+pub struct World {
+    pub settings: Settings,
+    pub sources: HashMap<SourceId, sources::Source>,
+    pub slot: Option<&'static Slot>,
+}
+
+impl World {
+    /// Open dead letters of a target, as last counted.
+    pub fn dead(&self, target: Target) -> i64 {
+        self.slot.map_or(1, |slot| slot.gauges(target).dead.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    pub fn set_dead(&self, target: Target, count: i64) {
+        if let Some(slot) = self.slot {
+            slot.gauges(target).dead.store(count, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// While prepared transactions may commit without telling us, the queue is looked at this often.
+const PREPARED_POLL: Duration = Duration::from_secs(1);
+
+/// Old log rows are deleted this often, while there is traffic.
+const TIDY: Duration = Duration::from_secs(10 * 60);
+
+struct Worker {
+    world: World,
+    targets: Vec<TargetWorker>,
+    requests: Requests,
+    started: Instant,
+    tidy_at: Option<Instant>,
+    poll_prepared: bool,
+    inbox: inbound::Backlog,
+}
+
+impl Worker {
+    fn start(slot: &'static Slot) -> Result<Worker, String> {
+        let settings = Settings::read();
+        let network = http::Network { proxy: settings.http_proxy.clone(), ca_file: settings.ca_file.clone() };
+        let engine = latch::without_signals(|| Engine::start(&network))?;
+        let targets = Target::ALL.into_iter().map(|target| TargetWorker::new(target, &settings)).collect();
+        let world = World { settings, sources: HashMap::new(), slot: Some(slot) };
+        Ok(Worker {
+            world,
+            targets,
+            requests: Requests::new(engine, network),
+            started: Instant::now(),
+            tidy_at: None,
+            poll_prepared: false,
+            inbox: inbound::Backlog::default(),
+        })
+    }
+
+    /// Monotonic microseconds, as the engine's budget and breaker count them.
+    fn clock(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// One turn. Gives how long there is nothing to do unless somebody wakes us.
+    fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
+        if wake.has(Wake::CONFIG) {
+            store::transaction(|| self.load())?;
+        }
+        self.poll_prepared |= wake.has(Wake::PREPARED);
+        if self.poll_prepared {
+            self.poll_prepared = store::transaction(process::prepared_transactions)?;
+        }
+        for worker in &mut self.targets {
+            for lane in [Lane::OptOut, Lane::Live, Lane::Retry, Lane::Backfill] {
+                if wake.has(Wake::changes(worker.target, lane)) || self.poll_prepared {
+                    worker.look_at(lane);
+                }
+            }
+        }
+        self.hear_answers()?;
+        if wake.has(Wake::INBOX) {
+            self.inbox.stale = true;
+        }
+        self.apply_inbox()?;
+        for index in 0..self.targets.len() {
+            self.serve(index)?;
+        }
+        self.tidy()?;
+        self.publish()?;
+        Ok(self.next_wait())
+    }
+
+    /// Reads configuration, pauses and counts.
+    fn load(&mut self) -> SpiResult<()> {
+        self.world.settings = Settings::read();
+        self.world.sources = sources::load()?.into_iter().map(|source| (source.id, source)).collect();
+        let fenced = self.world.sources.values().any(|source| !source.bound);
+        let pauses = state::pauses()?;
+        let states = state::states()?;
+        let guard = self.world.settings.guard_deletes.clone();
+        for worker in &mut self.targets {
+            worker.fenced = fenced;
+            worker.paused = None;
+            if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {
+                worker.pause(pause.reason.clone());
+            }
+            let still_held = states.iter().any(|(target, name)| *target == worker.target && name == "held");
+            if worker.told.is_none() && still_held {
+                worker.still_held();
+            } else if worker.held.is_some() && !still_held && worker.told.as_ref().is_some_and(|told| told.name == "held") {
+                worker.release(guard.as_ref(), Instant::now());
+            }
+            worker.configure(&self.world.settings, self.requests.credential_changed(worker.target, &self.world.settings));
+            self.world.set_dead(worker.target, letters::count(worker.target)?);
+            settle::outlook(worker)?;
+        }
+        self.requests.jobs = state::open_jobs()?;
+        let wanted = self.requests.wants_provision();
+        self.targets.iter_mut().for_each(|worker| properties::begin(worker, &self.world, wanted));
+        if wanted {
+            properties::settle(&mut self.targets, &self.world, &mut self.requests, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Takes in answers, and stores what they say.
+    fn hear_answers(&mut self) -> SpiResult<()> {
+        let clock = self.clock();
+        let heard = self.requests.hear(&mut self.targets, &self.world, clock);
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let news = store::transaction(|| {
+            letters::log_requests(&heard.log)?;
+            properties::settle(&mut self.targets, &self.world, &mut self.requests, &heard.properties)?;
+            let mut news = Vec::new();
+            for (worker, outcomes) in self.targets.iter_mut().zip(heard.outcomes) {
+                if !outcomes.is_empty() {
+                    let told = settle::settle(worker, &self.world, outcomes, Vec::new())?;
+                    news.extend(told.into_iter().map(|told| (worker.target, told)));
+                }
+            }
+            Ok::<_, pgrx::spi::Error>(news)
+        })?;
+        self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
+        news::tell_crm(&self.world, news)
+    }
+
+    fn apply_inbox(&mut self) -> SpiResult<()> {
+        if !self.world.settings.enabled || self.targets.iter().any(|worker| worker.fenced) {
+            return Ok(());
+        }
+        self.inbox.apply(&self.world, &self.targets)
+    }
+
+    /// Reads, plans and sends for one target, as far as it may.
+    fn serve(&mut self, index: usize) -> SpiResult<()> {
+        let worker = &mut self.targets[index];
+        if !worker.may_send(&self.world.settings, Instant::now()) {
+            while let Some(planned) = worker.planned.pop_front() {
+                fill::give_back(worker, planned);
+            }
+            return Ok(());
+        }
+        self.requests.ask_for_properties(worker, &self.world, self.started);
+        loop {
+            let worker = &mut self.targets[index];
+            self.requests.dispatch(worker, &self.world, self.started);
+            let batches = self.requests.wanted_batches(worker, &self.world);
+            let due = worker.next_retry.is_some_and(|at| at <= Instant::now());
+            if batches == 0 && !(due || worker.unread() && worker.queue.is_empty()) {
+                return Ok(());
+            }
+            if !self.refill(index, batches)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One round of reading and planning; `false` when nothing came of it.
+    fn refill(&mut self, index: usize, batches: usize) -> SpiResult<bool> {
+        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let now = Instant::now();
+        let (outcomes, leftover) = store::transaction(|| {
+            let leftover = fill::read_queue(worker, world)?;
+            let outcomes = if batches == 0 || requests::better_to_wait(worker, world, now) {
+                Vec::new()
+            } else {
+                fill::plan(worker, world, batches)?
+            };
+            Ok::<_, pgrx::spi::Error>((outcomes, leftover))
+        })?;
+        if self.guard(index) {
+            return Ok(false);
+        }
+        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let progress = !outcomes.is_empty() || !worker.planned.is_empty();
+        let intents = worker.planned.iter().any(|planned| planned.call.items.iter().any(|item| item.intent));
+        if !outcomes.is_empty() || !leftover.empty.is_empty() || intents {
+            let news = store::transaction(|| {
+                if settle::note_intents(worker.target, &worker.planned)? {
+                    // A request must not leave before the note that it may have been made is safe.
+                    process::commit_durably()?;
+                }
+                settle::settle(worker, world, outcomes, leftover.empty)
+            })?;
+            let target = worker.target;
+            news::tell_crm(&self.world, news.into_iter().map(|told| (target, told)).collect())?;
+        }
+        Ok(progress)
+    }
+
+    /// Holds the target if what is planned deletes too much.
+    fn guard(&mut self, index: usize) -> bool {
+        let guard = self.world.settings.guard_deletes.clone();
+        let worker = &mut self.targets[index];
+        let count = worker.planned.iter().flat_map(|planned| &planned.flights).filter(|flight| settle::deletes(flight)).count();
+        if !worker.too_many_deletions(count, guard.as_ref(), Instant::now()) {
+            return false;
+        }
+        while let Some(planned) = worker.planned.pop_front() {
+            fill::give_back(worker, planned);
+        }
+        true
+    }
+
+    fn tidy(&mut self) -> SpiResult<()> {
+        if self.tidy_at.is_some_and(|at| at <= Instant::now()) {
+            self.tidy_at = None;
+            let settings = &self.world.settings;
+            store::transaction(|| state::tidy(settings.request_log_retention, settings.inbox_retention))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the world how the targets are doing; tables are written only when something changed.
+    fn publish(&mut self) -> SpiResult<()> {
+        let now = Instant::now();
+        let mut changed = Vec::new();
+        for worker in &mut self.targets {
+            process::publish_gauges(worker, &self.world);
+            let state = worker.state(&self.world.settings, now);
+            if worker.told.as_ref() != Some(&state) {
+                worker.told = Some(state.clone());
+                changed.push((worker.target, state));
+            }
+        }
+        if !changed.is_empty() {
+            store::transaction(|| process::tell_states(&changed))?;
+        }
+        process::report_statistics();
+        Ok(())
+    }
+
+    fn next_wait(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let mut wait = self.targets.iter().filter_map(|worker| self.requests.next_look(worker, &self.world)).min();
+        let mut at_most = |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
+        if self.poll_prepared {
+            at_most(PREPARED_POLL);
+        }
+        if let Some(at) = self.tidy_at {
+            at_most(at.saturating_duration_since(now));
+        }
+        if let Some(delay) = self.inbox.retry_in() {
+            at_most(delay);
+        }
+        wait
+    }
+}
+
+/// Counts what is in the queue: once, at the start.
+fn count_backlog(world: &World) -> SpiResult<()> {
+    for target in Target::ALL {
+        if let Some(slot) = world.slot {
+            let gauges = slot.gauges(target);
+            let arrived = gauges.arrived.load(std::sync::atomic::Ordering::Relaxed);
+            gauges.scanned.store(arrived - changes::count(target)?, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// Works until the server asks to stop.
+fn run(slot: &'static Slot) -> Result<(), String> {
+    let mut worker = Worker::start(slot)?;
+    let failed = |error: pgrx::spi::Error| error.to_string();
+    store::transaction(|| count_backlog(&worker.world)).map_err(failed)?;
+    log!("integration worker started");
+    loop {
+        let mut wake = slot.woken_for();
+        if process::settings_changed() {
+            wake = wake.and(Wake::CONFIG);
+        }
+        if !process::extension_present() {
+            slot.free();
+            return Ok(());
+        }
+        worker.requests.check_network(&worker.world)?;
+        let wait = worker.turn(wake).map_err(failed)?;
+        if latch::wait(Some(worker.requests.socket()), wait) == Woken::Stop {
+            log!("integration worker stops");
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The worker as a process: how it starts, what it looks up about its server, what it tells.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::Ordering;
+
+use integration_engine::record::Target;
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::prelude::*;
+use pgrx::pg_sys;
+use pgrx::spi::SpiResult;
+
+use super::target::{State, TargetWorker};
+use super::{World, run};
+use crate::store::{execute, select, state};
+use crate::{config, latch, store};
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+#[doc(hidden)]
+pub extern "C-unwind" fn integration_worker(database: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    // SAFETY: the launcher passes the oid of a database.
+    let database = unsafe { pg_sys::Oid::from_datum(database, false) };
+    BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
+    // The launcher starts it again either way; the code decides whether the server logs the end.
+    let code = i32::from(work().is_err());
+    // SAFETY: everything with a destructor has been dropped.
+    unsafe { pg_sys::proc_exit(code) };
+}
+
+fn work() -> Result<(), ()> {
+    let Some(slot) = latch::claim_slot() else {
+        pgrx::warning!("integration works in at most 64 databases; this one gets no worker");
+        return Ok(());
+    };
+    if !wanted() {
+        slot.free();
+        return Ok(());
+    }
+    if !slot.enter() {
+        return Ok(());
+    }
+    store::transaction(prepare_session);
+    let result = run(slot).map_err(|why| pgrx::warning!("integration worker ends: {why}"));
+    slot.leave();
+    result
+}
+
+fn wanted() -> bool {
+    let name = store::transaction(|| select("SELECT pg_catalog.current_database()::text", &[], |row| row.get::<String>(1)));
+    let name = name.ok().and_then(|rows| rows.into_iter().next().flatten()).unwrap_or_default();
+    config::wants_database(&name) && extension_present()
+}
+
+/// Whether the extension is (still) installed here.
+pub fn extension_present() -> bool {
+    // SAFETY: a look-up in the system caches inside a transaction.
+    BackgroundWorker::transaction(|| unsafe { pg_sys::get_extension_oid(c"integration".as_ptr(), true) != pg_sys::InvalidOid })
+}
+
+const SESSION: [(&str, &str); 13] = [
+    ("application_name", "integration worker"),
+    ("search_path", "pg_catalog"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("bytea_output", "hex"),
+    ("extra_float_digits", "1"),
+    // A commit that a crash undoes is a write that is repeated; where that would not do, see `commit_durably`.
+    ("synchronous_commit", "off"),
+    // Few keys against large tables: an index each time, whatever the statistics say.
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+    ("lock_timeout", "2s"),
+];
+
+fn prepare_session() {
+    let role = config::worker_role();
+    for (name, value) in SESSION.into_iter().chain(role.as_deref().map(|role| ("role", role))) {
+        if let Err(why) = execute("SELECT pg_catalog.set_config($1, $2, false)", &[name.into(), value.into()]) {
+            pgrx::warning!("integration worker: cannot set {name}: {why}");
+        }
+    }
+}
+
+/// Re-reads the configuration files if the server was told to; whether it was.
+pub fn settings_changed() -> bool {
+    let changed = BackgroundWorker::sighup_received();
+    if changed {
+        // SAFETY: main thread, outside a transaction.
+        unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+    }
+    changed
+}
+
+/// Whether prepared transactions of this database may still commit changes.
+pub fn prepared_transactions() -> SpiResult<bool> {
+    let rows = select(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database())",
+        &[],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(rows.into_iter().flatten().any(|any| any))
+}
+
+/// Makes the present transaction's commit wait until it is safe on disk.
+pub fn commit_durably() -> SpiResult<()> {
+    execute("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)", &[]).map(|_| ())
+}
+
+/// Figures for the view `status`.
+pub fn publish_gauges(worker: &TargetWorker, world: &World) {
+    let Some(slot) = world.slot else { return };
+    let gauges = slot.gauges(worker.target);
+    let planned: usize = worker.planned.iter().map(|planned| planned.flights.len()).sum();
+    let flying = worker.queue.flying().saturating_sub(planned);
+    gauges.held.store((worker.queue.len() - flying) as i64, Ordering::Relaxed);
+    gauges.in_flight.store(flying as i64, Ordering::Relaxed);
+    gauges.retrying.store(worker.retrying, Ordering::Relaxed);
+    gauges.oldest_pending.store(worker.queue.oldest().map_or(0, |at| at.0), Ordering::Relaxed);
+}
+
+/// States that an alert is raised for.
+const ALARMING: [&str; 5] = ["unauthorized", "outage", "throttled", "fenced", "held"];
+
+/// Writes the states that changed, and raises or clears alerts.
+pub fn tell_states(changed: &[(Target, State)]) -> SpiResult<()> {
+    for (target, state) in changed {
+        state::put_state(*target, state.name, state.reason.as_deref())?;
+        let mut holds = vec!["provision"];
+        if ALARMING.contains(&state.name) {
+            state::raise(state.name, *target, state.reason.as_deref().unwrap_or_default())?;
+            holds.push(state.name);
+        }
+        state::clear_alerts(*target, &holds)?;
+    }
+    Ok(())
+}
+
+/// Without this autovacuum would never learn what we wrote.
+pub fn report_statistics() {
+    // SAFETY: main thread, outside a transaction; it only looks at the clock when nothing is to be told.
+    unsafe { pg_sys::pgstat_report_stat(false) };
+}

@@ -1,0 +1,128 @@
+//! HubSpot's unique property that holds the CRM key: whether each object has it, and creating it.
+
+use integration_engine::call::{Reply, TransportError};
+use integration_engine::failure::{self, Class};
+use integration_engine::hubspot::property::{self, PropertyState};
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::record::{Entity, Target};
+use pgrx::spi::SpiResult;
+
+use super::requests::Requests;
+use super::target::{Property, TargetWorker};
+use super::World;
+use crate::http::Answer;
+use crate::store::letters::LogEntry;
+use crate::store::{execute, state};
+use std::time::Instant;
+
+/// An answer about a property.
+pub struct Answered {
+    entity: Entity,
+    creating: bool,
+    error: Option<String>,
+}
+
+/// The objects that tracked tables are sent to.
+pub fn entities(worker: &TargetWorker, world: &World) -> Vec<Entity> {
+    if worker.target != Target::HubSpot {
+        return Vec::new();
+    }
+    let mut entities: Vec<Entity> = world
+        .sources
+        .values()
+        .filter(|source| source.maps.contains_key(&Target::HubSpot))
+        .map(|source| source.entity)
+        .collect();
+    entities.sort_unstable();
+    entities.dedup();
+    entities
+}
+
+/// Whether it is known of every object if the property is there.
+pub fn known(worker: &TargetWorker, world: &World) -> bool {
+    entities(worker, world).iter().all(|entity| matches!(worker.properties.get(entity), Some(Property::Ready | Property::Missing)))
+}
+
+/// Looks at the open jobs: a property that somebody wants provisioned is asked for again, and made.
+pub fn begin(worker: &mut TargetWorker, world: &World, wanted: bool) {
+    if wanted {
+        for entity in entities(worker, world) {
+            if worker.properties.get(&entity) == Some(&Property::Missing) {
+                worker.properties.insert(entity, Property::Wanted);
+            }
+        }
+    }
+}
+
+/// Takes in an answer.
+pub fn hear(worker: &mut TargetWorker, entity: Entity, creating: bool, result: &Result<Reply, TransportError>, clock: u64) -> Answered {
+    let answer = if creating { property::property_created(result.as_ref()) } else { property::property_exists(result.as_ref()) };
+    let (state, error) = match answer {
+        PropertyState::Ready => (Property::Ready, None),
+        PropertyState::Missing => (Property::Missing, None),
+        PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
+        PropertyState::Unknown { why } => {
+            worker.hear(&signal(result, &why), &BudgetReport::default(), clock, Instant::now());
+            (if creating { Property::Missing } else { Property::Unknown }, Some(why))
+        }
+    };
+    if matches!(state, Property::Ready | Property::Missing) {
+        worker.breaker.success();
+    }
+    worker.properties.insert(entity, state);
+    Answered { entity, creating, error }
+}
+
+/// What a failed look at a property says about HubSpot as a whole.
+fn signal(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
+    match failure::classify(Target::HubSpot, result.as_ref()) {
+        Class::Unauthorized { why } => TargetSignal::Unauthorized { why },
+        Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },
+        Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
+        Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
+        _ => TargetSignal::Failing { why: why.to_owned() },
+    }
+}
+
+pub fn log_entry(entity: Entity, creating: bool, answer: &Answer, world: &World) -> LogEntry {
+    let settings = &world.settings.hubspot_api;
+    let request = if creating { property::create_property_request(settings, entity) } else { property::property_request(settings, entity) };
+    LogEntry {
+        target: Target::HubSpot,
+        method: request.method.name(),
+        path: request.path,
+        status: answer.result.as_ref().ok().map(|reply| reply.status),
+        duration_ms: answer.duration.as_secs_f64() * 1_000.0,
+        records: 0,
+        attempt: 1,
+        correlation_id: None,
+        error: answer.result.as_ref().err().map(ToString::to_string),
+    }
+}
+
+const RETRY_NOW: &str = "UPDATE integration._retry r SET not_before = pg_catalog.clock_timestamp() WHERE r.target = $1 AND r.attempts = 0";
+
+/// Stores what the answers say: alerts about missing properties, and the progress of jobs.
+pub fn settle(targets: &mut [TargetWorker], world: &World, requests: &mut Requests, answered: &[Answered]) -> SpiResult<()> {
+    let Some(worker) = targets.iter_mut().find(|worker| worker.target == Target::HubSpot) else { return Ok(()) };
+    begin(worker, world, requests.wants_provision());
+    let all = entities(worker, world);
+    let missing: Vec<&str> =
+        all.iter().filter(|entity| worker.properties.get(entity) == Some(&Property::Missing)).map(|entity| entity.name()).collect();
+    if !answered.is_empty() && !missing.is_empty() {
+        let message = format!(
+            "HubSpot has no unique property {} on {}; call SELECT integration.provision('hubspot');",
+            world.settings.hubspot_api.external_id_property,
+            missing.join(", ")
+        );
+        state::raise("provision", Target::HubSpot, &message)?;
+    }
+    if answered.iter().any(|answer| answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)) {
+        execute(RETRY_NOW, &[Target::HubSpot.number().into()])?;
+        super::settle::outlook(worker)?;
+        state::clear_alerts(Target::HubSpot, &[])?;
+    }
+    let failure = answered.iter().filter(|answer| answer.creating).find_map(|answer| answer.error.clone());
+    let ready = all.iter().filter(|entity| worker.properties.get(entity) == Some(&Property::Ready)).count();
+    requests.end_provision(ready, all.len(), failure)
+}

@@ -1,0 +1,233 @@
+//! From verdicts to the tables: links, retries, dead letters, settled queue rows, in one transaction.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use integration_engine::call::Link;
+use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Lane, Op, Target};
+use integration_engine::retry::{self, Next};
+use integration_engine::scan::Position;
+use pgrx::spi::SpiResult;
+
+use super::target::{Flight, RowId, TargetWorker};
+use super::{Outcome, World};
+use crate::store::changes::{self, Retry};
+use crate::store::letters::{self, Letter};
+use crate::store::links::{self, Cause, Entry};
+
+/// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
+/// 500 down to one, with some to spare for identities.
+const MOST_ROUNDS: u32 = 16;
+
+/// What is to be written; collected first, so that every table is written once.
+#[derive(Default)]
+struct Ledger {
+    pushed: Vec<Entry>,
+    noted: Vec<Entry>,
+    unlinked: Vec<RecordRef>,
+    retries: Vec<Retry>,
+    done: Vec<RecordRef>,
+    superseded: Vec<RecordRef>,
+    letters: Vec<Letter>,
+    rows: Vec<RowId>,
+}
+
+/// What the CRM has to be told about a person's consent.
+pub struct ConsentNews {
+    pub record: RecordRef,
+    pub status: MemberStatus,
+}
+
+/// Settles a target's outcomes. Gives what has to be recorded in the CRM.
+pub fn settle(worker: &mut TargetWorker, world: &World, outcomes: Vec<Outcome>, empty: Vec<RowId>) -> SpiResult<Vec<ConsentNews>> {
+    let mut ledger = Ledger { rows: empty, ..Ledger::default() };
+    let mut news = Vec::new();
+    for outcome in outcomes {
+        if let Verdict::Dead { member_status: Some(status), .. } = &outcome.verdict {
+            news.push(ConsentNews { record: outcome.flight.record.clone(), status: *status });
+        }
+        enter(worker, world, outcome, &mut ledger);
+    }
+    write(worker, world, ledger)?;
+    Ok(news)
+}
+
+fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mut Ledger) {
+    let Outcome { flight, verdict, request, resting } = outcome;
+    match verdict {
+        Verdict::Delivered { remote_id, remote_key, member_status, ticks } => {
+            let mut link = flight.link.unwrap_or_default();
+            link.remote_id = remote_id.or(link.remote_id);
+            link.remote_key = remote_key.or(link.remote_key);
+            link.member_status = member_status.or(link.member_status);
+            ticks.into_iter().for_each(|tick| link.clock.set(tick));
+            ledger.pushed.push(Entry { record: flight.record.clone(), link });
+            ledger.superseded.push(flight.record.clone());
+            close(worker, flight.handle, flight.record, ledger);
+        }
+        Verdict::Unchanged | Verdict::NoConsent => {
+            ledger.superseded.push(flight.record.clone());
+            close(worker, flight.handle, flight.record, ledger);
+        }
+        Verdict::Removed => {
+            ledger.unlinked.push(flight.record.clone());
+            ledger.superseded.push(flight.record.clone());
+            close(worker, flight.handle, flight.record, ledger);
+        }
+        Verdict::Again { relink, batch_cap, why } => again(worker, world, flight, relink, batch_cap, why, ledger),
+        Verdict::Retry { why, status, wait, counted } => {
+            if resting {
+                worker.queue.put_back(flight.handle);
+            } else {
+                back_off(worker, world, flight, why, status, wait, counted, request, ledger);
+            }
+        }
+        Verdict::Dead { category, status, why, member_status } => {
+            if let Some(member_status) = member_status {
+                let link = Link { member_status: Some(member_status), ..flight.link.clone().unwrap_or_default() };
+                ledger.noted.push(Entry { record: flight.record.clone(), link });
+            }
+            bury(worker, flight, category, status, why, request, ledger);
+        }
+    }
+}
+
+fn close(worker: &mut TargetWorker, handle: integration_engine::queue::Handle, record: RecordRef, ledger: &mut Ledger) {
+    ledger.rows.extend(worker.queue.close(handle).rows);
+    ledger.done.push(record);
+}
+
+fn again(worker: &mut TargetWorker, world: &World, flight: Flight, relink: Option<Relink>, batch_cap: Option<usize>, why: String, ledger: &mut Ledger) {
+    match relink {
+        Some(Relink::Adopt(id)) => {
+            let link = flight.link.clone().unwrap_or_default();
+            let link = Link { remote_id: Some(id), clock: Default::default(), ..link };
+            ledger.noted.push(Entry { record: flight.record.clone(), link });
+        }
+        Some(Relink::Forget) => ledger.unlinked.push(flight.record.clone()),
+        None => {}
+    }
+    if worker.queue.rounds(flight.handle) < MOST_ROUNDS {
+        worker.queue.again(flight.handle, batch_cap);
+    } else {
+        // It goes round in circles.
+        back_off(worker, world, flight, why, None, None, true, None, ledger);
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one verdict")]
+fn back_off(
+    worker: &mut TargetWorker,
+    world: &World,
+    flight: Flight,
+    why: String,
+    status: Option<u16>,
+    wait: Option<Duration>,
+    counted: bool,
+    request: Option<String>,
+    ledger: &mut Ledger,
+) {
+    match retry::after_failure(flight.attempts, counted, wait, &world.settings.retry, fastrand::f64()) {
+        Next::Exhausted => {
+            let why = format!("given up after {} attempts; the last one: {why}", flight.attempts + 1);
+            bury(worker, flight, Category::Exhausted, status, why, request, ledger);
+        }
+        Next::RetryIn(delay, attempts) => {
+            ledger.retries.push(Retry {
+                record: flight.record.clone(),
+                op: flight.op,
+                attempts,
+                wait_ms: i64::try_from(delay.as_millis()).unwrap_or(i64::MAX),
+                why,
+                enqueued_at: flight.changed_at,
+            });
+            ledger.rows.extend(worker.queue.close(flight.handle).rows);
+            let at = Instant::now() + delay;
+            worker.next_retry = Some(worker.next_retry.map_or(at, |known| known.min(at)));
+        }
+    }
+}
+
+fn bury(worker: &mut TargetWorker, flight: Flight, category: Category, status: Option<u16>, why: String, request: Option<String>, ledger: &mut Ledger) {
+    ledger.letters.push(Letter {
+        record: flight.record.clone(),
+        op: flight.op,
+        category,
+        status,
+        why,
+        request: request.filter(|text| !text.is_empty()),
+        attempts: flight.attempts + 1,
+        enqueued_at: flight.changed_at,
+    });
+    close(worker, flight.handle, flight.record, ledger);
+}
+
+fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<()> {
+    let target = worker.target;
+    links::write(target, Cause::Pushed, &ledger.pushed)?;
+    links::write(target, Cause::Noted, &ledger.noted)?;
+    links::remove(target, &ledger.unlinked)?;
+    if worker.retrying > 0 {
+        changes::drop_retries(target, &ledger.done)?;
+    }
+    changes::put_retries(target, &ledger.retries)?;
+    letters::bury(target, &ledger.letters)?;
+    if world.dead(target) > 0 {
+        letters::supersede(target, &ledger.superseded)?;
+    }
+    if !ledger.letters.is_empty() || world.dead(target) > 0 {
+        world.set_dead(target, letters::count(target)?);
+    }
+    if worker.retrying > 0 || !ledger.retries.is_empty() {
+        outlook(worker)?;
+    }
+    delete_rows(target, ledger.rows)
+}
+
+/// Looks up when the next retry is due, and how many there are.
+pub fn outlook(worker: &mut TargetWorker) -> SpiResult<()> {
+    let outlook = changes::retry_outlook(worker.target)?;
+    worker.retrying = outlook.count;
+    worker.next_retry = outlook.next_in_ms.map(|ms| {
+        // What is due already may be in memory: it is not asked for more than once in a while.
+        Instant::now() + Duration::from_millis(ms.max(20).unsigned_abs())
+    });
+    Ok(())
+}
+
+fn delete_rows(target: Target, rows: Vec<RowId>) -> SpiResult<()> {
+    let mut by_lane: BTreeMap<Lane, Vec<Position>> = BTreeMap::new();
+    for row in rows {
+        by_lane.entry(row.lane).or_default().push(row.position);
+    }
+    for (lane, positions) in by_lane {
+        changes::delete(target, lane, &positions)?;
+    }
+    Ok(())
+}
+
+/// Notes, before a call is made, which records it may create: should the answer be lost, the
+/// record is looked for instead of being created twice.
+pub fn note_intents(target: Target, planned: &std::collections::VecDeque<super::target::Planned>) -> SpiResult<bool> {
+    let entries: Vec<Entry> = planned
+        .iter()
+        .flat_map(|planned| planned.call.items.iter().zip(&planned.flights))
+        .filter(|(item, _)| item.intent)
+        .map(|(item, flight)| {
+            let link = match &flight.link {
+                Some(link) => Link { member_status: None, ..link.clone() },
+                None => Link { remote_key: item.remote_key.clone(), ..Link::default() },
+            };
+            Entry { record: flight.record.clone(), link }
+        })
+        .collect();
+    links::write(target, Cause::Noted, &entries)?;
+    Ok(!entries.is_empty())
+}
+
+/// Whether a flight takes a record out of the target: what the guard counts.
+pub fn deletes(flight: &Flight) -> bool {
+    flight.op == Op::Delete && flight.link.as_ref().is_some_and(|link| link.remote_id.is_some())
+}

@@ -1,0 +1,299 @@
+//! One target in the worker: its queue, its budget, whether it may send, and what it says of itself.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use integration_engine::breaker::Breaker;
+use integration_engine::call::Call;
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::queue::{Handle, Queue, RecordRef};
+use integration_engine::rate::{Budget, Rate};
+use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
+use integration_engine::scan::{Position, Scan, Snapshot};
+
+use crate::config::Settings;
+
+/// Failing calls in a row before the target counts as down.
+const BREAKER_THRESHOLD: u32 = 3;
+
+/// How long an `unauthorized` target waits before it tries whether its credential works again.
+const UNAUTHORIZED_WAIT: Duration = Duration::from_secs(60);
+
+/// A queue row's place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowId {
+    pub lane: Lane,
+    pub position: Position,
+}
+
+/// What one lane of the queue table has to be read for.
+#[derive(Default)]
+pub struct LaneScan {
+    /// The walk under way.
+    pub scan: Option<Scan>,
+    /// What the last finished walk saw.
+    pub seen: Option<Snapshot>,
+    /// New rows may be there.
+    pub stale: bool,
+}
+
+/// A record in a call under way.
+pub struct Flight {
+    pub handle: Handle,
+    pub record: RecordRef,
+    pub op: Op,
+    pub attempts: u32,
+    pub changed_at: Timestamp,
+    pub link: Option<integration_engine::call::Link>,
+}
+
+/// A call with the records it carries, in the order of its items.
+pub struct Planned {
+    pub call: Call,
+    pub flights: Vec<Flight>,
+}
+
+/// What keeps a target from sending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub name: &'static str,
+    pub reason: Option<String>,
+}
+
+impl State {
+    pub fn running() -> State {
+        State { name: "running", reason: None }
+    }
+
+    fn because(name: &'static str, reason: impl Into<String>) -> State {
+        State { name, reason: Some(reason.into()) }
+    }
+}
+
+/// Whether HubSpot has our unique property on an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Property {
+    Unknown,
+    Asked,
+    Ready,
+    Missing,
+    /// Missing, and somebody wants it created.
+    Wanted,
+    Creating,
+}
+
+/// See the module's documentation.
+pub struct TargetWorker {
+    pub target: Target,
+    pub queue: Queue<RowId>,
+    pub lanes: BTreeMap<Lane, LaneScan>,
+    /// Calls ready to go that wait for the budget.
+    pub planned: VecDeque<Planned>,
+    pub calls_in_flight: usize,
+    pub budget: Option<Budget>,
+    rate: Option<Rate>,
+    pub breaker: Breaker,
+    /// Nothing is sent before.
+    pub not_before: Option<(Instant, State)>,
+    pub paused: Option<State>,
+    pub fenced: bool,
+    pub held: Option<State>,
+    pub last_failure: String,
+    pub concurrency: usize,
+    /// Budget or breaker said no until then.
+    pub blocked_until: Option<Instant>,
+    /// When the oldest record that is ready and does not fill a batch became so.
+    pub ready_since: Option<Instant>,
+    pub next_retry: Option<Instant>,
+    pub retrying: i64,
+    pub told: Option<State>,
+    pub properties: BTreeMap<Entity, Property>,
+    /// Deletions lately, for the guard.
+    pub deletions: VecDeque<(Instant, usize)>,
+    pub guard_off_until: Option<Instant>,
+}
+
+impl TargetWorker {
+    pub fn new(target: Target, settings: &Settings) -> TargetWorker {
+        let fresh = || LaneScan { stale: true, ..LaneScan::default() };
+        TargetWorker {
+            target,
+            queue: Queue::default(),
+            lanes: [Lane::OptOut, Lane::Live, Lane::Retry, Lane::Backfill].into_iter().map(|lane| (lane, fresh())).collect(),
+            planned: VecDeque::new(),
+            calls_in_flight: 0,
+            budget: None,
+            rate: None,
+            breaker: Breaker::new(BREAKER_THRESHOLD, settings.retry.base, settings.retry.max.min(Duration::from_secs(60))),
+            not_before: None,
+            paused: None,
+            fenced: false,
+            held: None,
+            last_failure: String::new(),
+            concurrency: usize::MAX,
+            blocked_until: None,
+            ready_since: None,
+            next_retry: Some(Instant::now()),
+            retrying: 0,
+            told: None,
+            properties: BTreeMap::new(),
+            deletions: VecDeque::new(),
+            guard_off_until: None,
+        }
+    }
+
+    /// New settings: the budget starts anew if its rate changed, a rejected credential gets another chance.
+    pub fn configure(&mut self, settings: &Settings, credential_changed: bool) {
+        let rate = settings.endpoint(self.target).ok().and_then(|endpoint| endpoint.rate.clone());
+        if rate != self.rate {
+            self.budget = rate.as_ref().map(|rate| Budget::new(rate.limit, rate.interval));
+            self.rate = rate;
+        }
+        if credential_changed {
+            self.not_before = None;
+            self.properties.clear();
+            self.breaker = Breaker::new(BREAKER_THRESHOLD, settings.retry.base, settings.retry.max.min(Duration::from_secs(60)));
+        }
+    }
+
+    /// What it says of itself now, worst reason first.
+    pub fn state(&self, settings: &Settings, now: Instant) -> State {
+        if let Err(why) = settings.endpoint(self.target) {
+            return State::because("unconfigured", why);
+        }
+        if self.fenced {
+            return State::because(
+                "fenced",
+                "this is a copy of the database that was set up to send; call integration.adopt() if it shall send",
+            );
+        }
+        if !settings.enabled {
+            return State::because("paused", "integration.enabled is off");
+        }
+        if let Some(paused) = self.paused.as_ref().or(self.held.as_ref()) {
+            return paused.clone();
+        }
+        match &self.not_before {
+            Some((until, state)) if *until > now => return state.clone(),
+            _ => {}
+        }
+        if !self.breaker.is_closed() {
+            return State::because("outage", format!("{} does not answer as it should; changes wait. Last: {}", self.target, self.last_failure));
+        }
+        State::running()
+    }
+
+    /// Whether calls may be planned and sent at all.
+    pub fn may_send(&self, settings: &Settings, now: Instant) -> bool {
+        matches!(self.state(settings, now).name, "running" | "outage")
+    }
+
+    /// Calls that may be under way at once, at present.
+    pub fn most_calls(&self, settings: &Settings) -> usize {
+        let configured = settings.endpoint(self.target).map_or(0, |endpoint| endpoint.max_connections);
+        if self.breaker.is_closed() { configured.min(self.concurrency).max(1) } else { 1 }
+    }
+
+    /// Takes note of what an answer says about the target.
+    pub fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, clock: u64, now: Instant) {
+        if let Some(budget) = &mut self.budget {
+            budget.report(clock, report);
+        }
+        match signal {
+            TargetSignal::Healthy => {
+                self.breaker.success();
+                self.concurrency = self.concurrency.saturating_add(1);
+            }
+            TargetSignal::Failing { why } => {
+                self.breaker.failure(clock, fastrand::f64());
+                self.last_failure.clone_from(why);
+            }
+            TargetSignal::Throttled { wait, why } => {
+                self.breaker.success();
+                if let Some(budget) = &mut self.budget {
+                    budget.throttle(clock, *wait);
+                }
+                self.rest(now, *wait, State::because("throttled", why));
+            }
+            TargetSignal::DailyLimit { until, why } => {
+                let wait = until.map_or(Duration::from_secs(15 * 60), |until| {
+                    Duration::from_millis(until.0.saturating_sub(super::now_ms()).max(1_000).unsigned_abs())
+                });
+                self.rest(now, wait, State::because("throttled", why));
+            }
+            TargetSignal::Crowded { wait, why } => {
+                self.concurrency = (self.concurrency.min(self.calls_in_flight + 1) / 2).max(1);
+                self.rest(now, *wait, State::because("throttled", why));
+            }
+            TargetSignal::Unauthorized { why } => self.rest(now, UNAUTHORIZED_WAIT, State::because("unauthorized", why)),
+        }
+    }
+
+    fn rest(&mut self, now: Instant, wait: Duration, state: State) {
+        let until = now + wait;
+        if self.not_before.as_ref().is_none_or(|(known, _)| *known < until) {
+            self.not_before = Some((until, state));
+        }
+    }
+
+    /// New rows may be in a lane of the queue table.
+    pub fn look_at(&mut self, lane: Lane) {
+        if let Some(scan) = self.lanes.get_mut(&lane) {
+            scan.stale = true;
+        }
+    }
+
+    /// Whether some of the queue table is unread.
+    pub fn unread(&self) -> bool {
+        self.lanes.values().any(|lane| lane.stale || lane.scan.is_some())
+    }
+
+    /// Records this target takes in one call at most.
+    pub const fn batch(&self) -> usize {
+        match self.target {
+            // HubSpot: at most 100 inputs a batch.
+            Target::HubSpot => 100,
+            // Mailchimp: at most 500 members a call.
+            Target::Mailchimp => 500,
+        }
+    }
+
+    /// Counts deletions; `true` when there are more in the guard's window than it allows.
+    pub fn too_many_deletions(&mut self, count: usize, guard: Option<&Rate>, now: Instant) -> bool {
+        let Some(guard) = guard else { return false };
+        if count == 0 || self.guard_off_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        while self.deletions.front().is_some_and(|(at, _)| now.duration_since(*at) > guard.interval) {
+            self.deletions.pop_front();
+        }
+        let lately: usize = self.deletions.iter().map(|(_, count)| count).sum();
+        if lately + count > guard.limit as usize {
+            let reason = format!(
+                "more than {} deletions in {:?} (integration.guard_deletes); if they are meant: SELECT integration.resume('{}');",
+                guard.limit, guard.interval, self.target
+            );
+            self.held = Some(State::because("held", reason));
+            return true;
+        }
+        self.deletions.push_back((now, count));
+        false
+    }
+
+    /// Somebody has looked at it and wants the deletions done.
+    pub fn release(&mut self, guard: Option<&Rate>, now: Instant) {
+        self.held = None;
+        self.deletions.clear();
+        self.guard_off_until = guard.map(|guard| now + guard.interval);
+    }
+
+    /// It was held before this worker started.
+    pub fn still_held(&mut self) {
+        self.held = Some(State::because("held", format!("a guard stopped it; look at integration.alert, then SELECT integration.resume('{}');", self.target)));
+    }
+
+    pub fn pause(&mut self, reason: Option<String>) {
+        let reason = reason.unwrap_or_else(|| format!("SELECT integration.resume('{}'); goes on", self.target));
+        self.paused = Some(State::because("paused", reason));
+    }
+}
