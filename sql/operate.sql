@@ -34,8 +34,8 @@ BEGIN
     UPDATE integration.tracked_table SET bound_to = integration._identity() WHERE bound_to <> integration._identity();
     -- Transaction numbers of another server mean nothing here.
     WITH foreign_rows AS (DELETE FROM integration._change RETURNING *)
-    INSERT INTO integration._change (id, xid, enqueued_at, seq, source, records, target, lane, op, keys, changed)
-    SELECT id, pg_current_xact_id(), enqueued_at, -row_number() OVER (ORDER BY xid, seq, target, lane), source, records, target, lane, op, keys, changed
+    INSERT INTO integration._change (xid, enqueued_at, seq, source, records, targets, lane, op, keys, changed)
+    SELECT pg_current_xact_id(), enqueued_at, row_number() OVER (ORDER BY xid, seq, lane), source, records, targets, lane, op, keys, changed
     FROM foreign_rows;
     PERFORM integration._wake();
 END
@@ -53,7 +53,7 @@ LANGUAGE sql STABLE AS $$
            CASE
                WHEN r.record_key IS NOT NULL THEN 'retrying'
                WHEN EXISTS (SELECT FROM integration._change c
-                            WHERE c.source = t.id AND integration._target(c.target) = x.target
+                            WHERE c.source = t.id AND c.targets & x.bit <> 0
                               AND (c.op = 't' OR integration._contains_key(c.keys, sync_status.key))) THEN 'pending'
                WHEN d.error IS NOT NULL THEN 'dead'
                WHEN x.target = 'mailchimp' AND (l.record_key IS NULL OR l.member_status NOT IN ('subscribed', 'pending')) THEN 'no_consent'
@@ -62,7 +62,7 @@ LANGUAGE sql STABLE AS $$
                ELSE 'untracked'
            END,
            l.remote_id, l.pushed_at, coalesce(r.last_error, d.error)
-    FROM unnest(ARRAY['hubspot', 'mailchimp']) AS x(target)
+    FROM (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target)
     LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
     LEFT JOIN integration._link l ON l.source = t.id AND integration._target(l.target) = x.target AND l.record_key = sync_status.key
     LEFT JOIN integration._retry r ON r.source = t.id AND integration._target(r.target) = x.target AND r.record_key = sync_status.key

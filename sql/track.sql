@@ -211,22 +211,22 @@ COMMENT ON FUNCTION _map_by_convention(regclass, text, text[], regclass) IS 'fil
 CREATE FUNCTION _say_what_is_mapped(source regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     t integration.tracked_table;
-    target text;
+    service text;
     mapped text;
     left_out text;
 BEGIN
     SELECT * INTO t FROM integration.tracked_table x WHERE x.source = _say_what_is_mapped.source;
-    FOREACH target IN ARRAY t.targets LOOP
+    FOREACH service IN ARRAY t.targets LOOP
         SELECT string_agg(format('%s -> %s', m.column_name, m.remote_field), ', ' ORDER BY m.field) INTO mapped
-        FROM integration.field_map m WHERE m.source = t.source AND m.target = _say_what_is_mapped.target;
+        FROM integration.field_map m WHERE m.source = t.source AND m.target = service;
         SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) INTO left_out
         FROM pg_attribute a
         WHERE a.attrelid = coalesce(t.payload, t.source) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (t.key_columns)
-          AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = _say_what_is_mapped.target AND m.column_name = a.attname);
-        RAISE NOTICE '% as % to %: %', t.source, t.entity, target, coalesce(mapped, 'nothing is mapped yet')
+          AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = service AND m.column_name = a.attname);
+        RAISE NOTICE '% as % to %: %', t.source, t.entity, service, coalesce(mapped, 'nothing is mapped yet')
             USING DETAIL = 'left out: ' || coalesce(left_out, 'nothing'),
-                  HINT = format('Add fields with SELECT integration.map_field(%L, ''column'', %L, ''remote field'');', t.source, target);
-        IF target = 'mailchimp' AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = 'mailchimp' AND m.remote_field = 'status') THEN
+                  HINT = format('Add fields with SELECT integration.map_field(%L, ''column'', %L, ''remote field'');', t.source, service);
+        IF service = 'mailchimp' AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = 'mailchimp' AND m.remote_field = 'status') THEN
             RAISE NOTICE 'no consent column was recognised: nothing is sent to Mailchimp until there is one'
                 USING HINT = format('SELECT integration.map_field(%L, ''column'', ''mailchimp'', ''status''); with a boolean, or a text such as subscribed/unsubscribed.', t.source);
         END IF;

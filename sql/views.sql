@@ -8,20 +8,23 @@ CREATE FUNCTION _target(number smallint) RETURNS text LANGUAGE sql IMMUTABLE
     RETURN CASE number WHEN 1 THEN 'hubspot' WHEN 2 THEN 'mailchimp' END;
 COMMENT ON FUNCTION _target(smallint) IS 'name of a target, by its number';
 
-CREATE FUNCTION _changed_columns(source regclass, changed bytea) RETURNS text[] LANGUAGE sql STABLE
+CREATE FUNCTION _changed_columns(source regclass, target text, changed bytea) RETURNS text[] LANGUAGE sql STABLE
     RETURN (SELECT array_agg(a.attname::text ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a
-            WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped
-              AND a.attnum < 8 * length(changed) AND get_bit(changed, a.attnum) = 1);
-COMMENT ON FUNCTION _changed_columns(regclass, bytea) IS 'names of the columns in a stored set of column numbers';
+            WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+              AND a.attnum < 8 * length($3) AND get_bit($3, a.attnum) = 1
+              AND (EXISTS (SELECT FROM tracked_table t WHERE t.source = $1 AND t.payload IS NOT NULL)
+                   OR EXISTS (SELECT FROM field_map m WHERE m.source = $1 AND m.target = $2 AND m.column_name = a.attname)));
+COMMENT ON FUNCTION _changed_columns(regclass, text, bytea) IS 'names of the columns in a stored set of column numbers that matter to a target';
 
 CREATE VIEW outbox AS
-    SELECT c.id + k.place - 1 AS id, _target(c.target) AS target, t.entity, t.source, k.key AS record_key,
+    SELECT (c.xid::text::bigint << 22) + (c.seq << 10) + k.place - 1 AS id, x.target, t.entity, t.source, k.key AS record_key,
            CASE c.op WHEN 'u' THEN 'upsert' ELSE 'delete' END AS op,
-           _changed_columns(t.source, c.changed) AS changed,
+           _changed_columns(t.source, x.target, c.changed) AS changed,
            0 AS attempts, c.enqueued_at AS not_before, NULL::text AS last_error, c.enqueued_at
     FROM _change c
     JOIN tracked_table t ON t.id = c.source
+    JOIN (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target) ON c.targets & x.bit <> 0
     CROSS JOIN LATERAL _unpack_keys(c.keys) WITH ORDINALITY AS k(key, place)
     UNION ALL
     SELECT r.id, _target(r.target), t.entity, t.source, r.record_key,

@@ -277,6 +277,8 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
         Some(url) => base_url(&url, "integration.mailchimp_base_url")?,
         None => mailchimp_host(&credential)?,
     };
+    // Mailchimp's documentation gives the root both with and without the version.
+    let base = if base.ends_with("/3.0") { base } else { format!("{base}/3.0") };
     if MAILCHIMP_LIST_ID.filled().is_none() {
         return Err("integration.mailchimp_list_id is not set; it is the id of the audience contacts are sent to".to_owned());
     }

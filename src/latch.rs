@@ -78,6 +78,8 @@ pub struct Slot {
     /// Address of the worker's latch, which lives in shared memory (`PGPROC.procLatch`).
     worker_latch: AtomicUsize,
     wake: AtomicU32,
+    /// The worker sleeps until somebody sets its latch; otherwise it looks by itself soon.
+    asleep: AtomicBool,
     /// Webhooks refused since the server started.
     pub rejected: AtomicU64,
     pub targets: [Gauges; 2],
@@ -196,15 +198,27 @@ impl Slot {
     /// Tells the worker what to look at. Cannot fail: it is called where a transaction has already
     /// been committed.
     pub fn wake(&self, what: Wake) {
-        // A bit that is set already has not been seen yet, and whoever set it has set the latch.
-        if self.wake.fetch_or(what.0, Ordering::AcqRel) & what.0 != what.0 {
+        // A bit that is set already is one that the worker does not want to hear of now.
+        let news = self.wake.fetch_or(what.0, Ordering::SeqCst) & what.0 != what.0;
+        if news && self.asleep.swap(false, Ordering::SeqCst) {
             set_latch(self.worker_latch.load(Ordering::Acquire));
         }
     }
 
-    /// What the worker was woken for since it last asked.
-    pub fn woken_for(&self) -> Wake {
-        Wake(self.wake.swap(0, Ordering::AcqRel))
+    /// What the worker was woken for since it last asked. Bits of `deaf` stay set: nobody sets the
+    /// latch for them again.
+    pub fn woken_for(&self, deaf: Wake) -> Wake {
+        Wake(self.wake.fetch_and(deaf.0, Ordering::SeqCst))
+    }
+
+    /// The worker is about to sleep until it is woken; `false` when there is news already.
+    pub fn fall_asleep(&self, deaf: Wake) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        let news = self.wake.load(Ordering::SeqCst) & !deaf.0 != 0;
+        if news {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        !news
     }
 }
 

@@ -27,11 +27,19 @@ pub(crate) fn group(sends: Vec<(CallKind, Item)>, max: impl Fn(&CallKind) -> usi
         if !open.contains_key(&key) {
             open.insert(key.clone(), Vec::new());
         }
-        let Some(candidates) = open.get_mut(&key) else { continue };
-        let found = candidates.iter().position(|index| !groups[*index].names.contains(&name));
+        let Some(candidates) = open.get_mut(&key) else {
+            continue;
+        };
+        let found = candidates
+            .iter()
+            .position(|index| !groups[*index].names.contains(&name));
         let at = found.unwrap_or_else(|| {
             candidates.push(groups.len());
-            groups.push(Group { kind: key.0, items: Vec::new(), names: HashSet::new() });
+            groups.push(Group {
+                kind: key.0,
+                items: Vec::new(),
+                names: HashSet::new(),
+            });
             candidates.len() - 1
         });
         let group = &mut groups[candidates[at]];
@@ -58,6 +66,7 @@ mod tests {
             ticks: Vec::new(),
             remote_key: None,
             member_status: None,
+            expected: None,
             intent: false,
             batch_cap,
             fragment: "{}".to_owned(),
@@ -106,8 +115,12 @@ mod tests {
 
     #[test]
     fn batches_are_filled() {
-        let kind = CallKind::HubSpotUpdate { entity: Entity::Contact };
-        let sends = (0..1_050).map(|at| (kind.clone(), item(at, &at.to_string(), 100))).collect();
+        let kind = CallKind::HubSpotUpdate {
+            entity: Entity::Contact,
+        };
+        let sends = (0..1_050)
+            .map(|at| (kind.clone(), item(at, &at.to_string(), 100)))
+            .collect();
         assert_eq!(group(sends, |_| 100).len(), 11);
     }
 }

@@ -35,7 +35,11 @@ impl Breaker {
     pub fn new(threshold: u32, base: Duration, max: Duration) -> Breaker {
         Breaker {
             threshold: threshold.max(1),
-            backoff: Policy { base, max, max_attempts: u32::MAX },
+            backoff: Policy {
+                base,
+                max,
+                max_attempts: u32::MAX,
+            },
             state: State::Closed,
             failures: 0,
             probes: 0,
@@ -85,7 +89,9 @@ impl Breaker {
                 self.probes = self.probes.saturating_add(1);
                 // Half of the delay is fixed: full jitter could probe at once, again and again.
                 let delay = next_delay(self.probes, &self.backoff, 0.5 + jitter / 2.0);
-                self.state = State::Open { until: now.saturating_add(micros(delay)) };
+                self.state = State::Open {
+                    until: now.saturating_add(micros(delay)),
+                };
             }
         }
     }

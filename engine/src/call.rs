@@ -109,7 +109,11 @@ pub struct Item {
     pub remote_key: Option<String>,
     /// The status asked for, Mailchimp only.
     pub member_status: Option<MemberStatus>,
-    /// No link exists yet, so a note that it may exist remotely has to be stored before the call is made.
+    /// The id it is known under at the target, where the answer's id is to be compared with it.
+    pub expected: Option<RemoteId>,
+    /// What becomes of it is uncertain until the answer is in, and that has to be stored before the
+    /// call is made. Without a link: one with no id, for it may exist remotely from then on. With
+    /// one (Mailchimp): no `member_status`, for the person may get mail from then on.
     pub intent: bool,
     /// Never put more than this many records in a call with it; from [`Work::batch_cap`].
     pub batch_cap: usize,

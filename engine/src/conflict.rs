@@ -77,7 +77,12 @@ mod tests {
     use crate::mapping::FieldId;
 
     fn tick(hash: u64, at: i64, by: Writer) -> Tick {
-        Tick { field: FieldId(1), hash: ValueHash(hash), at: Timestamp(at), by }
+        Tick {
+            field: FieldId(1),
+            hash: ValueHash(hash),
+            at: Timestamp(at),
+            by,
+        }
     }
 
     #[test]
@@ -87,26 +92,138 @@ mod tests {
         let cases = [
             // Equal values need nothing, whatever else holds.
             (LastWriteWins, Both, (5, 7), 7, None, Some(9), AlreadyEqual),
-            (CrmWins, Push, (5, 7), 7, Some(tick(1, 9, Crm)), None, AlreadyEqual),
+            (
+                CrmWins,
+                Push,
+                (5, 7),
+                7,
+                Some(tick(1, 9, Crm)),
+                None,
+                AlreadyEqual,
+            ),
             // A pushed field takes nothing from the service.
             (RemoteWins, Push, (5, 7), 8, None, None, KeepCrm),
             // Older than the agreement.
-            (RemoteWins, Both, (5, 7), 8, Some(tick(8, 6, Remote)), None, Older),
-            (LastWriteWins, Both, (5, 7), 8, Some(tick(8, 5, Crm)), Some(5), Older),
-            (LastWriteWins, Pull, (5, 7), 8, Some(tick(8, 6, Remote)), None, Older),
+            (
+                RemoteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(8, 6, Remote)),
+                None,
+                Older,
+            ),
+            (
+                LastWriteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(8, 5, Crm)),
+                Some(5),
+                Older,
+            ),
+            (
+                LastWriteWins,
+                Pull,
+                (5, 7),
+                8,
+                Some(tick(8, 6, Remote)),
+                None,
+                Older,
+            ),
             // Only the service changed.
-            (LastWriteWins, Both, (5, 7), 8, Some(tick(8, 4, Crm)), Some(4), Apply),
-            (CrmWins, Both, (5, 7), 8, Some(tick(8, 4, Remote)), Some(9), Apply),
-            (LastWriteWins, Both, (5, 7), 8, Some(tick(8, 5, Remote)), None, Apply),
+            (
+                LastWriteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(8, 4, Crm)),
+                Some(4),
+                Apply,
+            ),
+            (
+                CrmWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(8, 4, Remote)),
+                Some(9),
+                Apply,
+            ),
+            (
+                LastWriteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(8, 5, Remote)),
+                None,
+                Apply,
+            ),
             // Only the CRM changed.
-            (RemoteWins, Both, (5, 7), 8, Some(tick(7, 4, Crm)), Some(4), KeepCrm),
+            (
+                RemoteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(7, 4, Crm)),
+                Some(4),
+                KeepCrm,
+            ),
             // Both changed since.
-            (CrmWins, Both, (5, 7), 8, Some(tick(6, 4, Crm)), Some(4), KeepCrm),
-            (RemoteWins, Both, (5, 7), 8, Some(tick(6, 4, Crm)), Some(9), Apply),
-            (LastWriteWins, Both, (5, 7), 8, Some(tick(6, 3, Crm)), Some(4), Apply),
-            (LastWriteWins, Both, (5, 7), 8, Some(tick(6, 3, Crm)), Some(5), KeepCrm),
-            (LastWriteWins, Both, (5, 7), 8, Some(tick(6, 3, Crm)), Some(6), KeepCrm),
-            (LastWriteWins, Pull, (5, 7), 8, Some(tick(6, 3, Crm)), None, Apply),
+            (
+                CrmWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(6, 4, Crm)),
+                Some(4),
+                KeepCrm,
+            ),
+            (
+                RemoteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(6, 4, Crm)),
+                Some(9),
+                Apply,
+            ),
+            (
+                LastWriteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(6, 3, Crm)),
+                Some(4),
+                Apply,
+            ),
+            (
+                LastWriteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(6, 3, Crm)),
+                Some(5),
+                KeepCrm,
+            ),
+            (
+                LastWriteWins,
+                Both,
+                (5, 7),
+                8,
+                Some(tick(6, 3, Crm)),
+                Some(6),
+                KeepCrm,
+            ),
+            (
+                LastWriteWins,
+                Pull,
+                (5, 7),
+                8,
+                Some(tick(6, 3, Crm)),
+                None,
+                Apply,
+            ),
             // Never agreed on.
             (CrmWins, Both, (5, 7), 8, None, Some(1), KeepCrm),
             (RemoteWins, Both, (5, 7), 8, None, Some(9), Apply),

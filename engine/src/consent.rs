@@ -41,14 +41,46 @@ pub enum ConsentAction {
 }
 
 const OPTED_IN: [&str; 15] = [
-    "t", "true", "yes", "y", "on", "1", "subscribed", "opted_in", "opted-in", "opt_in", "opt-in",
-    "granted", "confirmed", "optin", "opted in",
+    "t",
+    "true",
+    "yes",
+    "y",
+    "on",
+    "1",
+    "subscribed",
+    "opted_in",
+    "opted-in",
+    "opt_in",
+    "opt-in",
+    "granted",
+    "confirmed",
+    "optin",
+    "opted in",
 ];
 
 const OPTED_OUT: [&str; 22] = [
-    "f", "false", "no", "n", "off", "0", "unsubscribed", "opted_out", "opted-out", "opt_out",
-    "opt-out", "optout", "opted out", "cleaned", "withdrawn", "denied", "revoked", "bounced",
-    "complained", "forgotten", "archived", "suppressed",
+    "f",
+    "false",
+    "no",
+    "n",
+    "off",
+    "0",
+    "unsubscribed",
+    "opted_out",
+    "opted-out",
+    "opt_out",
+    "opt-out",
+    "optout",
+    "opted out",
+    "cleaned",
+    "withdrawn",
+    "denied",
+    "revoked",
+    "bounced",
+    "complained",
+    "forgotten",
+    "archived",
+    "suppressed",
 ];
 
 /// Reads a consent column. Only a clear yes is an opt-in.
@@ -57,9 +89,15 @@ pub fn read(kind: ValueKind, text: Option<&str>) -> Consent {
     let Some(text) = text.map(str::trim).filter(|_| readable) else {
         return Consent::Unknown;
     };
-    if OPTED_IN.iter().any(|known| text.eq_ignore_ascii_case(known)) {
+    if OPTED_IN
+        .iter()
+        .any(|known| text.eq_ignore_ascii_case(known))
+    {
         Consent::OptedIn
-    } else if OPTED_OUT.iter().any(|known| text.eq_ignore_ascii_case(known)) {
+    } else if OPTED_OUT
+        .iter()
+        .any(|known| text.eq_ignore_ascii_case(known))
+    {
         Consent::OptedOut
     } else {
         Consent::Unknown

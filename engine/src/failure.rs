@@ -22,13 +22,25 @@ pub enum Class {
     /// 404 or 405: something the path names is not there, or not in a state for this.
     NotFound,
     /// No usable answer; the records are not to blame. `counted` unless that is certain.
-    Failing { why: String, wait: Option<Duration>, counted: bool },
+    Failing {
+        why: String,
+        wait: Option<Duration>,
+        counted: bool,
+    },
     /// Too many requests.
     Throttled { why: String, wait: Duration },
     /// The day's requests are used up.
-    DailyLimit { why: String, until: Option<Timestamp>, wait: Duration },
+    DailyLimit {
+        why: String,
+        until: Option<Timestamp>,
+        wait: Duration,
+    },
     /// Too much at the same time.
-    Crowded { why: String, wait: Duration, counted: bool },
+    Crowded {
+        why: String,
+        wait: Duration,
+        counted: bool,
+    },
     /// The credential is not accepted, or may not do this.
     Unauthorized { why: String },
 }
@@ -67,7 +79,9 @@ pub fn classify(target: Target, reply: Result<&Reply, &TransportError>) -> Class
         200..=299 => Class::Answered,
         400 | 409 | 413 | 414 | 422 => Class::Rejected,
         404 | 405 => Class::NotFound,
-        401 => Class::Unauthorized { why: unauthorized(target, &notice) },
+        401 => Class::Unauthorized {
+            why: unauthorized(target, &notice),
+        },
         403 => forbidden(target, reply, &notice, wait),
         423 => Class::Crowded {
             why: format!("{target} is busy with other writes to the same data (HTTP 423)"),
@@ -134,7 +148,11 @@ impl Notice {
     }
 
     fn said(&self) -> String {
-        let text = if self.message.is_empty() { &self.detail } else { &self.message };
+        let text = if self.message.is_empty() {
+            &self.detail
+        } else {
+            &self.message
+        };
         match text.is_empty() {
             true => String::new(),
             false => format!(": {}", shortened(text, 300)),
@@ -165,7 +183,10 @@ fn unauthorized(target: Target, notice: &Notice) -> String {
         Target::HubSpot => "integration.hubspot_access_token (or its OAuth settings)",
         Target::Mailchimp => "integration.mailchimp_api_key",
     };
-    format!("{target} does not accept the credential (HTTP 401{}); check {setting}", notice.said())
+    format!(
+        "{target} does not accept the credential (HTTP 401{}); check {setting}",
+        notice.said()
+    )
 }
 
 fn forbidden(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duration>) -> Class {
@@ -178,9 +199,15 @@ fn forbidden(target: Target, reply: &Reply, notice: &Notice, wait: Option<Durati
     }
     let scopes = notice.scopes();
     let why = match scopes.is_empty() {
-        false => format!("{target}: the token lacks the scopes {}; grant them", scopes.join(", ")),
+        false => format!(
+            "{target}: the token lacks the scopes {}; grant them",
+            scopes.join(", ")
+        ),
         true if notice.category == "MISSING_SCOPES" => {
-            format!("{target}: the token lacks a scope (HTTP 403{})", notice.said())
+            format!(
+                "{target}: the token lacks a scope (HTTP 403{})",
+                notice.said()
+            )
         }
         true => format!(
             "{target}: the account or its user may not do this (HTTP 403{})",
@@ -194,7 +221,11 @@ fn too_many(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duratio
     let why = format!("{target}: too many requests (HTTP 429{})", notice.said());
     if target == Target::Mailchimp {
         // Not requests a second but connections at a time are limited.
-        return Class::Crowded { why, wait: wait.unwrap_or(MAILCHIMP_WAIT), counted: false };
+        return Class::Crowded {
+            why,
+            wait: wait.unwrap_or(MAILCHIMP_WAIT),
+            counted: false,
+        };
     }
     let daily = notice.policy.eq_ignore_ascii_case("DAILY")
         || notice.message.to_ascii_lowercase().contains("daily limit");
@@ -202,13 +233,20 @@ fn too_many(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duratio
         let until = wait.zip(server_time(reply)).map(|(wait, now)| {
             Timestamp(now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
         });
-        return Class::DailyLimit { why, until, wait: wait.unwrap_or(DAILY_WAIT) };
+        return Class::DailyLimit {
+            why,
+            until,
+            wait: wait.unwrap_or(DAILY_WAIT),
+        };
     }
     let window = match notice.policy.eq_ignore_ascii_case("SECONDLY") {
         true => HUBSPOT_SEARCH_WINDOW,
         false => HUBSPOT_WINDOW,
     };
-    Class::Throttled { why, wait: wait.unwrap_or(window) }
+    Class::Throttled {
+        why,
+        wait: wait.unwrap_or(window),
+    }
 }
 
 /// `Retry-After`, in seconds or as a date; a date counts from the answer's own `Date`.
@@ -231,7 +269,9 @@ fn server_time(reply: &Reply) -> Option<i64> {
 }
 
 fn http_date(text: &str) -> Option<i64> {
-    let zoned = rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    let zoned = rfc2822::DateTimeParser::new()
+        .parse_timestamp(text.trim())
+        .ok()?;
     Some(zoned.as_millisecond())
 }
 

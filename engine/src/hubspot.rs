@@ -45,7 +45,11 @@ fn versioned(area: &str, resource: &str, version: &str) -> String {
 }
 
 fn objects_path(version: &str, entity: Entity) -> String {
-    format!("{}/{}", versioned("crm/", "objects", version), object_type(entity))
+    format!(
+        "{}/{}",
+        versioned("crm/", "objects", version),
+        object_type(entity)
+    )
 }
 
 /// What is to be done while the unique property is missing.

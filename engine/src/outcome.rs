@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{clock::Tick, record::{RemoteId, Timestamp}};
+use crate::{
+    clock::Tick,
+    record::{RemoteId, Timestamp},
+};
 
 /// Why a change was given up on; the `category` column of `integration.dlq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,7 +110,10 @@ pub enum TargetSignal {
     /// Send nothing before `wait` has passed.
     Throttled { wait: Duration, why: String },
     /// The day's requests are used up.
-    DailyLimit { until: Option<Timestamp>, why: String },
+    DailyLimit {
+        until: Option<Timestamp>,
+        why: String,
+    },
     /// Too much at once: halve the concurrency.
     Crowded { wait: Duration, why: String },
     /// The credential does not work.

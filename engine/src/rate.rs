@@ -23,7 +23,9 @@ impl Rate {
         if trimmed.eq_ignore_ascii_case("off") {
             return Ok(None);
         }
-        parse_rate(trimmed).map(Some).ok_or_else(|| RateError(text.to_owned()))
+        parse_rate(trimmed)
+            .map(Some)
+            .ok_or_else(|| RateError(text.to_owned()))
     }
 }
 
@@ -33,7 +35,11 @@ fn parse_rate(text: &str) -> Option<Rate> {
     let interval = interval.trim();
     let digits = interval.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = interval.split_at(digits);
-    let number: u64 = if number.is_empty() { 1 } else { number.parse().ok()? };
+    let number: u64 = if number.is_empty() {
+        1
+    } else {
+        number.parse().ok()?
+    };
     let milliseconds = match unit.trim() {
         "ms" => 1,
         "s" | "sec" => 1_000,
@@ -145,7 +151,9 @@ impl Budget {
             let used = max.saturating_sub(remaining);
             // Everything of ours that the service may have counted, however late its answer.
             let ours = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
-            let theirs = used.saturating_sub(ours).saturating_sub(self.known_of_others());
+            let theirs = used
+                .saturating_sub(ours)
+                .saturating_sub(self.known_of_others());
             if theirs > 0 {
                 self.others.push_back((now, theirs));
             }
@@ -214,7 +222,9 @@ impl Budget {
     /// Requests in the window that ends now: ours and others'.
     fn used(&self, now: u64) -> u32 {
         let window = self.window();
-        let gone = self.sent.partition_point(|at| at.saturating_add(window) <= now);
+        let gone = self
+            .sent
+            .partition_point(|at| at.saturating_add(window) <= now);
         let ours = u32::try_from(self.sent.len() - gone).unwrap_or(u32::MAX);
         ours.saturating_add(self.known_of_others())
     }
@@ -226,12 +236,15 @@ impl Budget {
     fn allowed(&self, now: u64) -> u32 {
         let limit = u64::from(self.limit);
         let safe = limit - limit / SAFETY;
-        u32::try_from(safe * (1_000 - self.squeezed(now)) / 1_000).unwrap_or(u32::MAX).max(1)
+        u32::try_from(safe * (1_000 - self.squeezed(now)) / 1_000)
+            .unwrap_or(u32::MAX)
+            .max(1)
     }
 
     fn squeezed(&self, now: u64) -> u64 {
         let intervals = now.saturating_sub(self.squeezed_at) / self.interval;
-        self.squeeze.saturating_sub(intervals.saturating_mul(RECOVERY))
+        self.squeeze
+            .saturating_sub(intervals.saturating_mul(RECOVERY))
     }
 
     const fn window(&self) -> u64 {
@@ -246,10 +259,18 @@ impl Budget {
     fn prune(&mut self, now: u64) {
         let window = self.window();
         let remembered = window + self.interval / REPORT_LAG;
-        while self.sent.front().is_some_and(|at| at.saturating_add(remembered) <= now) {
+        while self
+            .sent
+            .front()
+            .is_some_and(|at| at.saturating_add(remembered) <= now)
+        {
             self.sent.pop_front();
         }
-        while self.others.front().is_some_and(|(at, _)| at.saturating_add(window) <= now) {
+        while self
+            .others
+            .front()
+            .is_some_and(|(at, _)| at.saturating_add(window) <= now)
+        {
             self.others.pop_front();
         }
         if self.daily.is_some_and(|daily| daily.resets_at <= now) {
@@ -259,7 +280,9 @@ impl Budget {
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
+    u64::try_from(duration.as_micros())
+        .unwrap_or(u64::MAX / 4)
+        .min(u64::MAX / 4)
 }
 
 #[cfg(test)]

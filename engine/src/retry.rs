@@ -28,7 +28,11 @@ pub enum Next {
 pub fn next_delay(attempt: u32, policy: &Policy, jitter: f64) -> Duration {
     let factor = 2u32.saturating_pow(attempt.saturating_sub(1).min(31));
     let bound = policy.base.saturating_mul(factor).min(policy.max);
-    let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 1.0 };
+    let jitter = if jitter.is_finite() {
+        jitter.clamp(0.0, 1.0)
+    } else {
+        1.0
+    };
     // Rounding may exceed the bound by a little.
     bound.mul_f64(jitter).min(bound)
 }
@@ -42,7 +46,11 @@ pub fn after_failure(
     policy: &Policy,
     jitter: f64,
 ) -> Next {
-    let attempts = if counted { attempts_before.saturating_add(1) } else { attempts_before };
+    let attempts = if counted {
+        attempts_before.saturating_add(1)
+    } else {
+        attempts_before
+    };
     if counted && attempts >= policy.max_attempts {
         return Next::Exhausted;
     }
@@ -70,7 +78,15 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_maximum() {
         let seconds = |attempt| next_delay(attempt, &POLICY, 1.0).as_secs();
-        let cases = [(0, 1), (1, 1), (2, 2), (3, 4), (10, 512), (11, 900), (u32::MAX, 900)];
+        let cases = [
+            (0, 1),
+            (1, 1),
+            (2, 2),
+            (3, 4),
+            (10, 512),
+            (11, 900),
+            (u32::MAX, 900),
+        ];
         for (attempt, expected) in cases {
             assert_eq!(seconds(attempt), expected, "attempt {attempt}");
         }
@@ -89,10 +105,19 @@ mod tests {
             (11, false, None, Next::RetryIn(Duration::from_secs(900), 11)),
             (0, false, None, Next::RetryIn(second, 0)),
             (0, false, Some(100 * second), Next::RetryIn(101 * second, 0)),
-            (0, true, Some(Duration::ZERO), Next::RetryIn(Duration::ZERO, 1)),
+            (
+                0,
+                true,
+                Some(Duration::ZERO),
+                Next::RetryIn(Duration::ZERO, 1),
+            ),
         ];
         for (before, counted, wait, expected) in cases {
-            assert_eq!(after_failure(before, counted, wait, &POLICY, 1.0), expected, "{before}");
+            assert_eq!(
+                after_failure(before, counted, wait, &POLICY, 1.0),
+                expected,
+                "{before}"
+            );
         }
     }
 

@@ -100,10 +100,9 @@ pub fn canonical<'a>(
             Target::Mailchimp => Cow::Borrowed(cut(text, MAILCHIMP_TEXT_BYTES)),
         },
         ValueKind::Json => Cow::Borrowed(text),
-        ValueKind::Integer
-        | ValueKind::Decimal
-        | ValueKind::Float
-        | ValueKind::Bool => return to_remote(kind, Some(text), target),
+        ValueKind::Integer | ValueKind::Decimal | ValueKind::Float | ValueKind::Bool => {
+            return to_remote(kind, Some(text), target);
+        }
     };
     Ok(Some(value))
 }
@@ -143,8 +142,12 @@ pub fn to_column(kind: ValueKind, remote: Option<&str>) -> Result<Option<String>
         ValueKind::Decimal | ValueKind::Float => number::canonical(trimmed)?.into_owned(),
         ValueKind::Bool => boolean(trimmed)?.to_owned(),
         ValueKind::Date => time::remote_date(trimmed)?.into_owned(),
-        ValueKind::Timestamp => time::remote_time(trimmed)?.replace('T', " ").replace('Z', ""),
-        ValueKind::TimestampTz => time::remote_time(trimmed)?.replace('T', " ").replace('Z', "+00"),
+        ValueKind::Timestamp => time::remote_time(trimmed)?
+            .replace('T', " ")
+            .replace('Z', ""),
+        ValueKind::TimestampTz => time::remote_time(trimmed)?
+            .replace('T', " ")
+            .replace('Z', "+00"),
         ValueKind::TextArray => array::literal(&array::split(trimmed)),
         ValueKind::Json => match serde_json::from_str::<serde::de::IgnoredAny>(trimmed) {
             Ok(_) => trimmed.to_owned(),
@@ -205,13 +208,17 @@ pub fn email_key(text: &str) -> Result<String, ValueError> {
         return Err(ValueError::NotAnEmail("it has more than one @"));
     }
     if local.is_empty() || domain.is_empty() {
-        return Err(ValueError::NotAnEmail("nothing stands before or after the @"));
+        return Err(ValueError::NotAnEmail(
+            "nothing stands before or after the @",
+        ));
     }
     if !domain.contains('.') || domain.split('.').any(str::is_empty) {
         return Err(ValueError::NotAnEmail("its domain is incomplete"));
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(ValueError::NotAnEmail("it holds a blank or a control character"));
+        return Err(ValueError::NotAnEmail(
+            "it holds a blank or a control character",
+        ));
     }
     let key = text.to_lowercase();
     if key.len() > EMAIL_BYTES {

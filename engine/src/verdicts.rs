@@ -19,36 +19,73 @@ pub(crate) fn for_all(
 ) -> Option<(Vec<Verdict>, TargetSignal, String)> {
     let (signal, why, wait, counted) = match class {
         Class::Answered | Class::Rejected | Class::NotFound => return None,
-        Class::Failing { why, wait, counted } => {
-            (TargetSignal::Failing { why: why.clone() }, why, *wait, *counted)
-        }
-        Class::Throttled { why, wait } => {
-            (TargetSignal::Throttled { wait: *wait, why: why.clone() }, why, Some(*wait), false)
-        }
+        Class::Failing { why, wait, counted } => (
+            TargetSignal::Failing { why: why.clone() },
+            why,
+            *wait,
+            *counted,
+        ),
+        Class::Throttled { why, wait } => (
+            TargetSignal::Throttled {
+                wait: *wait,
+                why: why.clone(),
+            },
+            why,
+            Some(*wait),
+            false,
+        ),
         Class::DailyLimit { why, until, wait } => {
-            let signal = TargetSignal::DailyLimit { until: *until, why: why.clone() };
+            let signal = TargetSignal::DailyLimit {
+                until: *until,
+                why: why.clone(),
+            };
             (signal, why, Some(*wait), false)
         }
-        Class::Crowded { why, wait, counted } => {
-            (TargetSignal::Crowded { wait: *wait, why: why.clone() }, why, Some(*wait), *counted)
-        }
-        Class::Unauthorized { why } => {
-            (TargetSignal::Unauthorized { why: why.clone() }, why, None, false)
-        }
+        Class::Crowded { why, wait, counted } => (
+            TargetSignal::Crowded {
+                wait: *wait,
+                why: why.clone(),
+            },
+            why,
+            Some(*wait),
+            *counted,
+        ),
+        Class::Unauthorized { why } => (
+            TargetSignal::Unauthorized { why: why.clone() },
+            why,
+            None,
+            false,
+        ),
     };
-    let verdict = Verdict::Retry { why: why.clone(), status, wait, counted };
+    let verdict = Verdict::Retry {
+        why: why.clone(),
+        status,
+        wait,
+        counted,
+    };
     Some((vec![verdict; items], signal, why.clone()))
 }
 
 /// The target failed in a way that no status tells of, such as a body that cannot be read.
 pub(crate) fn failing(why: String, counted: bool) -> Class {
-    Class::Failing { why, wait: None, counted }
+    Class::Failing {
+        why,
+        wait: None,
+        counted,
+    }
 }
 
 /// Every record again in calls of half the size, until the culprits are alone.
 pub(crate) fn bisect(items: usize, why: &str) -> Vec<Verdict> {
     let half = Some(items.div_ceil(2));
-    vec![Verdict::Again { relink: None, batch_cap: half, why: why.to_owned() }; items]
+    vec![
+        Verdict::Again {
+            relink: None,
+            batch_cap: half,
+            why: why.to_owned()
+        };
+        items
+    ]
 }
 
 /// A record of which the answer says nothing: its state is unknown. Sent again alone; if it was
@@ -56,14 +93,28 @@ pub(crate) fn bisect(items: usize, why: &str) -> Vec<Verdict> {
 pub(crate) fn no_verdict(service: &str, items: usize, status: u16) -> Verdict {
     let why = format!("{service} gave no verdict on this record");
     match items {
-        1 => Verdict::Retry { why, status: Some(status), wait: None, counted: true },
-        _ => Verdict::Again { relink: None, batch_cap: Some(1), why },
+        1 => Verdict::Retry {
+            why,
+            status: Some(status),
+            wait: None,
+            counted: true,
+        },
+        _ => Verdict::Again {
+            relink: None,
+            batch_cap: Some(1),
+            why,
+        },
     }
 }
 
 /// A transient refusal that is not the record's fault.
 pub(crate) fn later(why: String, status: Option<u16>, wait: Duration) -> Verdict {
-    Verdict::Retry { why, status, wait: Some(wait), counted: false }
+    Verdict::Retry {
+        why,
+        status,
+        wait: Some(wait),
+        counted: false,
+    }
 }
 
 /// One line for the request log about records that were not taken; `None` if all were.
@@ -71,18 +122,26 @@ pub(crate) fn summary(verdicts: &[Verdict]) -> Option<String> {
     let mut refused = verdicts.iter().filter_map(|verdict| match verdict {
         Verdict::Retry { why, .. } | Verdict::Dead { why, .. } => Some(why),
         Verdict::Again { why, .. } => Some(why),
-        Verdict::Delivered { .. }
-        | Verdict::Unchanged
-        | Verdict::NoConsent
-        | Verdict::Removed => None,
+        Verdict::Delivered { .. } | Verdict::Unchanged | Verdict::NoConsent | Verdict::Removed => {
+            None
+        }
     });
     let first = refused.next()?;
-    Some(format!("{} of {} records not taken: {first}", refused.count() + 1, verdicts.len()))
+    Some(format!(
+        "{} of {} records not taken: {first}",
+        refused.count() + 1,
+        verdicts.len()
+    ))
 }
 
 /// Given up on before anything was sent.
 pub(crate) fn dead(category: Category, why: String) -> Verdict {
-    Verdict::Dead { category, status: None, why, member_status: None }
+    Verdict::Dead {
+        category,
+        status: None,
+        why,
+        member_status: None,
+    }
 }
 
 /// A value that has no counterpart at the service. `noun` is what the service calls a field.

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::latch::{self, Woken};
 
 const IDLE: &str = "\
-    SELECT NOT EXISTS (SELECT FROM integration._change c WHERE $1::int2 IS NULL OR c.target = $1) \
+    SELECT NOT EXISTS (SELECT FROM integration._change c WHERE $1::int2 IS NULL OR c.targets & (1 << ($1 - 1)) <> 0) \
        AND NOT EXISTS (SELECT FROM integration._retry r WHERE $1::int2 IS NULL OR r.target = $1) \
        AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
 

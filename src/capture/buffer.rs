@@ -5,7 +5,7 @@ use integration_engine::{keys, record::{Lane, Target}};
 /// Packed bytes after which a queue row is full: two fit in a page of 8 kB and none is TOASTed.
 const FULL_BYTES: usize = 3_600;
 
-/// Ids are handed out in steps of 1,024, one for each key of a row.
+/// A row's keys have consecutive ids in the view `outbox`, and 1,024 of them at most.
 const FULL_RECORDS: u32 = 1_000;
 
 /// What a row did, as stored in `_change.op`.
@@ -30,11 +30,41 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub source: i32,
-    pub target: Target,
+    pub targets: Targets,
     pub lane: Lane,
     pub kind: Kind,
     /// Columns that changed; `None`: all.
     pub changed: Option<ColumnSet>,
+}
+
+/// A set of targets, as the bits of `_change.targets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Targets(i16);
+
+impl Targets {
+    pub fn add(&mut self, target: Target) {
+        self.0 |= crate::store::changes::bit(target);
+    }
+
+    pub const fn bits(self) -> i16 {
+        self.0
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Target> {
+        Target::ALL.into_iter().filter(move |target| self.0 & crate::store::changes::bit(*target) != 0)
+    }
+}
+
+impl From<Target> for Targets {
+    fn from(target: Target) -> Targets {
+        let mut targets = Targets::default();
+        targets.add(target);
+        targets
+    }
 }
 
 /// A set of column numbers.
@@ -54,13 +84,6 @@ impl ColumnSet {
         &self.0
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 /// A queue row in the making.
@@ -120,7 +143,7 @@ mod tests {
     use super::*;
 
     fn shape(lane: Lane) -> Shape {
-        Shape { source: 1, target: Target::HubSpot, lane, kind: Kind::Upsert, changed: None }
+        Shape { source: 1, targets: Target::HubSpot.into(), lane, kind: Kind::Upsert, changed: None }
     }
 
     #[test]

@@ -17,14 +17,14 @@ use integration_engine::record::{Lane, SourceId, Target};
 use pgrx::prelude::*;
 use pgrx::pg_sys;
 
-use buffer::{ColumnSet, Kind, Shape};
+use buffer::{ColumnSet, Kind, Shape, Targets};
 use plan::{Column, Plan, Watch};
 
 pub use write::{launch_at_commit, tell_at_commit};
 
 /// Queues changes that no trigger saw: replayed dead letters, values that won over the service's.
 pub fn enqueue<'a>(target: Target, source: SourceId, lane: Lane, keys: impl IntoIterator<Item = &'a str>) {
-    let shape = Shape { source: source.0, target, lane, kind: Kind::Upsert, changed: None };
+    let shape = Shape { source: source.0, targets: target.into(), lane, kind: Kind::Upsert, changed: None };
     write::buffered(|add| keys.into_iter().for_each(|key| add(&shape, key)));
     write::flush();
 }
@@ -80,11 +80,7 @@ fn capture(data: &pg_sys::TriggerData) {
     }
     let Some(plan) = plan_of(data) else { return };
     if event == Event::Truncate {
-        write::buffered(|add| {
-            for watch in &plan.watches {
-                add(&shape(&plan, watch, Kind::Truncate, Lane::Live, None), "");
-            }
-        });
+        write::buffered(|add| add(&whole(&plan, Kind::Truncate), ""));
         write::flush();
         return;
     }
@@ -110,37 +106,54 @@ fn collect(plan: &Plan, old: Option<&Row>, new: Option<&Row>, old_key: &mut Stri
             row.key(&plan.key, key);
         }
     }
-    write::buffered(|add| match (old, new) {
-        (None, Some(_)) => each(plan, |watch| add(&shape(plan, watch, Kind::Upsert, Lane::Live, None), new_key)),
-        (Some(_), None) => each(plan, |watch| add(&shape(plan, watch, Kind::Delete, Lane::Live, None), old_key)),
-        (Some(_), Some(_)) if old_key != new_key => each(plan, |watch| {
-            add(&shape(plan, watch, Kind::Delete, Lane::Live, None), old_key);
-            add(&shape(plan, watch, Kind::Upsert, Lane::Live, None), new_key);
+    match (old, new) {
+        (None, Some(_)) => write::buffered(|add| add(&whole(plan, Kind::Upsert), new_key)),
+        (Some(_), None) => write::buffered(|add| add(&whole(plan, Kind::Delete), old_key)),
+        (Some(_), Some(_)) if old_key != new_key => write::buffered(|add| {
+            add(&whole(plan, Kind::Delete), old_key);
+            add(&whole(plan, Kind::Upsert), new_key);
         }),
-        (Some(old), Some(new)) => {
-            let mut changed = ColumnSet::default();
-            for watch in &plan.watches {
-                changed.clear();
-                let differing = watch.columns.iter().filter(|column| !old.same(new, **column));
-                differing.for_each(|column| changed.add(column.number));
-                if !changed.is_empty() {
-                    let lane = lane(watch, old, new);
-                    let shape = shape(plan, watch, Kind::Upsert, lane, Some(std::mem::take(&mut changed)));
-                    add(&shape, new_key);
-                    changed = shape.changed.unwrap_or_default();
-                }
-            }
-        }
+        (Some(old), Some(new)) => collect_update(plan, old, new, new_key),
         (None, None) => {}
+    }
+}
+
+/// One change for all targets that watch a column that changed; those that have to hear of an
+/// opt-out get it in a lane of its own.
+fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
+    let mut changed = ColumnSet::default();
+    let (mut live, mut opt_out) = (Targets::default(), Targets::default());
+    for watch in &plan.watches {
+        let mut concerns = false;
+        for column in watch.columns.iter().filter(|column| !old.same(new, **column)) {
+            changed.add(column.number);
+            concerns = true;
+        }
+        match lane(watch, old, new) {
+            Lane::OptOut if concerns => opt_out.add(watch.target),
+            _ if concerns => live.add(watch.target),
+            _ => {}
+        }
+    }
+    if live.is_empty() && opt_out.is_empty() {
+        return;
+    }
+    let shape = |targets, lane| Shape { source: plan.source, targets, lane, kind: Kind::Upsert, changed: Some(changed.clone()) };
+    write::buffered(|add| {
+        if !opt_out.is_empty() {
+            add(&shape(opt_out, Lane::OptOut), key);
+        }
+        if !live.is_empty() {
+            add(&shape(live, Lane::Live), key);
+        }
     });
 }
 
-fn each(plan: &Plan, act: impl FnMut(&Watch)) {
-    plan.watches.iter().for_each(act);
-}
-
-fn shape(plan: &Plan, watch: &Watch, kind: Kind, lane: Lane, changed: Option<ColumnSet>) -> Shape {
-    Shape { source: plan.source, target: watch.target, lane, kind, changed }
+/// A change of the whole row, for all targets.
+fn whole(plan: &Plan, kind: Kind) -> Shape {
+    let mut targets = Targets::default();
+    plan.watches.iter().for_each(|watch| targets.add(watch.target));
+    Shape { source: plan.source, targets, lane: Lane::Live, kind, changed: None }
 }
 
 /// An opt-out overtakes everything else.

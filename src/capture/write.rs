@@ -3,20 +3,13 @@
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
-use std::ffi::CStr;
-
 use pgrx::prelude::*;
 use pgrx::pg_sys;
 
 use super::buffer::{Buffer, Chunk};
 use crate::latch::{self, Wake};
 
-unsafe extern "C-unwind" {
-    /// `commands/sequence.h`; not among pgrx's bindings.
-    fn nextval_internal(relid: pg_sys::Oid, check_permissions: bool) -> i64;
-}
-
-const COLUMNS: usize = 11;
+const COLUMNS: usize = 10;
 
 thread_local! {
     static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
@@ -65,7 +58,7 @@ pub fn launch_at_commit() {
 }
 
 fn write(chunks: Vec<Chunk>) {
-    let Some((table, sequence)) = storage() else {
+    let Some(table) = storage() else {
         // The schema is there (the trigger is), the queue is not: somebody is dropping the extension.
         return;
     };
@@ -75,44 +68,40 @@ fn write(chunks: Vec<Chunk>) {
         let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
         if (*(*relation).rd_att).natts as usize == COLUMNS {
             for chunk in chunks {
-                insert(relation, sequence, &chunk);
+                insert(relation, &chunk);
             }
         }
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
     }
 }
 
-fn storage() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+fn storage() -> Option<pg_sys::Oid> {
     // SAFETY: look-ups in the system caches inside a transaction.
-    unsafe {
+    let table = unsafe {
         let schema = pg_sys::get_namespace_oid(c"integration".as_ptr(), true);
-        let find = |name: &CStr| Some(pg_sys::get_relname_relid(name.as_ptr(), schema)).filter(|oid| *oid != pg_sys::InvalidOid);
-        (schema != pg_sys::InvalidOid).then_some(())?;
-        Some((find(c"_change")?, find(c"_change_id")?))
-    }
+        pg_sys::get_relname_relid(c"_change".as_ptr(), schema)
+    };
+    (table != pg_sys::InvalidOid).then_some(table)
 }
 
 /// # Safety
 /// `relation` is `integration._change`, open for writing.
-unsafe fn insert(relation: pg_sys::Relation, sequence: pg_sys::Oid, chunk: &Chunk) {
+unsafe fn insert(relation: pg_sys::Relation, chunk: &Chunk) {
     let shape = &chunk.shape;
-    // SAFETY: inside a transaction; the id counts in steps that leave room for every key.
-    let (id, xid, now) = unsafe {
-        (pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)), pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentStatementStartTimestamp())
-    };
+    // SAFETY: inside a transaction.
+    let (xid, now) = unsafe { (pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentStatementStartTimestamp()) };
     let (last, count) = WRITTEN.get();
     let seq = if last == xid { count + 1 } else { 0 };
     WRITTEN.set((xid, seq));
     let keys = chunk.keys.as_slice().into_datum();
     let changed = shape.changed.as_ref().and_then(|set| set.bytes().into_datum());
     let mut values: [pg_sys::Datum; COLUMNS] = [
-        id.into(),
         (xid as i64).into(),
         now.into(),
         seq.into(),
         shape.source.into(),
         (chunk.records as i32).into(),
-        shape.target.number().into(),
+        shape.targets.bits().into(),
         (shape.lane as i16).into(),
         (shape.kind.letter() as i8).into(),
         keys.unwrap_or(pg_sys::Datum::from(0)),
@@ -127,8 +116,12 @@ unsafe fn insert(relation: pg_sys::Relation, sequence: pg_sys::Oid, chunk: &Chun
         pg_sys::heap_freetuple(tuple);
     }
     let (wake, mut told) = TELL.get();
-    told[usize::from(shape.target.number().unsigned_abs()) - 1] += i64::from(chunk.records);
-    TELL.set((wake.and(Wake::changes(shape.target, shape.lane)), told));
+    let mut wake = wake;
+    for target in shape.targets.iter() {
+        told[usize::from(target.number().unsigned_abs()) - 1] += i64::from(chunk.records);
+        wake = wake.and(Wake::changes(target, shape.lane));
+    }
+    TELL.set((wake, told));
 }
 
 fn watch_transactions() {

@@ -28,13 +28,13 @@ pub fn snapshot() -> SpiResult<Option<Snapshot>> {
 const NEXT: &str = "\
     SELECT c.xid::text, c.seq, c.source, c.keys, c.op = 't', (1000 * extract(epoch FROM c.enqueued_at))::int8 \
     FROM integration._change c \
-    WHERE c.target = $1 AND c.lane = $2 AND (c.xid, c.seq) > ($3::text::xid8, $4) AND c.xid < $5::text::xid8 \
-    ORDER BY c.target, c.lane, c.xid, c.seq LIMIT $6";
+    WHERE c.lane = $2 AND (c.xid, c.seq) > ($3::text::xid8, $4) AND c.xid < $5::text::xid8 AND c.targets & $1 <> 0 \
+    ORDER BY c.lane, c.xid, c.seq LIMIT $6";
 
 /// The next rows of a window, in order.
 pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<Vec<ChangeRow>> {
     let args = [
-        target.number().into(),
+        bit(target).into(),
         (lane as i16).into(),
         window.after.xid.to_string().into(),
         window.after.seq.into(),
@@ -55,23 +55,35 @@ pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<
 
 const DELETE: &str = "\
     DELETE FROM integration._change c USING unnest($3::text[], $4::int4[]) AS d(xid, seq) \
-    WHERE c.target = $1 AND c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq = d.seq";
+    WHERE c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq = d.seq AND c.targets = $1";
+const TICK_OFF: &str = "\
+    UPDATE integration._change c SET targets = c.targets & ~$1 FROM unnest($3::text[], $4::int4[]) AS d(xid, seq) \
+    WHERE c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq = d.seq";
 
-/// Deletes settled rows of one lane.
-pub fn delete(target: Target, lane: Lane, rows: &[Position]) -> SpiResult<()> {
+/// A target has settled these rows of a lane: they are deleted, or ticked off if another target is
+/// still to be served from them.
+pub fn settle(target: Target, lane: Lane, rows: &[Position]) -> SpiResult<()> {
     if !rows.is_empty() {
         let xids: Vec<String> = rows.iter().map(|row| row.xid.to_string()).collect();
         let seqs: Vec<i32> = rows.iter().map(|row| row.seq).collect();
-        execute(DELETE, &[target.number().into(), (lane as i16).into(), xids.into(), seqs.into()])?;
+        let args = [bit(target).into(), (lane as i16).into(), xids.into(), seqs.into()];
+        if execute(DELETE, &args)? < rows.len() {
+            execute(TICK_OFF, &args)?;
+        }
     }
     Ok(())
 }
 
-const COUNT: &str = "SELECT coalesce(sum(c.records), 0)::int8 FROM integration._change c WHERE c.target = $1";
+/// A target's bit in `_change.targets`.
+pub const fn bit(target: Target) -> i16 {
+    1 << (target.number() - 1)
+}
+
+const COUNT: &str = "SELECT coalesce(sum(c.records), 0)::int8 FROM integration._change c WHERE c.targets & $1 <> 0";
 
 /// Keys in the queue. Reads all of it: for the worker's start only.
 pub fn count(target: Target) -> SpiResult<i64> {
-    let count = select(COUNT, &[target.number().into()], |row| row.get::<i64>(1))?;
+    let count = select(COUNT, &[bit(target).into()], |row| row.get::<i64>(1))?;
     Ok(count.into_iter().flatten().next().unwrap_or(0))
 }
 
@@ -86,8 +98,8 @@ pub struct Retry {
 }
 
 const PUT_RETRY: &str = "\
-    INSERT INTO integration._retry AS r (target, source, record_key, id, op, attempts, not_before, last_error, enqueued_at) \
-    SELECT $1, n.source, n.key, pg_catalog.nextval('integration._change_id'), n.op::\"char\", n.attempts, \
+    INSERT INTO integration._retry AS r (target, source, record_key, op, attempts, not_before, last_error, enqueued_at) \
+    SELECT $1, n.source, n.key, n.op::\"char\", n.attempts, \
            pg_catalog.clock_timestamp() + n.wait * interval '1 millisecond', n.why, pg_catalog.to_timestamp(n.enqueued_at / 1000.0) \
     FROM unnest($2::int4[], $3::text[], $4::text[], $5::int4[], $6::int8[], $7::text[], $8::int8[]) \
          AS n(source, key, op, attempts, wait, why, enqueued_at) \

@@ -127,7 +127,7 @@ fn take_in(worker: &mut TargetWorker, lane: Lane, row: changes::ChangeRow, world
 }
 
 fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    if worker.next_retry.is_none_or(|at| at > Instant::now()) || worker.queue.len() >= world.settings.max_records {
+    if !worker.retries_due(Instant::now()) || worker.queue.len() >= world.settings.max_records {
         return Ok(());
     }
     for due in changes::due_retries(worker.target, RETRIES)? {
@@ -246,14 +246,16 @@ fn name_rivals(target: Target, world: &World, source: &Source, works: &mut [Work
     for (index, address) in wanted {
         let mine = RecordRef { source: source.id, key: works[index].key.clone() };
         let others = holders.get(&address).into_iter().flatten().filter(|holder| **holder != mine);
-        works[index].rival = others.map(|holder| describe(world, holder)).next();
+        works[index].rival = others.map(|holder| describe(world, source, holder)).next();
     }
     Ok(())
 }
 
-fn describe(world: &World, record: &RecordRef) -> String {
-    let name = world.sources.get(&record.source).map_or("?", |source| source.name.as_str());
-    format!("{name} {}", record.key.as_str())
+fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {
+    match world.sources.get(&record.source) {
+        Some(source) if source.id != seen_from.id => format!("{} of {}", record.key.as_str(), source.name),
+        _ => record.key.as_str().to_owned(),
+    }
 }
 
 fn decide(worker: &TargetWorker, world: &World, work: &Work, index: usize) -> Decision {

@@ -133,6 +133,19 @@ impl Worker {
         Ok(self.next_wait())
     }
 
+    /// Whether requests are under way or there is more to send at once.
+    fn busy(&self) -> bool {
+        self.targets.iter().any(|worker| worker.calls_in_flight > 0)
+    }
+
+    /// What the worker does not want to be woken for: changes for targets that may not send.
+    fn deaf(&self) -> Wake {
+        let silent = self.targets.iter().filter(|worker| worker.told.is_some() && !worker.may_send(&self.world.settings, Instant::now()));
+        silent
+            .flat_map(|worker| worker.lanes.keys().map(|lane| Wake::changes(worker.target, *lane)))
+            .fold(Wake::NONE, Wake::and)
+    }
+
     /// Reads configuration, pauses and counts.
     fn load(&mut self) -> SpiResult<()> {
         self.world.settings = Settings::read();
@@ -210,11 +223,7 @@ impl Worker {
             let worker = &mut self.targets[index];
             self.requests.dispatch(worker, &self.world, self.started);
             let batches = self.requests.wanted_batches(worker, &self.world);
-            let due = worker.next_retry.is_some_and(|at| at <= Instant::now());
-            if batches == 0 && !(due || worker.unread() && worker.queue.is_empty()) {
-                return Ok(());
-            }
-            if !self.refill(index, batches)? {
+            if batches == 0 || !self.refill(index, batches)? {
                 return Ok(());
             }
         }
@@ -226,11 +235,8 @@ impl Worker {
         let now = Instant::now();
         let (outcomes, leftover) = store::transaction(|| {
             let leftover = fill::read_queue(worker, world)?;
-            let outcomes = if batches == 0 || requests::better_to_wait(worker, world, now) {
-                Vec::new()
-            } else {
-                fill::plan(worker, world, batches)?
-            };
+            let wait = requests::better_to_wait(worker, world, now);
+            let outcomes = if wait { Vec::new() } else { fill::plan(worker, world, batches)? };
             Ok::<_, pgrx::spi::Error>((outcomes, leftover))
         })?;
         if self.guard(index) {
@@ -331,7 +337,8 @@ fn run(slot: &'static Slot) -> Result<(), String> {
     store::transaction(|| count_backlog(&worker.world)).map_err(failed)?;
     log!("integration worker started");
     loop {
-        let mut wake = slot.woken_for();
+        let deaf = worker.deaf();
+        let mut wake = slot.woken_for(deaf);
         if process::settings_changed() {
             wake = wake.and(Wake::CONFIG);
         }
@@ -341,6 +348,15 @@ fn run(slot: &'static Slot) -> Result<(), String> {
         }
         worker.requests.check_network(&worker.world)?;
         let wait = worker.turn(wake).map_err(failed)?;
+        let wait = if worker.busy() {
+            // Writers need not wake a worker that looks again in a moment.
+            let window = worker.world.settings.batch_window.max(Duration::from_millis(1));
+            Some(wait.map_or(window, |wait| wait.min(window)))
+        } else if slot.fall_asleep(worker.deaf()) {
+            wait
+        } else {
+            Some(Duration::ZERO)
+        };
         if latch::wait(Some(worker.requests.socket()), wait) == Woken::Stop {
             log!("integration worker stops");
             return Ok(());

@@ -79,7 +79,7 @@ impl Requests {
 
     /// How many batches are worth planning now.
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
-        let has_work = worker.queue.ready() > 0 || worker.unread();
+        let has_work = worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
         if !has_work || !properties::known(worker, world) {
             return 0;
         }

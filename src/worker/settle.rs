@@ -203,7 +203,7 @@ fn delete_rows(target: Target, rows: Vec<RowId>) -> SpiResult<()> {
         by_lane.entry(row.lane).or_default().push(row.position);
     }
     for (lane, positions) in by_lane {
-        changes::delete(target, lane, &positions)?;
+        changes::settle(target, lane, &positions)?;
     }
     Ok(())
 }

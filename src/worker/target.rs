@@ -243,6 +243,11 @@ impl TargetWorker {
         }
     }
 
+    /// Whether changes in the retry table are to be tried again.
+    pub fn retries_due(&self, now: Instant) -> bool {
+        self.next_retry.is_some_and(|at| at <= now)
+    }
+
     /// Whether some of the queue table is unread.
     pub fn unread(&self) -> bool {
         self.lanes.values().any(|lane| lane.stale || lane.scan.is_some())

@@ -38,7 +38,11 @@ fn columns_are_read() {
         (ValueKind::Text, Some("maybe"), Consent::Unknown),
         (ValueKind::Integer, Some("1"), Consent::OptedIn),
         (ValueKind::Integer, Some("2"), Consent::Unknown),
-        (ValueKind::TimestampTz, Some("2024-01-01 00:00:00+00"), Consent::Unknown),
+        (
+            ValueKind::TimestampTz,
+            Some("2024-01-01 00:00:00+00"),
+            Consent::Unknown,
+        ),
     ];
     for (kind, text, expected) in cases {
         assert_eq!(read(kind, text), expected, "{kind:?} {text:?}");
@@ -54,47 +58,119 @@ fn every_state_has_its_answer() {
         (OptedOut, None, NoConsent),
         (Unknown, None, NoConsent),
         (OptedIn, link(None, None), Subscribe(Subscribed)),
-        (OptedOut, link(None, None), UnsubscribeIfThere(UnsubscribedByCrm)),
-        (Unknown, link(None, None), UnsubscribeIfThere(UnsubscribedByCrm)),
+        (
+            OptedOut,
+            link(None, None),
+            UnsubscribeIfThere(UnsubscribedByCrm),
+        ),
+        (
+            Unknown,
+            link(None, None),
+            UnsubscribeIfThere(UnsubscribedByCrm),
+        ),
         (OptedIn, link(Some("c"), None), SetStatus(Pending)),
-        (OptedOut, link(Some("c"), None), UnsubscribeIfThere(UnsubscribedByMember)),
-        (OptedIn, link(Some("c"), Some(Subscribed)), Update(Subscribed)),
-        (OptedOut, link(Some("c"), Some(Subscribed)), Unsubscribe(UnsubscribedByCrm)),
-        (Unknown, link(Some("c"), Some(Subscribed)), Unsubscribe(UnsubscribedByCrm)),
+        (
+            OptedOut,
+            link(Some("c"), None),
+            UnsubscribeIfThere(UnsubscribedByMember),
+        ),
+        (
+            OptedIn,
+            link(Some("c"), Some(Subscribed)),
+            Update(Subscribed),
+        ),
+        (
+            OptedOut,
+            link(Some("c"), Some(Subscribed)),
+            Unsubscribe(UnsubscribedByCrm),
+        ),
+        (
+            Unknown,
+            link(Some("c"), Some(Subscribed)),
+            Unsubscribe(UnsubscribedByCrm),
+        ),
         (OptedIn, link(Some("c"), Some(Pending)), Update(Pending)),
-        (OptedOut, link(Some("c"), Some(Pending)), Unsubscribe(UnsubscribedByMember)),
-        (OptedIn, link(Some("c"), Some(UnsubscribedByCrm)), SetStatus(Subscribed)),
-        (OptedOut, link(Some("c"), Some(UnsubscribedByCrm)), NoConsent),
-        (OptedIn, link(Some("c"), Some(UnsubscribedByMember)), Suppressed(UnsubscribedByMember)),
-        (OptedOut, link(Some("c"), Some(UnsubscribedByMember)), NoConsent),
+        (
+            OptedOut,
+            link(Some("c"), Some(Pending)),
+            Unsubscribe(UnsubscribedByMember),
+        ),
+        (
+            OptedIn,
+            link(Some("c"), Some(UnsubscribedByCrm)),
+            SetStatus(Subscribed),
+        ),
+        (
+            OptedOut,
+            link(Some("c"), Some(UnsubscribedByCrm)),
+            NoConsent,
+        ),
+        (
+            OptedIn,
+            link(Some("c"), Some(UnsubscribedByMember)),
+            Suppressed(UnsubscribedByMember),
+        ),
+        (
+            OptedOut,
+            link(Some("c"), Some(UnsubscribedByMember)),
+            NoConsent,
+        ),
         (OptedIn, link(Some("c"), Some(Cleaned)), Suppressed(Cleaned)),
-        (OptedIn, link(Some("c"), Some(Forgotten)), Suppressed(Forgotten)),
+        (
+            OptedIn,
+            link(Some("c"), Some(Forgotten)),
+            Suppressed(Forgotten),
+        ),
         (OptedIn, link(Some("c"), Some(Archived)), SetStatus(Pending)),
         (Unknown, link(Some("c"), Some(Archived)), NoConsent),
     ];
     for (consent, link, expected) in cases {
-        assert_eq!(decide(consent, link.as_ref(), &never), expected, "{consent:?} {link:?}");
+        assert_eq!(
+            decide(consent, link.as_ref(), &never),
+            expected,
+            "{consent:?} {link:?}"
+        );
     }
     let asking = settings(Resubscribe::Pending, true);
     let member = link(Some("c"), Some(UnsubscribedByMember));
-    assert_eq!(decide(OptedIn, member.as_ref(), &asking), SetStatus(Pending));
+    assert_eq!(
+        decide(OptedIn, member.as_ref(), &asking),
+        SetStatus(Pending)
+    );
     let own = link(Some("c"), Some(UnsubscribedByCrm));
     assert_eq!(decide(OptedIn, own.as_ref(), &asking), SetStatus(Pending));
     assert_eq!(decide(OptedIn, None, &asking), Subscribe(Pending));
     let cleaned = link(Some("c"), Some(Cleaned));
-    assert_eq!(decide(OptedIn, cleaned.as_ref(), &asking), Suppressed(Cleaned));
+    assert_eq!(
+        decide(OptedIn, cleaned.as_ref(), &asking),
+        Suppressed(Cleaned)
+    );
 }
 
 #[test]
 fn statuses_are_written_back() {
     use MemberStatus::*;
-    for status in [Pending, UnsubscribedByCrm, UnsubscribedByMember, Cleaned, Forgotten, Archived] {
+    for status in [
+        Pending,
+        UnsubscribedByCrm,
+        UnsubscribedByMember,
+        Cleaned,
+        Forgotten,
+        Archived,
+    ] {
         assert_eq!(to_column(ValueKind::Bool, status), "false");
         let text = to_column(ValueKind::Text, status);
-        assert_ne!(read(ValueKind::Text, Some(text)), Consent::OptedIn, "{text}");
+        assert_ne!(
+            read(ValueKind::Text, Some(text)),
+            Consent::OptedIn,
+            "{text}"
+        );
     }
     assert_eq!(to_column(ValueKind::Bool, Subscribed), "true");
-    assert_eq!(to_column(ValueKind::Text, UnsubscribedByMember), "unsubscribed");
+    assert_eq!(
+        to_column(ValueKind::Text, UnsubscribedByMember),
+        "unsubscribed"
+    );
 }
 
 /// One member at Mailchimp, following its documented table of status changes.
@@ -114,7 +190,10 @@ enum Remote {
 enum Step {
     Crm(Consent),
     /// Sync once; the answer is lost if so chosen.
-    Sync { request_lost: bool, answer_lost: bool },
+    Sync {
+        request_lost: bool,
+        answer_lost: bool,
+    },
     MemberUnsubscribes,
     MemberConfirms,
     Bounces,
@@ -136,7 +215,10 @@ impl Model {
     fn apply(&mut self, step: Step, settings: &MailchimpSettings) {
         match step {
             Step::Crm(consent) => self.consent = consent,
-            Step::Sync { request_lost, answer_lost } => {
+            Step::Sync {
+                request_lost,
+                answer_lost,
+            } => {
                 self.sync(settings, request_lost, answer_lost);
             }
             Step::MemberUnsubscribes if self.remote == Remote::Subscribed => {
@@ -173,8 +255,15 @@ impl Model {
         let answer = self.send(action);
         let subscribed = before != Remote::Subscribed && self.remote == Remote::Subscribed;
         if subscribed {
-            assert_eq!(self.consent, Consent::OptedIn, "subscribed without an opt-in: {action:?}");
-            assert!(!self.left, "subscribed a person who had left: {action:?} from {before:?}");
+            assert_eq!(
+                self.consent,
+                Consent::OptedIn,
+                "subscribed without an opt-in: {action:?}"
+            );
+            assert!(
+                !self.left,
+                "subscribed a person who had left: {action:?} from {before:?}"
+            );
         }
         if !answer_lost && let Some(status) = answer {
             self.link = link(Some("c"), Some(status));
@@ -208,7 +297,10 @@ impl Model {
                 _ => self.remote = as_remote(status),
             },
             ConsentAction::Unsubscribe(known) | ConsentAction::UnsubscribeIfThere(known) => {
-                if matches!(self.remote, Remote::Subscribed | Remote::Pending | Remote::Archived) {
+                if matches!(
+                    self.remote,
+                    Remote::Subscribed | Remote::Pending | Remote::Archived
+                ) {
                     self.remote = Remote::UnsubscribedByApi;
                 }
                 return Some(known);
@@ -229,8 +321,7 @@ impl Model {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let consent =
-        prop::sample::select(vec![Consent::OptedIn, Consent::OptedOut, Consent::Unknown]);
+    let consent = prop::sample::select(vec![Consent::OptedIn, Consent::OptedOut, Consent::Unknown]);
     prop_oneof![
         3 => consent.prop_map(Step::Crm),
         6 => any::<(bool, bool)>()

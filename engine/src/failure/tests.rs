@@ -3,7 +3,10 @@ use super::*;
 fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
     Reply {
         status,
-        headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect(),
         body: body.into(),
     }
 }
@@ -14,7 +17,9 @@ fn shape(class: &Class) -> (&'static str, Option<u64>, bool) {
         Class::Answered => ("answered", None, false),
         Class::Rejected => ("rejected", None, false),
         Class::NotFound => ("not found", None, false),
-        Class::Failing { wait, counted, .. } => ("failing", wait.map(|wait| wait.as_secs()), *counted),
+        Class::Failing { wait, counted, .. } => {
+            ("failing", wait.map(|wait| wait.as_secs()), *counted)
+        }
         Class::Throttled { wait, .. } => ("throttled", Some(wait.as_secs()), false),
         Class::DailyLimit { wait, .. } => ("daily", Some(wait.as_secs()), false),
         Class::Crowded { wait, counted, .. } => ("crowded", Some(wait.as_secs()), *counted),
@@ -47,25 +52,73 @@ fn every_status_has_its_class() {
         (Mailchimp, 405, vec![], "", ("not found", None, false)),
         (HubSpot, 401, vec![], "", ("unauthorized", None, false)),
         (Mailchimp, 401, vec![], "", ("unauthorized", None, false)),
-        (HubSpot, 403, vec![], r#"{"category":"MISSING_SCOPES"}"#, ("unauthorized", None, false)),
-        (HubSpot, 403, vec![], "<html>", ("throttled", Some(30), false)),
-        (Mailchimp, 403, vec![], r#"{"title":"Forbidden"}"#, ("unauthorized", None, false)),
+        (
+            HubSpot,
+            403,
+            vec![],
+            r#"{"category":"MISSING_SCOPES"}"#,
+            ("unauthorized", None, false),
+        ),
+        (
+            HubSpot,
+            403,
+            vec![],
+            "<html>",
+            ("throttled", Some(30), false),
+        ),
+        (
+            Mailchimp,
+            403,
+            vec![],
+            r#"{"title":"Forbidden"}"#,
+            ("unauthorized", None, false),
+        ),
         (Mailchimp, 403, vec![], "", ("throttled", Some(30), false)),
         (HubSpot, 408, vec![], "", ("failing", None, true)),
         (HubSpot, 423, vec![], "", ("crowded", Some(2), true)),
         (HubSpot, 423, after("1"), "", ("crowded", Some(2), true)),
         (HubSpot, 423, after("7"), "", ("crowded", Some(7), true)),
-        (HubSpot, 429, vec![], rolling, ("throttled", Some(10), false)),
-        (HubSpot, 429, vec![], secondly, ("throttled", Some(1), false)),
+        (
+            HubSpot,
+            429,
+            vec![],
+            rolling,
+            ("throttled", Some(10), false),
+        ),
+        (
+            HubSpot,
+            429,
+            vec![],
+            secondly,
+            ("throttled", Some(1), false),
+        ),
         (HubSpot, 429, vec![], "", ("throttled", Some(10), false)),
-        (HubSpot, 429, after("3"), rolling, ("throttled", Some(3), false)),
+        (
+            HubSpot,
+            429,
+            after("3"),
+            rolling,
+            ("throttled", Some(3), false),
+        ),
         (HubSpot, 429, date, rolling, ("throttled", Some(90), false)),
         (HubSpot, 429, vec![], daily, ("daily", Some(600), false)),
-        (HubSpot, 429, vec![], daily_text, ("daily", Some(600), false)),
+        (
+            HubSpot,
+            429,
+            vec![],
+            daily_text,
+            ("daily", Some(600), false),
+        ),
         (HubSpot, 429, after("60"), daily, ("daily", Some(60), false)),
         (Mailchimp, 429, vec![], "", ("crowded", Some(2), false)),
         (HubSpot, 477, vec![], "", ("failing", Some(60), false)),
-        (HubSpot, 477, after("3600"), "", ("failing", Some(3600), false)),
+        (
+            HubSpot,
+            477,
+            after("3600"),
+            "",
+            ("failing", Some(3600), false),
+        ),
         (HubSpot, 500, vec![], "", ("failing", None, true)),
         (Mailchimp, 502, vec![], "<html>", ("failing", None, true)),
         (HubSpot, 503, after("5"), "", ("failing", Some(5), true)),
@@ -78,7 +131,11 @@ fn every_status_has_its_class() {
     ];
     for (target, status, headers, body, expected) in cases {
         let class = classify(target, Ok(&reply(status, &headers, body)));
-        assert_eq!(shape(&class), expected, "{target} {status} {headers:?} {body}");
+        assert_eq!(
+            shape(&class),
+            expected,
+            "{target} {status} {headers:?} {body}"
+        );
     }
 }
 
@@ -91,7 +148,10 @@ fn no_answer_is_a_failure_of_the_target() {
         (TransportError::Connect("refused".into()), false),
     ];
     for (error, counted) in cases {
-        assert_eq!(shape(&classify(Target::HubSpot, Err(&error))), ("failing", None, counted));
+        assert_eq!(
+            shape(&classify(Target::HubSpot, Err(&error))),
+            ("failing", None, counted)
+        );
     }
 }
 
@@ -100,22 +160,38 @@ fn missing_scopes_are_named() {
     let body = r#"{"status":"error","message":"This app hasn't been granted all required scopes","category":"MISSING_SCOPES",
         "errors":[{"message":"x","context":{"requiredGranularScopes":["crm.objects.deals.write","crm.objects.deals.read"]}}]}"#;
     let class = classify(Target::HubSpot, Ok(&reply(403, &[], body)));
-    let Class::Unauthorized { why } = class else { panic!("{class:?}") };
-    assert!(why.contains("crm.objects.deals.read, crm.objects.deals.write"), "{why}");
+    let Class::Unauthorized { why } = class else {
+        panic!("{class:?}")
+    };
+    assert!(
+        why.contains("crm.objects.deals.read, crm.objects.deals.write"),
+        "{why}"
+    );
 }
 
 #[test]
 fn a_daily_limit_says_until_when_if_it_can() {
-    let headers = [("retry-after", "3600"), ("date", "Thu, 01 Jan 1970 00:00:10 GMT")];
-    let class = classify(Target::HubSpot, Ok(&reply(429, &headers, r#"{"policyName":"DAILY"}"#)));
-    let Class::DailyLimit { until, .. } = class else { panic!("{class:?}") };
+    let headers = [
+        ("retry-after", "3600"),
+        ("date", "Thu, 01 Jan 1970 00:00:10 GMT"),
+    ];
+    let class = classify(
+        Target::HubSpot,
+        Ok(&reply(429, &headers, r#"{"policyName":"DAILY"}"#)),
+    );
+    let Class::DailyLimit { until, .. } = class else {
+        panic!("{class:?}")
+    };
     assert_eq!(until, Some(Timestamp(3_610_000)));
 }
 
 #[test]
 fn unreadable_waits_are_ignored() {
     for value in ["", "soon", "-5", "99999999999999999999", "1e300", "NaN"] {
-        let class = classify(Target::HubSpot, Ok(&reply(503, &[("retry-after", value)], "")));
+        let class = classify(
+            Target::HubSpot,
+            Ok(&reply(503, &[("retry-after", value)], "")),
+        );
         let (name, wait, _) = shape(&class);
         assert_eq!(name, "failing", "{value}");
         assert!(wait.is_none_or(|wait| wait < 1 << 40), "{value}");

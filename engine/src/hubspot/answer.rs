@@ -40,11 +40,21 @@ pub fn read(
     match by_record {
         Ok(verdicts) => {
             let error = summary(&verdicts).filter(|_| !is_find(&call.kind));
-            Reading { verdicts, signal: TargetSignal::Healthy, budget, correlation_id, error }
+            Reading {
+                verdicts,
+                signal: TargetSignal::Healthy,
+                budget,
+                correlation_id,
+                error,
+            }
         }
-        Err(Some((verdicts, signal, why))) => {
-            Reading { verdicts, signal, budget, correlation_id, error: Some(why) }
-        }
+        Err(Some((verdicts, signal, why))) => Reading {
+            verdicts,
+            signal,
+            budget,
+            correlation_id,
+            error: Some(why),
+        },
         // No class that concerns the whole call is left without verdicts.
         Err(None) => Reading {
             verdicts: vec![no_verdict("HubSpot", call.items.len(), 0); call.items.len()],
@@ -60,11 +70,7 @@ const fn is_find(kind: &CallKind) -> bool {
     matches!(kind, CallKind::HubSpotFind { .. })
 }
 
-fn answered(
-    call: &Call,
-    reply: &Reply,
-    settings: &HubSpotSettings,
-) -> Result<Vec<Verdict>, Class> {
+fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Vec<Verdict>, Class> {
     let archive = matches!(call.kind, CallKind::HubSpotArchive { .. });
     if archive && reply.body.iter().all(u8::is_ascii_whitespace) {
         return Ok(vec![Verdict::Removed; call.items.len()]);
@@ -73,7 +79,9 @@ fn answered(
         CallKind::HubSpotUpsert { id_property, .. } | CallKind::HubSpotFind { id_property, .. } => {
             let body: BatchReply<'_, Properties<'_>> = parse(reply)?;
             let key = |row: &Row<'_, Properties<'_>>| {
-                row.properties.get(id_property).map(|value| named(value, id_property).into_owned())
+                row.properties
+                    .get(id_property)
+                    .map(|value| named(value, id_property).into_owned())
             };
             Ok(verdicts(call, reply.status, &body, key, settings))
         }
@@ -87,7 +95,13 @@ fn answered(
 
 fn parse<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, Class> {
     serde_json::from_slice(&reply.body).map_err(|error| {
-        failing(format!("HubSpot answered HTTP {} with a body that cannot be read: {error}", reply.status), true)
+        failing(
+            format!(
+                "HubSpot answered HTTP {} with a body that cannot be read: {error}",
+                reply.status
+            ),
+            true,
+        )
     })
 }
 
@@ -109,11 +123,24 @@ fn verdicts<P>(
 ) -> Vec<Verdict> {
     let items = &call.items;
     let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
-    let positions: HashMap<&str, usize> =
-        items.iter().enumerate().map(|(at, item)| (item.name.as_str(), at)).collect();
+    let positions: HashMap<&str, usize> = items
+        .iter()
+        .enumerate()
+        .map(|(at, item)| (item.name.as_str(), at))
+        .collect();
     let mut strangers = Vec::new();
-    for row in body.results.iter().flatten().filter(|row| !row.id.as_str().is_empty()) {
-        let traced = row.trace.as_str().parse().ok().filter(|at| *at < items.len());
+    for row in body
+        .results
+        .iter()
+        .flatten()
+        .filter(|row| !row.id.as_str().is_empty())
+    {
+        let traced = row
+            .trace
+            .as_str()
+            .parse()
+            .ok()
+            .filter(|at| *at < items.len());
         let at = traced.or_else(|| positions.get(key(row)?.as_str()).copied());
         match at.filter(|at| found[*at].is_none()) {
             Some(at) => found[at] = Some(success(&call.kind, &items[at], row.id.as_str())),
@@ -131,13 +158,20 @@ fn verdicts<P>(
     by_exclusion(call, &mut found, &strangers);
     let unnamed = faults.iter().find(|fault| !fault.names_records());
     let rest = |item| silent(call, item, unnamed, status, settings);
-    found.into_iter().zip(items).map(|(verdict, item)| verdict.unwrap_or_else(|| rest(item))).collect()
+    found
+        .into_iter()
+        .zip(items)
+        .map(|(verdict, item)| verdict.unwrap_or_else(|| rest(item)))
+        .collect()
 }
 
 /// One result and one record are left over: they belong together. HubSpot answers with a contact's
 /// primary address where a secondary one was sent, and with a new id where records were merged.
 fn by_exclusion(call: &Call, found: &mut [Option<Verdict>], strangers: &[&str]) {
-    let mut left = found.iter_mut().enumerate().filter(|(_, verdict)| verdict.is_none());
+    let mut left = found
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, verdict)| verdict.is_none());
     if let ([id], Some((at, verdict)), None) = (strangers, left.next(), left.next()) {
         *verdict = Some(success(&call.kind, &call.items[at], id));
     }
@@ -232,7 +266,12 @@ fn too_large(items: usize, status: u16) -> Vec<Verdict> {
         return bisect(items, &why);
     }
     let category = Category::TooLarge;
-    vec![Verdict::Dead { category, status: Some(status), why, member_status: None }]
+    vec![Verdict::Dead {
+        category,
+        status: Some(status),
+        why,
+        member_status: None,
+    }]
 }
 
 /// 404 for a whole batch call: records, if it says so; otherwise the path itself is unknown.
@@ -257,7 +296,11 @@ fn not_found(
 
 /// What the headers say about the request budget. HubSpot: on 2xx and 429, not on searches.
 pub(super) fn budget(reply: &Reply) -> BudgetReport {
-    let number = |name| reply.header(name).and_then(|text| text.trim().parse::<u32>().ok());
+    let number = |name| {
+        reply
+            .header(name)
+            .and_then(|text| text.trim().parse::<u32>().ok())
+    };
     BudgetReport {
         max: number("x-hubspot-ratelimit-max"),
         remaining: number("x-hubspot-ratelimit-remaining"),
@@ -277,5 +320,7 @@ fn correlation_id(reply: &Reply) -> Option<String> {
         return None;
     }
     let body = serde_json::from_slice::<Value>(&reply.body).ok()?;
-    body.get("correlationId").and_then(Value::as_str).map(str::to_owned)
+    body.get("correlationId")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
 }

@@ -11,20 +11,30 @@ use super::{BATCH_MAX, objects_path};
 
 /// Puts records together into as few calls as the rules allow.
 pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
-    group(sends, |_| BATCH_MAX).into_iter().filter_map(|group| call(group, settings)).collect()
+    group(sends, |_| BATCH_MAX)
+        .into_iter()
+        .filter_map(|group| call(group, settings))
+        .collect()
 }
 
 fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
     let Group { kind, items, .. } = group;
     let (entity, action) = route(&kind)?;
-    let path = format!("{}/batch/{action}", objects_path(&settings.api_version, entity));
+    let path = format!(
+        "{}/batch/{action}",
+        objects_path(&settings.api_version, entity)
+    );
     let request = Request {
         target: Target::HubSpot,
         method: Method::Post,
         path,
         body: Some(body(&kind, &items).into_bytes()),
     };
-    Some(Call { kind, request, items })
+    Some(Call {
+        kind,
+        request,
+        items,
+    })
 }
 
 /// `None`: a call for another service, which a caller never passes here.
@@ -55,7 +65,10 @@ fn body(kind: &CallKind, items: &[Item]) -> String {
     push_name(&mut body, "inputs");
     body.push('[');
     // Without a trace id on every input, one bad record fails the whole call.
-    let traced = matches!(kind, CallKind::HubSpotUpsert { .. } | CallKind::HubSpotUpdate { .. });
+    let traced = matches!(
+        kind,
+        CallKind::HubSpotUpsert { .. } | CallKind::HubSpotUpdate { .. }
+    );
     for (position, item) in items.iter().enumerate() {
         if position > 0 {
             body.push(',');

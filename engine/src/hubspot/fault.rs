@@ -47,7 +47,10 @@ impl Fault {
         let message = text(error.get("message"));
         let context = error.get("context");
         let mut details = embedded_details(&message);
-        let errors = error.get("errors").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let errors = error
+            .get("errors")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         if details.is_empty() {
             details.extend(errors.iter().filter_map(outer_detail));
         }
@@ -59,7 +62,11 @@ impl Fault {
                 .into_iter()
                 .next()
                 .or_else(|| digits_after(&message, "Existing ID:").map(str::to_owned)),
-            inner: errors.iter().map(Fault::of).filter(Fault::names_records).collect(),
+            inner: errors
+                .iter()
+                .map(Fault::of)
+                .filter(Fault::names_records)
+                .collect(),
             message,
             details,
         }
@@ -72,9 +79,14 @@ impl Fault {
     /// Whether it concerns the record at `position` of the call.
     pub(super) fn concerns(&self, position: usize, item: &Item) -> bool {
         if !self.traces.is_empty() {
-            return self.traces.iter().any(|trace| trace.parse() == Ok(position));
+            return self
+                .traces
+                .iter()
+                .any(|trace| trace.parse() == Ok(position));
         }
-        self.ids.iter().any(|id| id.trim().eq_ignore_ascii_case(&item.name))
+        self.ids
+            .iter()
+            .any(|id| id.trim().eq_ignore_ascii_case(&item.name))
     }
 
     /// Two inputs of one call with the same key; nothing is wrong with either.
@@ -216,12 +228,18 @@ fn embedded_details(message: &str) -> Vec<Detail> {
 }
 
 fn outer_detail(error: &Value) -> Option<Detail> {
-    let property = texts(error.get("context"), &["propertyName"]).into_iter().next();
+    let property = texts(error.get("context"), &["propertyName"])
+        .into_iter()
+        .next();
     let code = text(error.get("code"));
     if property.is_none() && code.is_empty() {
         return None;
     }
-    Some(Detail { property: property.unwrap_or_default(), code, message: text(error.get("message")) })
+    Some(Detail {
+        property: property.unwrap_or_default(),
+        code,
+        message: text(error.get("message")),
+    })
 }
 
 /// `Cannot set PropertyValueCoordinates{…propertyName=email…} on 512. 777 already has that value.`:
@@ -230,13 +248,19 @@ fn value_holder(message: &str) -> Option<(&str, &str)> {
     let before = &message[..message.find(" already has that value")?];
     let holder = before.rsplit([' ', '.']).next()?;
     let is_id = !holder.is_empty() && holder.bytes().all(|byte| byte.is_ascii_digit());
-    let property = before.split("propertyName=").nth(1)?.split([',', '}']).next()?;
+    let property = before
+        .split("propertyName=")
+        .nth(1)?
+        .split([',', '}'])
+        .next()?;
     is_id.then_some((holder, property.trim()))
 }
 
 fn digits_after<'a>(message: &'a str, marker: &str) -> Option<&'a str> {
     let rest = message.split(marker).nth(1)?.trim_start();
-    let end = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(rest.len());
     (end > 0).then(|| &rest[..end])
 }
 
@@ -262,5 +286,10 @@ fn texts(context: Option<&Value>, names: &[&str]) -> Vec<String> {
 }
 
 fn dead(category: Category, status: u16, why: String) -> Verdict {
-    Verdict::Dead { category, status: Some(status), why, member_status: None }
+    Verdict::Dead {
+        category,
+        status: Some(status),
+        why,
+        member_status: None,
+    }
 }

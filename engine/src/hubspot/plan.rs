@@ -22,13 +22,13 @@ const PROVISION_WAIT: Duration = Duration::from_secs(60);
 ///
 /// A record without a link is sent whole, by a key that makes repeating it harmless; a linked one
 /// by its record id, with changed fields only.
-pub fn decide(
-    work: &Work,
-    index: usize,
-    map: &SourceMap,
-    settings: &HubSpotSettings,
-) -> Decision {
-    let plan = Plan { work, index, map, settings };
+pub fn decide(work: &Work, index: usize, map: &SourceMap, settings: &HubSpotSettings) -> Decision {
+    let plan = Plan {
+        work,
+        index,
+        map,
+        settings,
+    };
     match &work.row {
         None => plan.gone(),
         Some(row) => plan.present(row).unwrap_or_else(Decision::Settled),
@@ -48,13 +48,21 @@ impl Plan<'_> {
     fn gone(&self) -> Decision {
         match &self.work.link {
             None => Decision::Settled(Verdict::Removed),
-            Some(Link { remote_id: Some(id), .. }) => {
+            Some(Link {
+                remote_id: Some(id),
+                ..
+            }) => {
                 let mut fragment = String::with_capacity(32);
                 fragment.push_str("{\"id\":");
                 push_string(&mut fragment, id.as_str());
                 fragment.push('}');
-                let kind = CallKind::HubSpotArchive { entity: self.map.entity };
-                Decision::Send(kind, self.item(id.as_str().to_owned(), None, Vec::new(), fragment))
+                let kind = CallKind::HubSpotArchive {
+                    entity: self.map.entity,
+                };
+                Decision::Send(
+                    kind,
+                    self.item(id.as_str().to_owned(), None, Vec::new(), fragment),
+                )
             }
             // It may exist: nothing can be removed before that is known.
             Some(intent) => match &intent.remote_key {
@@ -77,11 +85,14 @@ impl Plan<'_> {
                 }
                 self.update(row, link, email)
             }
-            Some(Link { remote_key: Some(old), .. }) if email.as_deref() != Some(old) => {
-                Ok(self.find(EMAIL, old))
-            }
+            Some(Link {
+                remote_key: Some(old),
+                ..
+            }) if email.as_deref() != Some(old) => Ok(self.find(EMAIL, old)),
             // Created without an e-mail address, perhaps: the same key makes it the same record.
-            Some(Link { remote_key: None, .. }) if self.is_ready() => {
+            Some(Link {
+                remote_key: None, ..
+            }) if self.is_ready() => {
                 self.refuse_rival(email.as_deref())?;
                 self.upsert_by_external_id(row, email)
             }
@@ -191,7 +202,10 @@ impl Plan<'_> {
             };
             let hash = ValueHash::of(value.as_deref());
             // A field never agreed on counts as empty: clearing it could only destroy something.
-            let agreed = link.clock.get(field.id).map_or(ValueHash::of(None), |tick| tick.hash);
+            let agreed = link
+                .clock
+                .get(field.id)
+                .map_or(ValueHash::of(None), |tick| tick.hash);
             if hash != agreed {
                 push_member(&mut fragment, &field.remote, value.as_deref().unwrap_or(""));
                 ticks.push(self.tick(field, hash));
@@ -201,8 +215,13 @@ impl Plan<'_> {
             return Ok(Decision::Settled(Verdict::Unchanged));
         }
         fragment.push_str("}}");
-        let kind = CallKind::HubSpotUpdate { entity: self.map.entity };
-        Ok(Decision::Send(kind, self.item(id.to_owned(), email, ticks, fragment)))
+        let kind = CallKind::HubSpotUpdate {
+            entity: self.map.entity,
+        };
+        Ok(Decision::Send(
+            kind,
+            self.item(id.to_owned(), email, ticks, fragment),
+        ))
     }
 
     fn find(&self, id_property: &str, id: &str) -> Decision {
@@ -231,6 +250,7 @@ impl Plan<'_> {
             ticks,
             remote_key,
             member_status: None,
+            expected: None,
             intent: false,
             batch_cap: self.work.batch_cap,
             fragment,
@@ -256,8 +276,11 @@ impl Plan<'_> {
             return Ok(None);
         }
         let found = self.pushed(row).find(|(field, _)| self.is_email(field));
-        let Some((field, text)) = found else { return Ok(None) };
-        self.value(field, text).map(|value| value.map(Cow::into_owned))
+        let Some((field, text)) = found else {
+            return Ok(None);
+        };
+        self.value(field, text)
+            .map(|value| value.map(Cow::into_owned))
     }
 
     fn is_email(&self, field: &Field) -> bool {
@@ -269,7 +292,12 @@ impl Plan<'_> {
     }
 
     fn tick(&self, field: &Field, hash: ValueHash) -> Tick {
-        Tick { field: field.id, hash, at: self.work.changed_at, by: Writer::Crm }
+        Tick {
+            field: field.id,
+            hash,
+            at: self.work.changed_at,
+            by: Writer::Crm,
+        }
     }
 
     fn value<'t>(
@@ -282,7 +310,9 @@ impl Plan<'_> {
     }
 
     fn refuse_rival(&self, email: Option<&str>) -> Result<(), Verdict> {
-        let (Some(rival), Some(email)) = (&self.work.rival, email) else { return Ok(()) };
+        let (Some(rival), Some(email)) = (&self.work.rival, email) else {
+            return Ok(());
+        };
         Err(dead(
             Category::Conflict,
             format!(

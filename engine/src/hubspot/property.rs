@@ -41,7 +41,11 @@ pub fn property_request(settings: &HubSpotSettings, entity: Entity) -> Request {
     );
     // Underscores are common and need no escape.
     let name = name.to_string().replace("%5F", "_");
-    request(Method::Get, format!("{}/{name}", properties_path(settings, entity)), None)
+    request(
+        Method::Get,
+        format!("{}/{name}", properties_path(settings, entity)),
+        None,
+    )
 }
 
 /// Reads the answer to [`property_request`].
@@ -49,7 +53,9 @@ pub fn property_exists(reply: Result<&Reply, &TransportError>) -> PropertyState 
     match (classify(Target::HubSpot, reply), reply) {
         (Class::Answered, Ok(reply)) => definition(reply),
         (Class::NotFound, Ok(reply)) if says_not_found(reply) => PropertyState::Missing,
-        (class, reply) => PropertyState::Unknown { why: told(&class, reply.ok()) },
+        (class, reply) => PropertyState::Unknown {
+            why: told(&class, reply.ok()),
+        },
     }
 }
 
@@ -83,7 +89,9 @@ pub fn property_created(reply: Result<&Reply, &TransportError>) -> PropertyState
     match (classify(Target::HubSpot, reply), reply) {
         (Class::Answered, Ok(_)) => PropertyState::Ready,
         (Class::Rejected, Ok(reply)) if reply.status == 409 => PropertyState::Missing,
-        (class, reply) => PropertyState::Unknown { why: told(&class, reply.ok()) },
+        (class, reply) => PropertyState::Unknown {
+            why: told(&class, reply.ok()),
+        },
     }
 }
 
@@ -111,30 +119,45 @@ pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, S
         .iter()
         .filter_map(|name| body.get(name).and_then(Value::as_str))
         .collect();
-    Ok(Account { portal_id, detail: detail.join(", ") })
+    Ok(Account {
+        portal_id,
+        detail: detail.join(", "),
+    })
 }
 
 fn properties_path(settings: &HubSpotSettings, entity: Entity) -> String {
-    format!("{}/{}", versioned("crm/", "properties", &settings.api_version), object_type(entity))
+    format!(
+        "{}/{}",
+        versioned("crm/", "properties", &settings.api_version),
+        object_type(entity)
+    )
 }
 
 fn request(method: Method, path: String, body: Option<Value>) -> Request {
     let body = body.map(|body| body.to_string().into_bytes());
-    Request { target: Target::HubSpot, method, path, body }
+    Request {
+        target: Target::HubSpot,
+        method,
+        path,
+        body,
+    }
 }
 
 fn definition(reply: &Reply) -> PropertyState {
     let Ok(body) = serde_json::from_slice::<Value>(&reply.body) else {
-        return PropertyState::Unknown { why: "the property's definition cannot be read".to_owned() };
+        return PropertyState::Unknown {
+            why: "the property's definition cannot be read".to_owned(),
+        };
     };
     let is = |name: &str| body.get(name).and_then(Value::as_bool);
     match (is("archived"), is("hasUniqueValue")) {
         (Some(true), _) => PropertyState::Missing,
         (_, Some(true)) => PropertyState::Ready,
         _ => PropertyState::NotUnique {
-            why: "HubSpot has a property of this name that is not unique, which cannot be changed; \
+            why:
+                "HubSpot has a property of this name that is not unique, which cannot be changed; \
                   set integration.hubspot_external_id_property to another name"
-                .to_owned(),
+                    .to_owned(),
         },
     }
 }
@@ -157,7 +180,10 @@ fn told(class: &Class, reply: Option<&Reply>) -> String {
                 .and_then(|reply| serde_json::from_slice::<Value>(&reply.body).ok())
                 .and_then(|body| body.get("message")?.as_str().map(str::to_owned))
                 .unwrap_or_default();
-            format!("HubSpot answered HTTP {status}: {}", shortened(&message, 300))
+            format!(
+                "HubSpot answered HTTP {status}: {}",
+                shortened(&message, 300)
+            )
         }
     }
 }

@@ -68,7 +68,12 @@ fn link(remote_id: Option<&str>, remote_key: Option<&str>, agreed: &[(i16, &str)
     let mut clock = FieldClock::default();
     for (field, value) in agreed {
         let hash = ValueHash::of(Some(value));
-        clock.set(Tick { field: FieldId(*field), hash, at: Timestamp(1), by: Writer::Crm });
+        clock.set(Tick {
+            field: FieldId(*field),
+            hash,
+            at: Timestamp(1),
+            by: Writer::Crm,
+        });
     }
     Some(Link {
         remote_id: remote_id.map(RemoteId::from),
@@ -85,6 +90,7 @@ fn item(name: &str) -> Item {
         ticks: Vec::new(),
         remote_key: name.contains('@').then(|| name.to_owned()),
         member_status: None,
+        expected: None,
         intent: false,
         batch_cap: 100,
         fragment: r#"{"id":"x"}"#.into(),
@@ -93,18 +99,30 @@ fn item(name: &str) -> Item {
 
 /// One call with records of these names.
 fn call(kind: CallKind, names: &[&str]) -> Call {
-    let sends = names.iter().map(|name| (kind.clone(), item(name))).collect();
+    let sends = names
+        .iter()
+        .map(|name| (kind.clone(), item(name)))
+        .collect();
     assemble(sends, &settings(&Entity::ALL)).remove(0)
 }
 
 fn upsert() -> CallKind {
-    CallKind::HubSpotUpsert { entity: Entity::Contact, id_property: "email".into() }
+    CallKind::HubSpotUpsert {
+        entity: Entity::Contact,
+        id_property: "email".into(),
+    }
 }
 
 fn update() -> CallKind {
-    CallKind::HubSpotUpdate { entity: Entity::Contact }
+    CallKind::HubSpotUpdate {
+        entity: Entity::Contact,
+    }
 }
 
 fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.into() }
+    Reply {
+        status,
+        headers: Vec::new(),
+        body: body.into(),
+    }
 }

@@ -38,7 +38,10 @@ pub(super) struct Properties<'a>(Vec<(Text<'a>, Text<'a>)>);
 
 impl Properties<'_> {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known.as_str() == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 

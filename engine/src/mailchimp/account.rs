@@ -18,7 +18,12 @@ pub struct Account {
 
 /// Asks which account the key belongs to.
 pub fn account_request() -> Request {
-    Request { target: Target::Mailchimp, method: Method::Get, path: "/".to_owned(), body: None }
+    Request {
+        target: Target::Mailchimp,
+        method: Method::Get,
+        path: "/".to_owned(),
+        body: None,
+    }
 }
 
 /// Reads the answer to [`account_request`]; the error is a sentence.
@@ -44,8 +49,15 @@ pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, S
     let body: Value = serde_json::from_slice(&reply.body)
         .map_err(|error| format!("Mailchimp's account details cannot be read: {error}"))?;
     let text = |name: &str| body.get(name).and_then(Value::as_str);
-    let account_id =
-        text("account_id").ok_or("Mailchimp's account details name no account_id")?.to_owned();
-    let detail: Vec<&str> = ["account_name", "role"].iter().filter_map(|name| text(name)).collect();
-    Ok(Account { account_id, detail: detail.join(", ") })
+    let account_id = text("account_id")
+        .ok_or("Mailchimp's account details name no account_id")?
+        .to_owned();
+    let detail: Vec<&str> = ["account_name", "role"]
+        .iter()
+        .filter_map(|name| text(name))
+        .collect();
+    Ok(Account {
+        account_id,
+        detail: detail.join(", "),
+    })
 }

@@ -34,8 +34,10 @@ pub fn read(
         (Class::NotFound, Ok(reply)) => not_found(call, reply),
         _ => Err(class),
     };
-    let correlation_id =
-        reply.ok().and_then(|reply| reply.header("x-request-id")).map(str::to_owned);
+    let correlation_id = reply
+        .ok()
+        .and_then(|reply| reply.header("x-request-id"))
+        .map(str::to_owned);
     let (verdicts, signal, error) = match by_record {
         Ok(verdicts) => {
             let error = summary(&verdicts);
@@ -50,7 +52,13 @@ pub fn read(
             }
         },
     };
-    Reading { verdicts, signal, budget: BudgetReport::default(), correlation_id, error }
+    Reading {
+        verdicts,
+        signal,
+        budget: BudgetReport::default(),
+        correlation_id,
+        error,
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,14 +97,18 @@ struct MemberError<'a> {
 
 fn answered(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
     match &call.kind {
-        CallKind::MailchimpArchive { .. } => Ok(vec![Verdict::Removed; call.items.len()]),
+        CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
         CallKind::MailchimpBulk { .. } => {
             let body: BulkReply<'_> = parse(reply)?;
             Ok(bulk(call, reply.status, &body))
         }
         _ => {
             let member: Member<'_> = parse(reply)?;
-            Ok(call.items.iter().map(|item| returned(item, &member, reply.status)).collect())
+            Ok(call
+                .items
+                .iter()
+                .map(|item| returned(item, &member, reply.status))
+                .collect())
         }
     }
 }
@@ -113,11 +125,18 @@ fn parse<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, Class> {
 
 fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdict> {
     let items = &call.items;
-    let positions: HashMap<&str, usize> =
-        items.iter().enumerate().map(|(at, item)| (item.name.as_str(), at)).collect();
+    let positions: HashMap<&str, usize> = items
+        .iter()
+        .enumerate()
+        .map(|(at, item)| (item.name.as_str(), at))
+        .collect();
     let position = |address: &Text<'_>| positions.get(&*lower_case(address.as_str())).copied();
     let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
-    let members = body.new_members.iter().chain(&body.updated_members).flatten();
+    let members = body
+        .new_members
+        .iter()
+        .chain(&body.updated_members)
+        .flatten();
     for member in members {
         if let Some(at) = position(&member.email_address) {
             found[at] = Some(returned(&items[at], member, status));
@@ -153,9 +172,26 @@ fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
         "" => member.id.as_str(),
         id => id,
     };
+    let stranger = item
+        .expected
+        .as_ref()
+        .is_some_and(|known| known.as_str() != id);
+    if stranger && !member.contact_id.as_str().is_empty() {
+        return Verdict::Again {
+            relink: None,
+            batch_cap: Some(1),
+            why: "Mailchimp has another contact under this address; the known one is written to \
+                  by its id"
+                .to_owned(),
+        };
+    }
+    let remote_key = match member.email_address.as_str() {
+        "" => item.remote_key.clone(),
+        address => Some(lower_case(address).into_owned()),
+    };
     let delivered = |member_status| Verdict::Delivered {
         remote_id: (!id.is_empty()).then(|| RemoteId::from(id)),
-        remote_key: item.remote_key.clone(),
+        remote_key: remote_key.clone(),
         member_status,
         ticks: item.ticks.clone(),
     };
@@ -206,7 +242,10 @@ fn rejected(call: &Call, reply: &Reply) -> Vec<Verdict> {
             member_status: None,
         }],
         [item] => vec![fault.verdict(item, status, true)],
-        _ => bisect(items, &format!("Mailchimp refused the call: {}", fault.quoted())),
+        _ => bisect(
+            items,
+            &format!("Mailchimp refused the call: {}", fault.quoted()),
+        ),
     }
 }
 
@@ -214,10 +253,12 @@ fn rejected(call: &Call, reply: &Reply) -> Vec<Verdict> {
 fn not_found(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
     match &call.kind {
         // Archived already (405), or never there (404): both are what was wanted.
-        CallKind::MailchimpArchive { .. } => Ok(vec![Verdict::Removed; call.items.len()]),
-        CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => {
-            Ok(call.items.iter().map(|item| no_such_member(item, hash)).collect())
-        }
+        CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
+        CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => Ok(call
+            .items
+            .iter()
+            .map(|item| no_such_member(item, hash))
+            .collect()),
         CallKind::MailchimpBulk { list } | CallKind::MailchimpPut { list, .. } => Err(failing(
             format!(
                 "Mailchimp does not know the audience {list} (HTTP {}); check \
@@ -227,34 +268,59 @@ fn not_found(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
             false,
         )),
         _ => Err(failing(
-            format!("Mailchimp does not take {} here", call.request.method.name()),
+            format!(
+                "Mailchimp does not take {} here",
+                call.request.method.name()
+            ),
             true,
         )),
     }
 }
 
-/// No member under this hash. If the record's address is another one by now, the change may have
-/// happened in a call whose answer was lost: the person is looked for there next.
-fn no_such_member(item: &Item, hash: &str) -> Verdict {
-    let present = subscriber_hash(&item.name);
-    if present != hash && !is_opt_out(item) && item.member_status.is_some() {
-        return Verdict::Again {
+/// What was archived: the record itself, or only what may have been created under an address that
+/// has been replaced since, so that the record now starts anew.
+fn archived(item: &Item) -> Verdict {
+    match item.member_status {
+        None => Verdict::Removed,
+        Some(_) => Verdict::Again {
             relink: Some(Relink::Forget),
             batch_cap: None,
-            why: "Mailchimp has nobody under the previous address".to_owned(),
+            why: "the previous address is out of the way".to_owned(),
+        },
+    }
+}
+
+/// No member under this name. A change of address may have happened in a call whose answer was
+/// lost: the person is looked for under the contact's id, the old address and the present one.
+fn no_such_member(item: &Item, path: &str) -> Verdict {
+    let adopt = |hash: &str| Verdict::Again {
+        relink: Some(Relink::Adopt(RemoteId::from(hash))),
+        batch_cap: None,
+        why: "Mailchimp has nobody under the name last known".to_owned(),
+    };
+    let old = subscriber_hash(&item.name);
+    let present = item
+        .remote_key
+        .as_deref()
+        .map(subscriber_hash)
+        .unwrap_or_default();
+    if path != old && path != present {
+        return adopt(&old);
+    }
+    if path != present {
+        return adopt(&present);
+    }
+    if is_opt_out(item) {
+        return Verdict::Delivered {
+            remote_id: None,
+            remote_key: item.remote_key.clone(),
+            member_status: item.member_status,
+            ticks: item.ticks.clone(),
         };
     }
-    if present != hash {
-        return Verdict::Again {
-            relink: Some(Relink::Adopt(RemoteId::from(present.as_str()))),
-            batch_cap: None,
-            why: "Mailchimp has nobody under the previous address".to_owned(),
-        };
-    }
-    Verdict::Delivered {
-        remote_id: None,
-        remote_key: item.remote_key.clone(),
-        member_status: item.member_status,
-        ticks: item.ticks.clone(),
+    Verdict::Again {
+        relink: Some(Relink::Forget),
+        batch_cap: None,
+        why: "Mailchimp no longer has this member; they are added anew".to_owned(),
     }
 }

@@ -17,7 +17,10 @@ pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &MailchimpSettings) -> V
         CallKind::MailchimpBulk { .. } => BULK_MAX,
         _ => 1,
     };
-    group(sends, max).into_iter().filter_map(|group| call(group, settings)).collect()
+    group(sends, max)
+        .into_iter()
+        .filter_map(|group| call(group, settings))
+        .collect()
 }
 
 /// `None`: a call for another service, which a caller never passes here.
@@ -25,23 +28,32 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
     let Group { kind, items, .. } = group;
     let single = || items.first().map(|item| item.fragment.clone());
     let (method, path, body) = match &kind {
-        CallKind::MailchimpBulk { list } => {
-            (Method::Post, format!("/lists/{list}{LENIENT}"), Some(bulk_body(&items)))
-        }
-        CallKind::MailchimpPut { list, hash } => {
-            (Method::Put, format!("/lists/{list}/members/{hash}{LENIENT}"), single())
-        }
-        CallKind::MailchimpPatch { list, hash } => {
-            (Method::Patch, format!("/lists/{list}/members/{hash}{LENIENT}"), single())
-        }
+        CallKind::MailchimpBulk { list } => (
+            Method::Post,
+            format!("/lists/{list}{LENIENT}"),
+            Some(bulk_body(&items)),
+        ),
+        CallKind::MailchimpPut { list, hash } => (
+            Method::Put,
+            format!("/lists/{list}/members/{hash}{LENIENT}"),
+            single(),
+        ),
+        CallKind::MailchimpPatch { list, hash } => (
+            Method::Patch,
+            format!("/lists/{list}/members/{hash}{LENIENT}"),
+            single(),
+        ),
+        // Only a gone record is erased for good; erased people can never be added again.
         CallKind::MailchimpArchive { list, hash } => match settings.on_delete {
-            OnDelete::Permanent => {
+            OnDelete::Permanent if items.iter().all(|item| item.member_status.is_none()) => {
                 let path = format!("/lists/{list}/members/{hash}/actions/delete-permanent");
                 (Method::Post, path, None)
             }
-            OnDelete::Archive | OnDelete::Ignore => {
-                (Method::Delete, format!("/lists/{list}/members/{hash}"), None)
-            }
+            OnDelete::Archive | OnDelete::Permanent | OnDelete::Ignore => (
+                Method::Delete,
+                format!("/lists/{list}/members/{hash}"),
+                None,
+            ),
         },
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
@@ -49,8 +61,17 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         | CallKind::HubSpotFind { .. } => return None,
     };
     let body = body.map(String::into_bytes);
-    let request = Request { target: Target::Mailchimp, method, path, body };
-    Some(Call { kind, request, items })
+    let request = Request {
+        target: Target::Mailchimp,
+        method,
+        path,
+        body,
+    };
+    Some(Call {
+        kind,
+        request,
+        items,
+    })
 }
 
 fn bulk_body(items: &[Item]) -> String {

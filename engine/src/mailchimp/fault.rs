@@ -48,22 +48,37 @@ impl Fault {
         if !field.is_empty() || !field_message.is_empty() {
             said.push_str(&format!(" (field {field}: {field_message})"));
         }
-        Fault { text: said.to_lowercase(), said }
+        Fault {
+            text: said.to_lowercase(),
+            said,
+        }
     }
 
     /// The body of a 4xx answer: `title`, `detail` and perhaps `errors` with field and message.
     pub(super) fn of_body(body: &[u8]) -> Fault {
-        let Ok(body) = serde_json::from_slice::<Value>(body) else { return Fault::default() };
+        let Ok(body) = serde_json::from_slice::<Value>(body) else {
+            return Fault::default();
+        };
         let text = |value: &Value, name: &str| {
-            value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+            value
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
         };
         let mut said = text(&body, "detail");
-        let errors = body.get("errors").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let errors = body
+            .get("errors")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         for error in errors {
             let (field, message) = (text(error, "field"), text(error, "message"));
             said.push_str(&format!(" (field {field}: {message})"));
         }
-        Fault { text: format!("{} {said}", text(&body, "title")).to_lowercase(), said }
+        Fault {
+            text: format!("{} {said}", text(&body, "title")).to_lowercase(),
+            said,
+        }
     }
 
     fn kind(&self) -> Kind {
@@ -78,7 +93,9 @@ impl Fault {
             Kind::Suppressed(MemberStatus::UnsubscribedByMember)
         } else if has("a lot of lists") {
             Kind::TooManyLists
-        } else if has("member exists") || has("already a list member") || has("already in this list")
+        } else if has("member exists")
+            || has("already a list member")
+            || has("already in this list")
         {
             Kind::Exists
         } else if has("duplicate") || has("more than once") {
@@ -117,7 +134,10 @@ impl Fault {
             Kind::Repeated | Kind::Exists if !alone => Verdict::Again {
                 relink: None,
                 batch_cap: Some(1),
-                why: format!("Mailchimp refused the address beside others: {}", self.quoted()),
+                why: format!(
+                    "Mailchimp refused the address beside others: {}",
+                    self.quoted()
+                ),
             },
             Kind::Exists => dead(
                 Category::Conflict,
@@ -129,9 +149,11 @@ impl Fault {
                 ),
                 None,
             ),
-            Kind::Repeated | Kind::Invalid => {
-                dead(Category::Validation, format!("Mailchimp refused: {}", self.quoted()), None)
-            }
+            Kind::Repeated | Kind::Invalid => dead(
+                Category::Validation,
+                format!("Mailchimp refused: {}", self.quoted()),
+                None,
+            ),
         }
     }
 

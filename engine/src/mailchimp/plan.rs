@@ -9,6 +9,7 @@ use crate::{
     json::{push_member, push_name, push_string},
     mapping::{Direction, Field, SourceMap, ValueKind},
     outcome::{Category, MemberStatus, Relink, Verdict},
+    record::RemoteId,
     value::{ValueError, elements, field_to_remote},
     verdicts::{dead, unmappable},
 };
@@ -22,7 +23,12 @@ pub fn decide(
     map: &SourceMap,
     settings: &MailchimpSettings,
 ) -> Decision {
-    let plan = Plan { work, index, map, settings };
+    let plan = Plan {
+        work,
+        index,
+        map,
+        settings,
+    };
     match &work.row {
         None => plan.gone(),
         Some(row) => plan.present(row).unwrap_or_else(Decision::Settled),
@@ -55,7 +61,9 @@ struct Body {
 
 impl Plan<'_> {
     fn gone(&self) -> Decision {
-        let Some(link) = &self.work.link else { return Decision::Settled(Verdict::Removed) };
+        let Some(link) = &self.work.link else {
+            return Decision::Settled(Verdict::Removed);
+        };
         let done = match (self.settings.on_delete, link.member_status) {
             (OnDelete::Ignore, _) | (_, Some(MemberStatus::Forgotten)) => true,
             (OnDelete::Archive, status) => status == Some(MemberStatus::Archived),
@@ -63,8 +71,10 @@ impl Plan<'_> {
         };
         match &link.remote_key {
             Some(address) if !done => {
-                let hash = subscriber_hash(address);
-                let kind = CallKind::MailchimpArchive { list: self.list(), hash };
+                let kind = CallKind::MailchimpArchive {
+                    list: self.list(),
+                    hash: subscriber_hash(address),
+                };
                 Decision::Send(kind, self.item(address, Some(address), None, Body::new()))
             }
             _ => Decision::Settled(Verdict::Removed),
@@ -91,18 +101,29 @@ impl Plan<'_> {
 
     /// `None`: no column says anything about consent, so nothing is sent or taken back.
     fn consent(&self, row: &Row) -> Option<Consent> {
-        let (field, text) = self.columns(row).find(|(field, _)| field.remote == STATUS)?;
+        let (field, text) = self
+            .columns(row)
+            .find(|(field, _)| field.remote == STATUS)?;
         Some(consent::read(field.kind, text))
     }
 
     fn subscribe(&self, row: &Row, status: MemberStatus) -> Result<Decision, Verdict> {
         let email = self.email(row)?;
         self.refuse_rival(&email)?;
-        if let Some(Link { remote_key: Some(old), .. }) = &self.work.link
+        if let Some(Link {
+            remote_key: Some(old),
+            ..
+        }) = &self.work.link
             && *old != email
         {
-            // A create under the old address may have happened: it must not stay behind.
-            return self.change_address(row, old, &email, Fields::Filled, Some(status));
+            // A create under the old address may have happened. It must not stay behind, and
+            // without its id it could not be followed if an answer were lost again.
+            let kind = CallKind::MailchimpArchive {
+                list: self.list(),
+                hash: subscriber_hash(old),
+            };
+            let item = self.item(old, Some(old), Some(status), Body::new());
+            return Ok(Decision::Send(kind, item));
         }
         let mut body = self.open(row, &email, Some(("status_if_new", status)));
         self.fields(&mut body, row, Fields::Filled, Tags::Along)?;
@@ -113,37 +134,47 @@ impl Plan<'_> {
 
     fn update(&self, row: &Row, link: &Link, if_new: MemberStatus) -> Result<Decision, Verdict> {
         let email = self.email(row)?;
-        let address = self.address(link, Some(&email));
-        if address != email {
+        let known = self.known(link, Some(&email));
+        if known.address != email {
             self.refuse_rival(&email)?;
-            return self.change_address(row, address, &email, Fields::Changed(link), None);
+        }
+        // Alone, it is sent to the person wherever they are: a bulk call goes by the address, and
+        // met somebody else under it if an earlier change of address went unanswered.
+        if known.address != email || (self.is_alone() && known.contact.is_some()) {
+            return self.change_address(row, known, &email, link);
         }
         let mut body = self.open(row, &email, Some(("status_if_new", if_new)));
         // Under this address already; said again only if nobody remembers.
-        body.ticks.retain(|tick| {
-            link.clock.get(tick.field).map(|agreed| agreed.hash) != Some(tick.hash)
-        });
+        body.ticks
+            .retain(|tick| link.clock.get(tick.field).map(|agreed| agreed.hash) != Some(tick.hash));
         self.fields(&mut body, row, Fields::Changed(link), Tags::Along)?;
         if body.ticks.is_empty() {
             return Ok(Decision::Settled(Verdict::Unchanged));
         }
-        Ok(Decision::Send(self.bulk(), self.item(&email, Some(&email), None, body.close())))
+        let mut item = self.item(&email, Some(&email), None, body.close());
+        item.expected = known.contact.cloned();
+        Ok(Decision::Send(self.bulk(), item))
     }
 
-    /// Under the old address's hash, so that history, tags and consent stay with the person. PATCH
-    /// answers 404 if there is no such member, where PUT might create one.
+    /// Under the contact's id or the old address's hash, so that history, tags and consent stay
+    /// with the person. PATCH answers 404 if there is no such member, where PUT might create one.
     fn change_address(
         &self,
         row: &Row,
-        old: &str,
+        known: Known<'_>,
         email: &str,
-        which: Fields<'_>,
-        status: Option<MemberStatus>,
+        link: &Link,
     ) -> Result<Decision, Verdict> {
         let mut body = self.open(row, email, None);
-        self.fields(&mut body, row, which, Tags::Not)?;
-        let kind = CallKind::MailchimpPatch { list: self.list(), hash: subscriber_hash(old) };
-        Ok(Decision::Send(kind, self.item(email, Some(email), status, body.close())))
+        self.fields(&mut body, row, Fields::Changed(link), Tags::Not)?;
+        let kind = CallKind::MailchimpPatch {
+            list: self.list(),
+            hash: known.path(),
+        };
+        Ok(Decision::Send(
+            kind,
+            self.item(known.address, Some(email), None, body.close()),
+        ))
     }
 
     fn set_status(
@@ -153,7 +184,7 @@ impl Plan<'_> {
         status: MemberStatus,
     ) -> Result<Decision, Verdict> {
         let email = self.email(row)?;
-        let address = self.address(link, Some(&email));
+        let address = self.known(link, Some(&email)).address;
         if address != email {
             self.refuse_rival(&email)?;
         }
@@ -161,41 +192,61 @@ impl Plan<'_> {
         let mut body = self.open(row, &email, Some((STATUS, status)));
         push_member(&mut body.json, "status_if_new", status_text(status));
         self.fields(&mut body, row, Fields::Filled, Tags::Along)?;
-        let kind = CallKind::MailchimpPut { list: self.list(), hash };
+        let kind = CallKind::MailchimpPut {
+            list: self.list(),
+            hash,
+        };
         let mut item = self.item(&email, Some(&email), Some(status), body.close());
         // Until the answer is in, nobody knows whether the person gets mail.
         item.intent = true;
         Ok(Decision::Send(kind, item))
     }
 
-    fn opt_out(&self, row: &Row, link: &Link, known: MemberStatus) -> Decision {
+    fn opt_out(&self, row: &Row, link: &Link, status: MemberStatus) -> Decision {
         let email = self.email(row).ok();
-        let address = self.address(link, email.as_deref());
-        let certain = link.remote_key.as_deref() == Some(address);
-        if !certain || email.as_deref().is_some_and(|email| email != address) {
-            return self.opt_out_if_there(row, link, known);
+        let known = self.known(link, email.as_deref());
+        let moved = email.as_deref().is_some_and(|email| email != known.address);
+        let certain = link.remote_key.as_deref() == Some(known.address) && !moved;
+        if !certain || (self.is_alone() && known.contact.is_some()) {
+            return self.opt_out_if_there(row, link, status);
         }
         let mut json = String::from("{");
-        push_member(&mut json, EMAIL_ADDRESS, address);
+        push_member(&mut json, EMAIL_ADDRESS, known.address);
         push_member(&mut json, STATUS, "unsubscribed");
-        let body = Body { json, ticks: Vec::new() };
-        Decision::Send(self.bulk(), self.item(address, Some(address), Some(known), body.close()))
+        let body = Body {
+            json,
+            ticks: Vec::new(),
+        }
+        .close();
+        let mut item = self.item(known.address, Some(known.address), Some(status), body);
+        item.expected = known.contact.cloned();
+        Decision::Send(self.bulk(), item)
     }
 
     /// Never creates a member, and tells whether there is one.
-    fn opt_out_if_there(&self, row: &Row, link: &Link, known: MemberStatus) -> Decision {
+    fn opt_out_if_there(&self, row: &Row, link: &Link, status: MemberStatus) -> Decision {
         let email = self.email(row).ok();
-        let address = self.address(link, email.as_deref());
-        if address.is_empty() {
+        let known = self.known(link, email.as_deref());
+        if known.address.is_empty() {
             // Neither side has an address: nothing was ever sent.
             return Decision::Settled(Verdict::NoConsent);
         }
         let mut json = String::from("{");
         push_member(&mut json, STATUS, "unsubscribed");
-        let body = Body { json, ticks: Vec::new() };
-        let kind = CallKind::MailchimpPatch { list: self.list(), hash: subscriber_hash(address) };
-        let name = email.as_deref().unwrap_or(address);
-        Decision::Send(kind, self.item(name, Some(address), Some(known), body.close()))
+        let body = Body {
+            json,
+            ticks: Vec::new(),
+        }
+        .close();
+        let kind = CallKind::MailchimpPatch {
+            list: self.list(),
+            hash: known.path(),
+        };
+        let present = email.as_deref().unwrap_or(known.address);
+        Decision::Send(
+            kind,
+            self.item(known.address, Some(present), Some(status), body),
+        )
     }
 
     fn suppressed(
@@ -223,36 +274,63 @@ impl Plan<'_> {
         })
     }
 
-    /// The address the member is known under: that of the last write, unless an e-mail change
-    /// was found to have happened (the link then carries the new address's hash).
-    fn address<'t>(&self, link: &'t Link, email: Option<&'t str>) -> &'t str {
+    /// What the member is known under: the address of the last write, unless a change of it was
+    /// found to have happened (the link then carries the new address's hash), and the contact's id.
+    fn known<'t>(&self, link: &'t Link, email: Option<&'t str>) -> Known<'t> {
         let old = link.remote_key.as_deref();
-        match (email, &link.remote_id) {
-            (Some(email), Some(id)) if id.as_str() == subscriber_hash(email) => email,
-            (email, _) => old.or(email).unwrap_or(""),
+        let is_hash_of = |address: Option<&str>| {
+            let hash = address.map(subscriber_hash);
+            link.remote_id
+                .as_ref()
+                .is_some_and(|id| Some(id.as_str()) == hash.as_deref())
+        };
+        if is_hash_of(email) {
+            return Known {
+                address: email.unwrap_or(""),
+                contact: None,
+            };
+        }
+        let contact = link.remote_id.as_ref().filter(|_| !is_hash_of(old));
+        Known {
+            address: old.or(email).unwrap_or(""),
+            contact,
         }
     }
 
+    const fn is_alone(&self) -> bool {
+        self.work.batch_cap <= 1
+    }
+
     fn email(&self, row: &Row) -> Result<String, Verdict> {
-        let found = self.columns(row).find(|(field, _)| field.remote == EMAIL_ADDRESS);
+        let found = self
+            .columns(row)
+            .find(|(field, _)| field.remote == EMAIL_ADDRESS);
         let Some((field, text)) = found else {
-            return Err(dead(Category::Unmappable, format!(
-                "no column of {} is mapped to Mailchimp's email_address; map one with \
+            return Err(dead(
+                Category::Unmappable,
+                format!(
+                    "no column of {} is mapped to Mailchimp's email_address; map one with \
                  integration.map_field()",
-                self.map.name
-            )));
+                    self.map.name
+                ),
+            ));
         };
         match self.value(field, text)? {
             Some(email) => Ok(email.into_owned()),
-            None => Err(dead(Category::Unmappable, format!(
-                "column {} of {} is empty, and Mailchimp knows people by their e-mail address only",
-                field.column, self.map.name
-            ))),
+            None => Err(dead(
+                Category::Unmappable,
+                format!(
+                    "column {} of {} is empty, and Mailchimp knows people by their e-mail address only",
+                    field.column, self.map.name
+                ),
+            )),
         }
     }
 
     fn refuse_rival(&self, email: &str) -> Result<(), Verdict> {
-        let Some(rival) = &self.work.rival else { return Ok(()) };
+        let Some(rival) = &self.work.rival else {
+            return Ok(());
+        };
         Err(dead(
             Category::Conflict,
             format!(
@@ -273,7 +351,9 @@ impl Plan<'_> {
             push_member(&mut json, name, status_text(status));
         }
         let mut ticks = Vec::with_capacity(self.map.fields.len());
-        if let Some((field, _)) = self.columns(row).find(|(field, _)| field.remote == EMAIL_ADDRESS)
+        if let Some((field, _)) = self
+            .columns(row)
+            .find(|(field, _)| field.remote == EMAIL_ADDRESS)
         {
             ticks.push(self.tick(field, ValueHash::of(Some(email))));
         }
@@ -382,7 +462,11 @@ impl Plan<'_> {
     }
 
     fn columns<'r>(&'r self, row: &'r Row) -> impl Iterator<Item = (&'r Field, Option<&'r str>)> {
-        self.map.fields.iter().zip(row).map(|(field, text)| (field, text.as_deref()))
+        self.map
+            .fields
+            .iter()
+            .zip(row)
+            .map(|(field, text)| (field, text.as_deref()))
     }
 
     fn value<'t>(
@@ -395,7 +479,12 @@ impl Plan<'_> {
     }
 
     fn tick(&self, field: &Field, hash: ValueHash) -> Tick {
-        Tick { field: field.id, hash, at: self.work.changed_at, by: Writer::Crm }
+        Tick {
+            field: field.id,
+            hash,
+            at: self.work.changed_at,
+            by: Writer::Crm,
+        }
     }
 
     fn list(&self) -> String {
@@ -419,6 +508,7 @@ impl Plan<'_> {
             ticks: body.ticks,
             remote_key: remote_key.map(str::to_owned),
             member_status,
+            expected: None,
             intent: false,
             batch_cap: self.work.batch_cap,
             fragment: body.json,
@@ -431,6 +521,24 @@ impl Plan<'_> {
 enum Tags {
     Along,
     Not,
+}
+
+/// How Mailchimp knows the member.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    address: &'a str,
+    contact: Option<&'a RemoteId>,
+}
+
+impl Known<'_> {
+    /// The member's name in a path. The contact's id stays the same whatever becomes of the
+    /// address.
+    fn path(&self) -> String {
+        match self.contact {
+            Some(id) => id.as_str().to_owned(),
+            None => subscriber_hash(self.address),
+        }
+    }
 }
 
 impl Fields<'_> {
@@ -447,7 +555,10 @@ impl Fields<'_> {
 
 impl Body {
     const fn new() -> Body {
-        Body { json: String::new(), ticks: Vec::new() }
+        Body {
+            json: String::new(),
+            ticks: Vec::new(),
+        }
     }
 
     fn close(mut self) -> Body {

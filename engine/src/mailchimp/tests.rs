@@ -1,1 +1,104 @@
+mod answers;
+mod model;
+mod plans;
+
 use super::*;
+use crate::{
+    call::{
+        Call, CallKind, Decision, Item, Link, MailchimpSettings, OnDelete, Reply, Resubscribe, Work,
+    },
+    clock::{FieldClock, Tick, ValueHash, Writer},
+    mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
+    outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
+    record::{Entity, RemoteId, SourceId, Target, Timestamp},
+};
+
+fn settings() -> MailchimpSettings {
+    MailchimpSettings {
+        list: "a1".into(),
+        resubscribe: Resubscribe::Never,
+        double_opt_in: false,
+        on_delete: OnDelete::Archive,
+    }
+}
+
+/// email_address, status (boolean), FNAME, SCORE (a number), tags.
+fn map() -> SourceMap {
+    let field = |id, remote: &str, kind| Field {
+        id: FieldId(id),
+        column: format!("{}_column", remote.to_lowercase()),
+        kind,
+        remote: remote.into(),
+        direction: Direction::Both,
+        conflict: ConflictRule::LastWriteWins,
+    };
+    SourceMap {
+        source: SourceId(1),
+        name: "crm.people".into(),
+        entity: Entity::Contact,
+        target: Target::Mailchimp,
+        fields: vec![
+            field(1, "email_address", ValueKind::Text),
+            field(2, "status", ValueKind::Bool),
+            field(3, "FNAME", ValueKind::Text),
+            field(4, "SCORE", ValueKind::Decimal),
+            field(5, "tags", ValueKind::TextArray),
+        ],
+    }
+}
+
+fn row(texts: [Option<&str>; 5]) -> Option<Vec<Option<String>>> {
+    Some(texts.iter().map(|text| text.map(str::to_owned)).collect())
+}
+
+fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
+    Work {
+        source: SourceId(1),
+        key: "17".into(),
+        row,
+        link,
+        changed_at: Timestamp(1_000),
+        batch_cap: 500,
+        rival: None,
+    }
+}
+
+fn link(
+    id: Option<&str>,
+    key: &str,
+    status: Option<MemberStatus>,
+    agreed: &[(i16, &str)],
+) -> Option<Link> {
+    let mut clock = FieldClock::default();
+    for (field, value) in agreed {
+        let hash = ValueHash::of(Some(value));
+        clock.set(Tick {
+            field: FieldId(*field),
+            hash,
+            at: Timestamp(1),
+            by: Writer::Crm,
+        });
+    }
+    Some(Link {
+        remote_id: id.map(RemoteId::from),
+        remote_key: Some(key.into()),
+        member_status: status,
+        clock,
+    })
+}
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        headers: Vec::new(),
+        body: body.into(),
+    }
+}
+
+#[test]
+fn hashes_are_those_of_the_documentation() {
+    assert_eq!(
+        subscriber_hash("urist.mcvankab@freddiesjokes.com"),
+        "62eeb292278cc15f5817cb78f7790b08"
+    );
+}

@@ -1,19 +1,431 @@
-//! Mailchimp events.
-use crate::{outcome::MemberStatus, webhook::{Event, WebhookError}};
+//! Mailchimp's webhooks: a form of one event, and Mandrill's, a form with a JSON list of events.
+
+use jiff::{civil, tz::TimeZone};
+use serde_json::{Map, Value};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    form,
+    outcome::MemberStatus,
+    record::Timestamp,
+    webhook::{Event, Subject, WebhookError, list_of_objects, text},
+};
+
+/// What an event of an audience is about. Lists and campaigns by Mailchimp's ids, addresses as
+/// received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MailchimpSubject {
-    Subscribe { list: String, email: String },
-    Unsubscribe { list: String, email: String, action: Option<String>, reason: Option<String>, campaign: Option<String> },
-    Profile { list: String, email: String },
-    EmailChange { list: String, old_email: String, new_email: String },
-    Cleaned { list: String, email: String, reason: Option<String>, campaign: Option<String> },
-    Campaign { list: String, campaign: String, status: Option<String> },
+    Subscribe {
+        list: String,
+        email: String,
+    },
+    /// `action` is `unsub` or `delete`, `reason` `manual` or `abuse`; neither is certain to come.
+    Unsubscribe {
+        list: String,
+        email: String,
+        action: Option<String>,
+        reason: Option<String>,
+        campaign: Option<String>,
+    },
+    Profile {
+        list: String,
+        email: String,
+    },
+    EmailChange {
+        list: String,
+        old_email: String,
+        new_email: String,
+    },
+    /// `reason` is `hard` (bounce) or `abuse`.
+    Cleaned {
+        list: String,
+        email: String,
+        reason: Option<String>,
+        campaign: Option<String>,
+    },
+    Campaign {
+        list: String,
+        campaign: String,
+        status: Option<String>,
+    },
+    /// Anything else, by its name.
     Other(String),
 }
+
 impl MailchimpSubject {
-    pub fn member_status(&self) -> Option<MemberStatus> { unimplemented!() }
+    /// What the event says about the person's consent. Mailchimp does not say who unsubscribed
+    /// them, so it is taken for their own will.
+    pub fn member_status(&self) -> Option<MemberStatus> {
+        match self {
+            MailchimpSubject::Subscribe { .. } => Some(MemberStatus::Subscribed),
+            MailchimpSubject::Unsubscribe { action, reason, .. } => {
+                let deleted = action.as_deref() == Some("delete");
+                let complained = reason.as_deref() == Some("abuse");
+                Some(match deleted && !complained {
+                    true => MemberStatus::Archived,
+                    false => MemberStatus::UnsubscribedByMember,
+                })
+            }
+            MailchimpSubject::Cleaned { .. } => Some(MemberStatus::Cleaned),
+            MailchimpSubject::Profile { .. }
+            | MailchimpSubject::EmailChange { .. }
+            | MailchimpSubject::Campaign { .. }
+            | MailchimpSubject::Other(_) => None,
+        }
+    }
 }
+
+/// What an event of a transactional message is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MandrillSubject { pub email: Option<String>, pub event: String, pub message_id: Option<String>, pub url: Option<String> }
-pub fn parse(_body: &[u8]) -> Result<Event, WebhookError> { unimplemented!() }
-pub fn parse_mandrill(_body: &[u8]) -> Result<Vec<Event>, WebhookError> { unimplemented!() }
+pub struct MandrillSubject {
+    /// The recipient.
+    pub email: Option<String>,
+    /// `send`, `open`, `click`, `hard_bounce`, `spam`, `unsub`, …; of list changes their type.
+    pub event: String,
+    pub message_id: Option<String>,
+    /// What was clicked.
+    pub url: Option<String>,
+}
+
+/// Reads an audience's webhook. Every field but `type` may be absent.
+pub fn parse(body: &[u8]) -> Result<Event, WebhookError> {
+    let payload = form::tree(&form::pairs(body)?)?;
+    let kind = text(payload.get("type"))
+        .filter(|kind| !kind.is_empty())
+        .ok_or(WebhookError::Incomplete {
+            position: 0,
+            field: "type",
+        })?;
+    let fired_at = text(payload.get("fired_at")).unwrap_or_default();
+    let occurred_at = utc(&fired_at);
+    let event_key = event_key(&payload, &kind, &fired_at, occurred_at, body);
+    let subject = Subject::Mailchimp(subject(&payload, &kind));
+    Ok(Event {
+        event_key,
+        kind,
+        occurred_at: occurred_at.unwrap_or_default(),
+        payload,
+        subject,
+    })
+}
+
+/// Deliveries have no id of their own. The documented advice (type, id and time) does not tell
+/// address changes and cleaned addresses apart, so the addresses come along.
+fn event_key(
+    payload: &Value,
+    kind: &str,
+    fired_at: &str,
+    occurred_at: Option<Timestamp>,
+    body: &[u8],
+) -> String {
+    let mut key = kind.to_owned();
+    for name in ["list_id", "id", "new_id", "email", "new_email"] {
+        key.push(':');
+        key.push_str(&data(payload, name).unwrap_or_default());
+    }
+    key.push(':');
+    match occurred_at {
+        Some(_) => key.push_str(fired_at),
+        None => key.push_str(&format!("{:016x}", xxh3_64(body))),
+    }
+    key
+}
+
+fn data(payload: &Value, name: &str) -> Option<String> {
+    text(payload.get("data")?.get(name)).filter(|text| !text.is_empty())
+}
+
+fn subject(payload: &Value, kind: &str) -> MailchimpSubject {
+    let field = |name: &str| data(payload, name);
+    let list = field("list_id").unwrap_or_default();
+    let campaign = field("campaign_id");
+    let subject = match kind {
+        "subscribe" => field("email").map(|email| MailchimpSubject::Subscribe { list, email }),
+        "unsubscribe" => field("email").map(|email| MailchimpSubject::Unsubscribe {
+            list,
+            email,
+            action: field("action"),
+            reason: field("reason"),
+            campaign,
+        }),
+        "profile" => field("email").map(|email| MailchimpSubject::Profile { list, email }),
+        "upemail" => field("old_email")
+            .zip(field("new_email"))
+            .map(|(old_email, new_email)| MailchimpSubject::EmailChange {
+                list,
+                old_email,
+                new_email,
+            }),
+        "cleaned" => field("email").map(|email| MailchimpSubject::Cleaned {
+            list,
+            email,
+            reason: field("reason"),
+            campaign,
+        }),
+        "campaign" => field("id").map(|campaign| MailchimpSubject::Campaign {
+            list,
+            campaign,
+            status: field("status"),
+        }),
+        _ => None,
+    };
+    subject.unwrap_or_else(|| MailchimpSubject::Other(kind.to_owned()))
+}
+
+/// `YYYY-MM-DD HH:MM:SS` without a zone; integrators take it as UTC.
+fn utc(text: &str) -> Option<Timestamp> {
+    let time: civil::DateTime = text.trim().parse().ok()?;
+    TimeZone::UTC
+        .to_timestamp(time)
+        .ok()
+        .map(|instant| Timestamp(instant.as_millisecond()))
+}
+
+/// Reads Mandrill's webhook: the field `mandrill_events` holds a JSON list, which is empty when an
+/// address is being tried out.
+pub fn parse_mandrill(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
+    let pairs = form::pairs(body)?;
+    let (_, events) = pairs
+        .iter()
+        .find(|(name, _)| name == "mandrill_events")
+        .ok_or(WebhookError::Incomplete {
+            position: 0,
+            field: "mandrill_events",
+        })?;
+    let events = list_of_objects(events.as_bytes())?;
+    events
+        .into_iter()
+        .enumerate()
+        .map(|(position, event)| {
+            mandrill_event(event).ok_or(WebhookError::Incomplete {
+                position,
+                field: "event",
+            })
+        })
+        .collect()
+}
+
+fn mandrill_event(event: Map<String, Value>) -> Option<Event> {
+    let field = |name: &str| text(event.get(name));
+    let kind = field("event").or_else(|| field("type"))?;
+    let message = event.get("msg");
+    let in_message = |name: &str| text(message?.get(name));
+    let message_id = field("_id").or_else(|| in_message("_id"));
+    let seconds = field("ts").and_then(|text| text.parse::<i64>().ok());
+    let subject = MandrillSubject {
+        email: in_message("email").or_else(|| text(event.get("reject")?.get("email"))),
+        event: kind.clone(),
+        url: field("url"),
+        message_id,
+    };
+    let event_key = [
+        subject.message_id.as_deref(),
+        Some(kind.as_str()),
+        field("ts").as_deref(),
+        subject.url.as_deref(),
+        field("action").as_deref(),
+        // List changes have no message to tell them apart by.
+        subject
+            .email
+            .as_deref()
+            .filter(|_| subject.message_id.is_none()),
+    ]
+    .map(Option::unwrap_or_default)
+    .join(":");
+    Some(Event {
+        event_key,
+        kind,
+        occurred_at: Timestamp(seconds.unwrap_or_default().saturating_mul(1_000)),
+        payload: Value::Object(event),
+        subject: Subject::Mandrill(subject),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "a6b5da1054";
+
+    fn body(fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("fired_at", "2026-11-23 10:15:00");
+        form.append_pair("data[list_id]", LIST);
+        form.extend_pairs(fields);
+        form.finish().into_bytes()
+    }
+
+    fn subject_of(fields: &[(&str, &str)]) -> MailchimpSubject {
+        match parse(&body(fields)).unwrap().subject {
+            Subject::Mailchimp(subject) => subject,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_kind_is_told_apart() {
+        let list = || LIST.to_owned();
+        let email = || "ada@example.com".to_owned();
+        let address = ("data[email]", "ada@example.com");
+        let cases = [
+            (
+                vec![("type", "subscribe"), address],
+                MailchimpSubject::Subscribe {
+                    list: list(),
+                    email: email(),
+                },
+                Some(MemberStatus::Subscribed),
+            ),
+            (
+                vec![
+                    ("type", "unsubscribe"),
+                    address,
+                    ("data[action]", "unsub"),
+                    ("data[reason]", "manual"),
+                    ("data[campaign_id]", "c"),
+                ],
+                MailchimpSubject::Unsubscribe {
+                    list: list(),
+                    email: email(),
+                    action: Some("unsub".into()),
+                    reason: Some("manual".into()),
+                    campaign: Some("c".into()),
+                },
+                Some(MemberStatus::UnsubscribedByMember),
+            ),
+            (
+                vec![("type", "unsubscribe"), address, ("data[action]", "delete")],
+                MailchimpSubject::Unsubscribe {
+                    list: list(),
+                    email: email(),
+                    action: Some("delete".into()),
+                    reason: None,
+                    campaign: None,
+                },
+                Some(MemberStatus::Archived),
+            ),
+            (
+                vec![("type", "unsubscribe"), address],
+                MailchimpSubject::Unsubscribe {
+                    list: list(),
+                    email: email(),
+                    action: None,
+                    reason: None,
+                    campaign: None,
+                },
+                Some(MemberStatus::UnsubscribedByMember),
+            ),
+            (
+                vec![
+                    ("type", "profile"),
+                    address,
+                    ("data[merges][LNAME]", "King"),
+                ],
+                MailchimpSubject::Profile {
+                    list: list(),
+                    email: email(),
+                },
+                None,
+            ),
+            (
+                vec![
+                    ("type", "upemail"),
+                    ("data[new_email]", "new@example.com"),
+                    ("data[old_email]", "ada@example.com"),
+                ],
+                MailchimpSubject::EmailChange {
+                    list: list(),
+                    old_email: email(),
+                    new_email: "new@example.com".into(),
+                },
+                None,
+            ),
+            (
+                vec![("type", "cleaned"), address, ("data[reason]", "hard")],
+                MailchimpSubject::Cleaned {
+                    list: list(),
+                    email: email(),
+                    reason: Some("hard".into()),
+                    campaign: None,
+                },
+                Some(MemberStatus::Cleaned),
+            ),
+            (
+                vec![
+                    ("type", "campaign"),
+                    ("data[id]", "cb398d21d2"),
+                    ("data[status]", "sent"),
+                ],
+                MailchimpSubject::Campaign {
+                    list: list(),
+                    campaign: "cb398d21d2".into(),
+                    status: Some("sent".into()),
+                },
+                None,
+            ),
+            (
+                vec![("type", "subscribe")],
+                MailchimpSubject::Other("subscribe".into()),
+                None,
+            ),
+            (
+                vec![("type", "sms_subscribe"), address],
+                MailchimpSubject::Other("sms_subscribe".into()),
+                None,
+            ),
+        ];
+        for (fields, expected, status) in cases {
+            let subject = subject_of(&fields);
+            assert_eq!(subject.member_status(), status, "{fields:?}");
+            assert_eq!(subject, expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn events_have_a_time_a_payload_and_a_key() {
+        let fields = [
+            ("type", "profile"),
+            ("data[email]", "ada@example.com"),
+            ("data[merges][ADDRESS][zip]", "1"),
+        ];
+        let event = parse(&body(&fields)).unwrap();
+        assert_eq!(event.occurred_at, Timestamp(1_795_428_900_000));
+        assert_eq!(event.payload["data"]["merges"]["ADDRESS"]["zip"], "1");
+        assert_eq!(event, parse(&body(&fields)).unwrap());
+        let other = [("type", "profile"), ("data[email]", "bob@example.com")];
+        assert_ne!(event.event_key, parse(&body(&other)).unwrap().event_key);
+        let timeless = parse(b"type=cleaned&data[email]=a%40b.co").unwrap();
+        assert_eq!(timeless.occurred_at, Timestamp(0));
+        let incomplete = WebhookError::Incomplete {
+            position: 0,
+            field: "type",
+        };
+        assert_eq!(parse(b""), Err(incomplete));
+        assert!(matches!(parse(b"type=%"), Err(WebhookError::Form(_))));
+    }
+
+    #[test]
+    fn mandrill_sends_lists() {
+        let events = r#"[{"event":"click","_id":"m1","ts":1795428900,"url":"https://example.com","msg":{"email":"ada@example.com"}},
+            {"type":"denylist","action":"add","ts":1795428901,"reject":{"email":"bob@example.com"}}]"#;
+        let body = form_urlencoded::Serializer::new(String::new())
+            .append_pair("mandrill_events", events)
+            .finish();
+        let events = parse_mandrill(body.as_bytes()).unwrap();
+        assert_eq!(events[0].occurred_at, Timestamp(1_795_428_900_000));
+        assert_eq!(
+            events[0].event_key,
+            "m1:click:1795428900:https://example.com::"
+        );
+        let Subject::Mandrill(second) = &events[1].subject else {
+            panic!()
+        };
+        assert_eq!(
+            (second.event.as_str(), second.email.as_deref()),
+            ("denylist", Some("bob@example.com"))
+        );
+        assert_eq!(parse_mandrill(b"mandrill_events=[]"), Ok(Vec::new()));
+        assert!(parse_mandrill(b"x=1").is_err());
+        assert!(parse_mandrill(b"mandrill_events=[{}]").is_err());
+    }
+}

@@ -32,7 +32,12 @@ fn most_in_any(window: u64, arrivals: &[u64]) -> usize {
 
 #[test]
 fn settings_are_read() {
-    let rate = |limit, seconds| Ok(Some(Rate { limit, interval: Duration::from_secs(seconds) }));
+    let rate = |limit, seconds| {
+        Ok(Some(Rate {
+            limit,
+            interval: Duration::from_secs(seconds),
+        }))
+    };
     let cases = [
         ("100/10s", rate(100, 10)),
         (" 190 / 10 s ", rate(190, 10)),
@@ -46,7 +51,18 @@ fn settings_are_read() {
     for (text, expected) in cases {
         assert_eq!(Rate::parse(text), expected, "{text}");
     }
-    for text in ["", "100", "100/", "/10s", "0/10s", "-1/10s", "100/0s", "100/10y", "x/1s", "1/99999999999999999999d"] {
+    for text in [
+        "",
+        "100",
+        "100/",
+        "/10s",
+        "0/10s",
+        "-1/10s",
+        "100/0s",
+        "100/10y",
+        "x/1s",
+        "1/99999999999999999999d",
+    ] {
         assert!(Rate::parse(text).is_err(), "{text}");
     }
 }
@@ -57,9 +73,16 @@ fn from_rest_half_the_budget_goes_at_once_and_the_rest_is_paced() {
     let sent = saturate(&mut budget, SECOND, 60);
     assert_eq!(sent.iter().filter(|at| **at == SECOND).count(), 49);
     // In the long run no two requests leave together.
-    let steady: Vec<u64> = sent.iter().copied().filter(|at| *at > 22 * SECOND).collect();
+    let steady: Vec<u64> = sent
+        .iter()
+        .copied()
+        .filter(|at| *at > 22 * SECOND)
+        .collect();
     let gaps: Vec<u64> = steady.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(gaps.iter().all(|gap| (90_000..120_000).contains(gap)), "{gaps:?}");
+    assert!(
+        gaps.iter().all(|gap| (90_000..120_000).contains(gap)),
+        "{gaps:?}"
+    );
 }
 
 #[test]
@@ -67,7 +90,10 @@ fn the_budget_is_used_to_95_percent() {
     for limit in [5, 19, 100, 110, 190, 250] {
         let mut budget = Budget::new(limit, TEN);
         let sent = saturate(&mut budget, 0, 100).len();
-        assert!(sent as f64 >= 0.95 * f64::from(limit) * 10.0, "{sent} of {limit} in 10 s");
+        assert!(
+            sent as f64 >= 0.95 * f64::from(limit) * 10.0,
+            "{sent} of {limit} in 10 s"
+        );
     }
 }
 
@@ -77,7 +103,11 @@ fn other_users_of_the_budget_are_given_room() {
     for _ in 0..10 {
         budget.permit(SECOND).unwrap();
     }
-    let report = BudgetReport { max: Some(100), remaining: Some(30), ..BudgetReport::default() };
+    let report = BudgetReport {
+        max: Some(100),
+        remaining: Some(30),
+        ..BudgetReport::default()
+    };
     budget.report(SECOND, &report);
     // 60 requests are not ours; hearing it twice does not double them.
     budget.report(SECOND, &report);
@@ -91,7 +121,11 @@ fn late_answers_do_not_look_like_other_users() {
     let sent = u32::try_from(saturate(&mut budget, 0, 10).len()).unwrap();
     // Sent within the first window, answered after it.
     let remaining = Some(100 - sent);
-    let report = BudgetReport { max: Some(100), remaining, ..BudgetReport::default() };
+    let report = BudgetReport {
+        max: Some(100),
+        remaining,
+        ..BudgetReport::default()
+    };
     budget.report(11 * SECOND, &report);
     assert_eq!(budget.known_of_others(), 0);
 }
@@ -108,7 +142,13 @@ fn the_service_knows_its_limit_better() {
     budget.report(0, &report);
     assert_eq!(budget.limit(), 190);
     assert!(saturate(&mut budget, 0, 10).len() > 2 * 180);
-    budget.report(0, &BudgetReport { max: Some(0), ..BudgetReport::default() });
+    budget.report(
+        0,
+        &BudgetReport {
+            max: Some(0),
+            ..BudgetReport::default()
+        },
+    );
     assert_eq!(budget.limit(), 190);
 }
 
@@ -118,12 +158,20 @@ fn a_refusal_blocks_and_then_slows_down_for_a_while() {
     budget.throttle(0, Duration::from_secs(3));
     budget.throttle(0, Duration::from_secs(2));
     assert_eq!(budget.permit(SECOND), Err(Duration::from_secs(2)));
-    assert_eq!(budget.remaining(3 * SECOND), 88, "one refusal costs a tenth, once");
+    assert_eq!(
+        budget.remaining(3 * SECOND),
+        88,
+        "one refusal costs a tenth, once"
+    );
     assert_eq!(budget.remaining(100 * SECOND), 98);
     for refusal in 0..50 {
         budget.throttle(100 * SECOND + refusal, Duration::ZERO);
     }
-    assert_eq!(budget.remaining(100 * SECOND + 50), 49, "never less than half");
+    assert_eq!(
+        budget.remaining(100 * SECOND + 50),
+        49,
+        "never less than half"
+    );
 }
 
 #[test]
@@ -134,7 +182,10 @@ fn the_days_budget_ends() {
     assert_eq!(budget.permit(50 * SECOND), Err(Duration::from_secs(50)));
     assert_eq!(budget.permit(100 * SECOND), Ok(()));
     budget.daily(100 * SECOND, Some(10), 0, Duration::from_secs(100));
-    let spent = BudgetReport { daily_remaining: Some(0), ..BudgetReport::default() };
+    let spent = BudgetReport {
+        daily_remaining: Some(0),
+        ..BudgetReport::default()
+    };
     budget.report(100 * SECOND, &spent);
     assert!(budget.permit(101 * SECOND).is_err());
     budget.daily(101 * SECOND, None, 0, Duration::ZERO);

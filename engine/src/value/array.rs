@@ -86,7 +86,11 @@ pub(super) fn joined(mut elements: Vec<Cow<'_, str>>) -> Result<Option<String>, 
 /// An array literal, every element quoted.
 pub(super) fn literal(elements: &[Cow<'_, str>]) -> String {
     let mut out = String::from("{");
-    for element in elements.iter().map(|element| element.trim()).filter(|element| !element.is_empty()) {
+    for element in elements
+        .iter()
+        .map(|element| element.trim())
+        .filter(|element| !element.is_empty())
+    {
         if out.len() > 1 {
             out.push(',');
         }

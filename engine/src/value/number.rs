@@ -18,9 +18,12 @@ pub(super) fn canonical(text: &str) -> Result<Cow<'_, str>, ValueError> {
         _ => (false, text),
     };
     let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => {
-            (mantissa, exponent.parse::<i32>().map_err(|_| ValueError::NotANumber)?)
-        }
+        Some((mantissa, exponent)) => (
+            mantissa,
+            exponent
+                .parse::<i32>()
+                .map_err(|_| ValueError::NotANumber)?,
+        ),
         None => (rest, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -56,7 +59,10 @@ fn written_out(negative: bool, whole: &str, fraction: &str, exponent: i32) -> St
     let point = whole.len() as i64 + i64::from(exponent);
     let at = usize::try_from(point).unwrap_or(0).min(digits.len());
     let mut whole = digits[..at].to_owned();
-    whole.extend(std::iter::repeat_n('0', usize::try_from(point - digits.len() as i64).unwrap_or(0)));
+    whole.extend(std::iter::repeat_n(
+        '0',
+        usize::try_from(point - digits.len() as i64).unwrap_or(0),
+    ));
     let mut fraction = "0".repeat(usize::try_from(-point).unwrap_or(0));
     fraction.push_str(&digits[at..]);
     let whole = match whole.trim_start_matches('0') {
@@ -64,7 +70,11 @@ fn written_out(negative: bool, whole: &str, fraction: &str, exponent: i32) -> St
         trimmed => trimmed,
     };
     let fraction = fraction.trim_end_matches('0');
-    let sign = if negative && (whole != "0" || !fraction.is_empty()) { "-" } else { "" };
+    let sign = if negative && (whole != "0" || !fraction.is_empty()) {
+        "-"
+    } else {
+        ""
+    };
     let separator = if fraction.is_empty() { "" } else { "." };
     [sign, whole, separator, fraction].concat()
 }

@@ -18,7 +18,11 @@ fn columns_become_canonical_values() {
         (Decimal, "100.00", Some("100")),
         (Decimal, "0.00", Some("0")),
         (Decimal, "-0.10", Some("-0.1")),
-        (Decimal, "12345678901234567890.12345", Some("12345678901234567890.12345")),
+        (
+            Decimal,
+            "12345678901234567890.12345",
+            Some("12345678901234567890.12345"),
+        ),
         (Float, "-0", Some("0")),
         (Float, "1e+20", Some("100000000000000000000")),
         (Float, "1.5e-07", Some("0.00000015")),
@@ -28,22 +32,54 @@ fn columns_become_canonical_values() {
         (Bool, "f", Some("false")),
         (Bool, "true", Some("true")),
         (Date, "2024-02-29", Some("2024-02-29")),
-        (Timestamp, "2024-01-31 12:34:56", Some("2024-01-31T12:34:56Z")),
-        (Timestamp, "2024-01-31 12:34:56.5", Some("2024-01-31T12:34:56.500Z")),
-        (Timestamp, "2024-01-31 12:34:56.000999", Some("2024-01-31T12:34:56Z")),
-        (TimestampTz, "2024-01-31 12:34:56.123456+00", Some("2024-01-31T12:34:56.123Z")),
-        (TimestampTz, "2024-01-31 00:30:00+02", Some("2024-01-30T22:30:00Z")),
-        (TimestampTz, "2024-01-31 00:30:00.25+05:30", Some("2024-01-30T19:00:00.250Z")),
+        (
+            Timestamp,
+            "2024-01-31 12:34:56",
+            Some("2024-01-31T12:34:56Z"),
+        ),
+        (
+            Timestamp,
+            "2024-01-31 12:34:56.5",
+            Some("2024-01-31T12:34:56.500Z"),
+        ),
+        (
+            Timestamp,
+            "2024-01-31 12:34:56.000999",
+            Some("2024-01-31T12:34:56Z"),
+        ),
+        (
+            TimestampTz,
+            "2024-01-31 12:34:56.123456+00",
+            Some("2024-01-31T12:34:56.123Z"),
+        ),
+        (
+            TimestampTz,
+            "2024-01-31 00:30:00+02",
+            Some("2024-01-30T22:30:00Z"),
+        ),
+        (
+            TimestampTz,
+            "2024-01-31 00:30:00.25+05:30",
+            Some("2024-01-30T19:00:00.250Z"),
+        ),
         (TextArray, "{b,a}", Some("a;b")),
         (TextArray, "{\"b c\",a,NULL,a}", Some("a;b c")),
-        (TextArray, "{\"say \\\"hi\\\"\",\"NULL\"}", Some("NULL;say \"hi\"")),
+        (
+            TextArray,
+            "{\"say \\\"hi\\\"\",\"NULL\"}",
+            Some("NULL;say \"hi\""),
+        ),
         (TextArray, "[0:1]={x,y}", Some("x;y")),
         (TextArray, "{}", None),
         (Json, "{\"a\": 1}", Some("{\"a\": 1}")),
     ];
     for (kind, text, expected) in cases {
         let value = to_remote(kind, Some(text), HUBSPOT);
-        assert_eq!(value.as_ref().map(Option::as_deref), Ok(expected), "{kind:?} {text:?}");
+        assert_eq!(
+            value.as_ref().map(Option::as_deref),
+            Ok(expected),
+            "{kind:?} {text:?}"
+        );
         assert!(
             same(kind, HUBSPOT, value.unwrap().as_deref(), expected),
             "{kind:?} {text:?} compares equal when read again"
@@ -67,7 +103,11 @@ fn what_has_no_counterpart_is_an_error() {
         (Date, "10000-01-01", ValueError::NotADate),
         (Timestamp, "-infinity", ValueError::NotATime),
         (Timestamp, "0044-03-15 10:00:00 BC", ValueError::NotATime),
-        (TimestampTz, "0044-03-15 10:00:00+00 BC", ValueError::NotATime),
+        (
+            TimestampTz,
+            "0044-03-15 10:00:00+00 BC",
+            ValueError::NotATime,
+        ),
         (TimestampTz, "12024-01-31 12:34:56+00", ValueError::NotATime),
         (TextArray, "{{a},{b}}", ValueError::NotAnArray),
         (TextArray, "a,b", ValueError::NotAnArray),
@@ -76,27 +116,46 @@ fn what_has_no_counterpart_is_an_error() {
         (TextArray, "{a;b}", ValueError::Semicolon),
     ];
     for (kind, text, expected) in cases {
-        assert_eq!(to_remote(kind, Some(text), HUBSPOT), Err(expected), "{kind:?} {text:?}");
+        assert_eq!(
+            to_remote(kind, Some(text), HUBSPOT),
+            Err(expected),
+            "{kind:?} {text:?}"
+        );
     }
 }
 
 #[test]
 fn length_counts_characters_for_hubspot_and_bytes_for_mailchimp() {
     let fits = "é".repeat(65_536);
-    assert_eq!(to_remote(ValueKind::Text, Some(&fits), HUBSPOT), Ok(Some(fits.as_str().into())));
+    assert_eq!(
+        to_remote(ValueKind::Text, Some(&fits), HUBSPOT),
+        Ok(Some(fits.as_str().into()))
+    );
     let long = "é".repeat(65_537);
     let error = ValueError::TooLong { characters: 65_537 };
     assert_eq!(to_remote(ValueKind::Text, Some(&long), HUBSPOT), Err(error));
-    let cut = to_remote(ValueKind::Text, Some(&long), Target::Mailchimp).unwrap().unwrap();
+    let cut = to_remote(ValueKind::Text, Some(&long), Target::Mailchimp)
+        .unwrap()
+        .unwrap();
     assert_eq!(cut, "é".repeat(127));
-    assert!(same(ValueKind::Text, Target::Mailchimp, Some(&long), Some(&cut)));
+    assert!(same(
+        ValueKind::Text,
+        Target::Mailchimp,
+        Some(&long),
+        Some(&cut)
+    ));
 }
 
 #[test]
 fn unchanged_values_are_borrowed() {
     use ValueKind::*;
-    let cases =
-        [(Text, "Ada"), (Integer, "17"), (Decimal, "1.5"), (Bool, "t"), (Date, "2024-01-31")];
+    let cases = [
+        (Text, "Ada"),
+        (Integer, "17"),
+        (Decimal, "1.5"),
+        (Bool, "t"),
+        (Date, "2024-01-31"),
+    ];
     for (kind, text) in cases {
         let value = to_remote(kind, Some(text), HUBSPOT).unwrap().unwrap();
         assert!(matches!(value, Cow::Borrowed(_)), "{kind:?}");
@@ -114,8 +173,16 @@ fn remote_values_compare_by_meaning() {
         (Date, "1706659200000", "2024-01-31"),
         (Date, "2024-01-31T00:00:00Z", "2024-01-31"),
         (TimestampTz, "1706704496123", "2024-01-31T12:34:56.123Z"),
-        (TimestampTz, "2024-01-31T12:34:56.000Z", "2024-01-31T12:34:56Z"),
-        (TimestampTz, "2024-01-31T13:34:56+01:00", "2024-01-31T12:34:56Z"),
+        (
+            TimestampTz,
+            "2024-01-31T12:34:56.000Z",
+            "2024-01-31T12:34:56Z",
+        ),
+        (
+            TimestampTz,
+            "2024-01-31T13:34:56+01:00",
+            "2024-01-31T12:34:56Z",
+        ),
         (TextArray, ";b;a", "a;b"),
         (Json, "{\"a\":1,\"b\":2}", "{\"b\": 2, \"a\": 1}"),
         (Text, " Ada ", "Ada"),
@@ -142,10 +209,22 @@ fn remote_values_become_columns() {
         (Decimal, "1,5", Err(ValueError::NotANumber)),
         (Bool, "false", Ok(Some("false"))),
         (Date, "1706659200000", Ok(Some("2024-01-31"))),
-        (Timestamp, "2024-01-31T12:34:56.120Z", Ok(Some("2024-01-31 12:34:56.120"))),
-        (TimestampTz, "2024-01-31T12:34:56Z", Ok(Some("2024-01-31 12:34:56+00"))),
+        (
+            Timestamp,
+            "2024-01-31T12:34:56.120Z",
+            Ok(Some("2024-01-31 12:34:56.120")),
+        ),
+        (
+            TimestampTz,
+            "2024-01-31T12:34:56Z",
+            Ok(Some("2024-01-31 12:34:56+00")),
+        ),
         (TimestampTz, "soon", Err(ValueError::NotATime)),
-        (TextArray, "a;say \"hi\";c\\d", Ok(Some("{\"a\",\"say \\\"hi\\\"\",\"c\\\\d\"}"))),
+        (
+            TextArray,
+            "a;say \"hi\";c\\d",
+            Ok(Some("{\"a\",\"say \\\"hi\\\"\",\"c\\\\d\"}")),
+        ),
         (Json, "{\"a\":1}", Ok(Some("{\"a\":1}"))),
         (Json, "{a:1}", Err(ValueError::NotJson)),
     ];
@@ -170,10 +249,24 @@ fn email_keys() {
         assert_eq!(email_key(text).as_deref(), Ok(key));
     }
     let long = format!("{}@example.com", "a".repeat(243));
-    for text in
-        ["", "ada", "@b.c", "a@", "a@b", "a@@b.c", "a b@c.de", "a@b..c", "a@.b", "a@b.", "a\u{7}@b.c", &long]
-    {
-        assert!(matches!(email_key(text), Err(ValueError::NotAnEmail(_))), "{text:?}");
+    for text in [
+        "",
+        "ada",
+        "@b.c",
+        "a@",
+        "a@b",
+        "a@@b.c",
+        "a b@c.de",
+        "a@b..c",
+        "a@.b",
+        "a@b.",
+        "a\u{7}@b.c",
+        &long,
+    ] {
+        assert!(
+            matches!(email_key(text), Err(ValueError::NotAnEmail(_))),
+            "{text:?}"
+        );
     }
 }
 

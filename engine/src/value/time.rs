@@ -8,14 +8,22 @@ use super::ValueError;
 
 /// `YYYY-MM-DD` as PostgreSQL writes it; infinity, BC and years past 9999 are refused.
 pub(super) fn column_date(text: &str) -> Result<&str, ValueError> {
-    if is_date(text.as_bytes()) { Ok(text) } else { Err(ValueError::NotADate) }
+    if is_date(text.as_bytes()) {
+        Ok(text)
+    } else {
+        Err(ValueError::NotADate)
+    }
 }
 
 /// `YYYY-MM-DD HH:MM:SS[.ffffff][+00]` as ISO 8601 in UTC. HubSpot keeps milliseconds: finer
 /// digits are dropped here, or a re-read would never compare equal.
 pub(super) fn column_time(text: &str) -> Result<String, ValueError> {
     let bytes = text.as_bytes();
-    if !(bytes.len() >= 19 && is_date(&bytes[..10]) && bytes[10] == b' ' && is_clock(&bytes[11..19])) {
+    if !(bytes.len() >= 19
+        && is_date(&bytes[..10])
+        && bytes[10] == b' '
+        && is_clock(&bytes[11..19]))
+    {
         return Err(ValueError::NotATime);
     }
     let digits = match text[19..].strip_prefix('.') {
@@ -24,13 +32,17 @@ pub(super) fn column_time(text: &str) -> Result<String, ValueError> {
     };
     let zone = &text[if digits == 0 { 19 } else { 20 + digits }..];
     if !matches!(zone, "" | "+00" | "-00" | "Z") {
-        return Ok(iso(milliseconds(&text.replacen(' ', "T", 1))?)?);
+        return milliseconds(&text.replacen(' ', "T", 1)).and_then(iso);
     }
     let mut out = String::with_capacity(24);
     out.push_str(&text[..10]);
     out.push('T');
     out.push_str(&text[11..19]);
-    let fraction = if digits == 0 { "" } else { &text[20..20 + digits] };
+    let fraction = if digits == 0 {
+        ""
+    } else {
+        &text[20..20 + digits]
+    };
     let mut three = [b'0'; 3];
     for (slot, digit) in three.iter_mut().zip(fraction.bytes()) {
         *slot = digit;
@@ -49,7 +61,9 @@ pub(super) fn remote_date(text: &str) -> Result<Cow<'_, str>, ValueError> {
     if is_date(text.as_bytes()) {
         return Ok(Cow::Borrowed(text));
     }
-    let mut time = milliseconds(text).and_then(iso).map_err(|_| ValueError::NotADate)?;
+    let mut time = milliseconds(text)
+        .and_then(iso)
+        .map_err(|_| ValueError::NotADate)?;
     time.truncate(10);
     Ok(Cow::Owned(time))
 }
@@ -85,8 +99,7 @@ fn milliseconds(text: &str) -> Result<i64, ValueError> {
 }
 
 fn iso(milliseconds: i64) -> Result<String, ValueError> {
-    let instant =
-        Timestamp::from_millisecond(milliseconds).map_err(|_| ValueError::NotATime)?;
+    let instant = Timestamp::from_millisecond(milliseconds).map_err(|_| ValueError::NotATime)?;
     let time = TimeZone::UTC.to_datetime(instant);
     if time.year() < 1 {
         return Err(ValueError::NotATime);
@@ -111,12 +124,16 @@ fn is_date(bytes: &[u8]) -> bool {
     bytes.len() == 10
         && bytes[4] == b'-'
         && bytes[7] == b'-'
-        && [0, 1, 2, 3, 5, 6, 8, 9].iter().all(|&at| bytes[at].is_ascii_digit())
+        && [0, 1, 2, 3, 5, 6, 8, 9]
+            .iter()
+            .all(|&at| bytes[at].is_ascii_digit())
 }
 
 fn is_clock(bytes: &[u8]) -> bool {
     bytes.len() == 8
         && bytes[2] == b':'
         && bytes[5] == b':'
-        && [0, 1, 3, 4, 6, 7].iter().all(|&at| bytes[at].is_ascii_digit())
+        && [0, 1, 3, 4, 6, 7]
+            .iter()
+            .all(|&at| bytes[at].is_ascii_digit())
 }

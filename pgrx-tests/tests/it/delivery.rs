@@ -132,6 +132,21 @@ fn deleted_row_that_is_inserted_again_is_there_in_the_end() {
 }
 
 #[test]
+fn person_who_is_entered_again_under_another_key_is_no_conflict() {
+    let mut crm = Crm::start();
+    crm.add_contacts(1, 5);
+    crm.converges();
+    crm.run("DELETE FROM crm.contacts WHERE id = 3");
+    crm.run("INSERT INTO crm.contacts (email, first_name, marketing_opt_in) VALUES ('person3@example.org', 'Again', true)");
+    crm.converges();
+    assert_eq!(
+        crm.ask::<i64>("SELECT count(*) FROM integration.dlq WHERE resolution IS NULL"),
+        0
+    );
+    assert_eq!(crm.remote.contacts().len(), 5);
+}
+
+#[test]
 fn truncate_removes_everything() {
     let mut crm = Crm::start();
     crm.add_contacts(1, 30);

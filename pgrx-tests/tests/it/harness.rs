@@ -17,7 +17,10 @@ fn killed_server_starts_again_with_what_was_committed() {
     let cluster = plain();
     let mut client = cluster.connect("postgres");
     client
-        .batch_execute("CREATE TABLE t AS SELECT 1 AS n; BEGIN; INSERT INTO t VALUES (2)")
+        .batch_execute("CREATE TABLE t AS SELECT 1 AS n")
+        .unwrap();
+    client
+        .batch_execute("BEGIN; INSERT INTO t VALUES (2)")
         .unwrap();
     let before = cluster.postmaster_pid();
     cluster.kill9();

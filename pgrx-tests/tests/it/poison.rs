@@ -6,12 +6,12 @@ use integration_tests::{
     wait::wait_until,
 };
 
-/// 250 contacts, of which number 77 has an address that HubSpot and Mailchimp refuse.
+/// 250 contacts, of which number 77 has an address that looks well and that both services refuse.
 fn poisoned() -> Crm {
     let mut crm = Crm::start();
     crm.run(
         "INSERT INTO crm.contacts (email, first_name, last_name, marketing_opt_in)
-         SELECT CASE n WHEN 77 THEN 'not an address' ELSE format('person%s@example.org', n) END, 'First', 'Last', true
+         SELECT CASE n WHEN 77 THEN 'person77@nowhere.invalid' ELSE format('person%s@example.org', n) END, 'First', 'Last', true
          FROM generate_series(1, 250) n",
     );
     crm.converges_within(LATER);
@@ -127,7 +127,7 @@ fn many_bad_records_are_found_one_by_one() {
     let mut crm = Crm::start();
     crm.run(
         "INSERT INTO crm.contacts (email, first_name, marketing_opt_in)
-         SELECT CASE WHEN n % 10 = 0 THEN 'bad ' || n ELSE format('person%s@example.org', n) END, 'First', n % 2 = 0
+         SELECT CASE WHEN n % 10 = 0 THEN format('person%s@nowhere.invalid', n) ELSE format('person%s@example.org', n) END, 'First', n % 2 = 0
          FROM generate_series(1, 300) n",
     );
     crm.converges_within(LATER);
@@ -153,6 +153,16 @@ fn value_that_hubspot_refuses_is_named() {
         crm.remote.contact("bob@example.org").unwrap().1["lifecyclestage"],
         "lead"
     );
+}
+
+#[test]
+fn address_that_is_none_is_not_even_sent() {
+    let mut crm = Crm::start();
+    crm.run("INSERT INTO crm.contacts (email, marketing_opt_in) VALUES ('no address', true), ('ada@example.org', true)");
+    crm.converges();
+    let dead =
+        crm.rows("SELECT target, category, error LIKE '%email%' FROM integration.dlq ORDER BY 1");
+    assert_eq!(dead, ["hubspot|unmappable|t", "mailchimp|unmappable|t"]);
 }
 
 #[test]

@@ -19,10 +19,19 @@ fn delivered(id: &str, key: Option<&str>) -> Verdict {
 fn shape(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Delivered { remote_id, .. } => {
-            format!("delivered {}", remote_id.as_ref().map_or("", RemoteId::as_str))
+            format!(
+                "delivered {}",
+                remote_id.as_ref().map_or("", RemoteId::as_str)
+            )
         }
-        Verdict::Again { relink: Some(Relink::Adopt(id)), .. } => format!("adopt {}", id.as_str()),
-        Verdict::Again { relink: Some(Relink::Forget), .. } => "forget".into(),
+        Verdict::Again {
+            relink: Some(Relink::Adopt(id)),
+            ..
+        } => format!("adopt {}", id.as_str()),
+        Verdict::Again {
+            relink: Some(Relink::Forget),
+            ..
+        } => "forget".into(),
         Verdict::Again { batch_cap, .. } => format!("again {batch_cap:?}"),
         Verdict::Retry { counted, wait, .. } => {
             format!("retry {counted} {:?}", wait.map(|wait| wait.as_secs()))
@@ -42,18 +51,29 @@ fn results_are_matched_whatever_their_order() {
         {"id":"513","new":true,"properties":{"email":"bob@example.com","hs_object_id":"513"},"archived":false},
         {"id":512,"new":false,"properties":{"email":"Ada@Example.com","x":null},"archived":false}]}"#;
     let both = verdicts(upsert(), &["ada@example.com", "bob@example.com"], 200, body);
-    let expected =
-        [delivered("512", Some("ada@example.com")), delivered("513", Some("bob@example.com"))];
+    let expected = [
+        delivered("512", Some("ada@example.com")),
+        delivered("513", Some("bob@example.com")),
+    ];
     assert_eq!(both, expected);
 
     let body = r#"{"results":[{"id":"9007199254740993"},{"id":9007199254740995}]}"#;
     let names = ["9007199254740995", "9007199254740993"];
     let by_id = verdicts(update(), &names, 200, body);
-    assert_eq!(shapes(&by_id), names.map(|name| format!("delivered {name}")));
+    assert_eq!(
+        shapes(&by_id),
+        names.map(|name| format!("delivered {name}"))
+    );
 
-    let by_key = CallKind::HubSpotUpsert { entity: Entity::Deal, id_property: "crm_id".into() };
+    let by_key = CallKind::HubSpotUpsert {
+        entity: Entity::Deal,
+        id_property: "crm_id".into(),
+    };
     let body = r#"{"results":[{"id":"9","properties":{"crm_id":"B"}},{"id":"8","properties":{"crm_id":"b"}}]}"#;
-    assert_eq!(shapes(&verdicts(by_key, &["b", "B"], 200, body)), ["delivered 8", "delivered 9"]);
+    assert_eq!(
+        shapes(&verdicts(by_key, &["b", "B"], 200, body)),
+        ["delivered 8", "delivered 9"]
+    );
 }
 
 #[test]
@@ -61,11 +81,17 @@ fn a_single_stranger_belongs_to_the_single_record_left() {
     let names = ["ada@example.com", "second@example.com"];
     let body = r#"{"results":[{"id":"2","properties":{"email":"first@example.com"}},
         {"id":"1","properties":{"email":"ada@example.com"}}]}"#;
-    assert_eq!(shapes(&verdicts(upsert(), &names, 200, body)), ["delivered 1", "delivered 2"]);
+    assert_eq!(
+        shapes(&verdicts(upsert(), &names, 200, body)),
+        ["delivered 1", "delivered 2"]
+    );
     // Two strangers could be either.
     let body = r#"{"results":[{"id":"2","properties":{"email":"x@example.com"}},
         {"id":"1","properties":{"email":"y@example.com"}}]}"#;
-    assert_eq!(shapes(&verdicts(upsert(), &names, 200, body)), ["again Some(1)"; 2]);
+    assert_eq!(
+        shapes(&verdicts(upsert(), &names, 200, body)),
+        ["again Some(1)"; 2]
+    );
     // A record that an error names is not left over.
     let body = r#"{"results":[{"id":"2","properties":{"email":"first@example.com"}}],"errors":[
         {"category":"VALIDATION_ERROR","message":"no","context":{"objectWriteTraceId":["0"]}}]}"#;
@@ -84,7 +110,9 @@ fn every_record_has_its_own_error() {
       {"category":"MISSING_SCOPES","message":"scope","context":{"objectWriteTraceId":["6"]}},
       {"category":"RATE_LIMITS","message":"slow","context":{"objectWriteTraceId":["7"]}},
       {"category":"VALIDATION_ERROR","message":"Property values were not valid: [{\"message\":\"Property \\\"crm_id\\\" does not exist\",\"error\":\"PROPERTY_DOESNT_EXIST\",\"name\":\"crm_id\"}]","context":{"objectWriteTraceId":["8"]}}]}"#;
-    let names: Vec<String> = ('a'..='j').map(|letter| format!("{letter}@example.com")).collect();
+    let names: Vec<String> = ('a'..='j')
+        .map(|letter| format!("{letter}@example.com"))
+        .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let all = verdicts(upsert(), &names, 207, body);
     assert_eq!(
@@ -102,7 +130,14 @@ fn every_record_has_its_own_error() {
             "again Some(1)",
         ]
     );
-    let Verdict::Dead { why, status: Some(207), .. } = &all[1] else { panic!("{:?}", all[1]) };
+    let Verdict::Dead {
+        why,
+        status: Some(207),
+        ..
+    } = &all[1]
+    else {
+        panic!("{:?}", all[1])
+    };
     assert_eq!(
         why,
         "HubSpot refused property nope (PROPERTY_DOESNT_EXIST): Property \"nope\" does not exist"
@@ -114,23 +149,49 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
     let missing = r#"{"results":[{"id":"1"}],"errors":[{"category":"OBJECT_NOT_FOUND","message":"gone","context":{"ids":["2","3"]}}]}"#;
     let cases = [
         (update(), ["delivered 1", "forget", "forget"]),
-        (CallKind::HubSpotArchive { entity: Entity::Contact }, ["removed", "removed", "removed"]),
+        (
+            CallKind::HubSpotArchive {
+                entity: Entity::Contact,
+            },
+            ["removed", "removed", "removed"],
+        ),
     ];
     for (kind, expected) in cases {
-        assert_eq!(shapes(&verdicts(kind, &["1", "2", "3"], 207, missing)), expected);
+        assert_eq!(
+            shapes(&verdicts(kind, &["1", "2", "3"], 207, missing)),
+            expected
+        );
     }
-    let archive = CallKind::HubSpotArchive { entity: Entity::Contact };
-    assert_eq!(verdicts(archive, &["1", "2"], 204, ""), [Verdict::Removed, Verdict::Removed]);
-    let single = verdicts(update(), &["1"], 404, r#"{"category":"OBJECT_NOT_FOUND","message":"x"}"#);
+    let archive = CallKind::HubSpotArchive {
+        entity: Entity::Contact,
+    };
+    assert_eq!(
+        verdicts(archive, &["1", "2"], 204, ""),
+        [Verdict::Removed, Verdict::Removed]
+    );
+    let single = verdicts(
+        update(),
+        &["1"],
+        404,
+        r#"{"category":"OBJECT_NOT_FOUND","message":"x"}"#,
+    );
     assert_eq!(shapes(&single), ["forget"]);
 }
 
 #[test]
 fn a_search_finds_or_does_not() {
-    let find = CallKind::HubSpotFind { entity: Entity::Contact, id_property: "email".into() };
+    let find = CallKind::HubSpotFind {
+        entity: Entity::Contact,
+        id_property: "email".into(),
+    };
     let body = r#"{"results":[{"id":"512","properties":{"email":"ada@example.com"}}],"numErrors":1,
         "errors":[{"category":"OBJECT_NOT_FOUND","message":"x","context":{"ids":["bob@example.com"]}}]}"#;
-    let both = verdicts(find.clone(), &["ada@example.com", "bob@example.com"], 207, body);
+    let both = verdicts(
+        find.clone(),
+        &["ada@example.com", "bob@example.com"],
+        207,
+        body,
+    );
     assert_eq!(shapes(&both), ["adopt 512", "forget"]);
     let none = verdicts(find.clone(), &["ada@example.com"], 200, r#"{"results":[]}"#);
     assert_eq!(shapes(&none), ["forget"]);
@@ -144,9 +205,16 @@ fn a_search_finds_or_does_not() {
 fn a_refused_call_is_split_until_the_culprit_is_alone() {
     let plain = r#"{"status":"error","message":"Property values were not valid: [{\"message\":\"bad\",\"error\":\"INVALID_EMAIL\",\"name\":\"email\"}]","errors":[{"message":"bad","code":"INVALID_EMAIL","context":{"propertyName":["email"]}}],"category":"VALIDATION_ERROR"}"#;
     let names = ["1", "2", "3", "4", "5"];
-    assert_eq!(shapes(&verdicts(update(), &names, 400, plain)), ["again Some(3)"; 5]);
-    assert_eq!(shapes(&verdicts(update(), &["1"], 400, plain)), ["dead validation"]);
-    let named = r#"{"message":"bad","category":"VALIDATION_ERROR","context":{"objectWriteTraceId":["1"]}}"#;
+    assert_eq!(
+        shapes(&verdicts(update(), &names, 400, plain)),
+        ["again Some(3)"; 5]
+    );
+    assert_eq!(
+        shapes(&verdicts(update(), &["1"], 400, plain)),
+        ["dead validation"]
+    );
+    let named =
+        r#"{"message":"bad","category":"VALIDATION_ERROR","context":{"objectWriteTraceId":["1"]}}"#;
     assert_eq!(
         shapes(&verdicts(update(), &["1", "2", "3"], 400, named)),
         ["again None", "dead validation", "again None"]
@@ -157,15 +225,41 @@ fn a_refused_call_is_split_until_the_culprit_is_alone() {
         ["again None", "again None", "dead validation"]
     );
     let twice = r#"{"message":"Duplicate IDs found in batch input: [2]. IDs must be unique","context":{"ids":["2"]}}"#;
-    assert_eq!(shapes(&verdicts(update(), &["1", "2"], 400, twice)), ["again Some(1)"; 2]);
-    assert_eq!(shapes(&verdicts(update(), &["1", "2"], 409, r#"{"message":"Contact already exists"}"#)), ["again Some(1)"; 2]);
+    assert_eq!(
+        shapes(&verdicts(update(), &["1", "2"], 400, twice)),
+        ["again Some(1)"; 2]
+    );
+    assert_eq!(
+        shapes(&verdicts(
+            update(),
+            &["1", "2"],
+            409,
+            r#"{"message":"Contact already exists"}"#
+        )),
+        ["again Some(1)"; 2]
+    );
     let taken = r#"{"message":"Contact already exists. Existing ID: 512","category":"CONFLICT"}"#;
-    assert_eq!(shapes(&verdicts(update(), &["511"], 409, taken)), ["adopt 512"]);
-    assert_eq!(shapes(&verdicts(update(), &["512"], 409, taken)), ["dead conflict"]);
-    assert_eq!(shapes(&verdicts(update(), &["1", "2"], 413, "")), ["again Some(1)"; 2]);
-    assert_eq!(shapes(&verdicts(update(), &["1"], 413, "")), ["dead too_large"]);
+    assert_eq!(
+        shapes(&verdicts(update(), &["511"], 409, taken)),
+        ["adopt 512"]
+    );
+    assert_eq!(
+        shapes(&verdicts(update(), &["512"], 409, taken)),
+        ["dead conflict"]
+    );
+    assert_eq!(
+        shapes(&verdicts(update(), &["1", "2"], 413, "")),
+        ["again Some(1)"; 2]
+    );
+    assert_eq!(
+        shapes(&verdicts(update(), &["1"], 413, "")),
+        ["dead too_large"]
+    );
     let unique = r#"{"message":"Unable to perform update/upsert by non-unique 0-2 property crm_id","category":"VALIDATION_ERROR"}"#;
-    assert_eq!(shapes(&verdicts(upsert(), &["a", "b"], 400, unique)), ["retry false Some(60)"; 2]);
+    assert_eq!(
+        shapes(&verdicts(upsert(), &["a", "b"], 400, unique)),
+        ["retry false Some(60)"; 2]
+    );
 }
 
 #[test]
@@ -174,11 +268,31 @@ fn failures_of_the_target_are_nobodys_fault() {
     let settings = settings(&[]);
     let cases = [
         (401, "", "retry false None", "Unauthorized"),
-        (403, r#"{"category":"MISSING_SCOPES"}"#, "retry false None", "Unauthorized"),
-        (404, r#"{"message":"resource not found"}"#, "retry false None", "Failing"),
+        (
+            403,
+            r#"{"category":"MISSING_SCOPES"}"#,
+            "retry false None",
+            "Unauthorized",
+        ),
+        (
+            404,
+            r#"{"message":"resource not found"}"#,
+            "retry false None",
+            "Failing",
+        ),
         (423, "", "retry true Some(2)", "Crowded"),
-        (429, r#"{"policyName":"TEN_SECONDLY_ROLLING"}"#, "retry false Some(10)", "Throttled"),
-        (429, r#"{"policyName":"DAILY"}"#, "retry false Some(600)", "DailyLimit"),
+        (
+            429,
+            r#"{"policyName":"TEN_SECONDLY_ROLLING"}"#,
+            "retry false Some(10)",
+            "Throttled",
+        ),
+        (
+            429,
+            r#"{"policyName":"DAILY"}"#,
+            "retry false Some(600)",
+            "DailyLimit",
+        ),
         (477, "", "retry false Some(60)", "Failing"),
         (500, "{}", "retry true None", "Failing"),
         (502, "<html>", "retry true None", "Failing"),
@@ -189,8 +303,16 @@ fn failures_of_the_target_are_nobodys_fault() {
     ];
     for (status, body, expected, signal) in cases {
         let reading = read(&call, Ok(&reply(status, body)), &settings);
-        assert_eq!(shapes(&reading.verdicts), [expected, expected], "{status} {body}");
-        assert!(format!("{:?}", reading.signal).starts_with(signal), "{status} {:?}", reading.signal);
+        assert_eq!(
+            shapes(&reading.verdicts),
+            [expected, expected],
+            "{status} {body}"
+        );
+        assert!(
+            format!("{:?}", reading.signal).starts_with(signal),
+            "{status} {:?}",
+            reading.signal
+        );
         assert!(reading.error.is_some());
     }
     let lost = TransportError::Timeout(Duration::from_secs(30));
@@ -209,8 +331,13 @@ fn headers_tell_of_the_budget() {
         ("x-hubspot-ratelimit-daily-remaining", "12"),
         ("x-hubspot-correlation-id", "c-1"),
     ];
-    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let reply = Reply { headers, ..reply(200, r#"{"results":[{"id":"1"}]}"#) };
+    let headers = headers
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    let reply = Reply {
+        headers,
+        ..reply(200, r#"{"results":[{"id":"1"}]}"#)
+    };
     let reading = read(&call(update(), &["1"]), Ok(&reply), &settings(&[]));
     assert_eq!(reading.budget.max, Some(110));
     assert_eq!(reading.budget.remaining, Some(9));
@@ -218,7 +345,10 @@ fn headers_tell_of_the_budget() {
     assert_eq!(reading.budget.daily, Some(250_000));
     assert_eq!(reading.budget.daily_remaining, Some(12));
     assert_eq!(reading.correlation_id.as_deref(), Some("c-1"));
-    assert_eq!((reading.error, reading.signal), (None, TargetSignal::Healthy));
+    assert_eq!(
+        (reading.error, reading.signal),
+        (None, TargetSignal::Healthy)
+    );
     let failed = super::reply(400, r#"{"message":"x","correlationId":"c-2"}"#);
     let reading = read(&call(update(), &["1"]), Ok(&failed), &settings(&[]));
     assert_eq!(reading.correlation_id.as_deref(), Some("c-2"));

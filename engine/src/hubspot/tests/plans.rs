@@ -19,20 +19,43 @@ fn settled(decision: Decision) -> Verdict {
     }
 }
 
-const ADA: [Option<&str>; 4] = [Some(" Ada@Example.com"), Some("Ada"), Some("1.50"), Some("9")];
+const ADA: [Option<&str>; 4] = [
+    Some(" Ada@Example.com"),
+    Some("Ada"),
+    Some("1.50"),
+    Some("9"),
+];
 
 #[test]
 fn a_new_contact_is_upserted_whole_by_email() {
-    let (kind, item) = sent(plan(&work(row(ADA), None), Entity::Contact, &[Entity::Contact]));
+    let (kind, item) = sent(plan(
+        &work(row(ADA), None),
+        Entity::Contact,
+        &[Entity::Contact],
+    ));
     assert_eq!(kind, upsert());
     assert_eq!(
         item.fragment,
         r#"{"id":"ada@example.com","idProperty":"email","properties":{"email":"ada@example.com","crm_id":"17","firstname":"Ada","amount":"1.5"}}"#
     );
-    assert_eq!((item.work, item.name.as_str(), item.intent), (3, "ada@example.com", true));
+    assert_eq!(
+        (item.work, item.name.as_str(), item.intent),
+        (3, "ada@example.com", true)
+    );
     assert_eq!(item.remote_key.as_deref(), Some("ada@example.com"));
-    let ticks: Vec<_> = item.ticks.iter().map(|tick| (tick.field.0, tick.at.0, tick.by)).collect();
-    assert_eq!(ticks, [(1, 1_000, Writer::Crm), (2, 1_000, Writer::Crm), (3, 1_000, Writer::Crm)]);
+    let ticks: Vec<_> = item
+        .ticks
+        .iter()
+        .map(|tick| (tick.field.0, tick.at.0, tick.by))
+        .collect();
+    assert_eq!(
+        ticks,
+        [
+            (1, 1_000, Writer::Crm),
+            (2, 1_000, Writer::Crm),
+            (3, 1_000, Writer::Crm)
+        ]
+    );
     assert_eq!(item.ticks[2].hash, ValueHash::of(Some("1.5")));
 }
 
@@ -50,7 +73,10 @@ fn without_the_property_the_key_stays_out_and_empty_fields_too() {
 fn others_are_upserted_by_external_id_once_it_is_there() {
     let work = work(row([None, Some("Deal"), None, None]), None);
     let (kind, item) = sent(plan(&work, Entity::Deal, &[Entity::Deal]));
-    let by_key = CallKind::HubSpotUpsert { entity: Entity::Deal, id_property: "crm_id".into() };
+    let by_key = CallKind::HubSpotUpsert {
+        entity: Entity::Deal,
+        id_property: "crm_id".into(),
+    };
     assert_eq!(kind, by_key);
     assert_eq!(
         item.fragment,
@@ -58,17 +84,30 @@ fn others_are_upserted_by_external_id_once_it_is_there() {
     );
     assert_eq!((item.name.as_str(), item.remote_key), ("17", None));
     match settled(plan(&work, Entity::Deal, &[])) {
-        Verdict::Retry { why, wait, counted: false, .. } => {
+        Verdict::Retry {
+            why,
+            wait,
+            counted: false,
+            ..
+        } => {
             assert_eq!(wait, Some(Duration::from_secs(60)));
             assert!(why.contains("integration.provision('hubspot')"), "{why}");
         }
         other => panic!("{other:?}"),
     }
     let nobody = row([None, Some("Ada"), None, None]);
-    let (kind, _) = sent(plan(&super::work(nobody.clone(), None), Entity::Contact, &[Entity::Contact]));
+    let (kind, _) = sent(plan(
+        &super::work(nobody.clone(), None),
+        Entity::Contact,
+        &[Entity::Contact],
+    ));
     assert!(matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == "crm_id"));
     match settled(plan(&super::work(nobody, None), Entity::Contact, &[])) {
-        Verdict::Dead { category: Category::Unmappable, why, .. } => {
+        Verdict::Dead {
+            category: Category::Unmappable,
+            why,
+            ..
+        } => {
             assert!(why.contains("no e-mail address"), "{why}");
         }
         other => panic!("{other:?}"),
@@ -81,15 +120,32 @@ fn a_linked_record_is_updated_by_id_with_what_differs() {
     let known = link(Some("512"), Some("ada@example.com"), &agreed);
     let (kind, item) = sent(plan(&work(row(ADA), known.clone()), Entity::Contact, &[]));
     assert_eq!(kind, update());
-    assert_eq!(item.fragment, r#"{"id":"512","properties":{"amount":"1.5"}}"#);
-    assert_eq!((item.name.as_str(), item.intent, item.ticks.len()), ("512", false, 1));
+    assert_eq!(
+        item.fragment,
+        r#"{"id":"512","properties":{"amount":"1.5"}}"#
+    );
+    assert_eq!(
+        (item.name.as_str(), item.intent, item.ticks.len()),
+        ("512", false, 1)
+    );
 
     let cleared = row([Some("ada@example.com"), None, Some("2"), None]);
     let (_, item) = sent(plan(&work(cleared, known.clone()), Entity::Contact, &[]));
-    assert_eq!(item.fragment, r#"{"id":"512","properties":{"firstname":""}}"#);
+    assert_eq!(
+        item.fragment,
+        r#"{"id":"512","properties":{"firstname":""}}"#
+    );
 
-    let same = row([Some("ADA@example.com"), Some("Ada "), Some("2.00"), Some("77")]);
-    assert_eq!(settled(plan(&work(same, known), Entity::Contact, &[])), Verdict::Unchanged);
+    let same = row([
+        Some("ADA@example.com"),
+        Some("Ada "),
+        Some("2.00"),
+        Some("77"),
+    ]);
+    assert_eq!(
+        settled(plan(&work(same, known), Entity::Contact, &[])),
+        Verdict::Unchanged
+    );
     // Just adopted: everything is sent, but nothing is wiped out.
     let adopted = link(Some("512"), Some("ada@example.com"), &[]);
     let partial = row([Some("ada@example.com"), None, Some("2"), None]);
@@ -105,24 +161,40 @@ fn a_changed_email_travels_by_record_id() {
     let agreed = [(1, "old@example.com"), (2, "Ada"), (3, "1.5")];
     let known = link(Some("512"), Some("old@example.com"), &agreed);
     let (_, item) = sent(plan(&work(row(ADA), known.clone()), Entity::Contact, &[]));
-    assert_eq!(item.fragment, r#"{"id":"512","properties":{"email":"ada@example.com"}}"#);
+    assert_eq!(
+        item.fragment,
+        r#"{"id":"512","properties":{"email":"ada@example.com"}}"#
+    );
     assert_eq!(item.remote_key.as_deref(), Some("ada@example.com"));
     let mut contested = work(row(ADA), known);
     contested.rival = Some("18".into());
     match settled(plan(&contested, Entity::Contact, &[])) {
-        Verdict::Dead { category: Category::Conflict, why, .. } => {
+        Verdict::Dead {
+            category: Category::Conflict,
+            why,
+            ..
+        } => {
             assert!(why.contains("17") && why.contains("18"), "{why}");
         }
         other => panic!("{other:?}"),
     }
     // A rival does not stop a record that already has the address.
     let own = link(Some("512"), Some("ada@example.com"), &[]);
-    let settled_owner = Work { rival: Some("18".into()), ..work(row(ADA), own) };
+    let settled_owner = Work {
+        rival: Some("18".into()),
+        ..work(row(ADA), own)
+    };
     sent(plan(&settled_owner, Entity::Contact, &[]));
-    let unlinked = Work { rival: Some("18".into()), ..work(row(ADA), None) };
+    let unlinked = Work {
+        rival: Some("18".into()),
+        ..work(row(ADA), None)
+    };
     assert!(matches!(
         settled(plan(&unlinked, Entity::Contact, &[])),
-        Verdict::Dead { category: Category::Conflict, .. }
+        Verdict::Dead {
+            category: Category::Conflict,
+            ..
+        }
     ));
 }
 
@@ -132,37 +204,73 @@ fn an_uncertain_create_is_repeated_or_looked_for() {
     let (kind, item) = sent(plan(&work(row(ADA), same.clone()), Entity::Contact, &[]));
     assert_eq!((kind, item.intent), (upsert(), false));
 
-    let find = CallKind::HubSpotFind { entity: Entity::Contact, id_property: "email".into() };
+    let find = CallKind::HubSpotFind {
+        entity: Entity::Contact,
+        id_property: "email".into(),
+    };
     let other = link(None, Some("old@example.com"), &[]);
     let (kind, item) = sent(plan(&work(row(ADA), other), Entity::Contact, &[]));
-    assert_eq!((kind, item.fragment.as_str()), (find.clone(), r#"{"id":"old@example.com"}"#));
+    assert_eq!(
+        (kind, item.fragment.as_str()),
+        (find.clone(), r#"{"id":"old@example.com"}"#)
+    );
     let (kind, _) = sent(plan(&work(None, same), Entity::Contact, &[]));
     assert_eq!(kind, find);
 
     let keyless = link(None, None, &[]);
-    let (kind, item) = sent(plan(&work(None, keyless.clone()), Entity::Deal, &[Entity::Deal]));
+    let (kind, item) = sent(plan(
+        &work(None, keyless.clone()),
+        Entity::Deal,
+        &[Entity::Deal],
+    ));
     assert!(matches!(kind, CallKind::HubSpotFind { id_property, .. } if id_property == "crm_id"));
     assert_eq!(item.name, "17");
     let deal = work(row([None, Some("Deal"), None, None]), keyless.clone());
     let (kind, item) = sent(plan(&deal, Entity::Deal, &[Entity::Deal]));
     assert!(matches!(kind, CallKind::HubSpotUpsert { .. }));
     assert!(!item.intent);
-    assert_eq!(settled(plan(&work(None, keyless), Entity::Deal, &[])), Verdict::Removed);
+    assert_eq!(
+        settled(plan(&work(None, keyless), Entity::Deal, &[])),
+        Verdict::Removed
+    );
 }
 
 #[test]
 fn a_gone_row_is_archived_if_it_was_there() {
-    let (kind, item) = sent(plan(&work(None, link(Some("512"), None, &[])), Entity::Contact, &[]));
-    assert_eq!(kind, CallKind::HubSpotArchive { entity: Entity::Contact });
-    assert_eq!((item.fragment.as_str(), item.name.as_str()), (r#"{"id":"512"}"#, "512"));
-    assert_eq!(settled(plan(&work(None, None), Entity::Contact, &[])), Verdict::Removed);
+    let (kind, item) = sent(plan(
+        &work(None, link(Some("512"), None, &[])),
+        Entity::Contact,
+        &[],
+    ));
+    assert_eq!(
+        kind,
+        CallKind::HubSpotArchive {
+            entity: Entity::Contact
+        }
+    );
+    assert_eq!(
+        (item.fragment.as_str(), item.name.as_str()),
+        (r#"{"id":"512"}"#, "512")
+    );
+    assert_eq!(
+        settled(plan(&work(None, None), Entity::Contact, &[])),
+        Verdict::Removed
+    );
 }
 
 #[test]
 fn values_that_cannot_go_name_column_property_and_value() {
     let cases = [
-        ([Some("ada@x"), None, None, None], Category::Unmappable, ["email_column", "ada@x"]),
-        ([Some("a@b.co"), None, Some("NaN"), None], Category::Unmappable, ["amount_column", "NaN"]),
+        (
+            [Some("ada@x"), None, None, None],
+            Category::Unmappable,
+            ["email_column", "ada@x"],
+        ),
+        (
+            [Some("a@b.co"), None, Some("NaN"), None],
+            Category::Unmappable,
+            ["amount_column", "NaN"],
+        ),
     ];
     for (texts, expected, words) in cases {
         match settled(plan(&work(row(texts), None), Entity::Contact, &[])) {
@@ -178,7 +286,11 @@ fn values_that_cannot_go_name_column_property_and_value() {
     let long = "x".repeat(70_000);
     let work = work(row([Some("a@b.co"), Some(&long), None, None]), None);
     match settled(plan(&work, Entity::Contact, &[])) {
-        Verdict::Dead { category: Category::TooLarge, why, .. } => assert!(why.len() < 400, "{why}"),
+        Verdict::Dead {
+            category: Category::TooLarge,
+            why,
+            ..
+        } => assert!(why.len() < 400, "{why}"),
         other => panic!("{other:?}"),
     }
 }
@@ -188,23 +300,51 @@ fn calls_carry_traces_and_stay_within_their_size() {
     let names: Vec<String> = (0..250).map(|at| format!("p{at}@example.com")).collect();
     let sends: Vec<_> = names.iter().map(|name| (upsert(), item(name))).collect();
     let calls = assemble(sends, &settings(&[]));
-    assert_eq!(calls.iter().map(|call| call.items.len()).collect::<Vec<_>>(), [100, 100, 50]);
-    assert_eq!(calls[0].request.path, "/crm/objects/2026-09/contacts/batch/upsert");
+    assert_eq!(
+        calls
+            .iter()
+            .map(|call| call.items.len())
+            .collect::<Vec<_>>(),
+        [100, 100, 50]
+    );
+    assert_eq!(
+        calls[0].request.path,
+        "/crm/objects/2026-09/contacts/batch/upsert"
+    );
     let body: serde_json::Value =
         serde_json::from_slice(calls[2].request.body.as_deref().unwrap()).unwrap();
-    let traces: Vec<_> = body["inputs"].as_array().unwrap().iter()
-        .map(|input| input["objectWriteTraceId"].as_str().unwrap().to_owned()).collect();
+    let traces: Vec<_> = body["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|input| input["objectWriteTraceId"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(traces, (0..50).map(|at| at.to_string()).collect::<Vec<_>>());
 
-    let find = CallKind::HubSpotFind { entity: Entity::Company, id_property: "crm_id".into() };
+    let find = CallKind::HubSpotFind {
+        entity: Entity::Company,
+        id_property: "crm_id".into(),
+    };
     let mut fragment = String::from("{\"id\":");
     push_string(&mut fragment, "17");
     fragment.push('}');
     let calls = assemble(
-        vec![(find, Item { fragment, ..item("17") })],
-        &HubSpotSettings { api_version: "v3".into(), ..settings(&[]) },
+        vec![(
+            find,
+            Item {
+                fragment,
+                ..item("17")
+            },
+        )],
+        &HubSpotSettings {
+            api_version: "v3".into(),
+            ..settings(&[])
+        },
     );
-    assert_eq!(calls[0].request.path, "/crm/v3/objects/companies/batch/read");
+    assert_eq!(
+        calls[0].request.path,
+        "/crm/v3/objects/companies/batch/read"
+    );
     assert_eq!(
         calls[0].request.body.as_deref(),
         Some(&br#"{"properties":["crm_id"],"idProperty":"crm_id","inputs":[{"id":"17"}]}"#[..])

@@ -1,0 +1,131 @@
+# shellcheck shell=bash
+# How the demo talks: sentences, SQL with what psql says to it, checks, and the sandbox's control
+# endpoint. Needs $psql, $server_dir and $control_port.
+
+bold='' dim='' green='' red='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR-}" ]; then
+    bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+fi
+
+# --- Sentences ---
+
+chapter() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+
+say() { printf '%s\n' "$*" | fold -s -w 100; }
+
+ok() { printf '%s  ok: %s%s\n' "$green" "$*" "$plain"; }
+
+# Ends the demo: what is not as it should be, and what the server says of it.
+fail() {
+    printf '%s  FAILED: %s%s\n' "$red" "$*" "$plain" >&2
+    [ ! -s "$server_dir/log" ] || grep -E 'integration|ERROR|WARNING|FATAL|PANIC' "$server_dir/log" | tail -n 20 >&2
+    exit 1
+}
+
+# --- SQL ---
+
+run_psql() {
+    PGOPTIONS='' PGCLIENTENCODING=UTF8 "$psql" -X -h "$server_dir" -p 5432 -U postgres -d "${database:-crm}" \
+        -v ON_ERROR_STOP=1 -P pager=off -P footer=off -P null=- "$@"
+}
+
+# Statements as they look behind psql's prompt.
+show() {
+    local line prompt='crm=#'
+    while IFS= read -r line; do
+        printf '%s%s%s %s%s\n' "$dim" "$prompt" "$plain$bold" "$line" "$plain"
+        case $line in *\; | \\*) prompt='crm=#' ;; *) prompt='crm-#' ;; esac
+    done <<<"$1"
+}
+
+# Shows statements, runs them, shows what psql says. Words before the statements go to psql.
+sql() {
+    local text="${*: -1}"
+    show "$text"
+    run_shown "$@"
+}
+
+# The same without showing the statements.
+run_shown() {
+    local text="${*: -1}"
+    run_psql -P format=wrapped -P columns=98 "${@:1:$#-1}" -f - <<<"$text" 2>&1 \
+        | sed 's/^psql:<stdin>:[0-9]*: //' | fold -s -w 100
+}
+
+# The answer to a question, bare.
+ask() { run_psql -q -At -c "SELECT $1"; }
+
+# --- Checks ---
+
+# check "what has to be so" "SQL that says whether it is"
+check() {
+    local answer
+    answer=$(ask "($2)::boolean") || fail "$1 (the check itself failed: $2)"
+    [ "$answer" = t ] || fail "$1; this is not so: $2"
+    ok "$1"
+}
+
+# until_true SECONDS "what is waited for" "SQL that says whether it has come"
+until_true() {
+    local deadline=$((SECONDS + $1)) answer
+    while answer=$(ask "($3)::boolean") && [ "$answer" != t ]; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "$2: not within $1 s"
+        sleep 0.05
+    done
+    [ "$answer" = t ] || fail "$2 (asking failed: $3)"
+}
+
+# Waits until everything is delivered and applied, and tells how long that took.
+settle() {
+    local started now
+    started=$(date +%s%N)
+    show "SELECT integration.wait_idle('60s');"
+    [ "$(ask "integration.wait_idle('60s')")" = t ] || fail "everything is delivered within 60 s"
+    now=$(date +%s%N)
+    printf 't   %s(after %d.%d s)%s\n' "$dim" $(((now - started) / 1000000000)) $(((now - started) / 100000000 % 10)) "$plain"
+}
+
+# Number of the last request the extension logged.
+last_request() { ask "coalesce(max(id), 0) FROM integration.request_log"; }
+
+# --- The sandbox ---
+
+# control METHOD PATH [JSON]: asks its control endpoint, prints the JSON it answers. Bash alone,
+# because a bare machine has no HTTP client.
+control() {
+    local method=$1 path=$2 body=${3-} version status rest header
+    local LC_ALL=C
+    exec {connection}<>"/dev/tcp/127.0.0.1/$control_port" || fail "the sandbox can be reached"
+    printf '%s /_sandbox%s HTTP/1.0\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s' \
+        "$method" "$path" "${#body}" "$body" >&"$connection"
+    # shellcheck disable=SC2034 # the version and the reason are of no interest
+    read -r version status rest <&"$connection"
+    while read -r header <&"$connection" && [ "$header" != $'\r' ]; do :; done
+    if [ "$status" = 200 ]; then
+        cat <&"$connection"
+        exec {connection}>&-
+    else
+        fail "$method $path at the sandbox: $status $(cat <&"$connection")"
+    fi
+}
+
+# The one webhook that waits, as the receiver's backend gets it, for psql's variables body, headers,
+# method and uri.
+take_webhook() {
+    control POST /webhooks/take >"$work/webhooks.json"
+    received=$(
+        cat <<SQL
+\\set deliveries \`cat "$work/webhooks.json"\`
+SELECT d->>'body' AS body, d->>'headers' AS headers, d->>'method' AS method, d->>'uri' AS uri
+FROM jsonb_array_elements(:'deliveries') d \\gset
+SQL
+    )
+}
+
+# What both services hold, into the tables of schema there.
+fetch() {
+    control GET /hubspot/companies >"$work/companies.json"
+    control GET /hubspot/contacts >"$work/contacts.json"
+    control GET /mailchimp/members >"$work/members.json"
+    DEMO_WORK="$work" run_psql -q -f scripts/demo/there.sql
+}
