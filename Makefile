@@ -20,7 +20,7 @@ test: setup ## every check and test; what CI runs
 
 bench: setup ## the benchmarks, as one table of ratios
 	@scripts/install.sh --release
-	@cargo run --quiet --release --locked -p integration-tests --bin bench
+	@cargo run --quiet --release --locked -p integration-bench -- $(ARGS)
 
 install: setup ## build and copy into the PostgreSQL of PG_CONFIG
 	@scripts/install.sh --release

@@ -11,7 +11,6 @@ unset RUST_BACKTRACE
 
 pg_config="${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}"
 bin=$("$pg_config" --bindir)
-psql="$bin/psql"
 
 # --- What is built ---
 
@@ -59,6 +58,7 @@ pg_ctl() { (cd "$server_dir" && "${as_server[@]}" "$bin/pg_ctl" -s -D "$server_d
 
 start_sandbox() {
     local line='' tries=0
+    : >"$work/sandbox.out"
     "$sandbox" --port 0 >"$work/sandbox.out" 2>&1 &
     sandbox_pid=$!
     until line=$(grep '^hubspot=' "$work/sandbox.out"); do
@@ -135,7 +135,7 @@ change_in_bulk
 survive_an_outage
 repair_a_poisoned_record
 follow_hubspot
-follow_an_unsubscription
+follow_consent
 look_at_one_record
 compare_everything
 printf '\n%sdemo: all checks passed, in %d s%s\n' "$bold" $((SECONDS - began)) "$plain"

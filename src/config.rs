@@ -20,7 +20,10 @@ use crate::secret::Secret;
 type Text = GucSetting<Option<CString>>;
 
 const fn text(default: &'static CStr) -> GucText {
-    GucText { setting: Text::new(Some(default)), default }
+    GucText {
+        setting: Text::new(Some(default)),
+        default,
+    }
 }
 
 /// A text setting with the default it falls back to when set to nothing.
@@ -100,65 +103,271 @@ fn string(name: &'static CStr, what: &'static CStr, setting: &'static GucText, f
     GucRegistry::define_string_guc(name, what, c"", &setting.setting, GucContext::Suset, flags);
 }
 
-fn number(name: &'static CStr, what: &'static CStr, setting: &'static GucSetting<i32>, least: i32, most: i32, unit: GucFlags) {
-    GucRegistry::define_int_guc(name, what, c"", setting, least, most, GucContext::Suset, unit);
+fn number(
+    name: &'static CStr,
+    what: &'static CStr,
+    setting: &'static GucSetting<i32>,
+    least: i32,
+    most: i32,
+    unit: GucFlags,
+) {
+    GucRegistry::define_int_guc(
+        name,
+        what,
+        c"",
+        setting,
+        least,
+        most,
+        GucContext::Suset,
+        unit,
+    );
 }
 
 fn switch(name: &'static CStr, what: &'static CStr, setting: &'static GucSetting<bool>) {
-    GucRegistry::define_bool_guc(name, what, c"", setting, GucContext::Suset, GucFlags::empty());
+    GucRegistry::define_bool_guc(
+        name,
+        what,
+        c"",
+        setting,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
 }
 
 fn register_where() {
-    string(c"integration.databases", c"Databases to work in: * or a comma-separated list.", &DATABASES, GucFlags::empty());
-    switch(c"integration.enabled", c"Whether the worker sends and applies anything.", &ENABLED);
-    string(c"integration.worker_role", c"Role the worker runs as; empty: the extension's owner.", &WORKER_ROLE, GucFlags::empty());
-    string(c"integration.environment", c"Name of this installation, part of what a copy is recognised by; may be env:NAME.", &ENVIRONMENT, GucFlags::empty());
+    string(
+        c"integration.databases",
+        c"Databases to work in: * or a comma-separated list.",
+        &DATABASES,
+        GucFlags::empty(),
+    );
+    switch(
+        c"integration.enabled",
+        c"Whether the worker sends and applies anything.",
+        &ENABLED,
+    );
+    string(
+        c"integration.worker_role",
+        c"Role the worker runs as; empty: the extension's owner.",
+        &WORKER_ROLE,
+        GucFlags::empty(),
+    );
+    string(
+        c"integration.environment",
+        c"Name of this installation, part of what a copy is recognised by; may be env:NAME.",
+        &ENVIRONMENT,
+        GucFlags::empty(),
+    );
 }
 
 fn register_hubspot() {
     let plain = GucFlags::empty();
-    string(c"integration.hubspot_access_token", c"HubSpot token, or env:NAME, or file:/path.", &HUBSPOT_ACCESS_TOKEN, SECRET);
-    string(c"integration.hubspot_client_secret", c"HubSpot app's client secret, or env:NAME, or file:/path.", &HUBSPOT_CLIENT_SECRET, SECRET);
-    string(c"integration.hubspot_webhook_secret", c"Secret that HubSpot webhooks are signed with; defaults to the client secret.", &HUBSPOT_WEBHOOK_SECRET, SECRET);
-    string(c"integration.hubspot_base_url", c"Base URL of the HubSpot API.", &HUBSPOT_BASE_URL, plain);
-    string(c"integration.hubspot_api_version", c"HubSpot API version: a dated one such as 2026-09, or v3.", &HUBSPOT_API_VERSION, plain);
-    string(c"integration.hubspot_rate_limit", c"HubSpot requests allowed in an interval, such as 100/10s, or off.", &HUBSPOT_RATE_LIMIT, plain);
-    number(c"integration.hubspot_max_connections", c"HubSpot requests under way at once.", &HUBSPOT_MAX_CONNECTIONS, 1, 500, plain);
-    string(c"integration.hubspot_external_id_property", c"HubSpot property that holds the CRM key; unique.", &HUBSPOT_EXTERNAL_ID_PROPERTY, plain);
-    string(c"integration.hubspot_app_id", c"Id of our HubSpot app, to know our own changes in webhooks.", &HUBSPOT_APP_ID, plain);
+    string(
+        c"integration.hubspot_access_token",
+        c"HubSpot token, or env:NAME, or file:/path.",
+        &HUBSPOT_ACCESS_TOKEN,
+        SECRET,
+    );
+    string(
+        c"integration.hubspot_client_secret",
+        c"HubSpot app's client secret, or env:NAME, or file:/path.",
+        &HUBSPOT_CLIENT_SECRET,
+        SECRET,
+    );
+    string(
+        c"integration.hubspot_webhook_secret",
+        c"Secret that HubSpot webhooks are signed with; defaults to the client secret.",
+        &HUBSPOT_WEBHOOK_SECRET,
+        SECRET,
+    );
+    string(
+        c"integration.hubspot_base_url",
+        c"Base URL of the HubSpot API.",
+        &HUBSPOT_BASE_URL,
+        plain,
+    );
+    string(
+        c"integration.hubspot_api_version",
+        c"HubSpot API version: a dated one such as 2026-09, or v3.",
+        &HUBSPOT_API_VERSION,
+        plain,
+    );
+    string(
+        c"integration.hubspot_rate_limit",
+        c"HubSpot requests allowed in an interval, such as 100/10s, or off.",
+        &HUBSPOT_RATE_LIMIT,
+        plain,
+    );
+    number(
+        c"integration.hubspot_max_connections",
+        c"HubSpot requests under way at once.",
+        &HUBSPOT_MAX_CONNECTIONS,
+        1,
+        500,
+        plain,
+    );
+    string(
+        c"integration.hubspot_external_id_property",
+        c"HubSpot property that holds the CRM key; unique.",
+        &HUBSPOT_EXTERNAL_ID_PROPERTY,
+        plain,
+    );
+    string(
+        c"integration.hubspot_app_id",
+        c"Id of our HubSpot app, to know our own changes in webhooks.",
+        &HUBSPOT_APP_ID,
+        plain,
+    );
 }
 
 fn register_mailchimp() {
     let plain = GucFlags::empty();
-    string(c"integration.mailchimp_api_key", c"Mailchimp API key, or env:NAME, or file:/path.", &MAILCHIMP_API_KEY, SECRET);
-    string(c"integration.mailchimp_base_url", c"Base URL of the Mailchimp API; empty: from the key's data centre.", &MAILCHIMP_BASE_URL, plain);
-    string(c"integration.mailchimp_list_id", c"Audience that contacts are sent to.", &MAILCHIMP_LIST_ID, plain);
-    string(c"integration.mailchimp_webhook_secret", c"Secret in the path of the URL that receives Mailchimp webhooks.", &MAILCHIMP_WEBHOOK_SECRET, SECRET);
-    string(c"integration.mailchimp_webhook_signing_secret", c"Secret that Mailchimp webhooks are signed with.", &MAILCHIMP_WEBHOOK_SIGNING_SECRET, SECRET);
-    number(c"integration.mailchimp_max_connections", c"Mailchimp requests under way at once (Mailchimp: at most 10 connections a user).", &MAILCHIMP_MAX_CONNECTIONS, 1, 10, plain);
+    string(
+        c"integration.mailchimp_api_key",
+        c"Mailchimp API key, or env:NAME, or file:/path.",
+        &MAILCHIMP_API_KEY,
+        SECRET,
+    );
+    string(
+        c"integration.mailchimp_base_url",
+        c"Base URL of the Mailchimp API; empty: from the key's data centre.",
+        &MAILCHIMP_BASE_URL,
+        plain,
+    );
+    string(
+        c"integration.mailchimp_list_id",
+        c"Audience that contacts are sent to.",
+        &MAILCHIMP_LIST_ID,
+        plain,
+    );
+    string(
+        c"integration.mailchimp_webhook_secret",
+        c"Secret in the path of the URL that receives Mailchimp webhooks.",
+        &MAILCHIMP_WEBHOOK_SECRET,
+        SECRET,
+    );
+    string(
+        c"integration.mailchimp_webhook_signing_secret",
+        c"Secret that Mailchimp webhooks are signed with.",
+        &MAILCHIMP_WEBHOOK_SIGNING_SECRET,
+        SECRET,
+    );
+    number(
+        c"integration.mailchimp_max_connections",
+        c"Mailchimp requests under way at once (Mailchimp: at most 10 connections a user).",
+        &MAILCHIMP_MAX_CONNECTIONS,
+        1,
+        10,
+        plain,
+    );
     string(c"integration.mailchimp_resubscribe", c"When the CRM opts in a person who unsubscribed at Mailchimp: never, or pending (ask them).", &MAILCHIMP_RESUBSCRIBE, plain);
-    switch(c"integration.mailchimp_double_opt_in", c"Whether new members are asked to confirm (status pending).", &MAILCHIMP_DOUBLE_OPT_IN);
-    string(c"integration.mailchimp_on_delete", c"When a contact is deleted in the CRM: archive, permanent or ignore.", &MAILCHIMP_ON_DELETE, plain);
+    switch(
+        c"integration.mailchimp_double_opt_in",
+        c"Whether new members are asked to confirm (status pending).",
+        &MAILCHIMP_DOUBLE_OPT_IN,
+    );
+    string(
+        c"integration.mailchimp_on_delete",
+        c"When a contact is deleted in the CRM: archive, permanent or ignore.",
+        &MAILCHIMP_ON_DELETE,
+        plain,
+    );
 }
 
 fn register_delivery() {
     let (plain, ms) = (GucFlags::empty(), GucFlags::UNIT_MS);
-    number(c"integration.batch_window", c"How long to wait for a batch to fill while requests are under way.", &BATCH_WINDOW, 0, 60_000, ms);
-    number(c"integration.max_attempts", c"Failed attempts before a change becomes a dead letter.", &MAX_ATTEMPTS, 1, 1_000, plain);
-    number(c"integration.retry_base", c"First back-off; doubles with each attempt.", &RETRY_BASE, 1, 3_600_000, ms);
-    number(c"integration.retry_max", c"Longest back-off.", &RETRY_MAX, 1, 86_400_000, ms);
-    number(c"integration.request_timeout", c"How long to wait for an answer.", &REQUEST_TIMEOUT, 100, 600_000, ms);
-    number(c"integration.max_in_flight_records", c"Records held in the worker's memory, per target.", &MAX_IN_FLIGHT_RECORDS, 500, 1_000_000, plain);
-    string(c"integration.guard_deletes", c"Deletions of a target in an interval, such as 500/10min, before it is held; or off.", &GUARD_DELETES, plain);
+    number(
+        c"integration.batch_window",
+        c"How long to wait for a batch to fill while requests are under way.",
+        &BATCH_WINDOW,
+        0,
+        60_000,
+        ms,
+    );
+    number(
+        c"integration.max_attempts",
+        c"Failed attempts before a change becomes a dead letter.",
+        &MAX_ATTEMPTS,
+        1,
+        1_000,
+        plain,
+    );
+    number(
+        c"integration.retry_base",
+        c"First back-off; doubles with each attempt.",
+        &RETRY_BASE,
+        1,
+        3_600_000,
+        ms,
+    );
+    number(
+        c"integration.retry_max",
+        c"Longest back-off.",
+        &RETRY_MAX,
+        1,
+        86_400_000,
+        ms,
+    );
+    number(
+        c"integration.request_timeout",
+        c"How long to wait for an answer.",
+        &REQUEST_TIMEOUT,
+        100,
+        600_000,
+        ms,
+    );
+    number(
+        c"integration.max_in_flight_records",
+        c"Records held in the worker's memory, per target.",
+        &MAX_IN_FLIGHT_RECORDS,
+        500,
+        1_000_000,
+        plain,
+    );
+    string(
+        c"integration.guard_deletes",
+        c"Deletions of a target in an interval, such as 500/10min, before it is held; or off.",
+        &GUARD_DELETES,
+        plain,
+    );
 }
 
 fn register_network() {
     let (plain, minutes) = (GucFlags::empty(), GucFlags::UNIT_MIN);
-    string(c"integration.http_proxy", c"URL of a proxy for outgoing requests.", &HTTP_PROXY, SECRET);
-    string(c"integration.ca_file", c"File with additional certificate authorities, PEM.", &CA_FILE, plain);
-    string(c"integration.webhook_allowed_ips", c"Networks webhooks may come from, comma-separated; empty: any.", &WEBHOOK_ALLOWED_IPS, plain);
-    number(c"integration.request_log_retention", c"How long request_log rows are kept.", &REQUEST_LOG_RETENTION, 1, i32::MAX, minutes);
-    number(c"integration.inbox_retention", c"How long applied inbox rows are kept.", &INBOX_RETENTION, 1, i32::MAX, minutes);
+    string(
+        c"integration.http_proxy",
+        c"URL of a proxy for outgoing requests.",
+        &HTTP_PROXY,
+        SECRET,
+    );
+    string(
+        c"integration.ca_file",
+        c"File with additional certificate authorities, PEM.",
+        &CA_FILE,
+        plain,
+    );
+    string(
+        c"integration.webhook_allowed_ips",
+        c"Networks webhooks may come from, comma-separated; empty: any.",
+        &WEBHOOK_ALLOWED_IPS,
+        plain,
+    );
+    number(
+        c"integration.request_log_retention",
+        c"How long request_log rows are kept.",
+        &REQUEST_LOG_RETENTION,
+        1,
+        i32::MAX,
+        minutes,
+    );
+    number(
+        c"integration.inbox_retention",
+        c"How long applied inbox rows are kept.",
+        &INBOX_RETENTION,
+        1,
+        i32::MAX,
+        minutes,
+    );
 }
 
 /// How a target is reached.
@@ -239,7 +448,9 @@ fn minutes(setting: &GucSetting<i32>) -> Duration {
 
 /// Name of this installation, see `integration.environment`. An unreadable `env:` counts as empty.
 pub fn environment() -> String {
-    Secret::resolve(&ENVIRONMENT.get()).map(|value| value.reveal().to_owned()).unwrap_or_default()
+    Secret::resolve(&ENVIRONMENT.get())
+        .map(|value| value.reveal().to_owned())
+        .unwrap_or_default()
 }
 
 /// Whether a worker is to run in this database.
@@ -278,7 +489,11 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
         None => mailchimp_host(&credential)?,
     };
     // Mailchimp's documentation gives the root both with and without the version.
-    let base = if base.ends_with("/3.0") { base } else { format!("{base}/3.0") };
+    let base = if base.ends_with("/3.0") {
+        base
+    } else {
+        format!("{base}/3.0")
+    };
     if MAILCHIMP_LIST_ID.filled().is_none() {
         return Err("integration.mailchimp_list_id is not set; it is the id of the audience contacts are sent to".to_owned());
     }
@@ -292,9 +507,16 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
 
 /// Mailchimp: the data centre is what follows the key's last hyphen.
 fn mailchimp_host(key: &Secret) -> Result<String, String> {
-    let data_centre = key.reveal().rsplit_once('-').map(|(_, dc)| dc).filter(|dc| {
-        !dc.is_empty() && dc.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-    });
+    let data_centre = key
+        .reveal()
+        .rsplit_once('-')
+        .map(|(_, dc)| dc)
+        .filter(|dc| {
+            !dc.is_empty()
+                && dc
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        });
     data_centre
         .map(|dc| format!("https://{dc}.api.mailchimp.com"))
         .ok_or_else(|| {
@@ -309,7 +531,11 @@ fn base_url(written: &str, name: &str) -> Result<String, String> {
     match url.scheme() {
         "https" => {}
         "http" if loopback => {}
-        _ => return Err(format!("{name} must be https (plain http is for loopback only)")),
+        _ => {
+            return Err(format!(
+                "{name} must be https (plain http is for loopback only)"
+            ));
+        }
     }
     Ok(written.trim_end_matches('/').to_owned())
 }
@@ -345,15 +571,29 @@ impl WebhookSettings {
             None => Ok(None),
             Some(_) => secret(setting, name).map(Some).map_err(Error::Setting),
         };
-        let own = optional(&HUBSPOT_WEBHOOK_SECRET, "integration.hubspot_webhook_secret")?;
+        let own = optional(
+            &HUBSPOT_WEBHOOK_SECRET,
+            "integration.hubspot_webhook_secret",
+        )?;
         Ok(WebhookSettings {
             hubspot_secret: match own {
                 Some(secret) => Some(secret),
                 None => optional(&HUBSPOT_CLIENT_SECRET, "integration.hubspot_client_secret")?,
             },
-            mailchimp_path_secret: optional(&MAILCHIMP_WEBHOOK_SECRET, "integration.mailchimp_webhook_secret")?,
-            mailchimp_signing_secret: optional(&MAILCHIMP_WEBHOOK_SIGNING_SECRET, "integration.mailchimp_webhook_signing_secret")?,
-            allowed_ips: WEBHOOK_ALLOWED_IPS.get().split(',').map(|ip| ip.trim().to_owned()).filter(|ip| !ip.is_empty()).collect(),
+            mailchimp_path_secret: optional(
+                &MAILCHIMP_WEBHOOK_SECRET,
+                "integration.mailchimp_webhook_secret",
+            )?,
+            mailchimp_signing_secret: optional(
+                &MAILCHIMP_WEBHOOK_SIGNING_SECRET,
+                "integration.mailchimp_webhook_signing_secret",
+            )?,
+            allowed_ips: WEBHOOK_ALLOWED_IPS
+                .get()
+                .split(',')
+                .map(|ip| ip.trim().to_owned())
+                .filter(|ip| !ip.is_empty())
+                .collect(),
         })
     }
 }

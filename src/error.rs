@@ -31,7 +31,9 @@ impl Error {
             Error::Signature(_) => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::Address(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Body(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::NotTracked(_) | Error::UnknownTarget(_) => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            Error::NotTracked(_) | Error::UnknownTarget(_) => {
+                PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT
+            }
             Error::Spi(_) | Error::Internal(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         }
     }
@@ -45,10 +47,16 @@ impl Error {
 
     fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::Setting(_) => Some("set it with ALTER SYSTEM SET … and SELECT pg_reload_conf(), or per database with ALTER DATABASE … SET …"),
-            Error::Signature(_) => Some("pass body, headers, method and URL exactly as they were received, and check the configured secret"),
+            Error::Setting(_) => Some(
+                "set it with ALTER SYSTEM SET … and SELECT pg_reload_conf(), or per database with ALTER DATABASE … SET …",
+            ),
+            Error::Signature(_) => Some(
+                "pass body, headers, method and URL exactly as they were received, and check the configured secret",
+            ),
             Error::Address(_) => Some("see the setting integration.webhook_allowed_ips"),
-            Error::NotTracked(_) => Some("SELECT source FROM integration.tracked_table; or start with SELECT integration.track('schema.table', 'contact');"),
+            Error::NotTracked(_) => Some(
+                "SELECT source FROM integration.tracked_table; or start with SELECT integration.track('schema.table', 'contact');",
+            ),
             Error::UnknownTarget(_) => Some("the targets are hubspot and mailchimp"),
             Error::Body(_) | Error::Spi(_) | Error::Internal(_) => None,
         }

@@ -3,7 +3,9 @@
 //! process's own memory.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::time::Duration;
 
 use integration_engine::record::{Lane, Target};
@@ -140,7 +142,10 @@ fn my_database() -> u32 {
 /// This database's slot, if it has one.
 pub fn my_slot() -> Option<&'static Slot> {
     let database = my_database();
-    shared()?.slots.iter().find(|slot| slot.database.load(Ordering::Acquire) == database)
+    shared()?
+        .slots
+        .iter()
+        .find(|slot| slot.database.load(Ordering::Acquire) == database)
 }
 
 /// This database's slot, taking a free one if need be. `None`: not preloaded, or all are taken.
@@ -243,13 +248,20 @@ pub fn restart_worker() -> bool {
 pub fn enter_launcher() {
     if let Some(shared) = shared() {
         // SAFETY: a plain global of this process.
-        shared.launcher_latch.store(unsafe { pg_sys::MyLatch } as usize, Ordering::Release);
+        shared
+            .launcher_latch
+            .store(unsafe { pg_sys::MyLatch } as usize, Ordering::Release);
     }
 }
 
 /// Whether a database's slot is taken: its worker has not given it back.
 pub fn is_wanted(database: u32) -> bool {
-    shared().is_some_and(|shared| shared.slots.iter().any(|slot| slot.database.load(Ordering::Acquire) == database))
+    shared().is_some_and(|shared| {
+        shared
+            .slots
+            .iter()
+            .any(|slot| slot.database.load(Ordering::Acquire) == database)
+    })
 }
 
 /// Asks the launcher to look for databases that want a worker.
@@ -280,12 +292,28 @@ pub fn wait(socket: Option<i32>, time: Option<Duration>) -> Woken {
         return Woken::Stop;
     }
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
-    events |= if socket.is_some() { pg_sys::WL_SOCKET_READABLE } else { 0 };
-    events |= if time.is_some() { pg_sys::WL_TIMEOUT } else { 0 };
-    let millis = time.map_or(-1, |time| i64::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX));
+    events |= if socket.is_some() {
+        pg_sys::WL_SOCKET_READABLE
+    } else {
+        0
+    };
+    events |= if time.is_some() {
+        pg_sys::WL_TIMEOUT
+    } else {
+        0
+    };
+    let millis = time.map_or(-1, |time| {
+        i64::try_from(time.as_micros().div_ceil(1_000)).unwrap_or(i64::MAX)
+    });
     // SAFETY: main thread of a process with a latch; the socket, if any, is open.
     unsafe {
-        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket.unwrap_or(-1), millis, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::WaitLatchOrSocket(
+            pg_sys::MyLatch,
+            events as i32,
+            socket.unwrap_or(-1),
+            millis,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();

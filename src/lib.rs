@@ -18,15 +18,40 @@ mod inbound;
 
 mod api;
 
+#[cfg(any(test, feature = "pg_test"))]
+mod pg_tests;
+
 use pgrx::prelude::*;
 
 pgrx::pg_module_magic!(name = c"integration", version = c"0.1.0");
 
 extension_sql_file!("../sql/config.sql", name = "config");
 extension_sql_file!("../sql/queue.sql", name = "queue", requires = ["config"]);
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["queue", api::internal::_unpack_keys, api::internal::_unpack_clock, api::inspect::_gauges]);
-extension_sql_file!("../sql/track.sql", name = "track", requires = ["views", api::internal::_environment, api::internal::_wake, api::internal::_preloaded]);
-extension_sql_file!("../sql/operate.sql", name = "operate", requires = ["track", api::internal::_enqueue, api::preview::_preview]);
+extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = [
+        "queue",
+        api::internal::_unpack_keys,
+        api::internal::_unpack_clock,
+        api::inspect::_gauges
+    ]
+);
+extension_sql_file!(
+    "../sql/track.sql",
+    name = "track",
+    requires = [
+        "views",
+        api::internal::_environment,
+        api::internal::_wake,
+        api::internal::_preloaded
+    ]
+);
+extension_sql_file!(
+    "../sql/operate.sql",
+    name = "operate",
+    requires = ["track", api::internal::_enqueue, api::preview::_preview]
+);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[pg_guard]

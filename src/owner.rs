@@ -15,7 +15,10 @@ pub fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     // user back by itself.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
-        pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        pg_sys::SetUserIdAndSecContext(
+            owner,
+            context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
+        );
     }
     let result = work();
     // SAFETY: as above.
@@ -56,9 +59,13 @@ pub fn guarded<T>(work: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe) -> Resu
 
 fn describe(error: CaughtError) -> SqlError {
     match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            SqlError { code: report.sql_error_code(), message: report.message().to_owned() }
-        }
-        CaughtError::RustPanic { ereport, .. } => SqlError { code: ereport.sql_error_code(), message: ereport.message().to_owned() },
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => SqlError {
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+        },
+        CaughtError::RustPanic { ereport, .. } => SqlError {
+            code: ereport.sql_error_code(),
+            message: ereport.message().to_owned(),
+        },
     }
 }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
-use serde::Deserialize;
 
 use crate::{
     call::{Reply, TransportError},
@@ -104,15 +103,12 @@ pub fn classify(target: Target, reply: Result<&Reply, &TransportError>) -> Class
 }
 
 /// What both services' error bodies have in common, where they are JSON at all.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Notice {
-    #[serde(skip)]
     json: bool,
     message: String,
     detail: String,
     category: String,
-    #[serde(rename = "policyName")]
     policy: String,
     errors: Vec<serde_json::Value>,
     context: serde_json::Value,

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # scripts/demo.sh sets $bin, $work, $server_dir and $control_port
 # How the demo talks: sentences, SQL with what psql says to it, checks, and the sandbox's control
-# endpoint. Needs $psql, $server_dir and $control_port.
+# endpoint.
 
 bold='' dim='' green='' red='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR-}" ]; then
@@ -9,9 +10,18 @@ fi
 
 # --- Sentences ---
 
-chapter() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+chapter() {
+    printf '\n%s%s%s\n' "$bold" "$*" "$plain"
+    after_title=yes
+}
 
-say() { printf '%s\n' "$*" | fold -s -w 100; }
+# A sentence before a step; the first one of a chapter follows its title.
+say() {
+    [ -n "$after_title" ] || echo
+    after_title=
+    printf '%s\n' "$*" | fold -s -w 100 | sed 's/ *$//'
+}
+after_title=yes
 
 ok() { printf '%s  ok: %s%s\n' "$green" "$*" "$plain"; }
 
@@ -25,7 +35,7 @@ fail() {
 # --- SQL ---
 
 run_psql() {
-    PGOPTIONS='' PGCLIENTENCODING=UTF8 "$psql" -X -h "$server_dir" -p 5432 -U postgres -d "${database:-crm}" \
+    PGOPTIONS='' PGCLIENTENCODING=UTF8 "$bin/psql" -X -h "$server_dir" -p 5432 -U postgres -d "${database:-crm}" \
         -v ON_ERROR_STOP=1 -P pager=off -P footer=off -P null=- "$@"
 }
 
@@ -42,15 +52,18 @@ show() {
 sql() {
     local text="${*: -1}"
     show "$text"
-    run_shown "$@"
+    run_shown "$@" || fail "the statement above succeeds"
 }
 
 # The same without showing the statements.
 run_shown() {
     local text="${*: -1}"
     run_psql -P format=wrapped -P columns=98 "${@:1:$#-1}" -f - <<<"$text" 2>&1 \
-        | sed 's/^psql:<stdin>:[0-9]*: //' | fold -s -w 100
+        | sed 's/^psql:<stdin>:[0-9]*: //' | fold -s -w 100 | sed 's/ *$//; /^$/d'
 }
+
+# As sql, for long texts: folded between words instead of laid out in columns.
+sql_text() { sql -A -t -F ': ' "$1"; }
 
 # The answer to a question, bare.
 ask() { run_psql -q -At -c "SELECT $1"; }
@@ -60,7 +73,7 @@ ask() { run_psql -q -At -c "SELECT $1"; }
 # check "what has to be so" "SQL that says whether it is"
 check() {
     local answer
-    answer=$(ask "($2)::boolean") || fail "$1 (the check itself failed: $2)"
+    answer=$(ask "$2") || fail "$1 (the check itself failed: $2)"
     [ "$answer" = t ] || fail "$1; this is not so: $2"
     ok "$1"
 }
@@ -68,21 +81,20 @@ check() {
 # until_true SECONDS "what is waited for" "SQL that says whether it has come"
 until_true() {
     local deadline=$((SECONDS + $1)) answer
-    while answer=$(ask "($3)::boolean") && [ "$answer" != t ]; do
+    while answer=$(ask "$3") && [ "$answer" != t ]; do
         [ "$SECONDS" -lt "$deadline" ] || fail "$2: not within $1 s"
         sleep 0.05
     done
     [ "$answer" = t ] || fail "$2 (asking failed: $3)"
 }
 
-# Waits until everything is delivered and applied, and tells how long that took.
+# Waits until everything is delivered and applied, to one target or to all, and tells how long it took.
 settle() {
-    local started now
-    started=$(date +%s%N)
-    show "SELECT integration.wait_idle('60s');"
-    [ "$(ask "integration.wait_idle('60s')")" = t ] || fail "everything is delivered within 60 s"
-    now=$(date +%s%N)
-    printf 't   %s(after %d.%d s)%s\n' "$dim" $(((now - started) / 1000000000)) $(((now - started) / 100000000 % 10)) "$plain"
+    local started=${EPOCHREALTIME//[!0-9]/} tenths statement="integration.wait_idle('60s'${1:+, '$1'})"
+    show "SELECT $statement;"
+    [ "$(ask "$statement")" = t ] || fail "everything is delivered within 60 s"
+    tenths=$(((${EPOCHREALTIME//[!0-9]/} - started + 50000) / 100000))
+    printf 't   %s(%d.%d s)%s\n' "$dim" $((tenths / 10)) $((tenths % 10)) "$plain"
 }
 
 # Number of the last request the extension logged.
@@ -109,20 +121,29 @@ control() {
     fi
 }
 
-# The one webhook that waits, as the receiver's backend gets it, for psql's variables body, headers,
-# method and uri.
-take_webhook() {
-    control POST /webhooks/take >"$work/webhooks.json"
-    received=$(
-        cat <<SQL
-\\set deliveries \`cat "$work/webhooks.json"\`
+# The webhooks that wait, as the company's backend receives them: in psql's variable deliveries, and
+# the first one in body, headers, method and uri. What receive() takes, sql_received runs with.
+receive() { control POST /webhooks/take >"$work/webhooks.json"; }
+
+sql_received() {
+    show "$1"
+    DEMO_WORK="$work" run_shown "\\set deliveries \`cat \"\$DEMO_WORK/webhooks.json\"\`
 SELECT d->>'body' AS body, d->>'headers' AS headers, d->>'method' AS method, d->>'uri' AS uri
-FROM jsonb_array_elements(:'deliveries') d \\gset
-SQL
-    )
+FROM (SELECT :'deliveries'::jsonb->0) AS first(d) \\gset
+$1"
 }
 
-# What both services hold, into the tables of schema there.
+# Reads what both services hold, and checks that it is what the CRM says, dead letters aside.
+check_both_sides() {
+    fetch
+    if [ "$(ask "sum(missing + \"too many\" + different) = 0 FROM there.comparison")" != t ]; then
+        run_shown "SELECT * FROM there.comparison; SELECT * FROM there.differences LIMIT 10;" >&2
+        fail "$1"
+    fi
+    ok "$1"
+}
+
+# What both services hold, into schema there.
 fetch() {
     control GET /hubspot/companies >"$work/companies.json"
     control GET /hubspot/contacts >"$work/contacts.json"

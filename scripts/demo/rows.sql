@@ -1,4 +1,4 @@
--- 300 companies and 5,000 contacts. Made up by counting through lists of words, so that every run has the same.
+-- 300 companies and 5,008 contacts. Made up by counting through lists of words, so that every run has the same.
 
 INSERT INTO crm.companies (name, domain, phone, city, country, employees)
 SELECT format('%s %s%s', a.word, b.word, CASE WHEN n >= 150 THEN ' & Co' END),
@@ -40,3 +40,6 @@ SELECT 1 + n % 300,
        CASE n % 5 WHEN 0 THEN 'opportunity' WHEN 1 THEN 'subscriber' ELSE 'lead' END,
        CASE WHEN n % 10 < 6 THEN true WHEN n % 10 < 9 THEN false END
 FROM person;
+
+-- Typed in by hand; with the errors that go with that.
+\copy crm.contacts (email, first_name, last_name, phone, job_title, lifecycle_stage, marketing_opt_in) from 'scripts/demo/fair.csv' (format csv, header)

@@ -3,8 +3,8 @@
 use integration_engine::clock::{FieldClock, Writer};
 use integration_engine::keys;
 use integration_engine::record::{Lane, SourceId, Target};
-use pgrx::prelude::*;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::latch::{self, Wake};
@@ -13,21 +13,43 @@ use crate::{capture, config};
 /// The keys packed into a queue row.
 #[pg_extern(immutable, parallel_safe)]
 fn _unpack_keys(keys: &[u8]) -> SetOfIterator<'static, String> {
-    let unpacked: Vec<String> = keys::iter(keys).filter_map(Result::ok).map(str::to_owned).collect();
+    let unpacked: Vec<String> = keys::iter(keys)
+        .filter_map(Result::ok)
+        .map(str::to_owned)
+        .collect();
     SetOfIterator::new(unpacked)
 }
 
 /// The agreements stored with a link.
 #[pg_extern(immutable, parallel_safe)]
 #[allow(clippy::type_complexity, reason = "pgrx wants the columns spelt out")]
-fn _unpack_clock(clock: &[u8]) -> TableIterator<'static, (name!(field, i16), name!(hash, String), name!(at, TimestampWithTimeZone), name!(writer, &'static str))> {
+fn _unpack_clock(
+    clock: &[u8],
+) -> TableIterator<
+    'static,
+    (
+        name!(field, i16),
+        name!(hash, String),
+        name!(at, TimestampWithTimeZone),
+        name!(writer, &'static str),
+    ),
+> {
     let clock = FieldClock::unpack(clock);
     let rows: Vec<_> = clock
         .ticks()
         .iter()
         .map(|tick| {
             let at = to_timestamp(tick.at.0 as f64 / 1_000.0);
-            (tick.field.0, format!("{:016x}", tick.hash.0), at, if tick.by == Writer::Crm { "crm" } else { "remote" })
+            (
+                tick.field.0,
+                format!("{:016x}", tick.hash.0),
+                at,
+                if tick.by == Writer::Crm {
+                    "crm"
+                } else {
+                    "remote"
+                },
+            )
         })
         .collect();
     TableIterator::new(rows)
@@ -60,8 +82,14 @@ fn _wake() {
 /// Queues records of a source again.
 #[pg_extern]
 fn _enqueue(target: &str, source: i32, keys: Vec<String>) -> Result<(), ErrorReport> {
-    let target = Target::from_name(target).ok_or_else(|| Error::UnknownTarget(target.to_owned()))?;
-    capture::enqueue(target, SourceId(source), Lane::Live, keys.iter().map(String::as_str));
+    let target =
+        Target::from_name(target).ok_or_else(|| Error::UnknownTarget(target.to_owned()))?;
+    capture::enqueue(
+        target,
+        SourceId(source),
+        Lane::Live,
+        keys.iter().map(String::as_str),
+    );
     capture::tell_at_commit(Wake::CONFIG);
     Ok(())
 }

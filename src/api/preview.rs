@@ -8,9 +8,9 @@ use integration_engine::outcome::Verdict;
 use integration_engine::queue::NO_CAP;
 use integration_engine::record::{Entity, RecordKey, Target, Timestamp};
 use integration_engine::{hubspot, mailchimp};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};
-use pgrx::pg_sys::panic::ErrorReport;
 use serde_json::{Value, json};
 
 use crate::config::Settings;
@@ -20,7 +20,11 @@ use crate::worker::now_ms;
 
 /// One row per target: what the next delivery of the record would be.
 #[pg_extern]
-fn _preview(source: pg_sys::Oid, key: &str) -> Result<TableIterator<'static, (name!(target, &'static str), name!(request, JsonB))>, ErrorReport> {
+fn _preview(
+    source: pg_sys::Oid,
+    key: &str,
+) -> Result<TableIterator<'static, (name!(target, &'static str), name!(request, JsonB))>, ErrorReport>
+{
     let settings = Settings::read();
     let source = sources::load()
         .map_err(Error::Spi)?
@@ -36,7 +40,13 @@ fn _preview(source: pg_sys::Oid, key: &str) -> Result<TableIterator<'static, (na
     Ok(TableIterator::new(rows))
 }
 
-fn preview(settings: &Settings, source: &sources::Source, target: Target, map: &SourceMap, key: &str) -> pgrx::spi::SpiResult<Value> {
+fn preview(
+    settings: &Settings,
+    source: &sources::Source,
+    target: Target,
+    map: &SourceMap,
+    key: &str,
+) -> pgrx::spi::SpiResult<Value> {
     let key = RecordKey::from(key);
     let row = source.read(map, &[&key])?.remove(&key);
     let mut links: HashMap<_, _> = links::read(source.id, target, &[key.as_str()])?;
@@ -50,7 +60,10 @@ fn preview(settings: &Settings, source: &sources::Source, target: Target, map: &
         rival: None,
     };
     // Whether the unique property exists is asked when something is sent; here it is assumed.
-    let hubspot_api = integration_engine::call::HubSpotSettings { external_id_ready: Entity::ALL.to_vec(), ..settings.hubspot_api.clone() };
+    let hubspot_api = integration_engine::call::HubSpotSettings {
+        external_id_ready: Entity::ALL.to_vec(),
+        ..settings.hubspot_api.clone()
+    };
     let decision = match target {
         Target::HubSpot => hubspot::decide(&work, 0, map, &hubspot_api),
         Target::Mailchimp => mailchimp::decide(&work, 0, map, &settings.mailchimp_api),
@@ -64,7 +77,10 @@ fn preview(settings: &Settings, source: &sources::Source, target: Target, map: &
         Target::Mailchimp => mailchimp::assemble(vec![(kind, item)], &settings.mailchimp_api),
     };
     Ok(calls.into_iter().next().map_or(Value::Null, |call| {
-        let body = call.request.body.and_then(|body| serde_json::from_slice::<Value>(&body).ok());
+        let body = call
+            .request
+            .body
+            .and_then(|body| serde_json::from_slice::<Value>(&body).ok());
         json!({ "method": call.request.method.name(), "path": call.request.path, "body": body })
     }))
 }
@@ -72,7 +88,9 @@ fn preview(settings: &Settings, source: &sources::Source, target: Target, map: &
 fn nothing(verdict: Verdict) -> Value {
     match verdict {
         Verdict::NoConsent => json!({ "nothing": "the person has not opted in" }),
-        Verdict::Dead { category, why, .. } => json!({ "dead_letter": category.name(), "why": why }),
+        Verdict::Dead { category, why, .. } => {
+            json!({ "dead_letter": category.name(), "why": why })
+        }
         Verdict::Retry { why, .. } => json!({ "waits": why }),
         Verdict::Removed => json!({ "nothing": "there is no such row, and nothing to remove" }),
         _ => json!({ "nothing": "the service holds this state already" }),

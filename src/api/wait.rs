@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use integration_engine::record::Target;
-use pgrx::prelude::*;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::latch::{self, Woken};
@@ -17,12 +17,24 @@ const IDLE: &str = "\
 /// Waits until everything queued has been settled and every imported event applied: `true`; or
 /// until the time is over: `false`.
 #[pg_extern]
-fn wait_idle(wait: default!(Interval, "'30s'"), target: default!(Option<&str>, "NULL")) -> Result<bool, ErrorReport> {
+fn wait_idle(
+    wait: default!(Interval, "'30s'"),
+    target: default!(Option<&str>, "NULL"),
+) -> Result<bool, ErrorReport> {
     let target = match target {
-        Some(name) => Some(Target::from_name(name).ok_or_else(|| Error::UnknownTarget(name.to_owned()))?.number()),
+        Some(name) => Some(
+            Target::from_name(name)
+                .ok_or_else(|| Error::UnknownTarget(name.to_owned()))?
+                .number(),
+        ),
         None => None,
     };
-    let deadline = Instant::now() + Duration::from_micros(u64::try_from(wait.as_micros()).unwrap_or(0).min(86_400_000_000));
+    let deadline = Instant::now()
+        + Duration::from_micros(
+            u64::try_from(wait.as_micros())
+                .unwrap_or(0)
+                .min(86_400_000_000),
+        );
     let mut pause = Duration::from_millis(1);
     loop {
         // `get_one` takes a new snapshot each time, as a volatile function may.

@@ -1,6 +1,9 @@
 //! Changes of the statement under way, packed, until they become queue rows.
 
-use integration_engine::{keys, record::{Lane, Target}};
+use integration_engine::{
+    keys,
+    record::{Lane, Target},
+};
 
 /// Packed bytes after which a queue row is full: two fit in a page of 8 kB and none is TOASTed.
 const FULL_BYTES: usize = 3_600;
@@ -55,7 +58,9 @@ impl Targets {
     }
 
     pub fn iter(self) -> impl Iterator<Item = Target> {
-        Target::ALL.into_iter().filter(move |target| self.0 & crate::store::changes::bit(*target) != 0)
+        Target::ALL
+            .into_iter()
+            .filter(move |target| self.0 & crate::store::changes::bit(*target) != 0)
     }
 }
 
@@ -83,7 +88,6 @@ impl ColumnSet {
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
-
 }
 
 /// A queue row in the making.
@@ -115,13 +119,19 @@ impl Buffer {
             .iter()
             .rposition(|chunk| chunk.subtransaction == subtransaction && chunk.shape == *shape)
             .unwrap_or_else(|| {
-                self.chunks.push(Chunk { shape: shape.clone(), keys: Vec::new(), records: 0, subtransaction });
+                self.chunks.push(Chunk {
+                    shape: shape.clone(),
+                    keys: Vec::new(),
+                    records: 0,
+                    subtransaction,
+                });
                 self.chunks.len() - 1
             });
         let chunk = &mut self.chunks[at];
         keys::push(&mut chunk.keys, key);
         chunk.records += 1;
-        (chunk.keys.len() >= FULL_BYTES || chunk.records >= FULL_RECORDS).then(|| self.chunks.remove(at))
+        (chunk.keys.len() >= FULL_BYTES || chunk.records >= FULL_RECORDS)
+            .then(|| self.chunks.remove(at))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -134,7 +144,8 @@ impl Buffer {
 
     /// The subtransaction, and with it those begun after it, is rolled back.
     pub fn roll_back(&mut self, subtransaction: u32) {
-        self.chunks.retain(|chunk| chunk.subtransaction < subtransaction);
+        self.chunks
+            .retain(|chunk| chunk.subtransaction < subtransaction);
     }
 }
 
@@ -143,16 +154,34 @@ mod tests {
     use super::*;
 
     fn shape(lane: Lane) -> Shape {
-        Shape { source: 1, targets: Target::HubSpot.into(), lane, kind: Kind::Upsert, changed: None }
+        Shape {
+            source: 1,
+            targets: Target::HubSpot.into(),
+            lane,
+            kind: Kind::Upsert,
+            changed: None,
+        }
     }
 
     #[test]
     fn keys_of_one_shape_share_a_chunk_until_it_is_full() {
         let mut buffer = Buffer::new();
-        let full = (0..2_000).filter_map(|n| buffer.add(&shape(Lane::Live), 1, &n.to_string())).collect::<Vec<_>>();
+        let full = (0..2_000)
+            .filter_map(|n| buffer.add(&shape(Lane::Live), 1, &n.to_string()))
+            .collect::<Vec<_>>();
         let rest = buffer.take();
-        assert!(full.iter().chain(&rest).all(|chunk| chunk.records <= FULL_RECORDS));
-        assert_eq!(full.iter().chain(&rest).map(|chunk| chunk.records).sum::<u32>(), 2_000);
+        assert!(
+            full.iter()
+                .chain(&rest)
+                .all(|chunk| chunk.records <= FULL_RECORDS)
+        );
+        assert_eq!(
+            full.iter()
+                .chain(&rest)
+                .map(|chunk| chunk.records)
+                .sum::<u32>(),
+            2_000
+        );
     }
 
     #[test]

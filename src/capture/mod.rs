@@ -14,8 +14,8 @@ use std::ffi::CStr;
 use integration_engine::consent::{self, Consent};
 use integration_engine::mapping::ValueKind;
 use integration_engine::record::{Lane, SourceId, Target};
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use buffer::{ColumnSet, Kind, Shape, Targets};
 use plan::{Column, Plan, Watch};
@@ -23,8 +23,19 @@ use plan::{Column, Plan, Watch};
 pub use write::{launch_at_commit, tell_at_commit};
 
 /// Queues changes that no trigger saw: replayed dead letters, values that won over the service's.
-pub fn enqueue<'a>(target: Target, source: SourceId, lane: Lane, keys: impl IntoIterator<Item = &'a str>) {
-    let shape = Shape { source: source.0, targets: target.into(), lane, kind: Kind::Upsert, changed: None };
+pub fn enqueue<'a>(
+    target: Target,
+    source: SourceId,
+    lane: Lane,
+    keys: impl IntoIterator<Item = &'a str>,
+) {
+    let shape = Shape {
+        source: source.0,
+        targets: target.into(),
+        lane,
+        kind: Kind::Upsert,
+        changed: None,
+    };
     write::buffered(|add| keys.into_iter().for_each(|key| add(&shape, key)));
     write::flush();
 }
@@ -41,12 +52,18 @@ pub extern "C" fn pg_finfo_integration_capture() -> &'static pg_sys::Pg_finfo_re
 #[pg_guard]
 #[unsafe(no_mangle)]
 #[doc(hidden)]
-pub unsafe extern "C-unwind" fn integration_capture(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+pub unsafe extern "C-unwind" fn integration_capture(
+    call: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
     // SAFETY: Postgres passes a valid call; its context says whether it is a trigger's.
     let data = unsafe {
         let context = (*call).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            ereport!(ERROR, PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION, "integration._capture() is a trigger function");
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+                "integration._capture() is a trigger function"
+            );
         }
         &*context.cast::<pg_sys::TriggerData>()
     };
@@ -89,17 +106,28 @@ fn capture(data: &pg_sys::TriggerData) {
         match event {
             Event::Insert => (None, Some(Row::read(data.tg_trigslot, plan.last_column))),
             Event::Delete => (Some(Row::read(data.tg_trigslot, plan.last_column)), None),
-            _ => (Some(Row::read(data.tg_trigslot, plan.last_column)), Some(Row::read(data.tg_newslot, plan.last_column))),
+            _ => (
+                Some(Row::read(data.tg_trigslot, plan.last_column)),
+                Some(Row::read(data.tg_newslot, plan.last_column)),
+            ),
         }
     };
-    KEYS.with_borrow_mut(|[old_key, new_key]| collect(&plan, old.as_ref(), new.as_ref(), old_key, new_key));
+    KEYS.with_borrow_mut(|[old_key, new_key]| {
+        collect(&plan, old.as_ref(), new.as_ref(), old_key, new_key)
+    });
 }
 
 thread_local! {
     static KEYS: RefCell<[String; 2]> = const { RefCell::new([String::new(), String::new()]) };
 }
 
-fn collect(plan: &Plan, old: Option<&Row>, new: Option<&Row>, old_key: &mut String, new_key: &mut String) {
+fn collect(
+    plan: &Plan,
+    old: Option<&Row>,
+    new: Option<&Row>,
+    old_key: &mut String,
+    new_key: &mut String,
+) {
     for (row, key) in [(old, &mut *old_key), (new, &mut *new_key)] {
         if let Some(row) = row {
             key.clear();
@@ -125,7 +153,11 @@ fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
     let (mut live, mut opt_out) = (Targets::default(), Targets::default());
     for watch in &plan.watches {
         let mut concerns = false;
-        for column in watch.columns.iter().filter(|column| !old.same(new, **column)) {
+        for column in watch
+            .columns
+            .iter()
+            .filter(|column| !old.same(new, **column))
+        {
             changed.add(column.number);
             concerns = true;
         }
@@ -138,7 +170,13 @@ fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
     if live.is_empty() && opt_out.is_empty() {
         return;
     }
-    let shape = |targets, lane| Shape { source: plan.source, targets, lane, kind: Kind::Upsert, changed: Some(changed.clone()) };
+    let shape = |targets, lane| Shape {
+        source: plan.source,
+        targets,
+        lane,
+        kind: Kind::Upsert,
+        changed: Some(changed.clone()),
+    };
     write::buffered(|add| {
         if !opt_out.is_empty() {
             add(&shape(opt_out, Lane::OptOut), key);
@@ -152,14 +190,24 @@ fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
 /// A change of the whole row, for all targets.
 fn whole(plan: &Plan, kind: Kind) -> Shape {
     let mut targets = Targets::default();
-    plan.watches.iter().for_each(|watch| targets.add(watch.target));
-    Shape { source: plan.source, targets, lane: Lane::Live, kind, changed: None }
+    plan.watches
+        .iter()
+        .for_each(|watch| targets.add(watch.target));
+    Shape {
+        source: plan.source,
+        targets,
+        lane: Lane::Live,
+        kind,
+        changed: None,
+    }
 }
 
 /// An opt-out overtakes everything else.
 fn lane(watch: &Watch, old: &Row, new: &Row) -> Lane {
     match watch.consent {
-        Some(column) if !old.same(new, column) && new.consent(column) != Consent::OptedIn => Lane::OptOut,
+        Some(column) if !old.same(new, column) && new.consent(column) != Consent::OptedIn => {
+            Lane::OptOut
+        }
         _ => Lane::Live,
     }
 }
@@ -181,7 +229,11 @@ impl Row {
             if (*slot).tts_nvalid < columns {
                 pg_sys::slot_getsomeattrs_int(slot, i32::from(columns));
             }
-            Row { values: (*slot).tts_values, nulls: (*slot).tts_isnull, columns }
+            Row {
+                values: (*slot).tts_values,
+                nulls: (*slot).tts_isnull,
+                columns,
+            }
         }
     }
 
@@ -200,8 +252,9 @@ impl Row {
         match (self.get(column), other.get(column)) {
             (None, None) => true,
             (Some(a), Some(b)) if column.by_value => a == b,
+            (Some(a), Some(b)) if a == b => true,
             // SAFETY: both are values of the column's type.
-            (Some(a), Some(b)) => a == b || unsafe { bytes(a, column.length) == bytes(b, column.length) },
+            (Some(a), Some(b)) => unsafe { bytes(a, column.length) == bytes(b, column.length) },
             _ => false,
         }
     }
@@ -210,7 +263,11 @@ impl Row {
         match self.get(column) {
             None => Consent::Unknown,
             Some(value) if column.type_oid == pg_sys::BOOLOID => {
-                if value.value() != 0 { Consent::OptedIn } else { Consent::OptedOut }
+                if value.value() != 0 {
+                    Consent::OptedIn
+                } else {
+                    Consent::OptedOut
+                }
             }
             Some(value) => {
                 let mut text = String::new();
@@ -293,7 +350,9 @@ thread_local! {
 fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<Plan>> {
     if !WATCHING_TABLES.replace(true) {
         // SAFETY: registered once a session; the callback only clears a map of ours.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::from(0)) };
+        unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::from(0))
+        };
     }
     // SAFETY: trigger and relation are valid for the call.
     let (trigger, relation) = unsafe { (&*data.tg_trigger, &*data.tg_relation) };
@@ -302,18 +361,30 @@ fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<Plan>> {
         let descriptor = unsafe { pgrx::PgTupleDesc::from_pg_unchecked(relation.rd_att) };
         let column = |attribute: &pg_sys::FormData_pg_attribute| {
             (!attribute.attisdropped).then(|| {
-                let column = Column { number: attribute.attnum, type_oid: attribute.atttypid, by_value: attribute.attbyval, length: attribute.attlen };
+                let column = Column {
+                    number: attribute.attnum,
+                    type_oid: attribute.atttypid,
+                    by_value: attribute.attbyval,
+                    length: attribute.attlen,
+                };
                 (attribute.name().to_owned(), column)
             })
         };
-        (0..descriptor.len()).filter_map(|index| column(descriptor.get(index)?)).collect()
+        (0..descriptor.len())
+            .filter_map(|index| column(descriptor.get(index)?))
+            .collect()
     };
     let argument = || {
-        // SAFETY: a trigger with an argument has at least one C string.
-        (trigger.tgnargs > 0).then(|| unsafe { CStr::from_ptr(*trigger.tgargs) }.to_string_lossy().into_owned())
+        (trigger.tgnargs > 0).then(|| {
+            // SAFETY: a trigger with an argument has at least one C string.
+            let first = unsafe { CStr::from_ptr(*trigger.tgargs) };
+            first.to_string_lossy().into_owned()
+        })
     };
     plan::of(trigger.tgoid, relation.rd_id, argument, columns, |why| {
-        pgrx::warning!("integration captures nothing from this table: {why}; call integration.track() again");
+        pgrx::warning!(
+            "integration captures nothing from this table: {why}; call integration.track() again"
+        );
     })
 }
 

@@ -50,9 +50,11 @@ pub struct Plan {
     pub last_column: i16,
 }
 
+/// Plans by trigger, with the table each is on; `None` where none could be made.
+type Plans = HashMap<u32, (pg_sys::Oid, Option<Rc<Plan>>)>;
+
 thread_local! {
-    /// By trigger, with the table it is on.
-    static PLANS: RefCell<HashMap<u32, (pg_sys::Oid, Option<Rc<Plan>>)>> = RefCell::default();
+    static PLANS: RefCell<Plans> = RefCell::default();
 }
 
 /// The plan of a trigger. `None` when its argument or the table no longer fits: then nothing is
@@ -65,7 +67,10 @@ pub fn of(
     warn: impl Fn(&str),
 ) -> Option<Rc<Plan>> {
     let known = PLANS.with_borrow(|plans| {
-        plans.get(&trigger.to_u32()).filter(|(of, _)| *of == relation).map(|(_, plan)| plan.clone())
+        plans
+            .get(&trigger.to_u32())
+            .filter(|(of, _)| *of == relation)
+            .map(|(_, plan)| plan.clone())
     });
     if let Some(plan) = known {
         return plan;
@@ -83,12 +88,20 @@ pub fn of(
 
 /// Forgets the plans of a table that changed; of all tables if it is not said which.
 pub fn forget(relation: pg_sys::Oid) {
-    PLANS.with_borrow_mut(|plans| plans.retain(|_, (of, _)| relation != pg_sys::InvalidOid && *of != relation));
+    PLANS.with_borrow_mut(|plans| {
+        plans.retain(|_, (of, _)| relation != pg_sys::InvalidOid && *of != relation)
+    });
 }
 
 fn build(argument: &str, columns: &[(String, Column)]) -> Result<Plan, String> {
-    let written: Written = serde_json::from_str(argument).map_err(|why| format!("trigger argument: {why}"))?;
-    let column = |name: &String| columns.iter().find(|(known, _)| known == name).map(|(_, column)| *column);
+    let written: Written =
+        serde_json::from_str(argument).map_err(|why| format!("trigger argument: {why}"))?;
+    let column = |name: &String| {
+        columns
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, column)| *column)
+    };
     let key = written
         .key
         .iter()
@@ -110,9 +123,18 @@ fn build(argument: &str, columns: &[(String, Column)]) -> Result<Plan, String> {
         .collect();
     let last_column = key
         .iter()
-        .chain(watches.iter().flat_map(|watch| watch.columns.iter().chain(&watch.consent)))
+        .chain(
+            watches
+                .iter()
+                .flat_map(|watch| watch.columns.iter().chain(&watch.consent)),
+        )
         .map(|column| column.number)
         .max()
         .unwrap_or(0);
-    Ok(Plan { source: written.source, key, watches, last_column })
+    Ok(Plan {
+        source: written.source,
+        key,
+        watches,
+        last_column,
+    })
 }

@@ -2,9 +2,9 @@
 //! the writing user needed, and no function of anybody else's is called.
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
 
 use super::buffer::{Buffer, Chunk};
 use crate::latch::{self, Wake};
@@ -89,12 +89,20 @@ fn storage() -> Option<pg_sys::Oid> {
 unsafe fn insert(relation: pg_sys::Relation, chunk: &Chunk) {
     let shape = &chunk.shape;
     // SAFETY: inside a transaction.
-    let (xid, now) = unsafe { (pg_sys::GetTopFullTransactionId().value, pg_sys::GetCurrentStatementStartTimestamp()) };
+    let (xid, now) = unsafe {
+        (
+            pg_sys::GetTopFullTransactionId().value,
+            pg_sys::GetCurrentStatementStartTimestamp(),
+        )
+    };
     let (last, count) = WRITTEN.get();
     let seq = if last == xid { count + 1 } else { 0 };
     WRITTEN.set((xid, seq));
     let keys = chunk.keys.as_slice().into_datum();
-    let changed = shape.changed.as_ref().and_then(|set| set.bytes().into_datum());
+    let changed = shape
+        .changed
+        .as_ref()
+        .and_then(|set| set.bytes().into_datum());
     let mut values: [pg_sys::Datum; COLUMNS] = [
         (xid as i64).into(),
         now.into(),
@@ -111,7 +119,8 @@ unsafe fn insert(relation: pg_sys::Relation, chunk: &Chunk) {
     nulls[COLUMNS - 1] = changed.is_none();
     // SAFETY: values match the table's column types one by one.
     unsafe {
-        let tuple = pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let tuple =
+            pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::CatalogTupleInsert(relation, tuple);
         pg_sys::heap_freetuple(tuple);
     }
@@ -135,11 +144,16 @@ fn watch_transactions() {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn at_transaction_end(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
     match event {
         // Rows of triggers whose statement trigger did not run (a partition written directly, a
         // replication worker).
-        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => flush_with_snapshot(),
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => {
+            flush_with_snapshot()
+        }
         pg_sys::XactEvent::XACT_EVENT_COMMIT => publish(Wake::NONE),
         pg_sys::XactEvent::XACT_EVENT_PREPARE => publish(Wake::PREPARED),
         pg_sys::XactEvent::XACT_EVENT_ABORT => {
@@ -174,14 +188,21 @@ fn publish(also: Wake) {
     }
     if let Some(slot) = latch::my_slot() {
         for (gauges, keys) in slot.targets.iter().zip(keys) {
-            gauges.arrived.fetch_add(keys, std::sync::atomic::Ordering::Relaxed);
+            gauges
+                .arrived
+                .fetch_add(keys, std::sync::atomic::Ordering::Relaxed);
         }
         slot.wake(wake.and(also));
     }
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn at_subtransaction_end(event: pg_sys::SubXactEvent::Type, subtransaction: u32, _parent: u32, _argument: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn at_subtransaction_end(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: u32,
+    _parent: u32,
+    _argument: *mut std::ffi::c_void,
+) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
         BUFFER.with_borrow_mut(|buffer| buffer.roll_back(subtransaction));
     }

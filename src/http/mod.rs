@@ -56,19 +56,28 @@ impl Engine {
             .build()
             .map_err(|why| format!("no runtime: {why}"))?;
         let (bell, ringer) = UnixStream::pair().map_err(|why| format!("no socket pair: {why}"))?;
-        bell.set_nonblocking(true).and_then(|()| ringer.set_nonblocking(true)).map_err(|why| format!("socket pair: {why}"))?;
+        bell.set_nonblocking(true)
+            .and_then(|()| ringer.set_nonblocking(true))
+            .map_err(|why| format!("socket pair: {why}"))?;
         let (outgoing, requests) = queue::unbounded_channel();
         let (results, answers) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("integration http".to_owned())
             .spawn(move || runtime.block_on(serve(client, requests, results, ringer.into())))
             .map_err(|why| format!("no thread: {why}"))?;
-        Ok(Engine { outgoing: Some(outgoing), answers, bell, thread: Some(thread) })
+        Ok(Engine {
+            outgoing: Some(outgoing),
+            answers,
+            bell,
+            thread: Some(thread),
+        })
     }
 
     /// Hands a request over; `false` when the thread has died.
     pub fn send(&self, request: Outgoing) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.send(request).is_ok())
+        self.outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.send(request).is_ok())
     }
 
     /// The next answer that has come in.
@@ -102,25 +111,39 @@ fn client(network: &Network) -> Result<reqwest::Client, String> {
     // A second installation in one process is refused, and is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("integration/", env!("CARGO_PKG_VERSION"), " (PostgreSQL)"))
+        .user_agent(concat!(
+            "integration/",
+            env!("CARGO_PKG_VERSION"),
+            " (PostgreSQL)"
+        ))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
         .pool_idle_timeout(Duration::from_secs(50))
         .tcp_nodelay(true)
         .no_proxy();
     if let Some(proxy) = &network.proxy {
-        let proxy = reqwest::Proxy::all(proxy).map_err(|_| "integration.http_proxy is not a proxy's URL".to_owned())?;
+        let proxy = reqwest::Proxy::all(proxy)
+            .map_err(|_| "integration.http_proxy is not a proxy's URL".to_owned())?;
         builder = builder.proxy(proxy);
     }
     if let Some(file) = &network.ca_file {
-        let pem = std::fs::read(file).map_err(|why| format!("integration.ca_file {file}: {why}"))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|why| format!("integration.ca_file {file}: {why}"))?;
+        let pem =
+            std::fs::read(file).map_err(|why| format!("integration.ca_file {file}: {why}"))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|why| format!("integration.ca_file {file}: {why}"))?;
         builder = builder.tls_certs_merge(certificates);
     }
-    builder.build().map_err(|why| format!("no HTTP client: {why}"))
+    builder
+        .build()
+        .map_err(|why| format!("no HTTP client: {why}"))
 }
 
-async fn serve(client: reqwest::Client, mut requests: queue::UnboundedReceiver<Outgoing>, results: mpsc::Sender<Answer>, ringer: OwnedFd) {
+async fn serve(
+    client: reqwest::Client,
+    mut requests: queue::UnboundedReceiver<Outgoing>,
+    results: mpsc::Sender<Answer>,
+    ringer: OwnedFd,
+) {
     let ringer = std::sync::Arc::new(UnixStream::from(ringer));
     while let Some(outgoing) = requests.recv().await {
         let (client, results, ringer) = (client.clone(), results.clone(), ringer.clone());
@@ -129,7 +152,11 @@ async fn serve(client: reqwest::Client, mut requests: queue::UnboundedReceiver<O
             let id = outgoing.id;
             let result = exchange(&client, outgoing).await;
             // The receiver is gone only when the worker is.
-            let _ = results.send(Answer { id, result, duration: start.elapsed() });
+            let _ = results.send(Answer {
+                id,
+                result,
+                duration: start.elapsed(),
+            });
             // A full pipe rings already.
             let _ = (&*ringer).write(&[1]);
         });
@@ -146,25 +173,43 @@ async fn exchange(client: &reqwest::Client, outgoing: Outgoing) -> Result<Reply,
         Method::Patch => reqwest::Method::PATCH,
         Method::Delete => reqwest::Method::DELETE,
     };
-    let mut request = client.request(method, url).timeout(timeout).bearer_auth(outgoing.credential.reveal());
+    let mut request = client
+        .request(method, url)
+        .timeout(timeout)
+        .bearer_auth(outgoing.credential.reveal());
     if let Some(body) = outgoing.request.body {
-        request = request.header("content-type", "application/json").body(body);
+        request = request
+            .header("content-type", "application/json")
+            .body(body);
     }
-    let mut response = request.send().await.map_err(|error| failure(&error, timeout))?;
+    let mut response = request
+        .send()
+        .await
+        .map_err(|error| failure(&error, timeout))?;
     let headers = response
         .headers()
         .iter()
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        })
         .collect();
     let status = response.status().as_u16();
     let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(|error| failure(&error, timeout))? {
+    while let Some(part) = response
+        .chunk()
+        .await
+        .map_err(|error| failure(&error, timeout))?
+    {
         if body.len() + part.len() > LARGEST_ANSWER {
             return Err(TransportError::TooLarge(LARGEST_ANSWER));
         }
         body.extend_from_slice(&part);
     }
-    Ok(Reply { status, headers, body })
+    Ok(Reply {
+        status,
+        headers,
+        body,
+    })
 }
 
 fn failure(error: &reqwest::Error, timeout: Duration) -> TransportError {

@@ -18,18 +18,29 @@ use crate::worker::now_ms;
 
 pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<Fate> {
     match &event.action {
-        HubSpotAction::PropertyChange { property, value } => property_change(scene, event, at, property, value.as_deref()),
+        HubSpotAction::PropertyChange { property, value } => {
+            property_change(scene, event, at, property, value.as_deref())
+        }
         HubSpotAction::Merge { merged, surviving } => merge(scene, event, merged, surviving),
-        HubSpotAction::Creation => Ok(ignored("a record created in HubSpot is taken over when it is linked")),
-        HubSpotAction::Deletion | HubSpotAction::PrivacyDeletion => Ok(ignored("deleted in HubSpot; the CRM row stays as it is")),
+        HubSpotAction::Creation => Ok(ignored(
+            "a record created in HubSpot is taken over when it is linked",
+        )),
+        HubSpotAction::Deletion | HubSpotAction::PrivacyDeletion => {
+            Ok(ignored("deleted in HubSpot; the CRM row stays as it is"))
+        }
         HubSpotAction::Restore => Ok(ignored("restored in HubSpot")),
         HubSpotAction::AssociationChange => Ok(ignored("associations are kept in the CRM")),
         HubSpotAction::Other(kind) => Ok(ignored(format!("{kind} changes nothing in the CRM"))),
     }
 }
 
-fn linked<'a>(scene: &'a Scene, event: &HubSpotSubject) -> SpiResult<Option<(RecordRef, Link, &'a Source)>> {
-    let Some(id) = &event.object_id else { return Ok(None) };
+fn linked<'a>(
+    scene: &'a Scene,
+    event: &HubSpotSubject,
+) -> SpiResult<Option<(RecordRef, Link, &'a Source)>> {
+    let Some(id) = &event.object_id else {
+        return Ok(None);
+    };
     let found = links::by_remote_id(Target::HubSpot, id)?;
     Ok(found.into_iter().find_map(|(record, link)| {
         let source = scene.source(&record)?;
@@ -37,11 +48,19 @@ fn linked<'a>(scene: &'a Scene, event: &HubSpotSubject) -> SpiResult<Option<(Rec
     }))
 }
 
-fn property_change(scene: &Scene, event: &HubSpotSubject, at: Timestamp, property: &str, reported: Option<&str>) -> SpiResult<Fate> {
+fn property_change(
+    scene: &Scene,
+    event: &HubSpotSubject,
+    at: Timestamp,
+    property: &str,
+    reported: Option<&str>,
+) -> SpiResult<Fate> {
     let Some((record, mut link, source)) = linked(scene, event)? else {
         return Ok(ignored("no CRM row is linked to this record"));
     };
-    let Some(map) = source.maps.get(&Target::HubSpot) else { return Ok(ignored("the table is not sent to HubSpot")) };
+    let Some(map) = source.maps.get(&Target::HubSpot) else {
+        return Ok(ignored("the table is not sent to HubSpot"));
+    };
     let Some((index, field)) = map.field_named(property) else {
         return Ok(ignored(format!("{property} is not mapped")));
     };
@@ -49,25 +68,51 @@ fn property_change(scene: &Scene, event: &HubSpotSubject, at: Timestamp, propert
         return Ok(Fate::Later);
     }
     let rows = source.read(map, &[&record.key])?;
-    let Some(present) = rows.get(&record.key).map(|row| row.get(index).cloned().flatten()) else {
+    let Some(present) = rows
+        .get(&record.key)
+        .map(|row| row.get(index).cloned().flatten())
+    else {
         return Ok(ignored("the CRM row is gone"));
     };
     let remote = match value::field_canonical(map, field, reported) {
         Ok(canonical) => ValueHash::of(canonical.as_deref()),
         Err(why) => return Ok(failed(why.to_string())),
     };
-    let local = value::field_to_remote(map, field, present.as_deref()).map_or(ValueHash(u64::MAX), |canonical| ValueHash::of(canonical.as_deref()));
+    let local = value::field_to_remote(map, field, present.as_deref())
+        .map_or(ValueHash(u64::MAX), |canonical| {
+            ValueHash::of(canonical.as_deref())
+        });
     let agreed = link.clock.get(field.id).copied();
     let changed_at = crm_changed_at(scene, &record, agreed.as_ref(), local);
-    let tick = Tick { field: field.id, hash: remote, at, by: Writer::Remote };
-    match conflict::decide(field.conflict, field.direction, at, remote, local, agreed.as_ref(), changed_at) {
+    let tick = Tick {
+        field: field.id,
+        hash: remote,
+        at,
+        by: Writer::Remote,
+    };
+    match conflict::decide(
+        field.conflict,
+        field.direction,
+        at,
+        remote,
+        local,
+        agreed.as_ref(),
+        changed_at,
+    ) {
         Decision::Older => return Ok(ignored("older than the last change")),
-        Decision::KeepCrm if agreed.is_some_and(|agreed| agreed.hash == remote) => return Ok(ignored("nothing new")),
+        Decision::KeepCrm if agreed.is_some_and(|agreed| agreed.hash == remote) => {
+            return Ok(ignored("nothing new"));
+        }
         Decision::KeepCrm => {
             link.clock.set(tick);
             remember(&record, link)?;
             if field.direction != Direction::Pull {
-                capture::enqueue(Target::HubSpot, record.source, Lane::Live, [record.key.as_str()]);
+                capture::enqueue(
+                    Target::HubSpot,
+                    record.source,
+                    Lane::Live,
+                    [record.key.as_str()],
+                );
             }
             return Ok(ignored("the CRM's value wins, and is sent again"));
         }
@@ -84,38 +129,77 @@ fn property_change(scene: &Scene, event: &HubSpotSubject, at: Timestamp, propert
         Ok(column_value) => column_value,
         Err(why) => return Ok(failed(why.to_string())),
     };
-    let outcome = apply::set_column(source, &record.key, &field.column, present.as_deref(), column_value.as_deref())?;
+    let outcome = apply::set_column(
+        source,
+        &record.key,
+        &field.column,
+        present.as_deref(),
+        column_value.as_deref(),
+    )?;
     if let Some(fate) = unless_written(outcome) {
         return Ok(fate);
     }
     link.clock.set(tick);
-    let detail = format!("{} {}: {} written", source.name, record.key.as_str(), field.column);
+    let detail = format!(
+        "{} {}: {} written",
+        source.name,
+        record.key.as_str(),
+        field.column
+    );
     remember(&record, link)?;
     Ok(applied(detail))
 }
 
 fn remember(record: &RecordRef, link: Link) -> SpiResult<()> {
-    links::write(Target::HubSpot, Cause::Pulled, &[Entry { record: record.clone(), link }])
+    links::write(
+        Target::HubSpot,
+        Cause::Pulled,
+        &[Entry {
+            record: record.clone(),
+            link,
+        }],
+    )
 }
 
 /// When the CRM changed the record, if it did since both sides agreed. A change that the worker has
 /// not read yet was made just now.
-fn crm_changed_at(scene: &Scene, record: &RecordRef, agreed: Option<&Tick>, local: ValueHash) -> Option<Timestamp> {
-    let dirty = agreed.is_none_or(|agreed| agreed.hash != local);
-    let known = scene.worker(Target::HubSpot).and_then(|worker| worker.queue.changed_at(record));
+fn crm_changed_at(
+    scene: &Scene,
+    record: &RecordRef,
+    agreed: Option<&Tick>,
+    local: ValueHash,
+) -> Option<Timestamp> {
+    // A field that never was agreed on and is empty here has not been touched by the CRM.
+    let dirty = agreed.map_or(ValueHash::of(None), |agreed| agreed.hash) != local;
+    let known = scene
+        .worker(Target::HubSpot)
+        .and_then(|worker| worker.queue.changed_at(record));
     known.or_else(|| dirty.then(|| Timestamp(now_ms())))
 }
 
 /// HubSpot: a merge makes a new id; the old ones no longer resolve in batch calls.
-fn merge(scene: &Scene, event: &HubSpotSubject, merged: &[String], surviving: &str) -> SpiResult<Fate> {
+fn merge(
+    scene: &Scene,
+    event: &HubSpotSubject,
+    merged: &[String],
+    surviving: &str,
+) -> SpiResult<Fate> {
     let mut followed = Vec::new();
     for id in merged.iter().filter(|id| *id != surviving) {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
-            let of_kind = scene.source(&record).is_some_and(|source| Some(source.entity) == event.entity);
+            let of_kind = scene
+                .source(&record)
+                .is_some_and(|source| Some(source.entity) == event.entity);
             if of_kind && scene.flying(Target::HubSpot, &record) {
                 return Ok(Fate::Later);
             } else if of_kind {
-                followed.push(Entry { record, link: Link { remote_id: Some(RemoteId::from(surviving)), ..link } });
+                followed.push(Entry {
+                    record,
+                    link: Link {
+                        remote_id: Some(RemoteId::from(surviving)),
+                        ..link
+                    },
+                });
             }
         }
     }

@@ -43,7 +43,18 @@ fn import_hubspot_webhook(
     method: default!(&str, "'POST'"),
     uri: default!(Option<&str>, "NULL"),
     remote_addr: default!(Option<Inet>, "NULL"),
-) -> Result<TableIterator<'static, (name!(received, i32), name!(queued, i32), name!(duplicate, i32), name!(ignored, i32))>, ErrorReport> {
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(received, i32),
+            name!(queued, i32),
+            name!(duplicate, i32),
+            name!(ignored, i32),
+        ),
+    >,
+    ErrorReport,
+> {
     let settings = WebhookSettings::read()?;
     let checked = check_address(&settings, remote_addr).and_then(|()| {
         let secret = settings.hubspot_secret.as_ref().ok_or_else(|| no_secret("integration.hubspot_webhook_secret"))?;
@@ -61,9 +72,10 @@ fn import_hubspot_webhook(
     let events = counted(hubspot::webhook::parse(body.as_bytes()).map_err(unreadable))?;
     let own_app = config::hubspot_app_id();
     let counts = store("hubspot", events, |event| match &event.subject {
-        integration_engine::webhook::Subject::HubSpot(subject) => {
-            own_app.as_deref().filter(|app| hubspot::webhook::is_echo(subject, app)).map(|_| "our own change")
-        }
+        integration_engine::webhook::Subject::HubSpot(subject) => own_app
+            .as_deref()
+            .filter(|app| hubspot::webhook::is_echo(subject, app))
+            .map(|_| "our own change"),
         _ => None,
     })?;
     Ok(TableIterator::once(counts.row()))
@@ -77,24 +89,56 @@ fn import_mailchimp_webhook(
     headers: default!(JsonB, "'{}'"),
     secret: default!(Option<&str>, "NULL"),
     remote_addr: default!(Option<Inet>, "NULL"),
-) -> Result<TableIterator<'static, (name!(received, i32), name!(queued, i32), name!(duplicate, i32), name!(ignored, i32))>, ErrorReport> {
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(received, i32),
+            name!(queued, i32),
+            name!(duplicate, i32),
+            name!(ignored, i32),
+        ),
+    >,
+    ErrorReport,
+> {
     let settings = WebhookSettings::read()?;
-    let checked = check_address(&settings, remote_addr).and_then(|()| check_mailchimp(&settings, body, &headers.0, secret));
+    let checked = check_address(&settings, remote_addr)
+        .and_then(|()| check_mailchimp(&settings, body, &headers.0, secret));
     counted(checked)?;
     let event = counted(mailchimp::webhook::parse(body.as_bytes()).map_err(unreadable))?;
-    Ok(TableIterator::once(store("mailchimp", vec![event], |_| None)?.row()))
+    Ok(TableIterator::once(
+        store("mailchimp", vec![event], |_| None)?.row(),
+    ))
 }
 
 /// By its signature where a signing secret is set, else by the secret in the receiving URL's path.
-fn check_mailchimp(settings: &WebhookSettings, body: &str, headers: &serde_json::Value, secret: Option<&str>) -> Result<(), Error> {
+fn check_mailchimp(
+    settings: &WebhookSettings,
+    body: &str,
+    headers: &serde_json::Value,
+    secret: Option<&str>,
+) -> Result<(), Error> {
     if let Some(signing) = &settings.mailchimp_signing_secret {
-        let given = header(headers, "x-mailchimp-signature").ok_or_else(|| Error::Signature("the header X-Mailchimp-Signature is missing".to_owned()))?;
-        return signature::mailchimp(signing.reveal(), body.as_bytes(), &given, Timestamp(now_ms())).map_err(|why| Error::Signature(why.to_string()));
+        let given = header(headers, "x-mailchimp-signature").ok_or_else(|| {
+            Error::Signature("the header X-Mailchimp-Signature is missing".to_owned())
+        })?;
+        return signature::mailchimp(
+            signing.reveal(),
+            body.as_bytes(),
+            &given,
+            Timestamp(now_ms()),
+        )
+        .map_err(|why| Error::Signature(why.to_string()));
     }
-    let expected = settings.mailchimp_path_secret.as_ref().ok_or_else(|| no_secret("integration.mailchimp_webhook_secret"))?;
+    let expected = settings
+        .mailchimp_path_secret
+        .as_ref()
+        .ok_or_else(|| no_secret("integration.mailchimp_webhook_secret"))?;
     match secret {
         Some(given) if signature::same_secret(given, expected.reveal()) => Ok(()),
-        _ => Err(Error::Signature("the secret is not the one in integration.mailchimp_webhook_secret".to_owned())),
+        _ => Err(Error::Signature(
+            "the secret is not the one in integration.mailchimp_webhook_secret".to_owned(),
+        )),
     }
 }
 
@@ -119,7 +163,11 @@ fn counted<T>(result: Result<T, Error>) -> Result<T, Error> {
 
 /// A header by name, whatever its case; the first where there are several.
 fn header(headers: &serde_json::Value, name: &str) -> Option<String> {
-    let value = headers.as_object()?.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?.1;
+    let value = headers
+        .as_object()?
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))?
+        .1;
     match value {
         serde_json::Value::Array(values) => values.first()?.as_str().map(str::to_owned),
         serde_json::Value::Number(number) => Some(number.to_string()),
@@ -131,16 +179,30 @@ fn check_address(settings: &WebhookSettings, address: Option<Inet>) -> Result<()
     if settings.allowed_ips.is_empty() {
         return Ok(());
     }
-    let address = address.map(|inet| inet.0).ok_or_else(|| Error::Address("remote_addr was not given, and integration.webhook_allowed_ips is set".to_owned()))?;
+    let address = address.map(|inet| inet.0).ok_or_else(|| {
+        Error::Address(
+            "remote_addr was not given, and integration.webhook_allowed_ips is set".to_owned(),
+        )
+    })?;
     let bare = address.split('/').next().unwrap_or_default();
-    let parsed = IpAddr::from_str(bare).map_err(|_| Error::Address(format!("{bare} is no address")))?;
-    let allowed = settings.allowed_ips.iter().any(|network| contains(network, parsed));
-    allowed.then_some(()).ok_or_else(|| Error::Address(format!("{bare} is not in integration.webhook_allowed_ips")))
+    let parsed =
+        IpAddr::from_str(bare).map_err(|_| Error::Address(format!("{bare} is no address")))?;
+    let allowed = settings
+        .allowed_ips
+        .iter()
+        .any(|network| contains(network, parsed));
+    allowed
+        .then_some(())
+        .ok_or_else(|| Error::Address(format!("{bare} is not in integration.webhook_allowed_ips")))
 }
 
 /// Whether a network (`192.0.2.0/24`, or one address) contains an address.
 fn contains(network: &str, address: IpAddr) -> bool {
-    let (base, bits) = network.split_once('/').map_or((network, None), |(base, bits)| (base, bits.parse::<u32>().ok()));
+    let (base, bits) = network
+        .split_once('/')
+        .map_or((network, None), |(base, bits)| {
+            (base, bits.parse::<u32>().ok())
+        });
     match (IpAddr::from_str(base), address) {
         (Ok(IpAddr::V4(base)), IpAddr::V4(address)) => {
             let bits = bits.unwrap_or(32).min(32);
@@ -157,12 +219,20 @@ fn contains(network: &str, address: IpAddr) -> bool {
 }
 
 /// Stores events; `of_no_interest` names why one need not be applied.
-fn store(origin: &str, events: Vec<Event>, of_no_interest: impl Fn(&Event) -> Option<&'static str>) -> Result<Counts, Error> {
+fn store(
+    origin: &str,
+    events: Vec<Event>,
+    of_no_interest: impl Fn(&Event) -> Option<&'static str>,
+) -> Result<Counts, Error> {
     let mut counts = Counts::default();
     for event in events {
         counts.received += 1;
         let why = of_no_interest(&event);
-        let state = if why.is_some() { State::Ignored } else { State::Pending };
+        let state = if why.is_some() {
+            State::Ignored
+        } else {
+            State::Pending
+        };
         match (inbox::put(origin, event, state, why)?, state) {
             (false, _) => counts.duplicate += 1,
             (true, State::Ignored) => counts.ignored += 1,

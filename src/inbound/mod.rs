@@ -62,7 +62,8 @@ impl Scene<'_> {
     }
 
     fn flying(&self, target: Target, record: &RecordRef) -> bool {
-        self.worker(target).is_some_and(|worker| worker.queue.is_flying(record))
+        self.worker(target)
+            .is_some_and(|worker| worker.queue.is_flying(record))
     }
 }
 
@@ -96,13 +97,22 @@ impl Backlog {
                 for event in events {
                     let (id, attempts) = (event.id, event.attempts);
                     match scene.fate(event)? {
-                        Fate::Settled(state, detail) => inbox::settle(id, state, &detail, attempts)?,
+                        Fate::Settled(state, detail) => {
+                            inbox::settle(id, state, &detail, attempts)?
+                        }
                         Fate::Later => later.push(id),
                         Fate::Again if attempts + 1 < MOST_ATTEMPTS => {
-                            inbox::settle(id, State::Pending, "the row was being changed; tried again", attempts + 1)?;
+                            inbox::settle(
+                                id,
+                                State::Pending,
+                                "the row was being changed; tried again",
+                                attempts + 1,
+                            )?;
                             later.push(id);
                         }
-                        Fate::Again => inbox::settle(id, State::Failed, "the row kept changing", attempts + 1)?,
+                        Fate::Again => {
+                            inbox::settle(id, State::Failed, "the row kept changing", attempts + 1)?
+                        }
                     }
                 }
                 Ok::<bool, pgrx::spi::Error>(full)
@@ -118,39 +128,18 @@ impl Backlog {
 
 impl Scene<'_> {
     fn fate(&self, event: Pending) -> SpiResult<Fate> {
-        use integration_engine::webhook::Subject;
-        let parsed = match event.origin.as_str() {
-            "hubspot" => read_hubspot(&event.payload),
-            "mailchimp" => read_mailchimp(&event.payload),
-            other => return Ok(ignored(format!("events of {other} are stored only"))),
-        };
-        let parsed = match parsed {
-            Ok(parsed) => parsed,
-            Err(why) => return Ok(failed(why.to_string())),
-        };
-        match parsed.subject {
-            Subject::HubSpot(subject) => hubspot::apply(self, &subject, parsed.occurred_at),
-            Subject::Mailchimp(subject) => mailchimp::apply(self, &subject, parsed.occurred_at),
-            Subject::Mandrill(_) => Ok(ignored("Mandrill events are stored only")),
+        match event.origin.as_str() {
+            "hubspot" => match integration_engine::hubspot::webhook::replay(&event.payload) {
+                Ok(subject) => hubspot::apply(self, &subject, event.occurred_at),
+                Err(why) => Ok(failed(why.to_string())),
+            },
+            "mailchimp" => {
+                let subject = integration_engine::mailchimp::webhook::replay(&event.payload);
+                mailchimp::apply(self, &subject, event.occurred_at)
+            }
+            other => Ok(ignored(format!("events of {other} are stored only"))),
         }
     }
-}
-
-fn read_hubspot(payload: &serde_json::Value) -> Result<integration_engine::webhook::Event, integration_engine::webhook::WebhookError> {
-    integration_engine::hubspot::webhook::parse(serde_json::json!([payload]).to_string().as_bytes()).map(|mut events| events.remove(0))
-}
-
-fn read_mailchimp(payload: &serde_json::Value) -> Result<integration_engine::webhook::Event, integration_engine::webhook::WebhookError> {
-    fn walk(prefix: &str, value: &serde_json::Value, url: &mut reqwest::Url) {
-        match value {
-            serde_json::Value::Object(map) => map.iter().for_each(|(k, v)| walk(&if prefix.is_empty() { k.clone() } else { format!("{prefix}[{k}]") }, v, url)),
-            serde_json::Value::String(text) => { url.query_pairs_mut().append_pair(prefix, text); }
-            _ => {}
-        }
-    }
-    let mut url = reqwest::Url::parse("http://localhost/").expect("a constant");
-    walk("", payload, &mut url);
-    integration_engine::mailchimp::webhook::parse(url.query().unwrap_or_default().as_bytes())
 }
 
 /// What a write to the CRM means for the event; `None`: it was done.
@@ -158,12 +147,18 @@ fn unless_written(outcome: Applied) -> Option<Fate> {
     match outcome {
         Applied::Written => None,
         Applied::Moved => Some(Fate::Again),
-        Applied::Refused(why) => Some(failed(format!("the CRM refused the value: {} ({})", why.message, sqlstate(why.code)))),
+        Applied::Refused(why) => Some(failed(format!(
+            "the CRM refused the value: {} ({})",
+            why.message,
+            sqlstate(why.code)
+        ))),
     }
 }
 
 fn sqlstate(code: pgrx::pg_sys::errcodes::PgSqlErrorCode) -> String {
     // Five characters, six bits each, as in Postgres' MAKE_SQLSTATE.
     let code = code as i32;
-    (0..5).map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0')).collect()
+    (0..5)
+        .map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0'))
+        .collect()
 }

@@ -3,8 +3,8 @@
 use std::panic::AssertUnwindSafe;
 
 use integration_engine::record::RecordKey;
-use pgrx::spi::SpiResult;
 use pgrx::spi;
+use pgrx::spi::SpiResult;
 
 use super::{execute, sources::Source};
 use crate::owner::{self, SqlError};
@@ -20,16 +20,30 @@ pub enum Applied {
 }
 
 /// Sets one column of one row, provided it still holds `expected`. Triggers of the CRM run as usual.
-pub fn set_column(source: &Source, key: &RecordKey, column: &str, expected: Option<&str>, value: Option<&str>) -> SpiResult<Applied> {
-    let Some(parts) = source.key_parts(key.as_str()) else { return Ok(Applied::Moved) };
-    let type_name = source.column_types.get(column).map_or("text", String::as_str);
+pub fn set_column(
+    source: &Source,
+    key: &RecordKey,
+    column: &str,
+    expected: Option<&str>,
+    value: Option<&str>,
+) -> SpiResult<Applied> {
+    let Some(parts) = source.key_parts(key.as_str()) else {
+        return Ok(Applied::Moved);
+    };
+    let type_name = source
+        .column_types
+        .get(column)
+        .map_or("text", String::as_str);
     let name = spi::quote_identifier(column);
     let statement = format!(
         "UPDATE {} t SET {name} = $1::{type_name} WHERE t.{name}::text IS NOT DISTINCT FROM $2 AND {}",
         source.name,
         source.key_condition(|index| format!("${}", index + 3)),
     );
-    let mut args = vec![value.map(str::to_owned).into(), expected.map(str::to_owned).into()];
+    let mut args = vec![
+        value.map(str::to_owned).into(),
+        expected.map(str::to_owned).into(),
+    ];
     args.extend(parts.into_iter().map(Into::into));
     let attempt = owner::guarded(AssertUnwindSafe(|| {
         owner::as_owner(source.owner, || {
@@ -40,7 +54,11 @@ pub fn set_column(source: &Source, key: &RecordKey, column: &str, expected: Opti
         })
     }));
     match attempt {
-        Ok(written) => Ok(if written? > 0 { Applied::Written } else { Applied::Moved }),
+        Ok(written) => Ok(if written? > 0 {
+            Applied::Written
+        } else {
+            Applied::Moved
+        }),
         Err(refusal) => Ok(Applied::Refused(refusal)),
     }
 }

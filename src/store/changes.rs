@@ -22,7 +22,11 @@ const SNAPSHOT: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
 /// What is finished at this moment, as the present transaction's snapshot sees it.
 pub fn snapshot() -> SpiResult<Option<Snapshot>> {
     let text = select(SNAPSHOT, &[], |row| row.get::<String>(1))?;
-    Ok(text.into_iter().next().flatten().and_then(|text| Snapshot::parse(&text).ok()))
+    Ok(text
+        .into_iter()
+        .next()
+        .flatten()
+        .and_then(|text| Snapshot::parse(&text).ok()))
 }
 
 const NEXT: &str = "\
@@ -44,7 +48,10 @@ pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<
     select(NEXT, &args, |row| {
         let xid: Option<String> = row.get(1)?;
         Ok(ChangeRow {
-            position: Position { xid: xid.and_then(|xid| xid.parse().ok()).unwrap_or(0), seq: row.get(2)?.unwrap_or(0) },
+            position: Position {
+                xid: xid.and_then(|xid| xid.parse().ok()).unwrap_or(0),
+                seq: row.get(2)?.unwrap_or(0),
+            },
             source: SourceId(row.get(3)?.unwrap_or(0)),
             keys: row.get(4)?.unwrap_or_default(),
             truncate: row.get(5)?.unwrap_or(false),
@@ -53,12 +60,22 @@ pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<
     })
 }
 
-const DELETE: &str = "\
-    DELETE FROM integration._change c USING unnest($3::text[], $4::int4[]) AS d(xid, seq) \
-    WHERE c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq = d.seq AND c.targets = $1";
-const TICK_OFF: &str = "\
-    UPDATE integration._change c SET targets = c.targets & ~$1 FROM unnest($3::text[], $4::int4[]) AS d(xid, seq) \
-    WHERE c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq = d.seq";
+/// One index look-up a row, whatever the planner believes of the table (OFFSET 0 is the fence).
+macro_rules! rows_named {
+    () => {
+        "c.ctid = ANY (ARRAY(SELECT f.ctid FROM unnest($3::text[], $4::int4[]) AS d(xid, seq) CROSS JOIN LATERAL \
+         (SELECT x.ctid FROM integration._change x WHERE x.lane = $2 AND x.xid = d.xid::xid8 AND x.seq = d.seq OFFSET 0) AS f))"
+    };
+}
+
+const DELETE: &str = concat!(
+    "DELETE FROM integration._change c WHERE c.targets = $1 AND ",
+    rows_named!()
+);
+const TICK_OFF: &str = concat!(
+    "UPDATE integration._change c SET targets = c.targets & ~$1 WHERE ",
+    rows_named!()
+);
 
 /// A target has settled these rows of a lane: they are deleted, or ticked off if another target is
 /// still to be served from them.
@@ -66,7 +83,12 @@ pub fn settle(target: Target, lane: Lane, rows: &[Position]) -> SpiResult<()> {
     if !rows.is_empty() {
         let xids: Vec<String> = rows.iter().map(|row| row.xid.to_string()).collect();
         let seqs: Vec<i32> = rows.iter().map(|row| row.seq).collect();
-        let args = [bit(target).into(), (lane as i16).into(), xids.into(), seqs.into()];
+        let args = [
+            bit(target).into(),
+            (lane as i16).into(),
+            xids.into(),
+            seqs.into(),
+        ];
         if execute(DELETE, &args)? < rows.len() {
             execute(TICK_OFF, &args)?;
         }
@@ -79,7 +101,8 @@ pub const fn bit(target: Target) -> i16 {
     1 << (target.number() - 1)
 }
 
-const COUNT: &str = "SELECT coalesce(sum(c.records), 0)::int8 FROM integration._change c WHERE c.targets & $1 <> 0";
+const COUNT: &str =
+    "SELECT coalesce(sum(c.records), 0)::int8 FROM integration._change c WHERE c.targets & $1 <> 0";
 
 /// Keys in the queue. Reads all of it: for the worker's start only.
 pub fn count(target: Target) -> SpiResult<i64> {
@@ -115,20 +138,37 @@ pub fn put_retries(target: Target, retries: &[Retry]) -> SpiResult<()> {
     let column = |text: fn(&Retry) -> String| retries.iter().map(text).collect::<Vec<_>>();
     let args = [
         target.number().into(),
-        retries.iter().map(|retry| retry.record.source.0).collect::<Vec<i32>>().into(),
+        retries
+            .iter()
+            .map(|retry| retry.record.source.0)
+            .collect::<Vec<i32>>()
+            .into(),
         column(|retry| retry.record.key.as_str().to_owned()).into(),
         column(|retry| retry.op.name()[..1].to_owned()).into(),
-        retries.iter().map(|retry| retry.attempts as i32).collect::<Vec<_>>().into(),
-        retries.iter().map(|retry| retry.wait_ms).collect::<Vec<i64>>().into(),
+        retries
+            .iter()
+            .map(|retry| retry.attempts as i32)
+            .collect::<Vec<_>>()
+            .into(),
+        retries
+            .iter()
+            .map(|retry| retry.wait_ms)
+            .collect::<Vec<i64>>()
+            .into(),
         column(|retry| retry.why.clone()).into(),
-        retries.iter().map(|retry| retry.enqueued_at.0).collect::<Vec<i64>>().into(),
+        retries
+            .iter()
+            .map(|retry| retry.enqueued_at.0)
+            .collect::<Vec<i64>>()
+            .into(),
     ];
     execute(PUT_RETRY, &args).map(|_| ())
 }
 
 const DROP_RETRIES: &str = "\
-    DELETE FROM integration._retry r USING unnest($2::int4[], $3::text[]) AS d(source, key) \
-    WHERE r.target = $1 AND r.source = d.source AND r.record_key = d.key";
+    DELETE FROM integration._retry r WHERE r.ctid = ANY (ARRAY( \
+        SELECT f.ctid FROM unnest($2::int4[], $3::text[]) AS d(source, key) CROSS JOIN LATERAL \
+        (SELECT x.ctid FROM integration._retry x WHERE x.target = $1 AND x.source = d.source AND x.record_key = d.key OFFSET 0) AS f))";
 
 /// Removes records from the retry table; gives how many were in it.
 pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
@@ -137,7 +177,10 @@ pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     }
     let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
     let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
-    execute(DROP_RETRIES, &[target.number().into(), sources.into(), keys.into()])
+    execute(
+        DROP_RETRIES,
+        &[target.number().into(), sources.into(), keys.into()],
+    )
 }
 
 /// A retry whose time has come.
@@ -179,7 +222,10 @@ const OUTLOOK: &str = "\
 /// Counts the retry table: for the worker's start and after retries were noted.
 pub fn retry_outlook(target: Target) -> SpiResult<RetryOutlook> {
     let rows = select(OUTLOOK, &[target.number().into()], |row| {
-        Ok(RetryOutlook { count: row.get(1)?.unwrap_or(0), next_in_ms: row.get(2)? })
+        Ok(RetryOutlook {
+            count: row.get(1)?.unwrap_or(0),
+            next_in_ms: row.get(2)?,
+        })
     })?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }

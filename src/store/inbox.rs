@@ -1,5 +1,6 @@
 //! Received events.
 
+use integration_engine::record::Timestamp;
 use integration_engine::webhook::Event;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
@@ -10,6 +11,7 @@ use super::{execute, select};
 pub struct Pending {
     pub id: i64,
     pub origin: String,
+    pub occurred_at: Timestamp,
     pub payload: serde_json::Value,
     pub attempts: i32,
 }
@@ -54,7 +56,7 @@ pub fn put(origin: &str, event: Event, state: State, detail: Option<&str>) -> Sp
 }
 
 const NEXT: &str = "\
-    SELECT i.id, i.origin, i.payload, i.attempts FROM integration.inbox i \
+    SELECT i.id, i.origin, i.payload, i.attempts, (1000 * extract(epoch FROM i.occurred_at))::int8 FROM integration.inbox i \
     WHERE i.state = 'pending' AND i.id <> ALL ($2) ORDER BY i.occurred_at, i.id LIMIT $1";
 
 /// The oldest events that wait, but for those named.
@@ -63,15 +65,28 @@ pub fn next(most: i64, but: &[i64]) -> SpiResult<Vec<Pending>> {
         Ok(Pending {
             id: row.get(1)?.unwrap_or(0),
             origin: row.get(2)?.unwrap_or_default(),
-            payload: row.get::<JsonB>(3)?.map_or(serde_json::Value::Null, |payload| payload.0),
+            payload: row
+                .get::<JsonB>(3)?
+                .map_or(serde_json::Value::Null, |payload| payload.0),
             attempts: row.get(4)?.unwrap_or(0),
+            occurred_at: Timestamp(row.get(5)?.unwrap_or(0)),
         })
     })
 }
 
-const SETTLE: &str = "UPDATE integration.inbox i SET state = $2, detail = $3, attempts = $4 WHERE i.id = $1";
+const SETTLE: &str =
+    "UPDATE integration.inbox i SET state = $2, detail = $3, attempts = $4 WHERE i.id = $1";
 
 /// Notes what became of an event.
 pub fn settle(id: i64, state: State, detail: &str, attempts: i32) -> SpiResult<()> {
-    execute(SETTLE, &[id.into(), state.name().into(), detail.into(), attempts.into()]).map(|_| ())
+    execute(
+        SETTLE,
+        &[
+            id.into(),
+            state.name().into(),
+            detail.into(),
+            attempts.into(),
+        ],
+    )
+    .map(|_| ())
 }

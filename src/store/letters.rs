@@ -34,23 +34,61 @@ pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
     }
     let args = [
         target.name().into(),
-        letters.iter().map(|letter| letter.record.source.0).collect::<Vec<i32>>().into(),
-        letters.iter().map(|letter| letter.record.key.as_str()).collect::<Vec<&str>>().into(),
-        letters.iter().map(|letter| letter.op.name()).collect::<Vec<&str>>().into(),
-        letters.iter().map(|letter| letter.category.name()).collect::<Vec<&str>>().into(),
-        letters.iter().map(|letter| letter.status.map(i32::from)).collect::<Vec<Option<i32>>>().into(),
-        letters.iter().map(|letter| letter.why.as_str()).collect::<Vec<&str>>().into(),
-        letters.iter().map(|letter| letter.request.as_deref()).collect::<Vec<Option<&str>>>().into(),
-        letters.iter().map(|letter| letter.attempts as i32).collect::<Vec<i32>>().into(),
-        letters.iter().map(|letter| letter.enqueued_at.0).collect::<Vec<i64>>().into(),
+        letters
+            .iter()
+            .map(|letter| letter.record.source.0)
+            .collect::<Vec<i32>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.record.key.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.op.name())
+            .collect::<Vec<&str>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.category.name())
+            .collect::<Vec<&str>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.status.map(i32::from))
+            .collect::<Vec<Option<i32>>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.why.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.request.as_deref())
+            .collect::<Vec<Option<&str>>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.attempts as i32)
+            .collect::<Vec<i32>>()
+            .into(),
+        letters
+            .iter()
+            .map(|letter| letter.enqueued_at.0)
+            .collect::<Vec<i64>>()
+            .into(),
     ];
     execute(BURY, &args).map(|_| ())
 }
 
 const SUPERSEDE: &str = "\
     UPDATE integration.dlq d SET resolution = 'superseded', resolved_at = pg_catalog.clock_timestamp() \
-    FROM unnest($2::int4[], $3::text[]) AS n(source, key) JOIN integration.tracked_table t ON t.id = n.source \
-    WHERE d.target = $1 AND d.source = t.source AND d.record_key = n.key AND d.resolution IS NULL";
+    WHERE d.ctid = ANY (ARRAY( \
+        SELECT f.ctid FROM unnest($2::int4[], $3::text[]) AS n(source, key) CROSS JOIN LATERAL \
+        (SELECT x.ctid FROM integration.dlq x WHERE x.source = (SELECT t.source FROM integration.tracked_table t WHERE t.id = n.source) \
+         AND x.record_key = n.key AND x.target = $1 AND x.resolution IS NULL OFFSET 0) AS f))";
 
 /// Closes open dead letters of records that have been delivered since; gives how many there were.
 pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
@@ -59,10 +97,14 @@ pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     }
     let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
     let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
-    execute(SUPERSEDE, &[target.name().into(), sources.into(), keys.into()])
+    execute(
+        SUPERSEDE,
+        &[target.name().into(), sources.into(), keys.into()],
+    )
 }
 
-const COUNT: &str = "SELECT count(*) FROM integration.dlq d WHERE d.target = $1 AND d.resolution IS NULL";
+const COUNT: &str =
+    "SELECT count(*) FROM integration.dlq d WHERE d.target = $1 AND d.resolution IS NULL";
 
 /// Open dead letters. Reads all of them: at the worker's start, and when somebody changed them.
 pub fn count(target: Target) -> SpiResult<i64> {
@@ -95,15 +137,51 @@ pub fn log_requests(entries: &[LogEntry]) -> SpiResult<()> {
         return Ok(());
     }
     let args = [
-        entries.iter().map(|entry| entry.target.name()).collect::<Vec<&str>>().into(),
-        entries.iter().map(|entry| entry.method).collect::<Vec<&str>>().into(),
-        entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<&str>>().into(),
-        entries.iter().map(|entry| entry.status.map(i32::from)).collect::<Vec<Option<i32>>>().into(),
-        entries.iter().map(|entry| entry.duration_ms).collect::<Vec<f64>>().into(),
-        entries.iter().map(|entry| entry.records as i32).collect::<Vec<i32>>().into(),
-        entries.iter().map(|entry| entry.attempt as i32).collect::<Vec<i32>>().into(),
-        entries.iter().map(|entry| entry.correlation_id.as_deref()).collect::<Vec<Option<&str>>>().into(),
-        entries.iter().map(|entry| entry.error.as_deref()).collect::<Vec<Option<&str>>>().into(),
+        entries
+            .iter()
+            .map(|entry| entry.target.name())
+            .collect::<Vec<&str>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.method)
+            .collect::<Vec<&str>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.path.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.status.map(i32::from))
+            .collect::<Vec<Option<i32>>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.duration_ms)
+            .collect::<Vec<f64>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.records as i32)
+            .collect::<Vec<i32>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.attempt as i32)
+            .collect::<Vec<i32>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.correlation_id.as_deref())
+            .collect::<Vec<Option<&str>>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.error.as_deref())
+            .collect::<Vec<Option<&str>>>()
+            .into(),
     ];
     execute(LOG, &args).map(|_| ())
 }

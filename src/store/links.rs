@@ -1,4 +1,7 @@
 //! The identity map.
+//!
+//! Look-ups of many keys are fenced (OFFSET 0), so that each is one index look-up whatever the
+//! planner believes of the table: plans are kept while it grows.
 
 use std::collections::HashMap;
 
@@ -49,14 +52,30 @@ fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
 }
 
 const READ: &str = "\
-    SELECT l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock FROM integration._link l \
-    WHERE l.source = $1 AND l.target = $2 AND l.record_key = ANY ($3)";
+    SELECT l.* FROM unnest($3::text[]) AS k(key) CROSS JOIN LATERAL \
+    (SELECT x.record_key, x.remote_id, x.remote_key, x.member_status, x.clock FROM integration._link x \
+     WHERE x.source = $1 AND x.target = $2 AND x.record_key = k.key OFFSET 0) AS l";
 
 /// The links of some records of a source.
-pub fn read(source: SourceId, target: Target, keys: &[&str]) -> SpiResult<HashMap<RecordKey, Link>> {
-    let rows = select(READ, &[source.0.into(), target.number().into(), keys.to_vec().into()], |row| {
-        Ok((RecordKey::from(row.get::<String>(1)?.unwrap_or_default()), link(row, 2)?))
-    })?;
+pub fn read(
+    source: SourceId,
+    target: Target,
+    keys: &[&str],
+) -> SpiResult<HashMap<RecordKey, Link>> {
+    let rows = select(
+        READ,
+        &[
+            source.0.into(),
+            target.number().into(),
+            keys.to_vec().into(),
+        ],
+        |row| {
+            Ok((
+                RecordKey::from(row.get::<String>(1)?.unwrap_or_default()),
+                link(row, 2)?,
+            ))
+        },
+    )?;
     Ok(rows.into_iter().collect())
 }
 
@@ -86,8 +105,8 @@ pub fn by_remote_key(target: Target, key: &str) -> SpiResult<Vec<(RecordRef, Lin
 }
 
 const RIVALS: &str = "\
-    SELECT l.remote_key, l.source, l.record_key FROM integration._link l \
-    WHERE l.target = $1 AND l.remote_key = ANY ($2)";
+    SELECT l.* FROM unnest($2::text[]) AS k(key) CROSS JOIN LATERAL \
+    (SELECT x.remote_key, x.source, x.record_key FROM integration._link x WHERE x.target = $1 AND x.remote_key = k.key OFFSET 0) AS l";
 
 /// Who is known to the target under these e-mail addresses.
 pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec<RecordRef>>> {
@@ -95,13 +114,17 @@ pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec
     if keys.is_empty() {
         return Ok(holders);
     }
-    let rows = select(RIVALS, &[target.number().into(), keys.to_vec().into()], |row| {
-        let record = RecordRef {
-            source: SourceId(row.get(2)?.unwrap_or(0)),
-            key: RecordKey::from(row.get::<String>(3)?.unwrap_or_default()),
-        };
-        Ok((row.get::<String>(1)?.unwrap_or_default(), record))
-    })?;
+    let rows = select(
+        RIVALS,
+        &[target.number().into(), keys.to_vec().into()],
+        |row| {
+            let record = RecordRef {
+                source: SourceId(row.get(2)?.unwrap_or(0)),
+                key: RecordKey::from(row.get::<String>(3)?.unwrap_or_default()),
+            };
+            Ok((row.get::<String>(1)?.unwrap_or_default(), record))
+        },
+    )?;
     for (key, record) in rows {
         holders.entry(key).or_default().push(record);
     }
@@ -144,23 +167,51 @@ pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
         Cause::Pulled => "pulled",
         Cause::Noted => "noted",
     };
-    let clocks: Vec<Vec<u8>> = entries.iter().map(|entry| entry.link.clock.pack()).collect();
+    let clocks: Vec<Vec<u8>> = entries
+        .iter()
+        .map(|entry| entry.link.clock.pack())
+        .collect();
     let args = [
         target.number().into(),
-        entries.iter().map(|entry| entry.record.source.0).collect::<Vec<i32>>().into(),
-        entries.iter().map(|entry| entry.record.key.as_str()).collect::<Vec<&str>>().into(),
-        entries.iter().map(|entry| entry.link.remote_id.as_ref().map(RemoteId::as_str)).collect::<Vec<Option<&str>>>().into(),
-        entries.iter().map(|entry| entry.link.remote_key.as_deref()).collect::<Vec<Option<&str>>>().into(),
-        entries.iter().map(|entry| entry.link.member_status.map(status_name)).collect::<Vec<Option<&str>>>().into(),
-        clocks.iter().map(Vec::as_slice).collect::<Vec<&[u8]>>().into(),
+        entries
+            .iter()
+            .map(|entry| entry.record.source.0)
+            .collect::<Vec<i32>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.record.key.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.link.remote_id.as_ref().map(RemoteId::as_str))
+            .collect::<Vec<Option<&str>>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.link.remote_key.as_deref())
+            .collect::<Vec<Option<&str>>>()
+            .into(),
+        entries
+            .iter()
+            .map(|entry| entry.link.member_status.map(status_name))
+            .collect::<Vec<Option<&str>>>()
+            .into(),
+        clocks
+            .iter()
+            .map(Vec::as_slice)
+            .collect::<Vec<&[u8]>>()
+            .into(),
         cause.into(),
     ];
     execute(WRITE, &args).map(|_| ())
 }
 
 const REMOVE: &str = "\
-    DELETE FROM integration._link l USING unnest($2::int4[], $3::text[]) AS d(source, key) \
-    WHERE l.target = $1 AND l.source = d.source AND l.record_key = d.key";
+    DELETE FROM integration._link l WHERE l.ctid = ANY (ARRAY( \
+        SELECT f.ctid FROM unnest($2::int4[], $3::text[]) AS d(source, key) CROSS JOIN LATERAL \
+        (SELECT x.ctid FROM integration._link x WHERE x.target = $1 AND x.source = d.source AND x.record_key = d.key OFFSET 0) AS f))";
 
 /// Removes links.
 pub fn remove(target: Target, records: &[RecordRef]) -> SpiResult<()> {
@@ -169,12 +220,19 @@ pub fn remove(target: Target, records: &[RecordRef]) -> SpiResult<()> {
     }
     let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
     let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
-    execute(REMOVE, &[target.number().into(), sources.into(), keys.into()]).map(|_| ())
+    execute(
+        REMOVE,
+        &[target.number().into(), sources.into(), keys.into()],
+    )
+    .map(|_| ())
 }
 
-const KEYS: &str = "SELECT l.record_key FROM integration._link l WHERE l.source = $1 AND l.target = $2";
+const KEYS: &str =
+    "SELECT l.record_key FROM integration._link l WHERE l.source = $1 AND l.target = $2";
 
 /// All linked records of a source; for a TRUNCATE.
 pub fn keys(source: SourceId, target: Target) -> SpiResult<Vec<RecordKey>> {
-    select(KEYS, &[source.0.into(), target.number().into()], |row| Ok(RecordKey::from(row.get::<String>(1)?.unwrap_or_default())))
+    select(KEYS, &[source.0.into(), target.number().into()], |row| {
+        Ok(RecordKey::from(row.get::<String>(1)?.unwrap_or_default()))
+    })
 }

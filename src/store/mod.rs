@@ -17,9 +17,9 @@ use std::rc::Rc;
 
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
-use pgrx::pg_sys::PgOid;
 
 thread_local! {
     static READING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
@@ -36,14 +36,21 @@ pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Rows of a reading statement.
-pub fn select<T>(sql: &str, args: &[DatumWithOid], mut row: impl FnMut(&SpiHeapTupleData) -> SpiResult<T>) -> SpiResult<Vec<T>> {
+pub fn select<T>(
+    sql: &str,
+    args: &[DatumWithOid],
+    mut row: impl FnMut(&SpiHeapTupleData) -> SpiResult<T>,
+) -> SpiResult<Vec<T>> {
     Spi::connect(|client| {
         let known = READING.with_borrow(|known| known.get(sql).cloned());
         let statement = match known {
             Some(statement) => statement,
             None => keep(&READING, sql, client.prepare(sql, &types(args))?.keep()),
         };
-        client.select(&*statement, None, args)?.map(|tuple| row(&tuple)).collect()
+        client
+            .select(&*statement, None, args)?
+            .map(|tuple| row(&tuple))
+            .collect()
     })
 }
 
@@ -64,7 +71,9 @@ fn types(args: &[DatumWithOid]) -> Vec<PgOid> {
 }
 
 fn keep(
-    statements: &'static std::thread::LocalKey<RefCell<HashMap<String, Rc<OwnedPreparedStatement>>>>,
+    statements: &'static std::thread::LocalKey<
+        RefCell<HashMap<String, Rc<OwnedPreparedStatement>>>,
+    >,
     sql: &str,
     statement: OwnedPreparedStatement,
 ) -> Rc<OwnedPreparedStatement> {

@@ -43,8 +43,15 @@ const LONGEST_TEXT: usize = 65_537;
 impl Source {
     /// `t.a = ($1).a …`: the condition that finds the row of a key whose parts are `parts`.
     pub fn key_condition(&self, parts: impl Fn(usize) -> String) -> String {
-        let part = |(index, column): (usize, &KeyColumn)| format!("t.{} = {}::{}", column.name, parts(index), column.type_name);
-        self.key.iter().enumerate().map(part).collect::<Vec<_>>().join(" AND ")
+        let part = |(index, column): (usize, &KeyColumn)| {
+            format!("t.{} = {}::{}", column.name, parts(index), column.type_name)
+        };
+        self.key
+            .iter()
+            .enumerate()
+            .map(part)
+            .collect::<Vec<_>>()
+            .join(" AND ")
     }
 
     /// A record key's parts, one for each key column. `None`: the text is no key of this table.
@@ -57,11 +64,22 @@ impl Source {
     }
 
     fn read_statement(&self, map: &SourceMap) -> String {
-        let names: Vec<String> = (0..self.key.len()).map(|index| format!("k{index}")).collect();
-        let arrays: Vec<String> = (1..=self.key.len()).map(|index| format!("${index}::text[]")).collect();
-        let columns: String = map.fields.iter().map(|field| format!(", {}", column_text(field))).collect();
+        let names: Vec<String> = (0..self.key.len())
+            .map(|index| format!("k{index}"))
+            .collect();
+        let arrays: Vec<String> = (1..=self.key.len())
+            .map(|index| format!("${index}::text[]"))
+            .collect();
+        let columns: String = map
+            .fields
+            .iter()
+            .map(|field| format!(", {}", column_text(field)))
+            .collect();
+        // The fence (OFFSET 0) makes it one index look-up a key, whatever the planner believes of
+        // the table: plans are kept while it grows.
         format!(
-            "SELECT k.place{columns} FROM unnest({}) WITH ORDINALITY AS k({}, place) JOIN {} t ON {}",
+            "SELECT r.* FROM unnest({}) WITH ORDINALITY AS k({}, place) \
+             CROSS JOIN LATERAL (SELECT k.place{columns} FROM {} t WHERE {} OFFSET 0) AS r",
             arrays.join(", "),
             names.join(", "),
             self.reads,
@@ -86,18 +104,25 @@ impl Source {
         let rows = owner::as_owner(self.owner, || {
             select(&statement, &args, |row| {
                 let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
-                let values = (0..map.fields.len()).map(|column| row.get::<String>(column + 2)).collect::<SpiResult<Vec<_>>>()?;
+                let values = (0..map.fields.len())
+                    .map(|column| row.get::<String>(column + 2))
+                    .collect::<SpiResult<Vec<_>>>()?;
                 Ok((place, values))
             })
         })?;
-        Ok(rows.into_iter().filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values))).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values)))
+            .collect())
     }
 }
 
 fn column_text(field: &Field) -> String {
     let column = pgrx::spi::quote_identifier(&field.column);
     match field.kind {
-        ValueKind::Text | ValueKind::Json | ValueKind::TextArray => format!("left(t.{column}::text, {LONGEST_TEXT})"),
+        ValueKind::Text | ValueKind::Json | ValueKind::TextArray => {
+            format!("left(t.{column}::text, {LONGEST_TEXT})")
+        }
         _ => format!("t.{column}::text"),
     }
 }
@@ -144,7 +169,9 @@ fn kind(name: &str) -> ValueKind {
 fn fields() -> SpiResult<Vec<FieldRow>> {
     let rows = select(FIELDS, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-        let Some(target) = Target::from_name(&text(2)?) else { return Ok(None) };
+        let Some(target) = Target::from_name(&text(2)?) else {
+            return Ok(None);
+        };
         Ok(Some(FieldRow {
             source: SourceId(row.get(1)?.unwrap_or(0)),
             target,
@@ -175,7 +202,10 @@ pub fn load() -> SpiResult<Vec<Source>> {
     let mut fields = fields()?;
     select(TABLES, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-        let list = |column: usize| row.get::<Vec<String>>(column).map(Option::unwrap_or_default);
+        let list = |column: usize| {
+            row.get::<Vec<String>>(column)
+                .map(Option::unwrap_or_default)
+        };
         let id = SourceId(row.get(1)?.unwrap_or(0));
         let name = text(3)?;
         let entity = Entity::from_name(&text(4)?).unwrap_or(Entity::Contact);
@@ -185,7 +215,11 @@ pub fn load() -> SpiResult<Vec<Source>> {
             name: name.clone(),
             entity,
             target,
-            fields: mine.iter().filter(|row| row.target == target).map(|row| row.field.clone()).collect(),
+            fields: mine
+                .iter()
+                .filter(|row| row.target == target)
+                .map(|row| row.field.clone())
+                .collect(),
         };
         let targets = list(8)?;
         Ok(Source {
@@ -193,11 +227,22 @@ pub fn load() -> SpiResult<Vec<Source>> {
             oid: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
             entity,
             owner: row.get(5)?.unwrap_or(pg_sys::InvalidOid),
-            key: list(9)?.into_iter().zip(list(10)?).map(|(name, type_name)| KeyColumn { name, type_name }).collect(),
+            key: list(9)?
+                .into_iter()
+                .zip(list(10)?)
+                .map(|(name, type_name)| KeyColumn { name, type_name })
+                .collect(),
             reads: row.get::<String>(6)?.unwrap_or_else(|| name.clone()),
             bound: row.get(7)?.unwrap_or(false),
-            maps: targets.iter().filter_map(|name| Target::from_name(name)).map(|target| (target, map(target))).collect(),
-            column_types: mine.iter().map(|row| (row.field.column.clone(), row.type_name.clone())).collect(),
+            maps: targets
+                .iter()
+                .filter_map(|name| Target::from_name(name))
+                .map(|target| (target, map(target)))
+                .collect(),
+            column_types: mine
+                .iter()
+                .map(|row| (row.field.column.clone(), row.type_name.clone()))
+                .collect(),
             name,
         })
     })

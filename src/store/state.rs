@@ -14,19 +14,39 @@ pub struct Pause {
 }
 
 pub fn pauses() -> SpiResult<Vec<Pause>> {
-    let rows = select("SELECT p.target, p.reason FROM integration._pause p", &[], |row| {
-        let target = row.get::<String>(1)?.and_then(|name| Target::from_name(&name));
-        Ok(target.map(|target| (target, row.get::<String>(2))))
-    })?;
-    rows.into_iter().flatten().map(|(target, reason)| Ok(Pause { target, reason: reason? })).collect()
+    let rows = select(
+        "SELECT p.target, p.reason FROM integration._pause p",
+        &[],
+        |row| {
+            let target = row
+                .get::<String>(1)?
+                .and_then(|name| Target::from_name(&name));
+            Ok(target.map(|target| (target, row.get::<String>(2))))
+        },
+    )?;
+    rows.into_iter()
+        .flatten()
+        .map(|(target, reason)| {
+            Ok(Pause {
+                target,
+                reason: reason?,
+            })
+        })
+        .collect()
 }
 
 /// The states last written, by target.
 pub fn states() -> SpiResult<Vec<(Target, String)>> {
-    let rows = select("SELECT s.target, s.state FROM integration._target_state s", &[], |row| {
-        let target = row.get::<String>(1)?.and_then(|name| Target::from_name(&name));
-        Ok(target.zip(row.get::<String>(2)?))
-    })?;
+    let rows = select(
+        "SELECT s.target, s.state FROM integration._target_state s",
+        &[],
+        |row| {
+            let target = row
+                .get::<String>(1)?
+                .and_then(|name| Target::from_name(&name));
+            Ok(target.zip(row.get::<String>(2)?))
+        },
+    )?;
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -36,7 +56,11 @@ const PUT_STATE: &str = "\
     since = CASE WHEN s.state = excluded.state THEN s.since ELSE pg_catalog.clock_timestamp() END";
 
 pub fn put_state(target: Target, state: &str, reason: Option<&str>) -> SpiResult<()> {
-    execute(PUT_STATE, &[target.name().into(), state.into(), reason.into()]).map(|_| ())
+    execute(
+        PUT_STATE,
+        &[target.name().into(), state.into(), reason.into()],
+    )
+    .map(|_| ())
 }
 
 const RAISE: &str = "\
@@ -65,9 +89,16 @@ pub struct Job {
 }
 
 pub fn open_jobs() -> SpiResult<Vec<Job>> {
-    select("SELECT j.id, j.kind FROM integration.job j WHERE j.state IN ('waiting', 'running') ORDER BY j.id", &[], |row| {
-        Ok(Job { id: row.get(1)?.unwrap_or(0), kind: row.get(2)?.unwrap_or_default() })
-    })
+    select(
+        "SELECT j.id, j.kind FROM integration.job j WHERE j.state IN ('waiting', 'running') ORDER BY j.id",
+        &[],
+        |row| {
+            Ok(Job {
+                id: row.get(1)?.unwrap_or(0),
+                kind: row.get(2)?.unwrap_or_default(),
+            })
+        },
+    )
 }
 
 const JOB_PROGRESS: &str = "\

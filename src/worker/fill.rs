@@ -22,6 +22,9 @@ const ROWS: i64 = 1_000;
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
 
+/// Records looked at for one round of calls: many may turn out to need none.
+const MOST_SEEN: usize = 20 * BLOCK;
+
 /// Retries loaded at once.
 const RETRIES: i64 = 1_000;
 
@@ -48,20 +51,29 @@ pub fn read_queue(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftove
         room &= read_lane(worker, lane, world, &mut leftover)?;
     }
     if room && let (Some(gauges), Some(arrived)) = (gauges, arrived) {
-        gauges.scanned.store(arrived, std::sync::atomic::Ordering::Relaxed);
+        gauges
+            .scanned
+            .store(arrived, std::sync::atomic::Ordering::Relaxed);
     }
     load_retries(worker, world)?;
     Ok(leftover)
 }
 
 /// `false`: there is more than there is room for.
-fn read_lane(worker: &mut TargetWorker, lane: Lane, world: &World, leftover: &mut Leftover) -> SpiResult<bool> {
+fn read_lane(
+    worker: &mut TargetWorker,
+    lane: Lane,
+    world: &World,
+    leftover: &mut Leftover,
+) -> SpiResult<bool> {
     loop {
         // An opt-out is let in whatever the backlog.
         if lane != Lane::OptOut && worker.queue.len() >= world.settings.max_records {
             return Ok(false);
         }
-        let Some(state) = worker.lanes.get_mut(&lane) else { return Ok(true) };
+        let Some(state) = worker.lanes.get_mut(&lane) else {
+            return Ok(true);
+        };
         if !begin(state)? {
             return Ok(true);
         }
@@ -74,7 +86,10 @@ fn read_lane(worker: &mut TargetWorker, lane: Lane, world: &World, leftover: &mu
         for row in rows {
             take_in(worker, lane, row, world, leftover)?;
         }
-        if let Some(scan) = worker.lanes.get_mut(&lane).and_then(|state| state.scan.as_mut())
+        if let Some(scan) = worker
+            .lanes
+            .get_mut(&lane)
+            .and_then(|state| state.scan.as_mut())
             && !full
         {
             scan.window_done();
@@ -88,7 +103,9 @@ fn begin(state: &mut LaneScan) -> SpiResult<bool> {
         if !state.stale {
             return Ok(false);
         }
-        let Some(now) = changes::snapshot()? else { return Ok(false) };
+        let Some(now) = changes::snapshot()? else {
+            return Ok(false);
+        };
         state.stale = false;
         state.scan = Some(match &state.seen {
             None => Scan::everything(now),
@@ -98,25 +115,56 @@ fn begin(state: &mut LaneScan) -> SpiResult<bool> {
     Ok(true)
 }
 
-fn take_in(worker: &mut TargetWorker, lane: Lane, row: changes::ChangeRow, world: &World, leftover: &mut Leftover) -> SpiResult<()> {
-    let Some(scan) = worker.lanes.get_mut(&lane).and_then(|state| state.scan.as_mut()) else { return Ok(()) };
+fn take_in(
+    worker: &mut TargetWorker,
+    lane: Lane,
+    row: changes::ChangeRow,
+    world: &World,
+    leftover: &mut Leftover,
+) -> SpiResult<()> {
+    let Some(scan) = worker
+        .lanes
+        .get_mut(&lane)
+        .and_then(|state| state.scan.as_mut())
+    else {
+        return Ok(());
+    };
     scan.advance(row.position);
     if !scan.snapshot().sees(row.position.xid) {
         // Committed after this walk's snapshot: the next one reads it.
         return Ok(());
     }
-    let id = RowId { lane, position: row.position };
-    let Some(source) = world.sources.get(&row.source).filter(|source| source.maps.contains_key(&worker.target)) else {
+    let id = RowId {
+        lane,
+        position: row.position,
+    };
+    let Some(source) = world
+        .sources
+        .get(&row.source)
+        .filter(|source| source.maps.contains_key(&worker.target))
+    else {
         leftover.empty.push(id);
         return Ok(());
     };
-    let keys = if row.truncate { links::keys(source.id, worker.target)? } else { keys::unpack(&row.keys).unwrap_or_default() };
+    let keys = if row.truncate {
+        links::keys(source.id, worker.target)?
+    } else {
+        keys::unpack(&row.keys).unwrap_or_default()
+    };
     if keys.is_empty() {
         leftover.empty.push(id);
         return Ok(());
     }
+    if let Some(slot) = world.slot {
+        slot.gauges(worker.target)
+            .scanned
+            .fetch_add(keys.len() as i64, std::sync::atomic::Ordering::Relaxed);
+    }
     let change = |key: RecordKey| Change {
-        record: RecordRef { source: source.id, key },
+        record: RecordRef {
+            source: source.id,
+            key,
+        },
         entity: source.entity,
         lane,
         changed_at: row.enqueued_at,
@@ -131,7 +179,9 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         return Ok(());
     }
     for due in changes::due_retries(worker.target, RETRIES)? {
-        let Some(source) = world.sources.get(&due.record.source) else { continue };
+        let Some(source) = world.sources.get(&due.record.source) else {
+            continue;
+        };
         worker.queue.push_retry(Change {
             record: due.record,
             entity: source.entity,
@@ -145,45 +195,117 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
     Ok(())
 }
 
+/// What planning has come to so far.
+#[derive(Default)]
+struct Draft {
+    flights: HashMap<usize, Flight>,
+    sends: Vec<(CallKind, Item)>,
+    outcomes: Vec<Outcome>,
+    /// Records looked at.
+    seen: usize,
+}
+
 /// Takes records out of the queue and plans calls for them. Gives what needs no call.
+///
+/// Records that turn out to need no call make room for others, so that calls leave full.
 pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResult<Vec<Outcome>> {
-    let handles = worker.queue.take((batches * worker.batch()).min(BLOCK));
-    if handles.is_empty() {
-        return Ok(Vec::new());
+    let wanted = (batches * worker.batch()).min(BLOCK);
+    let mut draft = Draft::default();
+    while draft.sends.len() < wanted && draft.seen < MOST_SEEN {
+        let handles = worker.queue.take(wanted - draft.sends.len());
+        if handles.is_empty() {
+            break;
+        }
+        plan_block(worker, world, handles, &mut draft)?;
     }
+    Ok(assemble(worker, world, draft))
+}
+
+fn plan_block(
+    worker: &TargetWorker,
+    world: &World,
+    handles: Vec<Handle>,
+    draft: &mut Draft,
+) -> SpiResult<()> {
     let mut by_source: BTreeMap<SourceId, Vec<Handle>> = BTreeMap::new();
     for handle in handles {
         if let Some(record) = worker.queue.record(handle) {
             by_source.entry(record.source).or_default().push(handle);
         }
     }
-    let (mut flights, mut works, mut decisions) = (Vec::new(), Vec::new(), Vec::new());
-    let mut outcomes = Vec::new();
+    let (mut flights, mut works) = (Vec::new(), Vec::new());
     for (source, handles) in by_source {
-        match world.sources.get(&source).filter(|source| source.maps.contains_key(&worker.target)) {
+        match world
+            .sources
+            .get(&source)
+            .filter(|source| source.maps.contains_key(&worker.target))
+        {
             Some(source) => read_source(worker, world, source, handles, &mut flights, &mut works)?,
-            None => outcomes.extend(handles.into_iter().filter_map(|handle| untracked(worker, handle))),
+            None => draft.outcomes.extend(
+                handles
+                    .into_iter()
+                    .filter_map(|handle| untracked(worker, handle)),
+            ),
         }
     }
-    for (index, work) in works.iter().enumerate() {
-        decisions.push(decide(worker, world, work, index));
+    for (work, flight) in works.iter().zip(flights) {
+        let index = draft.seen;
+        draft.seen += 1;
+        match decide(worker, world, work, index) {
+            Decision::Settled(verdict) => draft.outcomes.push(Outcome {
+                flight,
+                verdict,
+                request: None,
+                resting: false,
+            }),
+            Decision::Send(kind, item) => {
+                draft.sends.push((kind, item));
+                draft.flights.insert(index, flight);
+            }
+        }
     }
-    outcomes.extend(sort_out(worker, world, flights, decisions));
-    Ok(outcomes)
+    Ok(())
 }
 
 /// The table is tracked no longer: nothing is to be sent.
 fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
     let change = worker.queue.change(handle)?;
-    let flight = Flight { handle, record: change.record, op: Op::Upsert, attempts: change.attempts, changed_at: change.changed_at, link: None };
-    Some(Outcome { flight, verdict: Verdict::Unchanged, request: None, resting: false })
+    let flight = Flight {
+        handle,
+        record: change.record,
+        op: Op::Upsert,
+        attempts: change.attempts,
+        changed_at: change.changed_at,
+        link: None,
+    };
+    Some(Outcome {
+        flight,
+        verdict: Verdict::Unchanged,
+        request: None,
+        resting: false,
+    })
 }
 
 /// Reads rows and links of one source's records.
-fn read_source(worker: &TargetWorker, world: &World, source: &Source, handles: Vec<Handle>, flights: &mut Vec<Flight>, works: &mut Vec<Work>) -> SpiResult<()> {
-    let Some(map) = source.maps.get(&worker.target) else { return Ok(()) };
-    let records: Vec<(Handle, Change)> = handles.into_iter().filter_map(|handle| Some((handle, worker.queue.change(handle)?))).collect();
-    let keys: Vec<&RecordKey> = records.iter().map(|(_, change)| &change.record.key).collect();
+fn read_source(
+    worker: &TargetWorker,
+    world: &World,
+    source: &Source,
+    handles: Vec<Handle>,
+    flights: &mut Vec<Flight>,
+    works: &mut Vec<Work>,
+) -> SpiResult<()> {
+    let Some(map) = source.maps.get(&worker.target) else {
+        return Ok(());
+    };
+    let records: Vec<(Handle, Change)> = handles
+        .into_iter()
+        .filter_map(|handle| Some((handle, worker.queue.change(handle)?)))
+        .collect();
+    let keys: Vec<&RecordKey> = records
+        .iter()
+        .map(|(_, change)| &change.record.key)
+        .collect();
     let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
     let mut rows = source.read(map, &keys)?;
     let mut links = links::read(source.id, worker.target, &texts)?;
@@ -194,7 +316,11 @@ fn read_source(worker: &TargetWorker, world: &World, source: &Source, handles: V
         flights.push(Flight {
             handle,
             record: change.record.clone(),
-            op: if row.is_some() { Op::Upsert } else { Op::Delete },
+            op: if row.is_some() {
+                Op::Upsert
+            } else {
+                Op::Delete
+            },
             attempts: change.attempts,
             changed_at: change.changed_at,
             link: link.clone(),
@@ -231,7 +357,12 @@ fn address(source: &Source, target: Target, work: &Work) -> Option<String> {
 }
 
 /// Finds records of ours that are known to the target under the address a new record wants.
-fn name_rivals(target: Target, world: &World, source: &Source, works: &mut [Work]) -> SpiResult<()> {
+fn name_rivals(
+    target: Target,
+    world: &World,
+    source: &Source,
+    works: &mut [Work],
+) -> SpiResult<()> {
     if source.entity != Entity::Contact {
         return Ok(());
     }
@@ -239,13 +370,26 @@ fn name_rivals(target: Target, world: &World, source: &Source, works: &mut [Work
         .iter()
         .enumerate()
         .filter_map(|(index, work)| Some((index, address(source, target, work)?)))
-        .filter(|(index, address)| works[*index].link.as_ref().and_then(|link| link.remote_key.as_ref()) != Some(address))
+        .filter(|(index, address)| {
+            works[*index]
+                .link
+                .as_ref()
+                .and_then(|link| link.remote_key.as_ref())
+                != Some(address)
+        })
         .collect();
     let addresses: Vec<String> = wanted.iter().map(|(_, address)| address.clone()).collect();
     let holders = links::holders(target, &addresses)?;
     for (index, address) in wanted {
-        let mine = RecordRef { source: source.id, key: works[index].key.clone() };
-        let others = holders.get(&address).into_iter().flatten().filter(|holder| **holder != mine);
+        let mine = RecordRef {
+            source: source.id,
+            key: works[index].key.clone(),
+        };
+        let others = holders
+            .get(&address)
+            .into_iter()
+            .flatten()
+            .filter(|holder| **holder != mine);
         works[index].rival = others.map(|holder| describe(world, source, holder)).next();
     }
     Ok(())
@@ -253,14 +397,21 @@ fn name_rivals(target: Target, world: &World, source: &Source, works: &mut [Work
 
 fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {
     match world.sources.get(&record.source) {
-        Some(source) if source.id != seen_from.id => format!("{} of {}", record.key.as_str(), source.name),
+        Some(source) if source.id != seen_from.id => {
+            format!("{} of {}", record.key.as_str(), source.name)
+        }
         _ => record.key.as_str().to_owned(),
     }
 }
 
 fn decide(worker: &TargetWorker, world: &World, work: &Work, index: usize) -> Decision {
-    let map = world.sources.get(&work.source).and_then(|source| source.maps.get(&worker.target));
-    let Some(map) = map else { return Decision::Settled(Verdict::Unchanged) };
+    let map = world
+        .sources
+        .get(&work.source)
+        .and_then(|source| source.maps.get(&worker.target));
+    let Some(map) = map else {
+        return Decision::Settled(Verdict::Unchanged);
+    };
     match worker.target {
         Target::HubSpot => {
             let mut settings = world.settings.hubspot_api.clone();
@@ -272,33 +423,38 @@ fn decide(worker: &TargetWorker, world: &World, work: &Work, index: usize) -> De
 }
 
 fn ready_entities(properties: &BTreeMap<Entity, Property>) -> Vec<Entity> {
-    properties.iter().filter(|(_, state)| **state == Property::Ready).map(|(entity, _)| *entity).collect()
+    properties
+        .iter()
+        .filter(|(_, state)| **state == Property::Ready)
+        .map(|(entity, _)| *entity)
+        .collect()
 }
 
-/// Splits decisions into calls to make and records that are settled without one.
-fn sort_out(worker: &mut TargetWorker, world: &World, flights: Vec<Flight>, decisions: Vec<Decision>) -> Vec<Outcome> {
-    let mut sends: Vec<(CallKind, Item)> = Vec::new();
-    let mut waiting: HashMap<usize, Flight> = HashMap::with_capacity(flights.len());
-    let mut outcomes = Vec::new();
-    for (index, (flight, decision)) in flights.into_iter().zip(decisions).enumerate() {
-        match decision {
-            Decision::Settled(verdict) => outcomes.push(Outcome { flight, verdict, request: None, resting: false }),
-            Decision::Send(kind, item) => {
-                sends.push((kind, item));
-                waiting.insert(index, flight);
-            }
-        }
-    }
+/// Puts what is to be sent into calls.
+fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> Vec<Outcome> {
+    let Draft {
+        mut flights,
+        sends,
+        outcomes,
+        ..
+    } = draft;
     let calls = match worker.target {
         Target::HubSpot => hubspot::assemble(sends, &world.settings.hubspot_api),
         Target::Mailchimp => mailchimp::assemble(sends, &world.settings.mailchimp_api),
     };
     for call in calls {
-        let flights = call.items.iter().filter_map(|item| waiting.remove(&item.work)).collect();
-        worker.planned.push_back(Planned { call, flights });
+        let carried = call
+            .items
+            .iter()
+            .filter_map(|item| flights.remove(&item.work))
+            .collect();
+        worker.planned.push_back(Planned {
+            call,
+            flights: carried,
+        });
     }
     // A record that no call carries is planned again.
-    for flight in waiting.into_values() {
+    for flight in flights.into_values() {
         worker.queue.put_back(flight.handle);
     }
     outcomes

@@ -5,9 +5,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags};
-use pgrx::prelude::*;
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker,
+    SignalWakeFlags,
+};
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use crate::latch::{self, Woken};
 
@@ -57,7 +60,9 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
         if BackgroundWorker::sighup_received() {
             // SAFETY: main thread, outside a transaction.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
-            databases.values_mut().for_each(|database| database.wanted = true);
+            databases
+                .values_mut()
+                .for_each(|database| database.wanted = true);
         }
         if latch::rescan_asked() {
             let present = list_databases();
@@ -87,7 +92,11 @@ fn tend(databases: &mut HashMap<u32, Database>) -> Option<Duration> {
             && ended(&child.process)
         {
             let well = now.duration_since(child.started) > WELL;
-            database.pause = if well { RESTART.0 } else { (database.pause * 2).clamp(RESTART.0, RESTART.1) };
+            database.pause = if well {
+                RESTART.0
+            } else {
+                (database.pause * 2).clamp(RESTART.0, RESTART.1)
+            };
             database.not_before = Some(now + database.pause);
             // It tells through its slot whether it wants to be back.
             database.wanted = latch::is_wanted(*oid);
@@ -99,7 +108,12 @@ fn tend(databases: &mut HashMap<u32, Database>) -> Option<Duration> {
         match database.not_before {
             Some(at) if at > now => wait = Some(wait.map_or(at - now, |known| known.min(at - now))),
             _ => match start(*oid) {
-                Some(process) => database.child = Some(Child { process, started: now }),
+                Some(process) => {
+                    database.child = Some(Child {
+                        process,
+                        started: now,
+                    })
+                }
                 None => {
                     database.not_before = Some(now + RESTART.1);
                     wait = Some(wait.map_or(RESTART.1, |known| known.min(RESTART.1)));
@@ -112,7 +126,10 @@ fn tend(databases: &mut HashMap<u32, Database>) -> Option<Duration> {
 
 fn ended(process: &DynamicBackgroundWorker) -> bool {
     use pgrx::bgworkers::BackgroundWorkerStatus;
-    matches!(process.pid(), Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied))
+    matches!(
+        process.pid(),
+        Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
+    )
 }
 
 /// `None`: no worker slot is free (`max_worker_processes`).
@@ -133,7 +150,9 @@ fn start(database: u32) -> Option<DynamicBackgroundWorker> {
     match started {
         Ok(process) => Some(process),
         Err(_) => {
-            pgrx::warning!("integration has no process slot for a worker; raise max_worker_processes");
+            pgrx::warning!(
+                "integration has no process slot for a worker; raise max_worker_processes"
+            );
             None
         }
     }
@@ -146,7 +165,8 @@ fn list_databases() -> Vec<u32> {
         // SAFETY: a scan of a shared catalog inside a transaction; each tuple is read before the
         // next one is fetched, and scan and relation are closed.
         unsafe {
-            let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+            let relation =
+                pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
             let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
             loop {
                 let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
@@ -154,7 +174,10 @@ fn list_databases() -> Vec<u32> {
                     break;
                 }
                 let data = (*tuple).t_data;
-                let row = &*data.cast::<u8>().add(usize::from((*data).t_hoff)).cast::<pg_sys::FormData_pg_database>();
+                let row = &*data
+                    .cast::<u8>()
+                    .add(usize::from((*data).t_hoff))
+                    .cast::<pg_sys::FormData_pg_database>();
                 if row.datallowconn && !row.datistemplate {
                     found.push(row.oid.to_u32());
                 }

@@ -48,12 +48,18 @@ pub struct World {
 impl World {
     /// Open dead letters of a target, as last counted.
     pub fn dead(&self, target: Target) -> i64 {
-        self.slot.map_or(1, |slot| slot.gauges(target).dead.load(std::sync::atomic::Ordering::Relaxed))
+        self.slot.map_or(1, |slot| {
+            slot.gauges(target)
+                .dead
+                .load(std::sync::atomic::Ordering::Relaxed)
+        })
     }
 
     pub fn set_dead(&self, target: Target, count: i64) {
         if let Some(slot) = self.slot {
-            slot.gauges(target).dead.store(count, std::sync::atomic::Ordering::Relaxed);
+            slot.gauges(target)
+                .dead
+                .store(count, std::sync::atomic::Ordering::Relaxed);
         }
     }
 }
@@ -62,7 +68,9 @@ impl World {
 pub fn now_ms() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }
 
 /// While prepared transactions may commit without telling us, the queue is looked at this often.
@@ -84,10 +92,20 @@ struct Worker {
 impl Worker {
     fn start(slot: &'static Slot) -> Result<Worker, String> {
         let settings = Settings::read();
-        let network = http::Network { proxy: settings.http_proxy.clone(), ca_file: settings.ca_file.clone() };
+        let network = http::Network {
+            proxy: settings.http_proxy.clone(),
+            ca_file: settings.ca_file.clone(),
+        };
         let engine = latch::without_signals(|| Engine::start(&network))?;
-        let targets = Target::ALL.into_iter().map(|target| TargetWorker::new(target, &settings)).collect();
-        let world = World { settings, sources: HashMap::new(), slot: Some(slot) };
+        let targets = Target::ALL
+            .into_iter()
+            .map(|target| TargetWorker::new(target, &settings))
+            .collect();
+        let world = World {
+            settings,
+            sources: HashMap::new(),
+            slot: Some(slot),
+        };
         Ok(Worker {
             world,
             targets,
@@ -140,39 +158,61 @@ impl Worker {
 
     /// What the worker does not want to be woken for: changes for targets that may not send.
     fn deaf(&self) -> Wake {
-        let silent = self.targets.iter().filter(|worker| worker.told.is_some() && !worker.may_send(&self.world.settings, Instant::now()));
+        let silent = self.targets.iter().filter(|worker| {
+            worker.told.is_some() && !worker.may_send(&self.world.settings, Instant::now())
+        });
         silent
-            .flat_map(|worker| worker.lanes.keys().map(|lane| Wake::changes(worker.target, *lane)))
+            .flat_map(|worker| {
+                worker
+                    .lanes
+                    .keys()
+                    .map(|lane| Wake::changes(worker.target, *lane))
+            })
             .fold(Wake::NONE, Wake::and)
     }
 
     /// Reads configuration, pauses and counts.
     fn load(&mut self) -> SpiResult<()> {
         self.world.settings = Settings::read();
-        self.world.sources = sources::load()?.into_iter().map(|source| (source.id, source)).collect();
+        self.world.sources = sources::load()?
+            .into_iter()
+            .map(|source| (source.id, source))
+            .collect();
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
         let states = state::states()?;
-        let guard = self.world.settings.guard_deletes.clone();
+        let guard = self.world.settings.guard_deletes;
         for worker in &mut self.targets {
             worker.fenced = fenced;
             worker.paused = None;
             if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {
                 worker.pause(pause.reason.clone());
             }
-            let still_held = states.iter().any(|(target, name)| *target == worker.target && name == "held");
+            let still_held = states
+                .iter()
+                .any(|(target, name)| *target == worker.target && name == "held");
             if worker.told.is_none() && still_held {
                 worker.still_held();
-            } else if worker.held.is_some() && !still_held && worker.told.as_ref().is_some_and(|told| told.name == "held") {
+            } else if worker.held.is_some()
+                && !still_held
+                && worker.told.as_ref().is_some_and(|told| told.name == "held")
+            {
                 worker.release(guard.as_ref(), Instant::now());
             }
-            worker.configure(&self.world.settings, self.requests.credential_changed(worker.target, &self.world.settings));
-            self.world.set_dead(worker.target, letters::count(worker.target)?);
+            worker.configure(
+                &self.world.settings,
+                self.requests
+                    .credential_changed(worker.target, &self.world.settings),
+            );
+            self.world
+                .set_dead(worker.target, letters::count(worker.target)?);
             settle::outlook(worker)?;
         }
         self.requests.jobs = state::open_jobs()?;
         let wanted = self.requests.wants_provision();
-        self.targets.iter_mut().for_each(|worker| properties::begin(worker, &self.world, wanted));
+        self.targets
+            .iter_mut()
+            .for_each(|worker| properties::begin(worker, &self.world, wanted));
         if wanted {
             properties::settle(&mut self.targets, &self.world, &mut self.requests, &[])?;
         }
@@ -188,7 +228,12 @@ impl Worker {
         }
         let news = store::transaction(|| {
             letters::log_requests(&heard.log)?;
-            properties::settle(&mut self.targets, &self.world, &mut self.requests, &heard.properties)?;
+            properties::settle(
+                &mut self.targets,
+                &self.world,
+                &mut self.requests,
+                &heard.properties,
+            )?;
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(heard.outcomes) {
                 if !outcomes.is_empty() {
@@ -218,7 +263,8 @@ impl Worker {
             }
             return Ok(());
         }
-        self.requests.ask_for_properties(worker, &self.world, self.started);
+        self.requests
+            .ask_for_properties(worker, &self.world, self.started);
         loop {
             let worker = &mut self.targets[index];
             self.requests.dispatch(worker, &self.world, self.started);
@@ -236,7 +282,11 @@ impl Worker {
         let (outcomes, leftover) = store::transaction(|| {
             let leftover = fill::read_queue(worker, world)?;
             let wait = requests::better_to_wait(worker, world, now);
-            let outcomes = if wait { Vec::new() } else { fill::plan(worker, world, batches)? };
+            let outcomes = if wait {
+                Vec::new()
+            } else {
+                fill::plan(worker, world, batches)?
+            };
             Ok::<_, pgrx::spi::Error>((outcomes, leftover))
         })?;
         if self.guard(index) {
@@ -244,7 +294,10 @@ impl Worker {
         }
         let (world, worker) = (&self.world, &mut self.targets[index]);
         let progress = !outcomes.is_empty() || !worker.planned.is_empty();
-        let intents = worker.planned.iter().any(|planned| planned.call.items.iter().any(|item| item.intent));
+        let intents = worker
+            .planned
+            .iter()
+            .any(|planned| planned.call.items.iter().any(|item| item.intent));
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents {
             let news = store::transaction(|| {
                 if settle::note_intents(worker.target, &worker.planned)? {
@@ -254,16 +307,24 @@ impl Worker {
                 settle::settle(worker, world, outcomes, leftover.empty)
             })?;
             let target = worker.target;
-            news::tell_crm(&self.world, news.into_iter().map(|told| (target, told)).collect())?;
+            news::tell_crm(
+                &self.world,
+                news.into_iter().map(|told| (target, told)).collect(),
+            )?;
         }
         Ok(progress)
     }
 
     /// Holds the target if what is planned deletes too much.
     fn guard(&mut self, index: usize) -> bool {
-        let guard = self.world.settings.guard_deletes.clone();
+        let guard = self.world.settings.guard_deletes;
         let worker = &mut self.targets[index];
-        let count = worker.planned.iter().flat_map(|planned| &planned.flights).filter(|flight| settle::deletes(flight)).count();
+        let count = worker
+            .planned
+            .iter()
+            .flat_map(|planned| &planned.flights)
+            .filter(|flight| settle::deletes(flight))
+            .count();
         if !worker.too_many_deletions(count, guard.as_ref(), Instant::now()) {
             return false;
         }
@@ -277,7 +338,9 @@ impl Worker {
         if self.tidy_at.is_some_and(|at| at <= Instant::now()) {
             self.tidy_at = None;
             let settings = &self.world.settings;
-            store::transaction(|| state::tidy(settings.request_log_retention, settings.inbox_retention))?;
+            store::transaction(|| {
+                state::tidy(settings.request_log_retention, settings.inbox_retention)
+            })?;
         }
         Ok(())
     }
@@ -303,8 +366,13 @@ impl Worker {
 
     fn next_wait(&self) -> Option<Duration> {
         let now = Instant::now();
-        let mut wait = self.targets.iter().filter_map(|worker| self.requests.next_look(worker, &self.world)).min();
-        let mut at_most = |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
+        let mut wait = self
+            .targets
+            .iter()
+            .filter_map(|worker| self.requests.next_look(worker, &self.world))
+            .min();
+        let mut at_most =
+            |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
         if self.poll_prepared {
             at_most(PREPARED_POLL);
         }
@@ -324,7 +392,10 @@ fn count_backlog(world: &World) -> SpiResult<()> {
         if let Some(slot) = world.slot {
             let gauges = slot.gauges(target);
             let arrived = gauges.arrived.load(std::sync::atomic::Ordering::Relaxed);
-            gauges.scanned.store(arrived - changes::count(target)?, std::sync::atomic::Ordering::Relaxed);
+            gauges.scanned.store(
+                arrived - changes::count(target)?,
+                std::sync::atomic::Ordering::Relaxed,
+            );
         }
     }
     Ok(())
@@ -350,7 +421,11 @@ fn run(slot: &'static Slot) -> Result<(), String> {
         let wait = worker.turn(wake).map_err(failed)?;
         let wait = if worker.busy() {
             // Writers need not wake a worker that looks again in a moment.
-            let window = worker.world.settings.batch_window.max(Duration::from_millis(1));
+            let window = worker
+                .world
+                .settings
+                .batch_window
+                .max(Duration::from_millis(1));
             Some(wait.map_or(window, |wait| wait.min(window)))
         } else if slot.fall_asleep(worker.deaf()) {
             wait

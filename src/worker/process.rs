@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use integration_engine::record::Target;
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::target::{State, TargetWorker};
@@ -47,15 +47,24 @@ fn work() -> Result<(), ()> {
 }
 
 fn wanted() -> bool {
-    let name = store::transaction(|| select("SELECT pg_catalog.current_database()::text", &[], |row| row.get::<String>(1)));
-    let name = name.ok().and_then(|rows| rows.into_iter().next().flatten()).unwrap_or_default();
+    let name = store::transaction(|| {
+        select("SELECT pg_catalog.current_database()::text", &[], |row| {
+            row.get::<String>(1)
+        })
+    });
+    let name = name
+        .ok()
+        .and_then(|rows| rows.into_iter().next().flatten())
+        .unwrap_or_default();
     config::wants_database(&name) && extension_present()
 }
 
 /// Whether the extension is (still) installed here.
 pub fn extension_present() -> bool {
     // SAFETY: a look-up in the system caches inside a transaction.
-    BackgroundWorker::transaction(|| unsafe { pg_sys::get_extension_oid(c"integration".as_ptr(), true) != pg_sys::InvalidOid })
+    BackgroundWorker::transaction(|| unsafe {
+        pg_sys::get_extension_oid(c"integration".as_ptr(), true) != pg_sys::InvalidOid
+    })
 }
 
 const SESSION: [(&str, &str); 13] = [
@@ -78,8 +87,14 @@ const SESSION: [(&str, &str); 13] = [
 
 fn prepare_session() {
     let role = config::worker_role();
-    for (name, value) in SESSION.into_iter().chain(role.as_deref().map(|role| ("role", role))) {
-        if let Err(why) = execute("SELECT pg_catalog.set_config($1, $2, false)", &[name.into(), value.into()]) {
+    for (name, value) in SESSION
+        .into_iter()
+        .chain(role.as_deref().map(|role| ("role", role)))
+    {
+        if let Err(why) = execute(
+            "SELECT pg_catalog.set_config($1, $2, false)",
+            &[name.into(), value.into()],
+        ) {
             pgrx::warning!("integration worker: cannot set {name}: {why}");
         }
     }
@@ -107,19 +122,32 @@ pub fn prepared_transactions() -> SpiResult<bool> {
 
 /// Makes the present transaction's commit wait until it is safe on disk.
 pub fn commit_durably() -> SpiResult<()> {
-    execute("SELECT pg_catalog.set_config('synchronous_commit', 'on', true)", &[]).map(|_| ())
+    execute(
+        "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)",
+        &[],
+    )
+    .map(|_| ())
 }
 
 /// Figures for the view `status`.
 pub fn publish_gauges(worker: &TargetWorker, world: &World) {
     let Some(slot) = world.slot else { return };
     let gauges = slot.gauges(worker.target);
-    let planned: usize = worker.planned.iter().map(|planned| planned.flights.len()).sum();
+    let planned: usize = worker
+        .planned
+        .iter()
+        .map(|planned| planned.flights.len())
+        .sum();
     let flying = worker.queue.flying().saturating_sub(planned);
-    gauges.held.store((worker.queue.len() - flying) as i64, Ordering::Relaxed);
+    gauges
+        .held
+        .store((worker.queue.len() - flying) as i64, Ordering::Relaxed);
     gauges.in_flight.store(flying as i64, Ordering::Relaxed);
     gauges.retrying.store(worker.retrying, Ordering::Relaxed);
-    gauges.oldest_pending.store(worker.queue.oldest().map_or(0, |at| at.0), Ordering::Relaxed);
+    gauges.oldest_pending.store(
+        worker.queue.oldest().map_or(0, |at| at.0),
+        Ordering::Relaxed,
+    );
 }
 
 /// States that an alert is raised for.
@@ -131,7 +159,11 @@ pub fn tell_states(changed: &[(Target, State)]) -> SpiResult<()> {
         state::put_state(*target, state.name, state.reason.as_deref())?;
         let mut holds = vec!["provision"];
         if ALARMING.contains(&state.name) {
-            state::raise(state.name, *target, state.reason.as_deref().unwrap_or_default())?;
+            state::raise(
+                state.name,
+                *target,
+                state.reason.as_deref().unwrap_or_default(),
+            )?;
             holds.push(state.name);
         }
         state::clear_alerts(*target, &holds)?;

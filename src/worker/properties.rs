@@ -7,9 +7,9 @@ use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
+use super::World;
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
-use super::World;
 use crate::http::Answer;
 use crate::store::letters::LogEntry;
 use crate::store::{execute, state};
@@ -40,7 +40,12 @@ pub fn entities(worker: &TargetWorker, world: &World) -> Vec<Entity> {
 
 /// Whether it is known of every object if the property is there.
 pub fn known(worker: &TargetWorker, world: &World) -> bool {
-    entities(worker, world).iter().all(|entity| matches!(worker.properties.get(entity), Some(Property::Ready | Property::Missing)))
+    entities(worker, world).iter().all(|entity| {
+        matches!(
+            worker.properties.get(entity),
+            Some(Property::Ready | Property::Missing)
+        )
+    })
 }
 
 /// Looks at the open jobs: a property that somebody wants provisioned is asked for again, and made.
@@ -55,22 +60,48 @@ pub fn begin(worker: &mut TargetWorker, world: &World, wanted: bool) {
 }
 
 /// Takes in an answer.
-pub fn hear(worker: &mut TargetWorker, entity: Entity, creating: bool, result: &Result<Reply, TransportError>, clock: u64) -> Answered {
-    let answer = if creating { property::property_created(result.as_ref()) } else { property::property_exists(result.as_ref()) };
+pub fn hear(
+    worker: &mut TargetWorker,
+    entity: Entity,
+    creating: bool,
+    result: &Result<Reply, TransportError>,
+    clock: u64,
+) -> Answered {
+    let answer = if creating {
+        property::property_created(result.as_ref())
+    } else {
+        property::property_exists(result.as_ref())
+    };
     let (state, error) = match answer {
         PropertyState::Ready => (Property::Ready, None),
         PropertyState::Missing => (Property::Missing, None),
         PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
         PropertyState::Unknown { why } => {
-            worker.hear(&signal(result, &why), &BudgetReport::default(), clock, Instant::now());
-            (if creating { Property::Missing } else { Property::Unknown }, Some(why))
+            worker.hear(
+                &signal(result, &why),
+                &BudgetReport::default(),
+                clock,
+                Instant::now(),
+            );
+            (
+                if creating {
+                    Property::Missing
+                } else {
+                    Property::Unknown
+                },
+                Some(why),
+            )
         }
     };
     if matches!(state, Property::Ready | Property::Missing) {
         worker.breaker.success();
     }
     worker.properties.insert(entity, state);
-    Answered { entity, creating, error }
+    Answered {
+        entity,
+        creating,
+        error,
+    }
 }
 
 /// What a failed look at a property says about HubSpot as a whole.
@@ -80,13 +111,19 @@ fn signal(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
         Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },
         Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
         Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
-        _ => TargetSignal::Failing { why: why.to_owned() },
+        _ => TargetSignal::Failing {
+            why: why.to_owned(),
+        },
     }
 }
 
 pub fn log_entry(entity: Entity, creating: bool, answer: &Answer, world: &World) -> LogEntry {
     let settings = &world.settings.hubspot_api;
-    let request = if creating { property::create_property_request(settings, entity) } else { property::property_request(settings, entity) };
+    let request = if creating {
+        property::create_property_request(settings, entity)
+    } else {
+        property::property_request(settings, entity)
+    };
     LogEntry {
         target: Target::HubSpot,
         method: request.method.name(),
@@ -103,12 +140,25 @@ pub fn log_entry(entity: Entity, creating: bool, answer: &Answer, world: &World)
 const RETRY_NOW: &str = "UPDATE integration._retry r SET not_before = pg_catalog.clock_timestamp() WHERE r.target = $1 AND r.attempts = 0";
 
 /// Stores what the answers say: alerts about missing properties, and the progress of jobs.
-pub fn settle(targets: &mut [TargetWorker], world: &World, requests: &mut Requests, answered: &[Answered]) -> SpiResult<()> {
-    let Some(worker) = targets.iter_mut().find(|worker| worker.target == Target::HubSpot) else { return Ok(()) };
+pub fn settle(
+    targets: &mut [TargetWorker],
+    world: &World,
+    requests: &mut Requests,
+    answered: &[Answered],
+) -> SpiResult<()> {
+    let Some(worker) = targets
+        .iter_mut()
+        .find(|worker| worker.target == Target::HubSpot)
+    else {
+        return Ok(());
+    };
     begin(worker, world, requests.wants_provision());
     let all = entities(worker, world);
-    let missing: Vec<&str> =
-        all.iter().filter(|entity| worker.properties.get(entity) == Some(&Property::Missing)).map(|entity| entity.name()).collect();
+    let missing: Vec<&str> = all
+        .iter()
+        .filter(|entity| worker.properties.get(entity) == Some(&Property::Missing))
+        .map(|entity| entity.name())
+        .collect();
     if !answered.is_empty() && !missing.is_empty() {
         let message = format!(
             "HubSpot has no unique property {} on {}; call SELECT integration.provision('hubspot');",
@@ -117,12 +167,20 @@ pub fn settle(targets: &mut [TargetWorker], world: &World, requests: &mut Reques
         );
         state::raise("provision", Target::HubSpot, &message)?;
     }
-    if answered.iter().any(|answer| answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)) {
+    if answered.iter().any(|answer| {
+        answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)
+    }) {
         execute(RETRY_NOW, &[Target::HubSpot.number().into()])?;
         super::settle::outlook(worker)?;
         state::clear_alerts(Target::HubSpot, &[])?;
     }
-    let failure = answered.iter().filter(|answer| answer.creating).find_map(|answer| answer.error.clone());
-    let ready = all.iter().filter(|entity| worker.properties.get(entity) == Some(&Property::Ready)).count();
+    let failure = answered
+        .iter()
+        .filter(|answer| answer.creating)
+        .find_map(|answer| answer.error.clone());
+    let ready = all
+        .iter()
+        .filter(|entity| worker.properties.get(entity) == Some(&Property::Ready))
+        .count();
     requests.end_provision(ready, all.len(), failure)
 }

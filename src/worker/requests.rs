@@ -52,7 +52,14 @@ pub struct Requests {
 
 impl Requests {
     pub fn new(engine: Engine, network: Network) -> Requests {
-        Requests { engine, network, underway: HashMap::new(), next_id: 0, endpoints: HashMap::new(), jobs: Vec::new() }
+        Requests {
+            engine,
+            network,
+            underway: HashMap::new(),
+            next_id: 0,
+            endpoints: HashMap::new(),
+            jobs: Vec::new(),
+        }
     }
 
     pub fn socket(&self) -> i32 {
@@ -62,7 +69,10 @@ impl Requests {
     /// Starts the engine anew when the way to the outside has changed. Requests under way then end
     /// as lost connections do.
     pub fn check_network(&mut self, world: &World) -> Result<(), String> {
-        let network = Network { proxy: world.settings.http_proxy.clone(), ca_file: world.settings.ca_file.clone() };
+        let network = Network {
+            proxy: world.settings.http_proxy.clone(),
+            ca_file: world.settings.ca_file.clone(),
+        };
         if network != self.network && self.underway.is_empty() {
             self.engine = latch::without_signals(|| Engine::start(&network))?;
             self.network = network;
@@ -79,24 +89,33 @@ impl Requests {
 
     /// How many batches are worth planning now.
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
-        let has_work = worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
+        let has_work =
+            worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
         if !has_work || !properties::known(worker, world) {
             return 0;
         }
         let taken = worker.calls_in_flight + worker.planned.len();
         let free = worker.most_calls(&world.settings).saturating_sub(taken);
         // With a budget, what is read should leave soon: its state is the state of now.
-        if worker.budget.is_some() { free.min(usize::from(worker.planned.is_empty())) } else { free }
+        if worker.budget.is_some() {
+            free.min(usize::from(worker.planned.is_empty()))
+        } else {
+            free
+        }
     }
 
     /// Sends planned calls as far as connections, budget and breaker allow.
     pub fn dispatch(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
         worker.blocked_until = None;
-        while !worker.planned.is_empty() && worker.calls_in_flight < worker.most_calls(&world.settings) {
+        while !worker.planned.is_empty()
+            && worker.calls_in_flight < worker.most_calls(&world.settings)
+        {
             if !self.permitted(worker, started) {
                 return;
             }
-            let Some(planned) = worker.planned.pop_front() else { return };
+            let Some(planned) = worker.planned.pop_front() else {
+                return;
+            };
             let request = planned.call.request.clone();
             worker.calls_in_flight += 1;
             self.send(worker.target, world, request, Underway::Records(planned));
@@ -106,15 +125,27 @@ impl Requests {
     fn permitted(&self, worker: &mut TargetWorker, started: Instant) -> bool {
         let now = Instant::now();
         let clock = u64::try_from(now.duration_since(started).as_micros()).unwrap_or(u64::MAX);
-        let denied = worker.budget.as_mut().and_then(|budget| budget.permit(clock).err()).or_else(|| worker.breaker.permit(clock).err());
+        let denied = worker
+            .budget
+            .as_mut()
+            .and_then(|budget| budget.permit(clock).err())
+            .or_else(|| worker.breaker.permit(clock).err());
         if let Some(wait) = denied {
             worker.blocked_until = Some(now + wait.max(Duration::from_millis(1)));
         }
         denied.is_none()
     }
 
-    fn send(&mut self, target: Target, world: &World, request: integration_engine::call::Request, underway: Underway) {
-        let Ok(endpoint) = world.settings.endpoint(target) else { return };
+    fn send(
+        &mut self,
+        target: Target,
+        world: &World,
+        request: integration_engine::call::Request,
+        underway: Underway,
+    ) {
+        let Ok(endpoint) = world.settings.endpoint(target) else {
+            return;
+        };
         self.next_id += 1;
         let outgoing = Outgoing {
             id: self.next_id,
@@ -130,33 +161,63 @@ impl Requests {
 
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
     /// was asked for.
-    pub fn ask_for_properties(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
+    pub fn ask_for_properties(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+    ) {
         for entity in properties::entities(worker, world) {
-            let creating = match worker.properties.get(&entity).copied().unwrap_or(Property::Unknown) {
+            let creating = match worker
+                .properties
+                .get(&entity)
+                .copied()
+                .unwrap_or(Property::Unknown)
+            {
                 Property::Unknown => false,
                 Property::Wanted => true,
-                Property::Asked | Property::Creating | Property::Ready | Property::Missing => continue,
+                Property::Asked | Property::Creating | Property::Ready | Property::Missing => {
+                    continue;
+                }
             };
             if !self.permitted(worker, started) {
                 return;
             }
             let (request, state) = if creating {
-                (hubspot::property::create_property_request(&world.settings.hubspot_api, entity), Property::Creating)
+                (
+                    hubspot::property::create_property_request(&world.settings.hubspot_api, entity),
+                    Property::Creating,
+                )
             } else {
-                (hubspot::property::property_request(&world.settings.hubspot_api, entity), Property::Asked)
+                (
+                    hubspot::property::property_request(&world.settings.hubspot_api, entity),
+                    Property::Asked,
+                )
             };
             worker.properties.insert(entity, state);
-            self.send(worker.target, world, request, Underway::Property { entity, creating });
+            self.send(
+                worker.target,
+                world,
+                request,
+                Underway::Property { entity, creating },
+            );
         }
     }
 
     /// Takes in all answers that have come.
     pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
         self.engine.hush();
-        let mut heard = Heard { outcomes: targets.iter().map(|_| Vec::new()).collect(), ..Heard::default() };
+        let mut heard = Heard {
+            outcomes: targets.iter().map(|_| Vec::new()).collect(),
+            ..Heard::default()
+        };
         while let Some(answer) = self.engine.answer() {
-            let Some((target, underway)) = self.underway.remove(&answer.id) else { continue };
-            let Some(index) = targets.iter().position(|worker| worker.target == target) else { continue };
+            let Some((target, underway)) = self.underway.remove(&answer.id) else {
+                continue;
+            };
+            let Some(index) = targets.iter().position(|worker| worker.target == target) else {
+                continue;
+            };
             let worker = &mut targets[index];
             match underway {
                 Underway::Records(planned) => {
@@ -164,12 +225,22 @@ impl Requests {
                     let reading = read(target, &planned, &answer.result, world);
                     worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
                     note_gauges(world, target, &reading);
-                    heard.log.push(log_entry(target, &planned, &answer, &reading));
+                    heard
+                        .log
+                        .push(log_entry(target, &planned, &answer, &reading));
                     heard.outcomes[index].extend(outcomes(worker, planned, reading));
                 }
                 Underway::Property { entity, creating } => {
-                    heard.log.push(properties::log_entry(entity, creating, &answer, world));
-                    heard.properties.push(properties::hear(worker, entity, creating, &answer.result, clock));
+                    heard
+                        .log
+                        .push(properties::log_entry(entity, creating, &answer, world));
+                    heard.properties.push(properties::hear(
+                        worker,
+                        entity,
+                        creating,
+                        &answer.result,
+                        clock,
+                    ));
                 }
             }
         }
@@ -182,7 +253,12 @@ impl Requests {
     }
 
     /// Notes the progress of provisioning; ends its jobs when all is there, or something failed.
-    pub fn end_provision(&mut self, ready: usize, all: usize, failure: Option<String>) -> SpiResult<()> {
+    pub fn end_provision(
+        &mut self,
+        ready: usize,
+        all: usize,
+        failure: Option<String>,
+    ) -> SpiResult<()> {
         let (ready, all) = (ready as i64, all as i64);
         for job in self.jobs.iter().filter(|job| job.kind == "provision") {
             state::job_progress(job.id, ready, all)?;
@@ -199,13 +275,24 @@ impl Requests {
     /// How long until a target has something to do by itself.
     pub fn next_look(&self, worker: &TargetWorker, world: &World) -> Option<Duration> {
         let now = Instant::now();
-        let resting = worker.not_before.as_ref().map(|(until, _)| *until).filter(|until| *until > now);
-        let window = worker.ready_since.map(|since| since + world.settings.batch_window);
-        let retry = worker.next_retry.filter(|_| worker.may_send(&world.settings, now));
+        let resting = worker
+            .not_before
+            .as_ref()
+            .map(|(until, _)| *until)
+            .filter(|until| *until > now);
+        let window = worker
+            .ready_since
+            .map(|since| since + world.settings.batch_window);
+        let retry = worker
+            .next_retry
+            .filter(|_| worker.may_send(&world.settings, now));
         [resting, worker.blocked_until, window, retry]
             .into_iter()
             .flatten()
-            .map(|at| at.saturating_duration_since(now).max(Duration::from_micros(500)))
+            .map(|at| {
+                at.saturating_duration_since(now)
+                    .max(Duration::from_micros(500))
+            })
             .min()
     }
 }
@@ -226,10 +313,21 @@ pub fn better_to_wait(worker: &mut TargetWorker, world: &World, now: Instant) ->
     wait
 }
 
-fn read(target: Target, planned: &Planned, result: &Result<Reply, TransportError>, world: &World) -> Reading {
+fn read(
+    target: Target,
+    planned: &Planned,
+    result: &Result<Reply, TransportError>,
+    world: &World,
+) -> Reading {
     match target {
-        Target::HubSpot => hubspot::read(&planned.call, result.as_ref(), &world.settings.hubspot_api),
-        Target::Mailchimp => mailchimp::read(&planned.call, result.as_ref(), &world.settings.mailchimp_api),
+        Target::HubSpot => {
+            hubspot::read(&planned.call, result.as_ref(), &world.settings.hubspot_api)
+        }
+        Target::Mailchimp => mailchimp::read(
+            &planned.call,
+            result.as_ref(),
+            &world.settings.mailchimp_api,
+        ),
     }
 }
 
@@ -237,14 +335,23 @@ fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Vec<Ou
     let resting = match reading.signal {
         TargetSignal::Healthy => false,
         TargetSignal::Failing { .. } => !worker.breaker.is_closed(),
-        TargetSignal::Throttled { .. } | TargetSignal::DailyLimit { .. } | TargetSignal::Crowded { .. } | TargetSignal::Unauthorized { .. } => true,
+        TargetSignal::Throttled { .. }
+        | TargetSignal::DailyLimit { .. }
+        | TargetSignal::Crowded { .. }
+        | TargetSignal::Unauthorized { .. } => true,
     };
     let items = planned.call.items.into_iter().zip(planned.flights);
     items
         .zip(reading.verdicts)
         .map(|((item, flight), verdict)| {
-            let request = matches!(verdict, Verdict::Dead { .. } | Verdict::Retry { .. }).then_some(item.fragment);
-            Outcome { flight, verdict, request, resting }
+            let request = matches!(verdict, Verdict::Dead { .. } | Verdict::Retry { .. })
+                .then_some(item.fragment);
+            Outcome {
+                flight,
+                verdict,
+                request,
+                resting,
+            }
         })
         .collect()
 }
@@ -257,7 +364,13 @@ fn log_entry(target: Target, planned: &Planned, answer: &Answer, reading: &Readi
         status: answer.result.as_ref().ok().map(|reply| reply.status),
         duration_ms: answer.duration.as_secs_f64() * 1_000.0,
         records: planned.call.items.len(),
-        attempt: planned.flights.iter().map(|flight| flight.attempts).max().unwrap_or(0) + 1,
+        attempt: planned
+            .flights
+            .iter()
+            .map(|flight| flight.attempts)
+            .max()
+            .unwrap_or(0)
+            + 1,
         correlation_id: reading.correlation_id.clone(),
         error: reading.error.clone(),
     }
@@ -280,7 +393,11 @@ fn note_gauges(world: &World, target: Target, reading: &Reading) {
     }
     let number = |value: Option<u32>| value.map_or(-1, i64::from);
     if reading.budget.max.is_some() {
-        gauges.rate_limit.store(number(reading.budget.max), Ordering::Relaxed);
-        gauges.rate_remaining.store(number(reading.budget.remaining), Ordering::Relaxed);
+        gauges
+            .rate_limit
+            .store(number(reading.budget.max), Ordering::Relaxed);
+        gauges
+            .rate_remaining
+            .store(number(reading.budget.remaining), Ordering::Relaxed);
     }
 }

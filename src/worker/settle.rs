@@ -41,12 +41,27 @@ pub struct ConsentNews {
 }
 
 /// Settles a target's outcomes. Gives what has to be recorded in the CRM.
-pub fn settle(worker: &mut TargetWorker, world: &World, outcomes: Vec<Outcome>, empty: Vec<RowId>) -> SpiResult<Vec<ConsentNews>> {
-    let mut ledger = Ledger { rows: empty, ..Ledger::default() };
+pub fn settle(
+    worker: &mut TargetWorker,
+    world: &World,
+    outcomes: Vec<Outcome>,
+    empty: Vec<RowId>,
+) -> SpiResult<Vec<ConsentNews>> {
+    let mut ledger = Ledger {
+        rows: empty,
+        ..Ledger::default()
+    };
     let mut news = Vec::new();
     for outcome in outcomes {
-        if let Verdict::Dead { member_status: Some(status), .. } = &outcome.verdict {
-            news.push(ConsentNews { record: outcome.flight.record.clone(), status: *status });
+        if let Verdict::Dead {
+            member_status: Some(status),
+            ..
+        } = &outcome.verdict
+        {
+            news.push(ConsentNews {
+                record: outcome.flight.record.clone(),
+                status: *status,
+            });
         }
         enter(worker, world, outcome, &mut ledger);
     }
@@ -55,15 +70,28 @@ pub fn settle(worker: &mut TargetWorker, world: &World, outcomes: Vec<Outcome>, 
 }
 
 fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mut Ledger) {
-    let Outcome { flight, verdict, request, resting } = outcome;
+    let Outcome {
+        flight,
+        verdict,
+        request,
+        resting,
+    } = outcome;
     match verdict {
-        Verdict::Delivered { remote_id, remote_key, member_status, ticks } => {
+        Verdict::Delivered {
+            remote_id,
+            remote_key,
+            member_status,
+            ticks,
+        } => {
             let mut link = flight.link.unwrap_or_default();
             link.remote_id = remote_id.or(link.remote_id);
             link.remote_key = remote_key.or(link.remote_key);
             link.member_status = member_status.or(link.member_status);
             ticks.into_iter().for_each(|tick| link.clock.set(tick));
-            ledger.pushed.push(Entry { record: flight.record.clone(), link });
+            ledger.pushed.push(Entry {
+                record: flight.record.clone(),
+                link,
+            });
             ledger.superseded.push(flight.record.clone());
             close(worker, flight.handle, flight.record, ledger);
         }
@@ -76,35 +104,77 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             ledger.superseded.push(flight.record.clone());
             close(worker, flight.handle, flight.record, ledger);
         }
-        Verdict::Again { relink, batch_cap, why } => again(worker, world, flight, relink, batch_cap, why, ledger),
-        Verdict::Retry { why, status, wait, counted } => {
+        Verdict::Again {
+            relink,
+            batch_cap,
+            why,
+        } => again(worker, world, flight, relink, batch_cap, why, ledger),
+        Verdict::Retry {
+            why,
+            status,
+            wait,
+            counted,
+        } => {
             if resting {
                 worker.queue.put_back(flight.handle);
             } else {
-                back_off(worker, world, flight, why, status, wait, counted, request, ledger);
+                back_off(
+                    worker, world, flight, why, status, wait, counted, request, ledger,
+                );
             }
         }
-        Verdict::Dead { category, status, why, member_status } => {
+        Verdict::Dead {
+            category,
+            status,
+            why,
+            member_status,
+        } => {
             if let Some(member_status) = member_status {
-                let link = Link { member_status: Some(member_status), ..flight.link.clone().unwrap_or_default() };
-                ledger.noted.push(Entry { record: flight.record.clone(), link });
+                let link = Link {
+                    member_status: Some(member_status),
+                    ..flight.link.clone().unwrap_or_default()
+                };
+                ledger.noted.push(Entry {
+                    record: flight.record.clone(),
+                    link,
+                });
             }
             bury(worker, flight, category, status, why, request, ledger);
         }
     }
 }
 
-fn close(worker: &mut TargetWorker, handle: integration_engine::queue::Handle, record: RecordRef, ledger: &mut Ledger) {
+fn close(
+    worker: &mut TargetWorker,
+    handle: integration_engine::queue::Handle,
+    record: RecordRef,
+    ledger: &mut Ledger,
+) {
     ledger.rows.extend(worker.queue.close(handle).rows);
     ledger.done.push(record);
 }
 
-fn again(worker: &mut TargetWorker, world: &World, flight: Flight, relink: Option<Relink>, batch_cap: Option<usize>, why: String, ledger: &mut Ledger) {
+fn again(
+    worker: &mut TargetWorker,
+    world: &World,
+    flight: Flight,
+    relink: Option<Relink>,
+    batch_cap: Option<usize>,
+    why: String,
+    ledger: &mut Ledger,
+) {
     match relink {
         Some(Relink::Adopt(id)) => {
             let link = flight.link.clone().unwrap_or_default();
-            let link = Link { remote_id: Some(id), clock: Default::default(), ..link };
-            ledger.noted.push(Entry { record: flight.record.clone(), link });
+            let link = Link {
+                remote_id: Some(id),
+                clock: Default::default(),
+                ..link
+            };
+            ledger.noted.push(Entry {
+                record: flight.record.clone(),
+                link,
+            });
         }
         Some(Relink::Forget) => ledger.unlinked.push(flight.record.clone()),
         None => {}
@@ -129,10 +199,27 @@ fn back_off(
     request: Option<String>,
     ledger: &mut Ledger,
 ) {
-    match retry::after_failure(flight.attempts, counted, wait, &world.settings.retry, fastrand::f64()) {
+    match retry::after_failure(
+        flight.attempts,
+        counted,
+        wait,
+        &world.settings.retry,
+        fastrand::f64(),
+    ) {
         Next::Exhausted => {
-            let why = format!("given up after {} attempts; the last one: {why}", flight.attempts + 1);
-            bury(worker, flight, Category::Exhausted, status, why, request, ledger);
+            let why = format!(
+                "given up after {} attempts; the last one: {why}",
+                flight.attempts + 1
+            );
+            bury(
+                worker,
+                flight,
+                Category::Exhausted,
+                status,
+                why,
+                request,
+                ledger,
+            );
         }
         Next::RetryIn(delay, attempts) => {
             ledger.retries.push(Retry {
@@ -150,7 +237,15 @@ fn back_off(
     }
 }
 
-fn bury(worker: &mut TargetWorker, flight: Flight, category: Category, status: Option<u16>, why: String, request: Option<String>, ledger: &mut Ledger) {
+fn bury(
+    worker: &mut TargetWorker,
+    flight: Flight,
+    category: Category,
+    status: Option<u16>,
+    why: String,
+    request: Option<String>,
+    ledger: &mut Ledger,
+) {
     ledger.letters.push(Letter {
         record: flight.record.clone(),
         op: flight.op,
@@ -210,17 +305,29 @@ fn delete_rows(target: Target, rows: Vec<RowId>) -> SpiResult<()> {
 
 /// Notes, before a call is made, which records it may create: should the answer be lost, the
 /// record is looked for instead of being created twice.
-pub fn note_intents(target: Target, planned: &std::collections::VecDeque<super::target::Planned>) -> SpiResult<bool> {
+pub fn note_intents(
+    target: Target,
+    planned: &std::collections::VecDeque<super::target::Planned>,
+) -> SpiResult<bool> {
     let entries: Vec<Entry> = planned
         .iter()
         .flat_map(|planned| planned.call.items.iter().zip(&planned.flights))
         .filter(|(item, _)| item.intent)
         .map(|(item, flight)| {
             let link = match &flight.link {
-                Some(link) => Link { member_status: None, ..link.clone() },
-                None => Link { remote_key: item.remote_key.clone(), ..Link::default() },
+                Some(link) => Link {
+                    member_status: None,
+                    ..link.clone()
+                },
+                None => Link {
+                    remote_key: item.remote_key.clone(),
+                    ..Link::default()
+                },
             };
-            Entry { record: flight.record.clone(), link }
+            Entry {
+                record: flight.record.clone(),
+                link,
+            }
         })
         .collect();
     links::write(target, Cause::Noted, &entries)?;
@@ -229,5 +336,9 @@ pub fn note_intents(target: Target, planned: &std::collections::VecDeque<super::
 
 /// Whether a flight takes a record out of the target: what the guard counts.
 pub fn deletes(flight: &Flight) -> bool {
-    flight.op == Op::Delete && flight.link.as_ref().is_some_and(|link| link.remote_id.is_some())
+    flight.op == Op::Delete
+        && flight
+            .link
+            .as_ref()
+            .is_some_and(|link| link.remote_id.is_some())
 }

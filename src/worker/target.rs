@@ -62,11 +62,17 @@ pub struct State {
 
 impl State {
     pub fn running() -> State {
-        State { name: "running", reason: None }
+        State {
+            name: "running",
+            reason: None,
+        }
     }
 
     fn because(name: &'static str, reason: impl Into<String>) -> State {
-        State { name, reason: Some(reason.into()) }
+        State {
+            name,
+            reason: Some(reason.into()),
+        }
     }
 }
 
@@ -115,16 +121,26 @@ pub struct TargetWorker {
 
 impl TargetWorker {
     pub fn new(target: Target, settings: &Settings) -> TargetWorker {
-        let fresh = || LaneScan { stale: true, ..LaneScan::default() };
+        let fresh = || LaneScan {
+            stale: true,
+            ..LaneScan::default()
+        };
         TargetWorker {
             target,
             queue: Queue::default(),
-            lanes: [Lane::OptOut, Lane::Live, Lane::Retry, Lane::Backfill].into_iter().map(|lane| (lane, fresh())).collect(),
+            lanes: [Lane::OptOut, Lane::Live, Lane::Retry, Lane::Backfill]
+                .into_iter()
+                .map(|lane| (lane, fresh()))
+                .collect(),
             planned: VecDeque::new(),
             calls_in_flight: 0,
             budget: None,
             rate: None,
-            breaker: Breaker::new(BREAKER_THRESHOLD, settings.retry.base, settings.retry.max.min(Duration::from_secs(60))),
+            breaker: Breaker::new(
+                BREAKER_THRESHOLD,
+                settings.retry.base,
+                settings.retry.max.min(Duration::from_secs(60)),
+            ),
             not_before: None,
             paused: None,
             fenced: false,
@@ -144,15 +160,24 @@ impl TargetWorker {
 
     /// New settings: the budget starts anew if its rate changed, a rejected credential gets another chance.
     pub fn configure(&mut self, settings: &Settings, credential_changed: bool) {
-        let rate = settings.endpoint(self.target).ok().and_then(|endpoint| endpoint.rate.clone());
+        let rate = settings
+            .endpoint(self.target)
+            .ok()
+            .and_then(|endpoint| endpoint.rate);
         if rate != self.rate {
-            self.budget = rate.as_ref().map(|rate| Budget::new(rate.limit, rate.interval));
+            self.budget = rate
+                .as_ref()
+                .map(|rate| Budget::new(rate.limit, rate.interval));
             self.rate = rate;
         }
         if credential_changed {
             self.not_before = None;
             self.properties.clear();
-            self.breaker = Breaker::new(BREAKER_THRESHOLD, settings.retry.base, settings.retry.max.min(Duration::from_secs(60)));
+            self.breaker = Breaker::new(
+                BREAKER_THRESHOLD,
+                settings.retry.base,
+                settings.retry.max.min(Duration::from_secs(60)),
+            );
         }
     }
 
@@ -178,7 +203,13 @@ impl TargetWorker {
             _ => {}
         }
         if !self.breaker.is_closed() {
-            return State::because("outage", format!("{} does not answer as it should; changes wait. Last: {}", self.target, self.last_failure));
+            return State::because(
+                "outage",
+                format!(
+                    "{} does not answer as it should; changes wait. Last: {}",
+                    self.target, self.last_failure
+                ),
+            );
         }
         State::running()
     }
@@ -190,8 +221,14 @@ impl TargetWorker {
 
     /// Calls that may be under way at once, at present.
     pub fn most_calls(&self, settings: &Settings) -> usize {
-        let configured = settings.endpoint(self.target).map_or(0, |endpoint| endpoint.max_connections);
-        if self.breaker.is_closed() { configured.min(self.concurrency).max(1) } else { 1 }
+        let configured = settings
+            .endpoint(self.target)
+            .map_or(0, |endpoint| endpoint.max_connections);
+        if self.breaker.is_closed() {
+            configured.min(self.concurrency).max(1)
+        } else {
+            1
+        }
     }
 
     /// Takes note of what an answer says about the target.
@@ -217,7 +254,13 @@ impl TargetWorker {
             }
             TargetSignal::DailyLimit { until, why } => {
                 let wait = until.map_or(Duration::from_secs(15 * 60), |until| {
-                    Duration::from_millis(until.0.saturating_sub(super::now_ms()).max(1_000).unsigned_abs())
+                    Duration::from_millis(
+                        until
+                            .0
+                            .saturating_sub(super::now_ms())
+                            .max(1_000)
+                            .unsigned_abs(),
+                    )
                 });
                 self.rest(now, wait, State::because("throttled", why));
             }
@@ -225,13 +268,19 @@ impl TargetWorker {
                 self.concurrency = (self.concurrency.min(self.calls_in_flight + 1) / 2).max(1);
                 self.rest(now, *wait, State::because("throttled", why));
             }
-            TargetSignal::Unauthorized { why } => self.rest(now, UNAUTHORIZED_WAIT, State::because("unauthorized", why)),
+            TargetSignal::Unauthorized { why } => {
+                self.rest(now, UNAUTHORIZED_WAIT, State::because("unauthorized", why))
+            }
         }
     }
 
     fn rest(&mut self, now: Instant, wait: Duration, state: State) {
         let until = now + wait;
-        if self.not_before.as_ref().is_none_or(|(known, _)| *known < until) {
+        if self
+            .not_before
+            .as_ref()
+            .is_none_or(|(known, _)| *known < until)
+        {
             self.not_before = Some((until, state));
         }
     }
@@ -250,7 +299,9 @@ impl TargetWorker {
 
     /// Whether some of the queue table is unread.
     pub fn unread(&self) -> bool {
-        self.lanes.values().any(|lane| lane.stale || lane.scan.is_some())
+        self.lanes
+            .values()
+            .any(|lane| lane.stale || lane.scan.is_some())
     }
 
     /// Records this target takes in one call at most.
@@ -269,7 +320,11 @@ impl TargetWorker {
         if count == 0 || self.guard_off_until.is_some_and(|until| now < until) {
             return false;
         }
-        while self.deletions.front().is_some_and(|(at, _)| now.duration_since(*at) > guard.interval) {
+        while self
+            .deletions
+            .front()
+            .is_some_and(|(at, _)| now.duration_since(*at) > guard.interval)
+        {
             self.deletions.pop_front();
         }
         let lately: usize = self.deletions.iter().map(|(_, count)| count).sum();
@@ -294,11 +349,18 @@ impl TargetWorker {
 
     /// It was held before this worker started.
     pub fn still_held(&mut self) {
-        self.held = Some(State::because("held", format!("a guard stopped it; look at integration.alert, then SELECT integration.resume('{}');", self.target)));
+        self.held = Some(State::because(
+            "held",
+            format!(
+                "a guard stopped it; look at integration.alert, then SELECT integration.resume('{}');",
+                self.target
+            ),
+        ));
     }
 
     pub fn pause(&mut self, reason: Option<String>) {
-        let reason = reason.unwrap_or_else(|| format!("SELECT integration.resume('{}'); goes on", self.target));
+        let reason = reason
+            .unwrap_or_else(|| format!("SELECT integration.resume('{}'); goes on", self.target));
         self.paused = Some(State::because("paused", reason));
     }
 }

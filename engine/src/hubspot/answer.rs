@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     call::{Call, CallKind, HubSpotSettings, Item, Reading, Reply, TransportError},
@@ -16,7 +16,7 @@ use crate::{
 use super::{
     EMAIL,
     fault::Fault,
-    wire::{BatchReply, Properties, Row},
+    wire::{BatchReply, Row, property},
 };
 
 /// Reads an answer. Success is only what `results` confirm; a record that is named nowhere is
@@ -77,11 +77,10 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
     }
     match &call.kind {
         CallKind::HubSpotUpsert { id_property, .. } | CallKind::HubSpotFind { id_property, .. } => {
-            let body: BatchReply<'_, Properties<'_>> = parse(reply)?;
-            let key = |row: &Row<'_, Properties<'_>>| {
-                row.properties
-                    .get(id_property)
-                    .map(|value| named(value, id_property).into_owned())
+            let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
+            let key = |row: &Row<'_, Option<&RawValue>>| {
+                let value = property(row.properties?, id_property)?;
+                Some(named(value.as_str(), id_property).into_owned())
             };
             Ok(verdicts(call, reply.status, &body, key, settings))
         }

@@ -61,6 +61,19 @@ pub fn parse(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
         .collect()
 }
 
+/// Reads the payload of an event that was stored.
+pub fn replay(payload: &Value) -> Result<HubSpotSubject, WebhookError> {
+    let Value::Object(event) = payload else {
+        return Err(WebhookError::NotAList);
+    };
+    let event =
+        read(event.clone()).map_err(|field| WebhookError::Incomplete { position: 0, field })?;
+    match event.subject {
+        Subject::HubSpot(subject) => Ok(subject),
+        Subject::Mailchimp(_) | Subject::Mandrill(_) => Err(WebhookError::NotAList),
+    }
+}
+
 /// Whether this event tells of a write that the app of this number made.
 pub fn is_echo(subject: &HubSpotSubject, own_app_id: &str) -> bool {
     subject.change_source.as_deref() == Some("INTEGRATION")

@@ -168,10 +168,7 @@ fn lower_case(address: &str) -> Cow<'_, str> {
 
 /// Compares the status a member has with what was asked for.
 fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
-    let id = match member.contact_id.as_str() {
-        "" => member.id.as_str(),
-        id => id,
-    };
+    let id = member.remote_id();
     let stranger = item
         .expected
         .as_ref()
@@ -185,47 +182,69 @@ fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
                 .to_owned(),
         };
     }
-    let remote_key = match member.email_address.as_str() {
-        "" => item.remote_key.clone(),
-        address => Some(lower_case(address).into_owned()),
-    };
-    let delivered = |member_status| Verdict::Delivered {
-        remote_id: (!id.is_empty()).then(|| RemoteId::from(id)),
-        remote_key: remote_key.clone(),
-        member_status,
-        ticks: item.ticks.clone(),
-    };
+    if is_opt_out(item) {
+        return opted_out(item, member, status);
+    }
     let suppressed = |known| Verdict::Dead {
         category: Category::Consent,
         status: Some(status),
         why: suppression(known).to_owned(),
         member_status: Some(known),
     };
-    match (member.status.as_str(), is_opt_out(item)) {
-        ("unsubscribed", true) => delivered(item.member_status),
-        ("cleaned", true) => delivered(Some(MemberStatus::Cleaned)),
-        ("archived" | "transactional", true) => delivered(Some(MemberStatus::Archived)),
-        (other, true) => Verdict::Retry {
-            why: format!("Mailchimp did not carry out the opt-out: the member is still {other}"),
-            status: Some(status),
-            wait: None,
-            counted: true,
-        },
-        ("unsubscribed", false) => suppressed(MemberStatus::UnsubscribedByMember),
-        ("cleaned", false) => suppressed(MemberStatus::Cleaned),
-        ("pending", false) => delivered(Some(MemberStatus::Pending)),
-        ("archived" | "transactional", false) => match item.member_status {
+    match member.status.as_str() {
+        "unsubscribed" => suppressed(MemberStatus::UnsubscribedByMember),
+        "cleaned" => suppressed(MemberStatus::Cleaned),
+        "pending" => member.delivered(item, Some(MemberStatus::Pending)),
+        "archived" | "transactional" => match item.member_status {
             // A new record met a member who is neither subscribed nor opted out.
             Some(_) if !id.is_empty() => Verdict::Again {
                 relink: Some(Relink::Adopt(RemoteId::from(id))),
                 batch_cap: None,
                 why: "Mailchimp has this person, not subscribed; they are asked".to_owned(),
             },
-            _ => delivered(Some(MemberStatus::Archived)),
+            _ => member.delivered(item, Some(MemberStatus::Archived)),
         },
-        // Older contracts leave the status out; then it is what was asked for.
-        ("", false) => delivered(item.member_status.or(Some(MemberStatus::Subscribed))),
-        (_, false) => delivered(Some(MemberStatus::Subscribed)),
+        // Without a status in the answer, it is what was asked for.
+        "" => member.delivered(item, item.member_status.or(Some(MemberStatus::Subscribed))),
+        _ => member.delivered(item, Some(MemberStatus::Subscribed)),
+    }
+}
+
+fn opted_out(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
+    match member.status.as_str() {
+        "unsubscribed" => member.delivered(item, item.member_status),
+        "cleaned" => member.delivered(item, Some(MemberStatus::Cleaned)),
+        "archived" | "transactional" => member.delivered(item, Some(MemberStatus::Archived)),
+        other => Verdict::Retry {
+            why: format!("Mailchimp did not carry out the opt-out: the member is still {other}"),
+            status: Some(status),
+            wait: None,
+            counted: true,
+        },
+    }
+}
+
+impl Member<'_> {
+    /// The contact's id stays when the address changes; the member's own does not.
+    fn remote_id(&self) -> &str {
+        match self.contact_id.as_str() {
+            "" => self.id.as_str(),
+            id => id,
+        }
+    }
+
+    fn delivered(&self, item: &Item, member_status: Option<MemberStatus>) -> Verdict {
+        let id = self.remote_id();
+        let remote_key = match self.email_address.as_str() {
+            "" => item.remote_key.clone(),
+            address => Some(lower_case(address).into_owned()),
+        };
+        Verdict::Delivered {
+            remote_id: (!id.is_empty()).then(|| RemoteId::from(id)),
+            remote_key,
+            member_status,
+            ticks: item.ticks.clone(),
+        }
     }
 }
 

@@ -1,0 +1,185 @@
+use super::*;
+
+const LIST: &str = "a6b5da1054";
+
+fn body(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("fired_at", "2026-11-23 10:15:00");
+    form.append_pair("data[list_id]", LIST);
+    form.extend_pairs(fields);
+    form.finish().into_bytes()
+}
+
+fn subject_of(fields: &[(&str, &str)]) -> MailchimpSubject {
+    match parse(&body(fields)).unwrap().subject {
+        Subject::Mailchimp(subject) => subject,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_kind_is_told_apart() {
+    let list = || LIST.to_owned();
+    let email = || "ada@example.com".to_owned();
+    let address = ("data[email]", "ada@example.com");
+    let cases = [
+        (
+            vec![("type", "subscribe"), address],
+            MailchimpSubject::Subscribe {
+                list: list(),
+                email: email(),
+            },
+            Some(MemberStatus::Subscribed),
+        ),
+        (
+            vec![
+                ("type", "unsubscribe"),
+                address,
+                ("data[action]", "unsub"),
+                ("data[reason]", "manual"),
+                ("data[campaign_id]", "c"),
+            ],
+            MailchimpSubject::Unsubscribe {
+                list: list(),
+                email: email(),
+                action: Some("unsub".into()),
+                reason: Some("manual".into()),
+                campaign: Some("c".into()),
+            },
+            Some(MemberStatus::UnsubscribedByMember),
+        ),
+        (
+            vec![("type", "unsubscribe"), address, ("data[action]", "delete")],
+            MailchimpSubject::Unsubscribe {
+                list: list(),
+                email: email(),
+                action: Some("delete".into()),
+                reason: None,
+                campaign: None,
+            },
+            Some(MemberStatus::Archived),
+        ),
+        (
+            vec![("type", "unsubscribe"), address],
+            MailchimpSubject::Unsubscribe {
+                list: list(),
+                email: email(),
+                action: None,
+                reason: None,
+                campaign: None,
+            },
+            Some(MemberStatus::UnsubscribedByMember),
+        ),
+        (
+            vec![
+                ("type", "profile"),
+                address,
+                ("data[merges][LNAME]", "King"),
+            ],
+            MailchimpSubject::Profile {
+                list: list(),
+                email: email(),
+            },
+            None,
+        ),
+        (
+            vec![
+                ("type", "upemail"),
+                ("data[new_email]", "new@example.com"),
+                ("data[old_email]", "ada@example.com"),
+            ],
+            MailchimpSubject::EmailChange {
+                list: list(),
+                old_email: email(),
+                new_email: "new@example.com".into(),
+            },
+            None,
+        ),
+        (
+            vec![("type", "cleaned"), address, ("data[reason]", "hard")],
+            MailchimpSubject::Cleaned {
+                list: list(),
+                email: email(),
+                reason: Some("hard".into()),
+                campaign: None,
+            },
+            Some(MemberStatus::Cleaned),
+        ),
+        (
+            vec![
+                ("type", "campaign"),
+                ("data[id]", "cb398d21d2"),
+                ("data[status]", "sent"),
+            ],
+            MailchimpSubject::Campaign {
+                list: list(),
+                campaign: "cb398d21d2".into(),
+                status: Some("sent".into()),
+            },
+            None,
+        ),
+        (
+            vec![("type", "subscribe")],
+            MailchimpSubject::Other("subscribe".into()),
+            None,
+        ),
+        (
+            vec![("type", "sms_subscribe"), address],
+            MailchimpSubject::Other("sms_subscribe".into()),
+            None,
+        ),
+    ];
+    for (fields, expected, status) in cases {
+        let subject = subject_of(&fields);
+        assert_eq!(subject.member_status(), status, "{fields:?}");
+        assert_eq!(subject, expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn events_have_a_time_a_payload_and_a_key() {
+    let fields = [
+        ("type", "profile"),
+        ("data[email]", "ada@example.com"),
+        ("data[merges][ADDRESS][zip]", "1"),
+    ];
+    let event = parse(&body(&fields)).unwrap();
+    assert_eq!(event.occurred_at, Timestamp(1_795_428_900_000));
+    assert_eq!(event.payload["data"]["merges"]["ADDRESS"]["zip"], "1");
+    assert_eq!(event, parse(&body(&fields)).unwrap());
+    let other = [("type", "profile"), ("data[email]", "bob@example.com")];
+    assert_ne!(event.event_key, parse(&body(&other)).unwrap().event_key);
+    let timeless = parse(b"type=cleaned&data[email]=a%40b.co").unwrap();
+    assert_eq!(timeless.occurred_at, Timestamp(0));
+    let incomplete = WebhookError::Incomplete {
+        position: 0,
+        field: "type",
+    };
+    assert_eq!(parse(b""), Err(incomplete));
+    assert!(matches!(parse(b"type=%"), Err(WebhookError::Form(_))));
+}
+
+#[test]
+fn mandrill_sends_lists() {
+    let events = r#"[{"event":"click","_id":"m1","ts":1795428900,"url":"https://example.com","msg":{"email":"ada@example.com"}},
+        {"type":"denylist","action":"add","ts":1795428901,"reject":{"email":"bob@example.com"}}]"#;
+    let body = form_urlencoded::Serializer::new(String::new())
+        .append_pair("mandrill_events", events)
+        .finish();
+    let events = parse_mandrill(body.as_bytes()).unwrap();
+    assert_eq!(events[0].occurred_at, Timestamp(1_795_428_900_000));
+    assert_eq!(
+        events[0].event_key,
+        "m1:click:1795428900:https://example.com::"
+    );
+    let Subject::Mandrill(second) = &events[1].subject else {
+        panic!()
+    };
+    assert_eq!(
+        (second.event.as_str(), second.email.as_deref()),
+        ("denylist", Some("bob@example.com"))
+    );
+    assert_eq!(parse_mandrill(b"mandrill_events=[]"), Ok(Vec::new()));
+    assert!(parse_mandrill(b"x=1").is_err());
+    assert!(parse_mandrill(b"mandrill_events=[{}]").is_err());
+}

@@ -1,0 +1,153 @@
+//! Tests that run inside the server, in a transaction that is rolled back: what the worker never
+//! gets to see.
+
+use pgrx::prelude::*;
+
+#[pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    const CRM: &str = "\
+        CREATE SCHEMA crm; \
+        CREATE TABLE crm.contacts (id bigint PRIMARY KEY, email text, first_name text, marketing_opt_in boolean, notes text); \
+        SET client_min_messages = warning; \
+        SELECT integration.track('crm.contacts', 'contact');";
+
+    fn run(sql: &str) {
+        Spi::run(sql).expect(sql);
+    }
+
+    fn text(sql: &str) -> Option<String> {
+        Spi::get_one::<String>(sql).expect(sql)
+    }
+
+    fn number(sql: &str) -> i64 {
+        Spi::get_one::<i64>(sql).expect(sql).expect("a number")
+    }
+
+    #[pg_test]
+    fn a_change_is_queued_once_for_each_target_that_maps_it() {
+        run(CRM);
+        run("INSERT INTO crm.contacts VALUES (7, 'ada@example.com', 'Ada', true, 'x')");
+        assert_eq!(
+            number(
+                "SELECT count(*) FROM integration.outbox WHERE record_key = '7' AND op = 'upsert'"
+            ),
+            2
+        );
+        run("DELETE FROM integration._change");
+        run("UPDATE crm.contacts SET first_name = 'Augusta'");
+        assert_eq!(
+            text("SELECT string_agg(target || ' ' || changed::text, ', ' ORDER BY target) FROM integration.outbox").as_deref(),
+            Some("hubspot {first_name}, mailchimp {first_name}")
+        );
+        run("DELETE FROM integration._change");
+        run("UPDATE crm.contacts SET marketing_opt_in = false");
+        assert_eq!(
+            text("SELECT string_agg(target, ',') FROM integration.outbox").as_deref(),
+            Some("mailchimp")
+        );
+        assert_eq!(
+            number("SELECT lane::bigint FROM integration._change"),
+            0,
+            "an opt-out has a lane of its own"
+        );
+    }
+
+    #[pg_test]
+    fn an_update_of_unmapped_columns_queues_nothing() {
+        run(CRM);
+        run("INSERT INTO crm.contacts VALUES (7, 'ada@example.com', 'Ada', true, 'x')");
+        run("DELETE FROM integration._change");
+        run("UPDATE crm.contacts SET notes = 'y', first_name = first_name");
+        assert_eq!(number("SELECT count(*) FROM integration.outbox"), 0);
+    }
+
+    #[pg_test]
+    fn a_savepoint_takes_its_changes_back() {
+        run(CRM);
+        run("INSERT INTO crm.contacts VALUES (1, 'a@example.com', 'A', true, NULL)");
+        run("DO $$ BEGIN \
+                INSERT INTO crm.contacts VALUES (2, 'b@example.com', 'B', true, NULL); \
+                RAISE EXCEPTION 'back'; \
+            EXCEPTION WHEN raise_exception THEN NULL; END $$");
+        assert_eq!(
+            text("SELECT string_agg(DISTINCT record_key, ',') FROM integration.outbox").as_deref(),
+            Some("1")
+        );
+    }
+
+    #[pg_test]
+    fn many_rows_of_a_statement_share_few_queue_rows() {
+        run(CRM);
+        run(
+            "INSERT INTO crm.contacts SELECT i, 'c' || i || '@example.com', 'C', true, NULL FROM generate_series(1, 5000) i",
+        );
+        assert_eq!(number("SELECT count(*) FROM integration.outbox"), 10_000);
+        assert_eq!(
+            number("SELECT count(DISTINCT id) FROM integration.outbox WHERE target = 'hubspot'"),
+            5_000
+        );
+        assert!(number("SELECT count(*) FROM integration._change") < 20);
+    }
+
+    #[pg_test]
+    fn a_changed_key_is_a_deletion_and_an_insertion() {
+        run(CRM);
+        run("INSERT INTO crm.contacts VALUES (1, 'a@example.com', 'A', true, NULL)");
+        run("DELETE FROM integration._change");
+        run("UPDATE crm.contacts SET id = 2");
+        assert_eq!(
+            text("SELECT string_agg(op || ' ' || record_key, ', ' ORDER BY op) FROM integration.outbox WHERE target = 'hubspot'").as_deref(),
+            Some("delete 1, upsert 2")
+        );
+    }
+
+    #[pg_test]
+    fn a_composite_key_is_a_json_array() {
+        run("CREATE SCHEMA crm; SET client_min_messages = warning; \
+             CREATE TABLE crm.\"Odd Näme\" (region text, no int, \"E-mail\" text, PRIMARY KEY (region, no)); \
+             SELECT integration.track('crm.\"Odd Näme\"', 'contact'); \
+             SELECT integration.map_field('crm.\"Odd Näme\"', 'E-mail', 'hubspot', 'email'); \
+             INSERT INTO crm.\"Odd Näme\" VALUES ('e\"u', 3, 'a@example.com')");
+        assert_eq!(
+            text("SELECT record_key FROM integration.outbox WHERE target = 'hubspot'").as_deref(),
+            Some(r#"["e\"u","3"]"#)
+        );
+    }
+
+    #[pg_test]
+    fn nothing_is_open_to_the_public() {
+        let open = "SELECT string_agg(p.proname, ', ') FROM pg_proc p \
+            WHERE p.pronamespace = 'integration'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')";
+        assert_eq!(text(open), None);
+        let open = "SELECT string_agg(c.relname, ', ') FROM pg_class c \
+            WHERE c.relnamespace = 'integration'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege('public', c.oid, 'SELECT')";
+        assert_eq!(text(open), None);
+    }
+
+    #[pg_test]
+    fn every_object_has_a_comment() {
+        let silent = "SELECT string_agg(c.relname, ', ') FROM pg_class c \
+            WHERE c.relnamespace = 'integration'::regnamespace AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL";
+        assert_eq!(text(silent), None);
+        let silent = "SELECT string_agg(c.relname || '.' || a.attname, ', ') FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+            WHERE c.relnamespace = 'integration'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped \
+              AND col_description(c.oid, a.attnum) IS NULL";
+        assert_eq!(text(silent), None);
+        let silent = "SELECT string_agg(p.proname, ', ') FROM pg_proc p \
+            WHERE p.pronamespace = 'integration'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL";
+        assert_eq!(text(silent), None);
+    }
+
+    #[pg_test(error = "table crm.bare has no primary key")]
+    fn a_table_without_a_key_is_refused() {
+        run("CREATE SCHEMA crm; CREATE TABLE crm.bare (email text)");
+        run("SELECT integration.track('crm.bare', 'contact')");
+    }
+
+    #[pg_test(error = "unrecognized configuration parameter \"integration.hubspot_acces_token\"")]
+    fn a_misspelt_setting_is_refused() {
+        run("SELECT current_setting('integration.hubspot_acces_token')");
+    }
+}
