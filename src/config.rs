@@ -75,7 +75,7 @@ static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(12);
 static RETRY_BASE: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static RETRY_MAX: GucSetting<i32> = GucSetting::<i32>::new(900_000);
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
-static MAX_IN_FLIGHT_RECORDS: GucSetting<i32> = GucSetting::<i32>::new(20_000);
+static MAX_IN_FLIGHT_RECORDS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static GUARD_DELETES: GucText = text(c"500/10min");
 
 static HTTP_PROXY: GucText = text(c"");

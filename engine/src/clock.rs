@@ -50,7 +50,10 @@ impl FieldClock {
     }
 
     pub fn set(&mut self, tick: Tick) {
-        match self.0.binary_search_by_key(&tick.field, |known| known.field) {
+        match self
+            .0
+            .binary_search_by_key(&tick.field, |known| known.field)
+        {
             Ok(index) => self.0[index] = tick,
             Err(index) => self.0.insert(index, tick),
         }
@@ -89,7 +92,11 @@ impl FieldClock {
                     field: FieldId(i16::from_le_bytes([tick[0], tick[1]])),
                     hash: ValueHash(u64::from_le_bytes(hash)),
                     at: Timestamp(i64::from_le_bytes(at)),
-                    by: if tick[16] == 1 { Writer::Remote } else { Writer::Crm },
+                    by: if tick[16] == 1 {
+                        Writer::Remote
+                    } else {
+                        Writer::Crm
+                    },
                 }
             })
             .collect();

@@ -29,7 +29,9 @@ impl Target {
     }
 
     pub fn from_number(number: i16) -> Option<Target> {
-        Target::ALL.into_iter().find(|target| target.number() == number)
+        Target::ALL
+            .into_iter()
+            .find(|target| target.number() == number)
     }
 
     pub fn from_name(name: &str) -> Option<Target> {

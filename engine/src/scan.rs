@@ -26,7 +26,12 @@ impl Snapshot {
     pub fn parse(text: &str) -> Result<Snapshot, NotASnapshot> {
         let wrong = || NotASnapshot(text.to_owned());
         let mut parts = text.splitn(3, ':');
-        let mut number = || parts.next().and_then(|part| part.parse().ok()).ok_or_else(wrong);
+        let mut number = || {
+            parts
+                .next()
+                .and_then(|part| part.parse().ok())
+                .ok_or_else(wrong)
+        };
         let (xmin, xmax) = (number()?, number()?);
         let running = match parts.next().ok_or_else(wrong)? {
             "" => Vec::new(),
@@ -35,7 +40,11 @@ impl Snapshot {
                 .map(|xid| xid.parse().map_err(|_| wrong()))
                 .collect::<Result<_, _>>()?,
         };
-        Ok(Snapshot { xmin, xmax, running })
+        Ok(Snapshot {
+            xmin,
+            xmax,
+            running,
+        })
     }
 
     /// Whether rows of this transaction, if it committed, are to be seen.
@@ -70,20 +79,38 @@ pub struct Scan {
 impl Scan {
     /// The first scan after a start reads everything there is.
     pub fn everything(now: Snapshot) -> Scan {
-        let windows = vec![Window { after: Position { xid: 0, seq: i32::MIN }, until_xid: now.xmax }];
-        Scan { snapshot: now, windows }
+        let windows = vec![Window {
+            after: Position {
+                xid: 0,
+                seq: i32::MIN,
+            },
+            until_xid: now.xmax,
+        }];
+        Scan {
+            snapshot: now,
+            windows,
+        }
     }
 
     /// What `now` sees and `before` did not.
     pub fn between(before: &Snapshot, now: Snapshot) -> Scan {
         let mut windows = Vec::new();
         if now.xmax > before.xmax {
-            windows.push(Window { after: start_of(before.xmax), until_xid: now.xmax });
+            windows.push(Window {
+                after: start_of(before.xmax),
+                until_xid: now.xmax,
+            });
         }
         for &xid in before.running.iter().rev().filter(|xid| now.sees(**xid)) {
-            windows.push(Window { after: start_of(xid), until_xid: xid + 1 });
+            windows.push(Window {
+                after: start_of(xid),
+                until_xid: xid + 1,
+            });
         }
-        Scan { snapshot: now, windows }
+        Scan {
+            snapshot: now,
+            windows,
+        }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -109,7 +136,10 @@ impl Scan {
 }
 
 fn start_of(xid: u64) -> Position {
-    Position { xid: xid.saturating_sub(1), seq: i32::MAX }
+    Position {
+        xid: xid.saturating_sub(1),
+        seq: i32::MAX,
+    }
 }
 
 #[cfg(test)]
@@ -124,9 +154,20 @@ mod tests {
     fn reads_the_text_form() {
         assert_eq!(
             Snapshot::parse("10:20:10,14"),
-            Ok(Snapshot { xmin: 10, xmax: 20, running: vec![10, 14] })
+            Ok(Snapshot {
+                xmin: 10,
+                xmax: 20,
+                running: vec![10, 14]
+            })
         );
-        assert_eq!(Snapshot::parse("7:7:"), Ok(Snapshot { xmin: 7, xmax: 7, running: vec![] }));
+        assert_eq!(
+            Snapshot::parse("7:7:"),
+            Ok(Snapshot {
+                xmin: 7,
+                xmax: 7,
+                running: vec![]
+            })
+        );
         assert!(Snapshot::parse("7:7").is_err());
         assert!(Snapshot::parse("7:x:").is_err());
     }

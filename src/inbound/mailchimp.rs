@@ -90,7 +90,14 @@ fn change_consent(
         at,
         by: Writer::Remote,
     };
-    link.member_status = Some(status);
+    // News of an opt-out that we sent ourselves: it stays the CRM's, which may take it back.
+    let ours = status == MemberStatus::UnsubscribedByMember
+        && link.member_status == Some(MemberStatus::UnsubscribedByCrm);
+    link.member_status = Some(if ours {
+        MemberStatus::UnsubscribedByCrm
+    } else {
+        status
+    });
     link.clock.set(tick);
     let entry = Entry {
         record: record.clone(),

@@ -300,7 +300,7 @@ impl Worker {
             .any(|planned| planned.call.items.iter().any(|item| item.intent));
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents {
             let news = store::transaction(|| {
-                if settle::note_intents(worker.target, &worker.planned)? {
+                if settle::note_intents(worker.target, &mut worker.planned)? {
                     // A request must not leave before the note that it may have been made is safe.
                     process::commit_durably()?;
                 }

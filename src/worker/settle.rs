@@ -304,16 +304,17 @@ fn delete_rows(target: Target, rows: Vec<RowId>) -> SpiResult<()> {
 }
 
 /// Notes, before a call is made, which records it may create: should the answer be lost, the
-/// record is looked for instead of being created twice.
+/// record is looked for instead of being created twice. `true` when there is something to note.
 pub fn note_intents(
     target: Target,
-    planned: &std::collections::VecDeque<super::target::Planned>,
+    planned: &mut std::collections::VecDeque<super::target::Planned>,
 ) -> SpiResult<bool> {
-    let entries: Vec<Entry> = planned
-        .iter()
-        .flat_map(|planned| planned.call.items.iter().zip(&planned.flights))
-        .filter(|(item, _)| item.intent)
-        .map(|(item, flight)| {
+    let mut entries = Vec::new();
+    for planned in planned {
+        for (item, flight) in planned.call.items.iter_mut().zip(&mut planned.flights) {
+            if !std::mem::take(&mut item.intent) {
+                continue;
+            }
             let link = match &flight.link {
                 Some(link) => Link {
                     member_status: None,
@@ -324,12 +325,13 @@ pub fn note_intents(
                     ..Link::default()
                 },
             };
-            Entry {
+            flight.link = Some(link.clone());
+            entries.push(Entry {
                 record: flight.record.clone(),
                 link,
-            }
-        })
-        .collect();
+            });
+        }
+    }
     links::write(target, Cause::Noted, &entries)?;
     Ok(!entries.is_empty())
 }
