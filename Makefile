@@ -12,8 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## a small CRM in step with a sandbox of both services, on this machine, in two minutes
-	@scripts/install.sh --release
-	@cargo run --quiet --release --locked -p integration-tests --bin demo
+	@scripts/demo.sh
 
 test: setup ## every check and test; what CI runs
 	@scripts/test.sh $(PG)

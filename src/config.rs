@@ -2,7 +2,7 @@
 //! sees. Read once per turn of the worker's loop, on the main thread.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::time::Duration;
 
 use integration_engine::{
@@ -13,6 +13,7 @@ use integration_engine::{
 };
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::secret::Secret;
@@ -103,6 +104,62 @@ fn string(name: &'static CStr, what: &'static CStr, setting: &'static GucText, f
     GucRegistry::define_string_guc(name, what, c"", &setting.setting, GucContext::Suset, flags);
 }
 
+/// A text that is refused at once if it makes no sense.
+fn checked(
+    name: &'static CStr,
+    what: &'static CStr,
+    setting: &'static GucText,
+    check: pg_sys::GucStringCheckHook,
+) {
+    // SAFETY: the hooks only read the value they are given.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            what,
+            c"",
+            &setting.setting,
+            GucContext::Suset,
+            GucFlags::empty(),
+            check,
+            None,
+            None,
+        );
+    }
+}
+
+/// Wraps a test of a text as the hook that Postgres calls.
+macro_rules! check_hook {
+    ($name:ident, $test:expr) => {
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $name(
+            value: *mut *mut c_char,
+            _extra: *mut *mut c_void,
+            _source: pg_sys::GucSource::Type,
+        ) -> bool {
+            // SAFETY: Postgres passes a pointer to a C string, or to none.
+            let text = unsafe {
+                match value.as_ref() {
+                    Some(text) if !text.is_null() => CStr::from_ptr(*text),
+                    _ => return true,
+                }
+            };
+            let test: fn(&str) -> bool = $test;
+            test(text.to_string_lossy().trim())
+        }
+    };
+}
+
+check_hook!(check_url, |url| url.is_empty() || base_url(url, "").is_ok());
+check_hook!(check_rate, |rate| Rate::parse(rate).is_ok());
+check_hook!(check_resubscribe, |word| matches!(
+    word,
+    "never" | "pending"
+));
+check_hook!(check_on_delete, |word| matches!(
+    word,
+    "archive" | "permanent" | "ignore"
+));
+
 fn number(
     name: &'static CStr,
     what: &'static CStr,
@@ -180,11 +237,11 @@ fn register_hubspot() {
         &HUBSPOT_WEBHOOK_SECRET,
         SECRET,
     );
-    string(
+    checked(
         c"integration.hubspot_base_url",
         c"Base URL of the HubSpot API.",
         &HUBSPOT_BASE_URL,
-        plain,
+        Some(check_url),
     );
     string(
         c"integration.hubspot_api_version",
@@ -192,11 +249,11 @@ fn register_hubspot() {
         &HUBSPOT_API_VERSION,
         plain,
     );
-    string(
+    checked(
         c"integration.hubspot_rate_limit",
         c"HubSpot requests allowed in an interval, such as 100/10s, or off.",
         &HUBSPOT_RATE_LIMIT,
-        plain,
+        Some(check_rate),
     );
     number(
         c"integration.hubspot_max_connections",
@@ -228,11 +285,11 @@ fn register_mailchimp() {
         &MAILCHIMP_API_KEY,
         SECRET,
     );
-    string(
+    checked(
         c"integration.mailchimp_base_url",
         c"Base URL of the Mailchimp API; empty: from the key's data centre.",
         &MAILCHIMP_BASE_URL,
-        plain,
+        Some(check_url),
     );
     string(
         c"integration.mailchimp_list_id",
@@ -260,17 +317,17 @@ fn register_mailchimp() {
         10,
         plain,
     );
-    string(c"integration.mailchimp_resubscribe", c"When the CRM opts in a person who unsubscribed at Mailchimp: never, or pending (ask them).", &MAILCHIMP_RESUBSCRIBE, plain);
+    checked(c"integration.mailchimp_resubscribe", c"When the CRM opts in a person who unsubscribed at Mailchimp: never, or pending (ask them).", &MAILCHIMP_RESUBSCRIBE, Some(check_resubscribe));
     switch(
         c"integration.mailchimp_double_opt_in",
         c"Whether new members are asked to confirm (status pending).",
         &MAILCHIMP_DOUBLE_OPT_IN,
     );
-    string(
+    checked(
         c"integration.mailchimp_on_delete",
         c"When a contact is deleted in the CRM: archive, permanent or ignore.",
         &MAILCHIMP_ON_DELETE,
-        plain,
+        Some(check_on_delete),
     );
 }
 
@@ -324,11 +381,11 @@ fn register_delivery() {
         1_000_000,
         plain,
     );
-    string(
+    checked(
         c"integration.guard_deletes",
         c"Deletions of a target in an interval, such as 500/10min, before it is held; or off.",
         &GUARD_DELETES,
-        plain,
+        Some(check_rate),
     );
 }
 

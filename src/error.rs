@@ -16,6 +16,8 @@ pub enum Error {
     Body(String),
     #[error("\"{0}\" is not tracked")]
     NotTracked(String),
+    #[error("the library is not preloaded, so nothing is sent")]
+    NotPreloaded,
     #[error("unknown target \"{0}\"")]
     UnknownTarget(String),
     #[error("{0}")]
@@ -34,6 +36,7 @@ impl Error {
             Error::NotTracked(_) | Error::UnknownTarget(_) => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT
             }
+            Error::NotPreloaded => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::Spi(_) | Error::Internal(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         }
     }
@@ -56,6 +59,9 @@ impl Error {
             Error::Address(_) => Some("see the setting integration.webhook_allowed_ips"),
             Error::NotTracked(_) => Some(
                 "SELECT source FROM integration.tracked_table; or start with SELECT integration.track('schema.table', 'contact');",
+            ),
+            Error::NotPreloaded => Some(
+                "ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server",
             ),
             Error::UnknownTarget(_) => Some("the targets are hubspot and mailchimp"),
             Error::Body(_) | Error::Spi(_) | Error::Internal(_) => None,

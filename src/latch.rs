@@ -182,6 +182,9 @@ impl Slot {
         if before != 0 && before != pid && unsafe { libc::kill(before, 0) } == 0 {
             return false;
         }
+        // However the process ends, its place is free.
+        // SAFETY: registered once, at the start of a worker; the callback is guarded.
+        unsafe { pg_sys::before_shmem_exit(Some(leave_at_exit), pg_sys::Datum::from(0)) };
         self.worker_latch.store(latch, Ordering::Release);
         self.worker_pid.store(pid, Ordering::Release);
         self.wake.store(u32::MAX, Ordering::Release);
@@ -227,6 +230,15 @@ impl Slot {
     }
 }
 
+#[pg_guard]
+unsafe extern "C-unwind" fn leave_at_exit(_code: i32, _argument: pg_sys::Datum) {
+    // SAFETY: a plain global of this process.
+    let pid = unsafe { pg_sys::MyProcPid };
+    if let Some(slot) = my_slot().filter(|slot| slot.worker() == Some(pid)) {
+        slot.leave();
+    }
+}
+
 fn set_latch(latch: usize) {
     if latch != 0 {
         // SAFETY: the address is that of a PGPROC's latch, in the server's shared memory, which is
@@ -262,6 +274,17 @@ pub fn is_wanted(database: u32) -> bool {
             .iter()
             .any(|slot| slot.database.load(Ordering::Acquire) == database)
     })
+}
+
+/// Gives back the slots of databases that exist no longer.
+pub fn keep_slots(databases: &[u32]) {
+    let slots = shared().into_iter().flat_map(|shared| &shared.slots);
+    for slot in slots {
+        let database = slot.database.load(Ordering::Acquire);
+        if database != 0 && !databases.contains(&database) {
+            slot.free();
+        }
+    }
 }
 
 /// Asks the launcher to look for databases that want a worker.

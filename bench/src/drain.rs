@@ -138,42 +138,47 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
     let mut drains = Drains::new(server, options.contacts)?;
     let memory = MemoryWatch::of(drains.site.worker());
 
-    let first = drains.first_load()?;
+    let new = vec![drains.first_load()?];
+    let mut peaks = vec![("new", memory.take_peak_mb())];
     let at_once = drains.repeat(Changes::OneStatement, options.drain_rounds)?;
+    peaks.push(("0 ms", memory.take_peak_mb()));
     let one_by_one = drains.repeat(Changes::OneByOne, 2)?;
+    peaks.push(("a transaction each", memory.take_peak_mb()));
     drains.remote.delay(Duration::from_millis(100))?;
     let slowly = drains.repeat(Changes::OneStatement, options.drain_rounds)?;
+    peaks.push(("100 ms", memory.take_peak_mb()));
 
     let records = thousands(options.contacts.into());
     for (what, rates, goal) in [
-        (
-            "changed, answers in 0 ms",
-            &at_once,
-            Goal::AtLeast(60_000.0),
-        ),
+        ("changed, answers in 0 ms", at_once, Goal::AtLeast(60_000.0)),
         (
             "changed, answers in 100 ms, 50 connections",
-            &slowly,
+            slowly,
             Goal::AtLeast(37_000.0),
         ),
         (
             "changed in a transaction each, answers in 0 ms",
-            &one_by_one,
+            one_by_one,
             Goal::None,
         ),
-        ("new, answers in 0 ms", &vec![first], Goal::None),
+        ("new, answers in 0 ms", new, Goal::None),
     ] {
         let figure = format!("drain of {records} contacts {what}: records");
-        report.add(Row::new(figure, Unit::Rate, median(rates), goal).note(range(rates)));
+        report.add(Row::new(figure, Unit::Rate, median(&rates), goal).note(range(&rates)));
     }
+    let peak = peaks.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
+    let peaks: Vec<String> = peaks
+        .iter()
+        .map(|(drain, peak)| format!("{drain} {peak:.1}"))
+        .collect();
     report.add(
         Row::new(
             "worker's own memory in those drains, peak",
             Unit::Megabytes,
-            memory.peak_mb(),
+            peak,
             Goal::AtMost(40.0),
         )
-        .note("RssAnon, sampled every 5 ms"),
+        .note(format!("sampled RssAnon: {}", peaks.join(", "))),
     );
     report.add(
         Row::new(
@@ -189,6 +194,9 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
 
 /// From the slowest to the fastest round.
 fn range(rates: &[f64]) -> String {
+    if let [_] = rates {
+        return "once".to_owned();
+    }
     let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let most = rates.iter().copied().fold(0.0, f64::max);
     format!("{} to {}", thousands(least), thousands(most))

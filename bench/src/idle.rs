@@ -15,6 +15,11 @@ use crate::{
 /// For the worker to settle down after its last work, and to have read the settings.
 const REST: Duration = Duration::from_secs(3);
 
+/// Which statements were counted, in short.
+const WHICH: &str = "
+    SELECT left(string_agg(DISTINCT regexp_replace(query, '\\s+', ' ', 'g'), ' · '), 150)
+    FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%'";
+
 pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Result<()> {
     let remote = Remote::start()?;
     let mut site = Site::create(server, remote.address())?;
@@ -39,6 +44,7 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
     thread::sleep(options.idle);
     let row = observer.query_one(&end, &[])?;
     let (xid, statements): (i64, i64) = (row.get(0), row.get(1));
+    let which: Option<String> = observer.query_one(WHICH, &[])?.get(0);
     let lines = cluster
         .log()
         .get(log..)
@@ -56,11 +62,12 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
     cluster.set("autovacuum", "on");
 
     let minutes = options.idle.as_secs_f64() / 60.0;
-    let note = format!("looked at for {} s", options.idle.as_secs());
-    for (what, count) in [
-        ("statements in pg_stat_statements", statements as f64),
-        ("transaction ids", (xid - first_xid) as f64),
-        ("log lines", lines as f64),
+    let seconds = format!("looked at for {} s", options.idle.as_secs());
+    let which = which.map_or_else(|| seconds.clone(), |which| format!("{seconds}: {which}"));
+    for (what, count, note) in [
+        ("statements in pg_stat_statements", statements as f64, which),
+        ("transaction ids", (xid - first_xid) as f64, seconds.clone()),
+        ("log lines", lines as f64, seconds),
     ] {
         report.add(
             Row::new(
@@ -69,7 +76,7 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
                 count / minutes,
                 Goal::AtMost(0.0),
             )
-            .note(note.clone()),
+            .note(note),
         );
     }
     Ok(())

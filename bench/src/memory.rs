@@ -40,9 +40,9 @@ impl MemoryWatch {
         }
     }
 
-    /// The most there has been, in MB.
-    pub fn peak_mb(&self) -> f64 {
-        self.peak_kb.load(Ordering::Relaxed) as f64 / 1024.0
+    /// The most there has been since the last time this was asked, in MB.
+    pub fn take_peak_mb(&self) -> f64 {
+        self.peak_kb.swap(0, Ordering::Relaxed) as f64 / 1024.0
     }
 }
 
@@ -83,6 +83,6 @@ mod tests {
     fn sees_this_process() {
         let watch = MemoryWatch::of(std::process::id().cast_signed());
         thread::sleep(10 * LOOK);
-        assert!(watch.peak_mb() > 0.1);
+        assert!(watch.take_peak_mb() > 0.1);
     }
 }

@@ -42,6 +42,7 @@ run_psql() {
 # Statements as they look behind psql's prompt.
 show() {
     local line prompt='crm=#'
+    after_title=
     while IFS= read -r line; do
         printf '%s%s%s %s%s\n' "$dim" "$prompt" "$plain$bold" "$line" "$plain"
         case $line in *\; | \\*) prompt='crm=#' ;; *) prompt='crm-#' ;; esac
@@ -63,7 +64,7 @@ run_shown() {
 }
 
 # As sql, for long texts: folded between words instead of laid out in columns.
-sql_text() { sql -A -t -F ': ' "$1"; }
+sql_text() { sql -A -t -F ': ' "$@"; }
 
 # The answer to a question, bare.
 ask() { run_psql -q -At -c "SELECT $1"; }
@@ -90,11 +91,11 @@ until_true() {
 
 # Waits until everything is delivered and applied, to one target or to all, and tells how long it took.
 settle() {
-    local started=${EPOCHREALTIME//[!0-9]/} tenths statement="integration.wait_idle('60s'${1:+, '$1'})"
-    show "SELECT $statement;"
+    local started=${EPOCHREALTIME//[!0-9]/} tenths statement="integration.wait_idle('60s')"
+    [ $# = 0 ] || statement="integration.wait_idle('60s', '$1')"
     [ "$(ask "$statement")" = t ] || fail "everything is delivered within 60 s"
     tenths=$(((${EPOCHREALTIME//[!0-9]/} - started + 50000) / 100000))
-    printf 't   %s(%d.%d s)%s\n' "$dim" $((tenths / 10)) $((tenths % 10)) "$plain"
+    show "SELECT $statement; -- t, after $((tenths / 10)).$((tenths % 10)) s"
 }
 
 # Number of the last request the extension logged.

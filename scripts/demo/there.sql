@@ -64,7 +64,7 @@ CREATE VIEW there.comparison AS
            count(*) FILTER (WHERE dead) AS "dead letters",
            count(*) FILTER (WHERE in_crm AND NOT there AND NOT dead) AS missing,
            count(*) FILTER (WHERE there AND NOT in_crm) AS "too many",
-           count(*) FILTER (WHERE in_crm AND there AND wanted <> held) AS different
+           count(*) FILTER (WHERE in_crm AND there AND NOT dead AND wanted <> held) AS different
     FROM there.compared GROUP BY what ORDER BY what;
 
 CREATE VIEW there.differences AS
@@ -74,8 +74,7 @@ CREATE VIEW there.differences AS
 -- One contact as the three know it.
 CREATE VIEW there.side_by_side AS
     SELECT c.id, concat_ws(' ', c.first_name, c.last_name) AS "in the CRM", c.phone, c.marketing_opt_in AS "opt-in",
-           concat_ws(' ', h.fields->>'firstname', h.fields->>'lastname') AS "in HubSpot", h.fields->>'phone' AS "phone there",
-           split_part(m.what, ' ', 1) AS "in Mailchimp"
+           h.fields->>'phone' AS "in HubSpot", split_part(m.what, ' ', 1) AS "in Mailchimp"
     FROM crm.contacts c
     LEFT JOIN there.held h ON h.what = 'contacts in HubSpot' AND h.key = lower(c.email)
     LEFT JOIN there.held m ON m.what LIKE '%in Mailchimp' AND m.key = lower(c.email);

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use integration_engine::record::Target;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::error::Error;
 use crate::latch::{self, Gauges};
 use crate::worker::now_ms;
 
@@ -84,8 +86,11 @@ fn version() -> &'static str {
 
 /// Restarts this database's worker; `false` when there is none.
 #[pg_extern]
-fn reload() -> bool {
+fn reload() -> Result<bool, ErrorReport> {
+    if !latch::preloaded() {
+        return Err(Error::NotPreloaded.into());
+    }
     let running = latch::restart_worker();
     latch::call_launcher();
-    running
+    Ok(running)
 }

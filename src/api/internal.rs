@@ -71,12 +71,10 @@ fn _preloaded() -> bool {
 /// if there is none.
 #[pg_extern]
 fn _wake() {
-    if let Some(slot) = latch::claim_slot() {
-        if slot.worker().is_none() {
-            capture::launch_at_commit();
-        }
-        capture::tell_at_commit(Wake::CONFIG);
+    if latch::claim_slot().and_then(latch::Slot::worker).is_none() {
+        capture::launch_at_commit();
     }
+    capture::tell_at_commit(Wake::CONFIG);
 }
 
 /// Queues records of a source again.

@@ -29,6 +29,9 @@ fn wait_idle(
         ),
         None => None,
     };
+    if !latch::preloaded() {
+        return Err(Error::NotPreloaded.into());
+    }
     let deadline = Instant::now()
         + Duration::from_micros(
             u64::try_from(wait.as_micros())

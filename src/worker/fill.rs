@@ -2,16 +2,17 @@
 //! state, and let the engine decide.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use integration_engine::call::{CallKind, Decision, Item, Work};
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::{Change, Handle, RecordRef};
 use integration_engine::record::{Entity, Lane, Op, RecordKey, SourceId, Target};
 use integration_engine::scan::Scan;
-use integration_engine::{hubspot, keys, mailchimp, value};
+use integration_engine::{hubspot, keys, mailchimp};
 use pgrx::spi::SpiResult;
 
+use super::rivals::{self, Block};
 use super::target::{Flight, LaneScan, Planned, Property, RowId, TargetWorker};
 use super::{Outcome, World};
 use crate::store::{changes, links, sources::Source};
@@ -38,6 +39,8 @@ const ALONE_AFTER: u32 = 5;
 pub struct Leftover {
     /// Rows that hold nothing (any more) for us.
     pub empty: Vec<RowId>,
+    /// Sources that have to be looked up before the queue can be read on.
+    pub unknown: Vec<SourceId>,
 }
 
 /// Reads new queue rows into memory, as far as there is room.
@@ -84,6 +87,10 @@ fn read_lane(
         let rows = changes::next(worker.target, lane, window, ROWS)?;
         let full = rows.len() as i64 == ROWS;
         for row in rows {
+            if !world.sources.contains_key(&row.source) && !world.gone.contains(&row.source) {
+                leftover.unknown.push(row.source);
+                return Ok(false);
+            }
             take_in(worker, lane, row, world, leftover)?;
         }
         if let Some(scan) = worker
@@ -178,7 +185,12 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
     if !worker.retries_due(Instant::now()) || worker.queue.len() >= world.settings.max_records {
         return Ok(());
     }
-    for due in changes::due_retries(worker.target, RETRIES)? {
+    let due_now = changes::due_retries(worker.target, RETRIES)?;
+    if due_now.is_empty() {
+        // The server's clock has not got there yet.
+        return super::settle::outlook(worker);
+    }
+    for due in due_now {
         let Some(source) = world.sources.get(&due.record.source) else {
             continue;
         };
@@ -190,7 +202,7 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
             attempts: due.attempts,
         });
     }
-    // Until these are settled the table is not asked again.
+    // Until some of these are settled, which looks again, the table is not asked.
     worker.next_retry = None;
     Ok(())
 }
@@ -200,15 +212,30 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
 struct Draft {
     flights: HashMap<usize, Flight>,
     sends: Vec<(CallKind, Item)>,
-    outcomes: Vec<Outcome>,
+    planning: Planning,
     /// Records looked at.
     seen: usize,
 }
 
-/// Takes records out of the queue and plans calls for them. Gives what needs no call.
+/// What planning has come to besides calls.
+#[derive(Default)]
+pub struct Planning {
+    /// Records that need no call.
+    pub outcomes: Vec<Outcome>,
+    /// Links whose row has another key by now.
+    pub moves: Vec<Move>,
+}
+
+/// A row that took another row's place: it is the same record to the service.
+pub struct Move {
+    pub from: RecordRef,
+    pub to: links::Entry,
+}
+
+/// Takes records out of the queue and plans calls for them. Gives what else came of it.
 ///
 /// Records that turn out to need no call make room for others, so that calls leave full.
-pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResult<Vec<Outcome>> {
+pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResult<Planning> {
     let wanted = (batches * worker.batch()).min(BLOCK);
     let mut draft = Draft::default();
     while draft.sends.len() < wanted && draft.seen < MOST_SEEN {
@@ -233,26 +260,45 @@ fn plan_block(
             by_source.entry(record.source).or_default().push(handle);
         }
     }
-    let (mut flights, mut works) = (Vec::new(), Vec::new());
     for (source, handles) in by_source {
-        match world
-            .sources
-            .get(&source)
-            .filter(|source| source.maps.contains_key(&worker.target))
-        {
-            Some(source) => read_source(worker, world, source, handles, &mut flights, &mut works)?,
-            None => draft.outcomes.extend(
-                handles
+        let source = world.sources.get(&source);
+        match source.filter(|source| source.maps.contains_key(&worker.target)) {
+            Some(source) => plan_source(worker, world, source, handles, draft)?,
+            None => {
+                let gone = handles
                     .into_iter()
-                    .filter_map(|handle| untracked(worker, handle)),
-            ),
+                    .filter_map(|handle| untracked(worker, handle));
+                draft.planning.outcomes.extend(gone);
+            }
         }
     }
-    for (work, flight) in works.iter().zip(flights) {
+    Ok(())
+}
+
+fn plan_source(
+    worker: &TargetWorker,
+    world: &World,
+    source: &Source,
+    handles: Vec<Handle>,
+    draft: &mut Draft,
+) -> SpiResult<()> {
+    let (mut flights, mut works) = read_source(worker, source, handles)?;
+    let mut block = Block {
+        source,
+        flights: &mut flights,
+        works: &mut works,
+    };
+    let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning.moves)?;
+    for (place, (work, flight)) in works.iter().zip(flights).enumerate() {
         let index = draft.seen;
         draft.seen += 1;
-        match decide(worker, world, work, index) {
-            Decision::Settled(verdict) => draft.outcomes.push(Outcome {
+        let decision = if waits.contains(&place) {
+            Decision::Settled(wait_for_the_address())
+        } else {
+            decide(worker, world, work, index)
+        };
+        match decision {
+            Decision::Settled(verdict) => draft.planning.outcomes.push(Outcome {
                 flight,
                 verdict,
                 request: None,
@@ -265,6 +311,16 @@ fn plan_block(
         }
     }
     Ok(())
+}
+
+/// Another row is giving up the e-mail address; the service has to hear of that first.
+fn wait_for_the_address() -> Verdict {
+    Verdict::Retry {
+        why: "another row had this e-mail address, and the service has not been told of its change yet".to_owned(),
+        status: None,
+        wait: Some(Duration::from_millis(200)),
+        counted: true,
+    }
 }
 
 /// The table is tracked no longer: nothing is to be sent.
@@ -289,14 +345,12 @@ fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
 /// Reads rows and links of one source's records.
 fn read_source(
     worker: &TargetWorker,
-    world: &World,
     source: &Source,
     handles: Vec<Handle>,
-    flights: &mut Vec<Flight>,
-    works: &mut Vec<Work>,
-) -> SpiResult<()> {
+) -> SpiResult<(Vec<Flight>, Vec<Work>)> {
+    let (mut flights, mut works) = (Vec::new(), Vec::new());
     let Some(map) = source.maps.get(&worker.target) else {
-        return Ok(());
+        return Ok((flights, works));
     };
     let records: Vec<(Handle, Change)> = handles
         .into_iter()
@@ -309,7 +363,6 @@ fn read_source(
     let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
     let mut rows = source.read(map, &keys)?;
     let mut links = links::read(source.id, worker.target, &texts)?;
-    let first = works.len();
     for (handle, change) in records {
         let row = rows.remove(&change.record.key);
         let link = links.remove(&change.record.key);
@@ -335,7 +388,7 @@ fn read_source(
             rival: None,
         });
     }
-    name_rivals(worker.target, world, source, &mut works[first..])
+    Ok((flights, works))
 }
 
 fn cap(asked: usize, attempts: u32) -> usize {
@@ -343,64 +396,6 @@ fn cap(asked: usize, attempts: u32) -> usize {
         ALONE_AFTER.. => 1,
         SUSPECT_AFTER.. => asked.min(10),
         _ => asked,
-    }
-}
-
-/// The e-mail address of a work's row, in the form links keep it.
-fn address(source: &Source, target: Target, work: &Work) -> Option<String> {
-    let name = match target {
-        Target::HubSpot => "email",
-        Target::Mailchimp => "email_address",
-    };
-    let (index, _) = source.maps.get(&target)?.field_named(name)?;
-    value::email_key(work.row.as_ref()?.get(index)?.as_deref()?).ok()
-}
-
-/// Finds records of ours that are known to the target under the address a new record wants.
-fn name_rivals(
-    target: Target,
-    world: &World,
-    source: &Source,
-    works: &mut [Work],
-) -> SpiResult<()> {
-    if source.entity != Entity::Contact {
-        return Ok(());
-    }
-    let wanted: Vec<(usize, String)> = works
-        .iter()
-        .enumerate()
-        .filter_map(|(index, work)| Some((index, address(source, target, work)?)))
-        .filter(|(index, address)| {
-            works[*index]
-                .link
-                .as_ref()
-                .and_then(|link| link.remote_key.as_ref())
-                != Some(address)
-        })
-        .collect();
-    let addresses: Vec<String> = wanted.iter().map(|(_, address)| address.clone()).collect();
-    let holders = links::holders(target, &addresses)?;
-    for (index, address) in wanted {
-        let mine = RecordRef {
-            source: source.id,
-            key: works[index].key.clone(),
-        };
-        let others = holders
-            .get(&address)
-            .into_iter()
-            .flatten()
-            .filter(|holder| **holder != mine);
-        works[index].rival = others.map(|holder| describe(world, source, holder)).next();
-    }
-    Ok(())
-}
-
-fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {
-    match world.sources.get(&record.source) {
-        Some(source) if source.id != seen_from.id => {
-            format!("{} of {}", record.key.as_str(), source.name)
-        }
-        _ => record.key.as_str().to_owned(),
     }
 }
 
@@ -431,16 +426,11 @@ fn ready_entities(properties: &BTreeMap<Entity, Property>) -> Vec<Entity> {
 }
 
 /// Puts what is to be sent into calls.
-fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> Vec<Outcome> {
-    let Draft {
-        mut flights,
-        sends,
-        outcomes,
-        ..
-    } = draft;
+fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> Planning {
+    let mut flights = draft.flights;
     let calls = match worker.target {
-        Target::HubSpot => hubspot::assemble(sends, &world.settings.hubspot_api),
-        Target::Mailchimp => mailchimp::assemble(sends, &world.settings.mailchimp_api),
+        Target::HubSpot => hubspot::assemble(draft.sends, &world.settings.hubspot_api),
+        Target::Mailchimp => mailchimp::assemble(draft.sends, &world.settings.mailchimp_api),
     };
     for call in calls {
         let carried = call
@@ -451,13 +441,14 @@ fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> Vec<Outco
         worker.planned.push_back(Planned {
             call,
             flights: carried,
+            guarded: false,
         });
     }
     // A record that no call carries is planned again.
     for flight in flights.into_values() {
         worker.queue.put_back(flight.handle);
     }
-    outcomes
+    draft.planning
 }
 
 /// Records in planned calls that no call was made for.

@@ -64,13 +64,18 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
                 .values_mut()
                 .for_each(|database| database.wanted = true);
         }
-        if latch::rescan_asked() {
+        let ended = bury_children(&mut databases);
+        let asked = latch::rescan_asked();
+        if asked || ended {
             let present = list_databases();
+            latch::keep_slots(&present);
             databases.retain(|oid, _| present.contains(oid));
-            for oid in present {
-                let database = databases.entry(oid).or_default();
-                database.wanted = true;
-                database.not_before = None;
+            if asked {
+                for oid in present {
+                    let database = databases.entry(oid).or_default();
+                    database.wanted = true;
+                    database.not_before = None;
+                }
             }
         }
         let wait = tend(&mut databases);
@@ -83,40 +88,49 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
     unsafe { pg_sys::proc_exit(1) };
 }
 
+/// Takes note of workers that ended; `true` when one did.
+fn bury_children(databases: &mut HashMap<u32, Database>) -> bool {
+    let now = Instant::now();
+    let mut any = false;
+    for (oid, database) in databases.iter_mut() {
+        let Some(child) = database.child.take_if(|child| ended(&child.process)) else {
+            continue;
+        };
+        let well = now.duration_since(child.started) > WELL;
+        database.pause = if well {
+            RESTART.0
+        } else {
+            (database.pause * 2).clamp(RESTART.0, RESTART.1)
+        };
+        database.not_before = Some(now + database.pause);
+        // It tells through its slot whether it wants to be back.
+        database.wanted = latch::is_wanted(*oid);
+        any = true;
+    }
+    any
+}
+
 /// Starts what is to be started; tells how long until there is something to do.
 fn tend(databases: &mut HashMap<u32, Database>) -> Option<Duration> {
     let now = Instant::now();
     let mut wait: Option<Duration> = None;
+    let mut at_most = |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
     for (oid, database) in databases.iter_mut() {
-        if let Some(child) = &database.child
-            && ended(&child.process)
-        {
-            let well = now.duration_since(child.started) > WELL;
-            database.pause = if well {
-                RESTART.0
-            } else {
-                (database.pause * 2).clamp(RESTART.0, RESTART.1)
-            };
-            database.not_before = Some(now + database.pause);
-            // It tells through its slot whether it wants to be back.
-            database.wanted = latch::is_wanted(*oid);
-            database.child = None;
-        }
         if database.child.is_some() || !database.wanted {
             continue;
         }
         match database.not_before {
-            Some(at) if at > now => wait = Some(wait.map_or(at - now, |known| known.min(at - now))),
+            Some(at) if at > now => at_most(at - now),
             _ => match start(*oid) {
                 Some(process) => {
                     database.child = Some(Child {
                         process,
                         started: now,
-                    })
+                    });
                 }
                 None => {
                     database.not_before = Some(now + RESTART.1);
-                    wait = Some(wait.map_or(RESTART.1, |known| known.min(RESTART.1)));
+                    at_most(RESTART.1);
                 }
             },
         }

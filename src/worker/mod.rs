@@ -3,16 +3,18 @@
 //! No transaction is open while a request is under way. Whatever is in memory can be lost at any
 //! moment: the tables hold it all, and every write to a service can be repeated.
 
+mod answers;
 pub mod fill;
 pub mod launcher;
 mod news;
 mod process;
 mod properties;
 mod requests;
+mod rivals;
 pub mod settle;
 pub mod target;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use integration_engine::outcome::Verdict;
@@ -42,6 +44,8 @@ pub struct Outcome {
 pub struct World {
     pub settings: Settings,
     pub sources: HashMap<SourceId, sources::Source>,
+    /// Sources in queue rows that are tracked no longer.
+    pub gone: HashSet<SourceId>,
     pub slot: Option<&'static Slot>,
 }
 
@@ -104,6 +108,7 @@ impl Worker {
         let world = World {
             settings,
             sources: HashMap::new(),
+            gone: HashSet::new(),
             slot: Some(slot),
         };
         Ok(Worker {
@@ -263,43 +268,77 @@ impl Worker {
             }
             return Ok(());
         }
+        worker.blocked_until = None;
         self.requests
             .ask_for_properties(worker, &self.world, self.started);
         loop {
             let worker = &mut self.targets[index];
             self.requests.dispatch(worker, &self.world, self.started);
             let batches = self.requests.wanted_batches(worker, &self.world);
-            if batches == 0 || !self.refill(index, batches)? {
+            if batches == 0 {
+                return self.read_ahead(index);
+            }
+            if !self.refill(index, batches)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Nothing can be sent just now, but what is new is read: an opt-out takes its place in front.
+    fn read_ahead(&mut self, index: usize) -> SpiResult<()> {
+        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let room = worker.queue.len() < world.settings.max_records;
+        if !(room && worker.unread()) {
+            return Ok(());
+        }
+        let leftover = store::transaction(|| fill::read_queue(worker, world))?;
+        if !leftover.empty.is_empty() {
+            store::transaction(|| settle::settle(worker, world, Vec::new(), leftover.empty))?;
+        }
+        self.learn(&leftover.unknown).map(|_| ())
+    }
+
+    /// A table that began to be tracked in the very transaction that queued changes of it: looks
+    /// it up; `true` when the configuration was read again.
+    fn learn(&mut self, unknown: &[SourceId]) -> SpiResult<bool> {
+        if unknown.is_empty() {
+            return Ok(false);
+        }
+        store::transaction(|| self.load())?;
+        let gone = unknown
+            .iter()
+            .filter(|id| !self.world.sources.contains_key(id))
+            .copied();
+        self.world.gone.extend(gone.collect::<Vec<_>>());
+        Ok(true)
     }
 
     /// One round of reading and planning; `false` when nothing came of it.
     fn refill(&mut self, index: usize, batches: usize) -> SpiResult<bool> {
         let (world, worker) = (&self.world, &mut self.targets[index]);
         let now = Instant::now();
-        let (outcomes, leftover) = store::transaction(|| {
+        let (draft, leftover) = store::transaction(|| {
             let leftover = fill::read_queue(worker, world)?;
             let wait = requests::better_to_wait(worker, world, now);
-            let outcomes = if wait {
-                Vec::new()
+            let draft = if wait {
+                fill::Planning::default()
             } else {
                 fill::plan(worker, world, batches)?
             };
-            Ok::<_, pgrx::spi::Error>((outcomes, leftover))
+            Ok::<_, pgrx::spi::Error>((draft, leftover))
         })?;
-        if self.guard(index) {
-            return Ok(false);
-        }
+        let fill::Planning { outcomes, moves } = draft;
+        let held = self.guard(index);
+        let reloaded = self.learn(&leftover.unknown)?;
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        let progress = !outcomes.is_empty() || !worker.planned.is_empty();
+        let progress = !held && (reloaded || !outcomes.is_empty() || !worker.planned.is_empty());
         let intents = worker
             .planned
             .iter()
             .any(|planned| planned.call.items.iter().any(|item| item.intent));
-        if !outcomes.is_empty() || !leftover.empty.is_empty() || intents {
+        if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
             let news = store::transaction(|| {
+                settle::move_links(worker.target, moves)?;
                 if settle::note_intents(worker.target, &mut worker.planned)? {
                     // A request must not leave before the note that it may have been made is safe.
                     process::commit_durably()?;
@@ -319,12 +358,15 @@ impl Worker {
     fn guard(&mut self, index: usize) -> bool {
         let guard = self.world.settings.guard_deletes;
         let worker = &mut self.targets[index];
-        let count = worker
-            .planned
-            .iter()
-            .flat_map(|planned| &planned.flights)
-            .filter(|flight| settle::deletes(flight))
-            .count();
+        let mut count = 0;
+        for planned in worker.planned.iter_mut().filter(|planned| !planned.guarded) {
+            planned.guarded = true;
+            count += planned
+                .flights
+                .iter()
+                .filter(|flight| settle::deletes(flight))
+                .count();
+        }
         if !worker.too_many_deletions(count, guard.as_ref(), Instant::now()) {
             return false;
         }

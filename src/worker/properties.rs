@@ -1,17 +1,14 @@
 //! HubSpot's unique property that holds the CRM key: whether each object has it, and creating it.
 
 use integration_engine::call::{Reply, TransportError};
-use integration_engine::failure::{self, Class};
 use integration_engine::hubspot::property::{self, PropertyState};
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
-use super::World;
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
-use crate::http::Answer;
-use crate::store::letters::LogEntry;
+use super::{World, answers};
 use crate::store::{execute, state};
 use std::time::Instant;
 
@@ -78,7 +75,7 @@ pub fn hear(
         PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
         PropertyState::Unknown { why } => {
             worker.hear(
-                &signal(result, &why),
+                &failing(result, &why),
                 &BudgetReport::default(),
                 clock,
                 Instant::now(),
@@ -104,36 +101,13 @@ pub fn hear(
     }
 }
 
-/// What a failed look at a property says about HubSpot as a whole.
-fn signal(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
-    match failure::classify(Target::HubSpot, result.as_ref()) {
-        Class::Unauthorized { why } => TargetSignal::Unauthorized { why },
-        Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },
-        Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
-        Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
-        _ => TargetSignal::Failing {
+/// An answer that tells nothing, though HubSpot seems well, is no reason to ask at once again.
+fn failing(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
+    match answers::signal(Target::HubSpot, result) {
+        TargetSignal::Healthy => TargetSignal::Failing {
             why: why.to_owned(),
         },
-    }
-}
-
-pub fn log_entry(entity: Entity, creating: bool, answer: &Answer, world: &World) -> LogEntry {
-    let settings = &world.settings.hubspot_api;
-    let request = if creating {
-        property::create_property_request(settings, entity)
-    } else {
-        property::property_request(settings, entity)
-    };
-    LogEntry {
-        target: Target::HubSpot,
-        method: request.method.name(),
-        path: request.path,
-        status: answer.result.as_ref().ok().map(|reply| reply.status),
-        duration_ms: answer.duration.as_secs_f64() * 1_000.0,
-        records: 0,
-        attempt: 1,
-        correlation_id: None,
-        error: answer.result.as_ref().err().map(ToString::to_string),
+        signal => signal,
     }
 }
 

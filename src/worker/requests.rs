@@ -1,17 +1,16 @@
 //! Calls under way: sending them as budget and breaker allow, and reading their answers.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reading, Reply, TransportError};
-use integration_engine::outcome::{TargetSignal, Verdict};
+use integration_engine::call::Request;
+use integration_engine::hubspot;
+use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
-use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
 use super::target::{Planned, Property, TargetWorker};
-use super::{Outcome, World, now_ms, properties};
+use super::{Outcome, World, answers, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Answer, Engine, Network, Outgoing};
 use crate::latch;
@@ -21,7 +20,20 @@ use crate::store::state::{self, Job};
 /// What a request under way is about.
 enum Underway {
     Records(Planned),
-    Property { entity: Entity, creating: bool },
+    Property {
+        entity: Entity,
+        creating: bool,
+    },
+    /// Does the target answer at all? Asked before records are sent to one that was failing, so
+    /// that a record which makes its own calls fail is not taken for an outage.
+    Probe,
+}
+
+struct Sent {
+    target: Target,
+    underway: Underway,
+    /// Which of the credentials we have had it was sent with.
+    generation: u32,
 }
 
 /// What came in at one go.
@@ -43,8 +55,9 @@ impl Heard {
 pub struct Requests {
     engine: Engine,
     network: Network,
-    underway: HashMap<u64, (Target, Underway)>,
+    underway: HashMap<u64, Sent>,
     next_id: u64,
+    generation: u32,
     endpoints: HashMap<Target, Option<Endpoint>>,
     /// Jobs that SQL functions asked for.
     pub jobs: Vec<Job>,
@@ -57,6 +70,7 @@ impl Requests {
             network,
             underway: HashMap::new(),
             next_id: 0,
+            generation: 0,
             endpoints: HashMap::new(),
             jobs: Vec::new(),
         }
@@ -84,7 +98,9 @@ impl Requests {
     pub fn credential_changed(&mut self, target: Target, settings: &Settings) -> bool {
         let now = settings.endpoint(target).ok().cloned();
         let before = self.endpoints.insert(target, now.clone());
-        before.is_none_or(|before| before != now)
+        let changed = before.is_none_or(|before| before != now);
+        self.generation += u32::from(changed);
+        changed
     }
 
     /// How many batches are worth planning now.
@@ -106,11 +122,20 @@ impl Requests {
 
     /// Sends planned calls as far as connections, budget and breaker allow.
     pub fn dispatch(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
-        worker.blocked_until = None;
         while !worker.planned.is_empty()
             && worker.calls_in_flight < worker.most_calls(&world.settings)
         {
             if !self.permitted(worker, started) {
+                return;
+            }
+            if !worker.breaker.is_closed() {
+                self.send(
+                    worker.target,
+                    world,
+                    answers::probe(worker.target, world),
+                    Underway::Probe,
+                );
+                worker.blocked_until = Some(Instant::now() + world.settings.request_timeout);
                 return;
             }
             let Some(planned) = worker.planned.pop_front() else {
@@ -125,11 +150,10 @@ impl Requests {
     fn permitted(&self, worker: &mut TargetWorker, started: Instant) -> bool {
         let now = Instant::now();
         let clock = u64::try_from(now.duration_since(started).as_micros()).unwrap_or(u64::MAX);
-        let denied = worker
-            .budget
-            .as_mut()
-            .and_then(|budget| budget.permit(clock).err())
-            .or_else(|| worker.breaker.permit(clock).err());
+        let denied = match &mut worker.budget {
+            Some(budget) if worker.breaker.is_closed() => budget.permit(clock).err(),
+            _ => worker.breaker.permit(clock).err(),
+        };
         if let Some(wait) = denied {
             worker.blocked_until = Some(now + wait.max(Duration::from_millis(1)));
         }
@@ -154,7 +178,13 @@ impl Requests {
             request,
             timeout: world.settings.request_timeout,
         };
-        self.underway.insert(self.next_id, (target, underway));
+        let generation = self.generation;
+        let sent = Sent {
+            target,
+            underway,
+            generation,
+        };
+        self.underway.insert(self.next_id, sent);
         // A dead thread is found out by the next wait: its end of the bell is closed.
         let _ = self.engine.send(outgoing);
     }
@@ -183,16 +213,11 @@ impl Requests {
             if !self.permitted(worker, started) {
                 return;
             }
-            let (request, state) = if creating {
-                (
-                    hubspot::property::create_property_request(&world.settings.hubspot_api, entity),
-                    Property::Creating,
-                )
+            let request = property_request(world, entity, creating);
+            let state = if creating {
+                Property::Creating
             } else {
-                (
-                    hubspot::property::property_request(&world.settings.hubspot_api, entity),
-                    Property::Asked,
-                )
+                Property::Asked
             };
             worker.properties.insert(entity, state);
             self.send(
@@ -212,28 +237,35 @@ impl Requests {
             ..Heard::default()
         };
         while let Some(answer) = self.engine.answer() {
-            let Some((target, underway)) = self.underway.remove(&answer.id) else {
+            let Some(sent) = self.underway.remove(&answer.id) else {
                 continue;
             };
-            let Some(index) = targets.iter().position(|worker| worker.target == target) else {
+            let Some(index) = targets
+                .iter()
+                .position(|worker| worker.target == sent.target)
+            else {
                 continue;
             };
+            let current = sent.generation == self.generation;
             let worker = &mut targets[index];
-            match underway {
+            match sent.underway {
                 Underway::Records(planned) => {
-                    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-                    let reading = read(target, &planned, &answer.result, world);
-                    worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
-                    note_gauges(world, target, &reading);
-                    heard
-                        .log
-                        .push(log_entry(target, &planned, &answer, &reading));
-                    heard.outcomes[index].extend(outcomes(worker, planned, reading));
+                    let outcomes = hear_records(
+                        worker,
+                        world,
+                        planned,
+                        &answer,
+                        current,
+                        clock,
+                        &mut heard.log,
+                    );
+                    heard.outcomes[index].extend(outcomes);
                 }
                 Underway::Property { entity, creating } => {
+                    let request = property_request(world, entity, creating);
                     heard
                         .log
-                        .push(properties::log_entry(entity, creating, &answer, world));
+                        .push(answers::plain_entry(sent.target, &request, &answer));
                     heard.properties.push(properties::hear(
                         worker,
                         entity,
@@ -241,6 +273,15 @@ impl Requests {
                         &answer.result,
                         clock,
                     ));
+                }
+                Underway::Probe => {
+                    let request = answers::probe(sent.target, world);
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    let signal = answers::signal(sent.target, &answer.result);
+                    worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+                    worker.blocked_until = None;
                 }
             }
         }
@@ -280,18 +321,22 @@ impl Requests {
             .as_ref()
             .map(|(until, _)| *until)
             .filter(|until| *until > now);
+        // While calls wait to leave, or as many as may be are under way, nothing else can be done.
+        let can_plan = worker.may_send(&world.settings, now)
+            && worker.blocked_until.is_none()
+            && worker.planned.is_empty()
+            && worker.calls_in_flight < worker.most_calls(&world.settings);
         let window = worker
             .ready_since
             .map(|since| since + world.settings.batch_window);
-        let retry = worker
-            .next_retry
-            .filter(|_| worker.may_send(&world.settings, now));
-        [resting, worker.blocked_until, window, retry]
+        let retry = worker.next_retry;
+        [resting, worker.blocked_until]
             .into_iter()
+            .chain([window, retry].into_iter().filter(|_| can_plan))
             .flatten()
             .map(|at| {
                 at.saturating_duration_since(now)
-                    .max(Duration::from_micros(500))
+                    .max(Duration::from_millis(1))
             })
             .min()
     }
@@ -313,91 +358,37 @@ pub fn better_to_wait(worker: &mut TargetWorker, world: &World, now: Instant) ->
     wait
 }
 
-fn read(
-    target: Target,
-    planned: &Planned,
-    result: &Result<Reply, TransportError>,
+/// `current`: it was sent with the credential we have now.
+fn hear_records(
+    worker: &mut TargetWorker,
     world: &World,
-) -> Reading {
-    match target {
-        Target::HubSpot => {
-            hubspot::read(&planned.call, result.as_ref(), &world.settings.hubspot_api)
-        }
-        Target::Mailchimp => mailchimp::read(
-            &planned.call,
-            result.as_ref(),
-            &world.settings.mailchimp_api,
-        ),
+    planned: Planned,
+    answer: &Answer,
+    current: bool,
+    clock: u64,
+    log: &mut Vec<LogEntry>,
+) -> Vec<Outcome> {
+    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+    let reading = answers::read(worker.target, &planned, &answer.result, world);
+    let outdated = !current && matches!(reading.signal, TargetSignal::Unauthorized { .. });
+    if !outdated {
+        worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
     }
+    answers::note_gauges(world, worker.target, &reading);
+    log.push(answers::log_entry(
+        worker.target,
+        &planned,
+        answer,
+        &reading,
+    ));
+    answers::outcomes(worker, planned, reading)
 }
 
-fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Vec<Outcome> {
-    let resting = match reading.signal {
-        TargetSignal::Healthy => false,
-        TargetSignal::Failing { .. } => !worker.breaker.is_closed(),
-        TargetSignal::Throttled { .. }
-        | TargetSignal::DailyLimit { .. }
-        | TargetSignal::Crowded { .. }
-        | TargetSignal::Unauthorized { .. } => true,
-    };
-    let items = planned.call.items.into_iter().zip(planned.flights);
-    items
-        .zip(reading.verdicts)
-        .map(|((item, flight), verdict)| {
-            let request = matches!(verdict, Verdict::Dead { .. } | Verdict::Retry { .. })
-                .then_some(item.fragment);
-            Outcome {
-                flight,
-                verdict,
-                request,
-                resting,
-            }
-        })
-        .collect()
-}
-
-fn log_entry(target: Target, planned: &Planned, answer: &Answer, reading: &Reading) -> LogEntry {
-    LogEntry {
-        target,
-        method: planned.call.request.method.name(),
-        path: planned.call.request.path.clone(),
-        status: answer.result.as_ref().ok().map(|reply| reply.status),
-        duration_ms: answer.duration.as_secs_f64() * 1_000.0,
-        records: planned.call.items.len(),
-        attempt: planned
-            .flights
-            .iter()
-            .map(|flight| flight.attempts)
-            .max()
-            .unwrap_or(0)
-            + 1,
-        correlation_id: reading.correlation_id.clone(),
-        error: reading.error.clone(),
-    }
-}
-
-fn note_gauges(world: &World, target: Target, reading: &Reading) {
-    let Some(slot) = world.slot else { return };
-    let (gauges, now) = (slot.gauges(target), now_ms());
-    if now - gauges.minute.load(Ordering::Relaxed) >= 60_000 {
-        gauges.minute.store(now, Ordering::Relaxed);
-        gauges.requests.store(0, Ordering::Relaxed);
-        gauges.errors.store(0, Ordering::Relaxed);
-    }
-    gauges.requests.fetch_add(1, Ordering::Relaxed);
-    if reading.error.is_some() {
-        gauges.errors.fetch_add(1, Ordering::Relaxed);
-    }
-    if matches!(reading.signal, TargetSignal::Healthy) {
-        gauges.last_success.store(now, Ordering::Relaxed);
-    }
-    let number = |value: Option<u32>| value.map_or(-1, i64::from);
-    if reading.budget.max.is_some() {
-        gauges
-            .rate_limit
-            .store(number(reading.budget.max), Ordering::Relaxed);
-        gauges
-            .rate_remaining
-            .store(number(reading.budget.remaining), Ordering::Relaxed);
+fn property_request(world: &World, entity: Entity, creating: bool) -> Request {
+    let settings = &world.settings.hubspot_api;
+    if creating {
+        hubspot::property::create_property_request(settings, entity)
+    } else {
+        hubspot::property::property_request(settings, entity)
     }
 }

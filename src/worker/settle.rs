@@ -11,6 +11,7 @@ use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
 
+use super::fill::Move;
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World};
 use crate::store::changes::{self, Retry};
@@ -334,6 +335,16 @@ pub fn note_intents(
     }
     links::write(target, Cause::Noted, &entries)?;
     Ok(!entries.is_empty())
+}
+
+/// Stores links under the keys their rows have by now.
+pub fn move_links(target: Target, moves: Vec<Move>) -> SpiResult<()> {
+    let (from, to): (Vec<RecordRef>, Vec<Entry>) = moves
+        .into_iter()
+        .map(|moved| (moved.from, moved.to))
+        .unzip();
+    links::remove(target, &from)?;
+    links::write(target, Cause::Noted, &to)
 }
 
 /// Whether a flight takes a record out of the target: what the guard counts.

@@ -51,6 +51,8 @@ pub struct Flight {
 pub struct Planned {
     pub call: Call,
     pub flights: Vec<Flight>,
+    /// Its deletions have been counted by the guard.
+    pub guarded: bool,
 }
 
 /// What keeps a target from sending.

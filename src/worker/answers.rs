@@ -1,0 +1,143 @@
+//! What answers mean for the tables: readings as outcomes, log rows and figures.
+
+use std::sync::atomic::Ordering;
+
+use integration_engine::call::{Reading, Reply, Request, TransportError};
+use integration_engine::failure::{self, Class};
+use integration_engine::outcome::{TargetSignal, Verdict};
+use integration_engine::record::Target;
+use integration_engine::{hubspot, mailchimp};
+
+use super::target::{Planned, TargetWorker};
+use super::{Outcome, World, now_ms};
+use crate::http::Answer;
+use crate::store::letters::LogEntry;
+
+/// A harmless request that any credential may make: who are we?
+pub fn probe(target: Target, world: &World) -> Request {
+    match target {
+        Target::HubSpot => hubspot::property::account_request(&world.settings.hubspot_api),
+        Target::Mailchimp => mailchimp::account_request(),
+    }
+}
+
+/// What an answer that is not about records says about its target.
+pub fn signal(target: Target, result: &Result<Reply, TransportError>) -> TargetSignal {
+    match failure::classify(target, result.as_ref()) {
+        Class::Answered | Class::Rejected | Class::NotFound => TargetSignal::Healthy,
+        Class::Failing { why, .. } => TargetSignal::Failing { why },
+        Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },
+        Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
+        Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
+        Class::Unauthorized { why } => TargetSignal::Unauthorized { why },
+    }
+}
+
+/// Log row of a request that carried no records.
+pub fn plain_entry(target: Target, request: &Request, answer: &Answer) -> LogEntry {
+    LogEntry {
+        target,
+        method: request.method.name(),
+        path: request.path.clone(),
+        status: answer.result.as_ref().ok().map(|reply| reply.status),
+        duration_ms: answer.duration.as_secs_f64() * 1_000.0,
+        records: 0,
+        attempt: 1,
+        correlation_id: None,
+        error: answer.result.as_ref().err().map(ToString::to_string),
+    }
+}
+
+pub fn read(
+    target: Target,
+    planned: &Planned,
+    result: &Result<Reply, TransportError>,
+    world: &World,
+) -> Reading {
+    match target {
+        Target::HubSpot => {
+            hubspot::read(&planned.call, result.as_ref(), &world.settings.hubspot_api)
+        }
+        Target::Mailchimp => mailchimp::read(
+            &planned.call,
+            result.as_ref(),
+            &world.settings.mailchimp_api,
+        ),
+    }
+}
+
+pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Vec<Outcome> {
+    let resting = match reading.signal {
+        TargetSignal::Healthy => false,
+        TargetSignal::Failing { .. } => !worker.breaker.is_closed(),
+        TargetSignal::Throttled { .. }
+        | TargetSignal::DailyLimit { .. }
+        | TargetSignal::Crowded { .. }
+        | TargetSignal::Unauthorized { .. } => true,
+    };
+    let items = planned.call.items.into_iter().zip(planned.flights);
+    items
+        .zip(reading.verdicts)
+        .map(|((item, flight), verdict)| {
+            let request = matches!(verdict, Verdict::Dead { .. } | Verdict::Retry { .. })
+                .then_some(item.fragment);
+            Outcome {
+                flight,
+                verdict,
+                request,
+                resting,
+            }
+        })
+        .collect()
+}
+
+pub fn log_entry(
+    target: Target,
+    planned: &Planned,
+    answer: &Answer,
+    reading: &Reading,
+) -> LogEntry {
+    LogEntry {
+        target,
+        method: planned.call.request.method.name(),
+        path: planned.call.request.path.clone(),
+        status: answer.result.as_ref().ok().map(|reply| reply.status),
+        duration_ms: answer.duration.as_secs_f64() * 1_000.0,
+        records: planned.call.items.len(),
+        attempt: planned
+            .flights
+            .iter()
+            .map(|flight| flight.attempts)
+            .max()
+            .unwrap_or(0)
+            + 1,
+        correlation_id: reading.correlation_id.clone(),
+        error: reading.error.clone(),
+    }
+}
+
+pub fn note_gauges(world: &World, target: Target, reading: &Reading) {
+    let Some(slot) = world.slot else { return };
+    let (gauges, now) = (slot.gauges(target), now_ms());
+    if now - gauges.minute.load(Ordering::Relaxed) >= 60_000 {
+        gauges.minute.store(now, Ordering::Relaxed);
+        gauges.requests.store(0, Ordering::Relaxed);
+        gauges.errors.store(0, Ordering::Relaxed);
+    }
+    gauges.requests.fetch_add(1, Ordering::Relaxed);
+    if reading.error.is_some() {
+        gauges.errors.fetch_add(1, Ordering::Relaxed);
+    }
+    if matches!(reading.signal, TargetSignal::Healthy) {
+        gauges.last_success.store(now, Ordering::Relaxed);
+    }
+    let number = |value: Option<u32>| value.map_or(-1, i64::from);
+    if reading.budget.max.is_some() {
+        gauges
+            .rate_limit
+            .store(number(reading.budget.max), Ordering::Relaxed);
+        gauges
+            .rate_remaining
+            .store(number(reading.budget.remaining), Ordering::Relaxed);
+    }
+}
