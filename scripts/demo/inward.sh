@@ -27,20 +27,21 @@ FROM jsonb_array_elements(:'deliveries') AS d,
     sql_received "$import"
     settle
     sql "SELECT id, email, phone FROM crm.contacts WHERE id = 42;"
-    sql "SELECT target, method, path, status, records FROM integration.request_log WHERE id > $mark;"
+    sql_text "SELECT target, method, path, status, records FROM integration.request_log WHERE id > $mark;"
     check "the CRM has the new number" "phone = '+49 40 123456' FROM crm.contacts WHERE id = 42"
     check "Mailchimp was told; HubSpot was not told what it said itself" \
         "array_agg(DISTINCT target) = '{mailchimp}' AND $(hubspot_requests) = $count FROM integration.request_log WHERE id > $mark"
     check_both_sides "all three have the same number"
 
-    say "The same webhook again is known; one that was tampered with is refused:"
+    say "One that was tampered with is refused:"
     count=$(ask "count(*) FROM integration.inbox")
-    sql_received "$import"
     if sql_received "SELECT * FROM integration.import_hubspot_webhook(
     replace(:'body', '123456', '666666'), :'headers', :'method', :'uri');"; then
         fail "a forged webhook is refused"
     fi
-    check "nothing more is stored" "count(*) = $count FROM integration.inbox"
+    sql_received "$import" >"$work/again"
+    grep -q '1 | *0 | *1 | *0' "$work/again" || fail "the same webhook again is a duplicate: $(cat "$work/again")"
+    check "it is not stored, nor is the good one when it comes a second time" "count(*) = $count FROM integration.inbox"
 }
 
 follow_consent() {
@@ -55,13 +56,14 @@ follow_consent() {
     settle
     sql "SELECT id, email, marketing_opt_in FROM crm.contacts WHERE id = 31;"
     check "the consent is withdrawn in the CRM" "marketing_opt_in = false FROM crm.contacts WHERE id = 31"
-    say "It sticks, whoever edits the contact later. Ten others opt out in the CRM:"
-    sql "UPDATE crm.contacts SET phone = '+49 89 1234' WHERE id = 31;
+    say "It sticks, even when somebody ticks the box again later. Ten others opt out in the CRM:"
+    sql "UPDATE crm.contacts SET phone = '+49 89 1234', marketing_opt_in = true WHERE id = 31;
 UPDATE crm.contacts SET marketing_opt_in = false
 WHERE id % 10 = 1 AND id BETWEEN 1001 AND 1100;"
     settle
+    sql_text "SELECT record_key, category, error FROM integration.dlq WHERE category = 'consent';"
+    check "the box is not ticked any more" "marketing_opt_in = false FROM crm.contacts WHERE id = 31"
     fetch
-    sql "SELECT what, count(*) FROM there.held WHERE what LIKE '%Mailchimp' GROUP BY 1 ORDER BY 1;"
     check "the eleven are unsubscribed" "count(*) = 11 AND bool_or(key = '$email') FROM there.held WHERE what = 'unsubscribed in Mailchimp'"
 }
 
@@ -85,10 +87,10 @@ compare_everything() {
     chapter "9. What both sides hold"
     fetch
     sql "SELECT * FROM there.comparison;"
-    sql "SELECT * FROM there.side_by_side WHERE id IN (31, 42, 1001, 1007, 5001, 5003) ORDER BY id;"
+    sql "SELECT * FROM there.side_by_side WHERE id IN (31, 42, 1001, 1007, 5003) ORDER BY id;"
     check "no dead letter is open" "count(*) = 0 FROM integration.dlq WHERE resolution IS NULL"
     check_both_sides "the CRM, HubSpot and Mailchimp agree, field by field"
-    # A password in a dump, or in the log, would have leaked.
+    # A credential in a dump, or in the log, would have leaked.
     if { run_pg_dump; cat "$server_dir/log"; } | grep -qF -e "$token" -e "$key"; then
         fail "no credential is in a dump or in the server's log"
     fi

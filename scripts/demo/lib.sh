@@ -28,7 +28,7 @@ ok() { printf '%s  ok: %s%s\n' "$green" "$*" "$plain"; }
 # Ends the demo: what is not as it should be, and what the server says of it.
 fail() {
     printf '%s  FAILED: %s%s\n' "$red" "$*" "$plain" >&2
-    [ ! -s "$server_dir/log" ] || grep -E 'integration|ERROR|WARNING|FATAL|PANIC' "$server_dir/log" | tail -n 20 >&2
+    [ ! -s "$server_dir/log" ] || grep -E 'LOG:  integration|ERROR:|WARNING:|FATAL:|PANIC:' "$server_dir/log" | tail -n 20 >&2
     exit 1
 }
 

@@ -16,7 +16,7 @@ ALTER SYSTEM SET integration.mailchimp_api_key
 ALTER SYSTEM SET integration.mailchimp_list_id = '$list';
 SELECT pg_reload_conf();"
     until_true 20 "both targets run" "count(*) = 2 FROM integration.status WHERE state = 'running'"
-    sql "SELECT target, state FROM integration.status;"
+    sql_text "SELECT target, state FROM integration.status;"
 }
 
 fill() {
@@ -37,7 +37,7 @@ fill() {
     sql "SELECT * FROM there.comparison; -- what the sandbox holds, next to the CRM"
     check_both_sides "what can be delivered is, and nobody is in Mailchimp without consent"
     say "Addresses that no service would take are dead letters. They held up nobody else:"
-    sql_text "SELECT category, count(*), min(error) FROM integration.dlq WHERE resolution IS NULL GROUP BY 1;"
+    sql_text "SELECT category, count(*), min(error) FROM integration.dlq GROUP BY 1;"
     check "there is one for each bad address and service" \
         "(count(*) FILTER (WHERE target = 'hubspot'), count(*) FILTER (WHERE target = 'mailchimp')) = (6, 4) FROM integration.dlq"
     say "Batches were full, and no request was one too many (429):"
@@ -58,7 +58,7 @@ change_in_bulk() {
     say "Two updates of the same 4,000 rows. A record is sent once, as it is when its turn comes; HubSpot allows" \
         "100 requests in 10 s, so there may be a wait:"
     mark=$(last_request)
-    sql "BEGIN;
+    sql -q "BEGIN;
 UPDATE crm.contacts SET job_title = job_title || ', EMEA' WHERE id <= 4000;
 UPDATE crm.contacts SET job_title = replace(job_title, 'EMEA', 'Europe') WHERE id <= 4000;
 COMMIT;"
@@ -67,13 +67,11 @@ COMMIT;"
 FROM integration.request_log WHERE id > $mark GROUP BY 1;"
     check "8,000 changes were 4,000 records in full batches; Mailchimp has no job titles" \
         "count(*) BETWEEN 40 AND 44 AND sum(records) = 4000 AND count(DISTINCT target) = 1 FROM integration.request_log WHERE id > $mark"
-    say "Nothing is sent for a column that is not mapped, nor for a change that is undone at once:"
+    say "A column that is not mapped concerns nobody:"
     mark=$(last_request)
-    sql "UPDATE crm.contacts SET notes = 'checked';
-UPDATE crm.contacts SET phone = '112' WHERE id = 7;
-UPDATE crm.contacts SET phone = '+49 151 20000007' WHERE id = 7;"
+    sql "UPDATE crm.contacts SET notes = 'checked';"
     settle
-    check "no request for 5,008 rows" "coalesce(sum(records), 0) <= 4 FROM integration.request_log WHERE id > $mark"
+    check "no request for 5,008 updates" "count(*) = 0 FROM integration.request_log WHERE id > $mark"
 }
 
 survive_an_outage() {
@@ -114,12 +112,11 @@ WHERE id BETWEEN 1001 AND 1050;"
     check "one dead letter" "(count(*), min(record_key), min(category)) = (1, '1007', 'validation') FROM integration.dlq WHERE id > $mark"
     check_both_sides "its 49 batch-mates have arrived"
     say "Somebody corrects it, and the addresses from the fair, and has the dead letters tried again:"
-    sql -q "BEGIN;
+    sql -q -A -t "BEGIN;
 UPDATE crm.contacts SET lifecycle_stage = 'customer' WHERE id = 1007;
 UPDATE crm.contacts
-SET email = replace(replace(regexp_replace(email, '@@| ', '@'), '..', '.'), '.con', '.com')
-WHERE id IN (5002, 5003, 5005, 5006, 5008);
-UPDATE crm.contacts SET email = 'nora.baker@example.com' WHERE id = 5001;
+SET email = replace(replace(replace(email, '@@', '@'), ' ', '@'), '.con', '.com')
+WHERE id::text IN (SELECT record_key FROM integration.dlq);
 SELECT integration.dlq_retry();
 COMMIT;"
     settle

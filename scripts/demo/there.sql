@@ -68,8 +68,11 @@ CREATE VIEW there.comparison AS
     FROM there.compared GROUP BY what ORDER BY what;
 
 CREATE VIEW there.differences AS
-    SELECT what, key, wanted, held FROM there.compared
-    WHERE NOT dead AND (in_crm <> there OR wanted <> held);
+    SELECT c.what, c.key, f.field, c.wanted->>f.field AS "in the CRM", c.held->>f.field AS there
+    FROM there.compared c
+    CROSS JOIN LATERAL jsonb_object_keys(c.wanted || c.held || '{"": ""}') AS f(field)
+    WHERE NOT c.dead AND CASE f.field WHEN '' THEN c.in_crm <> c.there
+                                      ELSE c.in_crm AND c.there AND c.wanted->>f.field IS DISTINCT FROM c.held->>f.field END;
 
 -- One contact as the three know it.
 CREATE VIEW there.side_by_side AS

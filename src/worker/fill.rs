@@ -1,24 +1,20 @@
-//! From the queue table to calls ready to go: read new rows, coalesce, read the records' present
-//! state, and let the engine decide.
+//! From changes in memory to calls ready to go: read the records' present state, and let the
+//! engine decide.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::call::{CallKind, Decision, Item, Work};
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::{Change, Handle, RecordRef};
-use integration_engine::record::{Entity, Lane, Op, RecordKey, SourceId, Target};
-use integration_engine::scan::Scan;
-use integration_engine::{hubspot, keys, mailchimp};
+use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target};
+use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
 use super::rivals::{self, Block};
-use super::target::{Flight, LaneScan, Planned, Property, RowId, TargetWorker};
+use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
-use crate::store::{changes, links, sources::Source};
-
-/// Queue rows read at once.
-const ROWS: i64 = 1_000;
+use crate::store::{links, sources::Source};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -26,186 +22,10 @@ const BLOCK: usize = 1_000;
 /// Records looked at for one round of calls: many may turn out to need none.
 const MOST_SEEN: usize = 20 * BLOCK;
 
-/// Retries loaded at once.
-const RETRIES: i64 = 1_000;
-
 /// Counted attempts after which a record travels in small company, and then alone: it may be what
 /// makes its batches fail.
 const SUSPECT_AFTER: u32 = 3;
 const ALONE_AFTER: u32 = 5;
-
-/// What reading the queue found besides changes of known records.
-#[derive(Default)]
-pub struct Leftover {
-    /// Rows that hold nothing (any more) for us.
-    pub empty: Vec<RowId>,
-    /// Sources that have to be looked up before the queue can be read on.
-    pub unknown: Vec<SourceId>,
-}
-
-/// Reads new queue rows into memory, as far as there is room.
-pub fn read_queue(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftover> {
-    let mut leftover = Leftover::default();
-    let gauges = world.slot.map(|slot| slot.gauges(worker.target));
-    let arrived = gauges.map(|gauges| gauges.arrived.load(std::sync::atomic::Ordering::Relaxed));
-    let lanes: Vec<Lane> = worker.lanes.keys().copied().collect();
-    let mut room = true;
-    for lane in lanes {
-        room &= read_lane(worker, lane, world, &mut leftover)?;
-    }
-    if room && let (Some(gauges), Some(arrived)) = (gauges, arrived) {
-        gauges
-            .scanned
-            .store(arrived, std::sync::atomic::Ordering::Relaxed);
-    }
-    load_retries(worker, world)?;
-    Ok(leftover)
-}
-
-/// `false`: there is more than there is room for.
-fn read_lane(
-    worker: &mut TargetWorker,
-    lane: Lane,
-    world: &World,
-    leftover: &mut Leftover,
-) -> SpiResult<bool> {
-    loop {
-        // An opt-out is let in whatever the backlog.
-        if lane != Lane::OptOut && worker.queue.len() >= world.settings.max_records {
-            return Ok(false);
-        }
-        let Some(state) = worker.lanes.get_mut(&lane) else {
-            return Ok(true);
-        };
-        if !begin(state)? {
-            return Ok(true);
-        }
-        let Some(window) = state.scan.as_ref().and_then(Scan::window) else {
-            state.seen = state.scan.take().map(|scan| scan.snapshot().clone());
-            continue;
-        };
-        let rows = changes::next(worker.target, lane, window, ROWS)?;
-        let full = rows.len() as i64 == ROWS;
-        for row in rows {
-            if !world.sources.contains_key(&row.source) && !world.gone.contains(&row.source) {
-                leftover.unknown.push(row.source);
-                return Ok(false);
-            }
-            take_in(worker, lane, row, world, leftover)?;
-        }
-        if let Some(scan) = worker
-            .lanes
-            .get_mut(&lane)
-            .and_then(|state| state.scan.as_mut())
-            && !full
-        {
-            scan.window_done();
-        }
-    }
-}
-
-/// Begins a walk if there may be something new; `false` when there is nothing to walk.
-fn begin(state: &mut LaneScan) -> SpiResult<bool> {
-    if state.scan.is_none() {
-        if !state.stale {
-            return Ok(false);
-        }
-        let Some(now) = changes::snapshot()? else {
-            return Ok(false);
-        };
-        state.stale = false;
-        state.scan = Some(match &state.seen {
-            None => Scan::everything(now),
-            Some(before) => Scan::between(before, now),
-        });
-    }
-    Ok(true)
-}
-
-fn take_in(
-    worker: &mut TargetWorker,
-    lane: Lane,
-    row: changes::ChangeRow,
-    world: &World,
-    leftover: &mut Leftover,
-) -> SpiResult<()> {
-    let Some(scan) = worker
-        .lanes
-        .get_mut(&lane)
-        .and_then(|state| state.scan.as_mut())
-    else {
-        return Ok(());
-    };
-    scan.advance(row.position);
-    if !scan.snapshot().sees(row.position.xid) {
-        // Committed after this walk's snapshot: the next one reads it.
-        return Ok(());
-    }
-    let id = RowId {
-        lane,
-        position: row.position,
-    };
-    let Some(source) = world
-        .sources
-        .get(&row.source)
-        .filter(|source| source.maps.contains_key(&worker.target))
-    else {
-        leftover.empty.push(id);
-        return Ok(());
-    };
-    let keys = if row.truncate {
-        links::keys(source.id, worker.target)?
-    } else {
-        keys::unpack(&row.keys).unwrap_or_default()
-    };
-    if keys.is_empty() {
-        leftover.empty.push(id);
-        return Ok(());
-    }
-    if let Some(slot) = world.slot {
-        slot.gauges(worker.target)
-            .scanned
-            .fetch_add(keys.len() as i64, std::sync::atomic::Ordering::Relaxed);
-    }
-    let change = |key: RecordKey| Change {
-        record: RecordRef {
-            source: source.id,
-            key,
-        },
-        entity: source.entity,
-        lane,
-        changed_at: row.enqueued_at,
-        attempts: 0,
-    };
-    worker.queue.push_row(id, keys.into_iter().map(change));
-    Ok(())
-}
-
-fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    if !worker.retries_due(Instant::now()) || worker.queue.len() >= world.settings.max_records {
-        return Ok(());
-    }
-    let due_now = changes::due_retries(worker.target, RETRIES)?;
-    if due_now.is_empty() {
-        // The server's clock has not got there yet.
-        return super::settle::outlook(worker);
-    }
-    for due in due_now {
-        let Some(source) = world.sources.get(&due.record.source) else {
-            continue;
-        };
-        worker.queue.push_retry(Change {
-            record: due.record,
-            entity: source.entity,
-            lane: Lane::Retry,
-            changed_at: due.enqueued_at,
-            attempts: due.attempts,
-        });
-    }
-    // Until some of these are settled, which looks again, the table is not asked.
-    worker.next_retry = None;
-    Ok(())
-}
 
 /// What planning has come to so far.
 #[derive(Default)]

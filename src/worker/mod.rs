@@ -5,12 +5,14 @@
 
 mod answers;
 pub mod fill;
+mod intake;
 pub mod launcher;
 mod news;
 mod process;
 mod properties;
 mod requests;
 mod rivals;
+mod serve;
 pub mod settle;
 pub mod target;
 
@@ -257,123 +259,6 @@ impl Worker {
             return Ok(());
         }
         self.inbox.apply(&self.world, &self.targets)
-    }
-
-    /// Reads, plans and sends for one target, as far as it may.
-    fn serve(&mut self, index: usize) -> SpiResult<()> {
-        let worker = &mut self.targets[index];
-        if !worker.may_send(&self.world.settings, Instant::now()) {
-            while let Some(planned) = worker.planned.pop_front() {
-                fill::give_back(worker, planned);
-            }
-            return Ok(());
-        }
-        worker.blocked_until = None;
-        self.requests
-            .ask_for_properties(worker, &self.world, self.started);
-        loop {
-            let worker = &mut self.targets[index];
-            self.requests.dispatch(worker, &self.world, self.started);
-            let batches = self.requests.wanted_batches(worker, &self.world);
-            if batches == 0 {
-                return self.read_ahead(index);
-            }
-            if !self.refill(index, batches)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Nothing can be sent just now, but what is new is read: an opt-out takes its place in front.
-    fn read_ahead(&mut self, index: usize) -> SpiResult<()> {
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        let room = worker.queue.len() < world.settings.max_records;
-        if !(room && worker.unread()) {
-            return Ok(());
-        }
-        let leftover = store::transaction(|| fill::read_queue(worker, world))?;
-        if !leftover.empty.is_empty() {
-            store::transaction(|| settle::settle(worker, world, Vec::new(), leftover.empty))?;
-        }
-        self.learn(&leftover.unknown).map(|_| ())
-    }
-
-    /// A table that began to be tracked in the very transaction that queued changes of it: looks
-    /// it up; `true` when the configuration was read again.
-    fn learn(&mut self, unknown: &[SourceId]) -> SpiResult<bool> {
-        if unknown.is_empty() {
-            return Ok(false);
-        }
-        store::transaction(|| self.load())?;
-        let gone = unknown
-            .iter()
-            .filter(|id| !self.world.sources.contains_key(id))
-            .copied();
-        self.world.gone.extend(gone.collect::<Vec<_>>());
-        Ok(true)
-    }
-
-    /// One round of reading and planning; `false` when nothing came of it.
-    fn refill(&mut self, index: usize, batches: usize) -> SpiResult<bool> {
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        let now = Instant::now();
-        let (draft, leftover) = store::transaction(|| {
-            let leftover = fill::read_queue(worker, world)?;
-            let wait = requests::better_to_wait(worker, world, now);
-            let draft = if wait {
-                fill::Planning::default()
-            } else {
-                fill::plan(worker, world, batches)?
-            };
-            Ok::<_, pgrx::spi::Error>((draft, leftover))
-        })?;
-        let fill::Planning { outcomes, moves } = draft;
-        let held = self.guard(index);
-        let reloaded = self.learn(&leftover.unknown)?;
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        let progress = !held && (reloaded || !outcomes.is_empty() || !worker.planned.is_empty());
-        let intents = worker
-            .planned
-            .iter()
-            .any(|planned| planned.call.items.iter().any(|item| item.intent));
-        if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
-            let news = store::transaction(|| {
-                settle::move_links(worker.target, moves)?;
-                if settle::note_intents(worker.target, &mut worker.planned)? {
-                    // A request must not leave before the note that it may have been made is safe.
-                    process::commit_durably()?;
-                }
-                settle::settle(worker, world, outcomes, leftover.empty)
-            })?;
-            let target = worker.target;
-            news::tell_crm(
-                &self.world,
-                news.into_iter().map(|told| (target, told)).collect(),
-            )?;
-        }
-        Ok(progress)
-    }
-
-    /// Holds the target if what is planned deletes too much.
-    fn guard(&mut self, index: usize) -> bool {
-        let guard = self.world.settings.guard_deletes;
-        let worker = &mut self.targets[index];
-        let mut count = 0;
-        for planned in worker.planned.iter_mut().filter(|planned| !planned.guarded) {
-            planned.guarded = true;
-            count += planned
-                .flights
-                .iter()
-                .filter(|flight| settle::deletes(flight))
-                .count();
-        }
-        if !worker.too_many_deletions(count, guard.as_ref(), Instant::now()) {
-            return false;
-        }
-        while let Some(planned) = worker.planned.pop_front() {
-            fill::give_back(worker, planned);
-        }
-        true
     }
 
     fn tidy(&mut self) -> SpiResult<()> {
