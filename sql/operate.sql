@@ -56,7 +56,7 @@ LANGUAGE sql STABLE AS $$
                WHEN EXISTS (SELECT FROM integration._change c
                             WHERE c.source = t.id AND c.targets & x.bit <> 0
                               AND (l.pushed_at IS NULL OR l.pushed_at <= c.enqueued_at)
-                              AND (c.op = 't' OR integration._contains_key(c.keys, sync_status.key))) THEN 'pending'
+                              AND (c.op = 't' OR integration._contains_key(c.keys, k.key))) THEN 'pending'
                WHEN d.error IS NOT NULL THEN 'dead'
                WHEN x.target = 'mailchimp' AND (l.record_key IS NULL OR l.member_status NOT IN ('subscribed', 'pending')) THEN 'no_consent'
                WHEN l.remote_id IS NOT NULL THEN 'synced'
@@ -66,11 +66,12 @@ LANGUAGE sql STABLE AS $$
            l.remote_id, l.pushed_at, coalesce(r.last_error, d.error)
     FROM (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target)
     LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
-    LEFT JOIN integration._link l ON l.source = t.id AND integration._target(l.target) = x.target AND l.record_key = sync_status.key
-    LEFT JOIN integration._retry r ON r.source = t.id AND integration._target(r.target) = x.target AND r.record_key = sync_status.key
+    CROSS JOIN LATERAL (SELECT integration._stored_key(cardinality(t.key_columns), sync_status.key) AS key) k
+    LEFT JOIN integration._link l ON l.source = t.id AND integration._target(l.target) = x.target AND l.record_key = k.key
+    LEFT JOIN integration._retry r ON r.source = t.id AND integration._target(r.target) = x.target AND r.record_key = k.key
     LEFT JOIN LATERAL (
         SELECT q.error FROM integration.dlq q
-        WHERE q.source = sync_status.source AND q.record_key = sync_status.key AND q.target = x.target AND q.resolution IS NULL
+        WHERE q.source = sync_status.source AND q.record_key = k.key AND q.target = x.target AND q.resolution IS NULL
         ORDER BY q.id DESC LIMIT 1) d ON true
     WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
 $$;
@@ -136,6 +137,7 @@ $$;
 COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object; returns the job''s id';
 
 CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE sql VOLATILE AS $$
-    SELECT p.target, p.request FROM integration._preview(source, key) AS p
+    SELECT p.target, p.request FROM integration._must_be_tracked(preview.source) AS t
+    CROSS JOIN LATERAL integration._preview(t.source, integration._stored_key(cardinality(t.key_columns), preview.key)) AS p
 $$;
 COMMENT ON FUNCTION preview(regclass, text) IS 'what would be sent for a record, per target; sends nothing';

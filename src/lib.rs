@@ -44,6 +44,7 @@ extension_sql_file!(
         "views",
         api::internal::_environment,
         api::internal::_wake,
+        api::internal::_stored_key,
         api::internal::_preloaded
     ]
 );

@@ -68,7 +68,9 @@ CREATE VIEW there.comparison AS
     FROM there.compared GROUP BY what ORDER BY what;
 
 CREATE VIEW there.differences AS
-    SELECT c.what, c.key, f.field, c.wanted->>f.field AS "in the CRM", c.held->>f.field AS there
+    SELECT c.what, c.key, coalesce(nullif(f.field, ''), 'exists') AS field,
+           CASE f.field WHEN '' THEN c.in_crm::text ELSE c.wanted->>f.field END AS "in the CRM",
+           CASE f.field WHEN '' THEN c.there::text ELSE c.held->>f.field END AS there
     FROM there.compared c
     CROSS JOIN LATERAL jsonb_object_keys(c.wanted || c.held || '{"": ""}') AS f(field)
     WHERE NOT c.dead AND CASE f.field WHEN '' THEN c.in_crm <> c.there

@@ -55,6 +55,15 @@ fn _unpack_clock(
     TableIterator::new(rows)
 }
 
+/// A record key as it is stored: of several columns, a JSON array without blanks between its parts.
+#[pg_extern(immutable, parallel_safe)]
+fn _stored_key(columns: i32, key: &str) -> String {
+    match serde_json::from_str::<Vec<String>>(key) {
+        Ok(parts) if columns > 1 => serde_json::Value::from(parts).to_string(),
+        _ => key.to_owned(),
+    }
+}
+
 /// The name of this installation, `env:` resolved.
 #[pg_extern(stable)]
 fn _environment() -> String {
@@ -71,10 +80,20 @@ fn _preloaded() -> bool {
 /// if there is none.
 #[pg_extern]
 fn _wake() {
+    if !config::wants_database(&current_database()) {
+        return;
+    }
     if latch::claim_slot().and_then(latch::Slot::worker).is_none() {
         capture::launch_at_commit();
     }
     capture::tell_at_commit(Wake::CONFIG);
+}
+
+fn current_database() -> String {
+    Spi::get_one::<String>("SELECT pg_catalog.current_database()::text")
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// Queues records of a source again.

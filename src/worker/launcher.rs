@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{
@@ -12,6 +13,7 @@ use pgrx::bgworkers::{
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::config;
 use crate::latch::{self, Woken};
 
 /// First and longest time before a worker that ended is started again.
@@ -192,7 +194,8 @@ fn list_databases() -> Vec<u32> {
                     .cast::<u8>()
                     .add(usize::from((*data).t_hoff))
                     .cast::<pg_sys::FormData_pg_database>();
-                if row.datallowconn && !row.datistemplate {
+                let name = CStr::from_ptr(row.datname.data.as_ptr()).to_string_lossy();
+                if row.datallowconn && !row.datistemplate && config::wants_database(&name) {
                     found.push(row.oid.to_u32());
                 }
             }

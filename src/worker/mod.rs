@@ -340,7 +340,8 @@ fn run(slot: &'static Slot) -> Result<(), String> {
         if process::settings_changed() {
             wake = wake.and(Wake::CONFIG);
         }
-        if !process::extension_present() {
+        let unwanted = wake.has(Wake::CONFIG) && !process::wanted();
+        if unwanted || !process::extension_present() {
             slot.free();
             return Ok(());
         }

@@ -46,7 +46,8 @@ fn work() -> Result<(), ()> {
     result
 }
 
-fn wanted() -> bool {
+/// Whether this database is to have a worker.
+pub fn wanted() -> bool {
     let name = store::transaction(|| {
         select("SELECT pg_catalog.current_database()::text", &[], |row| {
             row.get::<String>(1)
