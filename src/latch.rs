@@ -295,6 +295,13 @@ pub fn call_launcher() {
     }
 }
 
+/// The launcher's own reason to look at the list of databases.
+pub fn ask_for_rescan() {
+    if let Some(shared) = shared() {
+        shared.rescan.store(true, Ordering::Release);
+    }
+}
+
 /// Whether somebody asked for it since the last look.
 pub fn rescan_asked() -> bool {
     shared().is_some_and(|shared| shared.rescan.swap(false, Ordering::AcqRel))

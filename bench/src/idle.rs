@@ -12,25 +12,27 @@ use crate::{
     tables::Tracking,
 };
 
-/// For the worker to settle down after its last work, and to have read the settings.
+/// For the worker to settle down after its last work.
 const REST: Duration = Duration::from_secs(3);
+
+/// Everything counts; autovacuum would use transaction ids of its own.
+const SETTINGS: [(&str, &str); 2] = [("pg_stat_statements.track", "all"), ("autovacuum", "off")];
 
 /// Which statements were counted, in short.
 const WHICH: &str = "
     SELECT left(string_agg(DISTINCT regexp_replace(query, '\\s+', ' ', 'g'), ' · '), 150)
     FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%'";
 
-pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Result<()> {
+pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
+    // A server of its own: to change its settings would give it something to do.
+    let server = Server::start_with(&SETTINGS)?;
+    let cluster = &server.cluster;
     let remote = Remote::start()?;
-    let mut site = Site::create(server, remote.address())?;
+    let mut site = Site::create(&server, remote.address())?;
     site.add(Tracking::Ours, 1_000)?;
     site.provision()?;
     site.run("UPDATE ours.contacts SET phone = phone || '0'")?;
     site.drained()?;
-    // Autovacuum uses transaction ids and statements of its own.
-    let cluster = &server.cluster;
-    cluster.set("autovacuum", "off");
-    cluster.set("pg_stat_statements.track", "all");
     thread::sleep(REST);
 
     let mut observer = cluster.connect("postgres");
@@ -58,11 +60,8 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
         return Err("the worker's statements and transactions are not counted".into());
     }
 
-    cluster.set("pg_stat_statements.track", "none");
-    cluster.set("autovacuum", "on");
-
     let minutes = options.idle.as_secs_f64() / 60.0;
-    let seconds = format!("looked at for {} s", options.idle.as_secs());
+    let seconds = format!("{} s, autovacuum off", options.idle.as_secs());
     let which = which.map_or_else(|| seconds.clone(), |which| format!("{seconds}: {which}"));
     for (what, count, note) in [
         ("statements in pg_stat_statements", statements as f64, which),

@@ -63,7 +63,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Drain => drain::measure(&server, options, &mut report)?,
             Section::Snapshot => snapshot::measure(&server, options, &mut report)?,
             Section::Latency => latency::measure(&server, options, &mut report)?,
-            Section::Idle => idle::measure(&server, options, &mut report)?,
+            Section::Idle => idle::measure(options, &mut report)?,
         }
         say(&format!("    took {:.0} s", began.elapsed().as_secs_f64()));
     }

@@ -22,7 +22,7 @@ const SETTINGS: [(&str, &str); 9] = [
         "shared_preload_libraries",
         "integration, pg_stat_statements",
     ),
-    // Counts only while we measure idleness.
+    // Counts only where we measure idleness.
     ("pg_stat_statements.track", "none"),
 ];
 
@@ -32,8 +32,14 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Result<Server> {
+        Server::start_with(&[])
+    }
+
+    /// With some settings otherwise.
+    pub fn start_with(settings: &[(&str, &str)]) -> Result<Server> {
+        let settings: Vec<(&str, &str)> = SETTINGS.iter().chain(settings).copied().collect();
         let server = Server {
-            cluster: Cluster::start(&SETTINGS, &[]),
+            cluster: Cluster::start(&settings, &[]),
         };
         server
             .cluster

@@ -6,6 +6,12 @@ use crate::record::{Entity, SourceId, Target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FieldId(pub i16);
 
+impl FieldId {
+    /// Not a line of the field map: the CRM key, which HubSpot keeps in our unique property.
+    /// Lines are numbered from 1.
+    pub const CRM_KEY: FieldId = FieldId(0);
+}
+
 /// Which way a field travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

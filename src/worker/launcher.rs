@@ -62,9 +62,8 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
         if BackgroundWorker::sighup_received() {
             // SAFETY: main thread, outside a transaction.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
-            databases
-                .values_mut()
-                .for_each(|database| database.wanted = true);
+            // Other databases may be wanted now.
+            latch::ask_for_rescan();
         }
         let ended = bury_children(&mut databases);
         let asked = latch::rescan_asked();

@@ -1,6 +1,6 @@
 //! Several rows, one e-mail address: who has it, who inherits it, who has to wait.
 
-use integration_engine::call::{Link, Work};
+use integration_engine::call::Work;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Target};
 use integration_engine::value;
@@ -126,16 +126,9 @@ fn inherit(
         None if worker.queue.is_flying(from) => None,
         None => links::read(from.source, worker.target, &[from.key.as_str()])?.remove(&from.key),
     };
-    let Some(mut link) = link else {
+    let Some(link) = link else {
         return Ok(false);
     };
-    if worker.target == Target::HubSpot {
-        // The record holds the old key: it is written whole once more, found by its address.
-        link = Link {
-            remote_key: link.remote_key,
-            ..Link::default()
-        };
-    }
     block.works[index].link = Some(link.clone());
     block.flights[index].link = Some(link.clone());
     moves.push(Move {

@@ -6,7 +6,7 @@ use crate::{
     call::{CallKind, Decision, HubSpotSettings, Item, Link, Work},
     clock::{Tick, ValueHash, Writer},
     json::{push_member, push_name, push_string},
-    mapping::{Direction, Field, SourceMap},
+    mapping::{Direction, Field, FieldId, SourceMap},
     outcome::{Category, Verdict},
     record::{Entity, RemoteId},
     value::field_to_remote,
@@ -163,7 +163,8 @@ impl Plan<'_> {
         email: Option<String>,
         mut fragment: String,
     ) -> Result<Decision, Verdict> {
-        let mut ticks = Vec::with_capacity(self.map.fields.len());
+        let mut ticks = Vec::with_capacity(self.map.fields.len() + 1);
+        ticks.extend(self.is_ready().then(|| self.key_tick()));
         for (field, text) in self.pushed(row) {
             if self.is_email(field) {
                 if let Some(email) = &email {
@@ -211,6 +212,11 @@ impl Plan<'_> {
                 ticks.push(self.tick(field, hash));
             }
         }
+        if self.lacks_key(link, &ticks) {
+            let property = &self.settings.external_id_property;
+            push_member(&mut fragment, property, self.work.key.as_str());
+            ticks.insert(0, self.key_tick());
+        }
         if ticks.is_empty() {
             return Ok(Decision::Settled(Verdict::Unchanged));
         }
@@ -222,6 +228,26 @@ impl Plan<'_> {
             kind,
             self.item(id.to_owned(), email, ticks, fragment),
         ))
+    }
+
+    /// Whether the record holds another row's key, or none though it is written anyway: it was
+    /// found by its address, or its row has another key by now.
+    fn lacks_key(&self, link: &Link, changes: &[Tick]) -> bool {
+        let known = link.clock.get(FieldId::CRM_KEY);
+        self.is_ready()
+            && match known {
+                Some(known) => known.hash != self.key_tick().hash,
+                None => !changes.is_empty() || link.clock.ticks().is_empty(),
+            }
+    }
+
+    fn key_tick(&self) -> Tick {
+        Tick {
+            field: FieldId::CRM_KEY,
+            hash: ValueHash::of(Some(self.work.key.as_str())),
+            at: self.work.changed_at,
+            by: Writer::Crm,
+        }
     }
 
     fn find(&self, id_property: &str, id: &str) -> Decision {

@@ -51,12 +51,51 @@ fn a_new_contact_is_upserted_whole_by_email() {
     assert_eq!(
         ticks,
         [
+            (0, 1_000, Writer::Crm),
             (1, 1_000, Writer::Crm),
             (2, 1_000, Writer::Crm),
             (3, 1_000, Writer::Crm)
         ]
     );
-    assert_eq!(item.ticks[2].hash, ValueHash::of(Some("1.5")));
+    assert_eq!(item.ticks[0].hash, ValueHash::of(Some("17")), "the CRM key");
+    assert_eq!(item.ticks[3].hash, ValueHash::of(Some("1.5")));
+}
+
+#[test]
+fn a_record_with_another_rows_key_gets_the_present_one() {
+    let tick = |field: FieldId, text: &str| Tick {
+        field,
+        hash: ValueHash::of(Some(text)),
+        at: Timestamp(1),
+        by: Writer::Crm,
+    };
+    let link = |key: &str| {
+        let mut clock = FieldClock::default();
+        clock.set(tick(FieldId::CRM_KEY, key));
+        clock.set(tick(FieldId(1), "ada@example.com"));
+        Link {
+            remote_id: Some("512".into()),
+            remote_key: Some("ada@example.com".into()),
+            clock,
+            ..Link::default()
+        }
+    };
+    let only_email = || row([Some("ada@example.com"), None, None, None]);
+    let (_, item) = sent(plan(
+        &work(only_email(), Some(link("16"))),
+        Entity::Contact,
+        &[Entity::Contact],
+    ));
+    assert_eq!(
+        item.fragment,
+        r#"{"id":"512","properties":{"crm_id":"17"}}"#
+    );
+    let same = plan(
+        &work(only_email(), Some(link("17"))),
+        Entity::Contact,
+        &[Entity::Contact],
+    );
+    assert_eq!(settled(same), Verdict::Unchanged);
 }
 
 #[test]
