@@ -127,6 +127,7 @@ CONF
 start_sandbox
 start_server
 began=$SECONDS
+echo
 say "A CRM in PostgreSQL, in step with HubSpot and Mailchimp. Everything runs on this machine: a private" \
     "PostgreSQL, and a sandbox that stands in for both services."
 set_up

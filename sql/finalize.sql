@@ -3,6 +3,7 @@
 COMMENT ON FUNCTION _unpack_keys(bytea) IS 'the keys packed into a queue row';
 COMMENT ON FUNCTION _unpack_clock(bytea) IS 'the agreements stored with a link';
 COMMENT ON FUNCTION _stored_key(integer, text) IS 'a record key as it is stored';
+COMMENT ON FUNCTION _lacks(text) IS 'what a target lacks before anything can be sent to it';
 COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolved';
 COMMENT ON FUNCTION _preloaded() IS 'whether the library was loaded through shared_preload_libraries';
 COMMENT ON FUNCTION _wake() IS 'has the worker look at configuration, pauses and jobs when the transaction commits';

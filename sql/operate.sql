@@ -55,7 +55,6 @@ LANGUAGE sql STABLE AS $$
                WHEN r.record_key IS NOT NULL THEN 'retrying'
                WHEN EXISTS (SELECT FROM integration._change c
                             WHERE c.source = t.id AND c.targets & x.bit <> 0
-                              AND (l.pushed_at IS NULL OR l.pushed_at <= c.enqueued_at)
                               AND (c.op = 't' OR integration._contains_key(c.keys, k.key))) THEN 'pending'
                WHEN d.error IS NOT NULL THEN 'dead'
                WHEN x.target = 'mailchimp' AND (l.record_key IS NULL OR l.member_status NOT IN ('subscribed', 'pending')) THEN 'no_consent'

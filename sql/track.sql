@@ -230,6 +230,9 @@ BEGIN
             RAISE NOTICE 'no consent column was recognised: nothing is sent to Mailchimp until there is one'
                 USING HINT = format('SELECT integration.map_field(%L, ''column'', ''mailchimp'', ''status''); with a boolean, or a text such as subscribed/unsubscribed.', t.source);
         END IF;
+        IF integration._lacks(service) IS NOT NULL THEN
+            RAISE NOTICE 'changes are queued, but nothing is sent to % yet', service USING HINT = integration._lacks(service);
+        END IF;
     END LOOP;
     IF NOT integration._preloaded() THEN
         RAISE NOTICE 'changes are queued, but nothing will be sent: the library is not preloaded'

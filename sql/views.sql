@@ -26,9 +26,8 @@ CREATE VIEW outbox AS
     JOIN tracked_table t ON t.id = c.source
     JOIN (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target) ON c.targets & x.bit <> 0
     CROSS JOIN LATERAL _unpack_keys(c.keys) WITH ORDINALITY AS k(key, place)
-    -- A stored row holds many changes, and goes when the last of them is settled.
+    -- A stored row holds many changes, and goes when the last of them is settled: until then those settled before are still shown.
     WHERE NOT EXISTS (SELECT FROM _retry r WHERE r.target = x.bit AND r.source = c.source AND r.record_key = k.key)
-      AND NOT EXISTS (SELECT FROM _link l WHERE l.source = c.source AND l.target = x.bit AND l.record_key = k.key AND l.pushed_at > c.enqueued_at)
     UNION ALL
     SELECT r.id, _target(r.target), t.entity, t.source, r.record_key,
            CASE r.op WHEN 'u' THEN 'upsert' ELSE 'delete' END, NULL::text[],

@@ -45,6 +45,7 @@ extension_sql_file!(
         api::internal::_environment,
         api::internal::_wake,
         api::internal::_stored_key,
+        api::internal::_lacks,
         api::internal::_preloaded
     ]
 );

@@ -6,6 +6,7 @@ use integration_engine::record::{Lane, SourceId, Target};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::config::Settings;
 use crate::error::Error;
 use crate::latch::{self, Wake};
 use crate::{capture, config};
@@ -74,6 +75,13 @@ fn _environment() -> String {
 #[pg_extern(stable)]
 fn _preloaded() -> bool {
     latch::preloaded()
+}
+
+/// What a target lacks before anything can be sent to it; NULL: nothing.
+#[pg_extern(volatile)]
+fn _lacks(target: &str) -> Option<String> {
+    let target = Target::from_name(target)?;
+    Settings::read().endpoint(target).err().map(str::to_owned)
 }
 
 /// Has the worker, once this transaction commits, look at configuration, pauses and jobs; starts it

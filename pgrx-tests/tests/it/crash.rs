@@ -41,6 +41,10 @@ fn under_way(crm: &Crm, at_least: usize) {
 
 /// The worker's death ends all sessions: a new one, once the server lets us in.
 fn reconnect(crm: &mut Crm) {
+    // Until the server has taken note of the kill, a new connection would be ended as the old one is.
+    wait_until("the server ends its connections", SOON, || {
+        crm.client.simple_query("SELECT").is_err().then_some(())
+    });
     let client = try_until(SOON, || crm.cluster.try_connect(&crm.database).ok());
     crm.client = client
         .unwrap_or_else(|| panic!("the server does not come back:\n{}", crm.cluster.log_tail()));

@@ -1,0 +1,150 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn change(key: u8, lane: Lane) -> Change {
+    Change {
+        record: RecordRef {
+            source: SourceId(1),
+            key: RecordKey::from(key.to_string()),
+        },
+        entity: Entity::Contact,
+        lane,
+        changed_at: Timestamp(i64::from(key)),
+        attempts: 0,
+    }
+}
+
+fn keys(queue: &Queue<u32>, handles: &[Handle]) -> Vec<String> {
+    handles
+        .iter()
+        .map(|handle| {
+            queue
+                .record(*handle)
+                .expect("taken")
+                .key
+                .as_str()
+                .to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn changes_of_a_record_fly_together() {
+    let mut queue = Queue::default();
+    queue.push_row(1, [change(7, Lane::Live)]);
+    queue.push_row(2, [change(7, Lane::Live), change(8, Lane::Live)]);
+    let taken = queue.take(10);
+    assert_eq!(keys(&queue, &taken), ["7", "8"]);
+    assert_eq!(queue.close(taken[0]).rows, [1]);
+    assert_eq!(queue.close(taken[1]).rows, [2]);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_change_that_comes_in_flight_waits_for_its_own() {
+    let mut queue = Queue::default();
+    queue.push_row(1, [change(7, Lane::Live)]);
+    let first = queue.take(10);
+    queue.push_row(2, [change(7, Lane::Live)]);
+    assert!(queue.take(10).is_empty(), "one flight a record");
+    assert_eq!(queue.close(first[0]).rows, [1]);
+    let second = queue.take(10);
+    assert_eq!(queue.close(second[0]).rows, [2]);
+}
+
+#[test]
+fn an_opt_out_overtakes() {
+    let mut queue = Queue::default();
+    queue.push_row(1, [change(1, Lane::Live), change(2, Lane::Live)]);
+    queue.push_row(2, [change(2, Lane::OptOut)]);
+    let taken = queue.take(10);
+    assert_eq!(keys(&queue, &taken), ["2", "1"]);
+}
+
+#[test]
+fn a_second_round_is_first_and_capped() {
+    let mut queue = Queue::default();
+    queue.push_row(1, [change(1, Lane::Live), change(2, Lane::Live)]);
+    let taken = queue.take(1);
+    queue.again(taken[0], Some(0));
+    assert_eq!(queue.rounds(taken[0]), 1);
+    let taken = queue.take(2);
+    assert_eq!(keys(&queue, &taken), ["1", "2"]);
+    assert_eq!(queue.batch_cap(taken[0]), 1);
+    assert_eq!(queue.batch_cap(taken[1]), NO_CAP);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(Vec<u8>, bool),
+    Take(usize),
+    Close(usize),
+    Again(usize),
+    PutBack(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (prop::collection::vec(0u8..12, 1..6), any::<bool>())
+            .prop_map(|(keys, urgent)| Step::Push(keys, urgent)),
+        (1usize..8).prop_map(Step::Take),
+        any::<usize>().prop_map(Step::Close),
+        any::<usize>().prop_map(Step::Again),
+        any::<usize>().prop_map(Step::PutBack),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: a record never flies twice at once, every pushed row comes back
+    /// exactly once, and not before a flight that began after the push has been closed.
+    #[test]
+    fn every_row_comes_back_once_and_not_too_early(steps in prop::collection::vec(step(), 1..120)) {
+        let mut queue: Queue<u32> = Queue::default();
+        let mut waiting: BTreeMap<u32, BTreeSet<u8>> = BTreeMap::new();
+        let mut carried: Vec<(Handle, u8, BTreeSet<u32>)> = Vec::new();
+        let mut next_row = 0;
+        let finish = steps.len();
+        let all = steps.into_iter().chain((0..400).map(|i| if i % 2 == 0 { Step::Take(50) } else { Step::Close(0) }));
+        for (number, step) in all.enumerate() {
+            match step {
+                Step::Push(keys, urgent) => {
+                    let lane = if urgent { Lane::OptOut } else { Lane::Live };
+                    queue.push_row(next_row, keys.iter().map(|key| change(*key, lane)));
+                    waiting.insert(next_row, keys.into_iter().collect());
+                    next_row += 1;
+                }
+                Step::Take(most) => {
+                    for handle in queue.take(most) {
+                        let key: u8 = queue.record(handle).expect("taken").key.as_str().parse().expect("a number");
+                        prop_assert!(carried.iter().all(|(_, other, _)| *other != key), "two flights of {key}");
+                        let rows = waiting.iter().filter(|(_, keys)| keys.contains(&key)).map(|(row, _)| *row).collect();
+                        carried.push((handle, key, rows));
+                    }
+                }
+                Step::Close(_) if carried.is_empty() => {}
+                Step::Close(index) => {
+                    let at = if number >= finish { 0 } else { index % carried.len() };
+                    let (handle, key, rows) = carried.swap_remove(at);
+                    let closed = queue.close(handle).rows;
+                    for row in rows {
+                        if let Some(open) = waiting.get_mut(&row) { open.remove(&key); }
+                    }
+                    for row in closed {
+                        prop_assert_eq!(waiting.remove(&row), Some(BTreeSet::new()), "row {} came back too early", row);
+                    }
+                    prop_assert!(waiting.values().all(|open| !open.is_empty()), "a row was kept");
+                }
+                Step::Again(index) | Step::PutBack(index) if !carried.is_empty() => {
+                    let (handle, ..) = carried.swap_remove(index % carried.len());
+                    queue.again(handle, None);
+                }
+                Step::Again(_) | Step::PutBack(_) => {}
+            }
+            prop_assert_eq!(queue.flying(), carried.len());
+        }
+        prop_assert!(waiting.is_empty() && queue.is_empty());
+    }
+}
