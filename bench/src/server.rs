@@ -71,6 +71,11 @@ impl Server {
         if has_debug_sections()? {
             lines.push("NOTE: the installed extension is a debug build: do not trust these figures (scripts/install.sh --release)".to_owned());
         }
+        if let Some(load) = busy(processors.get()) {
+            lines.push(format!(
+                "NOTE: others used this machine when the run began (load average {load}): absolute figures are too low, ratios noisy"
+            ));
+        }
         if options.quick {
             lines.push("NOTE: --quick: smaller tables, shorter runs, rough figures".to_owned());
         }
@@ -91,4 +96,11 @@ fn has_debug_sections() -> Result<bool> {
     Ok(library
         .windows(b".debug_line\0".len())
         .any(|bytes| bytes == b".debug_line\0"))
+}
+
+/// The load average, if the machine was not ours alone.
+fn busy(processors: usize) -> Option<f64> {
+    let averages = fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = averages.split_whitespace().next()?.parse().ok()?;
+    (load > processors as f64 / 2.0).then_some(load)
 }

@@ -290,12 +290,14 @@ impl Cluster {
 
     /// The worker of a database, if one runs.
     pub fn worker_pid(&self, database: &str) -> Option<i32> {
-        self.connect("postgres")
+        // While the server recovers there is none.
+        self.try_connect("postgres")
+            .ok()?
             .query_opt(
                 "SELECT pid FROM pg_stat_activity WHERE backend_type = $1 AND datname = $2",
                 &[&WORKER_BACKEND_TYPE, &database],
             )
-            .unwrap()
+            .ok()?
             .map(|row| row.get(0))
     }
 

@@ -25,10 +25,14 @@ after_title=yes
 
 ok() { printf '%s  ok: %s%s\n' "$green" "$*" "$plain"; }
 
-# Ends the demo: what is not as it should be, and what the server says of it.
+# Ends the demo: what is not as it should be, and what the extension and the server say of it.
 fail() {
-    printf '%s  FAILED: %s%s\n' "$red" "$*" "$plain" >&2
-    [ ! -s "$server_dir/log" ] || grep -E 'LOG:  integration|ERROR:|WARNING:|FATAL:|PANIC:' "$server_dir/log" | tail -n 20 >&2
+    {
+        printf '%s  FAILED: %s%s\n' "$red" "$*" "$plain"
+        run_psql -q -c "SELECT target, state, pending, retrying, in_flight, dead,
+            (SELECT count(*) FROM integration.outbox o WHERE o.target = s.target) AS outbox FROM integration.status s" || true
+        [ ! -s "$server_dir/log" ] || grep -E 'LOG:  integration|ERROR:|WARNING:|FATAL:|PANIC:' "$server_dir/log" | tail -n 20
+    } >&2
     exit 1
 }
 

@@ -41,10 +41,6 @@ fn under_way(crm: &Crm, at_least: usize) {
 
 /// The worker's death ends all sessions: a new one, once the server lets us in.
 fn reconnect(crm: &mut Crm) {
-    // Until the server has taken note of the kill, a new connection would be ended as the old one is.
-    wait_until("the server ends its connections", SOON, || {
-        crm.client.simple_query("SELECT").is_err().then_some(())
-    });
     let client = try_until(SOON, || crm.cluster.try_connect(&crm.database).ok());
     crm.client = client
         .unwrap_or_else(|| panic!("the server does not come back:\n{}", crm.cluster.log_tail()));
@@ -118,8 +114,16 @@ fn worker_killed_between_creates_and_their_answers_makes_no_duplicates() {
     wait_until("the creates are applied and not answered yet", SOON, || {
         (crm.remote.stats().contacts == 90).then_some(())
     });
-    kill9(crm.worker_pid());
+    let killed = crm.worker_pid();
+    kill9(killed);
     crm.remote.configure(|config| config.delay_ms = 0);
+    // A connection made before the server took note of the kill would be ended by it.
+    wait_until("there is another worker", SOON, || {
+        reconnect(&mut crm);
+        crm.cluster
+            .worker_pid(&crm.database)
+            .filter(|now| *now != killed)
+    });
     reconnect(&mut crm);
     crm.converges_within(LATER);
     assert_eq!(crm.remote.contacts().len(), 90);
