@@ -208,6 +208,10 @@ fn record_that_keeps_failing_is_exhausted_and_its_mates_are_not() {
     );
     crm.add_contacts(1, 120);
     crm.run("UPDATE crm.contacts SET company = 'poisonous' WHERE id = 60");
+    wait_until("it is given up on", LATER, || {
+        let dead = crm.rows("SELECT record_key FROM integration.dlq");
+        (!dead.is_empty()).then_some(())
+    });
     crm.converges_within(LATER);
     let dead = crm.rows("SELECT target, record_key, category, http_status FROM integration.dlq");
     assert_eq!(dead, ["hubspot|60|exhausted|500"]);
