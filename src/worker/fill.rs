@@ -24,8 +24,8 @@ const MOST_SEEN: usize = 20 * BLOCK;
 
 /// Counted attempts after which a record travels in small company, and then alone: it may be what
 /// makes its batches fail.
-const SUSPECT_AFTER: u32 = 3;
-const ALONE_AFTER: u32 = 5;
+const SUSPECT_AFTER: u32 = 1;
+const ALONE_AFTER: u32 = 2;
 
 /// What planning has come to so far.
 #[derive(Default)]
