@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # scripts/demo.sh sets $bin, $work, $server_dir and $control_port
+# shellcheck disable=SC2154 # scripts/demo.sh sets $bin, $work, $server_dir, $server_started and $control_port
 # How the demo talks: sentences, SQL with what psql says to it, checks, and the sandbox's control
 # endpoint.
 
@@ -29,8 +29,8 @@ ok() { printf '%s  ok: %s%s\n' "$green" "$*" "$plain"; }
 fail() {
     {
         printf '%s  FAILED: %s%s\n' "$red" "$*" "$plain"
-        run_psql -q -c "SELECT target, state, pending, retrying, in_flight, dead,
-            (SELECT count(*) FROM integration.outbox o WHERE o.target = s.target) AS outbox FROM integration.status s" || true
+        [ -z "$server_started" ] || run_psql -q -c "SELECT target, state, pending, retrying, in_flight, dead,
+            (SELECT count(*) FROM integration.outbox o WHERE o.target = s.target) AS outbox FROM integration.status s" 2>/dev/null || true
         [ ! -s "$server_dir/log" ] || grep -E 'LOG:  integration|ERROR:|WARNING:|FATAL:|PANIC:' "$server_dir/log" | tail -n 20
     } >&2
     exit 1
