@@ -11,6 +11,8 @@ use super::{execute, select};
 pub struct ChangeRow {
     pub position: Position,
     pub source: SourceId,
+    /// How many keys it holds.
+    pub records: usize,
     pub keys: Vec<u8>,
     /// All rows of the table went: the keys have to be taken from the links.
     pub truncate: bool,
@@ -30,7 +32,7 @@ pub fn snapshot() -> SpiResult<Option<Snapshot>> {
 }
 
 const NEXT: &str = "\
-    SELECT c.xid::text, c.seq, c.source, c.keys, c.op = 't', (1000 * extract(epoch FROM c.enqueued_at))::int8 \
+    SELECT c.xid::text, c.seq, c.source, c.keys, c.op = 't', (1000 * extract(epoch FROM c.enqueued_at))::int8, c.records \
     FROM integration._change c \
     WHERE c.lane = $2 AND (c.xid, c.seq) > ($3::text::xid8, $4) AND c.xid < $5::text::xid8 AND c.targets & $1 <> 0 \
     ORDER BY c.lane, c.xid, c.seq LIMIT $6";
@@ -55,6 +57,7 @@ pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<
             source: SourceId(row.get(3)?.unwrap_or(0)),
             keys: row.get(4)?.unwrap_or_default(),
             truncate: row.get(5)?.unwrap_or(false),
+            records: row.get::<i32>(7)?.unwrap_or(0).unsigned_abs() as usize,
             enqueued_at: Timestamp(row.get(6)?.unwrap_or(0)),
         })
     })

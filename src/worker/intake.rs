@@ -13,8 +13,11 @@ use super::World;
 use super::target::{LaneScan, RowId, TargetWorker};
 use crate::store::{changes, links};
 
-/// Queue rows read at once.
-const ROWS: i64 = 1_000;
+/// Queue rows read at once, at most and at least.
+const ROWS: (usize, usize) = (1_000, 16);
+
+/// Keys in a full queue row: what is reckoned with before any row has been read.
+const FULL_ROW: usize = 1_000;
 
 /// Retries loaded at once.
 const RETRIES: i64 = 1_000;
@@ -67,9 +70,20 @@ fn read_lane(
             state.seen = state.scan.take().map(|scan| scan.snapshot().clone());
             continue;
         };
-        let rows = changes::next(worker.target, lane, window, ROWS)?;
-        let full = rows.len() as i64 == ROWS;
+        // A row holds one key or a thousand; as many are read as there is likely to be room for.
+        let room = world
+            .settings
+            .max_records
+            .saturating_sub(worker.queue.len());
+        let most = (room / state.keys_a_row.unwrap_or(FULL_ROW).max(1)).clamp(ROWS.1, ROWS.0);
+        let rows = changes::next(worker.target, lane, window, most as i64)?;
+        let full = rows.len() == most;
+        state.keys_a_row = keys_a_row(&rows).or(state.keys_a_row);
         for row in rows {
+            // What there is no room for stays in the table, and is read again from there.
+            if lane != Lane::OptOut && worker.queue.len() >= world.settings.max_records {
+                return Ok(false);
+            }
             if !world.sources.contains_key(&row.source) && !world.gone.contains(&row.source) {
                 leftover.unknown.push(row.source);
                 return Ok(false);
@@ -85,6 +99,12 @@ fn read_lane(
             scan.window_done();
         }
     }
+}
+
+/// How many keys rows hold on average, rounded up.
+fn keys_a_row(rows: &[changes::ChangeRow]) -> Option<usize> {
+    let keys: usize = rows.iter().map(|row| row.records).sum();
+    (!rows.is_empty()).then(|| keys.div_ceil(rows.len()))
 }
 
 /// Begins a walk if there may be something new; `false` when there is nothing to walk.

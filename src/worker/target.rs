@@ -35,6 +35,8 @@ pub struct LaneScan {
     pub seen: Option<Snapshot>,
     /// New rows may be there.
     pub stale: bool,
+    /// Keys that the rows read last held on average.
+    pub keys_a_row: Option<usize>,
 }
 
 /// A record in a call under way.
