@@ -267,11 +267,17 @@ BEGIN
             USING ERRCODE = 'undefined_column', HINT = 'The view has to have the key columns of the table under the same names.';
     END IF;
     SELECT * INTO known FROM integration.tracked_table t WHERE t.source = track.source;
-    IF FOUND AND (known.entity, known.key_columns) IS DISTINCT FROM (track.entity, columns) THEN
+    IF known.targets = '{}' AND (known.entity, known.key_columns) IS DISTINCT FROM (track.entity, columns) THEN
+        -- It was untracked, and is something else now: links under the old keys say nothing about it.
+        DELETE FROM integration._link l WHERE l.source = known.id;
+        DELETE FROM integration.tracked_table t WHERE t.id = known.id;
+        known := NULL;
+    END IF;
+    IF known.id IS NOT NULL AND (known.entity, known.key_columns) IS DISTINCT FROM (track.entity, columns) THEN
         RAISE EXCEPTION 'table % is already tracked as % by %', source, known.entity, array_to_string(known.key_columns, ', ')
             USING ERRCODE = 'duplicate_object', HINT = format('To change that: SELECT integration.untrack(%L); then track it again.', source);
     ELSIF known.id IS NOT NULL THEN
-        UPDATE integration.tracked_table t SET targets = coalesce(track.targets, known.targets), payload = coalesce(track.payload, known.payload)
+        UPDATE integration.tracked_table t SET targets = coalesce(track.targets, nullif(known.targets, '{}'), allowed), payload = coalesce(track.payload, known.payload)
         WHERE t.id = known.id;
     ELSE
         INSERT INTO integration.tracked_table (source, entity, key_columns, targets, payload, bound_to)

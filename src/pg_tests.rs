@@ -140,6 +140,34 @@ mod tests {
         assert_eq!(text(silent), None);
     }
 
+    #[pg_test]
+    fn an_untracked_table_can_be_tracked_again() {
+        run(CRM);
+        run("SELECT integration.untrack('crm.contacts')");
+        run("INSERT INTO crm.contacts VALUES (1, 'a@example.com', 'A', true, NULL)");
+        assert_eq!(number("SELECT count(*) FROM integration.outbox"), 0);
+        run("SELECT integration.track('crm.contacts', 'contact')");
+        run("UPDATE crm.contacts SET first_name = 'B'");
+        assert_eq!(number("SELECT count(*) FROM integration.outbox"), 2);
+    }
+
+    #[pg_test]
+    fn an_untracked_table_can_become_something_else() {
+        run(CRM);
+        run("SELECT integration.untrack('crm.contacts')");
+        run("SELECT integration.track('crm.contacts', 'deal')");
+        assert_eq!(
+            text("SELECT entity || ' ' || targets::text FROM integration.tracked_table").as_deref(),
+            Some("deal {hubspot}")
+        );
+    }
+
+    #[pg_test(error = "table crm.contacts is already tracked as contact by id")]
+    fn a_tracked_table_cannot_become_something_else() {
+        run(CRM);
+        run("SELECT integration.track('crm.contacts', 'deal')");
+    }
+
     #[pg_test(error = "table crm.bare has no primary key")]
     fn a_table_without_a_key_is_refused() {
         run("CREATE SCHEMA crm; CREATE TABLE crm.bare (email text)");
