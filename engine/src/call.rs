@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::{FieldClock, Tick},
+    mailchimp::subscriber_hash,
     outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
     record::{Entity, RecordKey, RemoteId, SourceId, Target, Timestamp},
 };
@@ -78,6 +79,26 @@ pub struct Link {
     pub remote_key: Option<String>,
     pub member_status: Option<MemberStatus>,
     pub clock: FieldClock,
+}
+
+impl Link {
+    /// What is stored before a call whose answer may get lost and that may change whether the
+    /// person gets mail. `written_under` is the address the call names.
+    ///
+    /// Someone whose status was known is a member, even if no id came back yet: without one, the
+    /// link would say «perhaps created», and what the person decided would be forgotten with it.
+    pub fn uncertain(&self, written_under: Option<&str>) -> Link {
+        let address = self.remote_key.as_deref().or(written_under);
+        let known_by = || {
+            self.member_status?;
+            address.map(|address| RemoteId::from(subscriber_hash(address).as_str()))
+        };
+        Link {
+            remote_id: self.remote_id.clone().or_else(known_by),
+            member_status: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// A record to bring in step with one target.

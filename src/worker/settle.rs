@@ -317,10 +317,7 @@ pub fn note_intents(
                 continue;
             }
             let link = match &flight.link {
-                Some(link) => Link {
-                    member_status: None,
-                    ..link.clone()
-                },
+                Some(link) => link.uncertain(item.remote_key.as_deref()),
                 None => Link {
                     remote_key: item.remote_key.clone(),
                     ..Link::default()
