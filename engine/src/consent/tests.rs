@@ -329,8 +329,10 @@ impl Model {
             Remote::Absent => MemberStatus::UnsubscribedByCrm,
             Remote::Subscribed => MemberStatus::Subscribed,
             Remote::Pending => MemberStatus::Pending,
-            Remote::UnsubscribedByApi => MemberStatus::UnsubscribedByCrm,
-            Remote::UnsubscribedByMember => MemberStatus::UnsubscribedByMember,
+            // An answer does not say who unsubscribed the member.
+            Remote::UnsubscribedByApi | Remote::UnsubscribedByMember => {
+                MemberStatus::UnsubscribedByMember
+            }
             Remote::Cleaned => MemberStatus::Cleaned,
             Remote::Forgotten => MemberStatus::Forgotten,
             Remote::Archived => MemberStatus::Archived,
