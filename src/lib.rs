@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod secret;
 
+mod extension;
 mod latch;
 mod owner;
 

@@ -21,6 +21,8 @@ use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
 
+use crate::extension;
+
 thread_local! {
     static READING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
     static WRITING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
@@ -30,9 +32,14 @@ thread_local! {
 const MOST_STATEMENTS: usize = 500;
 
 /// Runs a worker's transaction. A SQL error in it ends the process: the launcher starts it again,
-/// and what was not settled is sent again.
+/// and what was not settled is sent again. So does the end of the extension.
 pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
-    BackgroundWorker::transaction(AssertUnwindSafe(work))
+    BackgroundWorker::transaction(AssertUnwindSafe(|| {
+        if !extension::hold() {
+            extension::leave();
+        }
+        work()
+    }))
 }
 
 /// Rows of a reading statement.

@@ -12,7 +12,7 @@ use pgrx::spi::SpiResult;
 use super::target::{State, TargetWorker};
 use super::{World, run};
 use crate::store::{execute, select, state};
-use crate::{config, latch, store};
+use crate::{config, extension, latch, store};
 
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -48,7 +48,7 @@ fn work() -> Result<(), ()> {
 
 /// Whether this database is to have a worker.
 pub fn wanted() -> bool {
-    let name = store::transaction(|| {
+    let name = BackgroundWorker::transaction(|| {
         select("SELECT pg_catalog.current_database()::text", &[], |row| {
             row.get::<String>(1)
         })
@@ -62,10 +62,7 @@ pub fn wanted() -> bool {
 
 /// Whether the extension is (still) installed here.
 pub fn extension_present() -> bool {
-    // SAFETY: a look-up in the system caches inside a transaction.
-    BackgroundWorker::transaction(|| unsafe {
-        pg_sys::get_extension_oid(c"integration".as_ptr(), true) != pg_sys::InvalidOid
-    })
+    BackgroundWorker::transaction(extension::present)
 }
 
 const SESSION: [(&str, &str); 13] = [

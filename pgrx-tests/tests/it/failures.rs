@@ -7,7 +7,7 @@ use integration_tests::{
     wait::wait_until,
 };
 
-/// Six hundred contacts go through with every k-th request to either service failing in one way.
+/// Six hundred contacts go through while requests to either service fail in one way.
 #[track_caller]
 fn rides_out(kind: FaultKind, when: When) {
     let mut crm = Crm::start();
@@ -26,6 +26,12 @@ fn rides_out(kind: FaultKind, when: When) {
     assert_eq!(crm.ask::<i64>("SELECT count(*) FROM integration.dlq"), 0);
 }
 
+/// One request in four, irregularly: a record that is left alone needs the same few calls in each
+/// attempt, and with every k-th call failing the same one of them could fail for ever.
+const fn often() -> When {
+    When::Probability { p: 0.25, seed: 7 }
+}
+
 fn status(code: u16, body: FaultBody, retry_after: Option<u32>) -> FaultKind {
     FaultKind::Status {
         code,
@@ -36,17 +42,17 @@ fn status(code: u16, body: FaultBody, retry_after: Option<u32>) -> FaultKind {
 
 #[test]
 fn server_errors_are_ridden_out() {
-    rides_out(status(500, FaultBody::Json, None), When::EveryKth(3));
+    rides_out(status(500, FaultBody::Json, None), often());
 }
 
 #[test]
 fn gateway_errors_in_html_are_ridden_out() {
-    rides_out(status(502, FaultBody::Html, None), When::EveryKth(3));
+    rides_out(status(502, FaultBody::Html, None), often());
 }
 
 #[test]
 fn cloud_front_errors_without_a_body_are_ridden_out() {
-    rides_out(status(524, FaultBody::Empty, None), When::EveryKth(4));
+    rides_out(status(524, FaultBody::Empty, None), often());
 }
 
 #[test]
@@ -61,35 +67,27 @@ fn locked_records_are_ridden_out() {
 
 #[test]
 fn reset_connections_are_ridden_out() {
-    rides_out(FaultKind::Reset, When::EveryKth(3));
+    rides_out(FaultKind::Reset, often());
 }
 
 #[test]
 fn lost_answers_duplicate_nothing() {
-    rides_out(FaultKind::AnswerLost, When::EveryKth(2));
+    rides_out(FaultKind::AnswerLost, often());
 }
 
 #[test]
 fn truncated_answers_duplicate_nothing() {
-    rides_out(FaultKind::Truncate, When::EveryKth(3));
+    rides_out(FaultKind::Truncate, often());
 }
 
 #[test]
 fn pages_of_html_are_not_taken_for_success() {
-    rides_out(FaultKind::Html, When::EveryKth(3));
+    rides_out(FaultKind::Html, often());
 }
 
 #[test]
 fn text_that_is_no_json_is_not_taken_for_success() {
-    rides_out(
-        status(200, FaultBody::Text("OK".to_owned()), None),
-        When::EveryKth(3),
-    );
-}
-
-#[test]
-fn trouble_at_random_is_ridden_out() {
-    rides_out(FaultKind::AnswerLost, When::Probability { p: 0.3, seed: 7 });
+    rides_out(status(200, FaultBody::Text("OK".to_owned()), None), often());
 }
 
 #[test]
