@@ -153,6 +153,9 @@ pub enum CallKind {
     HubSpotArchive { entity: Entity },
     /// `POST …/batch/read` by a unique property: does it exist, and under which id? At most 100.
     HubSpotFind { entity: Entity, id_property: String },
+    /// `POST …/search` by a property that is not unique: which records hold these values? At most
+    /// 50 values, for HubSpot refuses bodies above 3,000 characters.
+    HubSpotMatch { entity: Entity, property: String },
     /// `POST /lists/{id}`, at most 500.
     MailchimpBulk { list: String },
     /// `PUT /lists/{id}/members/{hash}`: the hash in the path is the old address's.

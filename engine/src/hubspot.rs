@@ -20,6 +20,9 @@ pub const BATCH_MAX: usize = 100;
 /// The property by which contacts are known; the only unique one HubSpot brings along.
 const EMAIL: &str = "email";
 
+/// By which companies made by others, HubSpot itself among them, are recognised.
+const DOMAIN: &str = "domain";
+
 /// An entity's name in paths.
 const fn object_type(entity: Entity) -> &'static str {
     match entity {

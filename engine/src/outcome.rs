@@ -57,6 +57,9 @@ pub enum Relink {
     Adopt(RemoteId),
     /// The id we hold is dead.
     Forget,
+    /// No record of other origin is this one: it may be created. The caller stores that, as a link
+    /// without an id, before the call is made that does.
+    Vacant,
 }
 
 /// The end, or the next step, of one record's attempt.
@@ -69,6 +72,9 @@ pub enum Verdict {
         remote_key: Option<String>,
         member_status: Option<MemberStatus>,
         ticks: Vec<Tick>,
+        /// A record that had been there before was met under its address (HubSpot's `new: false`).
+        /// If it was not known to be this one, it may turn out to be another row's.
+        met: bool,
     },
     /// Nothing had to be sent: the remote already holds this state.
     Unchanged,

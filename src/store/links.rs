@@ -132,6 +132,7 @@ pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec
 }
 
 /// A link as it is to be stored.
+#[derive(Clone)]
 pub struct Entry {
     pub record: RecordRef,
     pub link: Link,

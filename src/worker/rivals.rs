@@ -141,7 +141,7 @@ fn inherit(
     Ok(true)
 }
 
-fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {
+pub fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {
     match world.sources.get(&record.source) {
         Some(source) if source.id != seen_from.id => {
             format!("{} of {}", record.key.as_str(), source.name)

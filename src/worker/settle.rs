@@ -11,6 +11,7 @@ use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
 
+use super::adopt;
 use super::fill::Move;
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World};
@@ -24,11 +25,11 @@ const MOST_ROUNDS: u32 = 16;
 
 /// What is to be written; collected first, so that every table is written once.
 #[derive(Default)]
-struct Ledger {
+pub struct Ledger {
     pushed: Vec<Entry>,
-    noted: Vec<Entry>,
+    pub noted: Vec<Entry>,
     unlinked: Vec<RecordRef>,
-    retries: Vec<Retry>,
+    pub retries: Vec<Retry>,
     done: Vec<RecordRef>,
     superseded: Vec<RecordRef>,
     letters: Vec<Letter>,
@@ -64,6 +65,7 @@ pub fn settle(
                 status: *status,
             });
         }
+        let outcome = adopt::judge(worker, world, outcome, &mut ledger)?;
         enter(worker, world, outcome, &mut ledger);
     }
     write(worker, world, ledger)?;
@@ -83,6 +85,7 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             remote_key,
             member_status,
             ticks,
+            ..
         } => {
             let mut link = flight.link.unwrap_or_default();
             link.remote_id = remote_id.or(link.remote_id);
@@ -177,6 +180,10 @@ fn again(
                 link,
             });
         }
+        Some(Relink::Vacant) => ledger.noted.push(Entry {
+            record: flight.record.clone(),
+            link: Link::default(),
+        }),
         Some(Relink::Forget) => ledger.unlinked.push(flight.record.clone()),
         None => {}
     }

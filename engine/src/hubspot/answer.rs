@@ -15,6 +15,7 @@ use crate::{
 
 use super::{
     EMAIL,
+    calls::MATCH_RESULTS,
     fault::Fault,
     wire::{BatchReply, Row, property},
 };
@@ -67,10 +68,60 @@ pub fn read(
 }
 
 const fn is_find(kind: &CallKind) -> bool {
-    matches!(kind, CallKind::HubSpotFind { .. })
+    matches!(
+        kind,
+        CallKind::HubSpotFind { .. } | CallKind::HubSpotMatch { .. }
+    )
+}
+
+/// Which of the values looked for are held by a record that is nobody's yet. One that carries a
+/// CRM key belongs to the row with that key.
+fn matched(
+    call: &Call,
+    reply: &Reply,
+    property_name: &str,
+    settings: &HubSpotSettings,
+) -> Result<Vec<Verdict>, Class> {
+    let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
+    let results = body.results.unwrap_or_default();
+    let cut_off = results.len() >= MATCH_RESULTS;
+    let mut free: HashMap<String, &str> = HashMap::new();
+    for row in results.iter().filter(|row| !row.id.as_str().is_empty()) {
+        let value = |name| property(row.properties?, name).map(|text| text.as_str().to_owned());
+        let taken = value(&settings.external_id_property).is_some_and(|key| !key.is_empty());
+        if let Some(held) = value(property_name).filter(|_| !taken) {
+            free.entry(held.to_lowercase())
+                .or_insert_with(|| row.id.as_str());
+        }
+    }
+    let verdict = |item: &Item| match free.get(item.name.as_str()) {
+        Some(id) => Verdict::Again {
+            relink: Some(Relink::Adopt(RemoteId::from(*id))),
+            batch_cap: None,
+            why: format!("HubSpot has {} as record {id}", item.name),
+        },
+        None if cut_off && call.items.len() > 1 => Verdict::Again {
+            relink: None,
+            batch_cap: Some(call.items.len() / 2),
+            why: "HubSpot has too many records with the values looked for".to_owned(),
+        },
+        None => vacant(item),
+    };
+    Ok(call.items.iter().map(verdict).collect())
+}
+
+fn vacant(item: &Item) -> Verdict {
+    Verdict::Again {
+        relink: Some(Relink::Vacant),
+        batch_cap: None,
+        why: format!("HubSpot has no record of others for {}", item.name),
+    }
 }
 
 fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Vec<Verdict>, Class> {
+    if let CallKind::HubSpotMatch { property, .. } = &call.kind {
+        return matched(call, reply, property, settings);
+    }
     let archive = matches!(call.kind, CallKind::HubSpotArchive { .. });
     if archive && reply.body.iter().all(u8::is_ascii_whitespace) {
         return Ok(vec![Verdict::Removed; call.items.len()]);
@@ -142,7 +193,10 @@ fn verdicts<P>(
             .filter(|at| *at < items.len());
         let at = traced.or_else(|| positions.get(key(row)?.as_str()).copied());
         match at.filter(|at| found[*at].is_none()) {
-            Some(at) => found[at] = Some(success(&call.kind, &items[at], row.id.as_str())),
+            Some(at) => {
+                let met = row.new == Some(false);
+                found[at] = Some(success(&call.kind, &items[at], row.id.as_str(), met));
+            }
             None => strangers.push(row.id.as_str()),
         }
     }
@@ -172,11 +226,11 @@ fn by_exclusion(call: &Call, found: &mut [Option<Verdict>], strangers: &[&str]) 
         .enumerate()
         .filter(|(_, verdict)| verdict.is_none());
     if let ([id], Some((at, verdict)), None) = (strangers, left.next(), left.next()) {
-        *verdict = Some(success(&call.kind, &call.items[at], id));
+        *verdict = Some(success(&call.kind, &call.items[at], id, true));
     }
 }
 
-fn success(kind: &CallKind, item: &Item, id: &str) -> Verdict {
+fn success(kind: &CallKind, item: &Item, id: &str, met: bool) -> Verdict {
     match kind {
         CallKind::HubSpotFind { .. } => Verdict::Again {
             relink: Some(Relink::Adopt(RemoteId::from(id))),
@@ -189,8 +243,13 @@ fn success(kind: &CallKind, item: &Item, id: &str) -> Verdict {
             remote_key: item.remote_key.clone(),
             member_status: None,
             ticks: item.ticks.clone(),
+            met: met && is_by_address(kind),
         },
     }
+}
+
+fn is_by_address(kind: &CallKind) -> bool {
+    matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == EMAIL)
 }
 
 /// A record that neither a result nor an error names.
@@ -226,6 +285,10 @@ fn rejected(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Vec<Verdi
         return too_large(items, status);
     }
     if let [item] = call.items.as_slice() {
+        // What cannot be searched for cannot be found either.
+        if matches!(call.kind, CallKind::HubSpotMatch { .. }) {
+            return vec![vacant(item)];
+        }
         return vec![fault.verdict(&call.kind, item, settings, status)];
     }
     let why = fault.sentence();

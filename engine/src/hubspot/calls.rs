@@ -9,9 +9,19 @@ use crate::{
 
 use super::{BATCH_MAX, objects_path};
 
+/// Values looked for in one search.
+const MATCH_MAX: usize = 50;
+
+/// Results of one search. HubSpot: at most 200.
+pub(super) const MATCH_RESULTS: usize = 200;
+
 /// Puts records together into as few calls as the rules allow.
 pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
-    group(sends, |_| BATCH_MAX)
+    let most = |kind: &CallKind| match kind {
+        CallKind::HubSpotMatch { .. } => MATCH_MAX,
+        _ => BATCH_MAX,
+    };
+    group(sends, most)
         .into_iter()
         .filter_map(|group| call(group, settings))
         .collect()
@@ -20,15 +30,17 @@ pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &HubSpotSettings) -> Vec
 fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
     let Group { kind, items, .. } = group;
     let (entity, action) = route(&kind)?;
-    let path = format!(
-        "{}/batch/{action}",
-        objects_path(&settings.api_version, entity)
-    );
+    let path = format!("{}/{action}", objects_path(&settings.api_version, entity));
     let request = Request {
         target: Target::HubSpot,
         method: Method::Post,
         path,
-        body: Some(body(&kind, &items).into_bytes()),
+        body: Some(match &kind {
+            CallKind::HubSpotMatch { property, .. } => {
+                search(property, &items, settings).into_bytes()
+            }
+            _ => body(&kind, &items).into_bytes(),
+        }),
     };
     Some(Call {
         kind,
@@ -40,15 +52,30 @@ fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
 /// `None`: a call for another service, which a caller never passes here.
 const fn route(kind: &CallKind) -> Option<(Entity, &'static str)> {
     match kind {
-        CallKind::HubSpotUpsert { entity, .. } => Some((*entity, "upsert")),
-        CallKind::HubSpotUpdate { entity } => Some((*entity, "update")),
-        CallKind::HubSpotArchive { entity } => Some((*entity, "archive")),
-        CallKind::HubSpotFind { entity, .. } => Some((*entity, "read")),
+        CallKind::HubSpotUpsert { entity, .. } => Some((*entity, "batch/upsert")),
+        CallKind::HubSpotUpdate { entity } => Some((*entity, "batch/update")),
+        CallKind::HubSpotArchive { entity } => Some((*entity, "batch/archive")),
+        CallKind::HubSpotFind { entity, .. } => Some((*entity, "batch/read")),
+        CallKind::HubSpotMatch { entity, .. } => Some((*entity, "search")),
         CallKind::MailchimpBulk { .. }
         | CallKind::MailchimpPut { .. }
         | CallKind::MailchimpPatch { .. }
         | CallKind::MailchimpArchive { .. } => None,
     }
+}
+
+/// Oldest first: of several records with one value, the first is the one to adopt.
+fn search(property: &str, items: &[Item], settings: &HubSpotSettings) -> String {
+    let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+    serde_json::json!({
+        "filterGroups": [{
+            "filters": [{ "propertyName": property, "operator": "IN", "values": names }]
+        }],
+        "sorts": [{ "propertyName": "createdate", "direction": "ASCENDING" }],
+        "properties": [property, settings.external_id_property],
+        "limit": MATCH_RESULTS,
+    })
+    .to_string()
 }
 
 fn body(kind: &CallKind, items: &[Item]) -> String {

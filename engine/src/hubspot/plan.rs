@@ -13,7 +13,10 @@ use crate::{
     verdicts::{dead, later, unmappable},
 };
 
-use super::{EMAIL, not_provisioned};
+use super::{DOMAIN, EMAIL, not_provisioned};
+
+/// A longer one is no domain, and HubSpot's searches are limited in size.
+const DOMAIN_MAX: usize = 253;
 
 /// How long to wait for somebody to create the unique property.
 const PROVISION_WAIT: Duration = Duration::from_secs(60);
@@ -106,7 +109,11 @@ impl Plan<'_> {
             return self.upsert_by_email(row, email);
         }
         if self.is_ready() {
-            return self.upsert_by_external_id(row, None);
+            let known_by_others = self.work.link.is_none().then(|| self.domain(row)).flatten();
+            return match known_by_others {
+                Some(domain) => Ok(self.look_for(DOMAIN, domain)),
+                None => self.upsert_by_external_id(row, None),
+            };
         }
         let property = &self.settings.external_id_property;
         match self.map.entity {
@@ -261,6 +268,26 @@ impl Plan<'_> {
         };
         let key = (id_property == EMAIL).then(|| id.to_owned());
         Decision::Send(kind, self.item(id.to_owned(), key, Vec::new(), fragment))
+    }
+
+    /// Looks for records that others made, by a property that several may hold.
+    fn look_for(&self, property: &str, value: String) -> Decision {
+        let kind = CallKind::HubSpotMatch {
+            entity: self.map.entity,
+            property: property.to_owned(),
+        };
+        Decision::Send(kind, self.item(value, None, Vec::new(), String::new()))
+    }
+
+    /// By which a company may be there already. HubSpot makes companies of its own from the
+    /// domains of contacts' addresses.
+    fn domain(&self, row: &Row) -> Option<String> {
+        let (field, text) = self.pushed(row).find(|(field, _)| {
+            self.map.entity == Entity::Company && field.remote.eq_ignore_ascii_case(DOMAIN)
+        })?;
+        let value = self.value(field, text).ok()??;
+        let domain = value.trim().to_lowercase();
+        (!domain.is_empty() && domain.len() <= DOMAIN_MAX).then_some(domain)
     }
 
     fn item(

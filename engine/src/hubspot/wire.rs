@@ -28,6 +28,9 @@ pub(super) struct Row<'a, P> {
     /// Which input it came from; whether HubSpot repeats it is not documented.
     #[serde(borrow, default, rename = "objectWriteTraceId")]
     pub trace: Text<'a>,
+    /// Whether an upsert created it.
+    #[serde(default)]
+    pub new: Option<bool>,
 }
 
 /// A property's value out of an object of properties.

@@ -244,6 +244,7 @@ impl Member<'_> {
             remote_key,
             member_status,
             ticks: item.ticks.clone(),
+            met: false,
         }
     }
 }
@@ -335,6 +336,7 @@ fn no_such_member(item: &Item, path: &str) -> Verdict {
             remote_key: item.remote_key.clone(),
             member_status: item.member_status,
             ticks: item.ticks.clone(),
+            met: false,
         };
     }
     Verdict::Again {

@@ -58,7 +58,8 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
         | CallKind::HubSpotArchive { .. }
-        | CallKind::HubSpotFind { .. } => return None,
+        | CallKind::HubSpotFind { .. }
+        | CallKind::HubSpotMatch { .. } => return None,
     };
     let body = body.map(String::into_bytes);
     let request = Request {

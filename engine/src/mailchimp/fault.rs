@@ -120,6 +120,7 @@ impl Fault {
                 remote_key: item.remote_key.clone(),
                 member_status: Some(known),
                 ticks: item.ticks.clone(),
+                met: false,
             },
             Kind::Suppressed(known) => {
                 let why = format!("{} ({})", suppression(known), self.quoted());

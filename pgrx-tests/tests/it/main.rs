@@ -13,6 +13,7 @@ mod crash;
 mod delivery;
 mod failures;
 mod harness;
+mod identity;
 mod inbound;
 mod lifecycle;
 mod operate;

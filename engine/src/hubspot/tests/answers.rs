@@ -6,12 +6,13 @@ fn verdicts(kind: CallKind, names: &[&str], status: u16, body: &str) -> Vec<Verd
     read(&call, Ok(&reply(status, body)), &settings(&Entity::ALL)).verdicts
 }
 
-fn delivered(id: &str, key: Option<&str>) -> Verdict {
+fn delivered(id: &str, key: Option<&str>, met: bool) -> Verdict {
     Verdict::Delivered {
         remote_id: Some(id.into()),
         remote_key: key.map(str::to_owned),
         member_status: None,
         ticks: Vec::new(),
+        met,
     }
 }
 
@@ -32,6 +33,10 @@ fn shape(verdict: &Verdict) -> String {
             relink: Some(Relink::Forget),
             ..
         } => "forget".into(),
+        Verdict::Again {
+            relink: Some(Relink::Vacant),
+            ..
+        } => "vacant".into(),
         Verdict::Again { batch_cap, .. } => format!("again {batch_cap:?}"),
         Verdict::Retry { counted, wait, .. } => {
             format!("retry {counted} {:?}", wait.map(|wait| wait.as_secs()))
@@ -52,8 +57,8 @@ fn results_are_matched_whatever_their_order() {
         {"id":512,"new":false,"properties":{"email":"Ada@Example.com","x":null},"archived":false}]}"#;
     let both = verdicts(upsert(), &["ada@example.com", "bob@example.com"], 200, body);
     let expected = [
-        delivered("512", Some("ada@example.com")),
-        delivered("513", Some("bob@example.com")),
+        delivered("512", Some("ada@example.com"), true),
+        delivered("513", Some("bob@example.com"), false),
     ];
     assert_eq!(both, expected);
 
@@ -366,4 +371,43 @@ proptest::proptest! {
         let delivered = reading.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Delivered { .. }));
         proptest::prop_assert!(!delivered);
     }
+}
+
+#[test]
+fn companies_of_others_are_matched_by_their_domains() {
+    let look = CallKind::HubSpotMatch {
+        entity: Entity::Company,
+        property: "domain".into(),
+    };
+    let names = ["acme.com", "taken.com", "new.com"];
+    let body = r#"{"total":4,"results":[
+        {"id":"7","properties":{"domain":"ACME.com","crm_id":null}},
+        {"id":"9","properties":{"domain":"acme.com"}},
+        {"id":"8","properties":{"domain":"taken.com","crm_id":"4"}},
+        {"id":"6","properties":{"domain":"other.com"}}]}"#;
+    let found = verdicts(look.clone(), &names, 200, body);
+    assert_eq!(shapes(&found), ["adopt 7", "vacant", "vacant"]);
+
+    let row = r#"{"id":"7","properties":{"domain":"acme.com"}}"#;
+    let many = format!(
+        r#"{{"total":900,"results":[{}]}}"#,
+        vec![row; 200].join(",")
+    );
+    let found = verdicts(look.clone(), &names, 200, &many);
+    assert_eq!(
+        shapes(&found),
+        ["adopt 7", "again Some(1)", "again Some(1)"]
+    );
+    let alone = verdicts(look.clone(), &["new.com"], 200, &many);
+    assert_eq!(shapes(&alone), ["vacant"]);
+
+    let refused = r#"{"status":"error","category":"VALIDATION_ERROR","message":"There was a problem with the request."}"#;
+    assert_eq!(
+        shapes(&verdicts(look.clone(), &names, 400, refused)),
+        ["again Some(2)"; 3]
+    );
+    assert_eq!(
+        shapes(&verdicts(look, &["acme.com"], 400, refused)),
+        ["vacant"]
+    );
 }

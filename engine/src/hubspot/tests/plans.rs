@@ -406,3 +406,37 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_new_company_is_looked_for_by_its_domain() {
+    let with_domain = |domain: Option<&str>, link| {
+        let mut map = map(Entity::Company);
+        map.fields[1].remote = "domain".into();
+        let work = work(row([None, domain, None, None]), link);
+        sent(decide(&work, 0, &map, &settings(&Entity::ALL)))
+    };
+    let (kind, item) = with_domain(Some(" ACME.com"), None);
+    let look = CallKind::HubSpotMatch {
+        entity: Entity::Company,
+        property: "domain".into(),
+    };
+    assert_eq!((&kind, item.name.as_str()), (&look, "acme.com"));
+    let calls = assemble(vec![(kind, item)], &settings(&Entity::ALL));
+    assert_eq!(
+        calls[0].request.path,
+        "/crm/objects/2026-09/companies/search"
+    );
+    let body: serde_json::Value =
+        serde_json::from_slice(calls[0].request.body.as_deref().unwrap()).unwrap();
+    assert_eq!(
+        body["filterGroups"][0]["filters"][0],
+        serde_json::json!({"propertyName": "domain", "operator": "IN", "values": ["acme.com"]})
+    );
+    // Once nobody has it, or without one, it is created.
+    for (domain, link) in [(Some("acme.com"), link(None, None, &[])), (None, None)] {
+        let (kind, _) = with_domain(domain, link);
+        assert!(
+            matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == "crm_id")
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! Who is who: records that HubSpot has already are adopted, not duplicated, and not taken twice.
+
+use integration_sandbox::ObjectType;
+use integration_tests::crm::Crm;
+
+fn domains(crm: &Crm) -> Vec<(String, String)> {
+    let mut found: Vec<_> = crm
+        .remote
+        .companies()
+        .into_iter()
+        .map(|(_, fields)| {
+            let text = |name: &str| fields.get(name).cloned().unwrap_or_default();
+            (text("domain"), text("crm_id"))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn pair(domain: &str, key: &str) -> (String, String) {
+    (domain.to_owned(), key.to_owned())
+}
+
+#[test]
+fn companies_of_others_are_adopted_by_domain() {
+    let mut crm = Crm::start();
+    let known = crm
+        .remote
+        .create_record(ObjectType::Company, &[("domain", "acme.example.org")])
+        .unwrap();
+    crm.remote
+        .create_record(ObjectType::Company, &[("domain", "acme.example.org")])
+        .unwrap();
+    crm.run("INSERT INTO crm.companies (name, domain) VALUES ('Acme', 'ACME.example.org'), ('New', 'new.example.org')");
+    crm.settle();
+    assert_eq!(
+        domains(&crm),
+        [
+            pair("ACME.example.org", "1"),
+            pair("acme.example.org", ""),
+            pair("new.example.org", "2")
+        ]
+    );
+    assert_eq!(
+        crm.ask::<String>(
+            "SELECT remote_id FROM integration.link WHERE record_key = '1' AND target = 'hubspot'"
+        ),
+        known.to_string()
+    );
+}
+
+#[test]
+fn rows_with_one_domain_are_companies_of_their_own() {
+    let mut crm = Crm::start();
+    crm.remote
+        .create_record(ObjectType::Company, &[("domain", "acme.example.org")])
+        .unwrap();
+    crm.run("INSERT INTO crm.companies (name, domain) SELECT 'Acme ' || n, 'acme.example.org' FROM generate_series(1, 3) n");
+    crm.converges();
+    assert_eq!(
+        domains(&crm),
+        ["1", "2", "3"].map(|key| pair("acme.example.org", key))
+    );
+}
+
+#[test]
+fn one_contact_is_not_two_rows() {
+    let mut crm = Crm::start();
+    crm.add_contact("ada@example.org", true);
+    crm.settle();
+    let (id, _) = crm.remote.contact("ada@example.org").unwrap();
+    let other = crm
+        .remote
+        .create_record(ObjectType::Contact, &[("email", "countess@example.org")])
+        .unwrap();
+    crm.remote
+        .merge_records(ObjectType::Contact, id, other)
+        .unwrap();
+    crm.run("UPDATE crm.contacts SET phone = '1'");
+    crm.settle();
+    crm.add_contact("countess@example.org", false);
+    crm.settle();
+    let why = crm.ask::<String>("SELECT error FROM integration.dlq WHERE target = 'hubspot'");
+    assert!(why.contains("records 2 and 1"), "{why}");
+    // What was written under the second address is made good.
+    let contacts = crm.remote.contacts();
+    assert_eq!(contacts.len(), 1);
+    let text = |name: &str| contacts[0].1.get(name).map(String::as_str);
+    assert_eq!(text("crm_id"), Some("1"));
+    assert_eq!(text("email"), Some("ada@example.org"));
+    assert_eq!(text("phone"), Some("1"));
+}

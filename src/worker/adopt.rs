@@ -1,0 +1,153 @@
+//! Whether a remote record that was found is free to be this row's.
+
+use integration_engine::call::Link;
+use integration_engine::outcome::{Category, Relink, Verdict};
+use integration_engine::record::{Entity, Op, RemoteId, Target, Timestamp};
+use pgrx::spi::SpiResult;
+
+use super::rivals::describe;
+use super::settle::Ledger;
+use super::target::{Flight, TargetWorker};
+use super::{Outcome, World};
+use crate::store::changes::Retry;
+use crate::store::links::{self, Entry};
+
+/// Whose a remote record is.
+enum Claim {
+    Free,
+    /// A row that is there, with its link, and how to call it.
+    Kept(Entry, String),
+    /// A row that is gone, which the target has not been told yet.
+    Leaving(String),
+}
+
+/// Two rows are never linked to one HubSpot record: the verdict on a record that was found, or met
+/// under an address, becomes another one where it is another row's. (Mailchimp's members are told
+/// apart by their addresses.)
+pub fn judge(
+    worker: &TargetWorker,
+    world: &World,
+    mut outcome: Outcome,
+    ledger: &mut Ledger,
+) -> SpiResult<Outcome> {
+    let found = match &outcome.verdict {
+        Verdict::Again {
+            relink: Some(Relink::Adopt(id)),
+            ..
+        }
+        | Verdict::Delivered {
+            remote_id: Some(id),
+            met: true,
+            ..
+        } => id.clone(),
+        _ => return Ok(outcome),
+    };
+    if worker.target != Target::HubSpot {
+        return Ok(outcome);
+    }
+    let claim = claim(world, &outcome.flight, &found, ledger)?;
+    if let Some(verdict) = contested(world, &outcome.flight, &found, claim, ledger) {
+        outcome.verdict = verdict;
+    }
+    Ok(outcome)
+}
+
+fn claim(world: &World, flight: &Flight, id: &RemoteId, ledger: &Ledger) -> SpiResult<Claim> {
+    let mine = &flight.record;
+    let Some(seen_from) = world.sources.get(&mine.source) else {
+        return Ok(Claim::Free);
+    };
+    let noted = ledger
+        .noted
+        .iter()
+        .filter(|entry| entry.link.remote_id.as_ref() == Some(id))
+        .map(|entry| (entry.record.clone(), entry.link.clone()));
+    let stored = links::by_remote_id(Target::HubSpot, id.as_str())?;
+    for (record, link) in noted.chain(stored) {
+        // Ids are unique within an object type only.
+        let source = world.sources.get(&record.source);
+        let Some(source) = source.filter(|source| source.entity == seen_from.entity) else {
+            continue;
+        };
+        let Some(map) = source
+            .maps
+            .get(&Target::HubSpot)
+            .filter(|_| record != *mine)
+        else {
+            continue;
+        };
+        let name = describe(world, seen_from, &record);
+        return Ok(match source.read(map, &[&record.key])?.is_empty() {
+            true => Claim::Leaving(name),
+            false => Claim::Kept(Entry { record, link }, name),
+        });
+    }
+    Ok(Claim::Free)
+}
+
+/// `None`: the verdict stands.
+fn contested(
+    world: &World,
+    flight: &Flight,
+    id: &RemoteId,
+    claim: Claim,
+    ledger: &mut Ledger,
+) -> Option<Verdict> {
+    let again = |relink, why: &str| Verdict::Again {
+        relink: Some(relink),
+        batch_cap: None,
+        why: why.to_owned(),
+    };
+    let source = world.sources.get(&flight.record.source);
+    let is_company = source.is_some_and(|source| source.entity == Entity::Company);
+    match claim {
+        Claim::Free => None,
+        _ if flight.op == Op::Delete => Some(again(Relink::Forget, "the record is another row's")),
+        // HubSpot takes several companies with one domain.
+        _ if is_company => Some(again(Relink::Vacant, "the company is another row's")),
+        Claim::Kept(holder, other) => {
+            send_whole(holder, flight.changed_at, ledger);
+            Some(Verdict::Dead {
+                category: Category::Conflict,
+                status: None,
+                why: format!(
+                    "records {} and {other} are one and the same record {} of HubSpot; change \
+                     one of them, or merge them",
+                    flight.record.key.as_str(),
+                    id.as_str()
+                ),
+                member_status: None,
+            })
+        }
+        Claim::Leaving(other) => Some(Verdict::Retry {
+            why: format!(
+                "HubSpot record {} is still linked to record {other}, whose row is gone",
+                id.as_str()
+            ),
+            status: None,
+            wait: None,
+            counted: true,
+        }),
+    }
+}
+
+/// What was written under a second address of a record is made good: its holder forgets what was
+/// agreed, and is sent again.
+fn send_whole(holder: Entry, changed_at: Timestamp, ledger: &mut Ledger) {
+    ledger.retries.push(Retry {
+        record: holder.record.clone(),
+        op: Op::Upsert,
+        attempts: 0,
+        wait_ms: 0,
+        why: "another record was written under a second address of this one".to_owned(),
+        enqueued_at: changed_at,
+    });
+    ledger.noted.retain(|entry| entry.record != holder.record);
+    ledger.noted.push(Entry {
+        link: Link {
+            clock: Default::default(),
+            ..holder.link
+        },
+        record: holder.record,
+    });
+}
