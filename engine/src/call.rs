@@ -149,6 +149,9 @@ pub enum CallKind {
     HubSpotUpsert { entity: Entity, id_property: String },
     /// `POST …/batch/update` by record id, at most 100.
     HubSpotUpdate { entity: Entity },
+    /// `PATCH …/{id}`, one record: HubSpot resolves the id of a record that was merged into another
+    /// one here, but not in batches.
+    HubSpotPatch { entity: Entity, id: RemoteId },
     /// `POST …/batch/archive` by record id, at most 100.
     HubSpotArchive { entity: Entity },
     /// `POST …/batch/read` by a unique property: does it exist, and under which id? At most 100.

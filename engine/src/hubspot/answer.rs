@@ -74,6 +74,16 @@ const fn is_find(kind: &CallKind) -> bool {
     )
 }
 
+/// One record, under its own id or, after a merge, another one.
+fn patched(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
+    let row: Row<'_, IgnoredAny> = parse(reply)?;
+    let verdict = |item| match row.id.as_str() {
+        "" => no_verdict("HubSpot", 1, reply.status),
+        id => success(&call.kind, item, id, false),
+    };
+    Ok(call.items.iter().map(verdict).collect())
+}
+
 /// Which of the values looked for are held by a record that is nobody's yet. One that carries a
 /// CRM key belongs to the row with that key.
 fn matched(
@@ -119,8 +129,12 @@ fn vacant(item: &Item) -> Verdict {
 }
 
 fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Vec<Verdict>, Class> {
-    if let CallKind::HubSpotMatch { property, .. } = &call.kind {
-        return matched(call, reply, property, settings);
+    match &call.kind {
+        CallKind::HubSpotMatch { property, .. } => {
+            return matched(call, reply, property, settings);
+        }
+        CallKind::HubSpotPatch { .. } => return patched(call, reply),
+        _ => {}
     }
     let archive = matches!(call.kind, CallKind::HubSpotArchive { .. });
     if archive && reply.body.iter().all(u8::is_ascii_whitespace) {
@@ -345,6 +359,15 @@ fn not_found(
     let fault = serde_json::from_slice::<Value>(&reply.body)
         .map(|body| Fault::of(&body))
         .unwrap_or_default();
+    // A record's own path. HubSpot often leaves the category out, but words it so.
+    let named = fault.category == "OBJECT_NOT_FOUND" || fault.message == "resource not found";
+    if named && matches!(call.kind, CallKind::HubSpotPatch { .. }) {
+        return Ok(call
+            .items
+            .iter()
+            .map(|_| fault.not_found(&call.kind, reply.status))
+            .collect());
+    }
     if fault.category == "OBJECT_NOT_FOUND" || fault.names_records() {
         return Ok(rejected(call, reply, settings));
     }

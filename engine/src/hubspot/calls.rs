@@ -19,6 +19,7 @@ pub(super) const MATCH_RESULTS: usize = 200;
 pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
     let most = |kind: &CallKind| match kind {
         CallKind::HubSpotMatch { .. } => MATCH_MAX,
+        CallKind::HubSpotPatch { .. } => 1,
         _ => BATCH_MAX,
     };
     group(sends, most)
@@ -33,12 +34,16 @@ fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
     let path = format!("{}/{action}", objects_path(&settings.api_version, entity));
     let request = Request {
         target: Target::HubSpot,
-        method: Method::Post,
+        method: match kind {
+            CallKind::HubSpotPatch { .. } => Method::Patch,
+            _ => Method::Post,
+        },
         path,
         body: Some(match &kind {
             CallKind::HubSpotMatch { property, .. } => {
                 search(property, &items, settings).into_bytes()
             }
+            CallKind::HubSpotPatch { .. } => items.first()?.fragment.clone().into_bytes(),
             _ => body(&kind, &items).into_bytes(),
         }),
     };
@@ -50,10 +55,11 @@ fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
 }
 
 /// `None`: a call for another service, which a caller never passes here.
-const fn route(kind: &CallKind) -> Option<(Entity, &'static str)> {
+fn route(kind: &CallKind) -> Option<(Entity, &str)> {
     match kind {
         CallKind::HubSpotUpsert { entity, .. } => Some((*entity, "batch/upsert")),
         CallKind::HubSpotUpdate { entity } => Some((*entity, "batch/update")),
+        CallKind::HubSpotPatch { entity, id } => Some((*entity, id.as_str())),
         CallKind::HubSpotArchive { entity } => Some((*entity, "batch/archive")),
         CallKind::HubSpotFind { entity, .. } => Some((*entity, "batch/read")),
         CallKind::HubSpotMatch { entity, .. } => Some((*entity, "search")),

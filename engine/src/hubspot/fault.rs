@@ -139,10 +139,16 @@ impl Fault {
         }
     }
 
-    fn not_found(&self, kind: &CallKind, status: u16) -> Verdict {
+    pub(super) fn not_found(&self, kind: &CallKind, status: u16) -> Verdict {
         match kind {
             CallKind::HubSpotArchive { .. } => Verdict::Removed,
-            CallKind::HubSpotUpdate { .. } | CallKind::HubSpotFind { .. } => Verdict::Again {
+            // It may live on under another id, which batches don't follow.
+            CallKind::HubSpotUpdate { .. } => Verdict::Again {
+                relink: None,
+                batch_cap: Some(1),
+                why: "HubSpot does not have this record under its id".to_owned(),
+            },
+            CallKind::HubSpotPatch { .. } | CallKind::HubSpotFind { .. } => Verdict::Again {
                 relink: Some(Relink::Forget),
                 batch_cap: None,
                 why: "HubSpot no longer has this record; it is created anew".to_owned(),
@@ -165,7 +171,10 @@ impl Fault {
         };
         let by_key = property.eq_ignore_ascii_case(EMAIL)
             || property.eq_ignore_ascii_case(&settings.external_id_property);
-        let linked = matches!(kind, CallKind::HubSpotUpdate { .. }) && item.name == holder;
+        let linked = matches!(
+            kind,
+            CallKind::HubSpotUpdate { .. } | CallKind::HubSpotPatch { .. }
+        ) && item.name == holder;
         if !by_key || linked {
             let why = format!(
                 "HubSpot record {holder} already has this value of the unique property {property}; \

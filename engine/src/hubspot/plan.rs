@@ -197,9 +197,12 @@ impl Plan<'_> {
 
     fn update(&self, row: &Row, link: &Link, email: Option<String>) -> Result<Decision, Verdict> {
         let id = link.remote_id.as_ref().map_or("", RemoteId::as_str);
+        let alone = self.work.batch_cap <= 1;
         let mut fragment = String::with_capacity(128);
         fragment.push('{');
-        push_member(&mut fragment, "id", id);
+        if !alone {
+            push_member(&mut fragment, "id", id);
+        }
         push_name(&mut fragment, "properties");
         fragment.push('{');
         let mut ticks = Vec::new();
@@ -228,8 +231,13 @@ impl Plan<'_> {
             return Ok(Decision::Settled(Verdict::Unchanged));
         }
         fragment.push_str("}}");
-        let kind = CallKind::HubSpotUpdate {
-            entity: self.map.entity,
+        let entity = self.map.entity;
+        let kind = match &link.remote_id {
+            Some(id) if alone => CallKind::HubSpotPatch {
+                entity,
+                id: id.clone(),
+            },
+            _ => CallKind::HubSpotUpdate { entity },
         };
         Ok(Decision::Send(
             kind,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    call::{Call, CallKind, Decision, HubSpotSettings, Item, Link, Reply, Work},
+    call::{Call, CallKind, Decision, HubSpotSettings, Item, Link, Method, Reply, Work},
     clock::{FieldClock, Tick, ValueHash, Writer},
     mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
     outcome::{Category, Relink, TargetSignal, Verdict},

@@ -57,6 +57,7 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         },
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
+        | CallKind::HubSpotPatch { .. }
         | CallKind::HubSpotArchive { .. }
         | CallKind::HubSpotFind { .. }
         | CallKind::HubSpotMatch { .. } => return None,

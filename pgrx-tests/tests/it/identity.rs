@@ -90,3 +90,28 @@ fn one_contact_is_not_two_rows() {
     assert_eq!(text("email"), Some("ada@example.org"));
     assert_eq!(text("phone"), Some("1"));
 }
+
+#[test]
+fn merged_company_is_followed_without_a_webhook() {
+    let mut crm = Crm::start();
+    crm.run("INSERT INTO crm.companies (name, domain) VALUES ('Acme', 'acme.example.org')");
+    crm.settle();
+    let (old, _) = crm.remote.companies().remove(0);
+    let winner = crm
+        .remote
+        .create_record(ObjectType::Company, &[("name", "Acme Holding")])
+        .unwrap();
+    let survivor = crm
+        .remote
+        .merge_records(ObjectType::Company, winner, old)
+        .unwrap();
+    crm.run("UPDATE crm.companies SET name = 'Acme Ltd'");
+    crm.settle();
+    let companies = crm.remote.companies();
+    assert_eq!(companies.len(), 1, "{companies:?}");
+    assert_eq!(companies[0].1["name"], "Acme Ltd");
+    assert_eq!(
+        crm.ask::<String>("SELECT remote_id FROM integration.link WHERE record_key = '1' AND target = 'hubspot'"),
+        survivor.to_string()
+    );
+}

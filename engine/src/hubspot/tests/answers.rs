@@ -153,7 +153,7 @@ fn every_record_has_its_own_error() {
 fn stale_links_are_dropped_and_missing_records_count_as_removed() {
     let missing = r#"{"results":[{"id":"1"}],"errors":[{"category":"OBJECT_NOT_FOUND","message":"gone","context":{"ids":["2","3"]}}]}"#;
     let cases = [
-        (update(), ["delivered 1", "forget", "forget"]),
+        (update(), ["delivered 1", "again Some(1)", "again Some(1)"]),
         (
             CallKind::HubSpotArchive {
                 entity: Entity::Contact,
@@ -180,7 +180,48 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
         404,
         r#"{"category":"OBJECT_NOT_FOUND","message":"x"}"#,
     );
-    assert_eq!(shapes(&single), ["forget"]);
+    assert_eq!(shapes(&single), ["again Some(1)"]);
+}
+
+#[test]
+fn a_merged_record_is_followed_to_its_new_id() {
+    let patch = CallKind::HubSpotPatch {
+        entity: Entity::Company,
+        id: "7".into(),
+    };
+    let request = call(patch.clone(), &["7"]).request;
+    assert_eq!(
+        (request.method, request.path.as_str()),
+        (Method::Patch, "/crm/objects/2026-09/companies/7")
+    );
+    let cases = [
+        (200, r#"{"id":"9","properties":{}}"#, "delivered 9"),
+        (200, r#"{"properties":{}}"#, "retry true None"),
+        (
+            404,
+            r#"{"status":"error","message":"resource not found"}"#,
+            "forget",
+        ),
+        (
+            404,
+            r#"{"category":"OBJECT_NOT_FOUND","message":"x"}"#,
+            "forget",
+        ),
+        (
+            400,
+            r#"{"category":"VALIDATION_ERROR","message":"x"}"#,
+            "dead validation",
+        ),
+        // No word of the record: the whole path may be wrong.
+        (404, "<html></html>", "retry false None"),
+    ];
+    for (status, body, expected) in cases {
+        assert_eq!(
+            shapes(&verdicts(patch.clone(), &["7"], status, body)),
+            [expected],
+            "{body}"
+        );
+    }
 }
 
 #[test]
