@@ -6,6 +6,7 @@ use crate::{
     clock::{FieldClock, Tick},
     mailchimp::subscriber_hash,
     outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
+    rate::Rate,
     record::{Entity, RecordKey, RemoteId, SourceId, Target, Timestamp},
 };
 
@@ -167,6 +168,38 @@ pub enum CallKind {
     MailchimpPatch { list: String, hash: String },
     /// `DELETE /lists/{id}/members/{hash}`: archive.
     MailchimpArchive { list: String, hash: String },
+}
+
+/// Whose limits a call counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Allowance {
+    /// The target's general limit, which its answers tell of.
+    General,
+    /// HubSpot: 5 searches a second for the whole account, outside the general limit, and without
+    /// headers that tell of it.
+    Search,
+}
+
+impl Allowance {
+    /// The limit of its own, where it has one.
+    pub const fn own_rate(self) -> Option<Rate> {
+        match self {
+            Allowance::General => None,
+            Allowance::Search => Some(Rate {
+                limit: 5,
+                interval: Duration::from_secs(1),
+            }),
+        }
+    }
+}
+
+impl CallKind {
+    pub const fn allowance(&self) -> Allowance {
+        match self {
+            CallKind::HubSpotMatch { .. } => Allowance::Search,
+            _ => Allowance::General,
+        }
+    }
 }
 
 /// A call ready to go.

@@ -4,6 +4,7 @@
 //! moment: the tables hold it all, and every write to a service can be repeated.
 
 mod adopt;
+mod allowance;
 mod answers;
 pub mod fill;
 mod intake;

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::Request;
+use integration_engine::call::{Allowance, Request};
 use integration_engine::hubspot;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
+use super::allowance::{next_permitted, since};
 use super::target::{Planned, Property, TargetWorker};
 use super::{Outcome, World, answers, properties};
 use crate::config::{Endpoint, Settings};
@@ -110,11 +111,14 @@ impl Requests {
         if !has_work || !properties::known(worker, world) {
             return 0;
         }
-        let taken = worker.calls_in_flight + worker.planned.len();
+        // Calls that wait for a limit of their own hold up nobody else.
+        let general = |planned: &&Planned| planned.call.kind.allowance() == Allowance::General;
+        let waiting = worker.planned.iter().filter(general).count();
+        let taken = worker.calls_in_flight + waiting;
         let free = worker.most_calls(&world.settings).saturating_sub(taken);
         // With a budget, what is read should leave soon: its state is the state of now.
         if worker.budget.is_some() {
-            free.min(usize::from(worker.planned.is_empty()))
+            free.min(usize::from(waiting == 0))
         } else {
             free
         }
@@ -122,12 +126,10 @@ impl Requests {
 
     /// Sends planned calls as far as connections, budget and breaker allow.
     pub fn dispatch(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
-        while !worker.planned.is_empty()
-            && worker.calls_in_flight < worker.most_calls(&world.settings)
-        {
-            if !self.permitted(worker, started) {
+        while worker.calls_in_flight < worker.most_calls(&world.settings) {
+            let Some(next) = next_permitted(worker, started) else {
                 return;
-            }
+            };
             if !worker.breaker.is_closed() {
                 self.send(
                     worker.target,
@@ -138,26 +140,13 @@ impl Requests {
                 worker.blocked_until = Some(Instant::now() + world.settings.request_timeout);
                 return;
             }
-            let Some(planned) = worker.planned.pop_front() else {
+            let Some(planned) = worker.planned.remove(next) else {
                 return;
             };
             let request = planned.call.request.clone();
             worker.calls_in_flight += 1;
             self.send(worker.target, world, request, Underway::Records(planned));
         }
-    }
-
-    fn permitted(&self, worker: &mut TargetWorker, started: Instant) -> bool {
-        let now = Instant::now();
-        let clock = u64::try_from(now.duration_since(started).as_micros()).unwrap_or(u64::MAX);
-        let denied = match &mut worker.budget {
-            Some(budget) if worker.breaker.is_closed() => budget.permit(clock).err(),
-            _ => worker.breaker.permit(clock).err(),
-        };
-        if let Some(wait) = denied {
-            worker.blocked_until = Some(now + wait.max(Duration::from_millis(1)));
-        }
-        denied.is_none()
     }
 
     fn send(
@@ -210,7 +199,8 @@ impl Requests {
                     continue;
                 }
             };
-            if !self.permitted(worker, started) {
+            if let Err(wait) = worker.permit(Allowance::General, since(started)) {
+                worker.block(wait);
                 return;
             }
             let request = property_request(world, entity, creating);
@@ -371,7 +361,8 @@ fn hear_records(
     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
     let reading = answers::read(worker.target, &planned, &answer.result, world);
     let outdated = !current && matches!(reading.signal, TargetSignal::Unauthorized { .. });
-    if !outdated {
+    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, clock);
+    if !outdated && !own {
         worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
     }
     answers::note_gauges(world, worker.target, &reading);

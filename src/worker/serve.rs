@@ -66,7 +66,7 @@ impl Worker {
     /// One round of reading and planning; `false` when nothing came of it.
     fn refill(&mut self, index: usize, batches: usize) -> SpiResult<bool> {
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        let now = Instant::now();
+        let (now, before) = (Instant::now(), worker.planned.len());
         let (draft, leftover) = store::transaction(|| {
             let leftover = intake::read_queue(worker, world)?;
             let wait = requests::better_to_wait(worker, world, now);
@@ -81,7 +81,7 @@ impl Worker {
         let held = self.guard(index);
         let reloaded = self.learn(&leftover.unknown)?;
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        let progress = !held && (reloaded || !outcomes.is_empty() || !worker.planned.is_empty());
+        let progress = !held && (reloaded || !outcomes.is_empty() || worker.planned.len() > before);
         let intents = worker
             .planned
             .iter()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use integration_engine::breaker::Breaker;
-use integration_engine::call::Call;
+use integration_engine::call::{Allowance, Call};
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
@@ -101,6 +101,8 @@ pub struct TargetWorker {
     pub planned: VecDeque<Planned>,
     pub calls_in_flight: usize,
     pub budget: Option<Budget>,
+    /// Of calls that have limits of their own.
+    pub budgets: BTreeMap<Allowance, Budget>,
     rate: Option<Rate>,
     pub breaker: Breaker,
     /// Nothing is sent before.
@@ -139,6 +141,7 @@ impl TargetWorker {
             planned: VecDeque::new(),
             calls_in_flight: 0,
             budget: None,
+            budgets: BTreeMap::new(),
             rate: None,
             breaker: Breaker::new(
                 BREAKER_THRESHOLD,

@@ -1,7 +1,11 @@
 //! Who is who: records that HubSpot has already are adopted, not duplicated, and not taken twice.
 
 use integration_sandbox::ObjectType;
-use integration_tests::crm::Crm;
+use integration_tests::{
+    cluster::Cluster,
+    crm::{Crm, LATER},
+    remote::{Config, Service},
+};
 
 fn domains(crm: &Crm) -> Vec<(String, String)> {
     let mut found: Vec<_> = crm
@@ -111,7 +115,35 @@ fn merged_company_is_followed_without_a_webhook() {
     assert_eq!(companies.len(), 1, "{companies:?}");
     assert_eq!(companies[0].1["name"], "Acme Ltd");
     assert_eq!(
-        crm.ask::<String>("SELECT remote_id FROM integration.link WHERE record_key = '1' AND target = 'hubspot'"),
+        crm.ask::<String>(
+            "SELECT remote_id FROM integration.link WHERE record_key = '1' AND target = 'hubspot'"
+        ),
         survivor.to_string()
     );
+}
+
+#[test]
+fn searches_keep_to_their_own_limit_and_hold_up_nobody() {
+    let mut config = Config::default();
+    config.hubspot.rate = None;
+    let mut crm = Crm::start_on(Cluster::shared(), config);
+    crm.set("hubspot_rate_limit", "1000/10s");
+    // Each needs a search of its own: no two rows with one domain in one call.
+    crm.run("INSERT INTO crm.companies (name, domain) SELECT 'Acme', 'acme.example.org' FROM generate_series(1, 15) n");
+    crm.add_contacts(1, 300);
+    crm.converges_within(LATER);
+    let requests = crm.remote.requests_to(Service::HubSpot);
+    let at = |path: &str, last: bool| {
+        let mut all = requests
+            .iter()
+            .filter(|request| request.path.contains(path))
+            .map(|request| request.number);
+        match last {
+            true => all.next_back(),
+            false => all.next(),
+        }
+        .unwrap()
+    };
+    assert!(requests.iter().all(|request| request.status != 429));
+    assert!(at("/contacts/", true) < at("/companies/search", true));
 }

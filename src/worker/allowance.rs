@@ -1,0 +1,75 @@
+//! Whether a call may leave now: the target's budget, and those of calls with limits of their own.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use integration_engine::call::Allowance;
+use integration_engine::outcome::TargetSignal;
+use integration_engine::rate::Budget;
+
+use super::target::TargetWorker;
+
+impl TargetWorker {
+    /// Whether a call may leave now; else how long to wait.
+    pub fn permit(&mut self, allowance: Allowance, clock: u64) -> Result<(), Duration> {
+        if !self.breaker.is_closed() {
+            return self.breaker.permit(clock);
+        }
+        let budget = match allowance.own_rate() {
+            // Whoever sets no limit for the target has none in the way.
+            Some(rate) if self.budget.is_some() => Some(
+                self.budgets
+                    .entry(allowance)
+                    .or_insert_with(|| Budget::new(rate.limit, rate.interval)),
+            ),
+            Some(_) => None,
+            None => self.budget.as_mut(),
+        };
+        match budget {
+            Some(budget) => budget.permit(clock),
+            None => self.breaker.permit(clock),
+        }
+    }
+
+    /// What an answer says about a limit of its own; the target as a whole goes on.
+    pub fn hear_of(&mut self, allowance: Allowance, signal: &TargetSignal, clock: u64) -> bool {
+        match (signal, self.budgets.get_mut(&allowance)) {
+            (TargetSignal::Throttled { wait, .. }, Some(budget)) => {
+                self.breaker.success();
+                budget.throttle(clock, *wait);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Nothing is permitted before `wait` has passed.
+    pub fn block(&mut self, wait: Duration) {
+        self.blocked_until = Some(Instant::now() + wait.max(Duration::from_millis(1)));
+    }
+}
+
+/// Microseconds, as budget and breaker count them.
+pub fn since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The first planned call that may leave now.
+pub fn next_permitted(worker: &mut TargetWorker, started: Instant) -> Option<usize> {
+    let clock = since(started);
+    let mut denied: BTreeMap<Allowance, Duration> = BTreeMap::new();
+    for index in 0..worker.planned.len() {
+        let allowance = worker.planned[index].call.kind.allowance();
+        if denied.contains_key(&allowance) {
+            continue;
+        }
+        match worker.permit(allowance, clock) {
+            Ok(()) => return Some(index),
+            Err(wait) => denied.insert(allowance, wait),
+        };
+    }
+    if let Some(wait) = denied.into_values().min() {
+        worker.block(wait);
+    }
+    None
+}
