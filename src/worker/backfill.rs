@@ -221,7 +221,9 @@ impl Backfills {
         let failures = self.of(job).map(|running| running.failures).max();
         if failures.is_some_and(|failures| failures >= MOST_FAILURES) {
             // Should that have to wait, it fails once more.
-            backfills::end(job, &End::Failed(why.message.clone()))?;
+            if backfills::end(job, &End::Failed(why.message.clone()))? {
+                self.retry_at = None;
+            }
         }
         Ok(())
     }
