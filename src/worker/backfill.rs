@@ -18,7 +18,7 @@ use crate::capture;
 use crate::owner::SqlError;
 use crate::store::backfills::{self, End, Stage, Walk};
 
-/// Rows looked at in one statement: they make one queue row at most.
+/// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
 
 /// Chunks of a target that may be in the queue at once: twice what 50 connections carry.
@@ -41,6 +41,8 @@ struct Running {
     walk: Walk,
     pace: Pace,
     shown_at: Option<Instant>,
+    /// Chunks of its target in the queue when it was last looked at.
+    chunks: usize,
     failures: u32,
 }
 
@@ -50,8 +52,14 @@ impl Running {
             walk,
             pace: Pace::default(),
             shown_at: None,
+            chunks: 0,
             failures: 0,
         }
+    }
+
+    /// Whether progress has lately been shown.
+    fn shown(&self, now: Instant) -> bool {
+        self.shown_at.is_some_and(|at| now - at < A_MOMENT)
     }
 }
 
@@ -72,29 +80,29 @@ impl Backfills {
     pub fn load(&mut self, targets: &mut [TargetWorker], world: &World) -> SpiResult<()> {
         (self.outdated, self.retry_at) = (false, None);
         let stored = backfills::load()?;
-        let mut over = BTreeSet::new();
+        // Those that are over, and those that ought to be but whose row somebody holds just now.
+        let (mut over, mut stuck) = (BTreeSet::new(), BTreeSet::new());
         for walk in &stored {
             let source = world.sources.get(&walk.source);
             let sent = source.is_some_and(|source| source.maps.contains_key(&walk.target));
-            if walk.open && !sent && !over.contains(&walk.job) {
+            if walk.open && !sent && !over.contains(&walk.job) && !stuck.contains(&walk.job) {
                 let why = match source {
                     Some(source) => format!("{} is no longer sent to {}", source.name, walk.target),
                     None => "the table is no longer tracked, or was dropped".to_owned(),
                 };
-                if !backfills::end(walk.job, &End::Cancelled(why))? {
-                    self.try_again();
-                }
-            }
-            if !walk.open || !sent {
+                let ended = backfills::end(walk.job, &End::Cancelled(why))?;
+                if ended { &mut over } else { &mut stuck }.insert(walk.job);
+            } else if !walk.open {
                 over.insert(walk.job);
             }
+        }
+        if !stuck.is_empty() {
+            self.try_again();
         }
         for walk in stored.iter().filter(|walk| over.contains(&walk.job)) {
             clear(targets, walk.target, walk.source)?;
         }
-        if !self.outdated {
-            over.iter().try_for_each(|job| backfills::remove(*job))?;
-        }
+        over.iter().try_for_each(|job| backfills::remove(*job))?;
         self.told.retain(|job, _| !over.contains(job));
         let mut before: HashMap<(i64, Target), Running> = self
             .walks
@@ -102,7 +110,7 @@ impl Backfills {
             .map(|running| ((running.walk.job, running.walk.target), running))
             .collect();
         for walk in stored {
-            if !over.contains(&walk.job) {
+            if !over.contains(&walk.job) && !stuck.contains(&walk.job) {
                 let running = match before.remove(&(walk.job, walk.target)) {
                     Some(running) => Running { walk, ..running },
                     None => Running::new(walk),
@@ -151,10 +159,15 @@ impl Backfills {
         self.walks
             .iter()
             .filter(|running| running.walk.target == worker.target)
-            .any(|running| match running.walk.stage {
-                Stage::Walking => room && may_feed(worker, world, running.walk.source, now),
-                Stage::Settling => worker.chunks == 0,
-                Stage::Finished => self.finished(running.walk.job),
+            .any(|running| {
+                let news = worker.chunks < running.chunks && !running.shown(now);
+                match running.walk.stage {
+                    Stage::Walking => {
+                        news || room && may_feed(worker, world, running.walk.source, now)
+                    }
+                    Stage::Settling => news || worker.chunks == 0,
+                    Stage::Finished => self.finished(running.walk.job),
+                }
             })
     }
 
@@ -196,8 +209,7 @@ impl Backfills {
                 walk.stage = Stage::Finished;
             }
             backfills::save(walk)?;
-            let recently = running.shown_at.is_some_and(|at| now - at < A_MOMENT);
-            if !recently || running.walk.stage != stage {
+            if !running.shown(now) || running.walk.stage != stage {
                 running.shown_at = Some(now);
                 running.pace.note(Timestamp(now_ms()), running.walk.done);
                 shown.insert(running.walk.job);
@@ -205,6 +217,11 @@ impl Backfills {
         }
         worker.chunks = self.count(worker)?;
         worker.look_at(Lane::Backfill);
+        for running in &mut self.walks {
+            if running.walk.target == worker.target {
+                running.chunks = worker.chunks;
+            }
+        }
         for job in shown {
             backfills::progress(job, self.eta(job))?;
         }
@@ -301,10 +318,14 @@ fn clear(targets: &mut [TargetWorker], target: Target, source: SourceId) -> SpiR
     backfills::drop_queued(target, source)
 }
 
+fn chunk(world: &World) -> usize {
+    CHUNK.min(world.settings.max_records / 4).max(1)
+}
+
 fn most_chunks(world: &World) -> usize {
     // Half of the memory stays free for what is more urgent.
     MOST_CHUNKS
-        .min(world.settings.max_records / 2 / CHUNK)
+        .min(world.settings.max_records / 2 / chunk(world))
         .max(1)
 }
 
@@ -349,7 +370,7 @@ fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlEr
     let Some(source) = world.sources.get(&walk.source) else {
         return Ok(None);
     };
-    let keys = match backfills::next_keys(source, walk, CHUNK) {
+    let keys = match backfills::next_keys(source, walk, chunk(world)) {
         Ok(keys) => keys?,
         Err(why) => {
             let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
@@ -362,7 +383,7 @@ fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlEr
     capture::enqueue(walk.target, source.id, Lane::Backfill, wanted);
     walk.walked += keys.looked_at as u64;
     walk.queued += keys.wanted.len() as u64;
-    if keys.looked_at < CHUNK {
+    if keys.looked_at < chunk(world) {
         walk.stage = Stage::Settling;
     }
     if keys.last.is_some() {

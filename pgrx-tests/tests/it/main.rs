@@ -5,6 +5,7 @@
 )]
 
 mod backfill;
+mod backfill_stops;
 mod bad_input;
 mod bulk;
 mod capture;
