@@ -94,10 +94,13 @@ mod tests {
         }
     }
 
+    /// Measurements, the present time, what is left, when it will be done.
+    type Case = (&'static [(i64, u64)], i64, u64, Option<i64>);
+
     #[test]
     fn when_it_will_be_done() {
         let minute = 60_000;
-        let cases: [(&[(i64, u64)], i64, u64, Option<i64>); 7] = [
+        let cases: [Case; 7] = [
             (&[], 0, 10, None),
             (&[(0, 5)], 0, 10, None),
             (&[], 7, 0, Some(7)),
