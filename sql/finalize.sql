@@ -4,6 +4,7 @@ COMMENT ON FUNCTION _unpack_keys(bytea) IS 'the keys packed into a queue row';
 COMMENT ON FUNCTION _unpack_clock(bytea) IS 'the agreements stored with a link';
 COMMENT ON FUNCTION _stored_key(integer, text) IS 'a record key as it is stored';
 COMMENT ON FUNCTION _lacks(text) IS 'what a target lacks before anything can be sent to it';
+COMMENT ON FUNCTION _check_filter(oid, text) IS 'refuses what is no condition on the rows of a tracked table';
 COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolved';
 COMMENT ON FUNCTION _preloaded() IS 'whether the library was loaded through shared_preload_libraries';
 COMMENT ON FUNCTION _wake() IS 'has the worker look at configuration, pauses and jobs when the transaction commits';
@@ -12,7 +13,7 @@ COMMENT ON FUNCTION _gauges() IS 'the worker''s figures, for the view status';
 COMMENT ON FUNCTION _preview(oid, text) IS 'see preview()';
 COMMENT ON FUNCTION @extschema@.version() IS 'version of the extension';
 COMMENT ON FUNCTION @extschema@.reload() IS 'restarts this database''s worker; false when there is none';
-COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued has been settled and every imported event applied; false when the time is over';
+COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued has been settled, every backfill done and every imported event applied; false when the time is over';
 COMMENT ON FUNCTION import_hubspot_webhook(text, jsonb, text, text, inet) IS 'takes a HubSpot webhook, body and headers as they were received';
 COMMENT ON FUNCTION import_mailchimp_webhook(text, jsonb, text, inet) IS 'takes a Mailchimp webhook, the form-encoded body as it was received';
 

@@ -323,6 +323,7 @@ BEGIN
     PERFORM integration._must_own(source);
     PERFORM integration._drop_triggers(source);
     UPDATE integration.tracked_table t SET targets = '{}' WHERE t.source = untrack.source;
+    PERFORM integration._cancel_backfills(t.id, 'the table is no longer tracked') FROM integration.tracked_table t WHERE t.source = untrack.source;
     DELETE FROM integration._change c USING integration.tracked_table t WHERE t.source = untrack.source AND c.source = t.id;
     DELETE FROM integration._retry r USING integration.tracked_table t WHERE t.source = untrack.source AND r.source = t.id;
     PERFORM integration._wake();

@@ -55,6 +55,11 @@ extension_sql_file!(
     name = "operate",
     requires = ["track", api::internal::_enqueue, api::preview::_preview]
 );
+extension_sql_file!(
+    "../sql/backfill.sql",
+    name = "backfill",
+    requires = ["operate", api::backfill::_check_filter]
+);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[pg_guard]

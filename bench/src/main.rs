@@ -4,6 +4,7 @@
 //! a plain PL/pgSQL outbox. Nothing passes or fails by its speed; a run fails only when something
 //! could not be measured, for instance because not every change arrived.
 
+mod backfill;
 mod bulk;
 mod drain;
 mod error;
@@ -61,6 +62,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Tps => tps::measure(&server, options, &mut report)?,
             Section::Bulk => bulk::measure(&server, options, &mut report)?,
             Section::Drain => drain::measure(&server, options, &mut report)?,
+            Section::Backfill => backfill::measure(&server, options, &mut report)?,
             Section::Snapshot => snapshot::measure(&server, options, &mut report)?,
             Section::Latency => latency::measure(&server, options, &mut report)?,
             Section::Idle => idle::measure(options, &mut report)?,

@@ -8,7 +8,8 @@ pub const HELP: &str = "\
 Measures the extension on a throw-away PostgreSQL and prints one table of ratios.
 
   --quick      less of everything: for development, the figures are rough
-  --only NAME  one part only (may be repeated): tps bulk drain snapshot latency idle
+  --only NAME  one part only (may be repeated): tps bulk drain backfill snapshot latency idle
+  --rows N     rows of the backfill; otherwise 1000000, or 50000 if --quick
   --help       this text
 
 By way of make: make bench ARGS='--quick --only drain'
@@ -27,16 +28,18 @@ pub enum Section {
     Tps,
     Bulk,
     Drain,
+    Backfill,
     Snapshot,
     Latency,
     Idle,
 }
 
 impl Section {
-    const ALL: [Section; 6] = [
+    const ALL: [Section; 7] = [
         Section::Tps,
         Section::Bulk,
         Section::Drain,
+        Section::Backfill,
         Section::Snapshot,
         Section::Latency,
         Section::Idle,
@@ -47,6 +50,7 @@ impl Section {
             Section::Tps => "tps",
             Section::Bulk => "bulk",
             Section::Drain => "drain",
+            Section::Backfill => "backfill",
             Section::Snapshot => "snapshot",
             Section::Latency => "latency",
             Section::Idle => "idle",
@@ -73,6 +77,8 @@ pub struct Options {
     pub tps_seconds: u32,
     pub bulk_rounds: usize,
     pub drain_rounds: usize,
+    /// Rows of a backfill.
+    pub backfilled: u32,
     pub snapshot_passes: usize,
     pub snapshot_rounds: usize,
     pub latencies: usize,
@@ -80,7 +86,7 @@ pub struct Options {
 }
 
 impl Options {
-    fn new(only: Vec<Section>, quick: bool) -> Options {
+    fn new(only: Vec<Section>, quick: bool, rows: Option<u32>) -> Options {
         let of = |full, rough| if quick { rough } else { full };
         Options {
             only,
@@ -91,6 +97,7 @@ impl Options {
             tps_seconds: of(10, 2),
             bulk_rounds: of(7, 2) as usize,
             drain_rounds: of(5, 2) as usize,
+            backfilled: rows.unwrap_or(of(1_000_000, 50_000)),
             snapshot_passes: of(2, 1) as usize,
             snapshot_rounds: of(4, 3) as usize,
             latencies: of(400, 60) as usize,
@@ -112,17 +119,21 @@ pub fn read() -> Result<Command> {
 
 fn parse(mut arguments: lexopt::Parser) -> Result<Command> {
     use lexopt::{Arg, ValueExt};
-    let (mut only, mut quick) = (Vec::new(), false);
+    let (mut only, mut quick, mut rows) = (Vec::new(), false, None);
     while let Some(argument) = arguments.next()? {
         match argument {
             Arg::Long("quick") => quick = true,
             Arg::Long("only") => only.push(Section::named(&arguments.value()?.string()?)?),
+            Arg::Long("rows") => {
+                let wanted: u32 = arguments.value()?.parse()?;
+                rows = Some(wanted.max(1_000));
+            }
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Value(value) if value == crate::remote::SERVE => return Ok(Command::Sandbox),
             other => return Err(other.unexpected().into()),
         }
     }
-    Ok(Command::Measure(Options::new(only, quick)))
+    Ok(Command::Measure(Options::new(only, quick, rows)))
 }
 
 #[cfg(test)]
@@ -145,6 +156,11 @@ mod tests {
             sections(&["--only", "idle", "--only", "drain"])?,
             ["drain", "idle"]
         );
+        assert_eq!(
+            sections(&["--rows", "7000", "--only", "backfill"])?,
+            ["backfill"]
+        );
+        assert!(sections(&["--rows", "many"]).is_err());
         assert!(sections(&["--only", "speed"]).is_err());
         assert!(sections(&["--fast"]).is_err());
         Ok(())

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod mailchimp;
 pub mod mapping;
 pub mod outcome;
+pub mod progress;
 pub mod queue;
 pub mod rate;
 pub mod record;

@@ -361,6 +361,27 @@ impl<R: RowId> Queue<R> {
         self.enqueue(handle.slot, true);
     }
 
+    /// Takes a source's changes that wait in this lane out for good; nobody wants them sent any
+    /// more. What is flying, or has moved to an earlier lane, stays. The caller deletes the rows.
+    pub fn withdraw(&mut self, lane: Lane, source: SourceId) {
+        let lines: Vec<_> = self
+            .ready
+            .keys()
+            .filter(|(its_lane, _, its_source)| *its_lane == lane && *its_source == source)
+            .copied()
+            .collect();
+        for line in lines {
+            for handle in self.ready.remove(&line).unwrap_or_default() {
+                let waits = self
+                    .entry(handle)
+                    .is_some_and(|entry| !entry.flying && entry.lane == lane);
+                if waits {
+                    self.close(handle);
+                }
+            }
+        }
+    }
+
     /// Forgets everything, as after a restart.
     pub fn clear(&mut self) {
         *self = Queue::default();

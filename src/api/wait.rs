@@ -12,9 +12,12 @@ use crate::latch::{self, Woken};
 const IDLE: &str = "\
     SELECT NOT EXISTS (SELECT FROM integration._change c WHERE $1::int2 IS NULL OR c.targets & (1 << ($1 - 1)) <> 0) \
        AND NOT EXISTS (SELECT FROM integration._retry r WHERE $1::int2 IS NULL OR r.target = $1) \
+       AND NOT EXISTS (SELECT FROM integration._backfill b JOIN integration.job j ON j.id = b.job \
+                       WHERE ($1::int2 IS NULL OR b.target = $1) AND b.stage <> 'finished' AND j.state IN ('waiting', 'running', 'paused')) \
        AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
 
-/// Waits until everything queued has been settled and every imported event applied: `true`; or
+/// Waits until everything queued has been settled, every backfill done and every imported event
+/// applied: `true`; or
 /// until the time is over: `false`.
 #[pg_extern]
 fn wait_idle(

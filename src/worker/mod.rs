@@ -6,6 +6,7 @@
 mod adopt;
 mod allowance;
 mod answers;
+mod backfill;
 pub mod fill;
 mod intake;
 pub mod launcher;
@@ -31,6 +32,7 @@ use crate::http::{self, Engine};
 use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
 use crate::store::{self, changes, letters, sources, state};
+use backfill::Backfills;
 use requests::Requests;
 use target::{Flight, TargetWorker};
 
@@ -95,6 +97,7 @@ struct Worker {
     tidy_at: Option<Instant>,
     poll_prepared: bool,
     inbox: inbound::Backlog,
+    backfills: Backfills,
 }
 
 impl Worker {
@@ -123,6 +126,7 @@ impl Worker {
             tidy_at: None,
             poll_prepared: false,
             inbox: inbound::Backlog::default(),
+            backfills: Backfills::default(),
         })
     }
 
@@ -133,7 +137,7 @@ impl Worker {
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
-        if wake.has(Wake::CONFIG) {
+        if wake.has(Wake::CONFIG) || self.backfills.outdated(Instant::now()) {
             store::transaction(|| self.load())?;
         }
         self.poll_prepared |= wake.has(Wake::PREPARED);
@@ -152,6 +156,7 @@ impl Worker {
             self.inbox.stale = true;
         }
         self.apply_inbox()?;
+        self.feed_backfills()?;
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
@@ -217,6 +222,7 @@ impl Worker {
                 .set_dead(worker.target, letters::count(worker.target)?);
             settle::outlook(worker)?;
         }
+        self.backfills.load(&mut self.targets, &self.world)?;
         self.requests.jobs = state::open_jobs()?;
         let wanted = self.requests.wants_provision();
         self.targets
@@ -256,6 +262,15 @@ impl Worker {
         news::tell_crm(&self.world, news)
     }
 
+    fn feed_backfills(&mut self) -> SpiResult<()> {
+        for worker in &mut self.targets {
+            if self.backfills.due(worker, &self.world, Instant::now()) {
+                store::transaction(|| self.backfills.feed(worker, &self.world))?;
+            }
+        }
+        Ok(())
+    }
+
     fn apply_inbox(&mut self) -> SpiResult<()> {
         if !self.world.settings.enabled || self.targets.iter().any(|worker| worker.fenced) {
             return Ok(());
@@ -289,6 +304,10 @@ impl Worker {
         if !changed.is_empty() {
             store::transaction(|| process::tell_states(&changed))?;
         }
+        let news = self.backfills.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.backfills.tell(news))?;
+        }
         process::report_statistics();
         Ok(())
     }
@@ -307,6 +326,9 @@ impl Worker {
         }
         if let Some(at) = self.tidy_at {
             at_most(at.saturating_duration_since(now));
+        }
+        if let Some(delay) = self.backfills.next_look(&self.targets, &self.world) {
+            at_most(delay);
         }
         if let Some(delay) = self.inbox.retry_in() {
             at_most(delay);

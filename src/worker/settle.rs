@@ -286,6 +286,8 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
     if worker.retrying > 0 || !ledger.retries.is_empty() {
         outlook(worker)?;
     }
+    let chunks = ledger.rows.iter().filter(|row| row.lane == Lane::Backfill);
+    worker.chunks = worker.chunks.saturating_sub(chunks.count());
     delete_rows(target, ledger.rows)
 }
 

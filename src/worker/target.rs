@@ -118,6 +118,8 @@ pub struct TargetWorker {
     pub ready_since: Option<Instant>,
     pub next_retry: Option<Instant>,
     pub retrying: i64,
+    /// Queue rows of backfills that are not settled.
+    pub chunks: usize,
     pub told: Option<State>,
     pub properties: BTreeMap<Entity, Property>,
     /// Deletions lately, for the guard.
@@ -158,6 +160,7 @@ impl TargetWorker {
             ready_since: None,
             next_retry: Some(Instant::now()),
             retrying: 0,
+            chunks: 0,
             told: None,
             properties: BTreeMap::new(),
             deletions: VecDeque::new(),

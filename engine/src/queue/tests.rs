@@ -77,6 +77,38 @@ fn a_second_round_is_first_and_capped() {
     assert_eq!(queue.batch_cap(taken[1]), NO_CAP);
 }
 
+#[test]
+fn live_changes_overtake_a_backfill() {
+    let mut queue = Queue::default();
+    let all = (1..=4).map(|key| change(key, Lane::Backfill));
+    queue.push_row(1, all);
+    queue.push_row(2, [change(4, Lane::Live), change(5, Lane::Live)]);
+    let taken = queue.take(3);
+    assert_eq!(keys(&queue, &taken), ["4", "5", "1"]);
+    // Sent for both: the backfill does not send it again.
+    assert_eq!(queue.close(taken[0]).rows, [0; 0]);
+    assert_eq!(queue.close(taken[1]).rows, [2]);
+    let rest = queue.take(9);
+    assert_eq!(keys(&queue, &rest), ["2", "3"]);
+}
+
+#[test]
+fn withdrawn_are_those_that_only_wait_in_that_lane() {
+    let mut queue = Queue::default();
+    queue.push_row(1, (1..=4).map(|key| change(key, Lane::Backfill)));
+    let flying = queue.take(1);
+    queue.push_row(2, [change(2, Lane::Live)]);
+    queue.withdraw(Lane::Backfill, SourceId(9));
+    assert_eq!(queue.len(), 4, "another source's");
+    queue.withdraw(Lane::Backfill, SourceId(1));
+    assert_eq!(queue.len(), 2);
+    let live = queue.take(9);
+    assert_eq!(keys(&queue, &live), ["2"]);
+    assert_eq!(queue.close(live[0]).rows, [2]);
+    assert_eq!(queue.close(flying[0]).rows, [1], "the last of its row");
+    assert!(queue.is_empty());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Push(Vec<u8>, bool),

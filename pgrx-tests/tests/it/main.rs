@@ -4,6 +4,8 @@
     reason = "a test that cannot go on should stop where it is"
 )]
 
+mod backfill;
+mod backfill_stops;
 mod bad_input;
 mod bulk;
 mod capture;

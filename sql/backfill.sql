@@ -1,0 +1,123 @@
+-- Sending the rows a table has already, and ending jobs.
+
+CREATE TABLE _backfill (
+    job    bigint NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    target smallint NOT NULL,
+    source integer NOT NULL,
+    filter text,
+    mark   text[],
+    stage  text NOT NULL DEFAULT 'walking' CHECK (stage IN ('walking', 'settling', 'finished')),
+    rows   bigint NOT NULL,
+    walked bigint NOT NULL DEFAULT 0,
+    queued bigint NOT NULL DEFAULT 0,
+    done   bigint NOT NULL DEFAULT 0,
+    total  bigint NOT NULL,
+    PRIMARY KEY (job, target)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE _backfill IS 'how far the backfills that are not over have come, one row a job and target';
+COMMENT ON COLUMN _backfill.job IS 'job.id';
+COMMENT ON COLUMN _backfill.target IS '1 hubspot, 2 mailchimp';
+COMMENT ON COLUMN _backfill.source IS 'tracked_table.id';
+COMMENT ON COLUMN _backfill.filter IS 'only rows for which this is true are sent; NULL: all';
+COMMENT ON COLUMN _backfill.mark IS 'key of the last row looked at, one text a column; NULL: none yet. Whatever is below has been queued or left out';
+COMMENT ON COLUMN _backfill.stage IS 'walking: there are rows to look at; settling: all are queued; finished: all are settled';
+COMMENT ON COLUMN _backfill.rows IS 'rows of the table, as estimated at the start';
+COMMENT ON COLUMN _backfill.walked IS 'rows looked at';
+COMMENT ON COLUMN _backfill.queued IS 'rows queued, those settled since included';
+COMMENT ON COLUMN _backfill.done IS 'rows settled: delivered, found unchanged, or with a retry or dead letter of their own';
+COMMENT ON COLUMN _backfill.total IS 'rows that will have been queued in the end: estimated, exact once all are';
+
+CREATE FUNCTION _estimated_rows(source regclass) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    plan json;
+BEGIN
+    -- The planner also has an idea of tables that were never analysed.
+    EXECUTE format('EXPLAIN (FORMAT JSON) SELECT FROM %s', source) INTO plan;
+    RETURN (plan->0->'Plan'->>'Plan Rows')::numeric::bigint;
+END
+$$;
+COMMENT ON FUNCTION _estimated_rows(regclass) IS 'about how many rows a table has, without counting them';
+
+CREATE FUNCTION _running_backfill(t integration.tracked_table, wanted text[], filter text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    known record;
+BEGIN
+    SELECT b.job, array_agg(integration._target(b.target)) AS targets, min(b.filter) AS filter INTO known
+    FROM integration._backfill b JOIN integration.job j ON j.id = b.job
+    WHERE b.source = t.id AND j.state IN ('waiting', 'running', 'paused')
+    GROUP BY b.job HAVING array_agg(integration._target(b.target)) && wanted
+    ORDER BY array_agg(integration._target(b.target)) @> wanted DESC, b.job LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    ELSIF known.targets @> wanted AND (known.filter IS NULL OR known.filter = filter) THEN
+        RAISE NOTICE 'job % sends these rows already', known.job
+            USING HINT = format('SELECT * FROM integration.job WHERE id = %s; shows how far it is, SELECT integration.cancel_job(%s); stops it.', known.job, known.job);
+        RETURN known.job;
+    END IF;
+    RAISE EXCEPTION 'another backfill of % is under way', t.source
+        USING ERRCODE = 'object_in_use',
+              DETAIL = format('Job %s sends to %s%s.', known.job, array_to_string(known.targets, ' and '), coalesce(' the rows where ' || known.filter, '')),
+              HINT = format('Wait until it is done, stop it with SELECT integration.cancel_job(%s); or name a target that it does not send to.', known.job);
+END
+$$;
+COMMENT ON FUNCTION _running_backfill(integration.tracked_table, text[], text) IS 'the job that sends these rows already, if there is one; refuses what only overlaps with it';
+
+CREATE FUNCTION backfill(source regclass, target text DEFAULT NULL, filter text DEFAULT NULL)
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    t integration.tracked_table := integration._must_be_tracked(source);
+    wanted text[];
+    job bigint;
+    estimate bigint;
+BEGIN
+    PERFORM integration._must_own(source);
+    IF target IS NOT NULL AND target <> ALL (t.targets) OR t.targets = '{}' THEN
+        RAISE EXCEPTION '% is not sent to %', source, coalesce(target, 'anything')
+            USING ERRCODE = 'undefined_object',
+                  HINT = CASE t.targets WHEN '{}' THEN format('It was untracked; SELECT integration.track(%L, %L); begins again.', source, t.entity)
+                              ELSE format('Its targets are: %s.', array_to_string(t.targets, ', ')) END;
+    END IF;
+    IF filter IS NOT NULL THEN
+        PERFORM integration._check_filter(source, filter);
+    END IF;
+    wanted := CASE WHEN target IS NULL THEN t.targets ELSE ARRAY[target] END;
+    -- Two callers at once: one of them finds the other's job.
+    PERFORM 1 FROM integration.tracked_table x WHERE x.id = t.id FOR NO KEY UPDATE;
+    job := integration._running_backfill(t, wanted, filter);
+    IF job IS NOT NULL THEN
+        RETURN job;
+    END IF;
+    estimate := integration._estimated_rows(source);
+    INSERT INTO integration.job (kind, args, total)
+    VALUES ('backfill', jsonb_strip_nulls(jsonb_build_object('source', source, 'targets', wanted, 'filter', filter)), estimate * cardinality(wanted))
+    RETURNING id INTO job;
+    INSERT INTO integration._backfill (job, target, source, filter, rows, total)
+    SELECT job, n.number, t.id, backfill.filter, estimate, estimate
+    FROM (VALUES (1::smallint), (2::smallint)) AS n(number) WHERE integration._target(n.number) = ANY (wanted);
+    IF NOT integration._preloaded() THEN
+        RAISE NOTICE 'the job waits: the library is not preloaded'
+            USING HINT = 'Add integration to shared_preload_libraries (ALTER SYSTEM SET shared_preload_libraries = ''integration'') and restart the server.';
+    END IF;
+    PERFORM integration._wake();
+    RETURN job;
+END
+$$;
+COMMENT ON FUNCTION backfill(regclass, text, text) IS 'sends the rows a tracked table has already, to one target or all of its targets, all rows or those that a SQL condition on the table is true for; live changes go first; returns the job''s id';
+
+CREATE FUNCTION cancel_job(id bigint, reason text DEFAULT NULL) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE integration.job j SET state = 'cancelled', error = coalesce(reason, 'cancelled by ' || session_user), eta = NULL, finished_at = clock_timestamp()
+    WHERE j.id = cancel_job.id AND j.state IN ('waiting', 'running', 'paused');
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM integration._wake();
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION cancel_job(bigint, text) IS 'stops a job; what was sent before stays; false when it was over or there is none';
+
+CREATE FUNCTION _cancel_backfills(source integer, reason text) RETURNS void LANGUAGE sql AS $$
+    SELECT integration.cancel_job(b.job, reason) FROM (SELECT DISTINCT x.job FROM integration._backfill x WHERE x.source = $1) b
+$$;
+COMMENT ON FUNCTION _cancel_backfills(integer, text) IS 'stops the backfills of a table that is tracked no longer';

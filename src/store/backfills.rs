@@ -1,0 +1,317 @@
+//! Backfills: how far they are, and the keys that come next.
+
+use std::panic::AssertUnwindSafe;
+
+use integration_engine::progress;
+use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
+use pgrx::spi::{self, SpiResult};
+
+use super::changes::bit;
+use super::sources::{KeyColumn, Source};
+use super::{execute, select};
+use crate::owner::{self, SqlError};
+
+/// What is left to do of a table and target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// There are rows to look at.
+    Walking,
+    /// All are queued.
+    Settling,
+    /// All are settled.
+    Finished,
+}
+
+impl Stage {
+    const ALL: [Stage; 3] = [Stage::Walking, Stage::Settling, Stage::Finished];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Stage::Walking => "walking",
+            Stage::Settling => "settling",
+            Stage::Finished => "finished",
+        }
+    }
+}
+
+/// How far one table has been sent to one target.
+pub struct Walk {
+    pub job: i64,
+    pub target: Target,
+    pub source: SourceId,
+    pub filter: Option<String>,
+    /// Key of the last row looked at, its parts as text.
+    pub mark: Option<Vec<String>>,
+    pub stage: Stage,
+    /// Rows of the table, as estimated.
+    pub rows: u64,
+    pub walked: u64,
+    pub queued: u64,
+    pub done: u64,
+    /// Whether its job still is to be done.
+    pub open: bool,
+}
+
+impl Walk {
+    /// Rows that will have been queued in the end.
+    pub fn total(&self) -> u64 {
+        match self.stage {
+            Stage::Walking => progress::expected(self.queued, self.walked, self.rows),
+            Stage::Settling | Stage::Finished => self.queued,
+        }
+    }
+}
+
+/// States of a job that is not over.
+macro_rules! open {
+    () => {
+        "('waiting', 'running', 'paused')"
+    };
+}
+
+const WALKS: &str = concat!(
+    "SELECT b.job, b.target, b.source, b.filter, b.mark, b.stage, b.rows, b.walked, b.queued, b.done, j.state IN ",
+    open!(),
+    " FROM integration._backfill b JOIN integration.job j ON j.id = b.job ORDER BY b.job, b.target"
+);
+
+/// All there are, oldest job first.
+pub fn load() -> SpiResult<Vec<Walk>> {
+    let walks = select(WALKS, &[], |row| {
+        let count = |column: usize| {
+            row.get::<i64>(column)
+                .map(|number| number.unwrap_or(0).unsigned_abs())
+        };
+        let Some(target) = row.get::<i16>(2)?.and_then(Target::from_number) else {
+            return Ok(None);
+        };
+        let stage = row.get::<String>(6)?.unwrap_or_default();
+        Ok(Some(Walk {
+            job: row.get(1)?.unwrap_or(0),
+            target,
+            source: SourceId(row.get(3)?.unwrap_or(0)),
+            filter: row.get(4)?,
+            mark: row.get(5)?,
+            stage: Stage::ALL
+                .into_iter()
+                .find(|known| known.name() == stage)
+                .unwrap_or(Stage::Walking),
+            rows: count(7)?,
+            walked: count(8)?,
+            queued: count(9)?,
+            done: count(10)?,
+            open: row.get(11)?.unwrap_or(false),
+        }))
+    })?;
+    Ok(walks.into_iter().flatten().collect())
+}
+
+const SAVE: &str = "\
+    UPDATE integration._backfill b SET mark = $3, stage = $4, walked = $5, queued = $6, done = $7, total = $8 \
+    WHERE b.job = $1 AND b.target = $2";
+
+/// Stores how far it has come: in the transaction that queues what is below the mark.
+pub fn save(walk: &Walk) -> SpiResult<()> {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let args = [
+        walk.job.into(),
+        walk.target.number().into(),
+        walk.mark.clone().into(),
+        walk.stage.name().into(),
+        number(walk.walked).into(),
+        number(walk.queued).into(),
+        number(walk.done).into(),
+        number(walk.total()).into(),
+    ];
+    execute(SAVE, &args).map(|_| ())
+}
+
+const LANE: i16 = Lane::Backfill as i16;
+
+const QUEUED: &str = "\
+    SELECT count(*), coalesce(sum(c.records), 0)::int8 FROM integration._change c \
+    WHERE c.lane = $1 AND c.targets & $2 <> 0 AND ($3::int4 IS NULL OR c.source = $3)";
+
+/// What of backfills waits in the queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Queued {
+    pub chunks: usize,
+    pub records: u64,
+}
+
+/// Of one source, or of all.
+pub fn queued(target: Target, source: Option<SourceId>) -> SpiResult<Queued> {
+    let args = [
+        LANE.into(),
+        bit(target).into(),
+        source.map(|source| source.0).into(),
+    ];
+    let rows = select(QUEUED, &args, |row| {
+        Ok(Queued {
+            chunks: row.get::<i64>(1)?.unwrap_or(0).unsigned_abs() as usize,
+            records: row.get::<i64>(2)?.unwrap_or(0).unsigned_abs(),
+        })
+    })?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+/// Deletes what waits in the queue. A chunk is for one target alone.
+pub fn drop_queued(target: Target, source: SourceId) -> SpiResult<()> {
+    execute(
+        "DELETE FROM integration._change c WHERE c.lane = $1 AND c.targets = $2 AND c.source = $3",
+        &[LANE.into(), bit(target).into(), source.0.into()],
+    )
+    .map(|_| ())
+}
+
+/// Forgets how far a job had come.
+pub fn remove(job: i64) -> SpiResult<()> {
+    execute(
+        "DELETE FROM integration._backfill b WHERE b.job = $1",
+        &[job.into()],
+    )
+    .map(|_| ())
+}
+
+/// A job's row, unless it is over; and unless somebody is changing it: nobody shall be able to stop
+/// the worker with a transaction that is left open.
+macro_rules! job_at_hand {
+    () => {
+        concat!(
+            " WHERE j.id = (SELECT k.id FROM integration.job k WHERE k.id = $1 AND k.state IN ",
+            open!(),
+            " FOR UPDATE SKIP LOCKED)"
+        )
+    };
+}
+
+macro_rules! sums {
+    () => {
+        "done = (SELECT sum(b.done) FROM integration._backfill b WHERE b.job = $1), \
+         total = (SELECT sum(b.total) FROM integration._backfill b WHERE b.job = $1)"
+    };
+}
+
+const PROGRESS: &str = concat!(
+    "UPDATE integration.job j SET eta = pg_catalog.to_timestamp($2::int8 / 1000.0), ",
+    sums!(),
+    job_at_hand!()
+);
+
+/// Shows people how far a job is.
+pub fn progress(job: i64, eta: Option<Timestamp>) -> SpiResult<()> {
+    let eta = eta.map(|at| at.0);
+    execute(PROGRESS, &[job.into(), eta.into()]).map(|_| ())
+}
+
+const TELL: &str = concat!(
+    "UPDATE integration.job j SET state = CASE WHEN $2::text IS NULL THEN 'running' ELSE 'paused' END, error = $2, \
+     eta = CASE WHEN $2 IS NULL THEN j.eta END, started_at = coalesce(j.started_at, pg_catalog.clock_timestamp())",
+    job_at_hand!()
+);
+
+/// Shows people whether it is being done, and if not, why; `false` when that has to wait.
+pub fn tell(job: i64, waits_for: Option<&str>) -> SpiResult<bool> {
+    Ok(execute(TELL, &[job.into(), waits_for.into()])? > 0)
+}
+
+/// How a job ended.
+pub enum End {
+    Done,
+    Failed(String),
+    Cancelled(String),
+}
+
+const END: &str = concat!(
+    "UPDATE integration.job j SET state = $2, error = $3, eta = NULL, ",
+    sums!(),
+    ", started_at = coalesce(j.started_at, pg_catalog.clock_timestamp()), finished_at = pg_catalog.clock_timestamp()",
+    job_at_hand!()
+);
+
+/// Ends a job; `false` when that has to wait.
+pub fn end(job: i64, end: &End) -> SpiResult<bool> {
+    let (state, error) = match end {
+        End::Done => ("done", None),
+        End::Failed(why) => ("failed", Some(why.as_str())),
+        End::Cancelled(why) => ("cancelled", Some(why.as_str())),
+    };
+    Ok(execute(END, &[job.into(), state.into(), error.into()])? > 0)
+}
+
+/// Reads the keys of the next rows, in the order of the index on the key, and which of them are
+/// wanted. The last parameter is how many. So many rows are looked at and no more, whatever the
+/// filter lets through: nothing waits long for a walk.
+pub fn walk_statement(source: &Source, marked: bool, filter: Option<&str>) -> String {
+    let each = |text: &dyn Fn(usize, &KeyColumn) -> String| {
+        let columns = source.key.iter().enumerate();
+        columns
+            .map(|(index, column)| text(index, column))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let named = |_: usize, column: &KeyColumn| format!("{}.{}", source.name, column.name);
+    // As triggers write keys: by the type's output function, which a cast to text is not always.
+    let keys = each(&|index, column| format!("pg_catalog.concat({})", named(index, column)));
+    let after = if marked {
+        let parts = each(&|index, column| format!("${}::{}", index + 1, column.type_name));
+        format!(" WHERE ({}) > ({parts})", each(&named))
+    } else {
+        String::new()
+    };
+    let wanted = filter.map_or("true".to_owned(), |filter| {
+        // A comment at the end of it ends with the line.
+        format!("coalesce((\n{filter}\n), false)")
+    });
+    let limit = if marked { source.key.len() + 1 } else { 1 };
+    format!(
+        "SELECT {keys}, {wanted} FROM {}{after} ORDER BY {} LIMIT ${limit}",
+        source.name,
+        each(&named)
+    )
+}
+
+/// Some rows, by their keys.
+pub struct Keys {
+    pub wanted: Vec<RecordKey>,
+    /// Key of the last row looked at.
+    pub last: Option<Vec<String>>,
+    /// Rows looked at.
+    pub looked_at: usize,
+}
+
+/// The next rows of a walk, with the rights of the table's owner.
+pub fn next_keys(source: &Source, walk: &Walk, most: usize) -> Result<SpiResult<Keys>, SqlError> {
+    let statement = walk_statement(source, walk.mark.is_some(), walk.filter.as_deref());
+    let columns = source.key.len();
+    owner::guarded(AssertUnwindSafe(|| {
+        owner::as_owner(source.owner, || {
+            let mut args: Vec<_> = walk
+                .mark
+                .iter()
+                .flatten()
+                .map(|part| part.clone().into())
+                .collect();
+            args.push((most as i64).into());
+            let rows = select(&statement, &args, |row| {
+                let parts = (1..=columns)
+                    .map(|column| row.get::<String>(column).map(Option::unwrap_or_default))
+                    .collect::<SpiResult<Vec<_>>>()?;
+                Ok((parts, row.get::<bool>(columns + 1)?.unwrap_or(false)))
+            })?;
+            let wanted = rows.iter().filter(|(_, wanted)| *wanted);
+            Ok::<_, spi::Error>(Keys {
+                wanted: wanted.map(|(parts, _)| record_key(parts)).collect(),
+                looked_at: rows.len(),
+                last: rows.into_iter().last().map(|(parts, _)| parts),
+            })
+        })
+    }))
+}
+
+fn record_key(parts: &[String]) -> RecordKey {
+    match parts {
+        [key] => RecordKey::from(key.as_str()),
+        _ => RecordKey::from(serde_json::Value::from(parts.to_vec()).to_string()),
+    }
+}

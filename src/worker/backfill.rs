@@ -1,0 +1,393 @@
+//! Backfills: rows a table has already are queued chunk by chunk, in a lane of their own, as there
+//! is room.
+//!
+//! A chunk and the mark that says it is queued are one transaction: whenever the worker ends, it
+//! goes on where it was. From there on a chunk is a queue row like any other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use integration_engine::progress::Pace;
+use integration_engine::record::{Lane, SourceId, Target, Timestamp};
+use pgrx::PgSqlErrorCode;
+use pgrx::spi::SpiResult;
+
+use super::target::{Property, TargetWorker};
+use super::{World, now_ms};
+use crate::capture;
+use crate::owner::SqlError;
+use crate::store::backfills::{self, End, Stage, Walk};
+
+/// Rows looked at in one statement, at most; those that are wanted make a queue row.
+const CHUNK: usize = 1_000;
+
+/// Chunks of a target that may be in the queue at once: twice what 50 connections carry.
+const MOST_CHUNKS: usize = 16;
+
+/// Chunks queued in one transaction.
+const AT_ONCE: usize = 4;
+
+/// With so many records waiting for another attempt, something is wrong: no more are added.
+const MOST_RETRIES: i64 = 10_000;
+
+/// A walk that fails is tried again, as the table may have been renamed or locked; not for ever.
+const MOST_FAILURES: u32 = 3;
+
+/// How long until then, and how often at most progress is shown.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// A walk under way.
+struct Running {
+    walk: Walk,
+    pace: Pace,
+    shown_at: Option<Instant>,
+    /// Chunks of its target in the queue when it was last looked at.
+    chunks: usize,
+    failures: u32,
+}
+
+impl Running {
+    fn new(walk: Walk) -> Running {
+        Running {
+            walk,
+            pace: Pace::default(),
+            shown_at: None,
+            chunks: 0,
+            failures: 0,
+        }
+    }
+
+    /// Whether progress has lately been shown.
+    fn shown(&self, now: Instant) -> bool {
+        self.shown_at.is_some_and(|at| now - at < A_MOMENT)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Backfills {
+    /// Oldest job first.
+    walks: Vec<Running>,
+    /// What was last written about each job: what it waits for, if anything.
+    told: HashMap<i64, Option<String>>,
+    /// Something has to be tried again, or looked up anew; not before then.
+    retry_at: Option<Instant>,
+    outdated: bool,
+}
+
+impl Backfills {
+    /// Reads which there are, and clears away those that are over.
+    pub fn load(&mut self, targets: &mut [TargetWorker], world: &World) -> SpiResult<()> {
+        (self.outdated, self.retry_at) = (false, None);
+        let stored = backfills::load()?;
+        // Those that are over, and those that ought to be but whose row somebody holds just now.
+        let (mut over, mut stuck) = (BTreeSet::new(), BTreeSet::new());
+        for walk in &stored {
+            let source = world.sources.get(&walk.source);
+            let sent = source.is_some_and(|source| source.maps.contains_key(&walk.target));
+            if walk.open && !sent && !over.contains(&walk.job) && !stuck.contains(&walk.job) {
+                let why = match source {
+                    Some(source) => format!("{} is no longer sent to {}", source.name, walk.target),
+                    None => "the table is no longer tracked, or was dropped".to_owned(),
+                };
+                let ended = backfills::end(walk.job, &End::Cancelled(why))?;
+                if ended { &mut over } else { &mut stuck }.insert(walk.job);
+            } else if !walk.open {
+                over.insert(walk.job);
+            }
+        }
+        if !stuck.is_empty() {
+            self.try_again();
+        }
+        for walk in stored.iter().filter(|walk| over.contains(&walk.job)) {
+            clear(targets, walk.target, walk.source)?;
+        }
+        over.iter().try_for_each(|job| backfills::remove(*job))?;
+        self.told.retain(|job, _| !over.contains(job));
+        let mut before: HashMap<(i64, Target), Running> = self
+            .walks
+            .drain(..)
+            .map(|running| ((running.walk.job, running.walk.target), running))
+            .collect();
+        for walk in stored {
+            if !over.contains(&walk.job) && !stuck.contains(&walk.job) {
+                let running = match before.remove(&(walk.job, walk.target)) {
+                    Some(running) => Running { walk, ..running },
+                    None => Running::new(walk),
+                };
+                self.walks.push(running);
+            }
+        }
+        for worker in targets {
+            worker.chunks = self.count(worker)?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, worker: &TargetWorker) -> SpiResult<usize> {
+        if self.walks.is_empty() {
+            return Ok(0);
+        }
+        backfills::queued(worker.target, None).map(|queued| queued.chunks)
+    }
+
+    fn try_again(&mut self) {
+        self.outdated = true;
+        self.retry_at = Some(Instant::now() + A_MOMENT);
+    }
+
+    /// Whether the configuration has to be read again first.
+    pub fn outdated(&self, now: Instant) -> bool {
+        self.outdated && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// How long until there is something to do by itself.
+    pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
+        let now = Instant::now();
+        if targets.iter().any(|worker| self.due(worker, world, now)) {
+            return Some(Duration::ZERO);
+        }
+        self.retry_at.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Whether there is something to do for a target.
+    pub fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
+        if self.walks.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        let room = worker.chunks == 0 || worker.chunks + AT_ONCE <= most_chunks(world);
+        self.walks
+            .iter()
+            .filter(|running| running.walk.target == worker.target)
+            .any(|running| {
+                let news = worker.chunks < running.chunks && !running.shown(now);
+                match running.walk.stage {
+                    Stage::Walking => {
+                        news || room && may_feed(worker, world, running.walk.source, now)
+                    }
+                    Stage::Settling => news || worker.chunks == 0,
+                    Stage::Finished => self.finished(running.walk.job),
+                }
+            })
+    }
+
+    fn finished(&self, job: i64) -> bool {
+        self.of(job)
+            .all(|running| running.walk.stage == Stage::Finished)
+    }
+
+    fn of(&self, job: i64) -> impl Iterator<Item = &Running> {
+        self.walks
+            .iter()
+            .filter(move |running| running.walk.job == job)
+    }
+
+    /// Queues what there is room for, and notes what has been settled. In one transaction.
+    pub fn feed(&mut self, worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+        self.retry_at = None;
+        let now = Instant::now();
+        let mut free = most_chunks(world)
+            .saturating_sub(backfills::queued(worker.target, None)?.chunks)
+            .min(AT_ONCE);
+        let mut refused = None;
+        let mut shown = BTreeSet::new();
+        for running in &mut self.walks {
+            let stage = running.walk.stage;
+            if running.walk.target != worker.target || stage == Stage::Finished {
+                continue;
+            }
+            if stage == Stage::Walking && may_feed(worker, world, running.walk.source, now) {
+                while free > 0 && running.walk.stage == Stage::Walking && refused.is_none() {
+                    free -= 1;
+                    refused = advance(running, world)?;
+                }
+            }
+            let waiting = backfills::queued(worker.target, Some(running.walk.source))?.records;
+            let walk = &mut running.walk;
+            walk.done = walk.queued.saturating_sub(waiting);
+            if walk.stage == Stage::Settling && waiting == 0 {
+                walk.stage = Stage::Finished;
+            }
+            backfills::save(walk)?;
+            if !running.shown(now) || running.walk.stage != stage {
+                running.shown_at = Some(now);
+                running.pace.note(Timestamp(now_ms()), running.walk.done);
+                shown.insert(running.walk.job);
+            }
+        }
+        worker.chunks = self.count(worker)?;
+        worker.look_at(Lane::Backfill);
+        for running in &mut self.walks {
+            if running.walk.target == worker.target {
+                running.chunks = worker.chunks;
+            }
+        }
+        for job in shown {
+            backfills::progress(job, self.eta(job))?;
+        }
+        if let Some((job, why)) = refused {
+            self.refuse(job, &why)?;
+        }
+        self.end_finished()
+    }
+
+    /// The walk could not go on. The table may be locked, or have another name by now; if neither is
+    /// it, the job fails.
+    fn refuse(&mut self, job: i64, why: &SqlError) -> SpiResult<()> {
+        self.try_again();
+        let failures = self.of(job).map(|running| running.failures).max();
+        if failures.is_some_and(|failures| failures >= MOST_FAILURES) {
+            // Should that have to wait, it fails once more.
+            if backfills::end(job, &End::Failed(why.message.clone()))? {
+                self.retry_at = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_finished(&mut self) -> SpiResult<()> {
+        let jobs: BTreeSet<i64> = self.walks.iter().map(|running| running.walk.job).collect();
+        for job in jobs {
+            if !self.finished(job) {
+                continue;
+            }
+            if backfills::end(job, &End::Done)? {
+                backfills::remove(job)?;
+                self.walks.retain(|running| running.walk.job != job);
+                self.told.remove(&job);
+            } else {
+                // Somebody is changing it, perhaps cancelling.
+                self.try_again();
+            }
+        }
+        Ok(())
+    }
+
+    /// When a job will be done: when the last of its targets is.
+    fn eta(&self, job: i64) -> Option<Timestamp> {
+        let now = Timestamp(now_ms());
+        let etas = self.of(job).map(|running| {
+            let walk = &running.walk;
+            running
+                .pace
+                .eta(now, walk.total().saturating_sub(walk.done))
+        });
+        etas.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    /// What is to be written about jobs: those that wait for something now, or no longer.
+    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<(i64, Option<String>)> {
+        let mut waits: BTreeMap<i64, Vec<Option<String>>> = BTreeMap::new();
+        for Running { walk, .. } in &self.walks {
+            let worker = targets.iter().find(|worker| worker.target == walk.target);
+            if let Some(worker) = worker.filter(|_| walk.stage != Stage::Finished) {
+                let why = waits_for(worker, world, walk.source);
+                waits.entry(walk.job).or_default().push(why);
+            }
+        }
+        waits
+            .into_iter()
+            // As long as one of its targets is served, it is being done.
+            .map(|(job, reasons)| {
+                let reasons: Option<Vec<String>> = reasons.into_iter().collect();
+                (job, reasons.map(|reasons| reasons.join("; ")))
+            })
+            .filter(|(job, waits_for)| self.told.get(job) != Some(waits_for))
+            .collect()
+    }
+
+    /// Writes it.
+    pub fn tell(&mut self, news: Vec<(i64, Option<String>)>) -> SpiResult<()> {
+        for (job, waits_for) in news {
+            if backfills::tell(job, waits_for.as_deref())? {
+                self.told.insert(job, waits_for);
+            } else if !self.outdated {
+                self.try_again();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes what waits out of the queue: in memory, and in the table.
+fn clear(targets: &mut [TargetWorker], target: Target, source: SourceId) -> SpiResult<()> {
+    if let Some(worker) = targets.iter_mut().find(|worker| worker.target == target) {
+        worker.queue.withdraw(Lane::Backfill, source);
+        worker.look_at(Lane::Backfill);
+    }
+    backfills::drop_queued(target, source)
+}
+
+fn chunk(world: &World) -> usize {
+    CHUNK.min(world.settings.max_records / 4).max(1)
+}
+
+fn most_chunks(world: &World) -> usize {
+    // Half of the memory stays free for what is more urgent.
+    MOST_CHUNKS
+        .min(world.settings.max_records / 2 / chunk(world))
+        .max(1)
+}
+
+/// Whether more may be queued for a target.
+fn may_feed(worker: &TargetWorker, world: &World, source: SourceId, now: Instant) -> bool {
+    let state = worker.state(&world.settings, now).name;
+    // A target that fails has to be sent something now and then, to see whether it is well again.
+    let serves = state == "running" || (state == "outage" && worker.chunks == 0);
+    serves && property(worker, world, source) == Property::Ready && worker.retrying < MOST_RETRIES
+}
+
+/// Without HubSpot's unique property nothing can be sent; for Mailchimp there is none.
+fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Property {
+    let entity = world.sources.get(&source).map(|source| source.entity);
+    match (worker.target, entity) {
+        (Target::HubSpot, Some(entity)) => {
+            let known = worker.properties.get(&entity).copied();
+            known.unwrap_or(Property::Unknown)
+        }
+        _ => Property::Ready,
+    }
+}
+
+/// What keeps a walk from going on, for people.
+fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
+    let target = worker.target;
+    if let Some(state) = worker.told.as_ref().filter(|state| state.name != "running") {
+        let reason = state.reason.as_deref().unwrap_or_default();
+        return Some(format!("waits, as {target} is {}: {reason}", state.name));
+    }
+    matches!(property(worker, world, source), Property::Missing).then(|| {
+        format!(
+            "waits, as HubSpot lacks the property {}; SELECT integration.provision('{target}'); creates it",
+            world.settings.hubspot_api.external_id_property
+        )
+    })
+}
+
+/// Queues one chunk of a walk. Gives why that was refused.
+fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlError)>> {
+    let walk = &mut running.walk;
+    let Some(source) = world.sources.get(&walk.source) else {
+        return Ok(None);
+    };
+    let keys = match backfills::next_keys(source, walk, chunk(world)) {
+        Ok(keys) => keys?,
+        Err(why) => {
+            let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
+            running.failures += u32::from(!locked);
+            return Ok(Some((walk.job, why)));
+        }
+    };
+    running.failures = 0;
+    let wanted = keys.wanted.iter().map(|key| key.as_str());
+    capture::enqueue(walk.target, source.id, Lane::Backfill, wanted);
+    walk.walked += keys.looked_at as u64;
+    walk.queued += keys.wanted.len() as u64;
+    if keys.looked_at < chunk(world) {
+        walk.stage = Stage::Settling;
+    }
+    if keys.last.is_some() {
+        walk.mark = keys.last;
+    }
+    Ok(None)
+}
