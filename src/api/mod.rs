@@ -1,5 +1,6 @@
 //! SQL functions people call; thin. What is easier said in SQL is in `sql/`.
 
+mod connection;
 pub mod inspect;
 pub mod internal;
 pub mod preview;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::{
     call::{Method, Reply, Request, TransportError},
@@ -200,6 +201,44 @@ pub fn introspect_request(version: &str) -> Request {
 /// HubSpot: the same for static tokens (`pat-…`); the token stands in the body.
 pub fn token_info_request() -> Request {
     post("/oauth/v2/private-apps/get/access-token-info".to_owned())
+}
+
+/// Body of [`token_request`].
+pub fn token_form(client_id: &str, client_secret: &str, refresh_token: &str) -> String {
+    form(&[
+        ("grant_type", "refresh_token"),
+        ("client_id", client_id),
+        ("client_secret", client_secret),
+        ("refresh_token", refresh_token),
+    ])
+}
+
+/// Body of [`introspect_request`].
+pub fn introspect_form(client_id: &str, client_secret: &str, token: &str) -> String {
+    form(&[
+        ("client_id", client_id),
+        ("client_secret", client_secret),
+        ("token_type_hint", "access_token"),
+        ("token", token),
+    ])
+}
+
+fn form(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
+}
+
+/// What a rotated refresh token is kept under: a digest of the one in the settings. Once that is
+/// another, what was kept is of no use.
+pub fn seed(client_id: &str, refresh_token: &str) -> String {
+    let mut digest = Sha256::new();
+    for part in ["integration hubspot", client_id, refresh_token] {
+        digest.update(part.as_bytes());
+        digest.update([0]);
+    }
+    let bytes = digest.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn post(path: String) -> Request {

@@ -80,6 +80,27 @@ fn what_cannot_be_read_is_not_repeated() {
 }
 
 #[test]
+fn forms_escape_what_they_hold() {
+    assert_eq!(
+        token_form("id", "a&b=c", "na1-ü"),
+        "grant_type=refresh_token&client_id=id&client_secret=a%26b%3Dc&refresh_token=na1-%C3%BC"
+    );
+    assert_eq!(
+        introspect_form("id", "s", "CJ+/="),
+        "client_id=id&client_secret=s&token_type_hint=access_token&token=CJ%2B%2F%3D"
+    );
+}
+
+#[test]
+fn seeds_differ_when_anything_does() {
+    let seeds = [("a", "b"), ("ab", ""), ("", "ab"), ("a", "c"), ("b", "b")];
+    let digests: std::collections::BTreeSet<String> =
+        seeds.iter().map(|(id, token)| seed(id, token)).collect();
+    assert_eq!(digests.len(), seeds.len());
+    assert!(digests.iter().all(|digest| digest.len() == 64));
+}
+
+#[test]
 fn a_token_is_renewed_before_its_end_and_only_when_wanted() {
     let mut tokens = Tokens::default();
     assert_eq!(tokens.step(0), Step::Renew);
