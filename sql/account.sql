@@ -42,8 +42,8 @@ COMMENT ON COLUMN _connection.ok IS 'whether records can be sent';
 COMMENT ON COLUMN _connection.account IS 'the account we are let into';
 COMMENT ON COLUMN _connection.detail IS 'what the service says of it, or what is wrong';
 
-CREATE FUNCTION _accept_account(only text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION _accept_account(wanted text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
     UPDATE integration._account a SET account = a.other, other = NULL, detail = NULL, time_zone = NULL, since = now()
-    WHERE a.other IS NOT NULL AND (only IS NULL OR a.target = only)
+    WHERE a.other IS NOT NULL AND (wanted IS NULL OR a.target = wanted)
 $$;
 COMMENT ON FUNCTION _accept_account(text) IS 'the account that the settings lead to now is the one to write to';

@@ -117,8 +117,9 @@ fn warnings(body: &[u8]) -> Vec<Notice> {
             notices.push(Notice {
                 kind: NoticeKind::Warning,
                 about,
-                text: "a value sent is kept in another form than it was sent in, or not as expected"
-                    .to_owned(),
+                text:
+                    "a value sent is kept in another form than it was sent in, or not as expected"
+                        .to_owned(),
             });
         }
     }
@@ -206,7 +207,12 @@ mod tests {
                 vec!["warning: X of a"],
             ),
             (path, &[], r#"{"warnings":"#.to_owned(), vec![]),
-            (path, &[], r#"{"results":[{"properties":{"warnings":"x"}}]}"#.to_owned(), vec![]),
+            (
+                path,
+                &[],
+                r#"{"results":[{"properties":{"warnings":"x"}}]}"#.to_owned(),
+                vec![],
+            ),
         ];
         for (path, headers, body, expected) in cases {
             assert_eq!(said(path, headers, &body), expected, "{path} {body}");

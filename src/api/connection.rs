@@ -13,11 +13,12 @@ use crate::latch::{self, Wake, Woken};
 /// A worker that is just being started may take this long.
 const START: Duration = Duration::from_secs(5);
 
-const NOW: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8";
+/// In whole milliseconds, as the worker notes the beginning of a test.
+const NOW: &str = "SELECT floor(1000 * extract(epoch FROM pg_catalog.clock_timestamp()))::float8";
 const ISOLATED: &str = "SELECT pg_catalog.current_setting('transaction_isolation') IN ('repeatable read', 'serializable')";
 const RESULT: &str = "\
     SELECT c.ok, c.account, c.detail FROM integration._connection c \
-    WHERE c.target = $1 AND c.asked_at >= pg_catalog.to_timestamp($2)";
+    WHERE c.target = $1 AND c.asked_at >= pg_catalog.to_timestamp($2 / 1000.0)";
 
 type Row = (String, bool, Option<String>, String);
 
@@ -41,9 +42,9 @@ fn test_connection(
     ErrorReport,
 > {
     let targets = match target {
-        Some(name) => vec![
-            Target::from_name(name).ok_or_else(|| Error::UnknownTarget(name.to_owned()))?,
-        ],
+        Some(name) => {
+            vec![Target::from_name(name).ok_or_else(|| Error::UnknownTarget(name.to_owned()))?]
+        }
         None => Target::ALL.into_iter().collect(),
     };
     if !latch::preloaded() {

@@ -47,10 +47,7 @@ pub enum Renewal {
 
 impl Session {
     /// The session for the present settings: the one before if they are the same. In a transaction.
-    pub fn renewed(
-        before: Option<Session>,
-        settings: &Settings,
-    ) -> SpiResult<Option<Session>> {
+    pub fn renewed(before: Option<Session>, settings: &Settings) -> SpiResult<Option<Session>> {
         let Some(Credential::OAuth(app)) = settings
             .endpoint(Target::HubSpot)
             .ok()
@@ -97,7 +94,9 @@ impl Session {
             Err(why) => state::raise(
                 UNSAVED,
                 Target::HubSpot,
-                &format!("the stored HubSpot refresh token cannot be read: {why}; the one in the settings is used"),
+                &format!(
+                    "the stored HubSpot refresh token cannot be read: {why}; the one in the settings is used"
+                ),
             ),
         }
     }
@@ -119,7 +118,9 @@ impl Session {
                 state::raise(
                     UNSAVED,
                     Target::HubSpot,
-                    &format!("HubSpot sent a new refresh token that cannot be stored: {why}. It is kept in memory, and lost when the worker ends"),
+                    &format!(
+                        "HubSpot sent a new refresh token that cannot be stored: {why}. It is kept in memory, and lost when the worker ends"
+                    ),
                 )
             }
         }
@@ -170,7 +171,11 @@ impl Session {
     }
 
     /// An answer to a call made with `token`.
-    pub fn heard(&mut self, token: &Secret, result: &Result<Reply, TransportError>) -> Option<Refusal> {
+    pub fn heard(
+        &mut self,
+        token: &Secret,
+        result: &Result<Reply, TransportError>,
+    ) -> Option<Refusal> {
         match result {
             Ok(reply) if reply.status == 401 => Some(self.tokens.refused(token)),
             Ok(reply) if reply.status < 500 => {

@@ -126,7 +126,9 @@ pub fn hear_what(
         .filter(|part| !part.is_empty())
         .collect();
     let used = worker.trust.account.as_ref();
-    if let Some((seen, used)) = seen.zip(used).filter(|(seen, used)| seen.account != used.account)
+    if let Some((seen, used)) = seen
+        .zip(used)
+        .filter(|(seen, used)| seen.account != used.account)
     {
         ok = false;
         detail.push(format!(
@@ -138,10 +140,7 @@ pub fn hear_what(
     test.end(target, ok, detail)
 }
 
-fn hubspot(
-    entities: &[Entity],
-    result: &Result<Reply, TransportError>,
-) -> (bool, Vec<String>) {
+fn hubspot(entities: &[Entity], result: &Result<Reply, TransportError>) -> (bool, Vec<String>) {
     let Some(info) = scopes::read_token_info(result.as_ref()) else {
         return (
             true,

@@ -36,7 +36,9 @@ enum Underway {
     /// that a record which makes its own calls fail is not taken for an outage.
     Probe,
     /// An access token, for the session opened then.
-    Token { session: Instant },
+    Token {
+        session: Instant,
+    },
     /// Whose account is it?
     Account,
     /// Part of a connection test.

@@ -14,8 +14,7 @@ impl Worker {
         let worker = &mut self.targets[index];
         if worker.may_identify(&self.world.settings, Instant::now()) {
             worker.blocked_until = None;
-            self.requests
-                .identify(worker, &self.world, self.started);
+            self.requests.identify(worker, &self.world, self.started);
         }
         if !worker.may_send(&self.world.settings, Instant::now()) {
             while let Some(planned) = worker.planned.pop_front() {

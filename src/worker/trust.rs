@@ -112,13 +112,11 @@ pub fn read(
     result: &Result<Reply, TransportError>,
 ) -> Result<Seen, String> {
     match target {
-        Target::HubSpot => {
-            hubspot::property::read_account(result.as_ref()).map(|account| Seen {
-                account: account.portal_id,
-                detail: account.detail,
-                time_zone: account.time_zone,
-            })
-        }
+        Target::HubSpot => hubspot::property::read_account(result.as_ref()).map(|account| Seen {
+            account: account.portal_id,
+            detail: account.detail,
+            time_zone: account.time_zone,
+        }),
         Target::Mailchimp => mailchimp::read_account(result.as_ref()).map(|account| Seen {
             // The same person is another member of another audience.
             account: format!(
@@ -163,7 +161,9 @@ pub fn settle(worker: &mut TargetWorker, seen: &Seen) -> SpiResult<()> {
             trust.standing = Standing::Foreign;
             account::suspect(target, &seen.account)?;
         }
-        Some(known) if known.other.is_none() && known.time_zone.is_some() == seen.time_zone.is_some() => {
+        Some(known)
+            if known.other.is_none() && known.time_zone.is_some() == seen.time_zone.is_some() =>
+        {
             trust.standing = Standing::Known;
             return Ok(());
         }

@@ -20,6 +20,10 @@ use crate::{
 /// HubSpot: a token is good for 30 minutes, and is renewed about five minutes before its end.
 const EARLY: Duration = Duration::from_secs(300);
 
+/// So many tokens refused in a row are more than bad luck. Not two: of calls under way when a token
+/// runs out, those refused may be heard of before those accepted.
+const HOPELESS: u32 = 3;
+
 /// Between attempts to get a token while the endpoint fails: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -32,8 +36,6 @@ struct Access<T> {
     token: T,
     renew_at: Micros,
     expires_at: Micros,
-    /// A call made with it was accepted.
-    proven: bool,
 }
 
 /// The tokens of one account. At most one renewal is under way at any time.
@@ -43,8 +45,8 @@ pub struct Tokens<T> {
     renewing: bool,
     not_before: Micros,
     failures: u32,
-    /// The present token replaces one that was refused before its time.
-    after_refusal: bool,
+    /// Tokens in a row that were refused, with no call accepted since.
+    refusals: u32,
 }
 
 /// What is to be done before a call can be made.
@@ -65,7 +67,7 @@ pub enum Step<T> {
 pub enum Refusal {
     /// The token had run out: the call is to be made again with another one.
     Resend,
-    /// Even a token fetched because of a refusal is refused.
+    /// One new token after the other is refused.
     Unauthorized,
 }
 
@@ -76,7 +78,7 @@ impl<T> Default for Tokens<T> {
             renewing: false,
             not_before: 0,
             failures: 0,
-            after_refusal: false,
+            refusals: 0,
         }
     }
 }
@@ -116,28 +118,32 @@ impl<T: Clone + PartialEq> Tokens<T> {
 
     /// A call made with `token` was accepted.
     pub fn accepted(&mut self, token: &T) {
-        if let Some(access) = self.access.as_mut().filter(|known| known.token == *token) {
-            access.proven = true;
-            self.after_refusal = false;
+        if self
+            .access
+            .as_ref()
+            .is_some_and(|known| known.token == *token)
+        {
+            self.refusals = 0;
         }
     }
 
     /// A call made with `token` was answered 401. Many may have been under way with one token: it
     /// is dropped once.
     pub fn refused(&mut self, token: &T) -> Refusal {
-        match &self.access {
-            Some(access) if access.token == *token => {
-                let hopeless = self.after_refusal && !access.proven;
-                self.access = None;
-                self.after_refusal = !hopeless;
-                if hopeless {
-                    Refusal::Unauthorized
-                } else {
-                    Refusal::Resend
-                }
-            }
-            _ => Refusal::Resend,
+        if self
+            .access
+            .as_ref()
+            .is_none_or(|known| known.token != *token)
+        {
+            return Refusal::Resend;
         }
+        self.access = None;
+        self.refusals += 1;
+        if self.refusals < HOPELESS {
+            return Refusal::Resend;
+        }
+        self.refusals = 0;
+        Refusal::Unauthorized
     }
 
     /// A renewal brought a token.
@@ -147,7 +153,6 @@ impl<T: Clone + PartialEq> Tokens<T> {
             token,
             renew_at: now.saturating_add(micros(expires_in - early)),
             expires_at: now.saturating_add(micros(expires_in)),
-            proven: false,
         });
         self.renewing = false;
         self.failures = 0;

@@ -71,8 +71,16 @@ mod tests {
     #[test]
     fn both_kinds_of_answer_are_read() {
         let cases = [
-            (200, r#"{"hubId":1,"appId":7,"scopes":["oauth"]}"#, Some((Some(7), 1))),
-            (200, r#"{"active":true,"hub_id":1,"app_id":7,"scopes":["a","b"]}"#, Some((Some(7), 2))),
+            (
+                200,
+                r#"{"hubId":1,"appId":7,"scopes":["oauth"]}"#,
+                Some((Some(7), 1)),
+            ),
+            (
+                200,
+                r#"{"active":true,"hub_id":1,"app_id":7,"scopes":["a","b"]}"#,
+                Some((Some(7), 2)),
+            ),
             (200, r#"{"active":false}"#, None),
             (200, "{}", Some((None, 0))),
             (200, "<html>", None),

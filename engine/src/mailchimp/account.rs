@@ -108,7 +108,9 @@ pub fn read_audience(
         Some(false) => ", double opt-in off",
         None => "",
     };
-    Ok(format!("audience {list} \u{201c}{name}\u{201d}{double_opt_in}"))
+    Ok(format!(
+        "audience {list} \u{201c}{name}\u{201d}{double_opt_in}"
+    ))
 }
 
 #[cfg(test)]
@@ -125,13 +127,29 @@ mod tests {
             on_delete: OnDelete::Archive,
         };
         let cases = [
-            (200, r#"{"id":"a6","name":"News","double_optin":true}"#, "Ok audience a6 “News”, double opt-in on"),
-            (200, r#"{"id":"a6","name":"News","double_optin":false}"#, "Ok audience a6 “News”, double opt-in off"),
+            (
+                200,
+                r#"{"id":"a6","name":"News","double_optin":true}"#,
+                "Ok audience a6 “News”, double opt-in on",
+            ),
+            (
+                200,
+                r#"{"id":"a6","name":"News","double_optin":false}"#,
+                "Ok audience a6 “News”, double opt-in off",
+            ),
             (200, "<html>", "Err Mailchimp's audience cannot be read"),
-            (404, r#"{"title":"Resource Not Found"}"#, "Err the account has no audience a6"),
+            (
+                404,
+                r#"{"title":"Resource Not Found"}"#,
+                "Err the account has no audience a6",
+            ),
             (401, "{}", "Err Mailchimp does not accept the credential"),
             (500, "", "Err Mailchimp answered HTTP 500"),
-            (400, "{}", "Err Mailchimp does not tell about audience a6 (HTTP 400)"),
+            (
+                400,
+                "{}",
+                "Err Mailchimp does not tell about audience a6 (HTTP 400)",
+            ),
         ];
         for (status, body, expected) in cases {
             let reply = Reply {

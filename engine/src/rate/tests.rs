@@ -237,7 +237,12 @@ proptest! {
 #[test]
 fn after_the_daily_limit_it_rests_until_midnight_unless_midnight_just_was() {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let cases = [(0, 1_440, 300), (29, 1_411, 300), (30, 1_410, 84_630), (1_439, 1, 90)];
+    let cases = [
+        (0, 1_440, 300),
+        (29, 1_411, 300),
+        (30, 1_410, 84_630),
+        (1_439, 1, 90),
+    ];
     for (since, to, seconds) in cases {
         let rest = daily_rest(minutes(since), minutes(to));
         assert_eq!(rest, Duration::from_secs(seconds), "{since} {to}");

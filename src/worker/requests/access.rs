@@ -117,9 +117,11 @@ impl Requests {
             sent.underway,
             Underway::Token { .. } | Underway::Test(Question::What)
         );
-        let Some(session) = self.session.as_mut().filter(|_| {
-            by_token && sent.target == Target::HubSpot
-        }) else {
+        let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|_| by_token && sent.target == Target::HubSpot)
+        else {
             return false;
         };
         match &sent.token {
@@ -153,7 +155,10 @@ impl Requests {
             Renewal::Granted(granted) => heard.granted = Some(granted),
             Renewal::Failed(signal) => {
                 worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
-                let waiting = self.tests.get(&worker.target).is_some_and(|test| test.waiting);
+                let waiting = self
+                    .tests
+                    .get(&worker.target)
+                    .is_some_and(|test| test.waiting);
                 if let Some(test) = self.tests.remove(&worker.target).filter(|_| waiting) {
                     let why = why(&signal);
                     self.tested.push(test.end(worker.target, false, why));
@@ -176,7 +181,11 @@ impl Requests {
             session.install(granted);
         }
         for worker in targets {
-            if self.tests.get(&worker.target).is_some_and(|test| test.waiting) {
+            if self
+                .tests
+                .get(&worker.target)
+                .is_some_and(|test| test.waiting)
+            {
                 self.ask_who(worker, world);
             }
         }

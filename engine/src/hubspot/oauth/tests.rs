@@ -149,19 +149,29 @@ fn many_refusals_of_one_token_are_one() {
 }
 
 #[test]
-fn a_new_token_that_is_refused_as_well_means_unauthorized() {
+fn one_new_token_after_the_other_refused_means_unauthorized() {
     let mut tokens = Tokens::default();
-    tokens.granted("a", Duration::from_secs(1_800), 0);
-    assert_eq!(tokens.refused(&"a"), Refusal::Resend);
-    tokens.granted("b", Duration::from_secs(1_800), 0);
-    assert_eq!(tokens.refused(&"b"), Refusal::Unauthorized);
-    // The next attempt begins from the start.
-    tokens.granted("c", Duration::from_secs(1_800), 0);
-    tokens.accepted(&"c");
-    assert_eq!(tokens.refused(&"c"), Refusal::Resend);
-    tokens.granted("d", Duration::from_secs(1_800), 0);
-    tokens.accepted(&"d");
-    assert_eq!(tokens.refused(&"d"), Refusal::Resend);
+    let life = Duration::from_secs(1_800);
+    let grants = [
+        // Token, whether a call is accepted with it before it is refused, what the refusal means.
+        ("a", true, Refusal::Resend),
+        ("b", false, Refusal::Resend),
+        ("c", false, Refusal::Unauthorized),
+        ("d", true, Refusal::Resend),
+        ("e", false, Refusal::Resend),
+        ("f", true, Refusal::Resend),
+        ("g", false, Refusal::Resend),
+        ("h", false, Refusal::Unauthorized),
+        ("i", false, Refusal::Resend),
+    ];
+    for (token, works, meaning) in grants {
+        tokens.granted(token, life, 0);
+        if works {
+            tokens.accepted(&token);
+        }
+        tokens.accepted(&"a straggler");
+        assert_eq!(tokens.refused(&token), meaning, "{token}");
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -79,8 +79,9 @@ impl HubSpot {
 
     /// The refresh token that is good now: the configured one, or the one it was rotated to.
     fn refresh_token(&self) -> Option<&str> {
-        let rotated = self.rotated.as_deref();
-        Some(rotated.unwrap_or(&self.config.refresh_token)).filter(|_| !self.config.revoked)
+        let given = &self.config.refresh_token;
+        let rotated = self.rotated.as_ref().filter(|(from, _)| from == given);
+        Some(rotated.map_or(&**given, |(_, token)| token)).filter(|_| !self.config.revoked)
     }
 
     fn introspect(&self, body: &[u8], now: Instant) -> Reply {
@@ -143,7 +144,8 @@ impl HubSpot {
             expires,
         });
         if self.config.rotate_refresh_tokens {
-            self.rotated = Some(format!("na1-{:016x}{:016x}", self.rng.u64(..), self.rng.u64(..)));
+            let token = format!("na1-{:016x}{:016x}", self.rng.u64(..), self.rng.u64(..));
+            self.rotated = Some((self.config.refresh_token.clone(), token));
         }
         Reply::value(
             200,

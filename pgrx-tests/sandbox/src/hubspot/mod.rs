@@ -49,8 +49,8 @@ pub(crate) struct HubSpot {
     pub events: webhooks::Events,
     pub limits: limits::Limits,
     issued: Vec<account::Issued>,
-    /// The latest refresh token, where they are rotated.
-    rotated: Option<String>,
+    /// Where refresh tokens are rotated: the one configured, and the latest that descends from it.
+    rotated: Option<(String, String)>,
     /// Addresses that a GDPR deletion keeps out.
     blocked: HashSet<String>,
     rng: Rng,
@@ -84,14 +84,14 @@ impl HubSpot {
 
     /// Answers a request.
     pub(crate) fn answer(&mut self, call: &Call<'_>) -> Reply {
-        let reply = self.carry_out(call);
+        let reply = self.admit(call);
         match &self.config.deprecation {
             Some(value) => reply.with("deprecation", value.clone()),
             None => reply,
         }
     }
 
-    fn carry_out(&mut self, call: &Call<'_>) -> Reply {
+    fn admit(&mut self, call: &Call<'_>) -> Reply {
         let moment = Moment {
             now: call.now,
             arrived: call.arrived,
