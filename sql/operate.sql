@@ -24,14 +24,16 @@ BEGIN
     PERFORM integration._known_target(target);
     DELETE FROM integration._pause p WHERE p.target = resume.target;
     DELETE FROM integration._target_state s WHERE s.target = resume.target AND s.state = 'held';
+    PERFORM integration._accept_account(resume.target);
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION resume(text) IS 'sends to a target again that was paused, or held by a guard';
+COMMENT ON FUNCTION resume(text) IS 'sends to a target again that was paused, or held by a guard; accepts the account that the settings lead to';
 
 CREATE FUNCTION adopt() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE integration.tracked_table SET bound_to = integration._identity() WHERE bound_to <> integration._identity();
+    PERFORM integration._accept_account();
     -- Transaction numbers of another server mean nothing here.
     WITH foreign_rows AS (DELETE FROM integration._change RETURNING *)
     INSERT INTO integration._change (xid, enqueued_at, seq, source, records, targets, lane, op, keys, changed)

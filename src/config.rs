@@ -16,14 +16,15 @@ use crate::error::Error;
 use crate::secret::Secret;
 pub use registry::init;
 use registry::{
-    BATCH_WINDOW, CA_FILE, DATABASES, ENABLED, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY,
-    HUBSPOT_ACCESS_TOKEN, HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_BASE_URL,
-    HUBSPOT_CLIENT_SECRET, HUBSPOT_EXTERNAL_ID_PROPERTY, HUBSPOT_MAX_CONNECTIONS,
-    HUBSPOT_RATE_LIMIT, HUBSPOT_WEBHOOK_SECRET, INBOX_RETENTION, MAILCHIMP_API_KEY,
-    MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN, MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS,
-    MAILCHIMP_ON_DELETE, MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET,
-    MAILCHIMP_WEBHOOK_SIGNING_SECRET, MAX_ATTEMPTS, MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION,
-    REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX, WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
+    BATCH_WINDOW, CA_FILE, DATABASES, ENABLED, ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText,
+    HTTP_PROXY, HUBSPOT_ACCESS_TOKEN, HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_BASE_URL,
+    HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET, HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY,
+    HUBSPOT_MAX_CONNECTIONS, HUBSPOT_RATE_LIMIT, HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET,
+    INBOX_RETENTION, MAILCHIMP_API_KEY, MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN,
+    MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS, MAILCHIMP_ON_DELETE, MAILCHIMP_RESUBSCRIBE,
+    MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET, MAX_ATTEMPTS,
+    MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX,
+    WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
 };
 
 /// How a target is reached.
@@ -31,9 +32,27 @@ use registry::{
 pub struct Endpoint {
     /// Without a slash at the end.
     pub base_url: String,
-    pub credential: Secret,
+    pub credential: Credential,
     pub max_connections: usize,
     pub rate: Option<Rate>,
+    /// Requests a day that are not to be exceeded.
+    pub daily_limit: Option<u32>,
+}
+
+/// What a target lets us in with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Credential {
+    /// Sent as it is.
+    Fixed(Secret),
+    /// HubSpot: access tokens are fetched with it.
+    OAuth(OAuthApp),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OAuthApp {
+    pub client_id: Secret,
+    pub client_secret: Secret,
+    pub refresh_token: Secret,
 }
 
 /// What the worker goes by; plain values, read on the main thread.
@@ -128,14 +147,37 @@ fn secret(setting: &GucText, name: &str) -> Result<Secret, String> {
 }
 
 fn hubspot_endpoint() -> Result<Endpoint, String> {
-    let credential = secret(&HUBSPOT_ACCESS_TOKEN, "integration.hubspot_access_token")?;
     Ok(Endpoint {
         base_url: base_url(&HUBSPOT_BASE_URL.get(), "integration.hubspot_base_url")?,
-        credential,
+        credential: hubspot_credential()?,
+        daily_limit: Some(HUBSPOT_DAILY_LIMIT.get().unsigned_abs()).filter(|limit| *limit > 0),
         max_connections: HUBSPOT_MAX_CONNECTIONS.get().unsigned_abs() as usize,
         rate: Rate::parse(&HUBSPOT_RATE_LIMIT.get())
             .map_err(|why| format!("integration.hubspot_rate_limit: {why}"))?,
     })
+}
+
+/// A static token goes before OAuth. Only the refresh token tells that OAuth is meant: the client
+/// secret is set for webhooks as well.
+fn hubspot_credential() -> Result<Credential, String> {
+    let oauth = HUBSPOT_REFRESH_TOKEN.filled().is_some() || HUBSPOT_CLIENT_ID.filled().is_some();
+    if !oauth || HUBSPOT_ACCESS_TOKEN.filled().is_some() {
+        return secret(&HUBSPOT_ACCESS_TOKEN, "integration.hubspot_access_token")
+            .map(Credential::Fixed);
+    }
+    Ok(Credential::OAuth(OAuthApp {
+        client_id: secret(&HUBSPOT_CLIENT_ID, "integration.hubspot_client_id")?,
+        client_secret: secret(&HUBSPOT_CLIENT_SECRET, "integration.hubspot_client_secret")?,
+        refresh_token: secret(&HUBSPOT_REFRESH_TOKEN, "integration.hubspot_refresh_token")?,
+    }))
+}
+
+/// The key that secrets in tables are sealed with, if one is set.
+pub fn encryption_key() -> Result<Option<Secret>, String> {
+    ENCRYPTION_KEY
+        .filled()
+        .map(|_| secret(&ENCRYPTION_KEY, "integration.encryption_key"))
+        .transpose()
 }
 
 fn mailchimp_endpoint() -> Result<Endpoint, String> {
@@ -155,7 +197,8 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
     }
     Ok(Endpoint {
         base_url: base,
-        credential,
+        credential: Credential::Fixed(credential),
+        daily_limit: None,
         max_connections: MAILCHIMP_MAX_CONNECTIONS.get().unsigned_abs() as usize,
         rate: None,
     })

@@ -18,6 +18,8 @@ pub enum Error {
     NotTracked(String),
     #[error("the library is not preloaded, so nothing is sent")]
     NotPreloaded,
+    #[error("the worker's answer cannot be seen in a repeatable read or serializable transaction")]
+    Isolated,
     #[error("unknown target \"{0}\"")]
     UnknownTarget(String),
     #[error("{0}")]
@@ -36,6 +38,7 @@ impl Error {
             Error::NotTracked(_) | Error::UnknownTarget(_) => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT
             }
+            Error::Isolated => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::NotPreloaded => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::Spi(_) | Error::Internal(_) => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
         }
@@ -63,6 +66,7 @@ impl Error {
             Error::NotPreloaded => Some(
                 "ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server",
             ),
+            Error::Isolated => Some("call it in a read committed transaction"),
             Error::UnknownTarget(_) => Some("the targets are hubspot and mailchimp"),
             Error::Body(_) | Error::Spi(_) | Error::Internal(_) => None,
         }

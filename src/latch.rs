@@ -29,7 +29,11 @@ impl Wake {
     pub const CONFIG: Wake = Wake(1 << 17);
     /// A transaction that queued changes was prepared: it will commit without telling us.
     pub const PREPARED: Wake = Wake(1 << 18);
+    /// Somebody waits for a connection test.
+    pub const TEST: Wake = Wake(1 << 24);
     pub const NONE: Wake = Wake(0);
+    /// What a worker that begins has to look at.
+    const START: Wake = Wake(!Wake::TEST.0);
 
     pub fn changes(target: Target, lane: Lane) -> Wake {
         Wake(1 << ((target.number() as u32 - 1) * LANES + lane as u32))
@@ -156,7 +160,7 @@ pub fn claim_slot() -> Option<&'static Slot> {
             slot.database
                 .compare_exchange(0, database, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok_and(|_| {
-                    slot.wake.store(u32::MAX, Ordering::Release);
+                    slot.wake.store(Wake::START.0, Ordering::Release);
                     true
                 })
         })
@@ -187,7 +191,7 @@ impl Slot {
         unsafe { pg_sys::before_shmem_exit(Some(leave_at_exit), pg_sys::Datum::from(0)) };
         self.worker_latch.store(latch, Ordering::Release);
         self.worker_pid.store(pid, Ordering::Release);
-        self.wake.store(u32::MAX, Ordering::Release);
+        self.wake.store(Wake::START.0, Ordering::Release);
         true
     }
 

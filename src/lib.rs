@@ -27,6 +27,11 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!(name = c"integration", version = c"0.1.0");
 
 extension_sql_file!("../sql/config.sql", name = "config");
+extension_sql_file!(
+    "../sql/account.sql",
+    name = "account",
+    requires = ["config"]
+);
 extension_sql_file!("../sql/queue.sql", name = "queue", requires = ["config"]);
 extension_sql_file!(
     "../sql/views.sql",
@@ -53,7 +58,12 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/operate.sql",
     name = "operate",
-    requires = ["track", api::internal::_enqueue, api::preview::_preview]
+    requires = [
+        "track",
+        "account",
+        api::internal::_enqueue,
+        api::preview::_preview
+    ]
 );
 extension_sql_file!(
     "../sql/backfill.sql",

@@ -23,6 +23,11 @@ impl Secret {
         Ok(Secret(Zeroizing::new(value.trim().to_owned())))
     }
 
+    /// One that came from elsewhere than a setting.
+    pub fn of(value: String) -> Secret {
+        Secret(Zeroizing::new(value))
+    }
+
     /// For the one who builds the request or checks a signature.
     pub fn reveal(&self) -> &str {
         &self.0

@@ -5,8 +5,10 @@
 mod answer;
 mod calls;
 mod fault;
+pub mod oauth;
 mod plan;
 pub mod property;
+pub mod scopes;
 pub mod webhook;
 mod wire;
 

@@ -11,7 +11,7 @@ mod plan;
 pub mod webhook;
 
 pub use {
-    account::{Account, account_request, read_account},
+    account::{Account, account_request, audience_request, read_account, read_audience},
     answer::read,
     calls::assemble,
     plan::decide,

@@ -279,6 +279,20 @@ impl Budget {
     }
 }
 
+/// How long to rest once a day's requests are used up, by the account's own clock. HubSpot counts
+/// from midnight; soon after midnight it is more likely that clocks differ than that they are used
+/// up again.
+pub fn daily_rest(since_midnight: Duration, to_midnight: Duration) -> Duration {
+    const CLOCKS_DIFFER: Duration = Duration::from_secs(30 * 60);
+    const ASK_AGAIN: Duration = Duration::from_secs(5 * 60);
+    const SLACK: Duration = Duration::from_secs(30);
+    if since_midnight < CLOCKS_DIFFER {
+        ASK_AGAIN
+    } else {
+        to_midnight + SLACK
+    }
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros())
         .unwrap_or(u64::MAX / 4)

@@ -1,6 +1,7 @@
 //! SQL functions people call; thin. What is easier said in SQL is in `sql/`.
 
 pub mod backfill;
+mod connection;
 pub mod inspect;
 pub mod internal;
 pub mod preview;

@@ -44,11 +44,14 @@ pub static WORKER_ROLE: GucText = text(c"");
 pub static ENVIRONMENT: GucText = text(c"");
 
 pub static HUBSPOT_ACCESS_TOKEN: GucText = text(c"");
+pub static HUBSPOT_CLIENT_ID: GucText = text(c"");
 pub static HUBSPOT_CLIENT_SECRET: GucText = text(c"");
+pub static HUBSPOT_REFRESH_TOKEN: GucText = text(c"");
 pub static HUBSPOT_WEBHOOK_SECRET: GucText = text(c"");
 pub static HUBSPOT_BASE_URL: GucText = text(c"https://api.hubapi.com");
 pub static HUBSPOT_API_VERSION: GucText = text(c"2026-09");
 pub static HUBSPOT_RATE_LIMIT: GucText = text(c"100/10s");
+pub static HUBSPOT_DAILY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
 pub static HUBSPOT_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(16);
 pub static HUBSPOT_EXTERNAL_ID_PROPERTY: GucText = text(c"crm_id");
 pub static HUBSPOT_APP_ID: GucText = text(c"");
@@ -71,6 +74,7 @@ pub static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 pub static MAX_IN_FLIGHT_RECORDS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 pub static GUARD_DELETES: GucText = text(c"500/10min");
 
+pub static ENCRYPTION_KEY: GucText = text(c"");
 pub static HTTP_PROXY: GucText = text(c"");
 pub static CA_FILE: GucText = text(c"");
 pub static WEBHOOK_ALLOWED_IPS: GucText = text(c"");
@@ -218,6 +222,18 @@ fn register_hubspot() {
         SECRET,
     );
     string(
+        c"integration.hubspot_client_id",
+        c"HubSpot app's client id, for OAuth; or env:NAME, or file:/path.",
+        &HUBSPOT_CLIENT_ID,
+        SECRET,
+    );
+    string(
+        c"integration.hubspot_refresh_token",
+        c"HubSpot OAuth refresh token, used while no access token is set; or env:NAME, or file:/path.",
+        &HUBSPOT_REFRESH_TOKEN,
+        SECRET,
+    );
+    string(
         c"integration.hubspot_client_secret",
         c"HubSpot app's client secret, or env:NAME, or file:/path.",
         &HUBSPOT_CLIENT_SECRET,
@@ -246,6 +262,14 @@ fn register_hubspot() {
         c"HubSpot requests allowed in an interval, such as 100/10s, or off.",
         &HUBSPOT_RATE_LIMIT,
         Some(check_rate),
+    );
+    number(
+        c"integration.hubspot_daily_limit",
+        c"HubSpot requests a day after which nothing is sent until the next; 0: HubSpot's own limit.",
+        &HUBSPOT_DAILY_LIMIT,
+        0,
+        i32::MAX,
+        plain,
     );
     number(
         c"integration.hubspot_max_connections",
@@ -383,6 +407,12 @@ fn register_delivery() {
 
 fn register_network() {
     let (plain, minutes) = (GucFlags::empty(), GucFlags::UNIT_MIN);
+    string(
+        c"integration.encryption_key",
+        c"Key for secrets kept in tables: 32 bytes in base64 or hex, or a passphrase; or env:NAME, or file:/path.",
+        &ENCRYPTION_KEY,
+        SECRET,
+    );
     string(
         c"integration.http_proxy",
         c"URL of a proxy for outgoing requests.",

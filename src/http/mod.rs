@@ -20,9 +20,19 @@ pub struct Outgoing {
     /// The caller's name for it; comes back with the answer.
     pub id: u64,
     pub base_url: String,
-    pub credential: Secret,
+    /// Goes into the header `Authorization`; `None`: the body says who we are.
+    pub credential: Option<Secret>,
     pub request: Request,
+    /// Instead of the request's own body, one that holds secrets.
+    pub secret_body: Option<SecretBody>,
     pub timeout: Duration,
+}
+
+/// A body that must not be seen.
+pub enum SecretBody {
+    /// `application/x-www-form-urlencoded`
+    Form(Secret),
+    Json(Secret),
 }
 
 /// What came of it.
@@ -173,14 +183,21 @@ async fn exchange(client: &reqwest::Client, outgoing: Outgoing) -> Result<Reply,
         Method::Patch => reqwest::Method::PATCH,
         Method::Delete => reqwest::Method::DELETE,
     };
-    let mut request = client
-        .request(method, url)
-        .timeout(timeout)
-        .bearer_auth(outgoing.credential.reveal());
-    if let Some(body) = outgoing.request.body {
-        request = request
-            .header("content-type", "application/json")
-            .body(body);
+    let mut request = client.request(method, url).timeout(timeout);
+    if let Some(credential) = &outgoing.credential {
+        request = request.bearer_auth(credential.reveal());
+    }
+    const JSON: &str = "application/json";
+    let body = match outgoing.secret_body {
+        Some(SecretBody::Form(form)) => Some((
+            "application/x-www-form-urlencoded",
+            form.reveal().as_bytes().to_vec(),
+        )),
+        Some(SecretBody::Json(json)) => Some((JSON, json.reveal().as_bytes().to_vec())),
+        None => outgoing.request.body.map(|body| (JSON, body)),
+    };
+    if let Some((kind, body)) = body {
+        request = request.header("content-type", kind).body(body);
     }
     let mut response = request
         .send()

@@ -2,6 +2,7 @@
 //!
 //! Statements are prepared once a session and kept. Reading ones run without a transaction id.
 
+pub mod account;
 pub mod apply;
 pub mod backfills;
 pub mod changes;

@@ -77,9 +77,40 @@ const CLEAR: &str = "\
     UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
     WHERE a.target = $1 AND a.cleared_at IS NULL AND NOT (a.kind = ANY ($2))";
 
+/// Kinds that how a target is doing says nothing about.
+const LASTING: [&str; 3] = ["deprecation", "warning", "encryption_key"];
+
 /// Clears a target's alerts, but for those kinds that still hold.
 pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {
-    execute(CLEAR, &[target.name().into(), but.to_vec().into()]).map(|_| ())
+    let but: Vec<&str> = but.iter().copied().chain(LASTING).collect();
+    execute(CLEAR, &[target.name().into(), but.into()]).map(|_| ())
+}
+
+/// Clears a target's alert of one kind.
+pub fn clear_alert(kind: &str, target: Target) -> SpiResult<()> {
+    execute(
+        "UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() WHERE a.kind = $1 AND a.target = $2 AND a.cleared_at IS NULL",
+        &[kind.into(), target.name().into()],
+    )
+    .map(|_| ())
+}
+
+// One open alert of a kind holds all that was remarked; what was remarked once is not raised again,
+// whether the alert is still open or not.
+const REMARK: &str = "\
+    INSERT INTO integration.alert AS a (kind, target, message) \
+    SELECT $1, $2, $3 || ': ' || $4 \
+    WHERE NOT EXISTS (SELECT FROM integration.alert k WHERE k.kind = $1 AND k.target = $2 AND position($3 || ': ' IN k.message) > 0) \
+    ON CONFLICT (kind, target) WHERE cleared_at IS NULL \
+    DO UPDATE SET message = left(a.message || E'\\n' || excluded.message, 10000), last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
+
+/// Raises an alert about something once.
+pub fn remark(kind: &str, target: Target, about: &str, text: &str) -> SpiResult<()> {
+    execute(
+        REMARK,
+        &[kind.into(), target.name().into(), about.into(), text.into()],
+    )
+    .map(|_| ())
 }
 
 /// A job that waits to be begun, or was under way when the worker ended.

@@ -6,7 +6,10 @@
 mod adopt;
 mod allowance;
 mod answers;
+mod auth;
 mod backfill;
+mod connection;
+mod daily;
 pub mod fill;
 mod intake;
 pub mod launcher;
@@ -18,6 +21,7 @@ mod rivals;
 mod serve;
 pub mod settle;
 pub mod target;
+mod trust;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -31,7 +35,7 @@ use crate::config::Settings;
 use crate::http::{self, Engine};
 use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
-use crate::store::{self, changes, letters, sources, state};
+use crate::store::{self, account, changes, letters, sources, state};
 use backfill::Backfills;
 use requests::Requests;
 use target::{Flight, TargetWorker};
@@ -151,7 +155,13 @@ impl Worker {
                 }
             }
         }
+        if wake.has(Wake::TEST) {
+            for worker in &mut self.targets {
+                self.requests.test(worker, &self.world);
+            }
+        }
         self.hear_answers()?;
+        self.store_tests()?;
         if wake.has(Wake::INBOX) {
             self.inbox.stale = true;
         }
@@ -196,7 +206,9 @@ impl Worker {
         let pauses = state::pauses()?;
         let states = state::states()?;
         let guard = self.world.settings.guard_deletes;
+        self.requests.open_session(&self.world.settings)?;
         for worker in &mut self.targets {
+            worker.trust.load(account::known(worker.target)?);
             worker.fenced = fenced;
             worker.paused = None;
             if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {
@@ -205,6 +217,7 @@ impl Worker {
             let still_held = states
                 .iter()
                 .any(|(target, name)| *target == worker.target && name == "held");
+            let still_held = still_held && worker.trust.foreign(worker.target).is_none();
             if worker.told.is_none() && still_held {
                 worker.still_held();
             } else if worker.held.is_some()
@@ -237,12 +250,15 @@ impl Worker {
     /// Takes in answers, and stores what they say.
     fn hear_answers(&mut self) -> SpiResult<()> {
         let clock = self.clock();
-        let heard = self.requests.hear(&mut self.targets, &self.world, clock);
+        let mut heard = self.requests.hear(&mut self.targets, &self.world, clock);
         if heard.is_empty() {
             return Ok(());
         }
+        let granted = heard.granted.take();
+        let outcomes = std::mem::take(&mut heard.outcomes);
         let news = store::transaction(|| {
             letters::log_requests(&heard.log)?;
+            self.settle_access(&heard, granted.as_ref())?;
             properties::settle(
                 &mut self.targets,
                 &self.world,
@@ -250,7 +266,7 @@ impl Worker {
                 &heard.properties,
             )?;
             let mut news = Vec::new();
-            for (worker, outcomes) in self.targets.iter_mut().zip(heard.outcomes) {
+            for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {
                 if !outcomes.is_empty() {
                     let told = settle::settle(worker, &self.world, outcomes, Vec::new())?;
                     news.extend(told.into_iter().map(|told| (worker.target, told)));
@@ -258,6 +274,10 @@ impl Worker {
             }
             Ok::<_, pgrx::spi::Error>(news)
         })?;
+        if let Some(granted) = granted {
+            self.requests
+                .install(granted, &mut self.targets, &self.world);
+        }
         self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
         news::tell_crm(&self.world, news)
     }
@@ -269,6 +289,34 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Stores what answers say about tokens, accounts, and what is going away.
+    fn settle_access(
+        &mut self,
+        heard: &requests::Heard,
+        granted: Option<&auth::Granted>,
+    ) -> SpiResult<()> {
+        if let Some(granted) = granted {
+            self.requests.keep(granted)?;
+        }
+        for (target, notice) in &heard.notices {
+            state::remark(notice.kind.name(), *target, &notice.about, &notice.text)?;
+        }
+        for (target, seen) in &heard.accounts {
+            for worker in self.targets.iter_mut().filter(|w| w.target == *target) {
+                trust::settle(worker, seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn store_tests(&mut self) -> SpiResult<()> {
+        let tested = self.requests.tested(&mut self.targets, &self.world);
+        if tested.is_empty() {
+            return Ok(());
+        }
+        store::transaction(|| tested.iter().try_for_each(account::put_tested))
     }
 
     fn apply_inbox(&mut self) -> SpiResult<()> {

@@ -1,20 +1,28 @@
 //! Calls under way: sending them as budget and breaker allow, and reading their answers.
 
-use std::collections::HashMap;
+mod access;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use integration_engine::call::{Allowance, Request};
 use integration_engine::hubspot;
+use integration_engine::notice::Notice;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
 use super::allowance::{next_permitted, since};
+use super::auth::{Granted, Session};
+use super::connection::{Question, Test};
 use super::target::{Planned, Property, TargetWorker};
+use super::trust::Seen;
 use super::{Outcome, World, answers, properties};
 use crate::config::{Endpoint, Settings};
-use crate::http::{Answer, Engine, Network, Outgoing};
+use crate::http::{Answer, Engine, Network};
 use crate::latch;
+use crate::secret::Secret;
+use crate::store::account::Tested;
 use crate::store::letters::LogEntry;
 use crate::store::state::{self, Job};
 
@@ -28,6 +36,14 @@ enum Underway {
     /// Does the target answer at all? Asked before records are sent to one that was failing, so
     /// that a record which makes its own calls fail is not taken for an outage.
     Probe,
+    /// An access token, for the session opened then.
+    Token {
+        session: Instant,
+    },
+    /// Whose account is it?
+    Account,
+    /// Part of a connection test.
+    Test(Question),
 }
 
 struct Sent {
@@ -35,6 +51,8 @@ struct Sent {
     underway: Underway,
     /// Which of the credentials we have had it was sent with.
     generation: u32,
+    /// What it was sent with.
+    token: Option<Secret>,
 }
 
 /// What came in at one go.
@@ -44,6 +62,10 @@ pub struct Heard {
     /// By target, in the order of the worker's targets.
     pub outcomes: Vec<Vec<Outcome>>,
     pub properties: Vec<properties::Answered>,
+    pub accounts: Vec<(Target, Seen)>,
+    /// A token, to be used once what belongs to it is stored.
+    pub granted: Option<Granted>,
+    pub notices: Vec<(Target, Notice)>,
 }
 
 impl Heard {
@@ -62,6 +84,14 @@ pub struct Requests {
     endpoints: HashMap<Target, Option<Endpoint>>,
     /// Jobs that SQL functions asked for.
     pub jobs: Vec<Job>,
+    /// Where tokens have to be fetched.
+    session: Option<Session>,
+    timeout: Duration,
+    tests: BTreeMap<Target, Test>,
+    test_again: BTreeSet<Target>,
+    tested: Vec<Tested>,
+    /// Remarks of the services that have been told.
+    remarks: HashSet<(Target, String)>,
 }
 
 impl Requests {
@@ -74,6 +104,12 @@ impl Requests {
             generation: 0,
             endpoints: HashMap::new(),
             jobs: Vec::new(),
+            session: None,
+            timeout: Duration::from_secs(30),
+            tests: BTreeMap::new(),
+            test_again: BTreeSet::new(),
+            tested: Vec::new(),
+            remarks: HashSet::new(),
         }
     }
 
@@ -108,7 +144,7 @@ impl Requests {
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
         let has_work =
             worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
-        if !has_work || !properties::known(worker, world) {
+        if !has_work || unidentified(worker, world) || !properties::known(worker, world) {
             return 0;
         }
         // Calls that wait for a limit of their own hold up nobody else.
@@ -126,7 +162,13 @@ impl Requests {
 
     /// Sends planned calls as far as connections, budget and breaker allow.
     pub fn dispatch(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
-        while worker.calls_in_flight < worker.most_calls(&world.settings) {
+        while !worker.planned.is_empty()
+            && !unidentified(worker, world)
+            && worker.calls_in_flight < worker.most_calls(&world.settings)
+        {
+            if !self.has_token(worker) {
+                return;
+            }
             let Some(next) = next_permitted(worker, started) else {
                 return;
             };
@@ -149,6 +191,17 @@ impl Requests {
         }
     }
 
+    fn permitted(&mut self, worker: &mut TargetWorker, started: Instant) -> bool {
+        if !self.has_token(worker) {
+            return false;
+        }
+        let permitted = worker.permit(Allowance::General, since(started));
+        if let Err(wait) = permitted {
+            worker.block(wait);
+        }
+        permitted.is_ok()
+    }
+
     fn send(
         &mut self,
         target: Target,
@@ -159,23 +212,8 @@ impl Requests {
         let Ok(endpoint) = world.settings.endpoint(target) else {
             return;
         };
-        self.next_id += 1;
-        let outgoing = Outgoing {
-            id: self.next_id,
-            base_url: endpoint.base_url.clone(),
-            credential: endpoint.credential.clone(),
-            request,
-            timeout: world.settings.request_timeout,
-        };
-        let generation = self.generation;
-        let sent = Sent {
-            target,
-            underway,
-            generation,
-        };
-        self.underway.insert(self.next_id, sent);
-        // A dead thread is found out by the next wait: its end of the bell is closed.
-        let _ = self.engine.send(outgoing);
+        let credential = self.credential(&endpoint.credential);
+        self.hand_over(target, credential, request, None, underway);
     }
 
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
@@ -186,6 +224,9 @@ impl Requests {
         world: &World,
         started: Instant,
     ) {
+        if unidentified(worker, world) {
+            return;
+        }
         for entity in properties::entities(worker, world) {
             let creating = match worker
                 .properties
@@ -199,8 +240,7 @@ impl Requests {
                     continue;
                 }
             };
-            if let Err(wait) = worker.permit(Allowance::General, since(started)) {
-                worker.block(wait);
+            if !self.permitted(worker, started) {
                 return;
             }
             let request = property_request(world, entity, creating);
@@ -236,10 +276,12 @@ impl Requests {
             else {
                 continue;
             };
-            let current = sent.generation == self.generation;
+            let again = self.outdated(&sent, &answer);
+            let current = sent.generation == self.generation && !again;
             let worker = &mut targets[index];
             match sent.underway {
                 Underway::Records(planned) => {
+                    self.note_remarks(&planned.call.request, &answer, &mut heard);
                     let outcomes = hear_records(
                         worker,
                         world,
@@ -256,6 +298,16 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
+                    self.note_remarks(&request, &answer, &mut heard);
+                    if again {
+                        let state = if creating {
+                            Property::Wanted
+                        } else {
+                            Property::Unknown
+                        };
+                        worker.properties.insert(entity, state);
+                        continue;
+                    }
                     heard.properties.push(properties::hear(
                         worker,
                         entity,
@@ -270,8 +322,21 @@ impl Requests {
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
                     let signal = answers::signal(sent.target, &answer.result);
-                    worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+                    if again {
+                        worker.breaker.success();
+                    } else {
+                        worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+                    }
                     worker.blocked_until = None;
+                }
+                Underway::Token { session } => {
+                    self.hear_token(worker, session, &answer, clock, &mut heard);
+                }
+                Underway::Account => {
+                    self.hear_account(worker, world, &answer, !current, clock, &mut heard);
+                }
+                Underway::Test(question) => {
+                    self.hear_test(worker, world, question, &answer, again, &mut heard);
                 }
             }
         }
@@ -332,6 +397,8 @@ impl Requests {
     }
 }
 
+pub use access::unidentified;
+
 /// A batch that is not full waits for company while requests are under way, but for no longer than
 /// the window. On an idle target the first change leaves at once.
 pub fn better_to_wait(worker: &mut TargetWorker, world: &World, now: Instant) -> bool {
@@ -364,6 +431,9 @@ fn hear_records(
     let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, clock);
     if !outdated && !own {
         worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
+    }
+    if reading.signal == TargetSignal::Healthy {
+        worker.trust.proven();
     }
     answers::note_gauges(world, worker.target, &reading);
     log.push(answers::log_entry(

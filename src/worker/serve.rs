@@ -12,13 +12,16 @@ impl Worker {
     /// Reads, plans and sends for one target, as far as it may.
     pub fn serve(&mut self, index: usize) -> SpiResult<()> {
         let worker = &mut self.targets[index];
+        if worker.may_identify(&self.world.settings, Instant::now()) {
+            worker.blocked_until = None;
+            self.requests.identify(worker, &self.world, self.started);
+        }
         if !worker.may_send(&self.world.settings, Instant::now()) {
             while let Some(planned) = worker.planned.pop_front() {
                 fill::give_back(worker, planned);
             }
             return Ok(());
         }
-        worker.blocked_until = None;
         self.requests
             .ask_for_properties(worker, &self.world, self.started);
         loop {

@@ -11,13 +11,12 @@ use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
+use super::daily;
+use super::trust::Trust;
 use crate::config::Settings;
 
 /// Failing calls in a row before the target counts as down.
 const BREAKER_THRESHOLD: u32 = 3;
-
-/// How long an `unauthorized` target waits before it tries whether its credential works again.
-const UNAUTHORIZED_WAIT: Duration = Duration::from_secs(60);
 
 /// A queue row's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +71,7 @@ impl State {
         }
     }
 
-    fn because(name: &'static str, reason: impl Into<String>) -> State {
+    pub fn because(name: &'static str, reason: impl Into<String>) -> State {
         State {
             name,
             reason: Some(reason.into()),
@@ -125,6 +124,8 @@ pub struct TargetWorker {
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
     pub guard_off_until: Option<Instant>,
+    pub trust: Trust,
+    daily_limit: Option<u32>,
 }
 
 impl TargetWorker {
@@ -165,6 +166,8 @@ impl TargetWorker {
             properties: BTreeMap::new(),
             deletions: VecDeque::new(),
             guard_off_until: None,
+            trust: Trust::default(),
+            daily_limit: None,
         }
     }
 
@@ -180,7 +183,12 @@ impl TargetWorker {
                 .map(|rate| Budget::new(rate.limit, rate.interval));
             self.rate = rate;
         }
+        self.daily_limit = settings
+            .endpoint(self.target)
+            .ok()
+            .and_then(|endpoint| endpoint.daily_limit);
         if credential_changed {
+            self.trust.doubt();
             self.not_before = None;
             self.properties.clear();
             self.breaker = Breaker::new(
@@ -208,9 +216,15 @@ impl TargetWorker {
         if let Some(paused) = self.paused.as_ref().or(self.held.as_ref()) {
             return paused.clone();
         }
+        if let Some(why) = self.trust.foreign(self.target) {
+            return State::because("held", why);
+        }
         match &self.not_before {
             Some((until, state)) if *until > now => return state.clone(),
             _ => {}
+        }
+        if let Some(refused) = &self.trust.refused {
+            return refused.clone();
         }
         if !self.breaker.is_closed() {
             return State::because(
@@ -227,6 +241,16 @@ impl TargetWorker {
     /// Whether calls may be planned and sent at all.
     pub fn may_send(&self, settings: &Settings, now: Instant) -> bool {
         matches!(self.state(settings, now).name, "running" | "outage")
+    }
+
+    /// Whether the service may be asked who we are: as for sending, but for what the answer is about.
+    pub fn may_identify(&self, settings: &Settings, now: Instant) -> bool {
+        let resting = self
+            .not_before
+            .as_ref()
+            .is_some_and(|(until, _)| *until > now);
+        let stopped = self.fenced || self.paused.is_some() || self.held.is_some();
+        settings.enabled && settings.endpoint(self.target).is_ok() && !stopped && !resting
     }
 
     /// Calls that may be under way at once, at present.
@@ -250,6 +274,10 @@ impl TargetWorker {
             TargetSignal::Healthy => {
                 self.breaker.success();
                 self.concurrency = self.concurrency.saturating_add(1);
+                if daily::used_up(report, self.daily_limit) {
+                    let why = format!("{}: the day's requests are used up", self.target);
+                    daily::rest(self, None, &why, now);
+                }
             }
             TargetSignal::Failing { why } => {
                 self.breaker.failure(clock, fastrand::f64());
@@ -262,29 +290,20 @@ impl TargetWorker {
                 }
                 self.rest(now, *wait, State::because("throttled", why));
             }
-            TargetSignal::DailyLimit { until, why } => {
-                let wait = until.map_or(Duration::from_secs(15 * 60), |until| {
-                    Duration::from_millis(
-                        until
-                            .0
-                            .saturating_sub(super::now_ms())
-                            .max(1_000)
-                            .unsigned_abs(),
-                    )
-                });
-                self.rest(now, wait, State::because("throttled", why));
-            }
+            TargetSignal::DailyLimit { until, why } => daily::rest(self, *until, why, now),
             TargetSignal::Crowded { wait, why } => {
                 self.concurrency = (self.concurrency.min(self.calls_in_flight + 1) / 2).max(1);
                 self.rest(now, *wait, State::because("throttled", why));
             }
             TargetSignal::Unauthorized { why } => {
-                self.rest(now, UNAUTHORIZED_WAIT, State::because("unauthorized", why))
+                let state = State::because("unauthorized", why);
+                let wait = self.trust.refuse(state.clone(), now);
+                self.rest(now, wait, state);
             }
         }
     }
 
-    fn rest(&mut self, now: Instant, wait: Duration, state: State) {
+    pub fn rest(&mut self, now: Instant, wait: Duration, state: State) {
         let until = now + wait;
         if self
             .not_before

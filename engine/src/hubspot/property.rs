@@ -31,6 +31,8 @@ pub struct Account {
     pub portal_id: String,
     /// Its type, time zone and user interface, for people.
     pub detail: String,
+    /// HubSpot: the day's limit is counted from midnight there.
+    pub time_zone: Option<String>,
 }
 
 /// Asks for the definition of the unique property.
@@ -122,6 +124,10 @@ pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, S
     Ok(Account {
         portal_id,
         detail: detail.join(", "),
+        time_zone: body
+            .get("timeZone")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
     })
 }
 

@@ -1,9 +1,9 @@
-//! Who the API key belongs to.
+//! Who the API key belongs to, and the audience.
 
 use serde_json::Value;
 
 use crate::{
-    call::{Method, Reply, Request, TransportError},
+    call::{MailchimpSettings, Method, Reply, Request, TransportError},
     failure::{Class, classify},
     record::Target,
 };
@@ -60,4 +60,111 @@ pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, S
         account_id,
         detail: detail.join(", "),
     })
+}
+
+/// Asks for the audience that contacts are sent to.
+pub fn audience_request(list: &str) -> Request {
+    Request {
+        target: Target::Mailchimp,
+        method: Method::Get,
+        path: format!("/lists/{list}?fields=id,name,double_optin"),
+        body: None,
+    }
+}
+
+/// Reads the answer to [`audience_request`]: a line about it for people; the error is one too.
+pub fn read_audience(
+    reply: Result<&Reply, &TransportError>,
+    settings: &MailchimpSettings,
+) -> Result<String, String> {
+    let list = &settings.list;
+    let reply = match (classify(Target::Mailchimp, reply), reply) {
+        (Class::Answered, Ok(reply)) => reply,
+        (Class::NotFound, _) => {
+            return Err(format!(
+                "the account has no audience {list}; check integration.mailchimp_list_id"
+            ));
+        }
+        (
+            Class::Failing { why, .. }
+            | Class::Throttled { why, .. }
+            | Class::DailyLimit { why, .. }
+            | Class::Crowded { why, .. }
+            | Class::Unauthorized { why },
+            _,
+        ) => return Err(why),
+        (_, reply) => {
+            let status = reply.map_or(0, |reply| reply.status);
+            return Err(format!(
+                "Mailchimp does not tell about audience {list} (HTTP {status})"
+            ));
+        }
+    };
+    let body: Value = serde_json::from_slice(&reply.body)
+        .map_err(|error| format!("Mailchimp's audience cannot be read: {error}"))?;
+    let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
+    let double_opt_in = match body.get("double_optin").and_then(Value::as_bool) {
+        Some(true) => ", double opt-in on",
+        Some(false) => ", double opt-in off",
+        None => "",
+    };
+    Ok(format!(
+        "audience {list} \u{201c}{name}\u{201d}{double_opt_in}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{OnDelete, Resubscribe};
+
+    #[test]
+    fn audiences_are_described() {
+        let settings = MailchimpSettings {
+            list: "a6".to_owned(),
+            resubscribe: Resubscribe::Never,
+            double_opt_in: false,
+            on_delete: OnDelete::Archive,
+        };
+        let cases = [
+            (
+                200,
+                r#"{"id":"a6","name":"News","double_optin":true}"#,
+                "Ok audience a6 “News”, double opt-in on",
+            ),
+            (
+                200,
+                r#"{"id":"a6","name":"News","double_optin":false}"#,
+                "Ok audience a6 “News”, double opt-in off",
+            ),
+            (200, "<html>", "Err Mailchimp's audience cannot be read"),
+            (
+                404,
+                r#"{"title":"Resource Not Found"}"#,
+                "Err the account has no audience a6",
+            ),
+            (401, "{}", "Err Mailchimp does not accept the credential"),
+            (500, "", "Err Mailchimp answered HTTP 500"),
+            (
+                400,
+                "{}",
+                "Err Mailchimp does not tell about audience a6 (HTTP 400)",
+            ),
+        ];
+        for (status, body, expected) in cases {
+            let reply = Reply {
+                status,
+                headers: Vec::new(),
+                body: body.as_bytes().to_vec(),
+            };
+            let said = match read_audience(Ok(&reply), &settings) {
+                Ok(line) => format!("Ok {line}"),
+                Err(line) => format!("Err {line}"),
+            };
+            assert!(
+                said.to_lowercase().starts_with(&expected.to_lowercase()),
+                "{status} {body}: {said}"
+            );
+        }
+    }
 }

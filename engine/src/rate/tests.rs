@@ -233,3 +233,18 @@ proptest! {
         prop_assert!(f64::from(sent) >= 0.95 * f64::from(limit) * 10.0, "{sent} of {limit}");
     }
 }
+
+#[test]
+fn after_the_daily_limit_it_rests_until_midnight_unless_midnight_just_was() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let cases = [
+        (0, 1_440, 300),
+        (29, 1_411, 300),
+        (30, 1_410, 84_630),
+        (1_439, 1, 90),
+    ];
+    for (since, to, seconds) in cases {
+        let rest = daily_rest(minutes(since), minutes(to));
+        assert_eq!(rest, Duration::from_secs(seconds), "{since} {to}");
+    }
+}

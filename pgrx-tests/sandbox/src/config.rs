@@ -50,6 +50,17 @@ pub struct HubSpotConfig {
     pub client_id: String,
     pub client_secret: String,
     pub refresh_token: String,
+    /// Every renewal brings another refresh token, and the one before is good no longer. HubSpot
+    /// does not say that it does so.
+    pub rotate_refresh_tokens: bool,
+    /// The app was uninstalled, or its access revoked: none of its tokens is good.
+    pub revoked: bool,
+    /// What tokens are allowed to do.
+    pub scopes: Vec<String>,
+    /// Of the account; the day's limit is counted from midnight there.
+    pub time_zone: String,
+    /// Value of a header `Deprecation` in every answer. HubSpot documents no such header.
+    pub deprecation: Option<String>,
     /// Lifetime of an access token. HubSpot: 30 minutes.
     pub expires_in: u64,
     /// Number of the account, in webhooks and account details.
@@ -85,6 +96,11 @@ impl Default for HubSpotConfig {
             client_id: "00000000-0000-0000-0000-00000000c11e".into(),
             client_secret: "00000000-0000-0000-0000-0000000005ec".into(),
             refresh_token: "na1-0000-0000-0000-000000000000".into(),
+            rotate_refresh_tokens: false,
+            revoked: false,
+            scopes: SCOPES.map(str::to_owned).to_vec(),
+            time_zone: "Europe/Berlin".into(),
+            deprecation: None,
             expires_in: 1_800,
             portal_id: 12_345_678,
             app_id: 50_780_459,
@@ -104,6 +120,16 @@ impl Default for HubSpotConfig {
         }
     }
 }
+
+const SCOPES: [&str; 7] = [
+    "oauth",
+    "crm.objects.contacts.read",
+    "crm.objects.contacts.write",
+    "crm.objects.companies.read",
+    "crm.objects.companies.write",
+    "crm.objects.deals.read",
+    "crm.objects.deals.write",
+];
 
 /// So many requests in a rolling window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +168,8 @@ impl Subscriptions {
 #[serde(default, deny_unknown_fields)]
 pub struct MailchimpConfig {
     pub api_key: String,
+    /// Of the account that the key belongs to.
+    pub account_id: String,
     /// The audience that exists from the start.
     pub list_id: String,
     /// Mailchimp: 10 simultaneous connections per user. `None` is off.
@@ -167,6 +195,7 @@ impl Default for MailchimpConfig {
     fn default() -> Self {
         Self {
             api_key: "00000000000000000000000000000000-us1".into(),
+            account_id: "8d3a3db4d97663a9074efcc16".into(),
             list_id: "a6b5da1054".into(),
             max_connections: Some(10),
             throttle_with_403: false,

@@ -4,6 +4,7 @@
     reason = "a test that cannot go on should stop where it is"
 )]
 
+mod access;
 mod backfill;
 mod backfill_stops;
 mod bad_input;

@@ -32,6 +32,9 @@ impl HubSpot {
         if self.config.token.as_deref() == Some(token) {
             return Ok(());
         }
+        if self.config.revoked {
+            return Err(errors::bad_token());
+        }
         match self.issued.iter().find(|issued| issued.token == token) {
             Some(issued) if issued.expires > now => Ok(()),
             Some(issued) => Err(errors::expired_token((now - issued.expires).as_secs())),
@@ -49,6 +52,7 @@ impl HubSpot {
     ) -> Reply {
         match (method, rest) {
             ("POST", [_, "token"]) => self.token(body, moment.now.mono),
+            ("POST", [_, "token", "introspect"]) => self.introspect(body, moment.now.mono),
             ("POST", ["v2", "private-apps", "get", "access-token-info"]) => self.token_info(body),
             ("GET", ["v1", "access-tokens", token]) => {
                 let token = percent_decode_str(token).decode_utf8_lossy();
@@ -57,7 +61,7 @@ impl HubSpot {
                         200,
                         &json!({
                             "token": token, "hub_id": self.config.portal_id, "app_id": self.config.app_id, "user_id": 7006,
-                            "token_type": "access", "scopes": SCOPES, "hub_domain": "sandbox.example.com", "user": "owner@example.com",
+                            "token_type": "access", "scopes": self.config.scopes, "hub_domain": "sandbox.example.com", "user": "owner@example.com",
                             "expires_in": issued.expires.saturating_duration_since(moment.now.mono).as_secs(),
                         }),
                     ),
@@ -68,20 +72,49 @@ impl HubSpot {
         }
     }
 
+    fn is_client(&self, form: &Query) -> bool {
+        form.get("client_id") == Some(&self.config.client_id)
+            && form.get("client_secret") == Some(&self.config.client_secret)
+    }
+
+    /// The refresh token that is good now: the configured one, or the one it was rotated to.
+    fn refresh_token(&self) -> Option<&str> {
+        let given = &self.config.refresh_token;
+        let rotated = self.rotated.as_ref().filter(|(from, _)| from == given);
+        Some(rotated.map_or(&**given, |(_, token)| token)).filter(|_| !self.config.revoked)
+    }
+
+    fn introspect(&self, body: &[u8], now: Instant) -> Reply {
+        let form = Query::parse(std::str::from_utf8(body).ok());
+        if !self.is_client(&form) {
+            return bad_client();
+        }
+        let token = form.get("token");
+        let issued = self.issued.iter().find(|issued| {
+            Some(&*issued.token) == token && issued.expires > now && !self.config.revoked
+        });
+        Reply::value(
+            200,
+            &match issued {
+                Some(issued) => json!({
+                    "active": true, "token_use": "access_token", "hub_id": self.config.portal_id, "app_id": self.config.app_id,
+                    "client_id": self.config.client_id, "user_id": 7006, "scopes": self.config.scopes,
+                    "expires_in": (issued.expires - now).as_secs(),
+                }),
+                None => json!({"active": false}),
+            },
+        )
+    }
+
     fn token(&mut self, body: &[u8], now: Instant) -> Reply {
         let form = Query::parse(std::str::from_utf8(body).ok());
-        let is = |name: &str, wanted: &str| form.get(name) == Some(wanted);
-        if !is("client_id", &self.config.client_id)
-            || !is("client_secret", &self.config.client_secret)
-        {
-            return token_error(
-                "invalid_client",
-                "BAD_CLIENT_ID",
-                "missing or unknown client id",
-            );
+        if !self.is_client(&form) {
+            return bad_client();
         }
         match form.get("grant_type") {
-            Some("refresh_token") if is("refresh_token", &self.config.refresh_token) => {}
+            Some("refresh_token")
+                if form.get("refresh_token").is_some()
+                    && form.get("refresh_token") == self.refresh_token() => {}
             Some("refresh_token") => {
                 return token_error(
                     "invalid_grant",
@@ -110,11 +143,15 @@ impl HubSpot {
             token: token.clone(),
             expires,
         });
+        if self.config.rotate_refresh_tokens {
+            let token = format!("na1-{:016x}{:016x}", self.rng.u64(..), self.rng.u64(..));
+            self.rotated = Some((self.config.refresh_token.clone(), token));
+        }
         Reply::value(
             200,
             &json!({
-                "token_type": "bearer", "access_token": token, "refresh_token": self.config.refresh_token,
-                "expires_in": self.config.expires_in, "hub_id": self.config.portal_id, "scopes": SCOPES,
+                "token_type": "bearer", "access_token": token, "refresh_token": self.refresh_token(),
+                "expires_in": self.config.expires_in, "hub_id": self.config.portal_id, "scopes": self.config.scopes,
             }),
         )
     }
@@ -125,7 +162,7 @@ impl HubSpot {
             (Some(key), Some(token)) if key == token => Reply::value(
                 200,
                 &json!({
-                    "hubId": self.config.portal_id, "appId": self.config.app_id, "userId": 7006, "scopes": SCOPES,
+                    "hubId": self.config.portal_id, "appId": self.config.app_id, "userId": 7006, "scopes": self.config.scopes,
                 }),
             ),
             _ => errors::bad_token(),
@@ -138,7 +175,7 @@ impl HubSpot {
             ["details"] => Ok(Reply::value(
                 200,
                 &json!({
-                    "portalId": self.config.portal_id, "accountType": "STANDARD", "timeZone": "Europe/Berlin",
+                    "portalId": self.config.portal_id, "accountType": "STANDARD", "timeZone": self.config.time_zone,
                     "companyCurrency": "EUR", "additionalCurrencies": [], "utcOffset": "+01:00", "utcOffsetMilliseconds": 3_600_000,
                     "uiDomain": "app.hubspot.com", "dataHostingLocation": "na1",
                 }),
@@ -216,15 +253,13 @@ impl HubSpot {
     }
 }
 
-const SCOPES: [&str; 7] = [
-    "oauth",
-    "crm.objects.contacts.read",
-    "crm.objects.contacts.write",
-    "crm.objects.companies.read",
-    "crm.objects.companies.write",
-    "crm.objects.deals.read",
-    "crm.objects.deals.write",
-];
+fn bad_client() -> Reply {
+    token_error(
+        "invalid_client",
+        "BAD_CLIENT_ID",
+        "missing or unknown client id",
+    )
+}
 
 fn token_error(error: &str, status: &str, message: &str) -> Reply {
     Reply::value(

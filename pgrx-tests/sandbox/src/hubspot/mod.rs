@@ -49,6 +49,8 @@ pub(crate) struct HubSpot {
     pub events: webhooks::Events,
     pub limits: limits::Limits,
     issued: Vec<account::Issued>,
+    /// Where refresh tokens are rotated: the one configured, and the latest that descends from it.
+    rotated: Option<(String, String)>,
     /// Addresses that a GDPR deletion keeps out.
     blocked: HashSet<String>,
     rng: Rng,
@@ -65,6 +67,7 @@ impl HubSpot {
             events: webhooks::Events::new(webhook_capacity),
             limits: limits::Limits::default(),
             issued: Vec::new(),
+            rotated: None,
             blocked: HashSet::new(),
             rng: Rng::with_seed(seed),
             overlaps: 0,
@@ -81,6 +84,14 @@ impl HubSpot {
 
     /// Answers a request.
     pub(crate) fn answer(&mut self, call: &Call<'_>) -> Reply {
+        let reply = self.admit(call);
+        match &self.config.deprecation {
+            Some(value) => reply.with("deprecation", value.clone()),
+            None => reply,
+        }
+    }
+
+    fn admit(&mut self, call: &Call<'_>) -> Reply {
         let moment = Moment {
             now: call.now,
             arrived: call.arrived,

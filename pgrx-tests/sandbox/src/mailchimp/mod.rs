@@ -121,7 +121,7 @@ impl Mailchimp {
             ("GET", []) => Ok(Reply::value(
                 200,
                 &json!({
-                    "account_id": "8d3a3db4d97663a9074efcc16", "login_id": "1", "account_name": "Sandbox", "email": "owner@example.com",
+                    "account_id": self.config.account_id, "login_id": "1", "account_name": "Sandbox", "email": "owner@example.com",
                     "role": "owner", "account_timezone": "Europe/Berlin", "total_subscribers": 0,
                 }),
             )),

@@ -1,0 +1,241 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Micros = 1_000_000;
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+        body: body.as_bytes().to_vec(),
+    }
+}
+
+fn said(answer: &Answer) -> String {
+    match answer {
+        Answer::Granted {
+            access_token,
+            expires_in,
+            refresh_token,
+        } => format!("granted {access_token} {expires_in:?} {refresh_token:?}"),
+        Answer::Refused { why } => format!("refused {why}"),
+        Answer::Failed { signal } => format!("failed {signal:?}"),
+    }
+}
+
+#[test]
+fn answers_of_the_token_endpoint() {
+    let cases = [
+        (
+            200,
+            r#"{"token_type":"bearer","access_token":"CJa","refresh_token":"na1-b","expires_in":1800,"hub_id":1}"#,
+            "granted CJa 1800s Some(\"na1-b\")",
+        ),
+        (200, r#"{"access_token":"CJa"}"#, "granted CJa 1800s None"),
+        (
+            200,
+            r#"{"access_token":"CJa","refresh_token":"","expires_in":0}"#,
+            "granted CJa 1s None",
+        ),
+        (200, r#"{"access_token":""}"#, "failed Failing"),
+        (200, "<html>", "failed Failing"),
+        (
+            400,
+            r#"{"error":"invalid_grant","status":"BAD_REFRESH_TOKEN","message":"refresh token is invalid, expired or revoked"}"#,
+            "refused HubSpot gives no access token (HTTP 400: BAD_REFRESH_TOKEN, refresh token is invalid",
+        ),
+        (
+            400,
+            r#"{"status":"BAD_CLIENT_ID","message":"missing or unknown client id"}"#,
+            "refused HubSpot gives no access token (HTTP 400: BAD_CLIENT_ID",
+        ),
+        (
+            400,
+            r#"{"error":"invalid_grant","error_description":"no"}"#,
+            "refused HubSpot gives no access token (HTTP 400: invalid_grant, no",
+        ),
+        (401, "{}", "refused"),
+        (404, "<html>", "refused"),
+        (500, "", "failed Failing"),
+        (502, "<html>", "failed Failing"),
+        (429, "{}", "failed Throttled"),
+        (429, r#"{"policyName":"DAILY"}"#, "failed DailyLimit"),
+    ];
+    for (status, body, expected) in cases {
+        let answer = said(&read_token(Ok(&reply(status, body))));
+        assert!(
+            answer.starts_with(expected),
+            "{status} {body}: {answer}, not {expected}"
+        );
+    }
+    let lost = TransportError::Lost("reset".to_owned());
+    assert!(said(&read_token(Err(&lost))).starts_with("failed Failing"));
+}
+
+#[test]
+fn what_cannot_be_read_is_not_repeated() {
+    let answer = read_token(Ok(&reply(200, r#"{"access_token":["SECRET"]}"#)));
+    assert!(!said(&answer).contains("SECRET"));
+}
+
+#[test]
+fn forms_escape_what_they_hold() {
+    assert_eq!(
+        token_form("id", "a&b=c", "na1-ü"),
+        "grant_type=refresh_token&client_id=id&client_secret=a%26b%3Dc&refresh_token=na1-%C3%BC"
+    );
+    assert_eq!(
+        introspect_form("id", "s", "CJ+/="),
+        "client_id=id&client_secret=s&token_type_hint=access_token&token=CJ%2B%2F%3D"
+    );
+}
+
+#[test]
+fn seeds_differ_when_anything_does() {
+    let seeds = [("a", "b"), ("ab", ""), ("", "ab"), ("a", "c"), ("b", "b")];
+    let digests: std::collections::BTreeSet<String> =
+        seeds.iter().map(|(id, token)| seed(id, token)).collect();
+    assert_eq!(digests.len(), seeds.len());
+    assert!(digests.iter().all(|digest| digest.len() == 64));
+}
+
+#[test]
+fn a_token_is_renewed_before_its_end_and_only_when_wanted() {
+    let mut tokens = Tokens::default();
+    assert_eq!(tokens.step(0), Step::Renew);
+    assert_eq!(tokens.step(0), Step::Underway, "one renewal at a time");
+    tokens.granted("a", Duration::from_secs(1_800), 0);
+    assert_eq!(tokens.step(1_499 * SECOND), Step::Send("a"));
+    assert_eq!(tokens.step(1_500 * SECOND), Step::Renew);
+    tokens.failed(1_500 * SECOND);
+    assert_eq!(
+        tokens.step(1_500 * SECOND),
+        Step::Send("a"),
+        "the endpoint fails, the token is still good"
+    );
+    assert_eq!(tokens.step(1_501 * SECOND), Step::Renew, "after a pause");
+    tokens.failed(1_799 * SECOND);
+    assert_eq!(
+        tokens.step(1_800 * SECOND),
+        Step::Wait(Duration::from_secs(1)),
+        "it has run out"
+    );
+    tokens.hurry();
+    assert_eq!(tokens.step(1_800 * SECOND), Step::Renew);
+}
+
+#[test]
+fn short_lived_tokens_are_used_for_half_of_their_life_at_least() {
+    let mut tokens = Tokens::default();
+    tokens.granted("a", Duration::from_secs(2), 0);
+    assert_eq!(tokens.step(SECOND - 1), Step::Send("a"));
+    assert_eq!(tokens.step(SECOND), Step::Renew);
+}
+
+#[test]
+fn many_refusals_of_one_token_are_one() {
+    let mut tokens = Tokens::default();
+    tokens.granted("a", Duration::from_secs(1_800), 0);
+    tokens.accepted(&"a");
+    for _ in 0..16 {
+        assert_eq!(tokens.refused(&"a"), Refusal::Resend);
+    }
+    assert_eq!(tokens.step(1), Step::Renew);
+    assert_eq!(tokens.refused(&"a"), Refusal::Resend, "a straggler");
+    tokens.granted("b", Duration::from_secs(1_800), 2);
+    assert_eq!(tokens.refused(&"a"), Refusal::Resend, "another straggler");
+    assert_eq!(tokens.step(3), Step::Send("b"));
+}
+
+#[test]
+fn one_new_token_after_the_other_refused_means_unauthorized() {
+    let mut tokens = Tokens::default();
+    let life = Duration::from_secs(1_800);
+    let grants = [
+        // Token, whether a call is accepted with it before it is refused, what the refusal means.
+        ("a", true, Refusal::Resend),
+        ("b", false, Refusal::Resend),
+        ("c", false, Refusal::Unauthorized),
+        ("d", true, Refusal::Resend),
+        ("e", false, Refusal::Resend),
+        ("f", true, Refusal::Resend),
+        ("g", false, Refusal::Resend),
+        ("h", false, Refusal::Unauthorized),
+        ("i", false, Refusal::Resend),
+    ];
+    for (token, works, meaning) in grants {
+        tokens.granted(token, life, 0);
+        if works {
+            tokens.accepted(&token);
+        }
+        tokens.accepted(&"a straggler");
+        assert_eq!(tokens.refused(&token), meaning, "{token}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Step,
+    Grant(u64),
+    Fail,
+    Accept,
+    Refuse,
+    Sleep(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => Just(Event::Step),
+        2 => (1_u64..4_000).prop_map(Event::Grant),
+        1 => Just(Event::Fail),
+        1 => Just(Event::Accept),
+        1 => Just(Event::Refuse),
+        2 => (0_u64..4_000).prop_map(Event::Sleep),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: one renewal at a time, no expired token is sent, and never nothing to do.
+    #[test]
+    fn never_two_renewals_nor_an_expired_token(events in prop::collection::vec(event(), 0..80)) {
+        let (mut tokens, mut now, mut renewing) = (Tokens::default(), 0, false);
+        let (mut next, mut known): (u32, Option<(u32, Micros)>) = (0, None);
+        for event in events {
+            match event {
+                Event::Step => match tokens.step(now) {
+                    Step::Send(token) => {
+                        let (latest, expires) = known.unwrap();
+                        prop_assert_eq!(token, latest);
+                        prop_assert!(now < expires);
+                    }
+                    Step::Renew => {
+                        prop_assert!(!renewing);
+                        renewing = true;
+                    }
+                    Step::Underway => prop_assert!(renewing),
+                    Step::Wait(wait) => {
+                        prop_assert!(!wait.is_zero() && wait <= LONGEST_WAIT);
+                    }
+                },
+                Event::Grant(seconds) if renewing => {
+                    next += 1;
+                    tokens.granted(next, Duration::from_secs(seconds), now);
+                    known = Some((next, now + seconds * SECOND));
+                    renewing = false;
+                }
+                Event::Fail if renewing => {
+                    tokens.failed(now);
+                    renewing = false;
+                }
+                Event::Grant(_) | Event::Fail => {}
+                Event::Accept => tokens.accepted(&next),
+                Event::Refuse => {
+                    tokens.refused(&next);
+                    prop_assert!(tokens.token(now).is_none_or(|token| *token != next));
+                }
+                Event::Sleep(seconds) => now += seconds * SECOND,
+            }
+        }
+    }
+}

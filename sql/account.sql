@@ -1,0 +1,49 @@
+-- Who we are at the services: the accounts that may be written to, rotated tokens, connection tests.
+
+CREATE TABLE _account (
+    target     text PRIMARY KEY CHECK (target IN ('hubspot', 'mailchimp')),
+    account    text NOT NULL,
+    detail     text,
+    time_zone  text,
+    other      text,
+    since      timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE _account IS 'the account at each service that records are sent to; another one behind the same settings holds the target';
+COMMENT ON COLUMN _account.target IS 'hubspot or mailchimp';
+COMMENT ON COLUMN _account.account IS 'HubSpot: the portal''s number; Mailchimp: account and audience';
+COMMENT ON COLUMN _account.detail IS 'what the service says of it, for people';
+COMMENT ON COLUMN _account.time_zone IS 'where the account is at home: HubSpot counts a day''s requests from midnight there';
+COMMENT ON COLUMN _account.other IS 'another account that the settings lead to now; integration.resume() accepts it';
+COMMENT ON COLUMN _account.since IS 'since when it is the one';
+
+CREATE TABLE _oauth (
+    target    text PRIMARY KEY CHECK (target = 'hubspot'),
+    seed      text NOT NULL,
+    sealed    bytea NOT NULL,
+    stored_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE _oauth IS 'refresh tokens that replaced the one in the settings, encrypted with integration.encryption_key';
+COMMENT ON COLUMN _oauth.target IS 'hubspot';
+COMMENT ON COLUMN _oauth.seed IS 'digest of the token in the settings that it descends from; a token set anew goes before';
+COMMENT ON COLUMN _oauth.sealed IS 'nonce, ciphertext and tag (AES-256-GCM)';
+COMMENT ON COLUMN _oauth.stored_at IS 'when it was received';
+
+CREATE TABLE _connection (
+    target   text PRIMARY KEY CHECK (target IN ('hubspot', 'mailchimp')),
+    asked_at timestamptz NOT NULL,
+    ok       boolean NOT NULL,
+    account  text,
+    detail   text NOT NULL
+);
+COMMENT ON TABLE _connection IS 'what the worker''s last connection test found; read by integration.test_connection()';
+COMMENT ON COLUMN _connection.target IS 'hubspot or mailchimp';
+COMMENT ON COLUMN _connection.asked_at IS 'when the test began';
+COMMENT ON COLUMN _connection.ok IS 'whether records can be sent';
+COMMENT ON COLUMN _connection.account IS 'the account we are let into';
+COMMENT ON COLUMN _connection.detail IS 'what the service says of it, or what is wrong';
+
+CREATE FUNCTION _accept_account(wanted text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
+    UPDATE integration._account a SET account = a.other, other = NULL, detail = NULL, time_zone = NULL, since = now()
+    WHERE a.other IS NOT NULL AND (wanted IS NULL OR a.target = wanted)
+$$;
+COMMENT ON FUNCTION _accept_account(text) IS 'the account that the settings lead to now is the one to write to';

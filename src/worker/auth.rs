@@ -1,0 +1,251 @@
+//! HubSpot's OAuth tokens: the access token, in memory only, and the refresh token it is fetched
+//! with. What to do when is decided in the engine; here secrets are kept and stored.
+
+use std::time::Instant;
+
+use integration_engine::call::{Reply, Request, TransportError};
+use integration_engine::hubspot::oauth::{self, Answer, Refusal, Step, Tokens};
+use integration_engine::outcome::TargetSignal;
+use integration_engine::record::Target;
+use integration_engine::seal::{NONCE, SealKey};
+use pgrx::spi::SpiResult;
+
+use super::process;
+use crate::config::{self, Credential, OAuthApp, Settings};
+use crate::http::SecretBody;
+use crate::secret::Secret;
+use crate::store::{account, state};
+
+/// Alert kind: a rotated refresh token could not be stored.
+const UNSAVED: &str = "encryption_key";
+
+/// One app's access to one account.
+pub struct Session {
+    app: OAuthApp,
+    version: String,
+    started: Instant,
+    /// What a stored refresh token has to descend from to be used.
+    seed: String,
+    refresh_token: Secret,
+    /// It differs from the one that is stored, or set.
+    unsaved: bool,
+    tokens: Tokens<Secret>,
+}
+
+/// What the token endpoint granted; to be stored before it is used.
+pub struct Granted {
+    access_token: Secret,
+    expires_in: std::time::Duration,
+    refresh_token: Option<Secret>,
+}
+
+/// What came of a renewal.
+pub enum Renewal {
+    Granted(Granted),
+    Failed(TargetSignal),
+}
+
+impl Session {
+    /// The session for the present settings: the one before if they are the same. In a transaction.
+    pub fn renewed(before: Option<Session>, settings: &Settings) -> SpiResult<Option<Session>> {
+        let Some(Credential::OAuth(app)) = settings
+            .endpoint(Target::HubSpot)
+            .ok()
+            .map(|endpoint| &endpoint.credential)
+        else {
+            return Ok(None);
+        };
+        let version = settings.hubspot_api.api_version.clone();
+        if let Some(mut same) = before.filter(|before| before.app == *app) {
+            same.version = version;
+            if same.unsaved {
+                same.save()?;
+            }
+            return Ok(Some(same));
+        }
+        let seed = oauth::seed(app.client_id.reveal(), app.refresh_token.reveal());
+        let mut session = Session {
+            app: app.clone(),
+            version,
+            started: Instant::now(),
+            refresh_token: app.refresh_token.clone(),
+            seed,
+            unsaved: false,
+            tokens: Tokens::default(),
+        };
+        session.recall()?;
+        Ok(Some(session))
+    }
+
+    /// Takes over the refresh token that replaced the one in the settings, if there is one.
+    fn recall(&mut self) -> SpiResult<()> {
+        let sealed = account::rotated(Target::HubSpot)?
+            .filter(|(seed, _)| *seed == self.seed)
+            .map(|(_, sealed)| sealed);
+        let Some(sealed) = sealed else { return Ok(()) };
+        match seal_key().and_then(|key| {
+            key.open(&self.seed, &sealed)
+                .map_err(|why| format!("integration.encryption_key: {why}"))
+        }) {
+            Ok(token) => {
+                self.refresh_token = Secret::of(token);
+                Ok(())
+            }
+            Err(why) => state::raise(
+                UNSAVED,
+                Target::HubSpot,
+                &format!(
+                    "the stored HubSpot refresh token cannot be read: {why}; the one in the settings is used"
+                ),
+            ),
+        }
+    }
+
+    fn save(&mut self) -> SpiResult<()> {
+        let sealed = seal_key().and_then(|key| {
+            key.seal(nonce()?, &self.seed, self.refresh_token.reveal())
+                .map_err(|why| why.to_string())
+        });
+        match sealed {
+            Ok(sealed) => {
+                account::keep_rotated(Target::HubSpot, &self.seed, &sealed)?;
+                process::commit_durably()?;
+                self.unsaved = false;
+                state::clear_alert(UNSAVED, Target::HubSpot)
+            }
+            Err(why) => {
+                self.unsaved = true;
+                state::raise(
+                    UNSAVED,
+                    Target::HubSpot,
+                    &format!(
+                        "HubSpot sent a new refresh token that cannot be stored: {why}. It is kept in memory, and lost when the worker ends"
+                    ),
+                )
+            }
+        }
+    }
+
+    /// Tells sessions apart.
+    pub fn opened(&self) -> Instant {
+        self.started
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub fn step(&mut self) -> Step<Secret> {
+        let now = self.now();
+        self.tokens.step(now)
+    }
+
+    /// The token to send with; with none at all HubSpot answers 401, and it is sent again.
+    pub fn token(&self) -> Option<Secret> {
+        self.tokens.token(self.now()).cloned()
+    }
+
+    pub fn request(&self) -> (Request, SecretBody) {
+        let form = oauth::token_form(
+            self.app.client_id.reveal(),
+            self.app.client_secret.reveal(),
+            self.refresh_token.reveal(),
+        );
+        (
+            oauth::token_request(&self.version),
+            SecretBody::Form(Secret::of(form)),
+        )
+    }
+
+    /// Asks what a token may do.
+    pub fn introspection(&self, token: &Secret) -> (Request, SecretBody) {
+        let form = oauth::introspect_form(
+            self.app.client_id.reveal(),
+            self.app.client_secret.reveal(),
+            token.reveal(),
+        );
+        (
+            oauth::introspect_request(&self.version),
+            SecretBody::Form(Secret::of(form)),
+        )
+    }
+
+    /// An answer to a call made with `token`.
+    pub fn heard(
+        &mut self,
+        token: &Secret,
+        result: &Result<Reply, TransportError>,
+    ) -> Option<Refusal> {
+        match result {
+            Ok(reply) if reply.status == 401 => Some(self.tokens.refused(token)),
+            Ok(reply) if reply.status < 500 => {
+                self.tokens.accepted(token);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// The answer to [`Session::request`].
+    pub fn answered(&mut self, result: &Result<Reply, TransportError>) -> Renewal {
+        let now = self.now();
+        match oauth::read_token(result.as_ref()) {
+            Answer::Granted {
+                access_token,
+                expires_in,
+                refresh_token,
+            } => Renewal::Granted(Granted {
+                access_token: Secret::of(access_token),
+                expires_in,
+                refresh_token: refresh_token.map(Secret::of),
+            }),
+            Answer::Refused { why } => {
+                self.tokens.failed(now);
+                Renewal::Failed(TargetSignal::Unauthorized { why })
+            }
+            Answer::Failed { signal } => {
+                self.tokens.failed(now);
+                Renewal::Failed(signal)
+            }
+        }
+    }
+
+    /// Stores what has to be kept of it, in the present transaction. It is used afterwards.
+    pub fn store(&mut self, granted: &Granted) -> SpiResult<()> {
+        let rotated = granted
+            .refresh_token
+            .as_ref()
+            .filter(|token| **token != self.refresh_token);
+        match rotated {
+            Some(token) => {
+                self.refresh_token = token.clone();
+                self.save()
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub fn install(&mut self, granted: Granted) {
+        let now = self.now();
+        self.tokens
+            .granted(granted.access_token, granted.expires_in, now);
+    }
+
+    pub fn hurry(&mut self) {
+        self.tokens.hurry();
+    }
+}
+
+fn seal_key() -> Result<SealKey, String> {
+    let key = config::encryption_key()?.ok_or("integration.encryption_key is not set")?;
+    SealKey::from_text(key.reveal()).map_err(|why| format!("integration.encryption_key: {why}"))
+}
+
+fn nonce() -> Result<[u8; NONCE], String> {
+    let mut nonce = [0; NONCE];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut nonce)
+        .map_err(|_| "no random numbers".to_owned())?;
+    Ok(nonce)
+}

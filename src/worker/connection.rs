@@ -1,0 +1,188 @@
+//! Connection tests: who are we, and what may we do? Asked by `integration.test_connection()`,
+//! whatever the target's state, but not by a copy that may not send.
+
+use integration_engine::call::{Reply, Request, TransportError};
+use integration_engine::hubspot::{oauth, scopes};
+use integration_engine::mailchimp;
+use integration_engine::record::{Entity, Target, Timestamp};
+
+use super::target::TargetWorker;
+use super::trust::{self, Seen};
+use super::{World, answers, auth, now_ms, properties};
+use crate::config::{Credential, Endpoint};
+use crate::http::SecretBody;
+use crate::secret::Secret;
+use crate::store::account::Tested;
+
+/// A test under way.
+pub struct Test {
+    asked_at: Timestamp,
+    /// Who we are, once that is known.
+    seen: Option<Seen>,
+    /// A second refusal of a new token is final.
+    pub resent: bool,
+    /// There is no token to ask with yet.
+    pub waiting: bool,
+}
+
+/// What a test asks in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    Who,
+    What,
+}
+
+impl Test {
+    pub fn begin() -> Test {
+        Test {
+            asked_at: Timestamp(now_ms()),
+            seen: None,
+            resent: false,
+            waiting: false,
+        }
+    }
+
+    /// The test is over.
+    pub fn end(self, target: Target, ok: bool, detail: String) -> Tested {
+        Tested {
+            target,
+            asked_at: self.asked_at,
+            ok,
+            account: self.seen.map(|seen| seen.account),
+            detail,
+        }
+    }
+}
+
+/// Why a target cannot be asked at all.
+pub fn hindrance(worker: &TargetWorker, world: &World) -> Option<String> {
+    if let Err(why) = world.settings.endpoint(worker.target) {
+        return Some(format!("unconfigured: {why}"));
+    }
+    worker.fenced.then(|| {
+        "fenced: this is a copy of the database that was set up to send; call integration.adopt() if it shall send".to_owned()
+    })
+}
+
+/// The request that asks a question.
+pub fn request(
+    target: Target,
+    question: Question,
+    world: &World,
+    session: Option<&auth::Session>,
+    token: Option<&Secret>,
+) -> (Request, Option<SecretBody>) {
+    match (target, question) {
+        (_, Question::Who) => (answers::probe(target, world), None),
+        (Target::Mailchimp, Question::What) => (
+            mailchimp::audience_request(&world.settings.mailchimp_api.list),
+            None,
+        ),
+        (Target::HubSpot, Question::What) => match (session, token) {
+            (Some(session), Some(token)) => {
+                let (request, body) = session.introspection(token);
+                (request, Some(body))
+            }
+            (_, token) => {
+                let token = token.map_or("", Secret::reveal);
+                let body = serde_json::json!({"tokenKey": token}).to_string();
+                (
+                    oauth::token_info_request(),
+                    Some(SecretBody::Json(Secret::of(body))),
+                )
+            }
+        },
+    }
+}
+
+/// Takes in who we are. The error ends the test.
+pub fn hear_who(
+    test: &mut Test,
+    target: Target,
+    world: &World,
+    result: &Result<Reply, TransportError>,
+) -> Result<(), String> {
+    test.seen = Some(trust::read(target, world, result)?);
+    Ok(())
+}
+
+/// Takes in what we may do, and ends the test.
+pub fn hear_what(
+    test: Test,
+    worker: &TargetWorker,
+    world: &World,
+    result: &Result<Reply, TransportError>,
+) -> Tested {
+    let target = worker.target;
+    let (mut ok, more) = match target {
+        Target::HubSpot => hubspot(&properties::entities(worker, world), result),
+        Target::Mailchimp => mailchimp(world, result),
+    };
+    let seen = test.seen.as_ref();
+    let mut detail: Vec<String> = seen
+        .map(|seen| seen.detail.clone())
+        .into_iter()
+        .chain(more)
+        .filter(|part| !part.is_empty())
+        .collect();
+    let used = worker.trust.account.as_ref();
+    if let Some((seen, used)) = seen
+        .zip(used)
+        .filter(|(seen, used)| seen.account != used.account)
+    {
+        ok = false;
+        detail.push(format!(
+            "account {} is not the one that records have been sent to so far ({}); to accept it: SELECT integration.resume('{target}');",
+            seen.account, used.account
+        ));
+    }
+    let detail = detail.join("; ");
+    test.end(target, ok, detail)
+}
+
+fn hubspot(entities: &[Entity], result: &Result<Reply, TransportError>) -> (bool, Vec<String>) {
+    let Some(info) = scopes::read_token_info(result.as_ref()) else {
+        return (
+            true,
+            vec!["HubSpot does not tell this token's scopes".to_owned()],
+        );
+    };
+    let missing = scopes::missing_scopes(&info, entities);
+    let app = info.app_id.map(|app| format!("app {app}"));
+    let scopes = if missing.is_empty() {
+        format!("scopes {}", info.scopes.join(", "))
+    } else {
+        format!(
+            "the token lacks the scopes {}; grant them in HubSpot",
+            missing.join(", ")
+        )
+    };
+    (
+        missing.is_empty(),
+        app.into_iter().chain([scopes]).collect(),
+    )
+}
+
+fn mailchimp(world: &World, result: &Result<Reply, TransportError>) -> (bool, Vec<String>) {
+    let centre = world
+        .settings
+        .endpoint(Target::Mailchimp)
+        .ok()
+        .and_then(data_centre);
+    let (ok, audience) =
+        match mailchimp::read_audience(result.as_ref(), &world.settings.mailchimp_api) {
+            Ok(audience) => (true, audience),
+            Err(why) => (false, why),
+        };
+    (ok, centre.into_iter().chain([audience]).collect())
+}
+
+/// Mailchimp: what follows the key's last hyphen; no part of the secret.
+fn data_centre(endpoint: &Endpoint) -> Option<String> {
+    let Credential::Fixed(key) = &endpoint.credential else {
+        return None;
+    };
+    let (_, centre) = key.reveal().rsplit_once('-')?;
+    let plain = centre.len() <= 6 && centre.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    plain.then(|| format!("data centre {centre}"))
+}

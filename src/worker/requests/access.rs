@@ -1,0 +1,348 @@
+//! Requests about ourselves: tokens, the account, connection tests; and remarks in any answer.
+
+use std::time::{Duration, Instant};
+
+use integration_engine::call::Request;
+use integration_engine::hubspot::oauth::{Refusal, Step};
+use integration_engine::notice::notices;
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use super::{Heard, Requests, Sent, Underway};
+use crate::config::{Credential, Settings};
+use crate::http::{Answer, Outgoing, SecretBody};
+use crate::secret::Secret;
+use crate::store::account::Tested;
+use crate::worker::auth::{Granted, Renewal, Session};
+use crate::worker::connection::{self, Question, Test};
+use crate::worker::target::TargetWorker;
+use crate::worker::trust::{self, Standing};
+use crate::worker::{World, answers};
+
+/// Remarks remembered at most; more than a few mean that they are not what they seem.
+const MOST_REMARKS: usize = 1_000;
+
+/// Whether anything tracked goes to the target.
+fn tracked(worker: &TargetWorker, world: &World) -> bool {
+    world
+        .sources
+        .values()
+        .any(|source| source.maps.contains_key(&worker.target))
+}
+
+/// Whether it has to be found out first whose account it is.
+pub fn unidentified(worker: &TargetWorker, world: &World) -> bool {
+    !worker.trust.known() && tracked(worker, world)
+}
+
+impl Requests {
+    /// Takes over the settings that tokens depend on. In a transaction.
+    pub fn open_session(&mut self, settings: &Settings) -> SpiResult<()> {
+        self.timeout = settings.request_timeout;
+        self.session = Session::renewed(self.session.take(), settings)?;
+        Ok(())
+    }
+
+    /// Whether there is a token to send with; fetches one if there is none.
+    pub(super) fn has_token(&mut self, worker: &mut TargetWorker) -> bool {
+        if worker.target != Target::HubSpot {
+            return true;
+        }
+        let wait = match self.session.as_mut().map(Session::step) {
+            None | Some(Step::Send(_)) => return true,
+            Some(Step::Renew) => {
+                self.renew();
+                self.timeout
+            }
+            // Its answer wakes us.
+            Some(Step::Underway) => self.timeout,
+            Some(Step::Wait(wait)) => wait,
+        };
+        worker.blocked_until = Some(Instant::now() + wait.max(Duration::from_millis(1)));
+        false
+    }
+
+    fn renew(&mut self) {
+        let Some(session) = &self.session else { return };
+        let (request, body) = session.request();
+        let underway = Underway::Token {
+            session: session.opened(),
+        };
+        self.hand_over(Target::HubSpot, None, request, Some(body), underway);
+    }
+
+    /// The credential for a call.
+    pub(super) fn credential(&self, credential: &Credential) -> Option<Secret> {
+        match credential {
+            Credential::Fixed(secret) => Some(secret.clone()),
+            Credential::OAuth(_) => self.session.as_ref().and_then(Session::token),
+        }
+    }
+
+    pub(super) fn hand_over(
+        &mut self,
+        target: Target,
+        credential: Option<Secret>,
+        request: Request,
+        secret_body: Option<SecretBody>,
+        underway: Underway,
+    ) {
+        let Some(endpoint) = self.endpoints.get(&target).and_then(Option::as_ref) else {
+            return;
+        };
+        self.next_id += 1;
+        let outgoing = Outgoing {
+            id: self.next_id,
+            base_url: endpoint.base_url.clone(),
+            credential: credential.clone(),
+            request,
+            secret_body,
+            timeout: self.timeout,
+        };
+        let sent = Sent {
+            target,
+            underway,
+            generation: self.generation,
+            token: credential,
+        };
+        self.underway.insert(self.next_id, sent);
+        // A dead thread is found out by the next wait: its end of the bell is closed.
+        let _ = self.engine.send(outgoing);
+    }
+
+    /// Whether a call is to be made again, for its token had run out.
+    pub(super) fn outdated(&mut self, sent: &Sent, answer: &Answer) -> bool {
+        let by_token = !matches!(
+            sent.underway,
+            Underway::Token { .. } | Underway::Test(Question::What)
+        );
+        let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|_| by_token && sent.target == Target::HubSpot)
+        else {
+            return false;
+        };
+        match &sent.token {
+            Some(token) => session.heard(token, &answer.result) == Some(Refusal::Resend),
+            None => matches!(&answer.result, Ok(reply) if reply.status == 401),
+        }
+    }
+
+    /// The answer of the token endpoint.
+    pub(super) fn hear_token(
+        &mut self,
+        worker: &mut TargetWorker,
+        opened: Instant,
+        answer: &Answer,
+        clock: u64,
+        heard: &mut Heard,
+    ) {
+        let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|session| session.opened() == opened)
+        else {
+            return;
+        };
+        let (request, _) = session.request();
+        heard
+            .log
+            .push(answers::plain_entry(worker.target, &request, answer));
+        worker.blocked_until = None;
+        match session.answered(&answer.result) {
+            Renewal::Granted(granted) => heard.granted = Some(granted),
+            Renewal::Failed(signal) => {
+                worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+                let waiting = self
+                    .tests
+                    .get(&worker.target)
+                    .is_some_and(|test| test.waiting);
+                if let Some(test) = self.tests.remove(&worker.target).filter(|_| waiting) {
+                    let why = why(&signal);
+                    self.tested.push(test.end(worker.target, false, why));
+                }
+            }
+        }
+    }
+
+    /// Stores what has to be kept of a new token. In a transaction.
+    pub fn keep(&mut self, granted: &Granted) -> SpiResult<()> {
+        match &mut self.session {
+            Some(session) => session.store(granted),
+            None => Ok(()),
+        }
+    }
+
+    /// Uses a new token.
+    pub fn install(&mut self, granted: Granted, targets: &mut [TargetWorker], world: &World) {
+        if let Some(session) = &mut self.session {
+            session.install(granted);
+        }
+        for worker in targets {
+            if self
+                .tests
+                .get(&worker.target)
+                .is_some_and(|test| test.waiting)
+            {
+                self.ask_who(worker, world);
+            }
+        }
+    }
+
+    /// Asks whose account it is, if that is not known.
+    pub fn identify(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
+        if worker.trust.standing != Standing::Unknown
+            || !tracked(worker, world)
+            || !self.permitted(worker, started)
+        {
+            return;
+        }
+        worker.trust.standing = Standing::Asked;
+        let request = answers::probe(worker.target, world);
+        self.send(worker.target, world, request, Underway::Account);
+    }
+
+    /// `again`: the answer is about a credential that is not the present one.
+    pub(super) fn hear_account(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        answer: &Answer,
+        again: bool,
+        clock: u64,
+        heard: &mut Heard,
+    ) {
+        let request = answers::probe(worker.target, world);
+        heard
+            .log
+            .push(answers::plain_entry(worker.target, &request, answer));
+        worker.blocked_until = None;
+        if again {
+            worker.breaker.success();
+            worker.trust.standing = Standing::Unknown;
+        } else if let Some(seen) = trust::hear(worker, world, &answer.result, clock) {
+            heard.accounts.push((worker.target, seen));
+        }
+    }
+
+    /// Somebody wants to know whether a target can be reached. One who asks while a test is under
+    /// way gets a test of their own: what they changed may have come too late for that one.
+    pub fn test(&mut self, worker: &mut TargetWorker, world: &World) {
+        let target = worker.target;
+        if self.tests.contains_key(&target) {
+            self.test_again.insert(target);
+            return;
+        }
+        let test = Test::begin();
+        if let Some(why) = connection::hindrance(worker, world) {
+            self.tested.push(test.end(target, false, why));
+            return;
+        }
+        if let Some(session) = self.session.as_mut().filter(|_| target == Target::HubSpot) {
+            session.hurry();
+        }
+        self.tests.insert(target, test);
+        self.ask_who(worker, world);
+    }
+
+    /// Asks who we are, as soon as there is a token.
+    fn ask_who(&mut self, worker: &mut TargetWorker, world: &World) {
+        let target = worker.target;
+        let ready = self.has_token(worker);
+        if let Some(test) = self.tests.get_mut(&target) {
+            test.waiting = !ready;
+        }
+        if ready {
+            self.ask(target, world, Question::Who);
+        }
+    }
+
+    fn ask(&mut self, target: Target, world: &World, question: Question) {
+        let Ok(endpoint) = world.settings.endpoint(target) else {
+            return;
+        };
+        let token = self.credential(&endpoint.credential);
+        let session = self.session.as_ref();
+        let (request, body) = connection::request(target, question, world, session, token.as_ref());
+        self.hand_over(target, token, request, body, Underway::Test(question));
+    }
+
+    pub(super) fn hear_test(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        question: Question,
+        answer: &Answer,
+        again: bool,
+        heard: &mut Heard,
+    ) {
+        let target = worker.target;
+        let session = self.session.as_ref();
+        let (request, _) = connection::request(target, question, world, session, None);
+        heard
+            .log
+            .push(answers::plain_entry(target, &request, answer));
+        let Some(mut test) = self.tests.remove(&target) else {
+            return;
+        };
+        if again && !std::mem::replace(&mut test.resent, true) {
+            self.tests.insert(target, test);
+            self.ask_who(worker, world);
+            return;
+        }
+        match question {
+            Question::Who => match connection::hear_who(&mut test, target, world, &answer.result) {
+                Ok(()) => {
+                    if worker.trust.refused.is_some() {
+                        // It works again: no need to wait for our own next look.
+                        worker.not_before = None;
+                    }
+                    self.tests.insert(target, test);
+                    self.ask(target, world, Question::What);
+                }
+                Err(why) => self.tested.push(test.end(target, false, why)),
+            },
+            Question::What => {
+                let tested = connection::hear_what(test, worker, world, &answer.result);
+                self.tested.push(tested);
+            }
+        }
+    }
+
+    /// Results of tests, to be stored; begins those that were asked for meanwhile.
+    pub fn tested(&mut self, targets: &mut [TargetWorker], world: &World) -> Vec<Tested> {
+        let tested = std::mem::take(&mut self.tested);
+        for worker in targets {
+            let over = !self.tests.contains_key(&worker.target);
+            if over && self.test_again.remove(&worker.target) {
+                self.test(worker, world);
+            }
+        }
+        tested
+    }
+
+    /// Notes remarks in an answer that have not been heard before.
+    pub(super) fn note_remarks(&mut self, request: &Request, answer: &Answer, heard: &mut Heard) {
+        let Ok(reply) = &answer.result else { return };
+        for notice in notices(request, reply) {
+            let news = self.remarks.len() < MOST_REMARKS
+                && self.remarks.insert((request.target, notice.about.clone()));
+            if news {
+                heard.notices.push((request.target, notice));
+            }
+        }
+    }
+}
+
+fn why(signal: &TargetSignal) -> String {
+    match signal {
+        TargetSignal::Healthy => String::new(),
+        TargetSignal::Failing { why }
+        | TargetSignal::Throttled { why, .. }
+        | TargetSignal::DailyLimit { why, .. }
+        | TargetSignal::Crowded { why, .. }
+        | TargetSignal::Unauthorized { why } => why.clone(),
+    }
+}

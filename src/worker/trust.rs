@@ -1,0 +1,182 @@
+//! Whether a target's credential works and leads to the account it always led to. Asked before
+//! the first record is sent, and again after the credential was refused or changed.
+
+use std::time::{Duration, Instant};
+
+use integration_engine::call::{Reply, TransportError};
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::record::Target;
+use integration_engine::{hubspot, mailchimp};
+use pgrx::spi::SpiResult;
+
+use super::target::{State, TargetWorker};
+use super::{World, answers};
+use crate::store::account;
+
+/// Between looks whether a refused credential works again: doubled each time, up to the latter.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// What is known about the account behind the credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    #[default]
+    Unknown,
+    Asked,
+    /// Records may be sent.
+    Known,
+    /// It is another account than ever before.
+    Foreign,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Trust {
+    pub standing: Standing,
+    /// As stored.
+    pub account: Option<account::Account>,
+    /// The credential was refused and has not been seen to work since.
+    pub refused: Option<State>,
+    refusals: u32,
+    /// When it is tried again.
+    again_at: Option<Instant>,
+}
+
+impl Trust {
+    /// What the table says now.
+    pub fn load(&mut self, stored: Option<account::Account>) {
+        let other = |account: &Option<account::Account>| {
+            account.as_ref().and_then(|account| account.other.clone())
+        };
+        if self.standing == Standing::Foreign && other(&stored).is_none() {
+            self.standing = Standing::Unknown;
+        }
+        self.account = stored;
+    }
+
+    /// The credential or the address is another one.
+    pub fn doubt(&mut self) {
+        self.standing = Standing::Unknown;
+        self.refused = None;
+        self.refusals = 0;
+        self.again_at = None;
+    }
+
+    /// The credential was refused; gives how long to wait before it is tried again. Calls under way
+    /// together are refused together: that counts once.
+    pub fn refuse(&mut self, state: State, now: Instant) -> Duration {
+        self.standing = Standing::Unknown;
+        self.refused = Some(state);
+        if let Some(at) = self.again_at.filter(|at| now < *at) {
+            return at.duration_since(now);
+        }
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << self.refusals.min(10))
+            .min(LONGEST_WAIT);
+        self.refusals += 1;
+        self.again_at = Some(now + wait);
+        wait
+    }
+
+    /// A record was delivered.
+    pub fn proven(&mut self) {
+        self.refusals = 0;
+    }
+
+    pub fn known(&self) -> bool {
+        self.standing == Standing::Known
+    }
+
+    /// Why nothing may be sent, if another account is behind the credential.
+    pub fn foreign(&self, target: Target) -> Option<String> {
+        let account = self.account.as_ref()?;
+        let other = account.other.as_ref()?;
+        Some(format!(
+            "the settings lead to {target} account {other}, but records have been sent to {} so far; correct them, or accept it: SELECT integration.resume('{target}');",
+            account.account
+        ))
+    }
+}
+
+/// An account that a service named.
+pub struct Seen {
+    pub account: String,
+    pub detail: String,
+    pub time_zone: Option<String>,
+}
+
+/// Reads the answer to `answers::probe`.
+pub fn read(
+    target: Target,
+    world: &World,
+    result: &Result<Reply, TransportError>,
+) -> Result<Seen, String> {
+    match target {
+        Target::HubSpot => hubspot::property::read_account(result.as_ref()).map(|account| Seen {
+            account: account.portal_id,
+            detail: account.detail,
+            time_zone: account.time_zone,
+        }),
+        Target::Mailchimp => mailchimp::read_account(result.as_ref()).map(|account| Seen {
+            // The same person is another member of another audience.
+            account: format!(
+                "{}, audience {}",
+                account.account_id, world.settings.mailchimp_api.list
+            ),
+            detail: account.detail,
+            time_zone: None,
+        }),
+    }
+}
+
+/// Takes in who we are; gives the account, if it is to be compared with the one known.
+pub fn hear(
+    worker: &mut TargetWorker,
+    world: &World,
+    result: &Result<Reply, TransportError>,
+    clock: u64,
+) -> Option<Seen> {
+    let signal = answers::signal(worker.target, result);
+    worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+    if signal != TargetSignal::Healthy {
+        worker.trust.standing = Standing::Unknown;
+        return None;
+    }
+    let seen = read(worker.target, world, result).ok();
+    if seen.is_none() {
+        // It does not say who we are; that alone is no reason to send nothing.
+        worker.trust.standing = Standing::Known;
+        worker.trust.refused = None;
+    }
+    seen
+}
+
+/// Compares the account with the one known, and stores what is new. In a transaction.
+pub fn settle(worker: &mut TargetWorker, seen: &Seen) -> SpiResult<()> {
+    let (target, trust) = (worker.target, &mut worker.trust);
+    trust.refused = None;
+    let known = trust.account.clone();
+    match known {
+        Some(known) if known.account != seen.account => {
+            trust.standing = Standing::Foreign;
+            account::suspect(target, &seen.account)?;
+        }
+        Some(known)
+            if known.other.is_none() && known.time_zone.is_some() == seen.time_zone.is_some() =>
+        {
+            trust.standing = Standing::Known;
+            return Ok(());
+        }
+        _ => {
+            trust.standing = Standing::Known;
+            account::remember(
+                target,
+                &seen.account,
+                &seen.detail,
+                seen.time_zone.as_deref(),
+            )?;
+        }
+    }
+    trust.account = account::known(target)?;
+    Ok(())
+}
