@@ -4,13 +4,16 @@
 
 mod answer;
 mod calls;
+pub mod definitions;
 mod fault;
 mod plan;
+pub mod preflight;
 pub mod property;
+pub mod values;
 pub mod webhook;
 mod wire;
 
-pub use {answer::read, calls::assemble, plan::decide};
+pub use {answer::read, calls::assemble, definitions::RemoteType, plan::decide};
 
 use crate::record::Entity;
 

@@ -27,6 +27,7 @@ fn field(id: i16, remote: &str, kind: ValueKind, direction: Direction) -> Field 
         column: format!("{remote}_column"),
         kind,
         remote: remote.into(),
+        remote_type: crate::hubspot::RemoteType::Unknown,
         direction,
         conflict: ConflictRule::LastWriteWins,
     }
