@@ -82,6 +82,15 @@ pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {
     execute(CLEAR, &[target.name().into(), but.to_vec().into()]).map(|_| ())
 }
 
+const CLEAR_ONE: &str = "\
+    UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
+    WHERE a.target = $1 AND a.kind = $2 AND a.cleared_at IS NULL";
+
+/// Clears one kind of a target's alerts.
+pub fn clear_alert(target: Target, kind: &str) -> SpiResult<()> {
+    execute(CLEAR_ONE, &[target.name().into(), kind.into()]).map(|_| ())
+}
+
 /// A job that waits to be begun, or was under way when the worker ended.
 pub struct Job {
     pub id: i64,

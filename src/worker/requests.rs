@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use integration_engine::call::Request;
 use integration_engine::hubspot;
+use integration_engine::hubspot::preflight::Subject;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{Planned, Property, TargetWorker};
-use super::{Outcome, World, answers, properties};
+use super::{Outcome, World, answers, preflight, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Answer, Engine, Network, Outgoing};
 use crate::latch;
@@ -23,6 +24,10 @@ enum Underway {
     Property {
         entity: Entity,
         creating: bool,
+    },
+    Definitions {
+        subject: Subject,
+        request: Request,
     },
     /// Does the target answer at all? Asked before records are sent to one that was failing, so
     /// that a record which makes its own calls fail is not taken for an outage.
@@ -43,6 +48,8 @@ pub struct Heard {
     /// By target, in the order of the worker's targets.
     pub outcomes: Vec<Vec<Outcome>>,
     pub properties: Vec<properties::Answered>,
+    /// Definitions have been read, and the maps have to be refined.
+    pub definitions: bool,
 }
 
 impl Heard {
@@ -107,7 +114,7 @@ impl Requests {
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
         let has_work =
             worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
-        if !has_work || !properties::known(worker, world) {
+        if !has_work || !properties::known(worker, world) || !worker.preflight.is_known() {
             return 0;
         }
         let taken = worker.calls_in_flight + worker.planned.len();
@@ -149,7 +156,7 @@ impl Requests {
 
     fn permitted(&self, worker: &mut TargetWorker, started: Instant) -> bool {
         let now = Instant::now();
-        let clock = u64::try_from(now.duration_since(started).as_micros()).unwrap_or(u64::MAX);
+        let clock = micros(started);
         let denied = match &mut worker.budget {
             Some(budget) if worker.breaker.is_closed() => budget.permit(clock).err(),
             _ => worker.breaker.permit(clock).err(),
@@ -229,6 +236,28 @@ impl Requests {
         }
     }
 
+    /// Asks HubSpot for definitions that are needed and not known.
+    pub fn ask_for_definitions(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+    ) {
+        while let Some(subject) = worker.preflight.due(micros(started)) {
+            if !self.permitted(worker, started) {
+                return;
+            }
+            let request = worker
+                .preflight
+                .ask(subject, &world.settings.hubspot_api);
+            let underway = Underway::Definitions {
+                subject,
+                request: request.clone(),
+            };
+            self.send(worker.target, world, request, underway);
+        }
+    }
+
     /// Takes in all answers that have come.
     pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
         self.engine.hush();
@@ -273,6 +302,12 @@ impl Requests {
                         &answer.result,
                         clock,
                     ));
+                }
+                Underway::Definitions { subject, request } => {
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    heard.definitions |= preflight::hear(worker, subject, &answer.result, clock);
                 }
                 Underway::Probe => {
                     let request = answers::probe(sent.target, world);
@@ -381,7 +416,14 @@ fn hear_records(
         answer,
         &reading,
     ));
-    answers::outcomes(worker, planned, reading)
+    let mut outcomes = answers::outcomes(worker, planned, reading);
+    preflight::second_chance(worker, world, &mut outcomes, clock);
+    outcomes
+}
+
+/// The monotonic clock of budget, breaker and preflight.
+fn micros(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn property_request(world: &World, entity: Entity, creating: bool) -> Request {

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use integration_engine::breaker::Breaker;
 use integration_engine::call::Call;
+use integration_engine::hubspot::preflight::Preflight;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
+use super::preflight::Told;
 use crate::config::Settings;
 
 /// Failing calls in a row before the target counts as down.
@@ -118,6 +120,9 @@ pub struct TargetWorker {
     pub retrying: i64,
     pub told: Option<State>,
     pub properties: BTreeMap<Entity, Property>,
+    /// What is known of the properties that are mapped.
+    pub preflight: Preflight,
+    pub preflight_told: Told,
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
     pub guard_off_until: Option<Instant>,
@@ -157,6 +162,8 @@ impl TargetWorker {
             retrying: 0,
             told: None,
             properties: BTreeMap::new(),
+            preflight: Preflight::default(),
+            preflight_told: Told::default(),
             deletions: VecDeque::new(),
             guard_off_until: None,
         }
@@ -177,6 +184,7 @@ impl TargetWorker {
         if credential_changed {
             self.not_before = None;
             self.properties.clear();
+            self.preflight.forget();
             self.breaker = Breaker::new(
                 BREAKER_THRESHOLD,
                 settings.retry.base,

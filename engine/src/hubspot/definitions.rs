@@ -66,6 +66,12 @@ struct Property {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Definitions(BTreeMap<String, Property>);
 
+impl Definitions {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
 /// Everything that has been read of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {

@@ -19,8 +19,9 @@ use super::{
 
 /// After a doubt that proved unfounded, what was read counts as true for so long (microseconds).
 const TRUSTED: u64 = 5_000_000;
-/// What could not be read is asked for again so much later, if there is work then.
-const REFUSED: u64 = 60_000_000;
+/// What could not be read, or lacked something, is asked for again so much later, if there is work
+/// then.
+const AGAIN: u64 = 60_000_000;
 
 /// Something that is read from HubSpot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +43,8 @@ struct Lookup {
     state: State,
     /// Doubts before then change nothing.
     trusted_until: u64,
+    /// It could not be read, or something that is mapped was not there.
+    again_at: Option<u64>,
     /// Why it could not be read.
     refused: Option<String>,
     /// Where the next page begins.
@@ -52,6 +55,7 @@ impl Lookup {
     const NEW: Lookup = Lookup {
         state: State::Wanted,
         trusted_until: 0,
+        again_at: None,
         refused: None,
         after: None,
     };
@@ -114,6 +118,15 @@ impl Preflight {
         }
     }
 
+    /// Somebody may have put right what was refused or lacking: it is asked for again.
+    pub fn recheck(&mut self) {
+        for lookup in self.lookups.values_mut() {
+            if lookup.again_at.take().is_some() {
+                lookup.state = State::Wanted;
+            }
+        }
+    }
+
     /// Whether all that is needed has been read, or cannot be.
     pub fn is_known(&self) -> bool {
         self.lookups.values().all(|lookup| lookup.state == State::Settled)
@@ -124,7 +137,7 @@ impl Preflight {
         let is_due = |lookup: &Lookup| match lookup.state {
             State::Wanted => true,
             State::Asked => false,
-            State::Settled => lookup.refused.is_some() && lookup.trusted_until <= now,
+            State::Settled => lookup.again_at.is_some_and(|at| at <= now),
         };
         let mut due = self.lookups.iter().filter(|(_, lookup)| is_due(lookup));
         due.next().map(|(subject, _)| *subject)
@@ -163,46 +176,49 @@ impl Preflight {
                 | Class::Unauthorized { .. },
                 _,
             )
-            | (Class::Failing { .. }, Err(_)) => {
-                self.settle(subject, State::Wanted, 0, None);
+            | (_, Err(TransportError::Connect(_))) => {
+                self.want(subject, None);
                 return Heard::Later;
             }
             (class, reply) => Err(told(&class, reply.ok())),
         };
-        match read {
+        let (trusted_until, refused, changed) = match read {
             Ok(Read::Page(after)) => {
-                self.settle(subject, State::Wanted, 0, None);
-                if let Some(lookup) = self.lookups.get_mut(&subject) {
-                    lookup.after = Some(after);
-                }
-                Heard::Nothing
+                self.want(subject, Some(after));
+                return Heard::Nothing;
             }
-            Ok(Read::Changed) => {
-                self.settle(subject, State::Settled, 0, None);
-                Heard::News
-            }
-            Ok(Read::Same) => match self.settle(subject, State::Settled, now + TRUSTED, None) {
-                true => Heard::News,
-                false => Heard::Nothing,
-            },
-            Err(why) => match self.settle(subject, State::Settled, now + REFUSED, Some(why)) {
-                true => Heard::News,
-                false => Heard::Nothing,
-            },
-        }
+            Ok(Read::Changed) => (0, None, true),
+            Ok(Read::Same) => (now + TRUSTED, None, false),
+            Err(why) => (now + AGAIN, Some(why), false),
+        };
+        let incomplete = refused.is_some() || self.lacks(subject);
+        let lookup = self.lookups.entry(subject).or_insert(Lookup::NEW);
+        let news = changed || lookup.refused != refused;
+        *lookup = Lookup {
+            state: State::Settled,
+            trusted_until,
+            again_at: incomplete.then_some(now + AGAIN),
+            refused,
+            after: None,
+        };
+        if news { Heard::News } else { Heard::Nothing }
     }
 
-    /// Gives whether what is refused is not what was refused before.
-    fn settle(&mut self, subject: Subject, state: State, until: u64, refused: Option<String>) -> bool {
+    fn want(&mut self, subject: Subject, after: Option<String>) {
         let lookup = self.lookups.entry(subject).or_insert(Lookup::NEW);
-        let news = lookup.refused != refused && state == State::Settled;
-        if state == State::Settled {
-            lookup.refused = refused;
-        }
-        lookup.state = state;
-        lookup.trusted_until = until;
-        lookup.after = None;
-        news
+        lookup.state = State::Wanted;
+        lookup.after = after;
+    }
+
+    /// Whether something that is mapped is not there.
+    fn lacks(&self, subject: Subject) -> bool {
+        let Subject::Properties(entity) = subject else {
+            return false;
+        };
+        let (known, names) = (self.catalog.objects.get(&entity), self.names.get(&entity));
+        known
+            .zip(names)
+            .is_some_and(|(known, names)| names.iter().any(|name| !known.has(name)))
     }
 
     fn read(&mut self, subject: Subject, body: &[u8]) -> Result<Read, String> {
