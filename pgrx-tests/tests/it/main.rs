@@ -19,3 +19,4 @@ mod operate;
 mod poison;
 mod secrets;
 mod shapes;
+mod values;
