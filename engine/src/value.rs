@@ -53,7 +53,9 @@ pub enum ValueError {
     NoOption { allowed: String },
     #[error("is neither the id nor the label of a pipeline; there are: {allowed}")]
     NoPipeline { allowed: String },
-    #[error("is neither the id nor the label of a stage of pipeline {pipeline}, which has: {allowed}")]
+    #[error(
+        "is neither the id nor the label of a stage of pipeline {pipeline}, which has: {allowed}"
+    )]
     NoStage { pipeline: String, allowed: String },
     #[error("is the e-mail address of no active owner in HubSpot")]
     NoOwner,

@@ -80,10 +80,9 @@ fn property_change(
         Err(why) => return Ok(failed(why.to_string())),
     };
     let row = rows.get(&record.key).map_or(&[][..], Vec::as_slice);
-    let local = values::from_row(map, row, index)
-        .map_or(ValueHash(u64::MAX), |canonical| {
-            ValueHash::of(canonical.as_deref())
-        });
+    let local = values::from_row(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
+        ValueHash::of(canonical.as_deref())
+    });
     let agreed = link.clock.get(field.id).copied();
     let changed_at = crm_changed_at(scene, &record, agreed.as_ref(), local);
     let tick = Tick {

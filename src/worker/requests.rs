@@ -247,9 +247,7 @@ impl Requests {
             if !self.permitted(worker, started) {
                 return;
             }
-            let request = worker
-                .preflight
-                .ask(subject, &world.settings.hubspot_api);
+            let request = worker.preflight.ask(subject, &world.settings.hubspot_api);
             let underway = Underway::Definitions {
                 subject,
                 request: request.clone(),

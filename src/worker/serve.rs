@@ -21,10 +21,11 @@ impl Worker {
         worker.blocked_until = None;
         self.requests
             .ask_for_properties(worker, &self.world, self.started);
-        self.requests
-            .ask_for_definitions(worker, &self.world, self.started);
         loop {
             let worker = &mut self.targets[index];
+            // What has just been planned may have cast doubt on some.
+            self.requests
+                .ask_for_definitions(worker, &self.world, self.started);
             self.requests.dispatch(worker, &self.world, self.started);
             let batches = self.requests.wanted_batches(worker, &self.world);
             if batches == 0 {

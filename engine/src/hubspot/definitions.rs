@@ -147,7 +147,8 @@ impl Catalog {
             };
             fields.push(Field {
                 direction,
-                remote_type: known.map_or(RemoteType::Unknown, |known| self.with_lists(known, field)),
+                remote_type: known
+                    .map_or(RemoteType::Unknown, |known| self.with_lists(known, field)),
                 ..field.clone()
             });
         }
@@ -173,7 +174,10 @@ impl Catalog {
 
     /// Whether values of the field are ids of owners.
     pub(super) fn is_owner(&self, entity: Entity, field: &Field) -> bool {
-        let known = self.objects.get(&entity).and_then(|all| all.0.get(&field.remote));
+        let known = self
+            .objects
+            .get(&entity)
+            .and_then(|all| all.0.get(&field.remote));
         field.remote == OWNER
             || known.is_some_and(|known| matches!(known.remote_type, RemoteType::Owner(_)))
     }
@@ -185,7 +189,9 @@ pub(super) const STAGE: &str = "dealstage";
 
 /// The fields records are known by; without them nothing could be sent, so they are never dropped.
 fn is_ours(map: &SourceMap, field: &Field, settings: &HubSpotSettings) -> bool {
-    field.remote.eq_ignore_ascii_case(&settings.external_id_property)
+    field
+        .remote
+        .eq_ignore_ascii_case(&settings.external_id_property)
         || (map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL))
 }
 
@@ -199,7 +205,8 @@ pub(super) fn properties_request(settings: &HubSpotSettings, entity: Entity) -> 
 pub(super) fn owners_request(settings: &HubSpotSettings, after: Option<&str>) -> Request {
     let area = versioned("crm/", "owners", &settings.api_version);
     let after = after.map_or(String::new(), |after| {
-        let after = percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC);
+        let after =
+            percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC);
         format!("&after={after}")
     });
     get(format!("{area}?limit=100{after}"))
@@ -327,7 +334,10 @@ fn property(row: PropertyRow) -> (String, Property) {
 pub(super) fn read_owners(body: &[u8]) -> Result<(Owners, Option<String>), String> {
     let listed: Listed<OwnerRow> = parse(body)?;
     let next = listed.paging.and_then(|paging| paging.next?.after);
-    let in_use = listed.results.into_iter().filter(|row| row.archived != Some(true));
+    let in_use = listed
+        .results
+        .into_iter()
+        .filter(|row| row.archived != Some(true));
     let by_email = in_use.filter_map(|row| Some((row.email?.trim().to_lowercase(), row.id)));
     Ok((Owners(by_email.collect()), next))
 }

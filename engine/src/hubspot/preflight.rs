@@ -99,7 +99,8 @@ impl Preflight {
                 if self.catalog.is_owner(map.entity, field) {
                     subjects.insert(Subject::Owners);
                 }
-                if map.entity == Entity::Deal && [PIPELINE, STAGE].contains(&field.remote.as_str()) {
+                if map.entity == Entity::Deal && [PIPELINE, STAGE].contains(&field.remote.as_str())
+                {
                     subjects.insert(Subject::Pipelines);
                 }
             }
@@ -109,7 +110,10 @@ impl Preflight {
             names.sort_unstable();
             names.dedup();
             if self.names.get(entity) != Some(names) {
-                self.lookups.insert(Subject::Properties(*entity), Lookup::NEW);
+                // Read for other names, it would say of the new ones that they do not exist.
+                self.catalog.objects.remove(entity);
+                self.lookups
+                    .insert(Subject::Properties(*entity), Lookup::NEW);
             }
         }
         self.names = names;
@@ -129,7 +133,9 @@ impl Preflight {
 
     /// Whether all that is needed has been read, or cannot be.
     pub fn is_known(&self) -> bool {
-        self.lookups.values().all(|lookup| lookup.state == State::Settled)
+        self.lookups
+            .values()
+            .all(|lookup| lookup.state == State::Settled)
     }
 
     /// What is to be asked for now.

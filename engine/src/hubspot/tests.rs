@@ -1,6 +1,9 @@
 mod answers;
+mod contract;
 mod plans;
+mod preflight;
 mod setup;
+mod values;
 
 use std::time::Duration;
 

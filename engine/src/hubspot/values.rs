@@ -26,8 +26,10 @@ pub fn to_remote<'a>(field: &Field, text: Option<&'a str>) -> Value<'a> {
 
 /// What [`value::field_to_remote`] gives for a field of a row, in the light of the other fields.
 pub fn from_row<'a>(map: &SourceMap, row: &'a [Option<String>], index: usize) -> Value<'a> {
-    let (Some(field), text) = (map.fields.get(index), row.get(index).and_then(Option::as_deref))
-    else {
+    let (Some(field), text) = (
+        map.fields.get(index),
+        row.get(index).and_then(Option::as_deref),
+    ) else {
         return Ok(None);
     };
     let RemoteType::Stage(pipelines) = &field.remote_type else {
@@ -37,7 +39,8 @@ pub fn from_row<'a>(map: &SourceMap, row: &'a [Option<String>], index: usize) ->
         .field_named(PIPELINE)
         .and_then(|(at, _)| row.get(at)?.as_deref());
     // A pipeline that is not there is the other field's mistake.
-    let pipeline = named.and_then(|name| find(pipelines.iter().map(|each| &each.name), name.trim()));
+    let pipeline =
+        named.and_then(|name| find(pipelines.iter().map(|each| &each.name), name.trim()));
     converted(field, text, pipeline)
 }
 
@@ -64,7 +67,9 @@ fn converted<'a>(field: &Field, text: Option<&'a str>, pipeline: Option<&Choice>
         RemoteType::Pipeline(pipelines) => {
             let found = find(pipelines.iter().map(|each| &each.name), &plain);
             let all = || pipelines.iter().map(|each| &each.name);
-            let found = found.ok_or_else(|| ValueError::NoPipeline { allowed: listed(all()) });
+            let found = found.ok_or_else(|| ValueError::NoPipeline {
+                allowed: listed(all()),
+            });
             Cow::Owned(found?.value.clone())
         }
         RemoteType::Stage(pipelines) => Cow::Owned(stage(pipelines, pipeline, &plain)?),
@@ -114,12 +119,17 @@ pub fn to_column(
         let all: Vec<&Choice> = options.collect();
         let by_label = !all.iter().any(|choice| choice.value == present)
             && find(all.iter().copied(), present).is_some();
-        let new = all.iter().find(|choice| Some(choice.value.as_str()) == remote);
+        let new = all
+            .iter()
+            .find(|choice| Some(choice.value.as_str()) == remote);
         new.filter(|_| by_label).map(|choice| choice.label.clone())
     };
     let named = match &field.remote_type {
         RemoteType::Owner(Some(owners)) if holds_addresses(field, present) => {
-            let mut known = owners.0.iter().filter(|(_, id)| Some(id.as_str()) == remote);
+            let mut known = owners
+                .0
+                .iter()
+                .filter(|(_, id)| Some(id.as_str()) == remote);
             known.next().map(|(email, _)| email.clone())
         }
         RemoteType::Choice(options) => label(&mut options.iter()),
@@ -139,7 +149,11 @@ fn owned<'a>(
     convert: impl Fn(&str) -> Result<String, ValueError>,
 ) -> Result<Cow<'a, str>, ValueError> {
     let converted = convert(&text)?;
-    Ok(if *text == converted { text } else { Cow::Owned(converted) })
+    Ok(if *text == converted {
+        text
+    } else {
+        Cow::Owned(converted)
+    })
 }
 
 /// Points in time are dated by UTC.
@@ -184,7 +198,10 @@ fn option<'c>(options: &'c [Choice], text: &str) -> Result<&'c Choice, ValueErro
 }
 
 fn choices<'a>(options: &[Choice], text: &str) -> Value<'a> {
-    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let parts = text
+        .split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
     let values = parts
         .map(|part| Ok(Cow::Borrowed(option(options, part)?.value.as_str())))
         .collect::<Result<Vec<_>, ValueError>>()?;
@@ -206,7 +223,9 @@ fn stage(
     match find(all.iter().copied(), text) {
         Some(found) => Ok(found.value.clone()),
         None => Err(ValueError::NoStage {
-            pipeline: pipeline.map_or("any", |name| name.label.as_str()).to_owned(),
+            pipeline: pipeline
+                .map_or("any", |name| name.label.as_str())
+                .to_owned(),
             allowed: listed(stages()),
         }),
     }

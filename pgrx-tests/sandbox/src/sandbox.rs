@@ -264,8 +264,15 @@ impl Sandbox {
     // What administrators do.
 
     /// Defines a property, as the API's `POST /crm/properties/{V}/{type}` takes it.
-    pub fn define_property(&self, object: ObjectType, definition: serde_json::Value) -> Result<(), String> {
-        self.shared.world().hubspot.admin_defines(object, definition)
+    pub fn define_property(
+        &self,
+        object: ObjectType,
+        definition: serde_json::Value,
+    ) -> Result<(), String> {
+        self.shared
+            .world()
+            .hubspot
+            .admin_defines(object, definition)
     }
 
     /// Deletes a property that is not HubSpot's own.
@@ -274,9 +281,17 @@ impl Sandbox {
     }
 
     /// Changes a property: `{"options":[{"value":…,"label":…}]}` replaces them all, `{"readOnly":true}`.
-    pub fn change_property(&self, object: ObjectType, name: &str, change: serde_json::Value) -> Result<(), String> {
+    pub fn change_property(
+        &self,
+        object: ObjectType,
+        name: &str,
+        change: serde_json::Value,
+    ) -> Result<(), String> {
         let change = serde_json::from_value(change).map_err(|error| error.to_string())?;
-        self.shared.world().hubspot.admin_changes(object, name, change)
+        self.shared
+            .world()
+            .hubspot
+            .admin_changes(object, name, change)
     }
 
     /// A new user of the account; gives the owner id.
@@ -287,7 +302,10 @@ impl Sandbox {
     /// A new pipeline of deals with stages of these labels; gives its id and theirs.
     pub fn add_pipeline(&self, label: &str, stages: &[&str]) -> (String, Vec<String>) {
         let stages: Vec<String> = stages.iter().map(|stage| (*stage).to_owned()).collect();
-        self.shared.world().hubspot.admin_adds_pipeline(label, &stages)
+        self.shared
+            .world()
+            .hubspot
+            .admin_adds_pipeline(label, &stages)
     }
 
     /// All OAuth access tokens given out so far are expired from now on.

@@ -51,12 +51,16 @@ fn define(crm: &Crm, property: serde_json::Value) {
     for (name, value) in property.as_object().unwrap() {
         whole[name] = value.clone();
     }
-    crm.remote.define_property(ObjectType::Contact, whole).unwrap();
+    crm.remote
+        .define_property(ObjectType::Contact, whole)
+        .unwrap();
 }
 
 fn people(crm: &mut Crm, extras: &[&str]) {
     for (id, extra) in (1..).zip(extras) {
-        crm.run(&format!("INSERT INTO crm.people VALUES ({id}, 'p{id}@example.org', 'P', {extra})"));
+        crm.run(&format!(
+            "INSERT INTO crm.people VALUES ({id}, 'p{id}@example.org', 'P', {extra})"
+        ));
     }
     crm.settle();
 }
@@ -68,7 +72,9 @@ fn extra(crm: &Crm, id: u32) -> Option<String> {
 
 fn fields(crm: &Crm, object: ObjectType, key: &str) -> Fields {
     let found = crm.remote.find(object, "crm_id", key);
-    found.unwrap_or_else(|| panic!("no {object:?} {key}")).properties
+    found
+        .unwrap_or_else(|| panic!("no {object:?} {key}"))
+        .properties
 }
 
 /// Category and words of the open dead letters, by key.
@@ -87,27 +93,82 @@ fn one_is_dead(crm: &mut Crm, key: &str, category: &str, words: &[&str]) {
     let [(dead_key, dead_category, error)] = dead.as_slice() else {
         panic!("{dead:?}\n{}", crm.report());
     };
-    assert_eq!((dead_key.as_str(), dead_category.as_str()), (key, category), "{error}");
+    assert_eq!(
+        (dead_key.as_str(), dead_category.as_str()),
+        (key, category),
+        "{error}"
+    );
     for word in words {
         assert!(error.contains(word), "{error} should say {word}");
     }
 }
 
 fn alert(crm: &mut Crm, kind: &str) -> Option<String> {
-    let open = format!("SELECT message FROM integration.alert WHERE kind = '{kind}' AND cleared_at IS NULL");
+    let open = format!(
+        "SELECT message FROM integration.alert WHERE kind = '{kind}' AND cleared_at IS NULL"
+    );
     crm.rows(&open).pop()
 }
 
 #[test]
 fn every_kind_of_object_is_created_changed_archived_and_created_again() {
     let tables = [
-        ("company", ObjectType::Company, "name text, domain text", "'Acme', 'acme.example'", "name", "Acme"),
-        ("deal", ObjectType::Deal, "title text, stage text", "'Big', 'qualifiedtobuy'", "dealname", "Big"),
-        ("note", ObjectType::Note, "body text, created_at timestamptz", "'Hello', '2026-01-02 03:04:05+00'", "hs_note_body", "Hello"),
-        ("call", ObjectType::Call, "title text, occurred_at timestamptz", "'Ring', '2026-01-02 03:04:05+00'", "hs_call_title", "Ring"),
-        ("email", ObjectType::Email, "subject text, direction text, sent_at timestamptz", "'Hi', 'EMAIL', '2026-01-02 03:04:05+00'", "hs_email_subject", "Hi"),
-        ("meeting", ObjectType::Meeting, "title text, starts_at timestamptz", "'Meet', '2026-01-02 03:04:05+00'", "hs_meeting_title", "Meet"),
-        ("task", ObjectType::Task, "subject text, due_at timestamptz, status text", "'Do', '2026-01-02 03:04:05+00', 'NOT_STARTED'", "hs_task_subject", "Do"),
+        (
+            "company",
+            ObjectType::Company,
+            "name text, domain text",
+            "'Acme', 'acme.example'",
+            "name",
+            "Acme",
+        ),
+        (
+            "deal",
+            ObjectType::Deal,
+            "title text, stage text",
+            "'Big', 'qualifiedtobuy'",
+            "dealname",
+            "Big",
+        ),
+        (
+            "note",
+            ObjectType::Note,
+            "body text, created_at timestamptz",
+            "'Hello', '2026-01-02 03:04:05+00'",
+            "hs_note_body",
+            "Hello",
+        ),
+        (
+            "call",
+            ObjectType::Call,
+            "title text, occurred_at timestamptz",
+            "'Ring', '2026-01-02 03:04:05+00'",
+            "hs_call_title",
+            "Ring",
+        ),
+        (
+            "email",
+            ObjectType::Email,
+            "subject text, direction text, sent_at timestamptz",
+            "'Hi', 'EMAIL', '2026-01-02 03:04:05+00'",
+            "hs_email_subject",
+            "Hi",
+        ),
+        (
+            "meeting",
+            ObjectType::Meeting,
+            "title text, starts_at timestamptz",
+            "'Meet', '2026-01-02 03:04:05+00'",
+            "hs_meeting_title",
+            "Meet",
+        ),
+        (
+            "task",
+            ObjectType::Task,
+            "subject text, due_at timestamptz, status text",
+            "'Do', '2026-01-02 03:04:05+00', 'NOT_STARTED'",
+            "hs_task_subject",
+            "Do",
+        ),
     ];
     let mut crm = Crm::untracked(Cluster::shared(), unlimited());
     for (entity, _, columns, ..) in &tables {
@@ -151,15 +212,20 @@ fn required_properties_that_are_not_mapped_are_said_by_notice() {
     let mut crm = Crm::untracked(Cluster::shared(), unlimited());
     crm.run("CREATE TABLE crm.mails (id int PRIMARY KEY, subject text); CREATE TABLE crm.sales (id int PRIMARY KEY, title text)");
     let (sender, notices) = std::sync::mpsc::channel();
-    let mut client = crm.cluster.connect_with_notices(&crm.database, move |notice| {
-        // Nobody listens any more once the test is over.
-        let _ = sender.send(notice.message().to_owned());
-    });
+    let mut client = crm
+        .cluster
+        .connect_with_notices(&crm.database, move |notice| {
+            // Nobody listens any more once the test is over.
+            let _ = sender.send(notice.message().to_owned());
+        });
     client
         .batch_execute("SELECT integration.track('crm.mails', 'email'); SELECT integration.track('crm.sales', 'deal')")
         .unwrap();
     drop(client);
-    let said: Vec<String> = notices.into_iter().filter(|said| said.contains("creates no")).collect();
+    let said: Vec<String> = notices
+        .into_iter()
+        .filter(|said| said.contains("creates no"))
+        .collect();
     assert_eq!(
         said,
         [
@@ -195,7 +261,10 @@ fn deals_find_their_stage_pipeline_and_owner_by_name() {
     crm.run("UPDATE crm.deals SET pipeline = 'Upsells' WHERE id = 1");
     crm.settle();
     let one = fields(&crm, ObjectType::Deal, "1");
-    assert_eq!((one["pipeline"].as_str(), one["dealstage"].as_str()), (other.as_str(), other_stages[0].as_str()));
+    assert_eq!(
+        (one["pipeline"].as_str(), one["dealstage"].as_str()),
+        (other.as_str(), other_stages[0].as_str())
+    );
     assert_eq!(dead(&mut crm), []);
 }
 
@@ -207,13 +276,23 @@ fn stages_and_owners_that_do_not_exist_are_explained() {
                                       (2, 'Bad stage', NULL, 'wishful', NULL, NULL, NULL)",
     );
     crm.settle();
-    one_is_dead(&mut crm, "2", "validation", &["wishful", "dealstage", "closedwon"]);
+    one_is_dead(
+        &mut crm,
+        "2",
+        "validation",
+        &["wishful", "dealstage", "closedwon"],
+    );
     crm.run(
         "UPDATE crm.deals SET stage = 'closedlost' WHERE id = 2;
          INSERT INTO crm.deals VALUES (3, 'Bad owner', NULL, 'closedwon', NULL, NULL, 'nobody@example.com')",
     );
     crm.settle();
-    one_is_dead(&mut crm, "3", "validation", &["nobody@example.com", "hubspot_owner_id", "owner"]);
+    one_is_dead(
+        &mut crm,
+        "3",
+        "validation",
+        &["nobody@example.com", "hubspot_owner_id", "owner"],
+    );
     // A user who is added later is found.
     let owner = crm.remote.add_owner("nobody@example.com").to_string();
     wait_until("the new owner is looked up", SOON, || {
@@ -221,7 +300,10 @@ fn stages_and_owners_that_do_not_exist_are_explained() {
         crm.settle();
         dead(&mut crm).is_empty().then_some(())
     });
-    assert_eq!(fields(&crm, ObjectType::Deal, "3")["hubspot_owner_id"], owner);
+    assert_eq!(
+        fields(&crm, ObjectType::Deal, "3")["hubspot_owner_id"],
+        owner
+    );
     assert_eq!(crm.remote.records(ObjectType::Deal).len(), 3);
 }
 
@@ -243,7 +325,12 @@ fn options_go_by_value_or_label_and_others_are_explained() {
     assert_eq!(extra(&crm, 1).as_deref(), Some("g"));
     assert_eq!(extra(&crm, 2).as_deref(), Some("s"));
     assert_eq!(extra(&crm, 4).as_deref(), Some(""));
-    one_is_dead(&mut crm, "3", "validation", &["bronze", "extra", "g (Gold), s (Silver)"]);
+    one_is_dead(
+        &mut crm,
+        "3",
+        "validation",
+        &["bronze", "extra", "g (Gold), s (Silver)"],
+    );
     crm.run("UPDATE crm.people SET extra = NULL WHERE id = 1");
     crm.settle();
     assert_eq!(extra(&crm, 1).as_deref(), Some(""));
@@ -252,10 +339,15 @@ fn options_go_by_value_or_label_and_others_are_explained() {
 #[test]
 fn option_that_hubspot_no_longer_has_is_explained_and_one_it_has_now_is_sent() {
     let gold = json!([{"value": "g", "label": "Gold"}]);
-    let mut crm = contacts_with("text", json!({"type": "enumeration", "fieldType": "select", "options": gold}));
+    let mut crm = contacts_with(
+        "text",
+        json!({"type": "enumeration", "fieldType": "select", "options": gold}),
+    );
     people(&mut crm, &["'g'"]);
     let platinum = json!({"options": [{"value": "p", "label": "Platinum"}]});
-    crm.remote.change_property(ObjectType::Contact, "extra", platinum).unwrap();
+    crm.remote
+        .change_property(ObjectType::Contact, "extra", platinum)
+        .unwrap();
     crm.run("INSERT INTO crm.people VALUES (2, 'p2@example.org', 'P', 'Platinum'), (3, 'p3@example.org', 'P', 'g')");
     crm.settle();
     assert_eq!(extra(&crm, 2).as_deref(), Some("p"));
@@ -273,21 +365,45 @@ fn several_options_come_from_arrays_and_lists_in_any_order() {
     let before = crm.remote.writes_to(Service::HubSpot);
     crm.run("UPDATE crm.people SET extra = '{a,c}' WHERE id = 1");
     crm.settle();
-    assert_eq!(crm.remote.writes_to(Service::HubSpot), before, "it is the same");
+    assert_eq!(
+        crm.remote.writes_to(Service::HubSpot),
+        before,
+        "it is the same"
+    );
 }
 
 #[test]
 fn dates_and_times_go_by_the_property() {
     for (column, property, text, stored) in [
         ("date", "datetime", "2026-01-02", "2026-01-02T00:00:00.000Z"),
-        ("timestamptz", "date", "2026-01-02 23:30:00-05", "2026-01-03"),
-        ("timestamptz", "datetime", "2026-01-02 03:04:05.678901+01", "2026-01-02T02:04:05.678Z"),
+        (
+            "timestamptz",
+            "date",
+            "2026-01-02 23:30:00-05",
+            "2026-01-03",
+        ),
+        (
+            "timestamptz",
+            "datetime",
+            "2026-01-02 03:04:05.678901+01",
+            "2026-01-02T02:04:05.678Z",
+        ),
         ("text", "date", "2026-01-02", "2026-01-02"),
-        ("text", "datetime", "2026-01-02T03:04:05+02:00", "2026-01-02T01:04:05.000Z"),
+        (
+            "text",
+            "datetime",
+            "2026-01-02T03:04:05+02:00",
+            "2026-01-02T01:04:05.000Z",
+        ),
     ] {
         let mut crm = contacts_with(column, json!({"type": property, "fieldType": "date"}));
         people(&mut crm, &[&quote_literal(text)]);
-        assert_eq!(extra(&crm, 1).as_deref(), Some(stored), "{column} to {property}\n{}", crm.report());
+        assert_eq!(
+            extra(&crm, 1).as_deref(),
+            Some(stored),
+            "{column} to {property}\n{}",
+            crm.report()
+        );
     }
 }
 
@@ -296,7 +412,9 @@ fn property_that_is_not_there_is_left_out_with_one_alert_until_it_comes_back() {
     let text = json!({"type": "string", "fieldType": "text"});
     let mut crm = contacts_with("text", text.clone());
     people(&mut crm, &["'one'"]);
-    crm.remote.delete_property(ObjectType::Contact, "extra").unwrap();
+    crm.remote
+        .delete_property(ObjectType::Contact, "extra")
+        .unwrap();
     crm.run("INSERT INTO crm.people VALUES (2, 'p2@example.org', 'P', 'two'), (3, 'p3@example.org', 'P', NULL)");
     crm.settle();
     assert_eq!(dead(&mut crm), []);
@@ -305,10 +423,15 @@ fn property_that_is_not_there_is_left_out_with_one_alert_until_it_comes_back() {
     for word in ["extra", "crm.people", "does not exist"] {
         assert!(said.contains(word), "{said} should say {word}");
     }
-    assert_eq!(crm.ask::<i64>("SELECT count(*) FROM integration.alert WHERE kind = 'properties'"), 1);
+    assert_eq!(
+        crm.ask::<i64>("SELECT count(*) FROM integration.alert WHERE kind = 'properties'"),
+        1
+    );
     define(&crm, text);
     crm.run("SELECT integration.map_field('crm.people', 'extra', 'hubspot', 'extra')");
-    wait_until("the alert is cleared", SOON, || alert(&mut crm, "properties").is_none().then_some(()));
+    wait_until("the alert is cleared", SOON, || {
+        alert(&mut crm, "properties").is_none().then_some(())
+    });
     crm.run("UPDATE crm.people SET extra = 'again' WHERE id = 2");
     crm.settle();
     assert_eq!(extra(&crm, 2).as_deref(), Some("again"));
@@ -319,13 +442,18 @@ fn read_only_property_is_left_out_with_an_alert() {
     let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "text"}));
     people(&mut crm, &["'one'"]);
     let read_only = json!({"readOnly": true});
-    crm.remote.change_property(ObjectType::Contact, "extra", read_only).unwrap();
+    crm.remote
+        .change_property(ObjectType::Contact, "extra", read_only)
+        .unwrap();
     crm.run("INSERT INTO crm.people VALUES (2, 'p2@example.org', 'P', 'two')");
     crm.settle();
     assert_eq!(dead(&mut crm), []);
     assert_eq!(extra(&crm, 2).as_deref(), Some(""));
     let said = alert(&mut crm, "properties").expect("an alert");
-    assert!(said.contains("extra") && said.contains("read-only"), "{said}");
+    assert!(
+        said.contains("extra") && said.contains("read-only"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -333,28 +461,52 @@ fn definitions_that_may_not_be_read_hold_up_nothing() {
     let mut crm = Crm::untracked(Cluster::shared(), unlimited());
     let refusal = r#"{"status":"error","message":"This app hasn't been granted all required scopes","category":"MISSING_SCOPES"}"#;
     let fault = Fault::new(
-        FaultKind::Status { code: 403, body: FaultBody::Text(refusal.into()), retry_after: None },
+        FaultKind::Status {
+            code: 403,
+            body: FaultBody::Text(refusal.into()),
+            retry_after: None,
+        },
         When::UntilCleared,
     );
     crm.run("CREATE TABLE crm.people (id int PRIMARY KEY, email text, first_name text); SELECT integration.track('crm.people', 'contact', targets => '{hubspot}')");
     provision(&mut crm);
-    crm.remote.add_fault(fault.service(Service::HubSpot).method("GET").path("/crm/properties/2026-09/contacts"));
+    crm.remote.add_fault(
+        fault
+            .service(Service::HubSpot)
+            .method("GET")
+            .path("/crm/properties/2026-09/contacts"),
+    );
     crm.run("ALTER TABLE crm.people ADD city text; SELECT integration.map_field('crm.people', 'city', 'hubspot', 'city')");
     crm.run("INSERT INTO crm.people VALUES (1, 'p1@example.org', 'P', 'Rome')");
     crm.settle();
-    assert_eq!(crm.remote.contact("p1@example.org").unwrap().1["city"], "Rome");
+    assert_eq!(
+        crm.remote.contact("p1@example.org").unwrap().1["city"],
+        "Rome"
+    );
     let said = alert(&mut crm, "preflight").expect("an alert");
     assert!(said.contains("contact") && said.contains("scope"), "{said}");
     crm.remote.clear_faults();
     crm.run("SELECT integration.map_field('crm.people', 'city', 'hubspot', 'city')");
-    wait_until("the alert is cleared", SOON, || alert(&mut crm, "preflight").is_none().then_some(()));
+    wait_until("the alert is cleared", SOON, || {
+        alert(&mut crm, "preflight").is_none().then_some(())
+    });
 }
 
 #[test]
 fn text_may_have_65536_characters_and_not_one_more() {
     let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "textarea"}));
-    people(&mut crm, &["repeat('ä', 65536)", "repeat('ä', 65537)", "'  blanks around  '"]);
-    assert_eq!(extra(&crm, 1).map(|text| text.chars().count()), Some(65_536));
+    people(
+        &mut crm,
+        &[
+            "repeat('ä', 65536)",
+            "repeat('ä', 65537)",
+            "'  blanks around  '",
+        ],
+    );
+    assert_eq!(
+        extra(&crm, 1).map(|text| text.chars().count()),
+        Some(65_536)
+    );
     assert_eq!(extra(&crm, 3).as_deref(), Some("blanks around"));
     one_is_dead(&mut crm, "2", "too_large", &["extra", "65537"]);
 }
@@ -364,7 +516,12 @@ fn malformed_address_is_explained() {
     let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "text"}));
     crm.run("INSERT INTO crm.people VALUES (1, 'p1@example.org', 'P', 'x'), (2, 'no address', 'P', 'x')");
     crm.settle();
-    one_is_dead(&mut crm, "2", "unmappable", &["no address", "email", "no @"]);
+    one_is_dead(
+        &mut crm,
+        "2",
+        "unmappable",
+        &["no address", "email", "no @"],
+    );
     assert_eq!(extra(&crm, 1).as_deref(), Some("x"));
 }
 
@@ -380,7 +537,10 @@ fn backward_lifecycle_stage_is_sent_once_and_not_fought_over() {
     let before = crm.remote.writes_to(Service::HubSpot);
     crm.run("UPDATE crm.people SET lifecycle_stage = 'lead'");
     crm.settle();
-    assert_eq!(crm.remote.contact("p1@example.org").unwrap().1["lifecyclestage"], "customer");
+    assert_eq!(
+        crm.remote.contact("p1@example.org").unwrap().1["lifecyclestage"],
+        "customer"
+    );
     assert_eq!(crm.remote.writes_to(Service::HubSpot), before + 1);
     assert_eq!(crm.remote.webhooks_of(Service::HubSpot).len(), 0);
     crm.run("UPDATE crm.people SET lifecycle_stage = 'lead'");
@@ -392,9 +552,16 @@ fn backward_lifecycle_stage_is_sent_once_and_not_fought_over() {
 #[test]
 fn answers_that_are_not_json_are_sent_again() {
     let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "text"}));
-    crm.remote.add_fault(Fault::new(FaultKind::Html, When::NextN(2)).service(Service::HubSpot).path("/batch/upsert"));
+    crm.remote.add_fault(
+        Fault::new(FaultKind::Html, When::NextN(2))
+            .service(Service::HubSpot)
+            .path("/batch/upsert"),
+    );
     people(&mut crm, &["'one'", "'two'"]);
-    assert_eq!((extra(&crm, 1).as_deref(), extra(&crm, 2).as_deref()), (Some("one"), Some("two")));
+    assert_eq!(
+        (extra(&crm, 1).as_deref(), extra(&crm, 2).as_deref()),
+        (Some("one"), Some("two"))
+    );
     assert_eq!(crm.remote.contacts().len(), 2);
     assert_eq!(dead(&mut crm), []);
 }
@@ -407,6 +574,9 @@ fn numbers_beyond_two_to_the_53_keep_every_digit() {
     crm.run("INSERT INTO crm.big VALUES (9007199254740993, 'Big', 'closedwon', 9007199254740993.250), (9007199254740992, 'Other', 'closedwon', 1)");
     crm.settle();
     let big = fields(&crm, ObjectType::Deal, "9007199254740993");
-    assert_eq!((big["dealname"].as_str(), big["amount"].as_str()), ("Big", "9007199254740993.25"));
+    assert_eq!(
+        (big["dealname"].as_str(), big["amount"].as_str()),
+        ("Big", "9007199254740993.25")
+    );
     assert_eq!(crm.remote.records(ObjectType::Deal).len(), 2);
 }

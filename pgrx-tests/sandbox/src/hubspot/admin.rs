@@ -69,7 +69,9 @@ impl HubSpot {
     pub(crate) fn admin_defines(&mut self, object: ObjectType, new: Value) -> Result<(), String> {
         let new = serde_json::from_value(new).map_err(|error| error.to_string())?;
         let created = self.create_property(object, new);
-        created.map(|_| ()).map_err(|problem| problem.message.into_owned())
+        created
+            .map(|_| ())
+            .map_err(|problem| problem.message.into_owned())
     }
 
     pub(crate) fn admin_deletes(&mut self, object: ObjectType, name: &str) -> Result<(), String> {
@@ -156,7 +158,9 @@ impl HubSpot {
         let Some(stage) = after("dealstage").filter(|stage| !stage.is_empty()) else {
             return Ok(());
         };
-        let pipeline = after("pipeline").filter(|id| !id.is_empty()).unwrap_or("default");
+        let pipeline = after("pipeline")
+            .filter(|id| !id.is_empty())
+            .unwrap_or("default");
         let stages = self.pipelines.iter().find(|known| known.id == pipeline);
         match stages.is_some_and(|known| known.stages.iter().any(|known| known.value == stage)) {
             true => Ok(()),
@@ -182,23 +186,35 @@ impl HubSpot {
                 };
                 let limit = query.number("limit").unwrap_or(100).min(500);
                 let found: Vec<&Owner> = self.owners.iter().filter(wanted).collect();
-                let page: Vec<Value> = found.iter().take(limit).map(|owner| owner.to_json()).collect();
+                let page: Vec<Value> = found
+                    .iter()
+                    .take(limit)
+                    .map(|owner| owner.to_json())
+                    .collect();
                 let mut body = json!({"results": page});
-                if let (true, Some(last)) = (found.len() > limit, found.get(limit.wrapping_sub(1))) {
+                if let (true, Some(last)) = (found.len() > limit, found.get(limit.wrapping_sub(1)))
+                {
                     body["paging"] = json!({"next": {"after": last.id.to_string(), "link": ""}});
                 }
                 Ok(Reply::value(200, &body))
             }
             [id] => {
                 let owner = self.owners.iter().find(|owner| owner.id.to_string() == *id);
-                Ok(Reply::value(200, &owner.ok_or_else(Problem::not_found)?.to_json()))
+                Ok(Reply::value(
+                    200,
+                    &owner.ok_or_else(Problem::not_found)?.to_json(),
+                ))
             }
             _ => Err(Problem::not_found()),
         }
     }
 
     /// `/crm/pipelines/{V}/{type}`
-    pub(crate) fn list_pipelines(&self, object: ObjectType, rest: &[&str]) -> Result<Reply, Problem> {
+    pub(crate) fn list_pipelines(
+        &self,
+        object: ObjectType,
+        rest: &[&str],
+    ) -> Result<Reply, Problem> {
         if object != ObjectType::Deal {
             return match rest {
                 [] => Ok(Reply::value(200, &json!({"results": []}))),
@@ -210,7 +226,9 @@ impl HubSpot {
             pipeline.ok_or_else(Problem::not_found)
         };
         let answer = match rest {
-            [] => json!({"results": self.pipelines.iter().map(Pipeline::to_json).collect::<Vec<_>>()}),
+            [] => {
+                json!({"results": self.pipelines.iter().map(Pipeline::to_json).collect::<Vec<_>>()})
+            }
             [id] => found(id)?.to_json(),
             [id, "stages"] => json!({"results": found(id)?.to_json()["stages"]}),
             _ => return Err(Problem::not_found()),

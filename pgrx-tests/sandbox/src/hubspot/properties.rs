@@ -114,7 +114,11 @@ impl HubSpot {
             .collect()
     }
 
-    pub(crate) fn create_property(&mut self, object: ObjectType, new: NewProperty) -> Result<Value, Problem> {
+    pub(crate) fn create_property(
+        &mut self,
+        object: ObjectType,
+        new: NewProperty,
+    ) -> Result<Value, Problem> {
         let store = &mut self.stores[object.index()];
         if store.definitions.find(&new.name).is_some() {
             let message = format!("A property named '{}' already exists.", new.name);
@@ -235,7 +239,11 @@ impl HubSpot {
         Ok(Reply::value(200, &definition.to_json()))
     }
 
-    pub(crate) fn archive_property(&mut self, object: ObjectType, name: &str) -> Result<(), Problem> {
+    pub(crate) fn archive_property(
+        &mut self,
+        object: ObjectType,
+        name: &str,
+    ) -> Result<(), Problem> {
         let definition = self.stores[object.index()]
             .definitions
             .find_mut(name)

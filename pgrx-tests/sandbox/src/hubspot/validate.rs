@@ -56,7 +56,8 @@ pub(crate) fn check<'a>(
 pub(crate) fn warnings(definitions: &Definitions, properties: &Properties<'_>) -> Vec<Value> {
     let warning = |(name, sent): &(Cow<'_, str>, Sent<'_>)| {
         let (_, definition) = definitions.find(name)?;
-        let (PropertyType::Date | PropertyType::Datetime, Sent::Text(raw)) = (definition.kind, sent)
+        let (PropertyType::Date | PropertyType::Datetime, Sent::Text(raw)) =
+            (definition.kind, sent)
         else {
             return None;
         };
