@@ -294,9 +294,10 @@ impl Plan<'_> {
 
     /// HubSpot: a stage belongs to a pipeline, so that one is not changed without the other.
     fn changes_pipeline(&self, row: &Row, link: &Link) -> Result<bool, Verdict> {
-        let is_pipeline = |field: &Field| field.remote == PIPELINE;
-        let found = self.pushed().find(|(_, field)| is_pipeline(field));
-        match found.filter(|_| self.map.entity == Entity::Deal) {
+        if self.map.entity != Entity::Deal {
+            return Ok(false);
+        }
+        match self.pushed().find(|(_, field)| field.remote == PIPELINE) {
             Some((at, field)) => {
                 let value = self.value(row, at, field)?;
                 Ok(ValueHash::of(value.as_deref()) != agreed(link, field))

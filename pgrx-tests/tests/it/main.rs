@@ -5,6 +5,7 @@
 )]
 
 mod bad_input;
+mod bad_values;
 mod bulk;
 mod capture;
 mod consent;

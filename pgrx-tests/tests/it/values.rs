@@ -4,21 +4,23 @@
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, SOON},
-    remote::{Fault, FaultBody, FaultKind, Fields, ObjectType, Service, When, unlimited},
+    remote::{Fields, ObjectType, Service, unlimited},
     sql::quote_literal,
     wait::wait_until,
 };
 use serde_json::json;
 
+use crate::inbound::import;
+
 /// A CRM with this one table tracked, and the property for the key in place.
-fn with(sql: &str) -> Crm {
+pub fn with(sql: &str) -> Crm {
     let mut crm = Crm::untracked(Cluster::shared(), unlimited());
     crm.run(sql);
     provision(&mut crm);
     crm
 }
 
-fn provision(crm: &mut Crm) {
+pub fn provision(crm: &mut Crm) {
     let job: i64 = crm.ask("SELECT integration.provision('hubspot')");
     let done = format!("SELECT state FROM integration.job WHERE id = {job}");
     wait_until("the property for the key is there", SOON, || {
@@ -26,7 +28,7 @@ fn provision(crm: &mut Crm) {
     });
 }
 
-fn deals() -> Crm {
+pub fn deals() -> Crm {
     with(
         "CREATE TABLE crm.deals (id int PRIMARY KEY, name text, amount numeric, stage text, pipeline text, close_date date, owner_email text);
          SELECT integration.track('crm.deals', 'deal')",
@@ -34,7 +36,7 @@ fn deals() -> Crm {
 }
 
 /// Contacts with a column for a property of this definition.
-fn contacts_with(column_type: &str, property: serde_json::Value) -> Crm {
+pub fn contacts_with(column_type: &str, property: serde_json::Value) -> Crm {
     let mut crm = Crm::untracked(Cluster::shared(), unlimited());
     define(&crm, property);
     crm.run(&format!(
@@ -46,7 +48,7 @@ fn contacts_with(column_type: &str, property: serde_json::Value) -> Crm {
     crm
 }
 
-fn define(crm: &Crm, property: serde_json::Value) {
+pub fn define(crm: &Crm, property: serde_json::Value) {
     let mut whole = json!({"name": "extra", "label": "Extra", "groupName": "contactinformation"});
     for (name, value) in property.as_object().unwrap() {
         whole[name] = value.clone();
@@ -56,7 +58,7 @@ fn define(crm: &Crm, property: serde_json::Value) {
         .unwrap();
 }
 
-fn people(crm: &mut Crm, extras: &[&str]) {
+pub fn people(crm: &mut Crm, extras: &[&str]) {
     for (id, extra) in (1..).zip(extras) {
         crm.run(&format!(
             "INSERT INTO crm.people VALUES ({id}, 'p{id}@example.org', 'P', {extra})"
@@ -65,12 +67,12 @@ fn people(crm: &mut Crm, extras: &[&str]) {
     crm.settle();
 }
 
-fn extra(crm: &Crm, id: u32) -> Option<String> {
+pub fn extra(crm: &Crm, id: u32) -> Option<String> {
     let (_, fields) = crm.remote.contact(&format!("p{id}@example.org"))?;
     Some(fields.get("extra").cloned().unwrap_or_default())
 }
 
-fn fields(crm: &Crm, object: ObjectType, key: &str) -> Fields {
+pub fn fields(crm: &Crm, object: ObjectType, key: &str) -> Fields {
     let found = crm.remote.find(object, "crm_id", key);
     found
         .unwrap_or_else(|| panic!("no {object:?} {key}"))
@@ -78,7 +80,7 @@ fn fields(crm: &Crm, object: ObjectType, key: &str) -> Fields {
 }
 
 /// Category and words of the open dead letters, by key.
-fn dead(crm: &mut Crm) -> Vec<(String, String, String)> {
+pub fn dead(crm: &mut Crm) -> Vec<(String, String, String)> {
     crm.client
         .query("SELECT record_key, category, error FROM integration.dlq WHERE target = 'hubspot' AND resolution IS NULL ORDER BY id", &[])
         .unwrap()
@@ -88,7 +90,7 @@ fn dead(crm: &mut Crm) -> Vec<(String, String, String)> {
 }
 
 #[track_caller]
-fn one_is_dead(crm: &mut Crm, key: &str, category: &str, words: &[&str]) {
+pub fn one_is_dead(crm: &mut Crm, key: &str, category: &str, words: &[&str]) {
     let dead = dead(crm);
     let [(dead_key, dead_category, error)] = dead.as_slice() else {
         panic!("{dead:?}\n{}", crm.report());
@@ -103,7 +105,7 @@ fn one_is_dead(crm: &mut Crm, key: &str, category: &str, words: &[&str]) {
     }
 }
 
-fn alert(crm: &mut Crm, kind: &str) -> Option<String> {
+pub fn alert(crm: &mut Crm, kind: &str) -> Option<String> {
     let open = format!(
         "SELECT message FROM integration.alert WHERE kind = '{kind}' AND cleared_at IS NULL"
     );
@@ -269,54 +271,6 @@ fn deals_find_their_stage_pipeline_and_owner_by_name() {
 }
 
 #[test]
-fn stages_and_owners_that_do_not_exist_are_explained() {
-    let mut crm = deals();
-    crm.run(
-        "INSERT INTO crm.deals VALUES (1, 'Good', NULL, 'closedwon', NULL, NULL, 'owner@example.com'),
-                                      (2, 'Bad stage', NULL, 'wishful', NULL, NULL, NULL)",
-    );
-    crm.settle();
-    one_is_dead(
-        &mut crm,
-        "2",
-        "validation",
-        &["wishful", "dealstage", "closedwon"],
-    );
-    crm.run(
-        "UPDATE crm.deals SET stage = 'closedlost' WHERE id = 2;
-         INSERT INTO crm.deals VALUES (3, 'Bad owner', NULL, 'closedwon', NULL, NULL, 'nobody@example.com')",
-    );
-    crm.settle();
-    one_is_dead(
-        &mut crm,
-        "3",
-        "validation",
-        &["nobody@example.com", "hubspot_owner_id", "owner"],
-    );
-    // A user who is added later is found.
-    let owner = crm.remote.add_owner("nobody@example.com").to_string();
-    wait_until("the new owner is looked up", SOON, || {
-        crm.run("SELECT integration.dlq_retry()");
-        crm.settle();
-        dead(&mut crm).is_empty().then_some(())
-    });
-    assert_eq!(
-        fields(&crm, ObjectType::Deal, "3")["hubspot_owner_id"],
-        owner
-    );
-    assert_eq!(crm.remote.records(ObjectType::Deal).len(), 3);
-}
-
-#[test]
-fn deal_without_a_stage_is_a_dead_letter() {
-    let mut crm = deals();
-    crm.run("INSERT INTO crm.deals (id, name, stage) VALUES (1, 'With', 'closedwon'), (2, 'Without', NULL)");
-    crm.settle();
-    one_is_dead(&mut crm, "2", "validation", &["dealstage"]);
-    assert_eq!(crm.remote.records(ObjectType::Deal).len(), 1);
-}
-
-#[test]
 fn options_go_by_value_or_label_and_others_are_explained() {
     let options = json!({"type": "enumeration", "fieldType": "select", "options": [
         {"value": "g", "label": "Gold"}, {"value": "s", "label": "Silver"}]});
@@ -334,24 +288,6 @@ fn options_go_by_value_or_label_and_others_are_explained() {
     crm.run("UPDATE crm.people SET extra = NULL WHERE id = 1");
     crm.settle();
     assert_eq!(extra(&crm, 1).as_deref(), Some(""));
-}
-
-#[test]
-fn option_that_hubspot_no_longer_has_is_explained_and_one_it_has_now_is_sent() {
-    let gold = json!([{"value": "g", "label": "Gold"}]);
-    let mut crm = contacts_with(
-        "text",
-        json!({"type": "enumeration", "fieldType": "select", "options": gold}),
-    );
-    people(&mut crm, &["'g'"]);
-    let platinum = json!({"options": [{"value": "p", "label": "Platinum"}]});
-    crm.remote
-        .change_property(ObjectType::Contact, "extra", platinum)
-        .unwrap();
-    crm.run("INSERT INTO crm.people VALUES (2, 'p2@example.org', 'P', 'Platinum'), (3, 'p3@example.org', 'P', 'g')");
-    crm.settle();
-    assert_eq!(extra(&crm, 2).as_deref(), Some("p"));
-    one_is_dead(&mut crm, "3", "validation", &["extra", "p (Platinum)"]);
 }
 
 #[test]
@@ -408,175 +344,68 @@ fn dates_and_times_go_by_the_property() {
 }
 
 #[test]
-fn property_that_is_not_there_is_left_out_with_one_alert_until_it_comes_back() {
-    let text = json!({"type": "string", "fieldType": "text"});
-    let mut crm = contacts_with("text", text.clone());
-    people(&mut crm, &["'one'"]);
-    crm.remote
-        .delete_property(ObjectType::Contact, "extra")
-        .unwrap();
-    crm.run("INSERT INTO crm.people VALUES (2, 'p2@example.org', 'P', 'two'), (3, 'p3@example.org', 'P', NULL)");
+fn changes_made_in_hubspot_are_written_as_the_column_writes_them() {
+    let mut crm = deals();
+    let (_, stages) = crm.remote.add_pipeline("Renewals", &["Open", "Won"]);
+    crm.remote.add_owner("grace@example.com");
+    crm.run("INSERT INTO crm.deals VALUES (1, 'One', NULL, 'Open', 'Renewals', '2026-03-04', 'grace@example.com')");
     crm.settle();
-    assert_eq!(dead(&mut crm), []);
-    assert_eq!(crm.remote.contacts().len(), 3);
-    let said = alert(&mut crm, "properties").expect("an alert");
-    for word in ["extra", "crm.people", "does not exist"] {
-        assert!(said.contains(word), "{said} should say {word}");
-    }
-    assert_eq!(
-        crm.ask::<i64>("SELECT count(*) FROM integration.alert WHERE kind = 'properties'"),
-        1
-    );
-    define(&crm, text);
-    crm.run("SELECT integration.map_field('crm.people', 'extra', 'hubspot', 'extra')");
-    wait_until("the alert is cleared", SOON, || {
-        alert(&mut crm, "properties").is_none().then_some(())
-    });
-    crm.run("UPDATE crm.people SET extra = 'again' WHERE id = 2");
-    crm.settle();
-    assert_eq!(extra(&crm, 2).as_deref(), Some("again"));
-}
-
-#[test]
-fn read_only_property_is_left_out_with_an_alert() {
-    let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "text"}));
-    people(&mut crm, &["'one'"]);
-    let read_only = json!({"readOnly": true});
-    crm.remote
-        .change_property(ObjectType::Contact, "extra", read_only)
-        .unwrap();
-    crm.run("INSERT INTO crm.people VALUES (2, 'p2@example.org', 'P', 'two')");
-    crm.settle();
-    assert_eq!(dead(&mut crm), []);
-    assert_eq!(extra(&crm, 2).as_deref(), Some(""));
-    let said = alert(&mut crm, "properties").expect("an alert");
-    assert!(
-        said.contains("extra") && said.contains("read-only"),
-        "{said}"
-    );
-}
-
-#[test]
-fn definitions_that_may_not_be_read_hold_up_nothing() {
-    let mut crm = Crm::untracked(Cluster::shared(), unlimited());
-    let refusal = r#"{"status":"error","message":"This app hasn't been granted all required scopes","category":"MISSING_SCOPES"}"#;
-    let fault = Fault::new(
-        FaultKind::Status {
-            code: 403,
-            body: FaultBody::Text(refusal.into()),
-            retry_after: None,
-        },
-        When::UntilCleared,
-    );
-    crm.run("CREATE TABLE crm.people (id int PRIMARY KEY, email text, first_name text); SELECT integration.track('crm.people', 'contact', targets => '{hubspot}')");
-    provision(&mut crm);
-    crm.remote.add_fault(
-        fault
-            .service(Service::HubSpot)
-            .method("GET")
-            .path("/crm/properties/2026-09/contacts"),
-    );
-    crm.run("ALTER TABLE crm.people ADD city text; SELECT integration.map_field('crm.people', 'city', 'hubspot', 'city')");
-    crm.run("INSERT INTO crm.people VALUES (1, 'p1@example.org', 'P', 'Rome')");
-    crm.settle();
-    assert_eq!(
-        crm.remote.contact("p1@example.org").unwrap().1["city"],
-        "Rome"
-    );
-    let said = alert(&mut crm, "preflight").expect("an alert");
-    assert!(said.contains("contact") && said.contains("scope"), "{said}");
-    crm.remote.clear_faults();
-    crm.run("SELECT integration.map_field('crm.people', 'city', 'hubspot', 'city')");
-    wait_until("the alert is cleared", SOON, || {
-        alert(&mut crm, "preflight").is_none().then_some(())
-    });
-}
-
-#[test]
-fn text_may_have_65536_characters_and_not_one_more() {
-    let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "textarea"}));
-    people(
-        &mut crm,
-        &[
-            "repeat('ä', 65536)",
-            "repeat('ä', 65537)",
-            "'  blanks around  '",
-        ],
-    );
-    assert_eq!(
-        extra(&crm, 1).map(|text| text.chars().count()),
-        Some(65_536)
-    );
-    assert_eq!(extra(&crm, 3).as_deref(), Some("blanks around"));
-    one_is_dead(&mut crm, "2", "too_large", &["extra", "65537"]);
-}
-
-#[test]
-fn malformed_address_is_explained() {
-    let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "text"}));
-    crm.run("INSERT INTO crm.people VALUES (1, 'p1@example.org', 'P', 'x'), (2, 'no address', 'P', 'x')");
-    crm.settle();
-    one_is_dead(
-        &mut crm,
-        "2",
-        "unmappable",
-        &["no address", "email", "no @"],
-    );
-    assert_eq!(extra(&crm, 1).as_deref(), Some("x"));
-}
-
-#[test]
-fn backward_lifecycle_stage_is_sent_once_and_not_fought_over() {
-    let mut crm = with(
-        "CREATE TABLE crm.people (id int PRIMARY KEY, email text, lifecycle_stage text);
-         SELECT integration.track('crm.people', 'contact', targets => '{hubspot}')",
-    );
-    crm.run("INSERT INTO crm.people VALUES (1, 'p1@example.org', 'customer')");
-    crm.settle();
+    let id = crm.remote.records(ObjectType::Deal)[0].id;
     crm.remote.clear_webhooks();
     let before = crm.remote.writes_to(Service::HubSpot);
-    crm.run("UPDATE crm.people SET lifecycle_stage = 'lead'");
+    for (property, value) in [
+        ("dealstage", stages[1].as_str()),
+        ("hubspot_owner_id", "77001"),
+        // The same day: the column holds no more than that.
+        ("closedate", "2026-03-04T15:00:00.000Z"),
+        ("amount", "12.50"),
+    ] {
+        crm.remote
+            .set_property(ObjectType::Deal, id, property, value)
+            .unwrap();
+    }
+    for webhook in crm.remote.webhooks_of(Service::HubSpot) {
+        import(&mut crm, &webhook);
+    }
     crm.settle();
     assert_eq!(
-        crm.remote.contact("p1@example.org").unwrap().1["lifecyclestage"],
-        "customer"
+        crm.rows("SELECT stage, pipeline, close_date, owner_email, amount FROM crm.deals"),
+        ["Won|Renewals|2026-03-04|owner@example.com|12.5"]
     );
-    assert_eq!(crm.remote.writes_to(Service::HubSpot), before + 1);
-    assert_eq!(crm.remote.webhooks_of(Service::HubSpot).len(), 0);
-    crm.run("UPDATE crm.people SET lifecycle_stage = 'lead'");
+    crm.run("UPDATE crm.deals SET amount = 12.500");
     crm.settle();
-    assert_eq!(crm.remote.writes_to(Service::HubSpot), before + 1);
-    assert_eq!(dead(&mut crm), []);
+    assert_eq!(crm.remote.writes_to(Service::HubSpot), before);
 }
 
 #[test]
-fn answers_that_are_not_json_are_sent_again() {
-    let mut crm = contacts_with("text", json!({"type": "string", "fieldType": "text"}));
-    crm.remote.add_fault(
-        Fault::new(FaultKind::Html, When::NextN(2))
-            .service(Service::HubSpot)
-            .path("/batch/upsert"),
+fn version_3_of_the_api_knows_definitions_too() {
+    let mut crm = Crm::untracked(Cluster::shared(), unlimited());
+    crm.set("hubspot_api_version", "v3");
+    crm.run(
+        "CREATE TABLE crm.deals (id int PRIMARY KEY, name text, stage text, pipeline text, close_date date, owner_email text);
+         SELECT integration.track('crm.deals', 'deal')",
     );
-    people(&mut crm, &["'one'", "'two'"]);
-    assert_eq!(
-        (extra(&crm, 1).as_deref(), extra(&crm, 2).as_deref()),
-        (Some("one"), Some("two"))
-    );
-    assert_eq!(crm.remote.contacts().len(), 2);
-    assert_eq!(dead(&mut crm), []);
-}
-
-#[test]
-fn numbers_beyond_two_to_the_53_keep_every_digit() {
-    let mut crm = with(
-        "CREATE TABLE crm.big (id bigint PRIMARY KEY, name text, stage text, amount numeric); SELECT integration.track('crm.big', 'deal')",
-    );
-    crm.run("INSERT INTO crm.big VALUES (9007199254740993, 'Big', 'closedwon', 9007199254740993.250), (9007199254740992, 'Other', 'closedwon', 1)");
+    provision(&mut crm);
+    let (_, stages) = crm.remote.add_pipeline("Renewals", &["Open"]);
+    crm.run("INSERT INTO crm.deals VALUES (1, 'One', 'open', 'renewals', '2026-03-04', 'owner@example.com')");
     crm.settle();
-    let big = fields(&crm, ObjectType::Deal, "9007199254740993");
+    let one = fields(&crm, ObjectType::Deal, "1");
     assert_eq!(
-        (big["dealname"].as_str(), big["amount"].as_str()),
-        ("Big", "9007199254740993.25")
+        (one["dealstage"].as_str(), one["hubspot_owner_id"].as_str()),
+        (stages[0].as_str(), "77001")
     );
-    assert_eq!(crm.remote.records(ObjectType::Deal).len(), 2);
+    let paths: Vec<String> = crm
+        .remote
+        .requests_to(Service::HubSpot)
+        .into_iter()
+        .map(|request| request.path)
+        .collect();
+    for wanted in [
+        "/crm/v3/properties/deals",
+        "/crm/v3/owners?limit=100",
+        "/crm/v3/pipelines/deals",
+    ] {
+        let asked = paths.iter().any(|path| wanted.starts_with(path.as_str()));
+        assert!(asked, "{wanted} is not among {paths:?}");
+    }
 }
