@@ -64,13 +64,46 @@ AS $$
         ('company', 'hubspot', 'country', '{country,country_name}'),
         ('company', 'hubspot', 'industry', '{industry}'),
         ('company', 'hubspot', 'numberofemployees', '{employees,employee_count,number_of_employees}'),
-        ('deal', 'hubspot', 'dealname', '{name,deal_name,dealname,title}'),
+        ('deal', 'hubspot', 'dealname', '{dealname,deal_name,name,title}'),
         ('deal', 'hubspot', 'amount', '{amount,value}'),
         ('deal', 'hubspot', 'dealstage', '{stage,deal_stage,dealstage}'),
         ('deal', 'hubspot', 'pipeline', '{pipeline}'),
-        ('deal', 'hubspot', 'closedate', '{close_date,closedate,closed_at}')
+        ('deal', 'hubspot', 'closedate', '{close_date,closedate,closed_at}'),
+        ('deal', 'hubspot', 'description', '{description}'),
+        ('note', 'hubspot', 'hs_note_body', '{body,note,text,content}'),
+        ('note', 'hubspot', 'hs_timestamp', '{occurred_at,noted_at,timestamp,created_at}'),
+        ('call', 'hubspot', 'hs_call_title', '{title,subject}'),
+        ('call', 'hubspot', 'hs_call_body', '{body,notes,description}'),
+        ('call', 'hubspot', 'hs_call_direction', '{direction}'),
+        ('call', 'hubspot', 'hs_call_status', '{status}'),
+        ('call', 'hubspot', 'hs_call_duration', '{duration_ms}'),
+        ('call', 'hubspot', 'hs_call_from_number', '{from_number}'),
+        ('call', 'hubspot', 'hs_call_to_number', '{to_number}'),
+        ('call', 'hubspot', 'hs_timestamp', '{occurred_at,called_at,started_at,timestamp,created_at}'),
+        ('email', 'hubspot', 'hs_email_subject', '{subject,title}'),
+        ('email', 'hubspot', 'hs_email_text', '{body,text,body_text}'),
+        ('email', 'hubspot', 'hs_email_html', '{html,body_html}'),
+        ('email', 'hubspot', 'hs_email_direction', '{direction}'),
+        ('email', 'hubspot', 'hs_email_status', '{status}'),
+        ('email', 'hubspot', 'hs_timestamp', '{occurred_at,sent_at,received_at,timestamp,created_at}'),
+        ('meeting', 'hubspot', 'hs_meeting_title', '{title,subject,name}'),
+        ('meeting', 'hubspot', 'hs_meeting_body', '{body,description,agenda}'),
+        ('meeting', 'hubspot', 'hs_meeting_location', '{location,place}'),
+        ('meeting', 'hubspot', 'hs_meeting_outcome', '{outcome}'),
+        ('meeting', 'hubspot', 'hs_meeting_start_time', '{start_time,starts_at,started_at}'),
+        ('meeting', 'hubspot', 'hs_meeting_end_time', '{end_time,ends_at,ended_at}'),
+        ('meeting', 'hubspot', 'hs_timestamp', '{occurred_at,start_time,starts_at,started_at,timestamp,created_at}'),
+        ('task', 'hubspot', 'hs_task_subject', '{subject,title,name}'),
+        ('task', 'hubspot', 'hs_task_body', '{body,description,notes}'),
+        ('task', 'hubspot', 'hs_task_status', '{status}'),
+        ('task', 'hubspot', 'hs_task_priority', '{priority}'),
+        ('task', 'hubspot', 'hs_task_type', '{type,kind}'),
+        ('task', 'hubspot', 'hs_timestamp', '{due_at,due_date,due_on,occurred_at,timestamp,created_at}')
     ) AS c(entity, target, remote_field, names)
     WHERE c.entity = $1
+    UNION ALL
+    SELECT 'hubspot', 'hubspot_owner_id', '{owner_email,hubspot_owner_id}'::text[]
+    WHERE $1 IN ('deal', 'note', 'call', 'email', 'meeting', 'task')
 $$;
 COMMENT ON FUNCTION _conventions(text) IS 'column names that track() recognises, best first';
 
@@ -201,8 +234,8 @@ CREATE FUNCTION _map_by_convention(source regclass, entity text, targets text[],
           AND c.target = ANY (targets)
           AND (integration._value_kind(a.atttypid) = 'text'
                OR (c.remote_field = 'status' AND integration._value_kind(a.atttypid) = 'bool')
-               OR (c.remote_field IN ('amount', 'numberofemployees') AND integration._value_kind(a.atttypid) IN ('integer', 'decimal', 'float'))
-               OR (c.remote_field = 'closedate' AND integration._value_kind(a.atttypid) IN ('date', 'timestamp', 'timestamptz')))
+               OR (c.remote_field IN ('amount', 'numberofemployees', 'hs_call_duration', 'hubspot_owner_id', 'dealstage', 'pipeline') AND integration._value_kind(a.atttypid) IN ('integer', 'decimal', 'float'))
+               OR (c.remote_field IN ('closedate', 'hs_timestamp', 'hs_meeting_start_time', 'hs_meeting_end_time') AND integration._value_kind(a.atttypid) IN ('date', 'timestamp', 'timestamptz')))
         ORDER BY c.target, c.remote_field, array_position(c.names, lower(a.attname)::text)
     ) m
 $$;
@@ -229,6 +262,9 @@ BEGIN
         IF service = 'mailchimp' AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = 'mailchimp' AND m.remote_field = 'status') THEN
             RAISE NOTICE 'no consent column was recognised: nothing is sent to Mailchimp until there is one'
                 USING HINT = format('SELECT integration.map_field(%L, ''column'', ''mailchimp'', ''status''); with a boolean, or a text such as subscribed/unsubscribed.', t.source);
+        END IF;
+        IF service = 'hubspot' THEN
+            PERFORM integration._say_what_hubspot_requires(t);
         END IF;
         IF integration._lacks(service) IS NOT NULL THEN
             RAISE NOTICE 'changes are queued, but nothing is sent to % yet', service USING HINT = integration._lacks(service);

@@ -56,6 +56,11 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/required.sql",
+    name = "required",
+    requires = ["track"]
+);
+extension_sql_file!(
     "../sql/operate.sql",
     name = "operate",
     requires = [

@@ -4,15 +4,18 @@
 
 mod answer;
 mod calls;
+pub mod definitions;
 mod fault;
 pub mod oauth;
 mod plan;
+pub mod preflight;
 pub mod property;
 pub mod scopes;
+pub mod values;
 pub mod webhook;
 mod wire;
 
-pub use {answer::read, calls::assemble, plan::decide};
+pub use {answer::read, calls::assemble, definitions::RemoteType, plan::decide};
 
 use crate::record::Entity;
 

@@ -1,6 +1,9 @@
 //! Which column goes to which remote field, and the conventional names a new mapping starts from.
 
-use crate::record::{Entity, SourceId, Target};
+use crate::{
+    hubspot::RemoteType,
+    record::{Entity, SourceId, Target},
+};
 
 /// A line of the field map, by the number `integration.field_map` gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +58,8 @@ pub struct Field {
     /// HubSpot property, Mailchimp merge tag, or one of Mailchimp's pseudo fields
     /// (`email_address`, `status`, `tags`, `language`).
     pub remote: String,
+    /// What the remote field holds, where its definition has been read.
+    pub remote_type: RemoteType,
     pub direction: Direction,
     pub conflict: ConflictRule,
 }

@@ -11,6 +11,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Category {
     Validation,
+    /// Not what the service's definition of a field allows. The definition, or what is known of it
+    /// here, may have changed since.
+    Definition,
     NotFound,
     Conflict,
     Consent,
@@ -23,7 +26,7 @@ pub enum Category {
 impl Category {
     pub const fn name(self) -> &'static str {
         match self {
-            Category::Validation => "validation",
+            Category::Validation | Category::Definition => "validation",
             Category::NotFound => "not_found",
             Category::Conflict => "conflict",
             Category::Consent => "consent",

@@ -5,13 +5,14 @@
 //! extra_float_digits 1. The *canonical* form is what is sent, what is hashed for the field clock,
 //! and what a value read from the service is brought into before it is compared.
 
-mod array;
-mod number;
-mod time;
+pub(crate) mod array;
+pub(crate) mod number;
+pub(crate) mod time;
 
 use std::borrow::Cow;
 
 use crate::{
+    hubspot::{RemoteType, values},
     mapping::{Field, SourceMap, ValueKind},
     record::{Entity, Target},
 };
@@ -48,6 +49,33 @@ pub enum ValueError {
     NotJson,
     #[error("is not an e-mail address: {0}")]
     NotAnEmail(&'static str),
+    #[error("is none of the options allowed there: {allowed}")]
+    NoOption { allowed: String },
+    #[error("is neither the id nor the label of a pipeline; there are: {allowed}")]
+    NoPipeline { allowed: String },
+    #[error(
+        "is neither the id nor the label of a stage of pipeline {pipeline}, which has: {allowed}"
+    )]
+    NoStage { pipeline: String, allowed: String },
+    #[error("is the e-mail address of no active owner in HubSpot")]
+    NoOwner,
+    #[error(
+        "is an e-mail address, and HubSpot's owners could not be read to look it up (scope crm.objects.owners.read); see integration.alert"
+    )]
+    OwnersUnknown,
+}
+
+impl ValueError {
+    /// Whether the value may be right by what the service allows today, if not by what was read of it.
+    pub const fn may_be_outdated(&self) -> bool {
+        matches!(
+            self,
+            ValueError::NoOption { .. }
+                | ValueError::NoPipeline { .. }
+                | ValueError::NoStage { .. }
+                | ValueError::NoOwner
+        )
+    }
 }
 
 /// A column's text as the service's canonical value. `None`: there is no value (NULL, or nothing
@@ -168,6 +196,7 @@ pub fn field_to_remote<'a>(
         Some(text) if is_identity(map, field) && !text.trim().is_empty() => {
             email_key(text).map(|key| Some(Cow::Owned(key)))
         }
+        _ if field.remote_type != RemoteType::Unknown => values::to_remote(field, text),
         _ => to_remote(field.kind, text, map.target),
     }
 }
@@ -182,6 +211,7 @@ pub fn field_canonical<'a>(
         Some(text) if is_identity(map, field) && !text.trim().is_empty() => {
             Ok(Some(Cow::Owned(text.trim().to_lowercase())))
         }
+        _ if field.remote_type != RemoteType::Unknown => values::canonical(field, remote),
         _ => canonical(field.kind, map.target, remote),
     }
 }
@@ -253,7 +283,7 @@ fn cut(text: &str, bytes: usize) -> &str {
     }
 }
 
-fn boolean(text: &str) -> Result<&'static str, ValueError> {
+pub(crate) fn boolean(text: &str) -> Result<&'static str, ValueError> {
     const TRUE: [&str; 5] = ["t", "true", "yes", "on", "1"];
     const FALSE: [&str; 5] = ["f", "false", "no", "off", "0"];
     if TRUE.iter().any(|known| text.eq_ignore_ascii_case(known)) {

@@ -154,6 +154,7 @@ pub(crate) fn unmappable(
 ) -> Verdict {
     let category = match error {
         ValueError::TooLong { .. } => Category::TooLarge,
+        error if error.may_be_outdated() => Category::Definition,
         _ => Category::Unmappable,
     };
     dead(

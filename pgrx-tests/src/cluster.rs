@@ -262,6 +262,16 @@ impl Cluster {
         self.config(database).connect(NoTls)
     }
 
+    /// A session whose notices are handed to `heard`.
+    pub fn connect_with_notices(
+        &self,
+        database: &str,
+        heard: impl Fn(postgres::error::DbError) + Send + Sync + 'static,
+    ) -> Client {
+        let mut config = self.config(database);
+        config.notice_callback(heard).connect(NoTls).unwrap()
+    }
+
     /// Where the socket is, for programs such as pgbench and pg_dump.
     pub fn socket_dir(&self) -> &Path {
         &self.dir

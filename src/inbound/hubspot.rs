@@ -3,6 +3,7 @@
 use integration_engine::call::Link;
 use integration_engine::clock::{Tick, ValueHash, Writer};
 use integration_engine::conflict::{self, Decision};
+use integration_engine::hubspot::values;
 use integration_engine::hubspot::webhook::{HubSpotAction, HubSpotSubject};
 use integration_engine::mapping::Direction;
 use integration_engine::queue::RecordRef;
@@ -78,10 +79,10 @@ fn property_change(
         Ok(canonical) => ValueHash::of(canonical.as_deref()),
         Err(why) => return Ok(failed(why.to_string())),
     };
-    let local = value::field_to_remote(map, field, present.as_deref())
-        .map_or(ValueHash(u64::MAX), |canonical| {
-            ValueHash::of(canonical.as_deref())
-        });
+    let row = rows.get(&record.key).map_or(&[][..], Vec::as_slice);
+    let local = values::from_row(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
+        ValueHash::of(canonical.as_deref())
+    });
     let agreed = link.clock.get(field.id).copied();
     let changed_at = crm_changed_at(scene, &record, agreed.as_ref(), local);
     let tick = Tick {
@@ -125,7 +126,7 @@ fn property_change(
         }
         Decision::Apply => {}
     }
-    let column_value = match value::to_column(field.kind, reported) {
+    let column_value = match values::to_column(field, reported, present.as_deref()) {
         Ok(column_value) => column_value,
         Err(why) => return Ok(failed(why.to_string())),
     };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use integration_engine::hubspot::RemoteType;
 use integration_engine::mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind};
 use integration_engine::record::{Entity, RecordKey, SourceId, Target};
 use pgrx::pg_sys;
@@ -180,6 +181,7 @@ fn fields() -> SpiResult<Vec<FieldRow>> {
                 column: text(4)?,
                 kind: kind(&text(5)?),
                 remote: text(6)?,
+                remote_type: RemoteType::Unknown,
                 direction: match text(7)?.as_str() {
                     "push" => Direction::Push,
                     "pull" => Direction::Pull,

@@ -86,15 +86,6 @@ pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {
     execute(CLEAR, &[target.name().into(), but.into()]).map(|_| ())
 }
 
-/// Clears a target's alert of one kind.
-pub fn clear_alert(kind: &str, target: Target) -> SpiResult<()> {
-    execute(
-        "UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() WHERE a.kind = $1 AND a.target = $2 AND a.cleared_at IS NULL",
-        &[kind.into(), target.name().into()],
-    )
-    .map(|_| ())
-}
-
 // One open alert of a kind holds all that was remarked; what was remarked once is not raised again,
 // whether the alert is still open or not.
 const REMARK: &str = "\
@@ -111,6 +102,15 @@ pub fn remark(kind: &str, target: Target, about: &str, text: &str) -> SpiResult<
         &[kind.into(), target.name().into(), about.into(), text.into()],
     )
     .map(|_| ())
+}
+
+const CLEAR_ONE: &str = "\
+    UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
+    WHERE a.target = $1 AND a.kind = $2 AND a.cleared_at IS NULL";
+
+/// Clears one kind of a target's alerts.
+pub fn clear_alert(target: Target, kind: &str) -> SpiResult<()> {
+    execute(CLEAR_ONE, &[target.name().into(), kind.into()]).map(|_| ())
 }
 
 /// A job that waits to be begun, or was under way when the worker ended.

@@ -111,7 +111,7 @@ impl Session {
                 account::keep_rotated(Target::HubSpot, &self.seed, &sealed)?;
                 process::commit_durably()?;
                 self.unsaved = false;
-                state::clear_alert(UNSAVED, Target::HubSpot)
+                state::clear_alert(Target::HubSpot, UNSAVED)
             }
             Err(why) => {
                 self.unsaved = true;

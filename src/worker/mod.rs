@@ -14,6 +14,7 @@ pub mod fill;
 mod intake;
 pub mod launcher;
 mod news;
+mod preflight;
 mod process;
 mod properties;
 mod requests;
@@ -234,6 +235,8 @@ impl Worker {
             self.world
                 .set_dead(worker.target, letters::count(worker.target)?);
             settle::outlook(worker)?;
+            worker.preflight.recheck();
+            preflight::refine(worker, &mut self.world)?;
         }
         self.backfills.load(&mut self.targets, &self.world)?;
         self.requests.jobs = state::open_jobs()?;
@@ -265,6 +268,11 @@ impl Worker {
                 &mut self.requests,
                 &heard.properties,
             )?;
+            if heard.definitions {
+                for worker in &mut self.targets {
+                    preflight::renew(worker, &mut self.world)?;
+                }
+            }
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {
                 if !outcomes.is_empty() {

@@ -146,7 +146,7 @@ pub fn settle(
     }) {
         execute(RETRY_NOW, &[Target::HubSpot.number().into()])?;
         super::settle::outlook(worker)?;
-        state::clear_alerts(Target::HubSpot, &[])?;
+        state::clear_alert(Target::HubSpot, "provision")?;
     }
     let failure = answered
         .iter()

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::call::{Allowance, Request};
 use integration_engine::hubspot;
+use integration_engine::hubspot::preflight::Subject;
 use integration_engine::notice::Notice;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
@@ -17,7 +18,7 @@ use super::auth::{Granted, Session};
 use super::connection::{Question, Test};
 use super::target::{Planned, Property, TargetWorker};
 use super::trust::Seen;
-use super::{Outcome, World, answers, properties};
+use super::{Outcome, World, answers, preflight, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Answer, Engine, Network};
 use crate::latch;
@@ -32,6 +33,10 @@ enum Underway {
     Property {
         entity: Entity,
         creating: bool,
+    },
+    Definitions {
+        subject: Subject,
+        request: Request,
     },
     /// Does the target answer at all? Asked before records are sent to one that was failing, so
     /// that a record which makes its own calls fail is not taken for an outage.
@@ -66,6 +71,8 @@ pub struct Heard {
     /// A token, to be used once what belongs to it is stored.
     pub granted: Option<Granted>,
     pub notices: Vec<(Target, Notice)>,
+    /// Definitions have been read, and the maps have to be refined.
+    pub definitions: bool,
 }
 
 impl Heard {
@@ -144,7 +151,8 @@ impl Requests {
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
         let has_work =
             worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
-        if !has_work || unidentified(worker, world) || !properties::known(worker, world) {
+        let known = properties::known(worker, world) && worker.preflight.is_known();
+        if !has_work || unidentified(worker, world) || !known {
             return 0;
         }
         // Calls that wait for a limit of their own hold up nobody else.
@@ -259,6 +267,26 @@ impl Requests {
         }
     }
 
+    /// Asks HubSpot for definitions that are needed and not known.
+    pub fn ask_for_definitions(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+    ) {
+        while let Some(subject) = worker.preflight.due(since(started)) {
+            if !self.permitted(worker, started) {
+                return;
+            }
+            let request = worker.preflight.ask(subject, &world.settings.hubspot_api);
+            let underway = Underway::Definitions {
+                subject,
+                request: request.clone(),
+            };
+            self.send(worker.target, world, request, underway);
+        }
+    }
+
     /// Takes in all answers that have come.
     pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
         self.engine.hush();
@@ -315,6 +343,12 @@ impl Requests {
                         &answer.result,
                         clock,
                     ));
+                }
+                Underway::Definitions { subject, request } => {
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    heard.definitions |= preflight::hear(worker, subject, &answer.result, clock);
                 }
                 Underway::Probe => {
                     let request = answers::probe(sent.target, world);
@@ -442,7 +476,9 @@ fn hear_records(
         answer,
         &reading,
     ));
-    answers::outcomes(worker, planned, reading)
+    let mut outcomes = answers::outcomes(worker, planned, reading);
+    preflight::second_chance(worker, world, &mut outcomes, clock);
+    outcomes
 }
 
 fn property_request(world: &World, entity: Entity, creating: bool) -> Request {

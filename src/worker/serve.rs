@@ -5,7 +5,7 @@ use std::time::Instant;
 use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
-use super::{Worker, fill, intake, news, process, requests, settle};
+use super::{Worker, fill, intake, news, preflight, process, requests, settle};
 use crate::store;
 
 impl Worker {
@@ -26,6 +26,9 @@ impl Worker {
             .ask_for_properties(worker, &self.world, self.started);
         loop {
             let worker = &mut self.targets[index];
+            // What has just been planned may have cast doubt on some.
+            self.requests
+                .ask_for_definitions(worker, &self.world, self.started);
             self.requests.dispatch(worker, &self.world, self.started);
             let batches = self.requests.wanted_batches(worker, &self.world);
             if batches == 0 {
@@ -80,7 +83,13 @@ impl Worker {
             };
             Ok::<_, pgrx::spi::Error>((draft, leftover))
         })?;
-        let fill::Planning { outcomes, moves } = draft;
+        let fill::Planning {
+            mut outcomes,
+            moves,
+        } = draft;
+        let clock = self.clock();
+        let worker = &mut self.targets[index];
+        preflight::second_chance(worker, &self.world, &mut outcomes, clock);
         let held = self.guard(index);
         let reloaded = self.learn(&leftover.unknown)?;
         let (world, worker) = (&self.world, &mut self.targets[index]);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::breaker::Breaker;
 use integration_engine::call::{Allowance, Call};
+use integration_engine::hubspot::preflight::Preflight;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
@@ -12,6 +13,7 @@ use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
 use super::daily;
+use super::preflight::Told;
 use super::trust::Trust;
 use crate::config::Settings;
 
@@ -121,6 +123,9 @@ pub struct TargetWorker {
     pub chunks: usize,
     pub told: Option<State>,
     pub properties: BTreeMap<Entity, Property>,
+    /// What is known of the properties that are mapped.
+    pub preflight: Preflight,
+    pub preflight_told: Told,
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
     pub guard_off_until: Option<Instant>,
@@ -164,6 +169,8 @@ impl TargetWorker {
             chunks: 0,
             told: None,
             properties: BTreeMap::new(),
+            preflight: Preflight::default(),
+            preflight_told: Told::default(),
             deletions: VecDeque::new(),
             guard_off_until: None,
             trust: Trust::default(),
@@ -191,6 +198,7 @@ impl TargetWorker {
             self.trust.doubt();
             self.not_before = None;
             self.properties.clear();
+            self.preflight.forget();
             self.breaker = Breaker::new(
                 BREAKER_THRESHOLD,
                 settings.retry.base,

@@ -93,6 +93,9 @@ fn body(kind: &CallKind, items: &[Item]) -> String {
         body.push('[');
         push_string(&mut body, id_property);
         body.push(']');
+        // The official client always says that it wants no history.
+        push_name(&mut body, "propertiesWithHistory");
+        body.push_str("[]");
         push_member(&mut body, "idProperty", id_property);
     }
     push_name(&mut body, "inputs");

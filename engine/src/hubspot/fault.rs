@@ -104,6 +104,16 @@ impl Fault {
         missing || (self.message.contains("non-unique") && self.message.contains(property))
     }
 
+    /// A property is not what it was thought to be.
+    fn doubts_definitions(&self) -> bool {
+        self.details.iter().any(|detail| {
+            matches!(
+                detail.code.as_str(),
+                "PROPERTY_DOESNT_EXIST" | "INVALID_OPTION" | "READ_ONLY_VALUE"
+            )
+        })
+    }
+
     /// What it means for a record. `status` is that of the answer.
     pub(super) fn verdict(
         &self,
@@ -123,6 +133,7 @@ impl Fault {
             "OBJECT_NOT_FOUND" => self.not_found(kind, status),
             "RATE_LIMIT" | "RATE_LIMITS" => later(self.sentence(), Some(status), LIMIT_WAIT),
             "MISSING_SCOPES" => dead(Category::Permission, status, self.sentence()),
+            _ if self.doubts_definitions() => dead(Category::Definition, status, self.sentence()),
             "VALIDATION_ERROR" => dead(Category::Validation, status, self.sentence()),
             "CONFLICT" | "OBJECT_ALREADY_EXISTS" => {
                 dead(Category::Conflict, status, self.sentence())

@@ -9,11 +9,14 @@ use crate::{
     mapping::{Direction, Field, FieldId, SourceMap},
     outcome::{Category, Verdict},
     record::{Entity, RemoteId},
-    value::field_to_remote,
     verdicts::{dead, later, unmappable},
 };
 
-use super::{DOMAIN, EMAIL, not_provisioned};
+use super::{
+    DOMAIN, EMAIL,
+    definitions::{PIPELINE, STAGE},
+    not_provisioned, values,
+};
 
 /// A longer one is no domain, and HubSpot's searches are limited in size.
 const DOMAIN_MAX: usize = 253;
@@ -172,7 +175,7 @@ impl Plan<'_> {
     ) -> Result<Decision, Verdict> {
         let mut ticks = Vec::with_capacity(self.map.fields.len() + 1);
         ticks.extend(self.is_ready().then(|| self.key_tick()));
-        for (field, text) in self.pushed(row) {
+        for (at, field) in self.pushed() {
             if self.is_email(field) {
                 if let Some(email) = &email {
                     ticks.push(self.tick(field, ValueHash::of(Some(email))));
@@ -180,7 +183,7 @@ impl Plan<'_> {
                 continue;
             }
             // Nothing is said about a field that is empty: HubSpot may know more.
-            if let Some(value) = self.value(field, text)? {
+            if let Some(value) = self.value(row, at, field)? {
                 push_member(&mut fragment, &field.remote, &value);
                 ticks.push(self.tick(field, ValueHash::of(Some(&value))));
             }
@@ -206,18 +209,15 @@ impl Plan<'_> {
         push_name(&mut fragment, "properties");
         fragment.push('{');
         let mut ticks = Vec::new();
-        for (field, text) in self.pushed(row) {
+        let moved = self.changes_pipeline(row, link)?;
+        for (at, field) in self.pushed() {
             let value = match (&email, self.is_email(field)) {
                 (Some(email), true) => Some(Cow::Borrowed(email.as_str())),
-                _ => self.value(field, text)?,
+                _ => self.value(row, at, field)?,
             };
             let hash = ValueHash::of(value.as_deref());
-            // A field never agreed on counts as empty: clearing it could only destroy something.
-            let agreed = link
-                .clock
-                .get(field.id)
-                .map_or(ValueHash::of(None), |tick| tick.hash);
-            if hash != agreed {
+            let along = moved && field.remote == STAGE && value.is_some();
+            if hash != agreed(link, field) || along {
                 push_member(&mut fragment, &field.remote, value.as_deref().unwrap_or(""));
                 ticks.push(self.tick(field, hash));
             }
@@ -290,10 +290,10 @@ impl Plan<'_> {
     /// By which a company may be there already. HubSpot makes companies of its own from the
     /// domains of contacts' addresses.
     fn domain(&self, row: &Row) -> Option<String> {
-        let (field, text) = self.pushed(row).find(|(field, _)| {
+        let (at, field) = self.pushed().find(|(_, field)| {
             self.map.entity == Entity::Company && field.remote.eq_ignore_ascii_case(DOMAIN)
         })?;
-        let value = self.value(field, text).ok()??;
+        let value = self.value(row, at, field).ok()??;
         let domain = value.trim().to_lowercase();
         (!domain.is_empty() && domain.len() <= DOMAIN_MAX).then_some(domain)
     }
@@ -318,29 +318,38 @@ impl Plan<'_> {
         }
     }
 
-    /// The fields that travel to HubSpot, with their columns' texts.
-    fn pushed<'r>(&'r self, row: &'r Row) -> impl Iterator<Item = (&'r Field, Option<&'r str>)> {
-        self.map
-            .fields
-            .iter()
-            .zip(row)
-            .filter(|(field, _)| {
-                field.direction != Direction::Pull
-                    // Ours to set, not the map's.
-                    && !field.remote.eq_ignore_ascii_case(&self.settings.external_id_property)
-            })
-            .map(|(field, text)| (field, text.as_deref()))
+    /// The fields that travel to HubSpot, with their places in a row.
+    fn pushed(&self) -> impl Iterator<Item = (usize, &Field)> {
+        self.map.fields.iter().enumerate().filter(|(_, field)| {
+            field.direction != Direction::Pull
+                // Ours to set, not the map's.
+                && !field.remote.eq_ignore_ascii_case(&self.settings.external_id_property)
+        })
+    }
+
+    /// HubSpot: a stage belongs to a pipeline, so that one is not changed without the other.
+    fn changes_pipeline(&self, row: &Row, link: &Link) -> Result<bool, Verdict> {
+        if self.map.entity != Entity::Deal {
+            return Ok(false);
+        }
+        match self.pushed().find(|(_, field)| field.remote == PIPELINE) {
+            Some((at, field)) => {
+                let value = self.value(row, at, field)?;
+                Ok(ValueHash::of(value.as_deref()) != agreed(link, field))
+            }
+            None => Ok(false),
+        }
     }
 
     fn email(&self, row: &Row) -> Result<Option<String>, Verdict> {
         if self.map.entity != Entity::Contact {
             return Ok(None);
         }
-        let found = self.pushed(row).find(|(field, _)| self.is_email(field));
-        let Some((field, text)) = found else {
+        let found = self.pushed().find(|(_, field)| self.is_email(field));
+        let Some((at, field)) = found else {
             return Ok(None);
         };
-        self.value(field, text)
+        self.value(row, at, field)
             .map(|value| value.map(Cow::into_owned))
     }
 
@@ -363,11 +372,14 @@ impl Plan<'_> {
 
     fn value<'t>(
         &self,
+        row: &'t Row,
+        at: usize,
         field: &Field,
-        text: Option<&'t str>,
     ) -> Result<Option<Cow<'t, str>>, Verdict> {
-        field_to_remote(self.map, field, text)
-            .map_err(|error| unmappable(self.map, field, "property", text, &error))
+        values::from_row(self.map, row, at).map_err(|error| {
+            let text = row.get(at).and_then(Option::as_deref);
+            unmappable(self.map, field, "property", text, &error)
+        })
     }
 
     fn refuse_rival(&self, email: Option<&str>) -> Result<(), Verdict> {
@@ -385,4 +397,10 @@ impl Plan<'_> {
             ),
         ))
     }
+}
+
+/// A field never agreed on counts as empty: clearing it could only destroy something.
+fn agreed(link: &Link, field: &Field) -> ValueHash {
+    let tick = link.clock.get(field.id);
+    tick.map_or(ValueHash::of(None), |tick| tick.hash)
 }

@@ -173,7 +173,7 @@ fn says_not_found(reply: &Reply) -> bool {
     serde_json::from_slice::<Value>(&reply.body).is_ok_and(|body| body.get("message").is_some())
 }
 
-fn told(class: &Class, reply: Option<&Reply>) -> String {
+pub(super) fn told(class: &Class, reply: Option<&Reply>) -> String {
     match class {
         Class::Failing { why, .. }
         | Class::Throttled { why, .. }

@@ -1,6 +1,9 @@
 mod answers;
+mod contract;
 mod plans;
+mod preflight;
 mod setup;
+mod values;
 
 use std::time::Duration;
 
@@ -27,6 +30,7 @@ fn field(id: i16, remote: &str, kind: ValueKind, direction: Direction) -> Field 
         column: format!("{remote}_column"),
         kind,
         remote: remote.into(),
+        remote_type: crate::hubspot::RemoteType::Unknown,
         direction,
         conflict: ConflictRule::LastWriteWins,
     }

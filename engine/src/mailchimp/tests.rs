@@ -29,6 +29,7 @@ fn map() -> SourceMap {
         column: format!("{}_column", remote.to_lowercase()),
         kind,
         remote: remote.into(),
+        remote_type: crate::hubspot::RemoteType::Unknown,
         direction: Direction::Both,
         conflict: ConflictRule::LastWriteWins,
     };

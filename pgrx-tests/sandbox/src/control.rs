@@ -31,6 +31,17 @@ struct Ends {
 }
 
 #[derive(Deserialize)]
+struct NewOwner {
+    email: String,
+}
+
+#[derive(Deserialize)]
+struct NewPipeline {
+    label: String,
+    stages: Vec<String>,
+}
+
+#[derive(Deserialize)]
 struct Acting {
     email: String,
     list_id: Option<String>,
@@ -137,6 +148,15 @@ fn hubspot(shared: &Shared, method: &str, rest: &[&str], query: &Query, body: &[
             )?;
             return done();
         }
+        ("POST", ["owners"]) => {
+            let owner: NewOwner = read(body)?;
+            return shown(&json!({"id": hubspot.admin_adds_owner(&owner.email)}));
+        }
+        ("POST", ["pipelines"]) => {
+            let new: NewPipeline = read(body)?;
+            let (id, stages) = hubspot.admin_adds_pipeline(&new.label, &new.stages);
+            return shown(&json!({"id": id, "stages": stages}));
+        }
         ("POST", ["expire-tokens"]) => {
             hubspot.expire_tokens();
             return done();
@@ -155,6 +175,18 @@ fn hubspot(shared: &Shared, method: &str, rest: &[&str], query: &Query, body: &[
         ("POST", []) => {
             let id = hubspot.person_creates(kind, &properties(body)?)?;
             shown(&json!({"id": id}))
+        }
+        ("POST", ["properties"]) => {
+            hubspot.admin_defines(kind, read(body)?)?;
+            done()
+        }
+        ("PATCH", ["properties", name]) => {
+            hubspot.admin_changes(kind, name, read(body)?)?;
+            done()
+        }
+        ("DELETE", ["properties", name]) => {
+            hubspot.admin_deletes(kind, name)?;
+            done()
         }
         ("POST", ["merge"]) => {
             let merge: Merge = read(body)?;

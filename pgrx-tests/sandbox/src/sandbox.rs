@@ -261,6 +261,53 @@ impl Sandbox {
         self.shared.world().hubspot.person_associates(from, to)
     }
 
+    // What administrators do.
+
+    /// Defines a property, as the API's `POST /crm/properties/{V}/{type}` takes it.
+    pub fn define_property(
+        &self,
+        object: ObjectType,
+        definition: serde_json::Value,
+    ) -> Result<(), String> {
+        self.shared
+            .world()
+            .hubspot
+            .admin_defines(object, definition)
+    }
+
+    /// Deletes a property that is not HubSpot's own.
+    pub fn delete_property(&self, object: ObjectType, name: &str) -> Result<(), String> {
+        self.shared.world().hubspot.admin_deletes(object, name)
+    }
+
+    /// Changes a property: `{"options":[{"value":…,"label":…}]}` replaces them all, `{"readOnly":true}`.
+    pub fn change_property(
+        &self,
+        object: ObjectType,
+        name: &str,
+        change: serde_json::Value,
+    ) -> Result<(), String> {
+        let change = serde_json::from_value(change).map_err(|error| error.to_string())?;
+        self.shared
+            .world()
+            .hubspot
+            .admin_changes(object, name, change)
+    }
+
+    /// A new user of the account; gives the owner id.
+    pub fn add_owner(&self, email: &str) -> u64 {
+        self.shared.world().hubspot.admin_adds_owner(email)
+    }
+
+    /// A new pipeline of deals with stages of these labels; gives its id and theirs.
+    pub fn add_pipeline(&self, label: &str, stages: &[&str]) -> (String, Vec<String>) {
+        let stages: Vec<String> = stages.iter().map(|stage| (*stage).to_owned()).collect();
+        self.shared
+            .world()
+            .hubspot
+            .admin_adds_pipeline(label, &stages)
+    }
+
     /// All OAuth access tokens given out so far are expired from now on.
     pub fn expire_tokens(&self) {
         self.shared.world().hubspot.expire_tokens();

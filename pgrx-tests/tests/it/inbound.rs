@@ -10,7 +10,7 @@ use integration_tests::{
 };
 
 /// Calls the import function with a webhook as it was sent; received, queued, duplicate, ignored.
-fn import(crm: &mut Crm, webhook: &Delivery) -> String {
+pub fn import(crm: &mut Crm, webhook: &Delivery) -> String {
     crm.rows(&format!("SELECT * FROM {}", call(webhook)))
         .remove(0)
 }

@@ -386,7 +386,7 @@ fn calls_carry_traces_and_stay_within_their_size() {
     );
     assert_eq!(
         calls[0].request.body.as_deref(),
-        Some(&br#"{"properties":["crm_id"],"idProperty":"crm_id","inputs":[{"id":"17"}]}"#[..])
+        Some(&br#"{"properties":["crm_id"],"propertiesWithHistory":[],"idProperty":"crm_id","inputs":[{"id":"17"}]}"#[..])
     );
 }
 

@@ -1,4 +1,4 @@
-//! Tokens, account details, owners and pipelines.
+//! Tokens and account details.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::HubSpot;
-use super::definitions::DEAL_STAGES;
 use super::errors::{self, CORRELATION, Problem};
-use super::types::ObjectType;
 use super::write::Moment;
 use crate::query::Query;
 use crate::reply::Reply;
@@ -187,67 +185,6 @@ impl HubSpot {
                     "collectedAt": "2026-01-01T00:00:00Z", "fetchStatus": "SUCCESS", "resetsAt": "2026-01-02T00:00:00Z",
                 }]}),
             )),
-            _ => Err(Problem::not_found()),
-        }
-    }
-
-    /// `/crm/owners/{V}`
-    pub(crate) fn owners(&self, rest: &[&str], query: &Query) -> Result<Reply, Problem> {
-        let owners = [json!({
-            "id": "77001", "email": "owner@example.com", "type": "PERSON", "firstName": "Sales", "lastName": "Owner", "userId": 7006,
-            "userIdIncludingInactive": 7006, "createdAt": "2020-01-01T00:00:00.000Z", "updatedAt": "2020-01-01T00:00:00.000Z",
-            "archived": false, "teams": [],
-        })];
-        match rest {
-            [] => {
-                let wanted: Vec<&Value> = owners
-                    .iter()
-                    .filter(|owner| {
-                        query
-                            .get("email")
-                            .is_none_or(|email| owner["email"] == email)
-                            && !query.flag("archived")
-                    })
-                    .collect();
-                Ok(Reply::value(200, &json!({"results": wanted})))
-            }
-            [id] => {
-                let owner = owners
-                    .iter()
-                    .find(|owner| owner["id"] == *id)
-                    .ok_or_else(Problem::not_found)?;
-                Ok(Reply::value(200, owner))
-            }
-            _ => Err(Problem::not_found()),
-        }
-    }
-
-    /// `/crm/pipelines/{V}/{type}`
-    pub(crate) fn pipelines(&self, object: ObjectType, rest: &[&str]) -> Result<Reply, Problem> {
-        let stages: Vec<Value> = DEAL_STAGES
-            .split('|')
-            .enumerate()
-            .map(|(order, id)| {
-                let closed = id.starts_with("closed");
-                let probability = if id == "closedwon" { "1.0" } else if closed { "0.0" } else { "0.2" };
-                json!({
-                    "id": id, "label": id, "displayOrder": order, "archived": false,
-                    "metadata": {"isClosed": closed.to_string(), "probability": probability}, "writePermissions": "CRM_PERMISSIONS_ENFORCEMENT",
-                    "createdAt": "2020-01-01T00:00:00.000Z", "updatedAt": "2020-01-01T00:00:00.000Z",
-                })
-            })
-            .collect();
-        let pipeline = json!({
-            "id": "default", "label": "Sales Pipeline", "displayOrder": 0, "archived": false, "stages": stages,
-            "createdAt": "2020-01-01T00:00:00.000Z", "updatedAt": "2020-01-01T00:00:00.000Z",
-        });
-        match (object, rest) {
-            (ObjectType::Deal, []) => Ok(Reply::value(200, &json!({"results": [pipeline]}))),
-            (ObjectType::Deal, ["default"]) => Ok(Reply::value(200, &pipeline)),
-            (ObjectType::Deal, ["default", "stages"]) => {
-                Ok(Reply::value(200, &json!({"results": stages})))
-            }
-            (_, []) => Ok(Reply::value(200, &json!({"results": []}))),
             _ => Err(Problem::not_found()),
         }
     }

@@ -28,6 +28,8 @@ pub(crate) enum Verb {
 
 /// What became of one input.
 struct Done {
+    /// Which of the inputs it was.
+    input: usize,
     position: usize,
     created: bool,
     plan: Plan,
@@ -47,6 +49,13 @@ impl HubSpot {
         let key = check_id_property(store, verb, &inputs)?;
         check_duplicates(store, verb, &inputs)?;
         let traced = all_traced(&inputs);
+        let warnings: Vec<Vec<Value>> = match moment.warns {
+            true => inputs
+                .iter()
+                .map(|input| validate::warnings(&store.definitions, &input.properties))
+                .collect(),
+            false => Vec::new(),
+        };
         let mut values = Values::with_capacity(inputs.len() * 8);
         let mut plans = Vec::with_capacity(inputs.len());
         for input in &mut inputs {
@@ -57,7 +66,7 @@ impl HubSpot {
             return Err(untraced(problem.clone()));
         }
         let (done, errors) = self.carry_out(object, &inputs, plans, &values, moment);
-        Ok(self.batch_reply(object, verb, &done, &errors, &values, moment))
+        Ok(self.batch_reply(object, verb, &done, &errors, &values, &warnings, moment))
     }
 
     fn plan<'a>(
@@ -113,12 +122,13 @@ impl HubSpot {
     ) -> (Vec<Done>, Vec<Value>) {
         let mut done = Vec::with_capacity(plans.len());
         let mut errors = Vec::new();
-        for (input, plan) in inputs.iter().zip(plans) {
+        for (place, (input, plan)) in inputs.iter().zip(plans).enumerate() {
             match plan {
                 Ok(plan) => {
                     let position = self.apply(object, &plan, values, moment);
                     self.associate_new(object, position, &input.associations, moment);
                     done.push(Done {
+                        input: place,
                         position,
                         created: plan.target.is_none(),
                         plan,
@@ -137,6 +147,7 @@ impl HubSpot {
         (done, errors)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the parts of one answer")]
     fn batch_reply(
         &mut self,
         object: ObjectType,
@@ -144,6 +155,7 @@ impl HubSpot {
         done: &[Done],
         errors: &[Value],
         values: &Values<'_>,
+        warnings: &[Vec<Value>],
         moment: &Moment,
     ) -> Reply {
         let store = &self.stores[object.index()];
@@ -159,6 +171,12 @@ impl HubSpot {
                 (verb == Verb::Upsert).then_some(one.created),
             );
             render::record(&mut out, store, one.position, &shape, self.config.portal_id);
+            if let Some(warnings) = warnings.get(one.input).filter(|list| !list.is_empty()) {
+                out.pop();
+                out.extend_from_slice(b",\"warnings\":");
+                json::push(&mut out, warnings);
+                out.push(b'}');
+            }
         }
         out.push(b']');
         let complete = if verb == Verb::Create { 201 } else { 200 };

@@ -47,6 +47,8 @@ pub(crate) struct Definition {
     pub read_only: bool,
     pub hubspot_defined: bool,
     pub archived: bool,
+    /// Values are ids of owners, which the definition does not list.
+    pub is_owner: bool,
     /// Values are e-mail addresses: kept lower-case, checked.
     pub is_email: bool,
 }
@@ -115,6 +117,7 @@ impl Definition {
             read_only: false,
             hubspot_defined: false,
             archived: false,
+            is_owner: false,
             is_email: false,
         }
     }
@@ -122,8 +125,10 @@ impl Definition {
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "name": self.name, "label": self.label, "type": self.kind, "fieldType": self.field_type,
-            "groupName": self.group, "description": "", "options": self.options,
-            "hasUniqueValue": self.unique, "calculated": false, "externalOptions": false,
+            "groupName": self.group, "description": "",
+            "options": if self.is_owner { &[][..] } else { &self.options[..] },
+            "hasUniqueValue": self.unique, "calculated": false, "externalOptions": self.is_owner,
+            "referencedObjectType": self.is_owner.then_some("OWNER"),
             "hubspotDefined": self.hubspot_defined, "hidden": false, "formField": !self.read_only,
             "displayOrder": -1, "archived": self.archived, "dataSensitivity": "non_sensitive",
             "createdAt": "2020-01-01T00:00:00.000Z", "updatedAt": "2020-01-01T00:00:00.000Z",
@@ -225,7 +230,7 @@ fn standard_line(line: &str, group: &str) -> Option<Definition> {
         "stage" => (PropertyType::Enumeration, "radio", Some(DEAL_STAGES)),
         "pipeline" => (PropertyType::Enumeration, "select", Some("default")),
         "phone" => (PropertyType::PhoneNumber, "phonenumber", None),
-        // Owners are an enumeration to HubSpot, but of the accounts' users: no list here.
+        "owner" => (PropertyType::Enumeration, "select", Some("77001")),
         _ => (PropertyType::String, "text", None),
     };
     let mut definition = Definition::custom(name.trim_end_matches('!'), kind, field_type);
@@ -233,6 +238,7 @@ fn standard_line(line: &str, group: &str) -> Option<Definition> {
     definition.hubspot_defined = true;
     definition.group = group.to_owned();
     definition.is_email = name == "email";
+    definition.is_owner = name == "hubspot_owner_id";
     // `email` is unique for contacts, though HubSpot's definition says hasUniqueValue false.
     definition.options = choices.map(choices_of).unwrap_or_default();
     Some(definition)

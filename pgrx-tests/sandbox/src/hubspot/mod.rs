@@ -2,6 +2,7 @@
 //! paths to them. Dated paths (`/crm/objects/2026-09/…`), v3 and v4 lead to the same calls.
 
 mod account;
+mod admin;
 mod association_types;
 mod associations;
 mod batch;
@@ -46,6 +47,8 @@ pub(crate) struct HubSpot {
     pub config: HubSpotConfig,
     stores: Vec<Store>,
     associations: associations::Associations,
+    owners: Vec<admin::Owner>,
+    pipelines: Vec<admin::Pipeline>,
     pub events: webhooks::Events,
     pub limits: limits::Limits,
     issued: Vec<account::Issued>,
@@ -64,6 +67,8 @@ impl HubSpot {
             config,
             stores: ObjectType::ALL.into_iter().map(Store::new).collect(),
             associations: associations::Associations::default(),
+            owners: admin::first_owner(),
+            pipelines: admin::default_pipeline(),
             events: webhooks::Events::new(webhook_capacity),
             limits: limits::Limits::default(),
             issued: Vec::new(),
@@ -97,6 +102,7 @@ impl HubSpot {
             arrived: call.arrived,
             answered: call.answered,
             source: ChangeSource::Integration,
+            warns: call.path.contains("/2026-09"),
         };
         let segments: Vec<&str> = call
             .path
@@ -134,7 +140,7 @@ impl HubSpot {
             _ => return Err(Problem::not_found()),
         };
         if family == "owners" {
-            return self.owners(rest, &call.query);
+            return self.list_owners(rest, &call.query);
         }
         let [object, rest @ ..] = rest else {
             return Err(Problem::not_found());
@@ -145,7 +151,7 @@ impl HubSpot {
             "properties" => {
                 self.properties(object, call.method, rest, &call.query, call.body, moment)
             }
-            "pipelines" => self.pipelines(object, rest),
+            "pipelines" => self.list_pipelines(object, rest),
             "associations" => match (call.method, rest) {
                 ("POST", [to, "batch", verb @ ..]) => {
                     let to = object_type(to)?;

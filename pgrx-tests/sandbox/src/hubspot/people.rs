@@ -38,6 +38,7 @@ fn by_a_person() -> Moment {
         arrived: now.mono,
         answered: now.mono,
         source: ChangeSource::CrmUi,
+        warns: false,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::reply::Reply;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NewProperty {
+pub(crate) struct NewProperty {
     name: String,
     label: String,
     #[serde(rename = "type")]
@@ -114,7 +114,11 @@ impl HubSpot {
             .collect()
     }
 
-    fn create_property(&mut self, object: ObjectType, new: NewProperty) -> Result<Value, Problem> {
+    pub(crate) fn create_property(
+        &mut self,
+        object: ObjectType,
+        new: NewProperty,
+    ) -> Result<Value, Problem> {
         let store = &mut self.stores[object.index()];
         if store.definitions.find(&new.name).is_some() {
             let message = format!("A property named '{}' already exists.", new.name);
@@ -235,7 +239,11 @@ impl HubSpot {
         Ok(Reply::value(200, &definition.to_json()))
     }
 
-    fn archive_property(&mut self, object: ObjectType, name: &str) -> Result<(), Problem> {
+    pub(crate) fn archive_property(
+        &mut self,
+        object: ObjectType,
+        name: &str,
+    ) -> Result<(), Problem> {
         let definition = self.stores[object.index()]
             .definitions
             .find_mut(name)

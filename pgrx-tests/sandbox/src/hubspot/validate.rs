@@ -52,6 +52,26 @@ pub(crate) fn check<'a>(
     Err(problem(&refusals))
 }
 
+/// What HubSpot says of dates that it stores in another form than they were sent in.
+pub(crate) fn warnings(definitions: &Definitions, properties: &Properties<'_>) -> Vec<Value> {
+    let warning = |(name, sent): &(Cow<'_, str>, Sent<'_>)| {
+        let (_, definition) = definitions.find(name)?;
+        let (PropertyType::Date | PropertyType::Datetime, Sent::Text(raw)) =
+            (definition.kind, sent)
+        else {
+            return None;
+        };
+        let stored = check_type(definition, Cow::Borrowed(&**raw)).ok()?;
+        (stored != *raw && !raw.is_empty()).then(|| {
+            json!({
+                "category": "PROPERTY_VALUE_NORMALIZED", "message": "The value was normalized",
+                "context": {"propertyName": [name], "rawValue": [raw], "normalizedValue": [stored]},
+            })
+        })
+    };
+    properties.0.iter().filter_map(warning).collect()
+}
+
 type Checked<'a> = Result<(PropertyKey, Cow<'a, str>), (&'static str, String)>;
 
 fn check_one<'a>(definitions: &Definitions, name: &str, sent: Sent<'a>) -> Checked<'a> {

@@ -22,6 +22,8 @@ pub(crate) struct Moment {
     /// When its answer leaves.
     pub answered: Instant,
     pub source: ChangeSource,
+    /// HubSpot: from 2026-09 on, answers say which dates were normalised.
+    pub warns: bool,
 }
 
 /// What one input is going to do: to which record (a new one if none), and its part of the
@@ -42,6 +44,7 @@ impl HubSpot {
     ) -> Result<(), Problem> {
         self.check_unique(store, target, values)?;
         self.check_blocked(store, values)?;
+        self.check_stage(store, target, values)?;
         if target.is_none() && self.config.required_on_create {
             check_required(store, values)?;
         }

@@ -1,0 +1,372 @@
+//! What HubSpot's objects are made of: the definitions of mapped properties, owners and deal
+//! pipelines, read from its answers, and the field map seen in their light.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::Deserialize;
+
+use crate::{
+    call::{HubSpotSettings, Method, Request},
+    mapping::{Direction, Field, SourceMap},
+    record::{Entity, Target},
+};
+
+use super::{EMAIL, object_type, versioned};
+
+/// What a property holds, with what is needed to convert values for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RemoteType {
+    /// The definition has not been read: values go by the column's type.
+    #[default]
+    Unknown,
+    Text,
+    Number,
+    Date,
+    DateTime,
+    Bool,
+    /// One option out of a list.
+    Choice(Arc<[Choice]>),
+    /// Any number of them, `a;b` on the wire.
+    Choices(Arc<[Choice]>),
+    /// The id of an owner. `None`: the owners could not be read.
+    Owner(Option<Arc<Owners>>),
+    Pipeline(Arc<Pipelines>),
+    /// A stage of the pipeline the same record is in.
+    Stage(Arc<Pipelines>),
+}
+
+/// An option: what is sent, and what people see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub value: String,
+    pub label: String,
+}
+
+/// Owners' ids by their e-mail addresses, in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners(pub BTreeMap<String, String>);
+
+/// A pipeline of deals, in the order HubSpot shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    pub name: Choice,
+    pub stages: Vec<Choice>,
+}
+
+pub type Pipelines = Vec<Pipeline>;
+
+/// A property as far as sending values to it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Property {
+    remote_type: RemoteType,
+    read_only: bool,
+}
+
+/// The properties of one object type that are mapped, and exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definitions(BTreeMap<String, Property>);
+
+impl Definitions {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+/// Everything that has been read of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    pub objects: BTreeMap<Entity, Definitions>,
+    pub owners: Option<Arc<Owners>>,
+    pub pipelines: Option<Arc<Pipelines>>,
+}
+
+/// A line of a field map that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    pub table: String,
+    pub column: String,
+    pub property: String,
+    pub object: &'static str,
+    pub why: Defect,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    Missing,
+    ReadOnly,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why {
+            Defect::Missing => "does not exist",
+            Defect::ReadOnly => "is read-only",
+        };
+        write!(
+            f,
+            "column {} of {}: property {} of HubSpot's {} {why}",
+            self.column, self.table, self.property, self.object
+        )
+    }
+}
+
+impl Catalog {
+    /// The map without what HubSpot does not have or does not let us write, each field with its
+    /// type; and what was left out. An object whose definitions are not known is mapped as it is.
+    pub fn refine(&self, map: &SourceMap, settings: &HubSpotSettings) -> (SourceMap, Vec<Dropped>) {
+        let Some(definitions) = self.objects.get(&map.entity) else {
+            return (map.clone(), Vec::new());
+        };
+        let mut dropped = Vec::new();
+        let mut fields = Vec::with_capacity(map.fields.len());
+        for field in &map.fields {
+            if is_ours(map, field, settings) {
+                fields.push(field.clone());
+                continue;
+            }
+            let known = definitions.0.get(&field.remote);
+            let why = match known {
+                None => Some(Defect::Missing),
+                Some(known) if known.read_only && field.direction != Direction::Pull => {
+                    Some(Defect::ReadOnly)
+                }
+                Some(_) => None,
+            };
+            dropped.extend(why.map(|why| Dropped {
+                table: map.name.clone(),
+                column: field.column.clone(),
+                property: field.remote.clone(),
+                object: object_type(map.entity),
+                why,
+            }));
+            let direction = match why {
+                None => field.direction,
+                // What cannot be written can still be read.
+                Some(Defect::ReadOnly) if field.direction == Direction::Both => Direction::Pull,
+                Some(_) => continue,
+            };
+            fields.push(Field {
+                direction,
+                remote_type: known
+                    .map_or(RemoteType::Unknown, |known| self.with_lists(known, field)),
+                ..field.clone()
+            });
+        }
+        let map = SourceMap {
+            fields,
+            ..map.clone()
+        };
+        (map, dropped)
+    }
+
+    fn with_lists(&self, property: &Property, field: &Field) -> RemoteType {
+        match (&property.remote_type, &self.pipelines) {
+            (RemoteType::Owner(_), _) => RemoteType::Owner(self.owners.clone()),
+            (RemoteType::Choice(_), Some(pipelines)) if field.remote == PIPELINE => {
+                RemoteType::Pipeline(pipelines.clone())
+            }
+            (RemoteType::Choice(_), Some(pipelines)) if field.remote == STAGE => {
+                RemoteType::Stage(pipelines.clone())
+            }
+            (known, _) => known.clone(),
+        }
+    }
+
+    /// Whether values of the field are ids of owners.
+    pub(super) fn is_owner(&self, entity: Entity, field: &Field) -> bool {
+        let known = self
+            .objects
+            .get(&entity)
+            .and_then(|all| all.0.get(&field.remote));
+        field.remote == OWNER
+            || known.is_some_and(|known| matches!(known.remote_type, RemoteType::Owner(_)))
+    }
+}
+
+pub(super) const OWNER: &str = "hubspot_owner_id";
+pub(super) const PIPELINE: &str = "pipeline";
+pub(super) const STAGE: &str = "dealstage";
+
+/// The fields records are known by; without them nothing could be sent, so they are never dropped.
+fn is_ours(map: &SourceMap, field: &Field, settings: &HubSpotSettings) -> bool {
+    field
+        .remote
+        .eq_ignore_ascii_case(&settings.external_id_property)
+        || (map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL))
+}
+
+/// `GET /crm/properties/{V}/{type}` lists all of them; there is no paging.
+pub(super) fn properties_request(settings: &HubSpotSettings, entity: Entity) -> Request {
+    let area = versioned("crm/", "properties", &settings.api_version);
+    get(format!("{area}/{}", object_type(entity)))
+}
+
+/// `GET /crm/owners/{V}`, a page of 100.
+pub(super) fn owners_request(settings: &HubSpotSettings, after: Option<&str>) -> Request {
+    let area = versioned("crm/", "owners", &settings.api_version);
+    let after = after.map_or(String::new(), |after| {
+        let after =
+            percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC);
+        format!("&after={after}")
+    });
+    get(format!("{area}?limit=100{after}"))
+}
+
+/// `GET /crm/pipelines/{V}/deals`.
+pub(super) fn pipelines_request(settings: &HubSpotSettings) -> Request {
+    let area = versioned("crm/", "pipelines", &settings.api_version);
+    get(format!("{area}/{}", object_type(Entity::Deal)))
+}
+
+fn get(path: String) -> Request {
+    Request {
+        target: Target::HubSpot,
+        method: Method::Get,
+        path,
+        body: None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Listed<T> {
+    results: Vec<T>,
+    paging: Option<Paging>,
+}
+
+#[derive(Deserialize)]
+struct Paging {
+    next: Option<Next>,
+}
+
+#[derive(Deserialize)]
+struct Next {
+    after: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PropertyRow {
+    name: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    field_type: Option<String>,
+    options: Option<Vec<OptionRow>>,
+    calculated: Option<bool>,
+    archived: Option<bool>,
+    external_options: Option<bool>,
+    referenced_object_type: Option<String>,
+    modification_metadata: Option<Modification>,
+}
+
+#[derive(Deserialize)]
+struct OptionRow {
+    value: String,
+    label: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Modification {
+    read_only_value: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PipelineRow {
+    id: String,
+    label: Option<String>,
+    display_order: Option<i64>,
+    archived: Option<bool>,
+    stages: Option<Vec<PipelineRow>>,
+}
+
+#[derive(Deserialize)]
+struct OwnerRow {
+    id: String,
+    email: Option<String>,
+    archived: Option<bool>,
+}
+
+/// Reads a list of property definitions, keeping those of `names`.
+pub(super) fn read_properties(body: &[u8], names: &[String]) -> Result<Definitions, String> {
+    let listed: Listed<PropertyRow> = parse(body)?;
+    if listed.results.is_empty() {
+        // Every object comes with properties of its own.
+        return Err("the list of properties is empty".to_owned());
+    }
+    let wanted = |row: &PropertyRow| row.archived != Some(true) && names.contains(&row.name);
+    let mapped = listed.results.into_iter().filter(wanted);
+    Ok(Definitions(mapped.map(property).collect()))
+}
+
+fn property(row: PropertyRow) -> (String, Property) {
+    let metadata = row.modification_metadata.as_ref();
+    let read_only = row.calculated == Some(true)
+        || metadata.and_then(|metadata| metadata.read_only_value) == Some(true);
+    let is_owner = row.name == OWNER || row.referenced_object_type.as_deref() == Some("OWNER");
+    let external = row.external_options == Some(true);
+    let options: Arc<[Choice]> = row
+        .options
+        .unwrap_or_default()
+        .into_iter()
+        .map(|option| choice(option.value, option.label))
+        .collect();
+    let remote_type = match (row.kind.as_deref(), row.field_type.as_deref()) {
+        _ if is_owner => RemoteType::Owner(None),
+        (Some("number"), _) => RemoteType::Number,
+        (Some("date"), _) => RemoteType::Date,
+        (Some("datetime"), _) => RemoteType::DateTime,
+        (Some("bool"), _) => RemoteType::Bool,
+        // Without a list there is nothing to compare with.
+        (Some("enumeration"), _) if external || options.is_empty() => RemoteType::Text,
+        (Some("enumeration"), Some("checkbox")) => RemoteType::Choices(options),
+        (Some("enumeration"), _) => RemoteType::Choice(options),
+        _ => RemoteType::Text,
+    };
+    let property = Property {
+        remote_type,
+        read_only,
+    };
+    (row.name, property)
+}
+
+/// Reads a page of owners: those in use, and where the next page begins.
+pub(super) fn read_owners(body: &[u8]) -> Result<(Owners, Option<String>), String> {
+    let listed: Listed<OwnerRow> = parse(body)?;
+    let next = listed.paging.and_then(|paging| paging.next?.after);
+    let in_use = listed
+        .results
+        .into_iter()
+        .filter(|row| row.archived != Some(true));
+    let by_email = in_use.filter_map(|row| Some((row.email?.trim().to_lowercase(), row.id)));
+    Ok((Owners(by_email.collect()), next))
+}
+
+/// Reads the pipelines of deals with their stages.
+pub(super) fn read_pipelines(body: &[u8]) -> Result<Pipelines, String> {
+    let listed: Listed<PipelineRow> = parse(body)?;
+    let pipeline = |row: PipelineRow| Pipeline {
+        stages: in_order(row.stages.unwrap_or_default())
+            .map(|stage| choice(stage.id, stage.label))
+            .collect(),
+        name: choice(row.id, row.label),
+    };
+    Ok(in_order(listed.results).map(pipeline).collect())
+}
+
+fn in_order(mut rows: Vec<PipelineRow>) -> impl Iterator<Item = PipelineRow> {
+    rows.retain(|row| row.archived != Some(true));
+    rows.sort_by_key(|row| row.display_order);
+    rows.into_iter()
+}
+
+fn choice(value: String, label: Option<String>) -> Choice {
+    Choice {
+        label: label.unwrap_or_else(|| value.clone()),
+        value,
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("the answer cannot be read: {error}"))
+}

@@ -1,0 +1,212 @@
+//! Every request made of HubSpot is one that its official client could make: paths, parameters and
+//! bodies are compared with the facts in `shared/specs/hubspot`, where that folder is at hand.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    call::{Method, Request},
+    hubspot::{
+        preflight::{Preflight, Subject},
+        property::{create_property_request, property_request},
+    },
+};
+
+/// `INTEGRATION_SPECS`, or `shared/specs` in a folder above this crate.
+fn specs() -> Option<PathBuf> {
+    let given = std::env::var_os("INTEGRATION_SPECS").map(PathBuf::from);
+    let above = || {
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        folders
+            .map(|folder| folder.join("shared/specs"))
+            .find(|folder| folder.is_dir())
+    };
+    given.or_else(above).map(|folder| folder.join("hubspot"))
+}
+
+fn read(folder: &Path, name: &str) -> Value {
+    let path = folder.join(name);
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap()
+}
+
+struct Specs {
+    endpoints: Value,
+    models: Value,
+}
+
+impl Specs {
+    /// The operation of that method whose path fits, with all its path parameters.
+    fn operation(&self, request: &Request) -> &Value {
+        let path = request.path.split('?').next().unwrap();
+        let fits = |template: &Value| {
+            template
+                .as_str()
+                .is_some_and(|template| matches(template, path))
+        };
+        let groups = self.endpoints["groups"].as_object().unwrap();
+        let mut all = groups.values().flat_map(|group| group.as_array().unwrap());
+        all.find(|operation| {
+            operation["method"] == request.method.name()
+                && (fits(&operation["path"]) || fits(&operation["path_2026_09"]))
+        })
+        .unwrap_or_else(|| panic!("no operation {} {path}", request.method.name()))
+    }
+
+    fn check(&self, request: &Request) {
+        let operation = self.operation(request);
+        let query = request.path.split_once('?').map_or("", |(_, query)| query);
+        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+            assert!(
+                operation["query"].get(&*name).is_some(),
+                "{}: parameter {name}",
+                request.path
+            );
+        }
+        match (&request.body, operation["body"].as_str()) {
+            (None, None) => {}
+            (Some(body), Some(model)) => {
+                let body = serde_json::from_slice(body).unwrap();
+                self.check_type(&request.path, model, &body);
+            }
+            (body, model) => panic!("{}: body {body:?} for model {model:?}", request.path),
+        }
+    }
+
+    fn check_type(&self, place: &str, name: &str, value: &Value) {
+        if let Some(element) = name
+            .strip_prefix("Array<")
+            .and_then(|rest| rest.strip_suffix('>'))
+        {
+            let list = value
+                .as_array()
+                .unwrap_or_else(|| panic!("{place} is a list"));
+            list.iter()
+                .for_each(|value| self.check_type(&format!("{place}[]"), element, value));
+            return;
+        }
+        let right = match name {
+            "string" => value.is_string(),
+            "boolean" => value.is_boolean(),
+            "number" => value.is_number(),
+            "{ [key: string]: string; }" => value
+                .as_object()
+                .is_some_and(|map| map.values().all(Value::is_string)),
+            model => return self.check_model(place, model, value),
+        };
+        assert!(right, "{place}: {value} is no {name}");
+    }
+
+    fn check_model(&self, place: &str, model: &str, value: &Value) {
+        let fields = self.models["models"][model]
+            .as_object()
+            .unwrap_or_else(|| panic!("{place}: no model {model}"));
+        let given = value
+            .as_object()
+            .unwrap_or_else(|| panic!("{place} is an object"));
+        for (name, value) in given {
+            let field = fields
+                .get(name)
+                .unwrap_or_else(|| panic!("{place}: {model} has no {name}"));
+            self.check_type(
+                &format!("{place}.{name}"),
+                field["type"].as_str().unwrap(),
+                value,
+            );
+            if let Some(allowed) = field["enum"].as_array() {
+                assert!(
+                    allowed.contains(value),
+                    "{place}.{name}: {value} is none of {allowed:?}"
+                );
+            }
+        }
+        for (name, field) in fields {
+            let there = given.contains_key(name) || field["required"] != true;
+            assert!(there, "{place}: {model} requires {name}");
+        }
+    }
+}
+
+fn matches(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<_>, Vec<_>) =
+        (template.split('/').collect(), path.split('/').collect());
+    let same = |(wanted, given): (&&str, &&str)| wanted == given || wanted.starts_with('{');
+    template.len() == path.len() && template.iter().zip(&path).all(same)
+}
+
+/// What is sent for records of every kind in every state.
+fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
+    let texts = [Some("a@example.com"), Some("Ada"), Some("1.5"), Some("7")];
+    let works = [
+        work(row(texts), None),
+        work(row([None, Some("Ada"), None, None]), None),
+        work(row(texts), link(Some("5"), Some("a@example.com"), &[])),
+        work(row([None; 4]), link(Some("5"), None, &[(2, "Ada")])),
+        work(None, link(Some("5"), None, &[])),
+        work(None, link(None, Some("a@example.com"), &[])),
+        work(None, link(None, None, &[])),
+    ];
+    let map = map(entity);
+    let sends = works.iter().enumerate().filter_map(|(index, work)| {
+        match decide(work, index, &map, settings) {
+            Decision::Send(kind, item) => Some((kind, item)),
+            Decision::Settled(_) => None,
+        }
+    });
+    let calls = assemble(sends.collect(), settings);
+    calls.into_iter().map(|call| call.request).collect()
+}
+
+fn requests(settings: &HubSpotSettings) -> Vec<Request> {
+    let mut all = Vec::new();
+    for entity in Entity::ALL {
+        all.extend(records(entity, settings));
+        all.push(property_request(settings, entity));
+        all.push(create_property_request(settings, entity));
+        all.push(Preflight::default().ask(Subject::Properties(entity), settings));
+    }
+    let mut preflight = Preflight::default();
+    all.push(preflight.ask(Subject::Owners, settings));
+    let page = reply(200, r#"{"results":[],"paging":{"next":{"after":"1"}}}"#);
+    preflight.hear(Subject::Owners, Ok(&page), 0);
+    all.push(preflight.ask(Subject::Owners, settings));
+    all.push(preflight.ask(Subject::Pipelines, settings));
+    all
+}
+
+#[test]
+fn requests_are_those_of_the_official_client() {
+    let Some(folder) = specs().filter(|folder| folder.is_dir()) else {
+        eprintln!(
+            "skipped: there is no folder shared/specs/hubspot above this crate; set INTEGRATION_SPECS to the one that holds it"
+        );
+        return;
+    };
+    let specs = Specs {
+        endpoints: read(&folder, "endpoints.json"),
+        models: read(&folder, "models.json"),
+    };
+    for version in ["2026-09", "v3"] {
+        let settings = HubSpotSettings {
+            api_version: version.to_owned(),
+            ..settings(&Entity::ALL)
+        };
+        let all = requests(&settings);
+        all.iter().for_each(|request| specs.check(request));
+        // The list is what it claims to be: reads and writes, and every batch call there is.
+        let kinds: BTreeSet<String> = all
+            .iter()
+            .filter(|request| request.method == Method::Post)
+            .filter_map(|request| Some(request.path.split("/batch/").nth(1)?.to_owned()))
+            .collect();
+        assert_eq!(
+            kinds.into_iter().collect::<Vec<_>>(),
+            ["archive", "read", "update", "upsert"]
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! When definitions are read, and how far they are trusted.
+
+use super::*;
+use crate::hubspot::preflight::{Heard, Preflight, Subject};
+
+const SECOND: u64 = 1_000_000;
+const CONTACTS: Subject = Subject::Properties(Entity::Contact);
+
+fn listing(names: &[&str]) -> Reply {
+    let rows: Vec<String> = names
+        .iter()
+        .map(|name| format!(r#"{{"name":"{name}","type":"string","fieldType":"text"}}"#))
+        .collect();
+    reply(200, &format!(r#"{{"results":[{}]}}"#, rows.join(",")))
+}
+
+const ALL: [&str; 4] = ["email", "firstname", "amount", "score"];
+
+/// Contacts are mapped, and their definitions have been read.
+fn informed() -> Preflight {
+    let mut preflight = Preflight::default();
+    preflight.expect([&map(Entity::Contact)].into_iter());
+    assert_eq!(preflight.due(0), Some(CONTACTS));
+    assert!(!preflight.is_known());
+    let request = preflight.ask(CONTACTS, &settings(&[]));
+    assert_eq!(request.path, "/crm/properties/2026-09/contacts");
+    assert_eq!(preflight.due(0), None);
+    assert_eq!(preflight.hear(CONTACTS, Ok(&listing(&ALL)), 0), Heard::News);
+    assert!(preflight.is_known());
+    preflight
+}
+
+fn answered(preflight: &mut Preflight, reply: &Reply, now: u64) -> Heard {
+    let subject = preflight.due(now).unwrap();
+    preflight.ask(subject, &settings(&[]));
+    preflight.hear(subject, Ok(reply), now)
+}
+
+#[test]
+fn nothing_is_asked_for_twice_without_a_reason() {
+    let mut preflight = informed();
+    preflight.expect([&map(Entity::Contact)].into_iter());
+    preflight.recheck();
+    assert_eq!(preflight.due(u64::MAX), None);
+}
+
+#[test]
+fn doubt_has_definitions_read_again_unless_that_was_just_in_vain() {
+    let mut preflight = informed();
+    assert!(preflight.doubt(Entity::Contact, 1));
+    assert!(!preflight.is_known());
+    assert!(
+        preflight.doubt(Entity::Contact, 1),
+        "while it is being read"
+    );
+    assert_eq!(answered(&mut preflight, &listing(&ALL), 2), Heard::Nothing);
+    assert!(!preflight.doubt(Entity::Contact, 3));
+    assert!(
+        !preflight.doubt(Entity::Deal, 3),
+        "nothing is known of them"
+    );
+    assert!(preflight.doubt(Entity::Contact, 6 * SECOND));
+    // It was well founded: the next doubt may be, too.
+    assert_eq!(
+        answered(&mut preflight, &listing(&ALL[..3]), 6 * SECOND),
+        Heard::News
+    );
+    assert!(preflight.doubt(Entity::Contact, 6 * SECOND));
+}
+
+#[test]
+fn what_is_missing_is_looked_for_again_while_there_is_work() {
+    let mut preflight = informed();
+    preflight.doubt(Entity::Contact, 0);
+    answered(&mut preflight, &listing(&ALL[..3]), 0);
+    assert_eq!(preflight.due(59 * SECOND), None);
+    assert_eq!(preflight.due(61 * SECOND), Some(CONTACTS));
+    preflight.recheck();
+    assert_eq!(preflight.due(0), Some(CONTACTS));
+    assert_eq!(answered(&mut preflight, &listing(&ALL), 0), Heard::News);
+    assert_eq!(preflight.due(u64::MAX), None);
+}
+
+#[test]
+fn what_may_not_be_read_is_gone_without() {
+    let scopes = r#"{"status":"error","message":"not granted","category":"MISSING_SCOPES"}"#;
+    for refusal in [
+        reply(403, scopes),
+        reply(404, "{}"),
+        reply(500, "oops"),
+        reply(200, "<html>"),
+    ] {
+        let mut preflight = informed();
+        preflight.doubt(Entity::Contact, 0);
+        assert_eq!(
+            answered(&mut preflight, &refusal, 0),
+            Heard::News,
+            "{refusal:?}"
+        );
+        assert!(preflight.is_known(), "{refusal:?}");
+        assert_eq!(preflight.refusals().len(), 1);
+        // What was read before is still true as far as anybody knows.
+        assert!(preflight.catalog.objects.contains_key(&Entity::Contact));
+        assert!(!preflight.doubt(Entity::Contact, SECOND));
+        assert_eq!(preflight.due(61 * SECOND), Some(CONTACTS));
+        assert_eq!(
+            answered(&mut preflight, &listing(&ALL), 61 * SECOND),
+            Heard::News
+        );
+        assert_eq!(preflight.refusals(), [""; 0]);
+    }
+    for later in [reply(429, "{}"), reply(401, "{}"), reply(423, "{}")] {
+        let mut preflight = informed();
+        preflight.doubt(Entity::Contact, 0);
+        assert_eq!(
+            answered(&mut preflight, &later, 0),
+            Heard::Later,
+            "{later:?}"
+        );
+        assert_eq!(preflight.due(0), Some(CONTACTS));
+    }
+}
+
+#[test]
+fn other_names_make_what_was_read_worthless() {
+    let mut preflight = informed();
+    let mut more = map(Entity::Contact);
+    more.fields
+        .push(field(5, "city", ValueKind::Text, Direction::Both));
+    preflight.expect([&more].into_iter());
+    assert_eq!(preflight.due(0), Some(CONTACTS));
+    assert!(preflight.catalog.objects.is_empty());
+    // An answer to a question that was put before is not an answer to this one.
+    assert_eq!(
+        preflight.hear(CONTACTS, Ok(&listing(&ALL)), 0),
+        Heard::Nothing
+    );
+    assert!(!preflight.is_known());
+}
+
+#[test]
+fn owners_are_read_page_by_page_and_only_where_they_are_mapped() {
+    let mut deals = map(Entity::Deal);
+    deals.fields.push(field(
+        5,
+        "hubspot_owner_id",
+        ValueKind::Text,
+        Direction::Both,
+    ));
+    deals
+        .fields
+        .push(field(6, "dealstage", ValueKind::Text, Direction::Both));
+    let mut preflight = Preflight::default();
+    preflight.expect([&deals].into_iter());
+    let mut paths = Vec::new();
+    while let Some(subject) = preflight.due(0) {
+        let path = preflight.ask(subject, &settings(&[])).path;
+        let body = match (subject, path.contains("after")) {
+            (Subject::Properties(_), _) => listing(&ALL),
+            (Subject::Owners, false) => reply(
+                200,
+                r#"{"results":[{"id":"1","email":"a@example.com"}],"paging":{"next":{"after":"1/x"}}}"#,
+            ),
+            (Subject::Owners, true) => {
+                reply(200, r#"{"results":[{"id":"2","email":"b@example.com"}]}"#)
+            }
+            (Subject::Pipelines, _) => reply(200, r#"{"results":[]}"#),
+        };
+        preflight.hear(subject, Ok(&body), 0);
+        paths.push(path);
+    }
+    assert_eq!(
+        paths,
+        [
+            "/crm/properties/2026-09/deals",
+            "/crm/owners/2026-09?limit=100",
+            "/crm/owners/2026-09?limit=100&after=1%2Fx",
+            "/crm/pipelines/2026-09/deals",
+        ]
+    );
+    assert_eq!(preflight.catalog.owners.as_ref().unwrap().0.len(), 2);
+}
