@@ -28,6 +28,11 @@ pgrx::pg_module_magic!(name = c"integration", version = c"0.1.0");
 extension_sql_file!("../sql/config.sql", name = "config");
 extension_sql_file!("../sql/queue.sql", name = "queue", requires = ["config"]);
 extension_sql_file!(
+    "../sql/activity.sql",
+    name = "activity",
+    requires = ["config"]
+);
+extension_sql_file!(
     "../sql/views.sql",
     name = "views",
     requires = [
