@@ -15,6 +15,8 @@ mod failures;
 mod harness;
 mod inbound;
 mod lifecycle;
+mod mailchimp_events;
+mod mandrill;
 mod operate;
 mod poison;
 mod secrets;
