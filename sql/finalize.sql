@@ -17,6 +17,7 @@ COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued 
 COMMENT ON FUNCTION test_connection(text) IS 'has the worker ask each service who we are, and what our credential may do';
 COMMENT ON FUNCTION import_hubspot_webhook(text, jsonb, text, text, inet) IS 'takes a HubSpot webhook, body and headers as they were received';
 COMMENT ON FUNCTION import_mailchimp_webhook(text, jsonb, text, inet) IS 'takes a Mailchimp webhook, the form-encoded body as it was received';
+COMMENT ON FUNCTION import_mandrill_webhook(text, jsonb, text, inet) IS 'takes a Mandrill (Mailchimp Transactional) webhook, the form-encoded body as it was received, and the URL that Mandrill was told';
 
 
 DO $$

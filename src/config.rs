@@ -22,7 +22,7 @@ use registry::{
     HUBSPOT_MAX_CONNECTIONS, HUBSPOT_RATE_LIMIT, HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET,
     INBOX_RETENTION, MAILCHIMP_API_KEY, MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN,
     MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS, MAILCHIMP_ON_DELETE, MAILCHIMP_RESUBSCRIBE,
-    MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET, MAX_ATTEMPTS,
+    MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET, MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS,
     MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX,
     WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
 };
@@ -260,6 +260,7 @@ pub struct WebhookSettings {
     pub hubspot_secret: Option<Secret>,
     pub mailchimp_path_secret: Option<Secret>,
     pub mailchimp_signing_secret: Option<Secret>,
+    pub mandrill_key: Option<Secret>,
     pub allowed_ips: Vec<String>,
 }
 
@@ -287,6 +288,7 @@ impl WebhookSettings {
                 &MAILCHIMP_WEBHOOK_SIGNING_SECRET,
                 "integration.mailchimp_webhook_signing_secret",
             )?,
+            mandrill_key: optional(&MANDRILL_WEBHOOK_KEY, "integration.mandrill_webhook_key")?,
             allowed_ips: WEBHOOK_ALLOWED_IPS
                 .get()
                 .split(',')

@@ -174,6 +174,35 @@ fn not_opted_in(link: Option<&Link>, settings: &MailchimpSettings) -> ConsentAct
     }
 }
 
+/// Who decided on a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    Crm,
+    Mailchimp,
+    Mandrill,
+}
+
+impl Party {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Party::Crm => "crm",
+            Party::Mailchimp => "mailchimp",
+            Party::Mandrill => "mandrill",
+        }
+    }
+}
+
+/// Who decided on the status that a member has after a write of ours. We ask for an opt-in or an
+/// opt-out; that an address is dead, that a person was removed, or that somebody who had been asked
+/// said yes is news of Mailchimp's.
+pub fn decided_by(before: Option<MemberStatus>, after: MemberStatus) -> Party {
+    match (before, after) {
+        (_, MemberStatus::Cleaned | MemberStatus::Archived | MemberStatus::Forgotten)
+        | (Some(MemberStatus::Pending), MemberStatus::Subscribed) => Party::Mailchimp,
+        _ => Party::Crm,
+    }
+}
+
 /// What is written into the CRM's consent column when Mailchimp says so.
 pub fn to_column(kind: ValueKind, status: MemberStatus) -> &'static str {
     let subscribed = status == MemberStatus::Subscribed;

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-/// Bodies are far smaller; Mandrill's, with up to 1,000 events, are the largest.
-const MAX_BYTES: usize = 1 << 20;
+/// Mandrill's bodies are the largest: up to 1,000 events of a few kilobytes each.
+const MAX_BYTES: usize = 8 << 20;
 const MAX_PAIRS: usize = 2_000;
 /// Mailchimp nests `data[merges][ADDRESS][addr1]`.
 const MAX_DEPTH: usize = 4;
@@ -75,7 +75,7 @@ pub fn tree(pairs: &[(String, String)]) -> Result<Value, FormError> {
 }
 
 fn path(name: &str) -> Result<Vec<&str>, FormError> {
-    let bad = || FormError::BadName(name.to_owned());
+    let bad = || FormError::BadName(short(name));
     let (first, mut rest) = name.split_at(name.find('[').unwrap_or(name.len()));
     let mut path = vec![first];
     while !rest.is_empty() {
@@ -85,12 +85,17 @@ fn path(name: &str) -> Result<Vec<&str>, FormError> {
             return Err(bad());
         }
         if path.len() > MAX_DEPTH {
-            return Err(FormError::TooDeep(name.chars().take(100).collect()));
+            return Err(FormError::TooDeep(short(name)));
         }
         path.push(key);
         rest = after;
     }
     Ok(path)
+}
+
+/// As much of a name as helps to find it.
+fn short(name: &str) -> String {
+    name.chars().take(100).collect()
 }
 
 fn insert(
@@ -99,7 +104,7 @@ fn insert(
     path: &[&str],
     value: &str,
 ) -> Result<(), FormError> {
-    let clash = || FormError::Clash(name.to_owned());
+    let clash = || FormError::Clash(short(name));
     match path {
         [] => Ok(()),
         [key] => {

@@ -6,6 +6,7 @@ mod account;
 mod answer;
 mod calls;
 mod fault;
+pub mod mandrill;
 mod member;
 mod plan;
 pub mod webhook;

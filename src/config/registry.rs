@@ -61,6 +61,7 @@ pub static MAILCHIMP_BASE_URL: GucText = text(c"");
 pub static MAILCHIMP_LIST_ID: GucText = text(c"");
 pub static MAILCHIMP_WEBHOOK_SECRET: GucText = text(c"");
 pub static MAILCHIMP_WEBHOOK_SIGNING_SECRET: GucText = text(c"");
+pub static MANDRILL_WEBHOOK_KEY: GucText = text(c"");
 pub static MAILCHIMP_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(8);
 pub static MAILCHIMP_RESUBSCRIBE: GucText = text(c"never");
 pub static MAILCHIMP_DOUBLE_OPT_IN: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -323,6 +324,12 @@ fn register_mailchimp() {
         c"integration.mailchimp_webhook_signing_secret",
         c"Secret that Mailchimp webhooks are signed with.",
         &MAILCHIMP_WEBHOOK_SIGNING_SECRET,
+        SECRET,
+    );
+    string(
+        c"integration.mandrill_webhook_key",
+        c"Key that Mandrill webhooks are signed with.",
+        &MANDRILL_WEBHOOK_KEY,
         SECRET,
     );
     number(

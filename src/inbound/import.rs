@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use integration_engine::record::Timestamp;
 use integration_engine::webhook::{Event, WebhookError};
-use integration_engine::{hubspot, mailchimp, signature};
+use integration_engine::{form, hubspot, mailchimp, signature};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{Inet, JsonB};
@@ -109,6 +109,59 @@ fn import_mailchimp_webhook(
     Ok(TableIterator::once(
         store("mailchimp", vec![event], |_| None)?.row(),
     ))
+}
+
+/// Takes a Mandrill webhook: the form-encoded body as it was received, and the URL that Mandrill was
+/// told, which is part of the signature.
+#[pg_extern(security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn import_mandrill_webhook(
+    body: &str,
+    headers: JsonB,
+    url: &str,
+    remote_addr: default!(Option<Inet>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(received, i32),
+            name!(queued, i32),
+            name!(duplicate, i32),
+            name!(ignored, i32),
+        ),
+    >,
+    ErrorReport,
+> {
+    let settings = WebhookSettings::read()?;
+    let events = check_address(&settings, remote_addr)
+        .and_then(|()| mandrill_events(&settings, body, &headers.0, url));
+    let counts = store("mandrill", counted(events)?, |_| None)?;
+    Ok(TableIterator::once(counts.row()))
+}
+
+/// Mandrill: a new address is tried out with an empty list, signed before there is a key.
+const MANDRILL_TRIAL_KEY: &str = "test-webhook";
+
+fn mandrill_events(
+    settings: &WebhookSettings,
+    body: &str,
+    headers: &serde_json::Value,
+    url: &str,
+) -> Result<Vec<Event>, Error> {
+    let given = header(headers, "x-mandrill-signature")
+        .ok_or_else(|| Error::Signature("the header X-Mandrill-Signature is missing".to_owned()))?;
+    let params = form::pairs(body.as_bytes()).map_err(|why| Error::Body(why.to_string()))?;
+    let signed_with = |key: &str| signature::mandrill(key, url, &params, &given);
+    let parse = || mailchimp::webhook::parse_mandrill(body.as_bytes()).map_err(unreadable);
+    if signed_with(MANDRILL_TRIAL_KEY).is_ok() && parse().is_ok_and(|events| events.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let key = settings
+        .mandrill_key
+        .as_ref()
+        .ok_or_else(|| no_secret("integration.mandrill_webhook_key"))?;
+    signed_with(key.reveal()).map_err(|why| Error::Signature(why.to_string()))?;
+    parse()
 }
 
 /// By its signature where a signing secret is set, else by the secret in the receiving URL's path.

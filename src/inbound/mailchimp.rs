@@ -1,45 +1,116 @@
 //! Mailchimp events into CRM rows: consent first of all.
 
 use integration_engine::call::Link;
-use integration_engine::clock::{Tick, ValueHash, Writer};
-use integration_engine::consent::{self, Consent};
-use integration_engine::mailchimp::webhook::MailchimpSubject;
-use integration_engine::mapping::Field;
+use integration_engine::clock::Writer;
+use integration_engine::consent::Party;
+use integration_engine::mailchimp::subscriber_hash;
+use integration_engine::mailchimp::webhook::{self, MailchimpSubject};
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Target, Timestamp};
+use integration_engine::record::{RemoteId, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Scene, applied, ignored, unless_written};
-use crate::store::links::{self, Cause, Entry};
-use crate::store::{apply, sources::Source};
+use super::consent::{self, Decided};
+use super::fields::Reported;
+use super::{Fate, Scene, applied, failed, ignored};
+use crate::store::inbox::Pending;
+use crate::store::{links, people};
 
-pub fn apply(scene: &Scene, event: &MailchimpSubject, at: Timestamp) -> SpiResult<Fate> {
-    let (list, email) = match event {
-        MailchimpSubject::Subscribe { list, email }
-        | MailchimpSubject::Unsubscribe { list, email, .. }
-        | MailchimpSubject::Cleaned { list, email, .. } => (list, email),
-        MailchimpSubject::Profile { .. } => return Ok(ignored("profiles are kept in the CRM")),
-        MailchimpSubject::EmailChange { .. } => {
-            return Ok(ignored("addresses are kept in the CRM"));
-        }
-        MailchimpSubject::Campaign { .. } => return Ok(ignored("campaign events change no row")),
-        MailchimpSubject::Other(kind) => {
-            return Ok(ignored(format!("{kind} changes nothing in the CRM")));
-        }
-    };
-    if !list.is_empty() && *list != scene.world.settings.mailchimp_api.list {
+pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
+    let subject = webhook::replay(&event.payload);
+    if let Some(list) = subject.list()
+        && *list != scene.world.settings.mailchimp_api.list
+    {
         return Ok(ignored(format!("another audience: {list}")));
     }
-    let Some(status) = event.member_status() else {
+    let status = subject.member_status();
+    match subject {
+        MailchimpSubject::Subscribe { email, .. } => {
+            change_consent(scene, event, &email, status, None)
+        }
+        MailchimpSubject::Unsubscribe { email, reason, .. }
+        | MailchimpSubject::Cleaned { email, reason, .. } => {
+            change_consent(scene, event, &email, status, reason)
+        }
+        MailchimpSubject::Profile { email, .. } => profile(scene, event, &email),
+        MailchimpSubject::EmailChange {
+            old_email,
+            new_email,
+            ..
+        } => change_address(scene, event, &old_email, &new_email),
+        MailchimpSubject::Campaign {
+            campaign, status, ..
+        } => Ok(applied(format!(
+            "campaign {campaign} is {}; it changes no row",
+            status.as_deref().unwrap_or("mentioned")
+        ))),
+        MailchimpSubject::Other(kind) => Ok(ignored(format!("{kind} changes nothing in the CRM"))),
+    }
+}
+
+fn change_consent(
+    scene: &Scene,
+    event: &Pending,
+    email: &str,
+    status: Option<MemberStatus>,
+    reason: Option<String>,
+) -> SpiResult<Fate> {
+    let Some(status) = status else {
         return Ok(ignored("says nothing about consent"));
     };
     let Ok(email) = value::email_key(email) else {
         return Ok(ignored("no usable address"));
     };
-    let records = links::by_remote_key(Target::Mailchimp, &email)?;
-    let Some((record, link)) = records.into_iter().next() else {
+    let Some((record, known)) = people::by_email(scene.world.sources.values(), &email)? else {
+        return Ok(ignored("no CRM row is known under this address"));
+    };
+    let Some(source) = scene.source(&record) else {
+        return Ok(ignored("the table is tracked no longer"));
+    };
+    let written_under = known.as_ref().and_then(|link| link.remote_key.as_deref());
+    if written_under.is_some_and(|address| address != email) {
+        return Ok(ignored(
+            "the CRM row with this address is linked to a member with another one",
+        ));
+    }
+    if scene.flying(Target::Mailchimp, &record) {
+        return Ok(Fate::Later);
+    }
+    let link = known.unwrap_or_else(|| member(&email));
+    let decided = Decided {
+        status,
+        by: Party::Mailchimp,
+        email,
+        at: event.occurred_at,
+        event: event.id,
+        reason,
+    };
+    consent::record(scene, source, record, Some(link), decided)
+}
+
+/// Somebody who became a member without us.
+fn member(email: &str) -> Link {
+    Link {
+        remote_id: Some(RemoteId::from(subscriber_hash(email).as_str())),
+        remote_key: Some(email.to_owned()),
+        ..Link::default()
+    }
+}
+
+/// The record that Mailchimp knows under an address.
+fn linked(scene: &Scene, email: &str) -> SpiResult<Option<(RecordRef, Link)>> {
+    let found = links::by_remote_key(Target::Mailchimp, email)?;
+    Ok(found
+        .into_iter()
+        .find(|(record, _)| scene.source(record).is_some()))
+}
+
+fn profile(scene: &Scene, event: &Pending, email: &str) -> SpiResult<Fate> {
+    let Ok(email) = value::email_key(email) else {
+        return Ok(ignored("no usable address"));
+    };
+    let Some((record, link)) = linked(scene, &email)? else {
         return Ok(ignored("no CRM row is linked to this address"));
     };
     let Some(source) = scene.source(&record) else {
@@ -48,100 +119,72 @@ pub fn apply(scene: &Scene, event: &MailchimpSubject, at: Timestamp) -> SpiResul
     if scene.flying(Target::Mailchimp, &record) {
         return Ok(Fate::Later);
     }
-    change_consent(scene, source, record, link, status, at)
+    let reported = Reported {
+        scene,
+        source,
+        record,
+        link,
+        moved: false,
+        at: event.occurred_at,
+    };
+    reported.take(&webhook::merges(&event.payload))
 }
 
-fn change_consent(
+/// The member is the same one under another address. The link follows whoever wins, for later
+/// writes have to find the member.
+fn change_address(
     scene: &Scene,
-    source: &Source,
-    record: RecordRef,
-    mut link: Link,
-    status: MemberStatus,
-    at: Timestamp,
+    event: &Pending,
+    old_email: &str,
+    new_email: &str,
 ) -> SpiResult<Fate> {
-    let Some((map, (index, field))) = source
+    let (Ok(old), Ok(new)) = (value::email_key(old_email), value::email_key(new_email)) else {
+        return Ok(ignored("no usable address"));
+    };
+    let holder = linked(scene, &new)?;
+    let Some((record, mut link)) = linked(scene, &old)? else {
+        return Ok(ignored(match holder {
+            Some(_) => "the CRM row is linked to the new address already",
+            None => "no CRM row is linked to the old address",
+        }));
+    };
+    let Some(source) = scene.source(&record) else {
+        return Ok(ignored("the table is tracked no longer"));
+    };
+    if let Some((other, _)) = holder.filter(|(other, _)| *other != record) {
+        return Ok(failed(format!(
+            "record {} is linked to the new address; they are one member at Mailchimp now",
+            other.key.as_str()
+        )));
+    }
+    if scene.flying(Target::Mailchimp, &record) {
+        return Ok(Fate::Later);
+    }
+    let field = source
         .maps
         .get(&Target::Mailchimp)
-        .and_then(|map| Some((map, map.field_named("status")?)))
-    else {
-        return Ok(ignored("no consent column is mapped"));
-    };
-    let opts_in = status == MemberStatus::Subscribed;
-    if is_older(&link, field, at, opts_in) {
-        return Ok(ignored("older than the last change of consent"));
+        .and_then(|map| map.field_named("email_address"));
+    let last = field.and_then(|(_, field)| link.clock.get(field.id).copied());
+    if last.is_some_and(|last| last.by == Writer::Remote && last.at > event.occurred_at) {
+        return Ok(ignored("older than the last change of address"));
     }
-    let rows = source.read(map, &[&record.key])?;
-    let present = rows
-        .get(&record.key)
-        .map(|row| row.get(index).cloned().flatten());
-    let newer_in_crm = scene
-        .worker(Target::Mailchimp)
-        .and_then(|worker| worker.queue.changed_at(&record))
-        .is_some_and(|changed| changed >= at);
-    let says = present
+    // A member without an id of their own goes by the hash of the address.
+    let old_hash = subscriber_hash(&old);
+    if link
+        .remote_id
         .as_ref()
-        .map(|text| consent::read(field.kind, text.as_deref()));
-    if opts_in && newer_in_crm && says != Some(Consent::OptedIn) {
-        return Ok(ignored("the person opted out in the CRM since"));
-    }
-    let tick = Tick {
-        field: field.id,
-        hash: ValueHash::of(Some(links::status_name(status))),
-        at,
-        by: Writer::Remote,
-    };
-    // News of an opt-out that we sent ourselves: it stays the CRM's, which may take it back.
-    let ours = status == MemberStatus::UnsubscribedByMember
-        && link.member_status == Some(MemberStatus::UnsubscribedByCrm);
-    link.member_status = Some(if ours {
-        MemberStatus::UnsubscribedByCrm
-    } else {
-        status
-    });
-    link.clock.set(tick);
-    let entry = Entry {
-        record: record.clone(),
-        link,
-    };
-    let value = consent::to_column(field.kind, status);
-    let wanted = consent::read(field.kind, Some(value));
-    if says.is_none_or(|says| says == wanted) {
-        links::write(Target::Mailchimp, Cause::Pulled, &[entry])?;
-        return Ok(applied("noted; the CRM says the same"));
-    }
-    let outcome = apply::set_column(
-        source,
-        &record.key,
-        &field.column,
-        present.flatten().as_deref(),
-        Some(value),
-    )?;
-    if let Some(fate) = unless_written(outcome) {
-        return Ok(fate);
-    }
-    links::write(Target::Mailchimp, Cause::Pulled, &[entry])?;
-    Ok(applied(format!(
-        "{} {}: {} = {value}",
-        source.name,
-        record.key.as_str(),
-        field.column
-    )))
-}
-
-/// Events come in any order. Of two at the same second, the one that opts out counts.
-fn is_older(link: &Link, field: &Field, at: Timestamp, opts_in: bool) -> bool {
-    match link
-        .clock
-        .get(field.id)
-        .filter(|tick| tick.by == Writer::Remote)
+        .is_some_and(|id| id.as_str() == old_hash)
     {
-        Some(last) => last.at > at || (opts_in && last.at == at),
-        // Without a time, an opt-out that is known stays.
-        None => {
-            opts_in
-                && link.member_status.is_some_and(|status| {
-                    status != MemberStatus::Pending && status != MemberStatus::Subscribed
-                })
-        }
+        link.remote_id = Some(RemoteId::from(subscriber_hash(&new).as_str()));
     }
+    link.remote_key = Some(new);
+    let reported = Reported {
+        scene,
+        source,
+        record,
+        link,
+        moved: true,
+        at: event.occurred_at,
+    };
+    reported.take(&[("email_address".to_owned(), Some(new_email.to_owned()))])
 }

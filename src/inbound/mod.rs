@@ -1,8 +1,11 @@
 //! What comes from the services: webhooks imported into the inbox, and their application to CRM rows.
 
+mod consent;
+mod fields;
 mod hubspot;
 pub mod import;
 mod mailchimp;
+mod mandrill;
 
 use std::time::Duration;
 
@@ -133,10 +136,8 @@ impl Scene<'_> {
                 Ok(subject) => hubspot::apply(self, &subject, event.occurred_at),
                 Err(why) => Ok(failed(why.to_string())),
             },
-            "mailchimp" => {
-                let subject = integration_engine::mailchimp::webhook::replay(&event.payload);
-                mailchimp::apply(self, &subject, event.occurred_at)
-            }
+            "mailchimp" => mailchimp::apply(self, &event),
+            "mandrill" => mandrill::apply(self, &event),
             other => Ok(ignored(format!("events of {other} are stored only"))),
         }
     }

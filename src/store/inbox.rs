@@ -11,6 +11,7 @@ use super::{execute, select};
 pub struct Pending {
     pub id: i64,
     pub origin: String,
+    pub event_key: String,
     pub occurred_at: Timestamp,
     pub payload: serde_json::Value,
     pub attempts: i32,
@@ -56,7 +57,7 @@ pub fn put(origin: &str, event: Event, state: State, detail: Option<&str>) -> Sp
 }
 
 const NEXT: &str = "\
-    SELECT i.id, i.origin, i.payload, i.attempts, (1000 * extract(epoch FROM i.occurred_at))::int8 FROM integration.inbox i \
+    SELECT i.id, i.origin, i.payload, i.attempts, (1000 * extract(epoch FROM i.occurred_at))::int8, i.event_key FROM integration.inbox i \
     WHERE i.state = 'pending' AND i.id <> ALL ($2) ORDER BY i.occurred_at, i.id LIMIT $1";
 
 /// The oldest events that wait, but for those named.
@@ -70,6 +71,7 @@ pub fn next(most: i64, but: &[i64]) -> SpiResult<Vec<Pending>> {
                 .map_or(serde_json::Value::Null, |payload| payload.0),
             attempts: row.get(4)?.unwrap_or(0),
             occurred_at: Timestamp(row.get(5)?.unwrap_or(0)),
+            event_key: row.get(6)?.unwrap_or_default(),
         })
     })
 }

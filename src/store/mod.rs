@@ -3,12 +3,15 @@
 //! Statements are prepared once a session and kept. Reading ones run without a transaction id.
 
 pub mod account;
+pub mod activity;
 pub mod apply;
 pub mod backfills;
 pub mod changes;
+pub mod consent_log;
 pub mod inbox;
 pub mod letters;
 pub mod links;
+pub mod people;
 pub mod sources;
 pub mod state;
 

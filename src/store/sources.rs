@@ -64,6 +64,11 @@ impl Source {
         (parts.len() == self.key.len()).then_some(parts)
     }
 
+    /// Whether the table itself is read, and not a payload view.
+    pub fn reads_itself(&self) -> bool {
+        self.reads == self.name
+    }
+
     fn read_statement(&self, map: &SourceMap) -> String {
         let names: Vec<String> = (0..self.key.len())
             .map(|index| format!("k{index}"))

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use integration_engine::call::Link;
+use integration_engine::consent::{self, Party};
 use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Op, Target};
+use integration_engine::record::{Lane, Op, Target, Timestamp};
 use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
@@ -14,8 +15,9 @@ use pgrx::spi::SpiResult;
 use super::adopt;
 use super::fill::Move;
 use super::target::{Flight, RowId, TargetWorker};
-use super::{Outcome, World};
+use super::{Outcome, World, now_ms};
 use crate::store::changes::{self, Retry};
+use crate::store::consent_log::{self, Change};
 use crate::store::letters::{self, Letter};
 use crate::store::links::{self, Cause, Entry};
 
@@ -33,6 +35,7 @@ pub struct Ledger {
     done: Vec<RecordRef>,
     superseded: Vec<RecordRef>,
     letters: Vec<Letter>,
+    consent: Vec<Change>,
     rows: Vec<RowId>,
 }
 
@@ -90,7 +93,21 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             let mut link = flight.link.unwrap_or_default();
             link.remote_id = remote_id.or(link.remote_id);
             link.remote_key = remote_key.or(link.remote_key);
-            link.member_status = member_status.or(link.member_status);
+            if let Some(status) = member_status.filter(|status| link.member_status != Some(*status))
+            {
+                let by = consent::decided_by(link.member_status, status);
+                let before = link.member_status.replace(status);
+                ledger.consent.push(Change {
+                    record: flight.record.clone(),
+                    address: link.remote_key.clone(),
+                    by,
+                    before,
+                    after: status,
+                    at: flight.changed_at,
+                    event: None,
+                    reason: None,
+                });
+            }
             ticks.into_iter().for_each(|tick| link.clock.set(tick));
             ledger.pushed.push(Entry {
                 record: flight.record.clone(),
@@ -134,9 +151,22 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             member_status,
         } => {
             if let Some(member_status) = member_status {
+                let known = flight.link.clone().unwrap_or_default();
+                if known.member_status != Some(member_status) {
+                    ledger.consent.push(Change {
+                        record: flight.record.clone(),
+                        address: known.remote_key.clone(),
+                        by: Party::Mailchimp,
+                        before: known.member_status,
+                        after: member_status,
+                        at: Timestamp(now_ms()),
+                        event: None,
+                        reason: Some("refused".to_owned()),
+                    });
+                }
                 let link = Link {
                     member_status: Some(member_status),
-                    ..flight.link.clone().unwrap_or_default()
+                    ..known
                 };
                 ledger.noted.push(Entry {
                     record: flight.record.clone(),
@@ -277,6 +307,7 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
     }
     changes::put_retries(target, &ledger.retries)?;
     letters::bury(target, &ledger.letters)?;
+    consent_log::write(&ledger.consent)?;
     if world.dead(target) > 0 {
         letters::supersede(target, &ledger.superseded)?;
     }

@@ -404,3 +404,23 @@ proptest! {
         prop_assert_ne!(model.remote, Remote::Subscribed, "{:?}", model.link);
     }
 }
+
+#[test]
+fn who_decided() {
+    use MemberStatus::*;
+    let cases = [
+        (None, Subscribed, Party::Crm),
+        (None, Pending, Party::Crm),
+        (Some(UnsubscribedByCrm), Subscribed, Party::Crm),
+        (Some(Subscribed), UnsubscribedByCrm, Party::Crm),
+        // Who was asked and then opted out by the CRM.
+        (Some(Pending), UnsubscribedByMember, Party::Crm),
+        (Some(Pending), Subscribed, Party::Mailchimp),
+        (Some(Subscribed), Cleaned, Party::Mailchimp),
+        (Some(Subscribed), Archived, Party::Mailchimp),
+        (Some(Subscribed), Forgotten, Party::Mailchimp),
+    ];
+    for (before, after, party) in cases {
+        assert_eq!(decided_by(before, after), party, "{before:?} {after:?}");
+    }
+}

@@ -53,6 +53,20 @@ pub enum MailchimpSubject {
 }
 
 impl MailchimpSubject {
+    /// The audience it happened in, where the event says so.
+    pub fn list(&self) -> Option<&str> {
+        let list = match self {
+            MailchimpSubject::Subscribe { list, .. }
+            | MailchimpSubject::Unsubscribe { list, .. }
+            | MailchimpSubject::Profile { list, .. }
+            | MailchimpSubject::EmailChange { list, .. }
+            | MailchimpSubject::Cleaned { list, .. }
+            | MailchimpSubject::Campaign { list, .. } => list,
+            MailchimpSubject::Other(_) => return None,
+        };
+        Some(list.as_str()).filter(|list| !list.is_empty())
+    }
+
     /// What the event says about the person's consent. Mailchimp does not say who unsubscribed
     /// them, so it is taken for their own will.
     pub fn member_status(&self) -> Option<MemberStatus> {
@@ -113,6 +127,23 @@ pub fn parse(body: &[u8]) -> Result<Event, WebhookError> {
 pub fn replay(payload: &Value) -> MailchimpSubject {
     let kind = text(payload.get("type")).unwrap_or_default();
     subject(payload, &kind)
+}
+
+/// The merge fields that a stored event reports, by tag. Those of several parts (an address) are
+/// JSON objects.
+pub fn merges(payload: &Value) -> Vec<(String, Option<String>)> {
+    let merges = payload.get("data").and_then(|data| data.get("merges"));
+    let Some(Value::Object(merges)) = merges else {
+        return Vec::new();
+    };
+    let value = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        other => Some(other.to_string()),
+    };
+    merges
+        .iter()
+        .map(|(tag, reported)| (tag.clone(), value(reported)))
+        .collect()
 }
 
 /// Deliveries have no id of their own. The documented advice (type, id and time) does not tell
@@ -213,17 +244,9 @@ pub fn parse_mandrill(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
 
 fn mandrill_event(event: Map<String, Value>) -> Option<Event> {
     let field = |name: &str| text(event.get(name));
-    let kind = field("event").or_else(|| field("type"))?;
-    let message = event.get("msg");
-    let in_message = |name: &str| text(message?.get(name));
-    let message_id = field("_id").or_else(|| in_message("_id"));
+    let subject = mandrill_subject(&event)?;
+    let kind = subject.event.clone();
     let seconds = field("ts").and_then(|text| text.parse::<i64>().ok());
-    let subject = MandrillSubject {
-        email: in_message("email").or_else(|| text(event.get("reject")?.get("email"))),
-        event: kind.clone(),
-        url: field("url"),
-        message_id,
-    };
     let event_key = [
         subject.message_id.as_deref(),
         Some(kind.as_str()),
@@ -244,6 +267,29 @@ fn mandrill_event(event: Map<String, Value>) -> Option<Event> {
         occurred_at: Timestamp(seconds.unwrap_or_default().saturating_mul(1_000)),
         payload: Value::Object(event),
         subject: Subject::Mandrill(subject),
+    })
+}
+
+fn mandrill_subject(event: &Map<String, Value>) -> Option<MandrillSubject> {
+    let field = |name: &str| text(event.get(name));
+    let message = event.get("msg");
+    let in_message = |name: &str| text(message?.get(name));
+    Some(MandrillSubject {
+        email: in_message("email").or_else(|| text(event.get("reject")?.get("email"))),
+        event: field("event").or_else(|| field("type"))?,
+        url: field("url"),
+        message_id: field("_id").or_else(|| in_message("_id")),
+    })
+}
+
+/// Reads the payload of a Mandrill event that was stored.
+pub fn replay_mandrill(payload: &Value) -> MandrillSubject {
+    let known = payload.as_object().and_then(mandrill_subject);
+    known.unwrap_or_else(|| MandrillSubject {
+        email: None,
+        event: String::new(),
+        message_id: None,
+        url: None,
     })
 }
 

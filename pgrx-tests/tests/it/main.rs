@@ -20,6 +20,8 @@ mod harness;
 mod identity;
 mod inbound;
 mod lifecycle;
+mod mailchimp_events;
+mod mandrill;
 mod operate;
 mod poison;
 mod secrets;

@@ -81,6 +81,7 @@ fn only_superusers_see_the_settings() {
         "mailchimp_api_key",
         "mailchimp_webhook_secret",
         "mailchimp_webhook_signing_secret",
+        "mandrill_webhook_key",
     ] {
         for sql in [
             format!("SHOW integration.{name}"),

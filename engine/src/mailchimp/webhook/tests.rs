@@ -183,3 +183,44 @@ fn mandrill_sends_lists() {
     assert!(parse_mandrill(b"x=1").is_err());
     assert!(parse_mandrill(b"mandrill_events=[{}]").is_err());
 }
+
+#[test]
+fn merge_fields_are_found_whatever_they_hold() {
+    let fields = [
+        ("type", "profile"),
+        ("data[merges][FNAME]", "Ada"),
+        ("data[merges][LNAME]", ""),
+        ("data[merges][ADDRESS][city]", "London"),
+    ];
+    let event = parse(&body(&fields)).unwrap();
+    let expected = [
+        ("ADDRESS", Some(r#"{"city":"London"}"#)),
+        ("FNAME", Some("Ada")),
+        ("LNAME", None),
+    ]
+    .map(|(tag, value)| (tag.to_owned(), value.map(str::to_owned)));
+    assert_eq!(merges(&event.payload), expected);
+    assert_eq!(merges(&serde_json::json!({"data": "x"})), []);
+    assert_eq!(subject_of(&fields[..1]).list(), None);
+}
+
+#[test]
+fn hostile_forms_are_refused_with_the_reason() {
+    let fields = "data[merges][A]=1&".repeat(10_000);
+    let deep = format!("type=profile&data{}=1", "[x]".repeat(50_000));
+    let open = format!("type=profile&{}=1", "[".repeat(50_000));
+    let huge = format!("type=profile&data[email]={}", "a".repeat(10 << 20));
+    let bodies = [
+        (fields.as_str(), "more than 2000 fields"),
+        (deep.as_str(), "nested more than 4 levels"),
+        (open.as_str(), "brackets of the name"),
+        ("type=profile&data[email]=%zz", "percent sign"),
+        ("type=profile&data[email]=%C3%28", "not UTF-8"),
+        (huge.as_str(), "bytes; at most"),
+    ];
+    for (body, why) in bodies {
+        let error = parse(body.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert!(error.len() < 400, "the reason is short");
+    }
+}

@@ -1,0 +1,54 @@
+//! Mandrill events: what people did with transactional messages, and what that says of their consent.
+
+use integration_engine::consent::Party;
+use integration_engine::mailchimp::webhook;
+use integration_engine::record::Target;
+use integration_engine::value;
+use pgrx::spi::SpiResult;
+
+use super::consent::{self, Decided};
+use super::{Fate, Scene, applied, ignored};
+use crate::store::inbox::Pending;
+use crate::store::{activity, people};
+
+pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
+    let subject = webhook::replay_mandrill(&event.payload);
+    let Some(activity) = subject.activity(&event.payload) else {
+        return Ok(ignored(format!(
+            "{} is no event of a message",
+            subject.event
+        )));
+    };
+    let Some(Ok(email)) = subject.email.as_deref().map(value::email_key) else {
+        return Ok(ignored("no usable address"));
+    };
+    let Some((record, link)) = people::by_email(scene.world.sources.values(), &email)? else {
+        return Ok(ignored("no CRM row is known under this address"));
+    };
+    let Some(source) = scene.source(&record) else {
+        return Ok(ignored("the table is tracked no longer"));
+    };
+    let kind = activity.kind;
+    let Some(status) = subject.member_status() else {
+        activity::put(&record, event, activity)?;
+        return Ok(applied(format!("{kind} noted")));
+    };
+    if scene.flying(Target::Mailchimp, &record) {
+        return Ok(Fate::Later);
+    }
+    activity::put(&record, event, activity)?;
+    let decided = Decided {
+        status,
+        by: Party::Mandrill,
+        email,
+        at: event.occurred_at,
+        event: event.id,
+        reason: Some(subject.event),
+    };
+    match consent::record(scene, source, record, link, decided)? {
+        Fate::Settled(crate::store::inbox::State::Ignored, why) => {
+            Ok(applied(format!("{kind} noted; consent unchanged: {why}")))
+        }
+        fate => Ok(fate),
+    }
+}

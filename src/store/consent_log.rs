@@ -1,0 +1,65 @@
+//! How people's consent changed, and who decided.
+
+use integration_engine::consent::Party;
+use integration_engine::mailchimp::subscriber_hash;
+use integration_engine::outcome::MemberStatus;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::Timestamp;
+use pgrx::spi::SpiResult;
+
+use super::execute;
+use super::links::status_name;
+
+/// A change of a person's consent.
+pub struct Change {
+    pub record: RecordRef,
+    /// The address it is about; kept as a hash.
+    pub address: Option<String>,
+    pub by: Party,
+    pub before: Option<MemberStatus>,
+    pub after: MemberStatus,
+    pub at: Timestamp,
+    /// The event it was reported by; `None`: an answer to a write of ours.
+    pub event: Option<i64>,
+    pub reason: Option<String>,
+}
+
+// Where nobody remembers what was before (an answer was lost, the link is new), the log does.
+const PUT: &str = "\
+    INSERT INTO integration.consent_log (source, record_key, subscriber_hash, changed_by, from_status, to_status, occurred_at, origin, reason) \
+    SELECT t.source, n.key, n.hash, n.party, coalesce(n.before, l.to_status), n.after, pg_catalog.to_timestamp(n.at / 1000.0), n.origin, n.reason \
+    FROM unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::text[]) \
+         AS n(source, key, hash, party, before, after, at, origin, reason) \
+    JOIN integration.tracked_table t ON t.id = n.source \
+    LEFT JOIN LATERAL (SELECT c.to_status FROM integration.consent_log c \
+                       WHERE n.before IS NULL AND c.source = t.source AND c.record_key = n.key ORDER BY c.id DESC LIMIT 1) l ON true \
+    WHERE n.after IS DISTINCT FROM coalesce(n.before, l.to_status)";
+
+/// Notes changes; what is the same as before is left out.
+pub fn write(changes: &[Change]) -> SpiResult<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    fn column<'a, T>(changes: &'a [Change], value: impl Fn(&'a Change) -> T) -> Vec<T> {
+        changes.iter().map(value).collect()
+    }
+    let args = [
+        column(changes, |change| change.record.source.0).into(),
+        column(changes, |change| change.record.key.as_str()).into(),
+        column(changes, |change| {
+            change.address.as_deref().map(subscriber_hash)
+        })
+        .into(),
+        column(changes, |change| change.by.name()).into(),
+        column(changes, |change| change.before.map(status_name)).into(),
+        column(changes, |change| status_name(change.after)).into(),
+        column(changes, |change| change.at.0).into(),
+        column(changes, |change| match change.event {
+            Some(id) => format!("inbox {id}"),
+            None => "outbox".to_owned(),
+        })
+        .into(),
+        column(changes, |change| change.reason.as_deref()).into(),
+    ];
+    execute(PUT, &args).map(|_| ())
+}

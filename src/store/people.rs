@@ -1,0 +1,110 @@
+//! Finding the CRM row of an e-mail address.
+
+use integration_engine::call::Link;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Entity, RecordKey, Target};
+use pgrx::spi::{self, SpiResult};
+
+use super::links;
+use super::select;
+use super::sources::Source;
+use crate::owner;
+
+/// The contact with this address (lower case), and its link at Mailchimp if it has one.
+///
+/// Looks where an index answers: the addresses written to Mailchimp, those written to HubSpot, and
+/// the CRM's own column if it is indexed.
+pub fn by_email<'a>(
+    sources: impl Iterator<Item = &'a Source> + Clone,
+    email: &str,
+) -> SpiResult<Option<(RecordRef, Option<Link>)>> {
+    let contact = |record: &RecordRef| {
+        let mut sources = sources.clone();
+        sources.any(|source| source.id == record.source && source.entity == Entity::Contact)
+    };
+    let members = links::by_remote_key(Target::Mailchimp, email)?;
+    if let Some((record, link)) = members.into_iter().find(|(record, _)| contact(record)) {
+        return Ok(Some((record, Some(link))));
+    }
+    let people = links::by_remote_key(Target::HubSpot, email)?;
+    let mut found = people
+        .into_iter()
+        .map(|(record, _)| record)
+        .find(|record| contact(record));
+    for source in sources.filter(|source| source.entity == Entity::Contact) {
+        if found.is_none() {
+            found = in_table(source, email)?;
+        }
+    }
+    let Some(record) = found else {
+        return Ok(None);
+    };
+    let link =
+        links::read(record.source, Target::Mailchimp, &[record.key.as_str()])?.remove(&record.key);
+    Ok(Some((record, link)))
+}
+
+/// Whole indexes on one table: what their first column is.
+const INDEXED: &str = "\
+    SELECT pg_catalog.pg_get_indexdef(i.indexrelid, 1, true) FROM pg_catalog.pg_index i \
+    JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
+    WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'hash')";
+
+fn in_table(source: &Source, email: &str) -> SpiResult<Option<RecordRef>> {
+    let names = [
+        (Target::Mailchimp, "email_address"),
+        (Target::HubSpot, "email"),
+    ];
+    let mapped = names
+        .into_iter()
+        .find_map(|(target, name)| source.maps.get(&target)?.field_named(name));
+    let Some((_, field)) = mapped.filter(|_| source.reads_itself()) else {
+        return Ok(None);
+    };
+    let indexed = select(INDEXED, &[source.oid.into()], |row| row.get::<String>(1))?;
+    let Some(condition) = condition(source, &field.column, indexed.iter().flatten()) else {
+        return Ok(None);
+    };
+    let key: Vec<String> = source
+        .key
+        .iter()
+        .map(|column| format!("t.{}::text", column.name))
+        .collect();
+    let statement = format!(
+        "SELECT ARRAY[{}] FROM {} t WHERE {condition} LIMIT 1",
+        key.join(", "),
+        source.name
+    );
+    let rows = owner::as_owner(source.owner, || {
+        select(&statement, &[email.into()], |row| row.get::<Vec<String>>(1))
+    })?;
+    Ok(rows.into_iter().flatten().next().map(|parts| RecordRef {
+        source: source.id,
+        key: record_key(parts),
+    }))
+}
+
+/// The look-up that one of the indexes answers.
+fn condition<'a>(
+    source: &Source,
+    column: &str,
+    mut indexed: impl Iterator<Item = &'a String> + Clone,
+) -> Option<String> {
+    let name = spi::quote_identifier(column);
+    let lower = [format!("lower({name})"), format!("lower({name}::text)")];
+    if indexed.clone().any(|first| lower.contains(first)) {
+        return Some(format!("lower(t.{name}) = $1"));
+    }
+    let type_name = source.column_types.get(column)?;
+    indexed
+        .any(|first| *first == name)
+        .then(|| format!("t.{name} = $1::{type_name}"))
+}
+
+/// A record key of several parts is a JSON array of texts.
+fn record_key(mut parts: Vec<String>) -> RecordKey {
+    match parts.len() {
+        1 => RecordKey::from(parts.remove(0)),
+        _ => RecordKey::from(serde_json::Value::from(parts).to_string()),
+    }
+}
