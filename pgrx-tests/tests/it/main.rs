@@ -16,6 +16,7 @@ mod failures;
 mod harness;
 mod inbound;
 mod lifecycle;
+mod oauth;
 mod operate;
 mod poison;
 mod secrets;
