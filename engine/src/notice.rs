@@ -165,7 +165,8 @@ mod tests {
     fn remarks_are_found_and_name_no_record() {
         let path = "/crm/objects/2026-09/contacts/batch/upsert";
         let normalized = r#"{"category":"PROPERTY_VALUE_NORMALIZED","message":"1.1.2026","context":{"propertyName":["born"],"rawValue":["1.1.2026"]}}"#;
-        let cases: Vec<(&str, &[(&str, &str)], String, Vec<&str>)> = vec![
+        type Headers = &'static [(&'static str, &'static str)];
+        let cases: Vec<(&str, Headers, String, Vec<&str>)> = vec![
             (path, &[("date", "x")], "{}".to_owned(), vec![]),
             (
                 path,

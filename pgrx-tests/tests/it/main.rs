@@ -22,6 +22,7 @@ mod inbound;
 mod lifecycle;
 mod mailchimp_events;
 mod mandrill;
+mod oauth;
 mod operate;
 mod poison;
 mod secrets;

@@ -75,8 +75,11 @@ fn only_superusers_see_the_settings() {
     let shown = crm.rows("SELECT name, setting FROM pg_settings WHERE setting LIKE '%secret%' OR setting LIKE '%TOKEN%' OR setting LIKE '%KEYvalue%'");
     assert!(shown.is_empty(), "{shown:?}");
     for name in [
+        "encryption_key",
         "hubspot_access_token",
+        "hubspot_client_id",
         "hubspot_client_secret",
+        "hubspot_refresh_token",
         "hubspot_webhook_secret",
         "mailchimp_api_key",
         "mailchimp_webhook_secret",
