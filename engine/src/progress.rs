@@ -94,10 +94,13 @@ mod tests {
         }
     }
 
+    /// Measurements, the present time, what is left, when it will be done.
+    type Case = (&'static [(i64, u64)], i64, u64, Option<i64>);
+
     #[test]
     fn when_it_will_be_done() {
-        let minute = 60_000;
-        let cases: [(&[(i64, u64)], i64, u64, Option<i64>); 7] = [
+        const MINUTE: i64 = 60_000;
+        let cases: [Case; 7] = [
             (&[], 0, 10, None),
             (&[(0, 5)], 0, 10, None),
             (&[], 7, 0, Some(7)),
@@ -107,10 +110,10 @@ mod tests {
             (&[(0, 10), (1_000, 10)], 1_000, 20, None),
             // It was slow an hour ago: only the last minute counts.
             (
-                &[(0, 0), (60 * minute, 60), (61 * minute, 660)],
-                61 * minute,
+                &[(0, 0), (60 * MINUTE, 60), (61 * MINUTE, 660)],
+                61 * MINUTE,
                 600,
-                Some(62 * minute),
+                Some(62 * MINUTE),
             ),
             // Begun anew.
             (&[(0, 900), (1_000, 0), (2_000, 10)], 2_000, 10, Some(3_000)),

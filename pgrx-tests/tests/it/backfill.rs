@@ -5,7 +5,7 @@ use std::sync::Arc;
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER, SOON},
-    remote::{Config, Service, unlimited},
+    remote::{Config, Service, Status, unlimited},
     sql::{quote_literal, refused_with_hint},
     wait::{try_until, wait_until},
 };
@@ -280,4 +280,24 @@ fn little_memory_is_enough() {
     crm.run("UPDATE crm.contacts SET phone = 'live' WHERE id % 300 = 0");
     wait_for(&mut crm, id, "state = 'done'");
     crm.converges();
+}
+
+#[test]
+fn opt_outs_overtake() {
+    let mut config = slow();
+    config.delay_ms = 150;
+    let mut crm = filled(Cluster::shared(), config, 12_000);
+    crm.set("mailchimp_max_connections", "1");
+    let id = begin(&mut crm, "'crm.contacts', 'mailchimp'");
+    wait_until("person 2 is subscribed", SOON, || {
+        (crm.remote.status_of("person2@example.org") == Some(Status::Subscribed)).then_some(())
+    });
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = false WHERE id = 2");
+    wait_until("person 2 is not any more", SOON, || {
+        (crm.remote.status_of("person2@example.org") == Some(Status::Unsubscribed)).then_some(())
+    });
+    assert!(crm.remote.members().len() < 5_500, "that was last");
+    wait_for(&mut crm, id, "state = 'done'");
+    crm.settle();
+    assert_eq!(crm.remote.members().len(), 6_000);
 }
