@@ -21,6 +21,9 @@ use crate::store::backfills::{self, End, Stage, Walk};
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
 
+/// Such statements a chunk: a filter may let few rows through, and calls are to leave full.
+const MOST_LOOKS: usize = 10;
+
 /// Chunks of a target that may be in the queue at once: twice what 50 connections carry.
 const MOST_CHUNKS: usize = 16;
 
@@ -155,7 +158,8 @@ impl Backfills {
         if self.walks.is_empty() || self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
-        let room = worker.chunks == 0 || worker.chunks + AT_ONCE <= most_chunks(world);
+        let most = most_chunks(world);
+        let room = worker.chunks + AT_ONCE.min(most.div_ceil(4)) <= most;
         self.walks
             .iter()
             .filter(|running| running.walk.target == worker.target)
@@ -370,24 +374,32 @@ fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlEr
     let Some(source) = world.sources.get(&walk.source) else {
         return Ok(None);
     };
-    let keys = match backfills::next_keys(source, walk, chunk(world)) {
-        Ok(keys) => keys?,
-        Err(why) => {
-            let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
-            running.failures += u32::from(!locked);
-            return Ok(Some((walk.job, why)));
+    let (chunk, mut wanted, mut refused) = (chunk(world), Vec::new(), None);
+    for _ in 0..MOST_LOOKS {
+        let keys = match backfills::next_keys(source, walk, chunk) {
+            Ok(keys) => keys?,
+            Err(why) => {
+                let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
+                running.failures += u32::from(!locked);
+                refused = Some((walk.job, why));
+                break;
+            }
+        };
+        running.failures = 0;
+        walk.walked += keys.looked_at as u64;
+        walk.queued += keys.wanted.len() as u64;
+        wanted.extend(keys.wanted);
+        if keys.last.is_some() {
+            walk.mark = keys.last;
         }
-    };
-    running.failures = 0;
-    let wanted = keys.wanted.iter().map(|key| key.as_str());
-    capture::enqueue(walk.target, source.id, Lane::Backfill, wanted);
-    walk.walked += keys.looked_at as u64;
-    walk.queued += keys.wanted.len() as u64;
-    if keys.looked_at < chunk(world) {
-        walk.stage = Stage::Settling;
+        if keys.looked_at < chunk {
+            walk.stage = Stage::Settling;
+        }
+        if walk.stage == Stage::Settling || wanted.len() >= chunk {
+            break;
+        }
     }
-    if keys.last.is_some() {
-        walk.mark = keys.last;
-    }
-    Ok(None)
+    let keys = wanted.iter().map(|key| key.as_str());
+    capture::enqueue(walk.target, source.id, Lane::Backfill, keys);
+    Ok(refused)
 }
