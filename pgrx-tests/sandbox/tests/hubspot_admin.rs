@@ -114,7 +114,7 @@ fn stages_belong_to_pipelines() {
 #[test]
 fn dates_that_are_normalised_are_warned_about_from_2026_09_on() {
     let sandbox = Sandbox::start(Config::default());
-    let deal = json!({"dealname": "x", "dealstage": "closedwon", "closedate": "2026-01-02"});
+    let deal = json!({"dealname": "x", "dealstage": "closedwon", "closedate": "1767312000000"});
     let (_, answer) = upsert(&sandbox, "2026-09", "deals", &deal);
     let warning = &answer["results"][0]["warnings"][0];
     assert_eq!(warning["category"], "PROPERTY_VALUE_NORMALIZED");

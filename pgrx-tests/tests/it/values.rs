@@ -116,6 +116,14 @@ pub fn alert(crm: &mut Crm, kind: &str) -> Option<String> {
 fn every_kind_of_object_is_created_changed_archived_and_created_again() {
     let tables = [
         (
+            "contact",
+            ObjectType::Contact,
+            "first_name text, email text",
+            "'Ada', 'ada@example.org'",
+            "firstname",
+            "Ada",
+        ),
+        (
             "company",
             ObjectType::Company,
             "name text, domain text",
