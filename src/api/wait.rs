@@ -12,6 +12,7 @@ use crate::latch::{self, Woken};
 const IDLE: &str = "\
     SELECT NOT EXISTS (SELECT FROM integration._change c WHERE $1::int2 IS NULL OR c.targets & (1 << ($1 - 1)) <> 0) \
        AND NOT EXISTS (SELECT FROM integration._retry r WHERE $1::int2 IS NULL OR r.target = $1) \
+       AND NOT EXISTS (SELECT FROM integration._association a WHERE a.state = 'pending' AND ($1::int2 IS NULL OR $1 = 1)) \
        AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
 
 /// Waits until everything queued has been settled and every imported event applied: `true`; or

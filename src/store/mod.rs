@@ -3,6 +3,7 @@
 //! Statements are prepared once a session and kept. Reading ones run without a transaction id.
 
 pub mod apply;
+pub mod associations;
 pub mod changes;
 pub mod inbox;
 pub mod letters;

@@ -4,6 +4,7 @@
 //! moment: the tables hold it all, and every write to a service can be repeated.
 
 mod answers;
+mod associations;
 pub mod fill;
 mod intake;
 pub mod launcher;
@@ -48,6 +49,7 @@ pub struct World {
     pub sources: HashMap<SourceId, sources::Source>,
     /// Sources in queue rows that are tracked no longer.
     pub gone: HashSet<SourceId>,
+    pub associations: Vec<store::associations::Association>,
     pub slot: Option<&'static Slot>,
 }
 
@@ -111,6 +113,7 @@ impl Worker {
             settings,
             sources: HashMap::new(),
             gone: HashSet::new(),
+            associations: Vec::new(),
             slot: Some(slot),
         };
         Ok(Worker {
@@ -153,6 +156,7 @@ impl Worker {
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
+        self.associate()?;
         self.tidy()?;
         self.publish()?;
         Ok(self.next_wait())
@@ -185,6 +189,7 @@ impl Worker {
             .into_iter()
             .map(|source| (source.id, source))
             .collect();
+        self.world.associations = store::associations::load()?;
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
         let states = state::states()?;
@@ -214,6 +219,7 @@ impl Worker {
             self.world
                 .set_dead(worker.target, letters::count(worker.target)?);
             settle::outlook(worker)?;
+            associations::reload(worker, &self.world)?;
         }
         self.requests.jobs = state::open_jobs()?;
         let wanted = self.requests.wants_provision();
@@ -241,6 +247,13 @@ impl Worker {
                 &mut self.requests,
                 &heard.properties,
             )?;
+            if let Some(worker) = self
+                .targets
+                .iter_mut()
+                .find(|worker| worker.target == Target::HubSpot)
+            {
+                associations::settle(worker, &self.world, heard.associations)?;
+            }
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(heard.outcomes) {
                 if !outcomes.is_empty() {

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use integration_engine::call::Request;
 use integration_engine::hubspot;
+use integration_engine::hubspot::associations::AssociationCall;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{Planned, Property, TargetWorker};
-use super::{Outcome, World, answers, properties};
+use super::{Outcome, World, answers, associations, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Answer, Engine, Network, Outgoing};
 use crate::latch;
@@ -20,6 +21,7 @@ use crate::store::state::{self, Job};
 /// What a request under way is about.
 enum Underway {
     Records(Planned),
+    Associations(AssociationCall),
     Property {
         entity: Entity,
         creating: bool,
@@ -43,6 +45,7 @@ pub struct Heard {
     /// By target, in the order of the worker's targets.
     pub outcomes: Vec<Vec<Outcome>>,
     pub properties: Vec<properties::Answered>,
+    pub associations: Vec<associations::Answered>,
 }
 
 impl Heard {
@@ -189,6 +192,17 @@ impl Requests {
         let _ = self.engine.send(outgoing);
     }
 
+    /// Sends a call about associations.
+    pub fn send_associations(&mut self, call: AssociationCall, world: &World) {
+        let request = call.request.clone();
+        self.send(
+            Target::HubSpot,
+            world,
+            request,
+            Underway::Associations(call),
+        );
+    }
+
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
     /// was asked for.
     pub fn ask_for_properties(
@@ -261,6 +275,16 @@ impl Requests {
                     );
                     heard.outcomes[index].extend(outcomes);
                 }
+                Underway::Associations(call) => {
+                    let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
+                    entry.records = call.pairs.len();
+                    let answered =
+                        associations::hear(worker, call, &answer.result, current, clock);
+                    entry.error.clone_from(&answered.reading().error);
+                    entry.correlation_id = answered.reading().correlation_id.clone();
+                    heard.log.push(entry);
+                    heard.associations.push(answered);
+                }
                 Underway::Property { entity, creating } => {
                     let request = property_request(world, entity, creating);
                     heard
@@ -330,9 +354,14 @@ impl Requests {
             .ready_since
             .map(|since| since + world.settings.batch_window);
         let retry = worker.next_retry;
+        let owed = Some(&worker.associations)
+            .filter(|_| !world.associations.is_empty() && worker.may_send(&world.settings, now))
+            .and_then(|lane| lane.next_look(now))
+            .map(|wait| now + wait);
         [resting, worker.blocked_until]
             .into_iter()
             .chain([window, retry].into_iter().filter(|_| can_plan))
+            .chain([owed])
             .flatten()
             .map(|at| {
                 at.saturating_duration_since(now)

@@ -121,6 +121,7 @@ pub struct TargetWorker {
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
     pub guard_off_until: Option<Instant>,
+    pub associations: super::associations::Lane,
 }
 
 impl TargetWorker {
@@ -159,6 +160,7 @@ impl TargetWorker {
             properties: BTreeMap::new(),
             deletions: VecDeque::new(),
             guard_off_until: None,
+            associations: super::associations::Lane::new(settings),
         }
     }
 

@@ -1,4 +1,5 @@
 mod answers;
+mod associations;
 mod plans;
 mod setup;
 
