@@ -17,8 +17,8 @@ use crate::secret::Secret;
 pub use registry::init;
 use registry::{
     BATCH_WINDOW, CA_FILE, DATABASES, ENABLED, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY,
-    HUBSPOT_ACCESS_TOKEN, HUBSPOT_API_VERSION, HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_APP_ID, HUBSPOT_BASE_URL,
-    HUBSPOT_CLIENT_SECRET, HUBSPOT_EXTERNAL_ID_PROPERTY, HUBSPOT_MAX_CONNECTIONS,
+    HUBSPOT_ACCESS_TOKEN, HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_ASSOCIATION_RATE_LIMIT,
+    HUBSPOT_BASE_URL, HUBSPOT_CLIENT_SECRET, HUBSPOT_EXTERNAL_ID_PROPERTY, HUBSPOT_MAX_CONNECTIONS,
     HUBSPOT_RATE_LIMIT, HUBSPOT_WEBHOOK_SECRET, INBOX_RETENTION, MAILCHIMP_API_KEY,
     MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN, MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS,
     MAILCHIMP_ON_DELETE, MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET,
@@ -70,7 +70,9 @@ impl Settings {
                 external_id_property: HUBSPOT_EXTERNAL_ID_PROPERTY.get(),
                 external_id_ready: Vec::new(),
             },
-            association_rate: Rate::parse(&HUBSPOT_ASSOCIATION_RATE_LIMIT.get()).ok().flatten(),
+            association_rate: Rate::parse(&HUBSPOT_ASSOCIATION_RATE_LIMIT.get())
+                .ok()
+                .flatten(),
             mailchimp_api: mailchimp_api(),
             batch_window: millis(&BATCH_WINDOW),
             retry: Policy {

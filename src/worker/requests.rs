@@ -278,8 +278,7 @@ impl Requests {
                 Underway::Associations(call) => {
                     let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
                     entry.records = call.pairs.len();
-                    let answered =
-                        associations::hear(worker, call, &answer.result, current, clock);
+                    let answered = associations::hear(worker, call, &answer.result, current, clock);
                     entry.error.clone_from(&answered.reading().error);
                     entry.correlation_id = answered.reading().correlation_id.clone();
                     heard.log.push(entry);

@@ -144,17 +144,17 @@ impl AssociationCall {
     /// As two calls of half the size each.
     pub fn halves(self, settings: &HubSpotSettings) -> Vec<AssociationCall> {
         let half = self.pairs.len().div_ceil(2).max(1);
-        let call =
-            |pairs: &[(usize, Pair)]| call(self.action, self.from, self.to, pairs.to_vec(), settings);
+        let call = |pairs: &[(usize, Pair)]| {
+            call(self.action, self.from, self.to, pairs.to_vec(), settings)
+        };
         self.pairs.chunks(half).map(call).collect()
     }
 }
 
 /// Puts pairs together into as few calls as HubSpot allows, archives first.
 pub fn assemble(mut sendings: Vec<Sending>, settings: &HubSpotSettings) -> Vec<AssociationCall> {
-    sendings.sort_by(|a, b| {
-        (a.action, a.from, a.to, &a.pair).cmp(&(b.action, b.from, b.to, &b.pair))
-    });
+    sendings
+        .sort_by(|a, b| (a.action, a.from, a.to, &a.pair).cmp(&(b.action, b.from, b.to, &b.pair)));
     sendings
         .chunk_by(|a, b| (a.action, a.from, a.to) == (b.action, b.from, b.to))
         .flat_map(|alike| {
@@ -242,7 +242,8 @@ fn body(action: Action, types: &[u16], pairs: &[(usize, Pair)]) -> String {
         Action::Archive => pairs
             .chunk_by(|(_, a), (_, b)| a.from == b.from)
             .map(|of_one| {
-                let ends: Vec<String> = of_one.iter().map(|(_, pair)| reference(&pair.to)).collect();
+                let ends: Vec<String> =
+                    of_one.iter().map(|(_, pair)| reference(&pair.to)).collect();
                 let from = reference(&of_one[0].1.from);
                 format!("{{\"from\":{from},\"to\":[{}]}}", ends.join(","))
             })
@@ -294,10 +295,7 @@ pub struct AssociationReading {
 }
 
 /// Reads an answer.
-pub fn read(
-    call: &AssociationCall,
-    reply: Result<&Reply, &TransportError>,
-) -> AssociationReading {
+pub fn read(call: &AssociationCall, reply: Result<&Reply, &TransportError>) -> AssociationReading {
     let class = classify(Target::HubSpot, reply);
     let status = reply.ok().map(|reply| reply.status);
     let verdicts = match (&class, reply) {

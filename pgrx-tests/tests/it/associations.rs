@@ -12,7 +12,8 @@ use integration_tests::{
 
 const TABLES: &str = "
     ALTER TABLE crm.contacts ADD company_id bigint;
-    CREATE TABLE crm.deals (id bigint PRIMARY KEY, name text, contact_id bigint, company_id bigint);
+    CREATE TABLE crm.deals (id bigint PRIMARY KEY, name text, contact_id bigint, company_id bigint,
+        pipeline text DEFAULT 'default', dealstage text DEFAULT 'closedwon');
     SELECT integration.track('crm.deals', 'deal');
     SELECT integration.map_association('crm.contacts', 'company_id', 'crm.companies');
     SELECT integration.map_association('crm.deals', 'contact_id', 'crm.contacts');
@@ -88,7 +89,11 @@ fn held(crm: &Crm) -> Known {
 fn agree(crm: &mut Crm) -> Known {
     crm.converges_within(LATER);
     let (wanted, held) = (wanted(crm), held(crm));
-    assert!(wanted == held, "wanted {wanted:?}\nheld {held:?}\n{}", crm.report());
+    assert!(
+        wanted == held,
+        "wanted {wanted:?}\nheld {held:?}\n{}",
+        crm.report()
+    );
     held
 }
 
@@ -138,7 +143,10 @@ fn parent_that_comes_later_is_waited_for() {
     crm.run("UPDATE crm.contacts SET company_id = 1");
     crm.settle();
     wait_until("both wait", SOON, || {
-        (crm.ask::<i64>("SELECT count(*) FROM integration.association WHERE state = 'waiting' AND attempts = 0") == 2).then_some(())
+        (crm.ask::<i64>(
+            "SELECT count(*) FROM integration.association WHERE state = 'waiting' AND attempts = 0",
+        ) == 2)
+            .then_some(())
     });
     companies(&mut crm, 1);
     wait_until("both are agreed", SOON, || {

@@ -91,7 +91,11 @@ fn calls_are_made_as_each_version_wants_them() {
 fn calls_hold_what_hubspot_allows_and_archives_go_first() {
     let sendings = (0..2_001)
         .flat_map(|n| {
-            let action = if n < 150 { Action::Archive } else { Action::Create };
+            let action = if n < 150 {
+                Action::Archive
+            } else {
+                Action::Create
+            };
             [sending(n, action, pair(1_000 + n as u64, 7))]
         })
         .chain((3_000..3_150).map(|n| sending(n, Action::Create, pair(n as u64, 8))))
@@ -114,7 +118,11 @@ fn calls_hold_what_hubspot_allows_and_archives_go_first() {
 
 #[test]
 fn answers_are_read_pair_by_pair() {
-    let create = single(Action::Create, &[pair(1, 7), pair(2, 8), pair(3, 9)], "2026-09");
+    let create = single(
+        Action::Create,
+        &[pair(1, 7), pair(2, 8), pair(3, 9)],
+        "2026-09",
+    );
     let reading = read(
         &create,
         Ok(&reply(
@@ -124,7 +132,10 @@ fn answers_are_read_pair_by_pair() {
     );
     assert_eq!(reading.verdicts[0], PairVerdict::Done);
     assert!(matches!(&reading.verdicts[1], PairVerdict::DeadId { ids, .. } if ids == &["8"]));
-    assert!(matches!(reading.verdicts[2], PairVerdict::Retry { counted: true, .. }));
+    assert!(matches!(
+        reading.verdicts[2],
+        PairVerdict::Retry { counted: true, .. }
+    ));
     assert_eq!(reading.signal, TargetSignal::Healthy);
 
     let named = r#"{"results":[{"from":{"id":"1"},"to":{"id":7}},{"from":{"id":2},"to":{"id":"8"}},{"fromObjectId":"3","toObjectId":9}]}"#;
@@ -136,9 +147,15 @@ fn answers_are_read_pair_by_pair() {
     let refusal = r#"{"category":"VALIDATION_ERROR","message":"no"}"#;
     let refused = read(&alone, Ok(&reply(400, refusal)));
     assert!(matches!(refused.verdicts[0], PairVerdict::Refused { .. }));
-    let throttled = read(&create, Ok(&reply(429, r#"{"policyName":"TEN_SECONDLY_ROLLING"}"#)));
+    let throttled = read(
+        &create,
+        Ok(&reply(429, r#"{"policyName":"TEN_SECONDLY_ROLLING"}"#)),
+    );
     assert!(matches!(throttled.signal, TargetSignal::Throttled { .. }));
-    assert!(matches!(throttled.verdicts[0], PairVerdict::Retry { counted: false, .. }));
+    assert!(matches!(
+        throttled.verdicts[0],
+        PairVerdict::Retry { counted: false, .. }
+    ));
 }
 
 #[test]
@@ -153,7 +170,11 @@ fn either_answer_to_an_archive_will_do() {
         ),
     ] {
         let reading = read(&archive, Ok(&reply(status, body)));
-        assert_eq!(reading.verdicts, vec![PairVerdict::Done; 2], "{status} {body}");
+        assert_eq!(
+            reading.verdicts,
+            vec![PairVerdict::Done; 2],
+            "{status} {body}"
+        );
     }
 }
 
@@ -231,7 +252,8 @@ impl Model {
                     Action::Archive => self.hubspot.remove(&pair),
                 };
                 let (from, to) = (pair.from.as_str(), pair.to.as_str());
-                let body = format!(r#"{{"results":[{{"fromObjectId":{from},"toObjectId":{to}}}]}}"#);
+                let body =
+                    format!(r#"{{"results":[{{"fromObjectId":{from},"toObjectId":{to}}}]}}"#);
                 match answer {
                     Answer::Lost => Err(TransportError::Lost("gone".to_owned())),
                     _ => Ok(reply(201, &body)),
@@ -240,7 +262,14 @@ impl Model {
         };
         let reading = read(&call, reply.as_ref());
         let attempts = owed.attempts;
-        self.standing = after(action, &pair, attempts, &reading.verdicts[0], &policy(), 0.5);
+        self.standing = after(
+            action,
+            &pair,
+            attempts,
+            &reading.verdicts[0],
+            &policy(),
+            0.5,
+        );
     }
 }
 
