@@ -116,8 +116,11 @@ CREATE FUNCTION _trigger_plan(source regclass) RETURNS text LANGUAGE sql STABLE
                 SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
                     'target', x.target,
                     'columns', CASE WHEN t.payload IS NULL THEN (
-                        SELECT coalesce(jsonb_agg(DISTINCT m.column_name), '[]') FROM field_map m
-                        WHERE m.source = t.source AND m.target = x.target AND m.direction IN ('push', 'both')) END,
+                        SELECT coalesce(jsonb_agg(DISTINCT c.column_name), '[]') FROM (
+                            SELECT m.column_name FROM field_map m
+                            WHERE m.source = t.source AND m.target = x.target AND m.direction IN ('push', 'both')
+                            UNION
+                            SELECT a.column_name FROM association_map a WHERE a.source = t.source AND x.target = 'hubspot') c) END,
                     'consent', (
                         SELECT m.column_name FROM field_map m
                         WHERE m.source = t.source AND m.target = x.target AND m.target = 'mailchimp' AND m.remote_field = 'status'))))

@@ -49,10 +49,15 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/associations.sql",
+    name = "associations",
+    requires = ["views"]
+);
+extension_sql_file!(
     "../sql/track.sql",
     name = "track",
     requires = [
-        "views",
+        "associations",
         api::internal::_environment,
         api::internal::_wake,
         api::internal::_stored_key,

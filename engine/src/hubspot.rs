@@ -3,6 +3,7 @@
 //! Facts about the API are those of its public documentation as of November 2026.
 
 mod answer;
+pub mod associations;
 mod calls;
 pub mod definitions;
 mod fault;

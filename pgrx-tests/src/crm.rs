@@ -226,7 +226,7 @@ impl Crm {
     }
 
     pub fn queue_is_empty(&mut self) -> bool {
-        self.ask("SELECT NOT EXISTS (SELECT FROM integration.outbox) AND NOT EXISTS (SELECT FROM integration.inbox WHERE state = 'pending')")
+        self.ask("SELECT NOT EXISTS (SELECT FROM integration.outbox) AND NOT EXISTS (SELECT FROM integration.inbox WHERE state = 'pending') AND NOT EXISTS (SELECT FROM integration.association WHERE state = 'pending')")
     }
 
     /// Waits until nothing is queued or to be applied.
@@ -271,6 +271,7 @@ impl Crm {
             "SELECT target, state, reason, pending, retrying, in_flight, dead FROM integration.status",
             "SELECT target, op, record_key, attempts, last_error FROM integration.outbox LIMIT 5",
             "SELECT target, record_key, category, error FROM integration.dlq LIMIT 5",
+            "SELECT record_key, column_name, to_key, from_id, to_id, state, reason FROM integration.association WHERE state <> 'agreed' LIMIT 5",
             "SELECT kind, state, detail FROM integration.inbox ORDER BY id DESC LIMIT 5",
             "SELECT target, method, path, status, error FROM integration.request_log WHERE error IS NOT NULL ORDER BY id DESC LIMIT 5",
         ] {

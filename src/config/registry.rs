@@ -52,6 +52,7 @@ pub static HUBSPOT_BASE_URL: GucText = text(c"https://api.hubapi.com");
 pub static HUBSPOT_API_VERSION: GucText = text(c"2026-09");
 pub static HUBSPOT_RATE_LIMIT: GucText = text(c"100/10s");
 pub static HUBSPOT_DAILY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
+pub static HUBSPOT_ASSOCIATION_RATE_LIMIT: GucText = text(c"100/10s");
 pub static HUBSPOT_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(16);
 pub static HUBSPOT_EXTERNAL_ID_PROPERTY: GucText = text(c"crm_id");
 pub static HUBSPOT_APP_ID: GucText = text(c"");
@@ -262,6 +263,12 @@ fn register_hubspot() {
         c"integration.hubspot_rate_limit",
         c"HubSpot requests allowed in an interval, such as 100/10s, or off.",
         &HUBSPOT_RATE_LIMIT,
+        Some(check_rate),
+    );
+    checked(
+        c"integration.hubspot_association_rate_limit",
+        c"HubSpot association requests allowed in an interval, which HubSpot counts apart from others, such as 100/10s, or off.",
+        &HUBSPOT_ASSOCIATION_RATE_LIMIT,
         Some(check_rate),
     );
     number(

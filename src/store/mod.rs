@@ -5,6 +5,7 @@
 pub mod account;
 pub mod activity;
 pub mod apply;
+pub mod associations;
 pub mod backfills;
 pub mod changes;
 pub mod consent_log;

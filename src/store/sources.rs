@@ -69,17 +69,12 @@ impl Source {
         self.reads == self.name
     }
 
-    fn read_statement(&self, map: &SourceMap) -> String {
+    fn read_statement(&self, relation: &str, columns: &str) -> String {
         let names: Vec<String> = (0..self.key.len())
             .map(|index| format!("k{index}"))
             .collect();
         let arrays: Vec<String> = (1..=self.key.len())
             .map(|index| format!("${index}::text[]"))
-            .collect();
-        let columns: String = map
-            .fields
-            .iter()
-            .map(|field| format!(", {}", column_text(field)))
             .collect();
         // The fence (OFFSET 0) makes it one index look-up a key, whatever the planner believes of
         // the table: plans are kept while it grows.
@@ -88,13 +83,33 @@ impl Source {
              CROSS JOIN LATERAL (SELECT k.place{columns} FROM {} t WHERE {} OFFSET 0) AS r",
             arrays.join(", "),
             names.join(", "),
-            self.reads,
+            relation,
             self.key_condition(|index| format!("k.k{index}")),
         )
     }
 
     /// The present rows of some records, with the rights of the table's owner.
     pub fn read(&self, map: &SourceMap, keys: &[&RecordKey]) -> SpiResult<Rows> {
+        let columns: String = map
+            .fields
+            .iter()
+            .map(|field| format!(", {}", column_text(field)))
+            .collect();
+        let statement = self.read_statement(&self.reads, &columns);
+        self.rows(&statement, map.fields.len(), keys)
+    }
+
+    /// Some columns of the table itself, as text.
+    pub fn read_columns(&self, columns: &[&str], keys: &[&RecordKey]) -> SpiResult<Rows> {
+        let texts: String = columns
+            .iter()
+            .map(|column| format!(", t.{}::text", pgrx::spi::quote_identifier(column)))
+            .collect();
+        let statement = self.read_statement(&self.name, &texts);
+        self.rows(&statement, columns.len(), keys)
+    }
+
+    fn rows(&self, statement: &str, columns: usize, keys: &[&RecordKey]) -> SpiResult<Rows> {
         let mut arrays: Vec<Vec<String>> = vec![Vec::with_capacity(keys.len()); self.key.len()];
         let mut asked = Vec::with_capacity(keys.len());
         for key in keys {
@@ -106,11 +121,10 @@ impl Source {
             }
         }
         let args: Vec<_> = arrays.into_iter().map(Into::into).collect();
-        let statement = self.read_statement(map);
         let rows = owner::as_owner(self.owner, || {
-            select(&statement, &args, |row| {
+            select(statement, &args, |row| {
                 let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
-                let values = (0..map.fields.len())
+                let values = (0..columns)
                     .map(|column| row.get::<String>(column + 2))
                     .collect::<SpiResult<Vec<_>>>()?;
                 Ok((place, values))

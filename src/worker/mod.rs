@@ -6,6 +6,7 @@
 mod adopt;
 mod allowance;
 mod answers;
+mod associations;
 mod auth;
 mod backfill;
 mod connection;
@@ -57,6 +58,7 @@ pub struct World {
     pub sources: HashMap<SourceId, sources::Source>,
     /// Sources in queue rows that are tracked no longer.
     pub gone: HashSet<SourceId>,
+    pub associations: Vec<store::associations::Association>,
     pub slot: Option<&'static Slot>,
 }
 
@@ -121,6 +123,7 @@ impl Worker {
             settings,
             sources: HashMap::new(),
             gone: HashSet::new(),
+            associations: Vec::new(),
             slot: Some(slot),
         };
         Ok(Worker {
@@ -171,6 +174,7 @@ impl Worker {
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
+        self.associate()?;
         self.tidy()?;
         self.publish()?;
         Ok(self.next_wait())
@@ -203,6 +207,7 @@ impl Worker {
             .into_iter()
             .map(|source| (source.id, source))
             .collect();
+        self.world.associations = store::associations::load()?;
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
         let states = state::states()?;
@@ -237,6 +242,7 @@ impl Worker {
             settle::outlook(worker)?;
             worker.preflight.recheck();
             preflight::refine(worker, &mut self.world)?;
+            associations::reload(worker, &self.world)?;
         }
         self.backfills.load(&mut self.targets, &self.world)?;
         self.requests.jobs = state::open_jobs()?;
@@ -272,6 +278,13 @@ impl Worker {
                 for worker in &mut self.targets {
                     preflight::renew(worker, &mut self.world)?;
                 }
+            }
+            if let Some(worker) = self
+                .targets
+                .iter_mut()
+                .find(|worker| worker.target == Target::HubSpot)
+            {
+                associations::settle(worker, &self.world, heard.associations)?;
             }
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {

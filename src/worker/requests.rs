@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::call::{Allowance, Request};
 use integration_engine::hubspot;
+use integration_engine::hubspot::associations::AssociationCall;
 use integration_engine::hubspot::preflight::Subject;
 use integration_engine::notice::Notice;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
@@ -18,7 +19,7 @@ use super::auth::{Granted, Session};
 use super::connection::{Question, Test};
 use super::target::{Planned, Property, TargetWorker};
 use super::trust::Seen;
-use super::{Outcome, World, answers, preflight, properties};
+use super::{Outcome, World, answers, associations, preflight, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Answer, Engine, Network};
 use crate::latch;
@@ -30,6 +31,7 @@ use crate::store::state::{self, Job};
 /// What a request under way is about.
 enum Underway {
     Records(Planned),
+    Associations(AssociationCall),
     Property {
         entity: Entity,
         creating: bool,
@@ -73,6 +75,7 @@ pub struct Heard {
     pub notices: Vec<(Target, Notice)>,
     /// Definitions have been read, and the maps have to be refined.
     pub definitions: bool,
+    pub associations: Vec<associations::Answered>,
 }
 
 impl Heard {
@@ -224,6 +227,17 @@ impl Requests {
         self.hand_over(target, credential, request, None, underway);
     }
 
+    /// Sends a call about associations.
+    pub fn send_associations(&mut self, call: AssociationCall, world: &World) {
+        let request = call.request.clone();
+        self.send(
+            Target::HubSpot,
+            world,
+            request,
+            Underway::Associations(call),
+        );
+    }
+
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
     /// was asked for.
     pub fn ask_for_properties(
@@ -320,6 +334,15 @@ impl Requests {
                         &mut heard.log,
                     );
                     heard.outcomes[index].extend(outcomes);
+                }
+                Underway::Associations(call) => {
+                    let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
+                    entry.records = call.pairs.len();
+                    let answered = associations::hear(worker, call, &answer.result, current, clock);
+                    entry.error.clone_from(&answered.reading().error);
+                    entry.correlation_id = answered.reading().correlation_id.clone();
+                    heard.log.push(entry);
+                    heard.associations.push(answered);
                 }
                 Underway::Property { entity, creating } => {
                     let request = property_request(world, entity, creating);
@@ -419,9 +442,14 @@ impl Requests {
             .ready_since
             .map(|since| since + world.settings.batch_window);
         let retry = worker.next_retry;
+        let owed = Some(&worker.associations)
+            .filter(|_| !world.associations.is_empty() && worker.may_send(&world.settings, now))
+            .and_then(|lane| lane.next_look(now))
+            .map(|wait| now + wait);
         [resting, worker.blocked_until]
             .into_iter()
             .chain([window, retry].into_iter().filter(|_| can_plan))
+            .chain([owed])
             .flatten()
             .map(|at| {
                 at.saturating_duration_since(now)

@@ -100,7 +100,7 @@ impl Worker {
             .any(|planned| planned.call.items.iter().any(|item| item.intent));
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
             let news = store::transaction(|| {
-                settle::move_links(worker.target, moves)?;
+                settle::move_links(worker.target, world, moves)?;
                 if settle::note_intents(worker.target, &mut worker.planned)? {
                     // A request must not leave before the note that it may have been made is safe.
                     process::commit_durably()?;

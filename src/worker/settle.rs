@@ -13,9 +13,11 @@ use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
 
 use super::adopt;
+use super::associations::{self, Settled};
 use super::fill::Move;
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
+use crate::store::associations::{self as table, Association};
 use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
 use crate::store::letters::{self, Letter};
@@ -31,6 +33,8 @@ pub struct Ledger {
     pushed: Vec<Entry>,
     pub noted: Vec<Entry>,
     unlinked: Vec<RecordRef>,
+    /// Another record at the service than before.
+    readopted: Vec<RecordRef>,
     pub retries: Vec<Retry>,
     done: Vec<RecordRef>,
     superseded: Vec<RecordRef>,
@@ -91,6 +95,9 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             ..
         } => {
             let mut link = flight.link.unwrap_or_default();
+            if remote_id.is_some() && link.remote_id.is_some() && remote_id != link.remote_id {
+                ledger.readopted.push(flight.record.clone());
+            }
             link.remote_id = remote_id.or(link.remote_id);
             link.remote_key = remote_key.or(link.remote_key);
             if let Some(status) = member_status.filter(|status| link.member_status != Some(*status))
@@ -200,6 +207,9 @@ fn again(
     match relink {
         Some(Relink::Adopt(id)) => {
             let link = flight.link.clone().unwrap_or_default();
+            if link.remote_id.as_ref().is_some_and(|known| *known != id) {
+                ledger.readopted.push(flight.record.clone());
+            }
             let link = Link {
                 remote_id: Some(id),
                 clock: Default::default(),
@@ -302,6 +312,13 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
     links::write(target, Cause::Pushed, &ledger.pushed)?;
     links::write(target, Cause::Noted, &ledger.noted)?;
     links::remove(target, &ledger.unlinked)?;
+    let settled = Settled {
+        done: &ledger.done,
+        pushed: &ledger.pushed,
+        readopted: &ledger.readopted,
+        unlinked: &ledger.unlinked,
+    };
+    associations::note(worker, world, settled)?;
     if worker.retrying > 0 {
         changes::drop_retries(target, &ledger.done)?;
     }
@@ -375,7 +392,13 @@ pub fn note_intents(
 }
 
 /// Stores links under the keys their rows have by now.
-pub fn move_links(target: Target, moves: Vec<Move>) -> SpiResult<()> {
+pub fn move_links(target: Target, world: &World, moves: Vec<Move>) -> SpiResult<()> {
+    for moved in moves.iter().filter(|_| target == Target::HubSpot) {
+        let of_source = |known: &&Association| known.source == moved.from.source;
+        for association in world.associations.iter().filter(of_source) {
+            table::move_record(association, &moved.from.key, &moved.to.record.key)?;
+        }
+    }
     let (from, to): (Vec<RecordRef>, Vec<Entry>) = moves
         .into_iter()
         .map(|moved| (moved.from, moved.to))

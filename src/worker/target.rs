@@ -131,6 +131,7 @@ pub struct TargetWorker {
     pub guard_off_until: Option<Instant>,
     pub trust: Trust,
     daily_limit: Option<u32>,
+    pub associations: super::associations::Lane,
 }
 
 impl TargetWorker {
@@ -175,6 +176,7 @@ impl TargetWorker {
             guard_off_until: None,
             trust: Trust::default(),
             daily_limit: None,
+            associations: super::associations::Lane::new(settings),
         }
     }
 

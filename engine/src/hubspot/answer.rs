@@ -397,7 +397,7 @@ pub(super) fn budget(reply: &Reply) -> BudgetReport {
 }
 
 /// HubSpot's own id of the request: a header, or else in the bodies of errors.
-fn correlation_id(reply: &Reply) -> Option<String> {
+pub(super) fn correlation_id(reply: &Reply) -> Option<String> {
     if let Some(id) = reply.header("x-hubspot-correlation-id") {
         return Some(id.to_owned());
     }

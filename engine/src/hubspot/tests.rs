@@ -1,4 +1,5 @@
 mod answers;
+mod associations;
 mod contract;
 mod plans;
 mod preflight;

@@ -69,6 +69,9 @@ pub struct HubSpotConfig {
     pub app_id: u64,
     /// Rolling window; `None` is off, and then no rate headers are sent.
     pub rate: Option<Rate>,
+    /// The window of requests about associations, which count in no other. HubSpot: 100 in 10 s and
+    /// more. `None` is off.
+    pub association_rate: Option<Rate>,
     /// Search requests per second of the account. HubSpot: 5. `None` is off.
     pub search_per_second: Option<u32>,
     /// Search sees a change only this long after it. HubSpot: "a few moments".
@@ -106,6 +109,10 @@ impl Default for HubSpotConfig {
             app_id: 50_780_459,
             rate: Some(Rate {
                 max: 190,
+                interval_ms: 10_000,
+            }),
+            association_rate: Some(Rate {
+                max: 100,
                 interval_ms: 10_000,
             }),
             search_per_second: Some(5),

@@ -15,6 +15,7 @@ A stand-in for HubSpot and Mailchimp. Prints its URLs on one line when ready.
   --mailchimp-key KEY        API key that is accepted
   --list-id ID               the audience that exists
   --hubspot-rate MAX/SECs    rolling window such as 100/10s, or off
+  --association-rate MAX/SECs  the same for requests about associations, or off
   --search-rate N            searches a second, or off
   --daily-limit N            HubSpot calls a day, or off
   --mailchimp-connections N  simultaneous connections, or off
@@ -72,6 +73,7 @@ fn configured(mut arguments: Parser) -> Result<Option<Config>, Box<dyn std::erro
             "help" => return Ok(None),
             "unlimited" => {
                 config.hubspot.rate = None;
+                config.hubspot.association_rate = None;
                 config.hubspot.search_per_second = None;
                 config.hubspot.daily_limit = None;
                 config.mailchimp.max_connections = None;
@@ -104,6 +106,7 @@ fn set(config: &mut Config, name: &str, value: &str) -> Result<(), Box<dyn std::
         "mailchimp-key" => value.clone_into(&mut config.mailchimp.api_key),
         "list-id" => value.clone_into(&mut config.mailchimp.list_id),
         "hubspot-rate" => config.hubspot.rate = rate(value)?,
+        "association-rate" => config.hubspot.association_rate = rate(value)?,
         "search-rate" => config.hubspot.search_per_second = unless_off(value)?,
         "daily-limit" => config.hubspot.daily_limit = unless_off(value)?,
         "mailchimp-connections" => config.mailchimp.max_connections = unless_off(value)?,

@@ -320,3 +320,26 @@ fn credentials_are_checked() {
         (401, &json!("EXPIRED_AUTHENTICATION"))
     );
 }
+
+#[test]
+fn associations_have_a_limit_of_their_own() {
+    let mut config = Config::default();
+    let rate = |max| {
+        Some(Rate {
+            max,
+            interval_ms: 600_000,
+        })
+    };
+    (config.hubspot.rate, config.hubspot.association_rate) = (rate(2), rate(1));
+    let sandbox = Sandbox::start(config);
+    let path = "/crm/associations/2026-09/contacts/companies/batch/create";
+    let associate = || hubspot(&sandbox, "POST", path, r#"{"inputs":[]}"#);
+    assert_eq!(
+        associate().header("x-hubspot-ratelimit-remaining"),
+        Some("0")
+    );
+    assert_eq!(associate().status, 429);
+    let list = hubspot(&sandbox, "GET", "/crm/objects/2026-09/contacts", "");
+    assert_eq!(list.status, 200);
+    assert_eq!(list.header("x-hubspot-ratelimit-remaining"), Some("1"));
+}

@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod associations;
 mod backfill;
 mod backfill_stops;
 mod bad_input;

@@ -1,5 +1,5 @@
-//! Rate limits. HubSpot: a rolling window per account and app, a daily count, and search with a
-//! window of its own.
+//! Rate limits. HubSpot: a rolling window per account and app, a daily count; search and
+//! associations with windows of their own.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,14 +7,33 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::errors::CORRELATION;
-use crate::config::HubSpotConfig;
+use crate::config::{HubSpotConfig, Rate};
 use crate::reply::Reply;
+
+/// Which window a request counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Usual,
+    Search,
+    Associations,
+}
+
+impl Family {
+    pub(crate) fn of(segments: &[&str]) -> Family {
+        match segments {
+            [.., "search"] => Family::Search,
+            ["crm", "associations", ..] | ["crm", _, "associations", ..] => Family::Associations,
+            _ => Family::Usual,
+        }
+    }
+}
 
 /// Requests counted so far.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     window: VecDeque<Instant>,
     search: VecDeque<Instant>,
+    associations: VecDeque<Instant>,
     pub today: u64,
     pub refused: u64,
 }
@@ -24,10 +43,10 @@ impl Limits {
     pub(crate) fn admit(
         &mut self,
         config: &HubSpotConfig,
-        is_search: bool,
+        family: Family,
         now: Instant,
     ) -> Result<(), Reply> {
-        let verdict = self.check(config, is_search, now);
+        let verdict = self.check(config, family, now);
         match verdict {
             Ok(()) => self.today += 1,
             Err(_) => self.refused += 1,
@@ -35,31 +54,27 @@ impl Limits {
         verdict
     }
 
-    fn check(
-        &mut self,
-        config: &HubSpotConfig,
-        is_search: bool,
-        now: Instant,
-    ) -> Result<(), Reply> {
+    fn check(&mut self, config: &HubSpotConfig, family: Family, now: Instant) -> Result<(), Reply> {
         if config.daily_limit.is_some_and(|limit| self.today >= limit) {
             return Err(self.with_headers(
                 refused("DAILY", "You have reached your daily limit."),
                 config,
-                is_search,
+                family,
             ));
         }
-        // Search doesn't count in the ten-second window, and that one not in search's.
-        let (window, max, interval_ms, policy) =
-            match (is_search, config.rate, config.search_per_second) {
-                (true, _, Some(per_second)) => (&mut self.search, per_second, 1_000, "SECONDLY"),
-                (false, Some(rate), _) => (
-                    &mut self.window,
-                    rate.max,
-                    rate.interval_ms,
-                    "TEN_SECONDLY_ROLLING",
-                ),
-                _ => return Ok(()),
-            };
+        // What has a window of its own doesn't count in the usual one.
+        let rolling = |rate: Rate| (rate.max, rate.interval_ms, "TEN_SECONDLY_ROLLING");
+        let (window, limit) = match family {
+            Family::Usual => (&mut self.window, config.rate.map(rolling)),
+            Family::Associations => (&mut self.associations, config.association_rate.map(rolling)),
+            Family::Search => (
+                &mut self.search,
+                config.search_per_second.map(|max| (max, 1_000, "SECONDLY")),
+            ),
+        };
+        let Some((max, interval_ms, policy)) = limit else {
+            return Ok(());
+        };
         let interval = Duration::from_millis(interval_ms);
         while window
             .front()
@@ -69,7 +84,7 @@ impl Limits {
         }
         if window.len() >= max as usize {
             let message = format!("You have reached your {} limit.", policy.to_lowercase());
-            return Err(self.with_headers(refused(policy, &message), config, is_search));
+            return Err(self.with_headers(refused(policy, &message), config, family));
         }
         window.push_back(now);
         Ok(())
@@ -80,13 +95,15 @@ impl Limits {
         &self,
         mut reply: Reply,
         config: &HubSpotConfig,
-        is_search: bool,
+        family: Family,
     ) -> Reply {
-        if is_search {
-            return reply;
-        }
-        if let Some(rate) = config.rate {
-            let left = (rate.max as usize).saturating_sub(self.window.len());
+        let (rate, used) = match family {
+            Family::Search => return reply,
+            Family::Usual => (config.rate, self.window.len()),
+            Family::Associations => (config.association_rate, self.associations.len()),
+        };
+        if let Some(rate) = rate {
+            let left = (rate.max as usize).saturating_sub(used);
             reply = reply
                 .with("x-hubspot-ratelimit-max", rate.max.to_string())
                 .with("x-hubspot-ratelimit-remaining", left.to_string())

@@ -115,14 +115,14 @@ impl HubSpot {
         if let Err(refusal) = self.authorize(call.authorization, call.now.mono) {
             return refusal;
         }
-        let is_search = segments.last() == Some(&"search");
-        if let Err(refusal) = self.limits.admit(&self.config, is_search, call.now.mono) {
+        let family = limits::Family::of(&segments);
+        if let Err(refusal) = self.limits.admit(&self.config, family, call.now.mono) {
             return refusal;
         }
         let reply = self
             .route(call, &segments, &moment)
             .unwrap_or_else(|problem| problem.reply());
-        self.limits.with_headers(reply, &self.config, is_search)
+        self.limits.with_headers(reply, &self.config, family)
     }
 
     fn route(

@@ -1,0 +1,301 @@
+//! Associations: what is sent, what answers mean, and that any sequence ends equal.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use proptest::prelude::*;
+
+use crate::{
+    call::{HubSpotSettings, Reply, TransportError},
+    hubspot::associations::*,
+    outcome::TargetSignal,
+    record::{Entity, RemoteId},
+    retry::Policy,
+};
+
+fn settings(version: &str) -> HubSpotSettings {
+    HubSpotSettings {
+        api_version: version.to_owned(),
+        external_id_property: "crm_id".to_owned(),
+        external_id_ready: Vec::new(),
+    }
+}
+
+fn pair(from: u64, to: u64) -> Pair {
+    let id = |number: u64| RemoteId::from(number.to_string().as_str());
+    Pair {
+        from: id(from),
+        to: id(to),
+    }
+}
+
+fn sending(work: usize, action: Action, pair: Pair) -> Sending {
+    Sending {
+        work,
+        from: Entity::Contact,
+        to: Entity::Company,
+        action,
+        pair,
+    }
+}
+
+fn single(action: Action, pairs: &[Pair], version: &str) -> AssociationCall {
+    let sendings = pairs
+        .iter()
+        .enumerate()
+        .map(|(work, pair)| sending(work, action, pair.clone()))
+        .collect();
+    let mut calls = assemble(sendings, &settings(version));
+    assert_eq!(calls.len(), 1);
+    calls.remove(0)
+}
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        headers: Vec::new(),
+        body: body.as_bytes().to_vec(),
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        base: Duration::from_millis(1),
+        max: Duration::from_secs(1),
+        max_attempts: 1_000,
+    }
+}
+
+#[test]
+fn calls_are_made_as_each_version_wants_them() {
+    let create = single(Action::Create, &[pair(1, 7)], "2026-09");
+    assert_eq!(
+        create.request.path,
+        "/crm/associations/2026-09/contacts/companies/batch/create"
+    );
+    assert_eq!(
+        String::from_utf8(create.request.body.unwrap()).unwrap(),
+        r#"{"inputs":[{"from":{"id":"1"},"to":{"id":"7"},"types":[{"associationCategory":"HUBSPOT_DEFINED","associationTypeId":1},{"associationCategory":"HUBSPOT_DEFINED","associationTypeId":279}]}]}"#
+    );
+    let archive = single(Action::Archive, &[pair(1, 7), pair(1, 8), pair(2, 7)], "v3");
+    assert_eq!(
+        archive.request.path,
+        "/crm/v4/associations/contacts/companies/batch/archive"
+    );
+    assert_eq!(
+        String::from_utf8(archive.request.body.unwrap()).unwrap(),
+        r#"{"inputs":[{"from":{"id":"1"},"to":[{"id":"7"},{"id":"8"}]},{"from":{"id":"2"},"to":[{"id":"7"}]}]}"#
+    );
+}
+
+#[test]
+fn calls_hold_what_hubspot_allows_and_archives_go_first() {
+    let sendings = (0..2_001)
+        .flat_map(|n| {
+            let action = if n < 150 {
+                Action::Archive
+            } else {
+                Action::Create
+            };
+            [sending(n, action, pair(1_000 + n as u64, 7))]
+        })
+        .chain((3_000..3_150).map(|n| sending(n, Action::Create, pair(n as u64, 8))))
+        .collect();
+    let calls = assemble(sendings, &settings("2026-09"));
+    let sizes: Vec<_> = calls
+        .iter()
+        .map(|call| (call.action, call.pairs.len()))
+        .collect();
+    assert_eq!(
+        sizes,
+        [
+            (Action::Archive, 100),
+            (Action::Archive, 50),
+            (Action::Create, 2_000),
+            (Action::Create, 1)
+        ]
+    );
+}
+
+#[test]
+fn answers_are_read_pair_by_pair() {
+    let create = single(
+        Action::Create,
+        &[pair(1, 7), pair(2, 8), pair(3, 9)],
+        "2026-09",
+    );
+    let reading = read(
+        &create,
+        Ok(&reply(
+            207,
+            r#"{"results":[{"fromObjectId":1,"toObjectId":"7"}],"errors":[{"category":"VALIDATION_ERROR","subCategory":"crm.associations.INVALID_IDENTIFIER","message":"8 is not a valid identifier","context":{"id":["8"]}}]}"#,
+        )),
+    );
+    assert_eq!(reading.verdicts[0], PairVerdict::Done);
+    assert!(matches!(&reading.verdicts[1], PairVerdict::DeadId { ids, .. } if ids == &["8"]));
+    assert!(matches!(
+        reading.verdicts[2],
+        PairVerdict::Retry { counted: true, .. }
+    ));
+    assert_eq!(reading.signal, TargetSignal::Healthy);
+
+    let named = r#"{"results":[{"from":{"id":"1"},"to":{"id":7}},{"from":{"id":2},"to":{"id":"8"}},{"fromObjectId":"3","toObjectId":9}]}"#;
+    let all = read(&create, Ok(&reply(201, named)));
+    assert_eq!(all.verdicts, vec![PairVerdict::Done; 3]);
+    let refused = read(&create, Ok(&reply(400, r#"{"message":"no"}"#)));
+    assert_eq!(refused.verdicts, vec![PairVerdict::Split; 3]);
+    let alone = single(Action::Create, &[pair(1, 7)], "2026-09");
+    let refusal = r#"{"category":"VALIDATION_ERROR","message":"no"}"#;
+    let refused = read(&alone, Ok(&reply(400, refusal)));
+    assert!(matches!(refused.verdicts[0], PairVerdict::Refused { .. }));
+    let throttled = read(
+        &create,
+        Ok(&reply(429, r#"{"policyName":"TEN_SECONDLY_ROLLING"}"#)),
+    );
+    assert!(matches!(throttled.signal, TargetSignal::Throttled { .. }));
+    assert!(matches!(
+        throttled.verdicts[0],
+        PairVerdict::Retry { counted: false, .. }
+    ));
+}
+
+#[test]
+fn either_answer_to_an_archive_will_do() {
+    let archive = single(Action::Archive, &[pair(1, 7), pair(2, 8)], "2026-09");
+    for (status, body) in [
+        (204, ""),
+        (200, r#"{"status":"COMPLETE","results":[]}"#),
+        (
+            207,
+            r#"{"errors":[{"subCategory":"crm.associations.INVALID_IDENTIFIER","context":{"id":["2"]}}]}"#,
+        ),
+    ] {
+        let reading = read(&archive, Ok(&reply(status, body)));
+        assert_eq!(
+            reading.verdicts,
+            vec![PairVerdict::Done; 2],
+            "{status} {body}"
+        );
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Point(Option<u64>),
+    /// The call is made, and its answer comes, is lost, or the call fails before or after.
+    Turn(Answer),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Arrives,
+    Lost,
+    Fails,
+    /// The process ends before the call leaves.
+    Killed,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let answer = prop_oneof![
+        Just(Answer::Arrives),
+        Just(Answer::Lost),
+        Just(Answer::Fails),
+        Just(Answer::Killed)
+    ];
+    prop_oneof![
+        proptest::option::of(1..5_u64).prop_map(Event::Point),
+        answer.prop_map(Event::Turn)
+    ]
+}
+
+/// What the table and HubSpot hold. Parents from 3 on are linked only in the end.
+struct Model {
+    wanted: Option<u64>,
+    linked: u64,
+    standing: Standing,
+    hubspot: BTreeSet<Pair>,
+}
+
+impl Model {
+    fn owed(&self) -> Owed {
+        Owed {
+            from: Entity::Contact,
+            to: Entity::Company,
+            wanted: match self.wanted {
+                None => Wanted::Nothing,
+                Some(parent) if parent > self.linked => Wanted::Unknown,
+                Some(parent) => Wanted::Pair(pair(1, parent)),
+            },
+            held: self.standing.held.clone(),
+            shared: false,
+            attempts: self.standing.attempts,
+        }
+    }
+
+    fn turn(&mut self, answer: Answer) {
+        let owed = self.owed();
+        let step = next_step(&owed);
+        if let Some(standing) = before(&owed, &step) {
+            self.standing = standing;
+        }
+        let Step::Send(action, pair) = step else {
+            return;
+        };
+        if matches!(answer, Answer::Killed) {
+            return;
+        }
+        let call = single(action, std::slice::from_ref(&pair), "2026-09");
+        let reply = match answer {
+            Answer::Fails => Ok(reply(503, "")),
+            _ => {
+                match action {
+                    Action::Create => self.hubspot.insert(pair.clone()),
+                    Action::Archive => self.hubspot.remove(&pair),
+                };
+                let (from, to) = (pair.from.as_str(), pair.to.as_str());
+                let body =
+                    format!(r#"{{"results":[{{"fromObjectId":{from},"toObjectId":{to}}}]}}"#);
+                match answer {
+                    Answer::Lost => Err(TransportError::Lost("gone".to_owned())),
+                    _ => Ok(reply(201, &body)),
+                }
+            }
+        };
+        let reading = read(&call, reply.as_ref());
+        let attempts = owed.attempts;
+        self.standing = after(
+            action,
+            &pair,
+            attempts,
+            &reading.verdicts[0],
+            &policy(),
+            0.5,
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_ends_equal(events in proptest::collection::vec(event(), 0..40)) {
+        let mut model = Model {
+            wanted: None,
+            linked: 2,
+            standing: Standing { held: None, state: State::Pending, attempts: 0, wait: Duration::ZERO, why: None },
+            hubspot: BTreeSet::new(),
+        };
+        for event in events {
+            match event {
+                Event::Point(parent) => model.wanted = parent,
+                Event::Turn(answer) => model.turn(answer),
+            }
+            prop_assert!(model.hubspot.len() <= 1, "a pair was left behind: {:?}", model.hubspot);
+        }
+        model.linked = 9;
+        for _ in 0..3 {
+            model.turn(Answer::Arrives);
+        }
+        let wanted: BTreeSet<Pair> = model.wanted.map(|parent| pair(1, parent)).into_iter().collect();
+        prop_assert_eq!(&model.hubspot, &wanted);
+        let state = if wanted.is_empty() { State::Gone } else { State::Agreed };
+        prop_assert_eq!(model.standing.state, state);
+    }
+}

@@ -1,0 +1,331 @@
+//! Associations between HubSpot records: which columns say so, and how each of them stands.
+
+use integration_engine::hubspot::associations::{Owed, Pair, Standing, Wanted};
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId};
+use pgrx::spi::SpiResult;
+
+use super::{execute, select, sources::Source};
+
+/// A column that holds the key of the row its record belongs to.
+pub struct Association {
+    pub id: i32,
+    pub source: SourceId,
+    pub column: String,
+    pub to_source: SourceId,
+}
+
+const LOAD: &str = "\
+    SELECT m.id, s.id, m.column_name::text, p.id \
+    FROM integration.association_map m \
+    JOIN integration.tracked_table s ON s.source = m.source JOIN integration.tracked_table p ON p.source = m.to_source \
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = m.source AND a.attname = m.column_name AND NOT a.attisdropped \
+    WHERE 'hubspot' = ANY (s.targets) AND 'hubspot' = ANY (p.targets) ORDER BY m.id";
+
+/// The associations whose tables are both tracked for HubSpot.
+pub fn load() -> SpiResult<Vec<Association>> {
+    select(LOAD, &[], |row| {
+        Ok(Association {
+            id: row.get(1)?.unwrap_or(0),
+            source: SourceId(row.get(2)?.unwrap_or(0)),
+            column: row.get(3)?.unwrap_or_default(),
+            to_source: SourceId(row.get(4)?.unwrap_or(0)),
+        })
+    })
+}
+
+/// Who the two records are at HubSpot now: one index look-up each.
+macro_rules! linked {
+    ($name:literal, $source:literal, $key:literal) => {
+        concat!(
+            "LEFT JOIN LATERAL (SELECT l.remote_id FROM integration._link l WHERE l.source = ",
+            $source,
+            " AND l.target = 1 AND l.record_key = ",
+            $key,
+            " OFFSET 0) AS ",
+            $name,
+            " ON true "
+        )
+    };
+}
+
+const NOTE: &str = concat!(
+    "INSERT INTO integration._association AS a (association, record_key, to_key, state, not_before) \
+     SELECT $1, n.key, n.to_key, 'pending', pg_catalog.clock_timestamp() FROM unnest($4::text[], $5::text[]) AS n(key, to_key) \
+     LEFT JOIN LATERAL (SELECT y.* FROM integration._association y WHERE y.association = $1 AND y.record_key = n.key OFFSET 0) AS x ON true ",
+    linked!("f", "$2", "n.key"),
+    linked!("p", "$3", "n.to_key"),
+    "WHERE CASE WHEN x.record_key IS NULL THEN n.to_key IS NOT NULL \
+                WHEN x.to_key IS DISTINCT FROM n.to_key THEN true \
+                WHEN x.state = 'agreed' THEN (x.from_id, x.to_id) IS DISTINCT FROM (f.remote_id, p.remote_id) \
+                WHEN x.state = 'waiting' THEN f.remote_id IS NOT NULL AND p.remote_id IS NOT NULL \
+                ELSE x.state = 'failed' END \
+     ON CONFLICT (association, record_key) DO UPDATE \
+     SET to_key = excluded.to_key, state = 'pending', attempts = 0, not_before = excluded.not_before, why = NULL"
+);
+
+const DROP: &str = "\
+    DELETE FROM integration._association a WHERE a.association = $1 AND a.record_key = ANY ($2)";
+
+/// Compares settled records with what was last agreed; gives how many associations are owed now.
+/// Those of rows that are gone are forgotten: HubSpot drops them with the record.
+pub fn note(association: &Association, source: &Source, keys: &[&RecordKey]) -> SpiResult<usize> {
+    let rows = source.read_columns(&[&association.column], keys)?;
+    let mut present: (Vec<String>, Vec<Option<String>>) = Default::default();
+    let mut gone: Vec<String> = Vec::new();
+    for key in keys {
+        match rows.get(*key) {
+            Some(values) => {
+                present.0.push(key.as_str().to_owned());
+                present.1.push(values.first().cloned().flatten());
+            }
+            None => gone.push(key.as_str().to_owned()),
+        }
+    }
+    if !gone.is_empty() {
+        execute(DROP, &[association.id.into(), gone.into()])?;
+    }
+    let args = [
+        association.id.into(),
+        association.source.0.into(),
+        association.to_source.0.into(),
+        present.0.into(),
+        present.1.into(),
+    ];
+    execute(NOTE, &args)
+}
+
+/// One index look-up a parent.
+macro_rules! children {
+    ($condition:literal) => {
+        concat!(
+            "WHERE a.ctid = ANY (ARRAY(SELECT f.ctid FROM unnest($2::text[]) AS d(key) CROSS JOIN LATERAL \
+             (SELECT x.ctid FROM integration._association x WHERE x.association = $1 AND x.to_key = d.key",
+            $condition,
+            " OFFSET 0) AS f))"
+        )
+    };
+}
+
+const PENDING: &str = "\
+    UPDATE integration._association a SET state = 'pending', attempts = 0, not_before = pg_catalog.clock_timestamp(), why = NULL ";
+
+/// These parents are known at HubSpot now: what waited for them is owed.
+pub fn parents_linked(association: &Association, keys: &[&str]) -> SpiResult<usize> {
+    const SQL: &str = children!(" AND x.state = 'waiting'");
+    execute(
+        &format!("{PENDING}{SQL}"),
+        &[association.id.into(), keys.to_vec().into()],
+    )
+}
+
+/// These parents are other records at HubSpot now: all their associations are looked at again.
+pub fn parents_changed(association: &Association, keys: &[&str]) -> SpiResult<usize> {
+    const SQL: &str = children!("");
+    execute(
+        &format!("{PENDING}{SQL}"),
+        &[association.id.into(), keys.to_vec().into()],
+    )
+}
+
+const UNHOLD_CHILDREN: &str = "\
+    UPDATE integration._association a SET from_id = NULL, to_id = NULL, state = 'pending', not_before = pg_catalog.clock_timestamp() \
+    WHERE a.association = $1 AND a.record_key = ANY ($2)";
+const UNHOLD_PARENTS: &str = concat!(
+    "UPDATE integration._association a SET from_id = NULL, to_id = NULL, state = 'pending', not_before = pg_catalog.clock_timestamp() ",
+    children!("")
+);
+
+/// These records are no longer at HubSpot, and with them went what was associated with them.
+pub fn unhold(associations: &[Association], records: &[RecordRef]) -> SpiResult<usize> {
+    let mut owed = 0;
+    for association in associations {
+        for (sql, source) in [
+            (UNHOLD_CHILDREN, association.source),
+            (UNHOLD_PARENTS, association.to_source),
+        ] {
+            let keys = keys_of(records, source);
+            if !keys.is_empty() {
+                owed += execute(sql, &[association.id.into(), keys.into()])?;
+            }
+        }
+    }
+    Ok(owed)
+}
+
+/// The keys of those records that are of one source.
+pub fn keys_of(records: &[RecordRef], source: SourceId) -> Vec<&str> {
+    records
+        .iter()
+        .filter(|record| record.source == source)
+        .map(|record| record.key.as_str())
+        .collect()
+}
+
+const MOVE_AWAY: &str =
+    "DELETE FROM integration._association a WHERE a.association = $1 AND a.record_key = $2";
+const MOVE: &str = "UPDATE integration._association a SET record_key = $3 WHERE a.association = $1 AND a.record_key = $2";
+
+/// A row has another key by now; to HubSpot it is the same record.
+pub fn move_record(association: &Association, from: &RecordKey, to: &RecordKey) -> SpiResult<()> {
+    execute(MOVE_AWAY, &[association.id.into(), to.as_str().into()])?;
+    let args = [
+        association.id.into(),
+        from.as_str().into(),
+        to.as_str().into(),
+    ];
+    execute(MOVE, &args).map(|_| ())
+}
+
+const WAKE: &str = "\
+    UPDATE integration._association a SET state = 'pending', not_before = pg_catalog.clock_timestamp() \
+     WHERE a.association = $1 AND a.state = 'waiting' AND EXISTS (SELECT FROM integration._link f, integration._link p \
+        WHERE f.source = $2 AND f.target = 1 AND f.record_key = a.record_key AND f.remote_id IS NOT NULL \
+          AND p.source = $3 AND p.target = 1 AND p.record_key = a.to_key AND p.remote_id IS NOT NULL)";
+
+/// After a change of configuration: what waits without a reason is owed.
+pub fn wake(association: &Association) -> SpiResult<usize> {
+    let args = [
+        association.id.into(),
+        association.source.0.into(),
+        association.to_source.0.into(),
+    ];
+    execute(WAKE, &args)
+}
+
+/// An association that is owed, and by what it is named.
+pub struct Due {
+    pub association: i32,
+    pub key: String,
+    /// The parent's key, as it was when this was read.
+    pub to_key: Option<String>,
+    pub owed: Owed,
+}
+
+const DUE: &str = concat!(
+    "SELECT a.association, a.record_key, a.to_key, a.from_id, a.to_id, f.remote_id, p.remote_id, a.attempts, s.entity, t.entity, \
+            a.from_id IS NOT NULL AND EXISTS (SELECT FROM integration.association_map om JOIN integration.tracked_table ot ON ot.source = om.to_source \
+                JOIN integration._association o ON o.association = om.id AND o.record_key = a.record_key \
+                WHERE om.source = m.source AND om.id <> m.id AND ot.entity = t.entity AND o.from_id = a.from_id AND o.to_id = a.to_id) \
+     FROM (SELECT x.* FROM integration._association x WHERE x.state = 'pending' AND x.not_before <= pg_catalog.clock_timestamp() \
+           AND x.association = ANY ($1) ORDER BY x.not_before LIMIT $2) AS a \
+     JOIN integration.association_map m ON m.id = a.association \
+     JOIN integration.tracked_table s ON s.source = m.source JOIN integration.tracked_table t ON t.source = m.to_source ",
+    linked!("f", "s.id", "a.record_key"),
+    linked!("p", "t.id", "a.to_key")
+);
+
+/// What is owed by now.
+pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<Due>> {
+    let ids: Vec<i32> = associations.iter().map(|known| known.id).collect();
+    let rows = select(DUE, &[ids.into(), most.into()], |row| {
+        let text = |column: usize| row.get::<String>(column);
+        let pair = |from: Option<String>, to: Option<String>| {
+            let (from, to) = from.zip(to)?;
+            Some(Pair {
+                from: RemoteId::from(from.as_str()),
+                to: RemoteId::from(to.as_str()),
+            })
+        };
+        let entity = |name: Option<String>| name.and_then(|name| Entity::from_name(&name));
+        let to_key = text(3)?;
+        let wanted = match (&to_key, pair(text(6)?, text(7)?)) {
+            (None, _) => Wanted::Nothing,
+            (Some(_), None) => Wanted::Unknown,
+            (Some(_), Some(pair)) => Wanted::Pair(pair),
+        };
+        let Some((from, to)) = entity(text(9)?).zip(entity(text(10)?)) else {
+            return Ok(None);
+        };
+        Ok(Some(Due {
+            association: row.get(1)?.unwrap_or(0),
+            key: text(2)?.unwrap_or_default(),
+            to_key,
+            owed: Owed {
+                from,
+                to,
+                wanted,
+                held: pair(text(4)?, text(5)?),
+                shared: row.get(11)?.unwrap_or(false),
+                attempts: row.get::<i32>(8)?.unwrap_or(0).unsigned_abs(),
+            },
+        }))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+const NEXT: &str = "\
+    SELECT (1000 * extract(epoch FROM a.not_before - pg_catalog.clock_timestamp()))::int8 \
+    FROM integration._association a WHERE a.state = 'pending' AND a.association = ANY ($1) ORDER BY a.not_before LIMIT 1";
+
+/// In how many milliseconds the next of them is due.
+pub fn next_in_ms(associations: &[Association]) -> SpiResult<Option<i64>> {
+    let ids: Vec<i32> = associations.iter().map(|known| known.id).collect();
+    let rows = select(NEXT, &[ids.into()], |row| row.get::<i64>(1))?;
+    Ok(rows.into_iter().next().flatten())
+}
+
+/// How an association stands now, provided it still is what was read.
+pub struct Change {
+    pub association: i32,
+    pub key: String,
+    pub to_key: Option<String>,
+    pub was_held: Option<Pair>,
+    pub now: Standing,
+}
+
+const STORE: &str = "\
+    UPDATE integration._association a \
+    SET from_id = n.from_id, to_id = n.to_id, state = n.state, attempts = n.attempts, why = n.why, \
+        not_before = pg_catalog.clock_timestamp() + n.wait * interval '1 millisecond' \
+    FROM unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int4[], $10::int8[], $11::text[]) \
+         AS n(association, key, to_key, was_from, was_to, from_id, to_id, state, attempts, wait, why) \
+    WHERE a.association = n.association AND a.record_key = n.key AND a.to_key IS NOT DISTINCT FROM n.to_key \
+      AND a.from_id IS NOT DISTINCT FROM n.was_from AND a.to_id IS NOT DISTINCT FROM n.was_to AND a.state = 'pending'";
+
+const FORGET: &str = "DELETE FROM integration._association a WHERE a.state = 'gone' AND a.association = ANY ($1) AND a.record_key = ANY ($2)";
+
+/// Stores changes. One that was overtaken by another of the record is left out: it is still owed.
+pub fn store(changes: &[Change]) -> SpiResult<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let texts = |text: fn(&Change) -> Option<String>| changes.iter().map(text).collect::<Vec<_>>();
+    let from = |pair: &Option<Pair>| pair.as_ref().map(|pair| pair.from.as_str().to_owned());
+    let to = |pair: &Option<Pair>| pair.as_ref().map(|pair| pair.to.as_str().to_owned());
+    let ids: Vec<i32> = changes.iter().map(|change| change.association).collect();
+    let column =
+        |of: &dyn Fn(&Change) -> Option<String>| changes.iter().map(of).collect::<Vec<_>>();
+    let args = [
+        ids.into(),
+        texts(|change| Some(change.key.clone())).into(),
+        texts(|change| change.to_key.clone()).into(),
+        column(&|change| from(&change.was_held)).into(),
+        column(&|change| to(&change.was_held)).into(),
+        column(&|change| from(&change.now.held)).into(),
+        column(&|change| to(&change.now.held)).into(),
+        texts(|change| Some(change.now.state.name().to_owned())).into(),
+        changes
+            .iter()
+            .map(|change| change.now.attempts as i32)
+            .collect::<Vec<_>>()
+            .into(),
+        changes
+            .iter()
+            .map(|change| i64::try_from(change.now.wait.as_millis()).unwrap_or(i64::MAX))
+            .collect::<Vec<_>>()
+            .into(),
+        texts(|change| change.now.why.clone()).into(),
+    ];
+    execute(STORE, &args)?;
+    let gone: Vec<&Change> = changes
+        .iter()
+        .filter(|change| change.now.state.name() == "gone")
+        .collect();
+    if !gone.is_empty() {
+        let ids: Vec<i32> = gone.iter().map(|change| change.association).collect();
+        let keys: Vec<&str> = gone.iter().map(|change| change.key.as_str()).collect();
+        execute(FORGET, &[ids.into(), keys.into()])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,448 @@
+//! Associations in the worker: noted when records are settled, sent when the records are through.
+//!
+//! They have calls, a budget and a breaker of their own, one call at a time: HubSpot takes 2,000
+//! pairs in one.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use integration_engine::breaker::Breaker;
+use integration_engine::call::{Link, Reply, TransportError};
+use integration_engine::hubspot::associations::{
+    self as engine, Action, AssociationCall, AssociationReading, PairVerdict, Sending, Step,
+};
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::queue::RecordRef;
+use integration_engine::rate::{Budget, Rate};
+use integration_engine::record::{Op, Target, Timestamp};
+use pgrx::spi::SpiResult;
+
+use super::target::TargetWorker;
+use super::{Worker, World, now_ms, process};
+use crate::config::Settings;
+use crate::store;
+use crate::store::associations::{self as table, Change, Due};
+use crate::store::changes::{self, Retry};
+use crate::store::links::{self, Cause, Entry};
+
+/// Associations planned at once: two full calls.
+const ROUND: i64 = 4_000;
+
+/// A full call.
+const FULL: usize = 2_000;
+
+/// While records are on their way, associations wait for company, but for no longer.
+const COMPANY: Duration = Duration::from_secs(1);
+
+/// Failing calls in a row before association calls rest.
+const BREAKER_THRESHOLD: u32 = 3;
+
+/// What is under way, and when there is more to do.
+pub struct Lane {
+    /// How many have been noted since the table was last read.
+    noted: usize,
+    /// The table may hold something new, since then.
+    stale: Option<Instant>,
+    planned: VecDeque<AssociationCall>,
+    /// What the planned calls are about.
+    due: Vec<Due>,
+    under_way: bool,
+    budget: Option<Budget>,
+    rate: Option<Rate>,
+    breaker: Breaker,
+    /// Nothing is sent before.
+    blocked_until: Option<Instant>,
+    next_retry: Option<Instant>,
+}
+
+impl Lane {
+    pub fn new(settings: &Settings) -> Lane {
+        Lane {
+            noted: 0,
+            stale: Some(Instant::now()),
+            planned: VecDeque::new(),
+            due: Vec::new(),
+            under_way: false,
+            budget: None,
+            rate: None,
+            breaker: Breaker::new(
+                BREAKER_THRESHOLD,
+                settings.retry.base,
+                settings.retry.max.min(Duration::from_secs(60)),
+            ),
+            blocked_until: None,
+            next_retry: None,
+        }
+    }
+
+    /// New settings: the budget starts anew if its rate changed.
+    pub fn configure(&mut self, settings: &Settings) {
+        if settings.association_rate != self.rate {
+            self.rate = settings.association_rate;
+            self.budget = self.rate.map(|rate| Budget::new(rate.limit, rate.interval));
+        }
+        self.blocked_until = None;
+    }
+
+    fn look(&mut self, noted: usize) {
+        if noted > 0 {
+            self.noted += noted;
+            self.stale.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// How long until there is something to do; `None`: until something happens.
+    pub fn next_look(&self, now: Instant) -> Option<Duration> {
+        if self.under_way {
+            return None;
+        }
+        let at = if self.planned.is_empty() {
+            let stale = self.stale.map(|since| since + COMPANY);
+            stale.into_iter().chain(self.next_retry).min()?
+        } else {
+            now
+        };
+        let at = self.blocked_until.map_or(at, |until| until.max(at));
+        Some(
+            at.saturating_duration_since(now)
+                .max(Duration::from_millis(1)),
+        )
+    }
+
+    fn permitted(&mut self, clock: u64, now: Instant) -> bool {
+        if self.blocked_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        let denied = match (&mut self.budget, self.breaker.is_closed()) {
+            (Some(budget), true) => budget.permit(clock).err(),
+            _ => self.breaker.permit(clock).err(),
+        };
+        self.blocked_until = denied.map(|wait| now + wait.max(Duration::from_millis(1)));
+        denied.is_none()
+    }
+
+    fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, clock: u64) {
+        if let Some(budget) = &mut self.budget {
+            budget.report(clock, report);
+        }
+        let rest = match signal {
+            TargetSignal::Failing { .. } => {
+                self.breaker.failure(clock, fastrand::f64());
+                return;
+            }
+            TargetSignal::Healthy | TargetSignal::Unauthorized { .. } => None,
+            TargetSignal::Throttled { wait, .. } => {
+                if let Some(budget) = &mut self.budget {
+                    budget.throttle(clock, *wait);
+                }
+                Some(*wait)
+            }
+            TargetSignal::Crowded { wait, .. } => Some(*wait),
+            TargetSignal::DailyLimit { until, .. } => {
+                let wait = until.map_or(900_000, |until| (until.0 - now_ms()).max(1_000));
+                Some(Duration::from_millis(wait.unsigned_abs()))
+            }
+        };
+        self.breaker.success();
+        if let Some(wait) = rest {
+            self.blocked_until = Some(Instant::now() + wait);
+        }
+    }
+}
+
+/// Records that were settled, as far as their associations are concerned.
+#[derive(Default)]
+pub struct Settled<'a> {
+    /// Nothing more is to be sent for them.
+    pub done: &'a [RecordRef],
+    /// Written to HubSpot.
+    pub pushed: &'a [Entry],
+    /// Another record at HubSpot than before.
+    pub readopted: &'a [RecordRef],
+    /// No longer at HubSpot.
+    pub unlinked: &'a [RecordRef],
+}
+
+/// Notes which associations are owed now, in the transaction that settles the records.
+pub fn note(worker: &mut TargetWorker, world: &World, settled: Settled) -> SpiResult<()> {
+    if worker.target != Target::HubSpot || world.associations.is_empty() {
+        return Ok(());
+    }
+    let mut owed = 0;
+    if !settled.unlinked.is_empty() {
+        owed += table::unhold(&world.associations, settled.unlinked)?;
+    }
+    for association in &world.associations {
+        let done: Vec<_> = settled
+            .done
+            .iter()
+            .filter(|record| record.source == association.source)
+            .map(|record| &record.key)
+            .collect();
+        if let Some(source) = world.sources.get(&association.source)
+            && !done.is_empty()
+        {
+            owed += table::note(association, source, &done)?;
+        }
+        let parents: Vec<&str> = settled
+            .pushed
+            .iter()
+            .filter(|entry| entry.record.source == association.to_source)
+            .map(|entry| entry.record.key.as_str())
+            .collect();
+        if !parents.is_empty() {
+            owed += table::parents_linked(association, &parents)?;
+        }
+        let changed = table::keys_of(settled.readopted, association.to_source);
+        if !changed.is_empty() {
+            owed += table::parents_changed(association, &changed)?;
+        }
+    }
+    worker.associations.look(owed);
+    Ok(())
+}
+
+/// After a change of configuration: what was waiting may no longer have a reason to.
+pub fn reload(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+    if worker.target == Target::HubSpot {
+        worker.associations.configure(&world.settings);
+        for association in &world.associations {
+            table::wake(association)?;
+        }
+        worker.associations.look(world.associations.len());
+    }
+    Ok(())
+}
+
+impl Worker {
+    /// Sends associations that are owed, as far as they may be sent.
+    pub fn associate(&mut self) -> SpiResult<()> {
+        let clock = self.clock();
+        let (world, now) = (&self.world, Instant::now());
+        if world.associations.is_empty() {
+            return Ok(());
+        }
+        let Some(worker) = self
+            .targets
+            .iter_mut()
+            .find(|worker| worker.target == Target::HubSpot)
+        else {
+            return Ok(());
+        };
+        if !worker.may_send(&world.settings, now) || worker.associations.under_way {
+            return Ok(());
+        }
+        if worker.associations.planned.is_empty() && is_time(worker, now) {
+            store::transaction(|| plan(worker, world))?;
+        }
+        let lane = &mut worker.associations;
+        if !lane.planned.is_empty()
+            && lane.permitted(clock, now)
+            && let Some(call) = lane.planned.pop_front()
+        {
+            lane.under_way = true;
+            self.requests.send_associations(call, world);
+        }
+        Ok(())
+    }
+}
+
+/// Records go first; what is owed waits for company while some are on their way.
+fn is_time(worker: &TargetWorker, now: Instant) -> bool {
+    let lane = &worker.associations;
+    let quiet = worker.queue.ready() == 0
+        && worker.calls_in_flight == 0
+        && worker.planned.is_empty()
+        && !worker.unread();
+    let new = lane
+        .stale
+        .is_some_and(|since| quiet || lane.noted >= FULL || now.duration_since(since) >= COMPANY);
+    new || lane.next_retry.is_some_and(|at| at <= now)
+}
+
+fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+    let due = table::due(&world.associations, ROUND)?;
+    let lane = &mut worker.associations;
+    if due.is_empty() {
+        lane.stale = None;
+        lane.noted = 0;
+        let next = table::next_in_ms(&world.associations)?;
+        lane.next_retry =
+            next.map(|ms| Instant::now() + Duration::from_millis(ms.max(1).unsigned_abs()));
+        return Ok(());
+    }
+    // There may be more than a round takes, and steps that follow upon these.
+    lane.stale.get_or_insert_with(Instant::now);
+    lane.noted = FULL;
+    let mut changes = Vec::new();
+    let mut sendings = Vec::new();
+    for (work, due) in due.iter().enumerate() {
+        let step = engine::next_step(&due.owed);
+        if let Some(now) = engine::before(&due.owed, &step) {
+            changes.push(change(due, due.owed.held.clone(), now));
+        }
+        if let Step::Send(action, pair) = step {
+            sendings.push(Sending {
+                work,
+                from: due.owed.from,
+                to: due.owed.to,
+                action,
+                pair,
+            });
+        }
+    }
+    table::store(&changes)?;
+    if sendings
+        .iter()
+        .any(|sending| sending.action == Action::Create)
+    {
+        // A call must not leave before the note that HubSpot may hold its pairs is safe.
+        process::commit_durably()?;
+    }
+    lane.planned = engine::assemble(sendings, &world.settings.hubspot_api).into();
+    lane.due = due;
+    Ok(())
+}
+
+fn change(due: &Due, was_held: Option<engine::Pair>, now: engine::Standing) -> Change {
+    Change {
+        association: due.association,
+        key: due.key.clone(),
+        to_key: due.to_key.clone(),
+        was_held,
+        now,
+    }
+}
+
+/// An answer that came in.
+pub struct Answered {
+    call: AssociationCall,
+    reading: AssociationReading,
+}
+
+/// Takes in an answer. `current`: it was sent with the credential we have now.
+pub fn hear(
+    worker: &mut TargetWorker,
+    call: AssociationCall,
+    result: &Result<Reply, TransportError>,
+    current: bool,
+    clock: u64,
+) -> Answered {
+    let reading = engine::read(&call, result.as_ref());
+    worker.associations.under_way = false;
+    if matches!(reading.signal, TargetSignal::Unauthorized { .. }) {
+        if current {
+            worker.hear(
+                &reading.signal,
+                &BudgetReport::default(),
+                clock,
+                Instant::now(),
+            );
+        }
+    } else {
+        worker
+            .associations
+            .hear(&reading.signal, &reading.budget, clock);
+    }
+    Answered { call, reading }
+}
+
+impl Answered {
+    pub fn reading(&self) -> &AssociationReading {
+        &self.reading
+    }
+}
+
+/// Stores what the answers say.
+pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>) -> SpiResult<()> {
+    for Answered { mut call, reading } in answered {
+        let breaker_open = !worker.associations.breaker.is_closed();
+        let lane = &mut worker.associations;
+        let mut changes = Vec::new();
+        let mut dead_ids = Vec::new();
+        let mut split = Vec::new();
+        for ((work, pair), verdict) in std::mem::take(&mut call.pairs)
+            .into_iter()
+            .zip(&reading.verdicts)
+        {
+            let Some(due) = lane.due.get(work) else {
+                continue;
+            };
+            let verdict = match verdict {
+                PairVerdict::Split => {
+                    split.push((work, pair));
+                    continue;
+                }
+                // HubSpot as a whole is failing: not this association's fault.
+                PairVerdict::Retry { why, wait, .. } if breaker_open => &PairVerdict::Retry {
+                    why: why.clone(),
+                    wait: *wait,
+                    counted: false,
+                },
+                PairVerdict::DeadId { ids, .. } => {
+                    if due.owed.attempts == 0 {
+                        dead_ids.extend(ids.iter().cloned());
+                    }
+                    verdict
+                }
+                verdict => verdict,
+            };
+            let attempts = due.owed.attempts;
+            let policy = &world.settings.retry;
+            let now = engine::after(
+                call.action,
+                &pair,
+                attempts,
+                verdict,
+                policy,
+                fastrand::f64(),
+            );
+            changes.push(change(due, Some(pair), now));
+        }
+        if !split.is_empty() {
+            call.pairs = split;
+            let halves = call.halves(&world.settings.hubspot_api);
+            halves
+                .into_iter()
+                .rev()
+                .for_each(|half| lane.planned.push_front(half));
+        }
+        table::store(&changes)?;
+        lane.stale.get_or_insert_with(Instant::now);
+        lane.noted = FULL;
+        dead_ids.sort_unstable();
+        dead_ids.dedup();
+        resolve_again(worker, &dead_ids)?;
+    }
+    Ok(())
+}
+
+/// HubSpot does not know these ids any more: their records are sent whole, which finds out who
+/// they are by now, or creates them anew.
+fn resolve_again(worker: &mut TargetWorker, ids: &[String]) -> SpiResult<()> {
+    let mut entries = Vec::new();
+    let mut retries = Vec::new();
+    for id in ids {
+        for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
+            retries.push(Retry {
+                record: record.clone(),
+                op: Op::Upsert,
+                attempts: 0,
+                wait_ms: 0,
+                why: format!("HubSpot no longer knows record {id}"),
+                enqueued_at: Timestamp(now_ms()),
+            });
+            let link = Link {
+                clock: Default::default(),
+                ..link
+            };
+            entries.push(Entry { record, link });
+        }
+    }
+    if retries.is_empty() {
+        return Ok(());
+    }
+    links::write(Target::HubSpot, Cause::Noted, &entries)?;
+    changes::put_retries(Target::HubSpot, &retries)?;
+    super::settle::outlook(worker)
+}
