@@ -144,7 +144,8 @@ fn promoted_standby_goes_on_by_itself() {
     standby.promote();
     let database = crm.database.clone();
     crm.client = standby.connect(&database);
-    crm.cluster = Arc::new(standby);
+    // With it goes the directory that the settings' secrets are read from.
+    let _gone = std::mem::replace(&mut crm.cluster, Arc::new(standby));
     crm.run("UPDATE crm.contacts SET company = 'Promoted' WHERE id % 13 = 0");
     crm.converges_within(LATER);
 }
