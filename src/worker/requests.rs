@@ -1,6 +1,8 @@
 //! Calls under way: sending them as budget and breaker allow, and reading their answers.
 
 mod access;
+mod setup;
+mod timing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -13,6 +15,8 @@ use integration_engine::notice::Notice;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
+
+pub use timing::better_to_wait;
 
 use super::allowance::{next_permitted, since};
 use super::auth::{Granted, Session};
@@ -238,69 +242,6 @@ impl Requests {
         );
     }
 
-    /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
-    /// was asked for.
-    pub fn ask_for_properties(
-        &mut self,
-        worker: &mut TargetWorker,
-        world: &World,
-        started: Instant,
-    ) {
-        if unidentified(worker, world) {
-            return;
-        }
-        for entity in properties::entities(worker, world) {
-            let creating = match worker
-                .properties
-                .get(&entity)
-                .copied()
-                .unwrap_or(Property::Unknown)
-            {
-                Property::Unknown => false,
-                Property::Wanted => true,
-                Property::Asked | Property::Creating | Property::Ready | Property::Missing => {
-                    continue;
-                }
-            };
-            if !self.permitted(worker, started) {
-                return;
-            }
-            let request = property_request(world, entity, creating);
-            let state = if creating {
-                Property::Creating
-            } else {
-                Property::Asked
-            };
-            worker.properties.insert(entity, state);
-            self.send(
-                worker.target,
-                world,
-                request,
-                Underway::Property { entity, creating },
-            );
-        }
-    }
-
-    /// Asks HubSpot for definitions that are needed and not known.
-    pub fn ask_for_definitions(
-        &mut self,
-        worker: &mut TargetWorker,
-        world: &World,
-        started: Instant,
-    ) {
-        while let Some(subject) = worker.preflight.due(since(started)) {
-            if !self.permitted(worker, started) {
-                return;
-            }
-            let request = worker.preflight.ask(subject, &world.settings.hubspot_api);
-            let underway = Underway::Definitions {
-                subject,
-                request: request.clone(),
-            };
-            self.send(worker.target, world, request, underway);
-        }
-    }
-
     /// Takes in all answers that have come.
     pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
         self.engine.hush();
@@ -345,7 +286,7 @@ impl Requests {
                     heard.associations.push(answered);
                 }
                 Underway::Property { entity, creating } => {
-                    let request = property_request(world, entity, creating);
+                    let request = setup::property_request(world, entity, creating);
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
@@ -399,83 +340,9 @@ impl Requests {
         }
         heard
     }
-
-    /// Whether somebody asked for missing properties to be created.
-    pub fn wants_provision(&self) -> bool {
-        self.jobs.iter().any(|job| job.kind == "provision")
-    }
-
-    /// Notes the progress of provisioning; ends its jobs when all is there, or something failed.
-    pub fn end_provision(
-        &mut self,
-        ready: usize,
-        all: usize,
-        failure: Option<String>,
-    ) -> SpiResult<()> {
-        let (ready, all) = (ready as i64, all as i64);
-        for job in self.jobs.iter().filter(|job| job.kind == "provision") {
-            state::job_progress(job.id, ready, all)?;
-            if ready == all || failure.is_some() {
-                state::end_job(job.id, failure.as_deref())?;
-            }
-        }
-        if ready == all || failure.is_some() {
-            self.jobs.retain(|job| job.kind != "provision");
-        }
-        Ok(())
-    }
-
-    /// How long until a target has something to do by itself.
-    pub fn next_look(&self, worker: &TargetWorker, world: &World) -> Option<Duration> {
-        let now = Instant::now();
-        let resting = worker
-            .not_before
-            .as_ref()
-            .map(|(until, _)| *until)
-            .filter(|until| *until > now);
-        // While calls wait to leave, or as many as may be are under way, nothing else can be done.
-        let can_plan = worker.may_send(&world.settings, now)
-            && worker.blocked_until.is_none()
-            && worker.planned.is_empty()
-            && worker.calls_in_flight < worker.most_calls(&world.settings);
-        let window = worker
-            .ready_since
-            .map(|since| since + world.settings.batch_window);
-        let retry = worker.next_retry;
-        let owed = Some(&worker.associations)
-            .filter(|_| !world.associations.is_empty() && worker.may_send(&world.settings, now))
-            .and_then(|lane| lane.next_look(now))
-            .map(|wait| now + wait);
-        [resting, worker.blocked_until]
-            .into_iter()
-            .chain([window, retry].into_iter().filter(|_| can_plan))
-            .chain([owed])
-            .flatten()
-            .map(|at| {
-                at.saturating_duration_since(now)
-                    .max(Duration::from_millis(1))
-            })
-            .min()
-    }
 }
 
 pub use access::unidentified;
-
-/// A batch that is not full waits for company while requests are under way, but for no longer than
-/// the window. On an idle target the first change leaves at once.
-pub fn better_to_wait(worker: &mut TargetWorker, world: &World, now: Instant) -> bool {
-    let busy = worker.calls_in_flight > 0;
-    if !busy || worker.queue.ready() >= worker.batch() || worker.queue.ready() == 0 {
-        worker.ready_since = None;
-        return false;
-    }
-    let since = *worker.ready_since.get_or_insert(now);
-    let wait = now.duration_since(since) < world.settings.batch_window;
-    if !wait {
-        worker.ready_since = None;
-    }
-    wait
-}
 
 /// `current`: it was sent with the credential we have now.
 fn hear_records(
@@ -507,13 +374,4 @@ fn hear_records(
     let mut outcomes = answers::outcomes(worker, planned, reading);
     preflight::second_chance(worker, world, &mut outcomes, clock);
     outcomes
-}
-
-fn property_request(world: &World, entity: Entity, creating: bool) -> Request {
-    let settings = &world.settings.hubspot_api;
-    if creating {
-        hubspot::property::create_property_request(settings, entity)
-    } else {
-        hubspot::property::property_request(settings, entity)
-    }
 }
