@@ -116,6 +116,61 @@ fn foreign_keys_become_associations() {
 }
 
 #[test]
+fn engagements_are_associated_with_all_three() {
+    let mut crm = start();
+    companies(&mut crm, 1);
+    crm.add_contacts(1, 1);
+    crm.run("INSERT INTO crm.deals VALUES (1, 'First', NULL, NULL)");
+    // HubSpot's numbers for contact, company and deal.
+    let kinds = [
+        ("note", [202, 190, 214]),
+        ("call", [194, 182, 206]),
+        ("email", [198, 186, 210]),
+        ("meeting", [200, 188, 212]),
+        ("task", [204, 192, 216]),
+    ];
+    let mut expected = BTreeSet::new();
+    for (kind, numbers) in kinds {
+        let direction = match kind {
+            "email" => "direction text DEFAULT 'EMAIL',",
+            _ => "",
+        };
+        crm.run(&format!(
+            "CREATE TABLE crm.{kind}s (id bigint PRIMARY KEY, body text, {direction} occurred_at timestamptz DEFAULT now(),
+                 contact_id bigint, company_id bigint, deal_id bigint);
+             SELECT integration.track('crm.{kind}s', '{kind}', targets => ARRAY['hubspot']);
+             SELECT integration.map_association('crm.{kind}s', 'contact_id', 'crm.contacts');
+             SELECT integration.map_association('crm.{kind}s', 'company_id', 'crm.companies');
+             SELECT integration.map_association('crm.{kind}s', 'deal_id', 'crm.deals');
+             INSERT INTO crm.{kind}s (id, body, contact_id, company_id, deal_id) VALUES (1, 'Hello', 1, 1, 1)"
+        ));
+        for (to, number) in ["contacts", "companies", "deals"].into_iter().zip(numbers) {
+            expected.insert((format!("{kind}s"), to.to_owned(), vec![number]));
+        }
+    }
+    // A task's time is when it is due.
+    crm.run("SELECT integration.map_field('crm.tasks', 'occurred_at', 'hubspot', 'hs_timestamp'); UPDATE crm.tasks SET body = 'Again'");
+    crm.run("SELECT integration.provision('hubspot')");
+    wait_until("all are associated", LATER, || {
+        let found: BTreeSet<_> = crm
+            .remote
+            .associations()
+            .into_iter()
+            .filter(|association| {
+                expected
+                    .iter()
+                    .any(|(from, ..)| from == association.from_type)
+            })
+            .map(|association| {
+                let (from, to) = (association.from_type, association.to_type);
+                (from.to_owned(), to.to_owned(), association.type_ids)
+            })
+            .collect();
+        (found == expected).then_some(())
+    });
+}
+
+#[test]
 fn repointed_and_cleared_keys_follow() {
     let mut crm = start();
     companies(&mut crm, 3);
