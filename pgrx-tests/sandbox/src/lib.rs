@@ -24,6 +24,8 @@ mod sandbox;
 mod server;
 mod world;
 
+pub mod official;
+
 pub use config::{
     Config, HubSpotConfig, MailchimpConfig, MailchimpHook, Rate, Service, Subscriptions,
 };

@@ -2,42 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::process::Command;
-use std::sync::Once;
-
-use integration_sandbox::{Config, Sandbox};
-
-/// Installs the clients, once, at the versions of the lock file.
-fn clients() -> &'static Path {
-    static INSTALLED: Once = Once::new();
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"));
-    INSTALLED.call_once(|| {
-        if !folder.join("node_modules/.package-lock.json").exists() {
-            let installed = Command::new("npm")
-                .arg("ci")
-                .current_dir(folder)
-                .status()
-                .unwrap();
-            assert!(installed.success(), "npm ci failed");
-        }
-    });
-    folder
-}
-
-fn run(script: &str, arguments: &[&str]) {
-    let output = Command::new("node")
-        .arg(script)
-        .args(arguments)
-        .current_dir(clients())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
+use integration_sandbox::{Config, Sandbox, official::run};
 
 fn without_search_limit() -> Config {
     let mut config = Config::default();

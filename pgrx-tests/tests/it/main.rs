@@ -24,6 +24,7 @@ mod lifecycle;
 mod mailchimp_events;
 mod mandrill;
 mod oauth;
+mod official_clients;
 mod operate;
 mod poison;
 mod secrets;
