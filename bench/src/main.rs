@@ -11,6 +11,7 @@ mod error;
 mod idle;
 mod latency;
 mod memory;
+mod objects;
 mod options;
 mod remote;
 mod report;
@@ -63,6 +64,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Bulk => bulk::measure(&server, options, &mut report)?,
             Section::Drain => drain::measure(&server, options, &mut report)?,
             Section::Backfill => backfill::measure(&server, options, &mut report)?,
+            Section::Objects => objects::measure(&server, options, &mut report)?,
             Section::Snapshot => snapshot::measure(&server, options, &mut report)?,
             Section::Latency => latency::measure(&server, options, &mut report)?,
             Section::Idle => idle::measure(options, &mut report)?,

@@ -8,7 +8,7 @@ pub const HELP: &str = "\
 Measures the extension on a throw-away PostgreSQL and prints one table of ratios.
 
   --quick      less of everything: for development, the figures are rough
-  --only NAME  one part only (may be repeated): tps bulk drain backfill snapshot latency idle
+  --only NAME  one part only (may be repeated): tps bulk drain backfill objects snapshot latency idle
   --rows N     rows of the backfill; otherwise 1000000, or 50000 if --quick
   --help       this text
 
@@ -29,17 +29,19 @@ pub enum Section {
     Bulk,
     Drain,
     Backfill,
+    Objects,
     Snapshot,
     Latency,
     Idle,
 }
 
 impl Section {
-    const ALL: [Section; 7] = [
+    const ALL: [Section; 8] = [
         Section::Tps,
         Section::Bulk,
         Section::Drain,
         Section::Backfill,
+        Section::Objects,
         Section::Snapshot,
         Section::Latency,
         Section::Idle,
@@ -51,6 +53,7 @@ impl Section {
             Section::Bulk => "bulk",
             Section::Drain => "drain",
             Section::Backfill => "backfill",
+            Section::Objects => "objects",
             Section::Snapshot => "snapshot",
             Section::Latency => "latency",
             Section::Idle => "idle",

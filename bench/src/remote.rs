@@ -105,6 +105,15 @@ impl Remote {
         Ok(())
     }
 
+    /// Requests of HubSpot's that are allowed in 10 s, and those about associations.
+    pub fn limit(&self, general: u32, associations: u32) -> Result<()> {
+        let rate = |max: u32| json!({"max": max, "interval_ms": 10_000});
+        let limits =
+            json!({"hubspot": {"rate": rate(general), "association_rate": rate(associations)}});
+        self.call("POST", "config", Some(&limits))?;
+        Ok(())
+    }
+
     pub fn counted(&self) -> Result<Counted> {
         let stats = self.call("GET", "stats", None)?;
         let number = |name: &str| {

@@ -11,7 +11,7 @@ use postgres::{Client, types::FromSql};
 use crate::{error::Result, remote::Address, server::Server, tables::Tracking};
 
 /// Requests the worker may have under way at once.
-const CONNECTIONS: u32 = 50;
+pub const CONNECTIONS: u32 = 50;
 
 /// How often the queue is looked at while it drains.
 const LOOK: Duration = Duration::from_millis(5);
@@ -122,6 +122,14 @@ impl<'a> Site<'a> {
             0 => Ok(()),
             dead => Err(format!("{dead} changes were not delivered\n{}", self.state()?).into()),
         }
+    }
+
+    /// Waits until every association that is owed has been made.
+    pub fn associated(&mut self) -> Result<()> {
+        self.wait_for(
+            "the associations",
+            "SELECT NOT EXISTS (SELECT FROM integration.association WHERE state = 'pending')",
+        )
     }
 
     pub fn vacuum(&mut self, tables: &str) -> Result<()> {

@@ -11,6 +11,7 @@ use postgres::Client;
 use crate::{
     cluster::{Cluster, secret_file},
     equal,
+    process::kill9,
     remote::{Config, Remote, unlimited},
     sql::quote_literal,
     wait::try_until,
@@ -206,6 +207,23 @@ impl Crm {
 
     pub fn worker_pid(&self) -> i32 {
         self.cluster.wait_for_worker(&self.database)
+    }
+
+    /// Kills the worker, which ends all sessions, and comes back once another one is there. (A
+    /// connection made before the server took note of the kill would be ended by it.)
+    #[track_caller]
+    pub fn kill_worker(&mut self) {
+        let killed = self.worker_pid();
+        kill9(killed);
+        let client = try_until(SOON, || {
+            let another = self.cluster.worker_pid(&self.database)? != killed;
+            self.cluster
+                .try_connect(&self.database)
+                .ok()
+                .filter(|_| another)
+        });
+        self.client =
+            client.unwrap_or_else(|| panic!("no other worker came:\n{}", self.cluster.log_tail()));
     }
 
     /// Contacts `from..=to`, opted in if their number is even, in one statement.

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::Arc};
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER, SOON},
-    process::kill9,
     remote::{Config, Fault, FaultBody, FaultKind, ObjectType, Service, When, unlimited},
     wait::{try_until, wait_until},
 };
@@ -292,14 +291,8 @@ fn killed_worker_leaves_no_stray_association() {
             let now = crm.remote.associations().len();
             (now != before || crm.queue_is_empty()).then_some(())
         });
-        kill9(crm.worker_pid());
-        crm.client = wait_until("the server lets us in", SOON, || {
-            let mut client = crm.cluster.try_connect(&crm.database).ok()?;
-            client.simple_query("SELECT 1").ok().map(|_| client)
-        });
+        crm.kill_worker();
     }
-    crm.cluster.wait_for_worker(&crm.database);
-    crm.client = crm.connect();
     agree(&mut crm);
 }
 

@@ -5,7 +5,6 @@ use std::{fs, sync::Arc, time::Duration};
 use integration_tests::{
     cluster::{Cluster, secret_file},
     crm::{Crm, SOON},
-    process::kill9,
     remote::{Config, Service, unlimited},
     wait::{holds_for, wait_until},
 };
@@ -122,15 +121,7 @@ fn rotated_refresh_token_survives_the_worker() {
     let sealed: Vec<u8> = crm.ask("SELECT sealed FROM integration._oauth");
     assert!(sealed.len() > 12 + 16 && !String::from_utf8_lossy(&sealed).contains("na1-"));
     for round in 0..2 {
-        let killed = crm.worker_pid();
-        kill9(killed);
-        crm.client = wait_until("another worker is there", SOON, || {
-            let another = crm.cluster.worker_pid(&crm.database)? != killed;
-            crm.cluster
-                .try_connect(&crm.database)
-                .ok()
-                .filter(|_| another)
-        });
+        crm.kill_worker();
         crm.run(&format!(
             "UPDATE crm.contacts SET first_name = 'Round {round}'"
         ));
