@@ -36,7 +36,8 @@ struct Load {
     records: f64,
     /// Until the last record, and until the last association.
     seconds: (f64, f64),
-    requests: f64,
+    /// Calls that carried records; associations have a limit of their own.
+    calls: f64,
     refused: u64,
 }
 
@@ -58,15 +59,15 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
         Row::new(
             format!("{what}, 190 requests in 10 s: of the requests allowed, used"),
             Unit::Ratio,
-            limited.requests / (LIMIT * limited.seconds.0),
+            limited.calls / (LIMIT * limited.seconds.0),
             Goal::AtLeast(0.95),
         )
         .note(format!("{:.0} s; none refused", limited.seconds.0)),
     );
     report.add(Row::new(
-        format!("{what}: calls per record, associations among them"),
+        format!("{what}: calls per record"),
         Unit::Ratio,
-        limited.requests / limited.records,
+        limited.calls / limited.records,
         Goal::AtMost(0.012),
     ));
     let remote = Remote::start()?;
@@ -119,6 +120,9 @@ fn load(server: &Server, remote: &Remote, rate: &str, contacts: u32) -> Result<L
     site.associated()?;
     let all_done = begun.elapsed().as_secs_f64();
     let after = remote.counted()?;
+    let calls: i64 = site.ask(
+        "SELECT count(*) FROM integration.request_log WHERE path LIKE '/crm/objects/%/batch/%'",
+    )?;
     let expected = u64::from(contacts) + u64::from(deals) * 2;
     let agreed: i64 =
         site.ask("SELECT count(*) FROM integration.association WHERE state = 'agreed'")?;
@@ -128,7 +132,7 @@ fn load(server: &Server, remote: &Remote, rate: &str, contacts: u32) -> Result<L
     Ok(Load {
         records: f64::from(contacts + companies + deals),
         seconds: (records_done, all_done),
-        requests: (after.requests - before.requests) as f64,
+        calls: calls as f64,
         refused: after.failed - before.failed,
     })
 }
