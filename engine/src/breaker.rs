@@ -97,7 +97,8 @@ impl Breaker {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+/// Microseconds of the monotonic clock that times are counted by.
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

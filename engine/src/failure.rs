@@ -44,6 +44,20 @@ pub enum Class {
     Unauthorized { why: String },
 }
 
+impl Class {
+    /// What is wrong with the target, in words; `None` when the answer is about what was asked.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Class::Failing { why, .. }
+            | Class::Throttled { why, .. }
+            | Class::DailyLimit { why, .. }
+            | Class::Crowded { why, .. }
+            | Class::Unauthorized { why } => Some(why),
+            Class::Answered | Class::Rejected | Class::NotFound => None,
+        }
+    }
+}
+
 /// HubSpot: the window of its usual limit.
 const HUBSPOT_WINDOW: Duration = Duration::from_secs(10);
 /// HubSpot: its search limit is per second.

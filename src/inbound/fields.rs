@@ -13,7 +13,6 @@ use super::{Fate, Scene, applied, failed, ignored};
 use crate::capture;
 use crate::store::links::{self, Cause, Entry};
 use crate::store::{apply, apply::Applied, sources::Source};
-use crate::worker::now_ms;
 
 /// Mailchimp: `fired_at` has whole seconds, so that what happened within one has no order.
 const TICK_OF_THEIR_CLOCK: i64 = 1_000;
@@ -162,7 +161,8 @@ impl Reported<'_> {
             remote,
             local,
             agreed.as_ref(),
-            self.changed_at(agreed.as_ref(), local),
+            self.scene
+                .crm_changed_at(Target::Mailchimp, &self.record, agreed.as_ref(), local),
         ) {
             Decision::AlreadyEqual if agreed.is_none_or(|agreed| agreed.hash != remote) => {
                 Step::Agreed
@@ -183,16 +183,6 @@ impl Reported<'_> {
                 Err(why) => Step::Unreadable(format!("{}: {why}", field.column)),
             },
         }
-    }
-
-    /// When the CRM changed the record, if it did since both sides agreed. A change that the worker
-    /// has not read yet was made just now.
-    fn changed_at(&self, agreed: Option<&Tick>, local: ValueHash) -> Option<Timestamp> {
-        let dirty = agreed.map_or(ValueHash::of(None), |agreed| agreed.hash) != local;
-        let worker = self.scene.worker(Target::Mailchimp);
-        worker
-            .and_then(|worker| worker.queue.changed_at(&self.record))
-            .or_else(|| dirty.then(|| Timestamp(now_ms())))
     }
 }
 

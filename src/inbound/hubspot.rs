@@ -15,7 +15,6 @@ use super::{Fate, Scene, applied, failed, ignored, unless_written};
 use crate::capture;
 use crate::store::links::{self, Cause, Entry};
 use crate::store::{apply, sources::Source};
-use crate::worker::now_ms;
 
 pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<Fate> {
     match &event.action {
@@ -84,7 +83,7 @@ fn property_change(
         ValueHash::of(canonical.as_deref())
     });
     let agreed = link.clock.get(field.id).copied();
-    let changed_at = crm_changed_at(scene, &record, agreed.as_ref(), local);
+    let changed_at = scene.crm_changed_at(Target::HubSpot, &record, agreed.as_ref(), local);
     let tick = Tick {
         field: field.id,
         hash: remote,
@@ -160,22 +159,6 @@ fn remember(record: &RecordRef, link: Link) -> SpiResult<()> {
             link,
         }],
     )
-}
-
-/// When the CRM changed the record, if it did since both sides agreed. A change that the worker has
-/// not read yet was made just now.
-fn crm_changed_at(
-    scene: &Scene,
-    record: &RecordRef,
-    agreed: Option<&Tick>,
-    local: ValueHash,
-) -> Option<Timestamp> {
-    // A field that never was agreed on and is empty here has not been touched by the CRM.
-    let dirty = agreed.map_or(ValueHash::of(None), |agreed| agreed.hash) != local;
-    let known = scene
-        .worker(Target::HubSpot)
-        .and_then(|worker| worker.queue.changed_at(record));
-    known.or_else(|| dirty.then(|| Timestamp(now_ms())))
 }
 
 /// HubSpot: a merge makes a new id; the old ones no longer resolve in batch calls.

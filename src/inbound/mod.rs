@@ -9,15 +9,16 @@ mod mandrill;
 
 use std::time::Duration;
 
+use integration_engine::clock::{Tick, ValueHash};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::Target;
+use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use crate::store::inbox::{self, Pending, State};
 use crate::store::sources::Source;
 use crate::store::{self, apply::Applied};
-use crate::worker::World;
 use crate::worker::target::TargetWorker;
+use crate::worker::{World, now_ms};
 
 /// Events applied in one transaction.
 const BATCH: i64 = 100;
@@ -62,6 +63,22 @@ impl Scene<'_> {
 
     fn worker(&self, target: Target) -> Option<&TargetWorker> {
         self.targets.iter().find(|worker| worker.target == target)
+    }
+
+    /// When the CRM changed a record, if it did since both sides agreed on the field. A change that
+    /// the worker has not read yet was made just now.
+    fn crm_changed_at(
+        &self,
+        target: Target,
+        record: &RecordRef,
+        agreed: Option<&Tick>,
+        local: ValueHash,
+    ) -> Option<Timestamp> {
+        // A field that never was agreed on and is empty here has not been touched by the CRM.
+        let dirty = agreed.map_or(ValueHash::of(None), |agreed| agreed.hash) != local;
+        self.worker(target)
+            .and_then(|worker| worker.queue.changed_at(record))
+            .or_else(|| dirty.then(|| Timestamp(now_ms())))
     }
 
     fn flying(&self, target: Target, record: &RecordRef) -> bool {

@@ -134,20 +134,26 @@ fn contested(
 /// What was written under a second address of a record is made good: its holder forgets what was
 /// agreed, and is sent again.
 fn send_whole(holder: Entry, changed_at: Timestamp, ledger: &mut Ledger) {
-    ledger.retries.push(Retry {
-        record: holder.record.clone(),
+    let why = "another record was written under a second address of this one";
+    let (retry, entry) = whole_again(holder, why.to_owned(), changed_at);
+    ledger.retries.push(retry);
+    ledger.noted.retain(|noted| noted.record != entry.record);
+    ledger.noted.push(entry);
+}
+
+/// What is to be stored for a record to be sent whole: nothing is agreed any more, and it is due.
+pub fn whole_again(known: Entry, why: String, changed_at: Timestamp) -> (Retry, Entry) {
+    let retry = Retry {
+        record: known.record.clone(),
         op: Op::Upsert,
         attempts: 0,
         wait_ms: 0,
-        why: "another record was written under a second address of this one".to_owned(),
+        why,
         enqueued_at: changed_at,
-    });
-    ledger.noted.retain(|entry| entry.record != holder.record);
-    ledger.noted.push(Entry {
-        link: Link {
-            clock: Default::default(),
-            ..holder.link
-        },
-        record: holder.record,
-    });
+    };
+    let link = Link {
+        clock: Default::default(),
+        ..known.link
+    };
+    (retry, Entry { link, ..known })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use integration_engine::breaker::micros;
 use integration_engine::call::Allowance;
 use integration_engine::outcome::TargetSignal;
 use integration_engine::rate::Budget;
@@ -51,7 +52,7 @@ impl TargetWorker {
 
 /// Microseconds, as budget and breaker count them.
 pub fn since(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    micros(started.elapsed())
 }
 
 /// The first planned call that may leave now.

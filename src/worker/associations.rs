@@ -3,26 +3,27 @@
 //! They have calls, a budget and a breaker of their own, one call at a time: HubSpot takes 2,000
 //! pairs in one.
 
-use std::collections::VecDeque;
+mod lane;
+
 use std::time::{Duration, Instant};
 
-use integration_engine::breaker::Breaker;
-use integration_engine::call::{Link, Reply, TransportError};
+use integration_engine::call::{Reply, TransportError};
 use integration_engine::hubspot::associations::{
     self as engine, Action, AssociationCall, AssociationReading, PairVerdict, Sending, Step,
 };
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::queue::RecordRef;
-use integration_engine::rate::{Budget, Rate};
-use integration_engine::record::{Op, Target, Timestamp};
+use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
 
+use lane::COMPANY;
+pub use lane::Lane;
+
 use super::target::TargetWorker;
-use super::{Worker, World, now_ms, process};
-use crate::config::Settings;
+use super::{Worker, World, adopt, now_ms, process};
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
-use crate::store::changes::{self, Retry};
+use crate::store::changes;
 use crate::store::links::{self, Cause, Entry};
 
 /// Associations planned at once: two full calls.
@@ -30,125 +31,6 @@ const ROUND: i64 = 4_000;
 
 /// A full call.
 const FULL: usize = 2_000;
-
-/// While records are on their way, associations wait for company, but for no longer.
-const COMPANY: Duration = Duration::from_secs(1);
-
-/// Failing calls in a row before association calls rest.
-const BREAKER_THRESHOLD: u32 = 3;
-
-/// What is under way, and when there is more to do.
-pub struct Lane {
-    /// How many have been noted since the table was last read.
-    noted: usize,
-    /// The table may hold something new, since then.
-    stale: Option<Instant>,
-    planned: VecDeque<AssociationCall>,
-    /// What the planned calls are about.
-    due: Vec<Due>,
-    under_way: bool,
-    budget: Option<Budget>,
-    rate: Option<Rate>,
-    breaker: Breaker,
-    /// Nothing is sent before.
-    blocked_until: Option<Instant>,
-    next_retry: Option<Instant>,
-}
-
-impl Lane {
-    pub fn new(settings: &Settings) -> Lane {
-        Lane {
-            noted: 0,
-            stale: Some(Instant::now()),
-            planned: VecDeque::new(),
-            due: Vec::new(),
-            under_way: false,
-            budget: None,
-            rate: None,
-            breaker: Breaker::new(
-                BREAKER_THRESHOLD,
-                settings.retry.base,
-                settings.retry.max.min(Duration::from_secs(60)),
-            ),
-            blocked_until: None,
-            next_retry: None,
-        }
-    }
-
-    /// New settings: the budget starts anew if its rate changed.
-    pub fn configure(&mut self, settings: &Settings) {
-        if settings.association_rate != self.rate {
-            self.rate = settings.association_rate;
-            self.budget = self.rate.map(|rate| Budget::new(rate.limit, rate.interval));
-        }
-        self.blocked_until = None;
-    }
-
-    fn look(&mut self, noted: usize) {
-        if noted > 0 {
-            self.noted += noted;
-            self.stale.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// How long until there is something to do; `None`: until something happens.
-    pub fn next_look(&self, now: Instant) -> Option<Duration> {
-        if self.under_way {
-            return None;
-        }
-        let at = if self.planned.is_empty() {
-            let stale = self.stale.map(|since| since + COMPANY);
-            stale.into_iter().chain(self.next_retry).min()?
-        } else {
-            now
-        };
-        let at = self.blocked_until.map_or(at, |until| until.max(at));
-        Some(
-            at.saturating_duration_since(now)
-                .max(Duration::from_millis(1)),
-        )
-    }
-
-    fn permitted(&mut self, clock: u64, now: Instant) -> bool {
-        if self.blocked_until.is_some_and(|until| until > now) {
-            return false;
-        }
-        let denied = match (&mut self.budget, self.breaker.is_closed()) {
-            (Some(budget), true) => budget.permit(clock).err(),
-            _ => self.breaker.permit(clock).err(),
-        };
-        self.blocked_until = denied.map(|wait| now + wait.max(Duration::from_millis(1)));
-        denied.is_none()
-    }
-
-    fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, clock: u64) {
-        if let Some(budget) = &mut self.budget {
-            budget.report(clock, report);
-        }
-        let rest = match signal {
-            TargetSignal::Failing { .. } => {
-                self.breaker.failure(clock, fastrand::f64());
-                return;
-            }
-            TargetSignal::Healthy | TargetSignal::Unauthorized { .. } => None,
-            TargetSignal::Throttled { wait, .. } => {
-                if let Some(budget) = &mut self.budget {
-                    budget.throttle(clock, *wait);
-                }
-                Some(*wait)
-            }
-            TargetSignal::Crowded { wait, .. } => Some(*wait),
-            TargetSignal::DailyLimit { until, .. } => {
-                let wait = until.map_or(900_000, |until| (until.0 - now_ms()).max(1_000));
-                Some(Duration::from_millis(wait.unsigned_abs()))
-            }
-        };
-        self.breaker.success();
-        if let Some(wait) = rest {
-            self.blocked_until = Some(Instant::now() + wait);
-        }
-    }
-}
 
 /// Records that were settled, as far as their associations are concerned.
 #[derive(Default)]
@@ -424,19 +306,11 @@ fn resolve_again(worker: &mut TargetWorker, ids: &[String]) -> SpiResult<()> {
     let mut retries = Vec::new();
     for id in ids {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
-            retries.push(Retry {
-                record: record.clone(),
-                op: Op::Upsert,
-                attempts: 0,
-                wait_ms: 0,
-                why: format!("HubSpot no longer knows record {id}"),
-                enqueued_at: Timestamp(now_ms()),
-            });
-            let link = Link {
-                clock: Default::default(),
-                ..link
-            };
-            entries.push(Entry { record, link });
+            let why = format!("HubSpot no longer knows record {id}");
+            let known = Entry { record, link };
+            let (retry, entry) = adopt::whole_again(known, why, Timestamp(now_ms()));
+            retries.push(retry);
+            entries.push(entry);
         }
     }
     if retries.is_empty() {

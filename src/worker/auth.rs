@@ -10,6 +10,7 @@ use integration_engine::record::Target;
 use integration_engine::seal::{NONCE, SealKey};
 use pgrx::spi::SpiResult;
 
+use super::allowance::since;
 use super::process;
 use crate::config::{self, Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
@@ -132,7 +133,7 @@ impl Session {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        since(self.started)
     }
 
     pub fn step(&mut self) -> Step<Secret> {

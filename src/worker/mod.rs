@@ -12,6 +12,9 @@ mod backfill;
 mod connection;
 mod daily;
 pub mod fill;
+mod guard;
+mod hear;
+mod identity;
 mod intake;
 pub mod launcher;
 mod news;
@@ -140,7 +143,7 @@ impl Worker {
 
     /// Monotonic microseconds, as the engine's budget and breaker count them.
     fn clock(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        allowance::since(self.started)
     }
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
@@ -256,53 +259,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes in answers, and stores what they say.
-    fn hear_answers(&mut self) -> SpiResult<()> {
-        let clock = self.clock();
-        let mut heard = self.requests.hear(&mut self.targets, &self.world, clock);
-        if heard.is_empty() {
-            return Ok(());
-        }
-        let granted = heard.granted.take();
-        let outcomes = std::mem::take(&mut heard.outcomes);
-        let news = store::transaction(|| {
-            letters::log_requests(&heard.log)?;
-            self.settle_access(&heard, granted.as_ref())?;
-            properties::settle(
-                &mut self.targets,
-                &self.world,
-                &mut self.requests,
-                &heard.properties,
-            )?;
-            if heard.definitions {
-                for worker in &mut self.targets {
-                    preflight::renew(worker, &mut self.world)?;
-                }
-            }
-            if let Some(worker) = self
-                .targets
-                .iter_mut()
-                .find(|worker| worker.target == Target::HubSpot)
-            {
-                associations::settle(worker, &self.world, heard.associations)?;
-            }
-            let mut news = Vec::new();
-            for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {
-                if !outcomes.is_empty() {
-                    let told = settle::settle(worker, &self.world, outcomes, Vec::new())?;
-                    news.extend(told.into_iter().map(|told| (worker.target, told)));
-                }
-            }
-            Ok::<_, pgrx::spi::Error>(news)
-        })?;
-        if let Some(granted) = granted {
-            self.requests
-                .install(granted, &mut self.targets, &self.world);
-        }
-        self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
-        news::tell_crm(&self.world, news)
-    }
-
     fn feed_backfills(&mut self) -> SpiResult<()> {
         for worker in &mut self.targets {
             if self.backfills.due(worker, &self.world, Instant::now()) {
@@ -310,34 +266,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    /// Stores what answers say about tokens, accounts, and what is going away.
-    fn settle_access(
-        &mut self,
-        heard: &requests::Heard,
-        granted: Option<&auth::Granted>,
-    ) -> SpiResult<()> {
-        if let Some(granted) = granted {
-            self.requests.keep(granted)?;
-        }
-        for (target, notice) in &heard.notices {
-            state::remark(notice.kind.name(), *target, &notice.about, &notice.text)?;
-        }
-        for (target, seen) in &heard.accounts {
-            for worker in self.targets.iter_mut().filter(|w| w.target == *target) {
-                trust::settle(worker, seen)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn store_tests(&mut self) -> SpiResult<()> {
-        let tested = self.requests.tested(&mut self.targets, &self.world);
-        if tested.is_empty() {
-            return Ok(());
-        }
-        store::transaction(|| tested.iter().try_for_each(account::put_tested))
     }
 
     fn apply_inbox(&mut self) -> SpiResult<()> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
-use super::{Worker, fill, intake, news, preflight, process, requests, settle};
+use super::{Worker, fill, identity, intake, news, preflight, process, requests, settle};
 use crate::store;
 
 impl Worker {
@@ -100,8 +100,8 @@ impl Worker {
             .any(|planned| planned.call.items.iter().any(|item| item.intent));
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
             let news = store::transaction(|| {
-                settle::move_links(worker.target, world, moves)?;
-                if settle::note_intents(worker.target, &mut worker.planned)? {
+                identity::move_links(worker.target, world, moves)?;
+                if identity::note_intents(worker.target, &mut worker.planned)? {
                     // A request must not leave before the note that it may have been made is safe.
                     process::commit_durably()?;
                 }

@@ -14,10 +14,8 @@ use pgrx::spi::SpiResult;
 
 use super::adopt;
 use super::associations::{self, Settled};
-use super::fill::Move;
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
-use crate::store::associations::{self as table, Association};
 use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
 use crate::store::letters::{self, Letter};
@@ -359,52 +357,6 @@ fn delete_rows(target: Target, rows: Vec<RowId>) -> SpiResult<()> {
         changes::settle(target, lane, &positions)?;
     }
     Ok(())
-}
-
-/// Notes, before a call is made, which records it may create: should the answer be lost, the
-/// record is looked for instead of being created twice. `true` when there is something to note.
-pub fn note_intents(
-    target: Target,
-    planned: &mut std::collections::VecDeque<super::target::Planned>,
-) -> SpiResult<bool> {
-    let mut entries = Vec::new();
-    for planned in planned {
-        for (item, flight) in planned.call.items.iter_mut().zip(&mut planned.flights) {
-            if !std::mem::take(&mut item.intent) {
-                continue;
-            }
-            let link = match &flight.link {
-                Some(link) => link.uncertain(item.remote_key.as_deref()),
-                None => Link {
-                    remote_key: item.remote_key.clone(),
-                    ..Link::default()
-                },
-            };
-            flight.link = Some(link.clone());
-            entries.push(Entry {
-                record: flight.record.clone(),
-                link,
-            });
-        }
-    }
-    links::write(target, Cause::Noted, &entries)?;
-    Ok(!entries.is_empty())
-}
-
-/// Stores links under the keys their rows have by now.
-pub fn move_links(target: Target, world: &World, moves: Vec<Move>) -> SpiResult<()> {
-    for moved in moves.iter().filter(|_| target == Target::HubSpot) {
-        let of_source = |known: &&Association| known.source == moved.from.source;
-        for association in world.associations.iter().filter(of_source) {
-            table::move_record(association, &moved.from.key, &moved.to.record.key)?;
-        }
-    }
-    let (from, to): (Vec<RecordRef>, Vec<Entry>) = moves
-        .into_iter()
-        .map(|moved| (moved.from, moved.to))
-        .unzip();
-    links::remove(target, &from)?;
-    links::write(target, Cause::Noted, &to)
 }
 
 /// Whether a flight takes a record out of the target: what the guard counts.

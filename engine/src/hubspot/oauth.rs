@@ -10,6 +10,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    breaker::micros,
     call::{Method, Reply, Request, TransportError},
     failure::{Class, classify},
     json::shortened,
@@ -171,10 +172,6 @@ impl<T: Clone + PartialEq> Tokens<T> {
     pub fn hurry(&mut self) {
         self.not_before = 0;
     }
-}
-
-fn micros(duration: Duration) -> Micros {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What the token endpoint says.

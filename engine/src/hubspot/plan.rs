@@ -1,5 +1,7 @@
 //! What is to be sent to HubSpot for one record.
 
+mod lookups;
+
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
@@ -17,9 +19,6 @@ use super::{
     definitions::{PIPELINE, STAGE},
     not_provisioned, values,
 };
-
-/// A longer one is no domain, and HubSpot's searches are limited in size.
-const DOMAIN_MAX: usize = 253;
 
 /// How long to wait for somebody to create the unique property.
 const PROVISION_WAIT: Duration = Duration::from_secs(60);
@@ -263,39 +262,6 @@ impl Plan<'_> {
             at: self.work.changed_at,
             by: Writer::Crm,
         }
-    }
-
-    fn find(&self, id_property: &str, id: &str) -> Decision {
-        let mut fragment = String::with_capacity(64);
-        fragment.push('{');
-        push_member(&mut fragment, "id", id);
-        fragment.push('}');
-        let kind = CallKind::HubSpotFind {
-            entity: self.map.entity,
-            id_property: id_property.to_owned(),
-        };
-        let key = (id_property == EMAIL).then(|| id.to_owned());
-        Decision::Send(kind, self.item(id.to_owned(), key, Vec::new(), fragment))
-    }
-
-    /// Looks for records that others made, by a property that several may hold.
-    fn look_for(&self, property: &str, value: String) -> Decision {
-        let kind = CallKind::HubSpotMatch {
-            entity: self.map.entity,
-            property: property.to_owned(),
-        };
-        Decision::Send(kind, self.item(value, None, Vec::new(), String::new()))
-    }
-
-    /// By which a company may be there already. HubSpot makes companies of its own from the
-    /// domains of contacts' addresses.
-    fn domain(&self, row: &Row) -> Option<String> {
-        let (at, field) = self.pushed().find(|(_, field)| {
-            self.map.entity == Entity::Company && field.remote.eq_ignore_ascii_case(DOMAIN)
-        })?;
-        let value = self.value(row, at, field).ok()??;
-        let domain = value.trim().to_lowercase();
-        (!domain.is_empty() && domain.len() <= DOMAIN_MAX).then_some(domain)
     }
 
     fn item(

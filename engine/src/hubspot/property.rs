@@ -174,22 +174,16 @@ fn says_not_found(reply: &Reply) -> bool {
 }
 
 pub(super) fn told(class: &Class, reply: Option<&Reply>) -> String {
-    match class {
-        Class::Failing { why, .. }
-        | Class::Throttled { why, .. }
-        | Class::DailyLimit { why, .. }
-        | Class::Crowded { why, .. }
-        | Class::Unauthorized { why } => why.clone(),
-        Class::Answered | Class::Rejected | Class::NotFound => {
-            let status = reply.map_or(0, |reply| reply.status);
-            let message = reply
-                .and_then(|reply| serde_json::from_slice::<Value>(&reply.body).ok())
-                .and_then(|body| body.get("message")?.as_str().map(str::to_owned))
-                .unwrap_or_default();
-            format!(
-                "HubSpot answered HTTP {status}: {}",
-                shortened(&message, 300)
-            )
-        }
+    if let Some(why) = class.trouble() {
+        return why.to_owned();
     }
+    let status = reply.map_or(0, |reply| reply.status);
+    let message = reply
+        .and_then(|reply| serde_json::from_slice::<Value>(&reply.body).ok())
+        .and_then(|body| body.get("message")?.as_str().map(str::to_owned))
+        .unwrap_or_default();
+    format!(
+        "HubSpot answered HTTP {status}: {}",
+        shortened(&message, 300)
+    )
 }

@@ -30,15 +30,10 @@ pub fn account_request() -> Request {
 pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, String> {
     let reply = match (classify(Target::Mailchimp, reply), reply) {
         (Class::Answered, Ok(reply)) => reply,
-        (
-            Class::Failing { why, .. }
-            | Class::Throttled { why, .. }
-            | Class::DailyLimit { why, .. }
-            | Class::Crowded { why, .. }
-            | Class::Unauthorized { why },
-            _,
-        ) => return Err(why),
-        (_, reply) => {
+        (class, reply) => {
+            if let Some(why) = class.trouble() {
+                return Err(why.to_owned());
+            }
             let status = reply.map_or(0, |reply| reply.status);
             return Err(format!(
                 "Mailchimp does not answer as expected (HTTP {status}); check \
@@ -85,15 +80,10 @@ pub fn read_audience(
                 "the account has no audience {list}; check integration.mailchimp_list_id"
             ));
         }
-        (
-            Class::Failing { why, .. }
-            | Class::Throttled { why, .. }
-            | Class::DailyLimit { why, .. }
-            | Class::Crowded { why, .. }
-            | Class::Unauthorized { why },
-            _,
-        ) => return Err(why),
-        (_, reply) => {
+        (class, reply) => {
+            if let Some(why) = class.trouble() {
+                return Err(why.to_owned());
+            }
             let status = reply.map_or(0, |reply| reply.status);
             return Err(format!(
                 "Mailchimp does not tell about audience {list} (HTTP {status})"

@@ -1,0 +1,132 @@
+//! The associations' lane of the HubSpot target: what is under way, its budget and its breaker.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use integration_engine::breaker::Breaker;
+use integration_engine::hubspot::associations::AssociationCall;
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::rate::{Budget, Rate};
+
+use crate::config::Settings;
+use crate::store::associations::Due;
+use crate::worker::now_ms;
+
+/// While records are on their way, associations wait for company, but for no longer.
+pub(super) const COMPANY: Duration = Duration::from_secs(1);
+
+/// Failing calls in a row before association calls rest.
+const BREAKER_THRESHOLD: u32 = 3;
+
+/// What is under way, and when there is more to do.
+pub struct Lane {
+    /// How many have been noted since the table was last read.
+    pub(super) noted: usize,
+    /// The table may hold something new, since then.
+    pub(super) stale: Option<Instant>,
+    pub(super) planned: VecDeque<AssociationCall>,
+    /// What the planned calls are about.
+    pub(super) due: Vec<Due>,
+    pub(super) under_way: bool,
+    budget: Option<Budget>,
+    rate: Option<Rate>,
+    pub(super) breaker: Breaker,
+    /// Nothing is sent before.
+    blocked_until: Option<Instant>,
+    pub(super) next_retry: Option<Instant>,
+}
+
+impl Lane {
+    pub fn new(settings: &Settings) -> Lane {
+        Lane {
+            noted: 0,
+            stale: Some(Instant::now()),
+            planned: VecDeque::new(),
+            due: Vec::new(),
+            under_way: false,
+            budget: None,
+            rate: None,
+            breaker: Breaker::new(
+                BREAKER_THRESHOLD,
+                settings.retry.base,
+                settings.retry.max.min(Duration::from_secs(60)),
+            ),
+            blocked_until: None,
+            next_retry: None,
+        }
+    }
+
+    /// New settings: the budget starts anew if its rate changed.
+    pub fn configure(&mut self, settings: &Settings) {
+        if settings.association_rate != self.rate {
+            self.rate = settings.association_rate;
+            self.budget = self.rate.map(|rate| Budget::new(rate.limit, rate.interval));
+        }
+        self.blocked_until = None;
+    }
+
+    pub(super) fn look(&mut self, noted: usize) {
+        if noted > 0 {
+            self.noted += noted;
+            self.stale.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// How long until there is something to do; `None`: until something happens.
+    pub fn next_look(&self, now: Instant) -> Option<Duration> {
+        if self.under_way {
+            return None;
+        }
+        let at = if self.planned.is_empty() {
+            let stale = self.stale.map(|since| since + COMPANY);
+            stale.into_iter().chain(self.next_retry).min()?
+        } else {
+            now
+        };
+        let at = self.blocked_until.map_or(at, |until| until.max(at));
+        Some(
+            at.saturating_duration_since(now)
+                .max(Duration::from_millis(1)),
+        )
+    }
+
+    pub(super) fn permitted(&mut self, clock: u64, now: Instant) -> bool {
+        if self.blocked_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        let denied = match (&mut self.budget, self.breaker.is_closed()) {
+            (Some(budget), true) => budget.permit(clock).err(),
+            _ => self.breaker.permit(clock).err(),
+        };
+        self.blocked_until = denied.map(|wait| now + wait.max(Duration::from_millis(1)));
+        denied.is_none()
+    }
+
+    pub(super) fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, clock: u64) {
+        if let Some(budget) = &mut self.budget {
+            budget.report(clock, report);
+        }
+        let rest = match signal {
+            TargetSignal::Failing { .. } => {
+                self.breaker.failure(clock, fastrand::f64());
+                return;
+            }
+            TargetSignal::Healthy | TargetSignal::Unauthorized { .. } => None,
+            TargetSignal::Throttled { wait, .. } => {
+                if let Some(budget) = &mut self.budget {
+                    budget.throttle(clock, *wait);
+                }
+                Some(*wait)
+            }
+            TargetSignal::Crowded { wait, .. } => Some(*wait),
+            TargetSignal::DailyLimit { until, .. } => {
+                let wait = until.map_or(900_000, |until| (until.0 - now_ms()).max(1_000));
+                Some(Duration::from_millis(wait.unsigned_abs()))
+            }
+        };
+        self.breaker.success();
+        if let Some(wait) = rest {
+            self.blocked_until = Some(Instant::now() + wait);
+        }
+    }
+}

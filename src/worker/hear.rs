@@ -1,0 +1,88 @@
+//! Answers that came in, into the tables: one transaction for all of them.
+
+use std::time::Instant;
+
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use super::{
+    TIDY, Worker, associations, auth, news, preflight, properties, requests, settle, trust,
+};
+use crate::store::{self, account, letters, state};
+
+impl Worker {
+    /// Takes in answers, and stores what they say.
+    pub(super) fn hear_answers(&mut self) -> SpiResult<()> {
+        let clock = self.clock();
+        let mut heard = self.requests.hear(&mut self.targets, &self.world, clock);
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let granted = heard.granted.take();
+        let outcomes = std::mem::take(&mut heard.outcomes);
+        let news = store::transaction(|| {
+            letters::log_requests(&heard.log)?;
+            self.settle_access(&heard, granted.as_ref())?;
+            properties::settle(
+                &mut self.targets,
+                &self.world,
+                &mut self.requests,
+                &heard.properties,
+            )?;
+            if heard.definitions {
+                for worker in &mut self.targets {
+                    preflight::renew(worker, &mut self.world)?;
+                }
+            }
+            if let Some(worker) = self
+                .targets
+                .iter_mut()
+                .find(|worker| worker.target == Target::HubSpot)
+            {
+                associations::settle(worker, &self.world, heard.associations)?;
+            }
+            let mut news = Vec::new();
+            for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {
+                if !outcomes.is_empty() {
+                    let told = settle::settle(worker, &self.world, outcomes, Vec::new())?;
+                    news.extend(told.into_iter().map(|told| (worker.target, told)));
+                }
+            }
+            Ok::<_, pgrx::spi::Error>(news)
+        })?;
+        if let Some(granted) = granted {
+            self.requests
+                .install(granted, &mut self.targets, &self.world);
+        }
+        self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
+        news::tell_crm(&self.world, news)
+    }
+
+    /// Stores what answers say about tokens, accounts, and what is going away.
+    fn settle_access(
+        &mut self,
+        heard: &requests::Heard,
+        granted: Option<&auth::Granted>,
+    ) -> SpiResult<()> {
+        if let Some(granted) = granted {
+            self.requests.keep(granted)?;
+        }
+        for (target, notice) in &heard.notices {
+            state::remark(notice.kind.name(), *target, &notice.about, &notice.text)?;
+        }
+        for (target, seen) in &heard.accounts {
+            for worker in self.targets.iter_mut().filter(|w| w.target == *target) {
+                trust::settle(worker, seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn store_tests(&mut self) -> SpiResult<()> {
+        let tested = self.requests.tested(&mut self.targets, &self.world);
+        if tested.is_empty() {
+            return Ok(());
+        }
+        store::transaction(|| tested.iter().try_for_each(account::put_tested))
+    }
+}

@@ -1,0 +1,57 @@
+//! What is stored of records' identities before calls leave.
+
+use std::collections::VecDeque;
+
+use integration_engine::call::Link;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use super::World;
+use super::fill::Move;
+use super::target::Planned;
+use crate::store::associations::{self as table, Association};
+use crate::store::links::{self, Cause, Entry};
+
+/// Notes, before a call is made, which records it may create: should the answer be lost, the
+/// record is looked for instead of being created twice. `true` when there is something to note.
+pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResult<bool> {
+    let mut entries = Vec::new();
+    for planned in planned {
+        for (item, flight) in planned.call.items.iter_mut().zip(&mut planned.flights) {
+            if !std::mem::take(&mut item.intent) {
+                continue;
+            }
+            let link = match &flight.link {
+                Some(link) => link.uncertain(item.remote_key.as_deref()),
+                None => Link {
+                    remote_key: item.remote_key.clone(),
+                    ..Link::default()
+                },
+            };
+            flight.link = Some(link.clone());
+            entries.push(Entry {
+                record: flight.record.clone(),
+                link,
+            });
+        }
+    }
+    links::write(target, Cause::Noted, &entries)?;
+    Ok(!entries.is_empty())
+}
+
+/// Stores links under the keys their rows have by now.
+pub fn move_links(target: Target, world: &World, moves: Vec<Move>) -> SpiResult<()> {
+    for moved in moves.iter().filter(|_| target == Target::HubSpot) {
+        let of_source = |known: &&Association| known.source == moved.from.source;
+        for association in world.associations.iter().filter(of_source) {
+            table::move_record(association, &moved.from.key, &moved.to.record.key)?;
+        }
+    }
+    let (from, to): (Vec<RecordRef>, Vec<Entry>) = moves
+        .into_iter()
+        .map(|moved| (moved.from, moved.to))
+        .unzip();
+    links::remove(target, &from)?;
+    links::write(target, Cause::Noted, &to)
+}
