@@ -70,11 +70,6 @@ COMMENT ON COLUMN association.state IS 'pending: to be sent; waiting: one of the
 COMMENT ON COLUMN association.attempts IS 'failed attempts';
 COMMENT ON COLUMN association.reason IS 'what it waits for, or why it failed';
 
-CREATE FUNCTION _associable(entity text, to_entity text) RETURNS boolean LANGUAGE sql IMMUTABLE
-    RETURN (entity, to_entity) IN (('contact', 'company'), ('deal', 'contact'), ('deal', 'company'))
-        OR (entity IN ('note', 'call', 'email', 'meeting', 'task') AND to_entity IN ('contact', 'company', 'deal'));
-COMMENT ON FUNCTION _associable(text, text) IS 'whether records of one kind can be associated with their parents of another';
-
 CREATE FUNCTION _check_association(child integration.tracked_table, column_name name, parent integration.tracked_table) RETURNS void LANGUAGE plpgsql STABLE AS $$
 DECLARE
     type_of_column oid;

@@ -3,6 +3,7 @@
 COMMENT ON FUNCTION _unpack_keys(bytea) IS 'the keys packed into a queue row';
 COMMENT ON FUNCTION _unpack_clock(bytea) IS 'the agreements stored with a link';
 COMMENT ON FUNCTION _stored_key(integer, text) IS 'a record key as it is stored';
+COMMENT ON FUNCTION _associable(text, text) IS 'whether records of one kind can be associated with their parents of another';
 COMMENT ON FUNCTION _lacks(text) IS 'what a target lacks before anything can be sent to it';
 COMMENT ON FUNCTION _check_filter(oid, text) IS 'refuses what is no condition on the rows of a tracked table';
 COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolved';

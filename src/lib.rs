@@ -51,7 +51,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/associations.sql",
     name = "associations",
-    requires = ["views"]
+    requires = ["views", api::internal::_associable]
 );
 extension_sql_file!(
     "../sql/track.sql",

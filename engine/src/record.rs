@@ -110,6 +110,14 @@ impl RecordKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// From the text forms of the key's columns.
+    pub fn from_parts(parts: &[String]) -> RecordKey {
+        match parts {
+            [key] => RecordKey::from(key.as_str()),
+            _ => RecordKey::from(serde_json::Value::from(parts.to_vec()).to_string()),
+        }
+    }
 }
 
 impl From<&str> for RecordKey {

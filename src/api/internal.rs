@@ -1,8 +1,9 @@
 //! Functions that the extension's own SQL calls.
 
 use integration_engine::clock::{FieldClock, Writer};
+use integration_engine::hubspot::associations;
 use integration_engine::keys;
-use integration_engine::record::{Lane, SourceId, Target};
+use integration_engine::record::{Entity, Lane, SourceId, Target};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -62,6 +63,15 @@ fn _stored_key(columns: i32, key: &str) -> String {
     match serde_json::from_str::<Vec<String>>(key) {
         Ok(parts) if columns > 1 => serde_json::Value::from(parts).to_string(),
         _ => key.to_owned(),
+    }
+}
+
+/// Whether a column of records of one kind can name their parents of another.
+#[pg_extern(immutable, parallel_safe)]
+fn _associable(entity: &str, to_entity: &str) -> bool {
+    match (Entity::from_name(entity), Entity::from_name(to_entity)) {
+        (Some(from), Some(to)) => !associations::types(from, to).is_empty(),
+        _ => false,
     }
 }
 

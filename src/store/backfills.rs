@@ -301,17 +301,12 @@ pub fn next_keys(source: &Source, walk: &Walk, most: usize) -> Result<SpiResult<
             })?;
             let wanted = rows.iter().filter(|(_, wanted)| *wanted);
             Ok::<_, spi::Error>(Keys {
-                wanted: wanted.map(|(parts, _)| record_key(parts)).collect(),
+                wanted: wanted
+                    .map(|(parts, _)| RecordKey::from_parts(parts))
+                    .collect(),
                 looked_at: rows.len(),
                 last: rows.into_iter().last().map(|(parts, _)| parts),
             })
         })
     }))
-}
-
-fn record_key(parts: &[String]) -> RecordKey {
-    match parts {
-        [key] => RecordKey::from(key.as_str()),
-        _ => RecordKey::from(serde_json::Value::from(parts.to_vec()).to_string()),
-    }
 }

@@ -80,7 +80,7 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Option<RecordRef>> {
     })?;
     Ok(rows.into_iter().flatten().next().map(|parts| RecordRef {
         source: source.id,
-        key: record_key(parts),
+        key: RecordKey::from_parts(&parts),
     }))
 }
 
@@ -99,12 +99,4 @@ fn condition<'a>(
     indexed
         .any(|first| *first == name)
         .then(|| format!("t.{name} = $1::{type_name}"))
-}
-
-/// A record key of several parts is a JSON array of texts.
-fn record_key(mut parts: Vec<String>) -> RecordKey {
-    match parts.len() {
-        1 => RecordKey::from(parts.remove(0)),
-        _ => RecordKey::from(serde_json::Value::from(parts).to_string()),
-    }
 }
