@@ -85,6 +85,11 @@ extension_sql_file!(
     name = "backfill",
     requires = ["operate", api::backfill::_check_filter]
 );
+extension_sql_file!(
+    "../sql/reconcile.sql",
+    name = "reconcile",
+    requires = ["backfill"]
+);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[pg_guard]

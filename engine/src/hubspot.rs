@@ -5,6 +5,7 @@
 mod answer;
 pub mod associations;
 mod calls;
+pub mod census;
 pub mod definitions;
 mod fault;
 pub mod oauth;
@@ -16,7 +17,7 @@ pub mod values;
 pub mod webhook;
 mod wire;
 
-pub use {answer::read, calls::assemble, definitions::RemoteType, plan::decide};
+pub use {answer::{budget, read}, calls::assemble, definitions::RemoteType, plan::decide};
 
 use crate::record::Entity;
 

@@ -10,6 +10,7 @@ pub mod call;
 pub mod clock;
 pub mod conflict;
 pub mod consent;
+pub mod drift;
 pub mod failure;
 pub mod form;
 pub mod hubspot;

@@ -1,15 +1,17 @@
-//! Values that Mailchimp reports, into CRM columns by the conflict rules.
+//! Values that a service reports, into CRM columns by the conflict rules.
 
 use integration_engine::call::Link;
 use integration_engine::clock::{Tick, ValueHash, Writer};
 use integration_engine::conflict::{self, Decision};
+use integration_engine::drift::{self, Remedy};
+use integration_engine::hubspot::values;
 use integration_engine::mapping::{Direction, Field, SourceMap};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, Target, Timestamp};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Scene, applied, failed, ignored};
+use super::{Fate, Scene, applied, failed, ignored, sqlstate};
 use crate::capture;
 use crate::store::links::{self, Cause, Entry};
 use crate::store::{apply, apply::Applied, sources::Source};
@@ -17,10 +19,21 @@ use crate::store::{apply, apply::Applied, sources::Source};
 /// Mailchimp: `fired_at` has whole seconds, so that what happened within one has no order.
 const TICK_OF_THEIR_CLOCK: i64 = 1_000;
 
-/// A record that Mailchimp reports values of.
+/// What a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// Something changed there, at the time it is stamped with.
+    News,
+    /// This is what it holds.
+    State,
+}
+
+/// A record that a service reports values of.
 pub struct Reported<'a> {
     pub scene: &'a Scene<'a>,
     pub source: &'a Source,
+    pub target: Target,
+    pub knowledge: Knowledge,
     pub record: RecordRef,
     pub link: Link,
     /// The link is to be stored even if no value changes it.
@@ -28,12 +41,23 @@ pub struct Reported<'a> {
     pub at: Timestamp,
 }
 
-/// What became of the values, as a person wants to read it.
-#[derive(Default)]
-struct Notes {
-    written: Vec<String>,
-    kept: Vec<String>,
-    refused: Vec<String>,
+/// What became of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    Written,
+    /// The CRM's value stays; whether it is sent.
+    Kept { sent: bool },
+    Refused(String),
+}
+
+/// What became of a report.
+pub enum Taken {
+    /// There is nothing to write it to.
+    Pointless(&'static str),
+    /// The row changed under our hands.
+    Moved,
+    /// By the names of the service's fields.
+    Took(Vec<(String, Done)>),
 }
 
 /// What one value comes to.
@@ -41,42 +65,56 @@ enum Step {
     Nothing,
     /// Both sides agree now.
     Agreed,
-    /// The CRM's value goes back to Mailchimp.
+    /// The CRM's value goes back to the service.
     SendOurs,
     Write(Option<String>),
     Unreadable(String),
 }
 
 impl Reported<'_> {
-    /// Takes over what the rules say, field by field.
-    pub fn take(mut self, values: &[(String, Option<String>)]) -> SpiResult<Fate> {
-        let Some(map) = self.source.maps.get(&Target::Mailchimp) else {
-            return Ok(ignored("the table is not sent to Mailchimp"));
+    /// Takes over what the rules say, field by field; gives what that means for an event.
+    pub(super) fn take(self, values: &[(String, Option<String>)]) -> SpiResult<Fate> {
+        let (source, target) = (self.source, self.target);
+        let key = self.record.key.clone();
+        let at = self.at;
+        Ok(match self.enter(values, |_| at)? {
+            Taken::Pointless(why) => ignored(why),
+            Taken::Moved => Fate::Again,
+            Taken::Took(done) => fate(source, target, key.as_str(), &done),
+        })
+    }
+
+    /// Takes over what the rules say, field by field. `at`: when each was written there.
+    pub fn enter(
+        mut self,
+        values: &[(String, Option<String>)],
+        at: impl Fn(&str) -> Timestamp,
+    ) -> SpiResult<Taken> {
+        let Some(map) = self.source.maps.get(&self.target) else {
+            return Ok(Taken::Pointless("the table is not sent there"));
         };
         let rows = self.source.read(map, &[&self.record.key])?;
         let Some(row) = rows.get(&self.record.key) else {
-            return Ok(ignored("the CRM row is gone"));
+            return Ok(Taken::Pointless("the CRM row is gone"));
         };
-        let mut notes = Notes::default();
-        let mut send = false;
+        let mut done = Vec::new();
         for (name, reported) in values {
-            let Some((index, field)) = map
-                .field_named(name)
-                .filter(|(_, field)| field.remote != "status")
-            else {
+            let Some((index, field)) = map.field_named(name).filter(|(_, field)| {
+                // Consent has rules of its own.
+                self.target != Target::Mailchimp || field.remote != "status"
+            }) else {
                 continue;
             };
+            self.at = at(name);
             let present = row.get(index).cloned().flatten();
-            let step = self.step(map, field, present.as_deref(), reported.as_deref());
-            match step {
+            let became = match self.step(map, row, index, reported.as_deref()) {
                 Step::Nothing => continue,
-                Step::Agreed => {}
-                Step::SendOurs => {
-                    send |= field.direction != Direction::Pull;
-                    notes.kept.push(field.column.clone());
-                }
+                Step::Agreed => None,
+                Step::SendOurs => Some(Done::Kept {
+                    sent: field.direction != Direction::Pull,
+                }),
                 Step::Unreadable(why) => {
-                    notes.refused.push(why);
+                    done.push((field.column.clone(), Done::Refused(why)));
                     continue;
                 }
                 Step::Write(column_value) => {
@@ -87,39 +125,45 @@ impl Reported<'_> {
                         present.as_deref(),
                         column_value.as_deref(),
                     )? {
-                        Applied::Written => notes.written.push(field.column.clone()),
-                        Applied::Moved => return Ok(Fate::Again),
+                        Applied::Written => Some(Done::Written),
+                        Applied::Moved => return Ok(Taken::Moved),
                         Applied::Refused(why) => {
-                            notes.refused.push(format!(
-                                "{}: the CRM refused the value: {}",
-                                field.column, why.message
-                            ));
+                            let why = format!(
+                                "{}: the CRM refused the value: {} ({})",
+                                field.column,
+                                why.message,
+                                sqlstate(why.code)
+                            );
+                            done.push((field.column.clone(), Done::Refused(why)));
                             continue;
                         }
                     }
                 }
-            }
+            };
             self.agree(map, field, reported.as_deref());
+            done.extend(became.map(|became| (field.column.clone(), became)));
         }
+        self.store(&done)?;
+        Ok(Taken::Took(done))
+    }
+
+    fn store(self, done: &[(String, Done)]) -> SpiResult<()> {
+        let (source, key) = (self.record.source, self.record.key.clone());
         if self.moved {
-            links::write(
-                Target::Mailchimp,
-                Cause::Pulled,
-                &[Entry {
-                    record: self.record.clone(),
-                    link: self.link,
-                }],
-            )?;
+            let entry = Entry {
+                record: self.record,
+                link: self.link,
+            };
+            links::write(self.target, Cause::Pulled, &[entry])?;
         }
-        if send {
-            capture::enqueue(
-                Target::Mailchimp,
-                self.record.source,
-                Lane::Live,
-                [self.record.key.as_str()],
-            );
+        if done.iter().any(|(_, done)| *done == Done::Kept { sent: true }) {
+            let lane = match self.knowledge {
+                Knowledge::News => Lane::Live,
+                Knowledge::State => Lane::Reconcile,
+            };
+            capture::enqueue(self.target, source, lane, [key.as_str()]);
         }
-        Ok(notes.fate(self.source, self.record.key.as_str()))
+        Ok(())
     }
 
     fn agree(&mut self, map: &SourceMap, field: &Field, reported: Option<&str>) {
@@ -137,78 +181,103 @@ impl Reported<'_> {
     fn step(
         &self,
         map: &SourceMap,
-        field: &Field,
-        present: Option<&str>,
+        row: &[Option<String>],
+        index: usize,
         reported: Option<&str>,
     ) -> Step {
+        let Some(field) = map.fields.get(index) else {
+            return Step::Nothing;
+        };
         let remote = match value::field_canonical(map, field, reported) {
             Ok(canonical) => ValueHash::of(canonical.as_deref()),
             Err(why) => return Step::Unreadable(format!("{}: {why}", field.column)),
         };
-        let local = value::field_to_remote(map, field, present)
-            .map_or(ValueHash(u64::MAX), |canonical| {
-                ValueHash::of(canonical.as_deref())
-            });
-        let agreed = self.link.clock.get(field.id).copied();
-        let same_second = agreed.is_some_and(|agreed| {
-            agreed.by == Writer::Crm
-                && (self.at.0..self.at.0 + TICK_OF_THEIR_CLOCK).contains(&agreed.at.0)
+        let local = values::from_row(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
+            ValueHash::of(canonical.as_deref())
         });
-        match conflict::decide(
-            field.conflict,
-            field.direction,
-            self.at,
-            remote,
-            local,
-            agreed.as_ref(),
+        let agreed = self.link.clock.get(field.id).copied();
+        let changed_at =
             self.scene
-                .crm_changed_at(Target::Mailchimp, &self.record, agreed.as_ref(), local),
-        ) {
-            Decision::AlreadyEqual if agreed.is_none_or(|agreed| agreed.hash != remote) => {
-                Step::Agreed
+                .crm_changed_at(self.target, &self.record, agreed.as_ref(), local);
+        let news_to_us = agreed.is_none_or(|agreed| agreed.hash != remote);
+        let decision = match self.knowledge {
+            Knowledge::State => {
+                match drift::remedy(field, self.at, remote, local, agreed.as_ref(), changed_at) {
+                    Remedy::Pull => Decision::Apply,
+                    Remedy::Push => return Step::SendOurs,
+                    Remedy::Leave => return Step::Nothing,
+                }
             }
-            Decision::KeepCrm if agreed.is_some_and(|agreed| agreed.hash == remote) => {
-                Step::Nothing
-            }
+            Knowledge::News => conflict::decide(
+                field.conflict,
+                field.direction,
+                self.at,
+                remote,
+                local,
+                agreed.as_ref(),
+                changed_at,
+            ),
+        };
+        match decision {
+            Decision::AlreadyEqual if news_to_us => Step::Agreed,
+            Decision::KeepCrm if !news_to_us => Step::Nothing,
             // Which was first nobody knows; ties go to the CRM, and both sides shall hold its value.
-            Decision::Older
-                if same_second && agreed.is_some_and(|agreed| agreed.hash != remote) =>
-            {
+            Decision::Older if news_to_us && self.at_the_same_tick(agreed.as_ref()) => {
                 Step::SendOurs
             }
             Decision::AlreadyEqual | Decision::Older => Step::Nothing,
             Decision::KeepCrm => Step::SendOurs,
-            Decision::Apply => match value::to_column(field.kind, reported) {
-                Ok(column_value) => Step::Write(column_value),
-                Err(why) => Step::Unreadable(format!("{}: {why}", field.column)),
-            },
+            Decision::Apply => {
+                let present = row.get(index).and_then(Option::as_deref);
+                match values::to_column(field, reported, present) {
+                    Ok(column_value) => Step::Write(column_value),
+                    Err(why) => Step::Unreadable(format!("{}: {why}", field.column)),
+                }
+            }
         }
+    }
+
+    /// HubSpot's clock has milliseconds, as ours.
+    fn at_the_same_tick(&self, agreed: Option<&Tick>) -> bool {
+        self.target == Target::Mailchimp
+            && agreed.is_some_and(|agreed| {
+                agreed.by == Writer::Crm
+                    && (self.at.0..self.at.0 + TICK_OF_THEIR_CLOCK).contains(&agreed.at.0)
+            })
     }
 }
 
-impl Notes {
-    fn fate(self, source: &Source, key: &str) -> Fate {
-        let mut parts = Vec::new();
-        if !self.written.is_empty() {
-            parts.push(format!(
-                "{} {key}: {} written",
-                source.name,
-                self.written.join(", ")
-            ));
-        }
-        if !self.kept.is_empty() {
-            parts.push(format!(
-                "the CRM's {} wins, and is sent again",
-                self.kept.join(", ")
-            ));
-        }
-        parts.extend(self.refused.iter().cloned());
-        let text = parts.join("; ");
-        match (self.written.is_empty(), self.refused.is_empty()) {
-            (false, _) => applied(text),
-            (true, false) => failed(text),
-            (true, true) if text.is_empty() => ignored("nothing new"),
-            (true, true) => ignored(text),
-        }
+/// What became of the values, as a person wants to read it.
+fn fate(source: &Source, target: Target, key: &str, done: &[(String, Done)]) -> Fate {
+    let of = |wanted: fn(&Done) -> bool| {
+        let found = done.iter().filter(|(_, done)| wanted(done));
+        found.map(|(column, _)| column.as_str()).collect::<Vec<_>>()
+    };
+    let written = of(|done| *done == Done::Written);
+    let kept = of(|done| matches!(done, Done::Kept { .. }));
+    let refused: Vec<&str> = done
+        .iter()
+        .filter_map(|(_, done)| match done {
+            Done::Refused(why) => Some(why.as_str()),
+            Done::Written | Done::Kept { .. } => None,
+        })
+        .collect();
+    let mut parts = Vec::new();
+    if !written.is_empty() {
+        parts.push(format!("{} {key}: {} written", source.name, written.join(", ")));
+    }
+    if !kept.is_empty() {
+        parts.push(format!(
+            "the CRM's {} wins, and is sent to {target} again",
+            kept.join(", ")
+        ));
+    }
+    parts.extend(refused.iter().map(|why| (*why).to_owned()));
+    let text = parts.join("; ");
+    match (written.is_empty(), refused.is_empty()) {
+        (false, _) => applied(text),
+        (true, false) => failed(text),
+        (true, true) if text.is_empty() => ignored("nothing new"),
+        (true, true) => ignored(text),
     }
 }

@@ -1,20 +1,15 @@
 //! HubSpot events into CRM rows.
 
 use integration_engine::call::Link;
-use integration_engine::clock::{Tick, ValueHash, Writer};
-use integration_engine::conflict::{self, Decision};
-use integration_engine::hubspot::values;
 use integration_engine::hubspot::webhook::{HubSpotAction, HubSpotSubject};
-use integration_engine::mapping::Direction;
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, RemoteId, Target, Timestamp};
-use integration_engine::value;
+use integration_engine::record::{RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Scene, applied, failed, ignored, unless_written};
-use crate::capture;
+use super::fields::{Knowledge, Reported};
+use super::{Fate, Scene, applied, ignored};
 use crate::store::links::{self, Cause, Entry};
-use crate::store::{apply, sources::Source};
+use crate::store::sources::Source;
 
 pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<Fate> {
     match &event.action {
@@ -55,110 +50,27 @@ fn property_change(
     property: &str,
     reported: Option<&str>,
 ) -> SpiResult<Fate> {
-    let Some((record, mut link, source)) = linked(scene, event)? else {
+    let Some((record, link, source)) = linked(scene, event)? else {
         return Ok(ignored("no CRM row is linked to this record"));
     };
-    let Some(map) = source.maps.get(&Target::HubSpot) else {
-        return Ok(ignored("the table is not sent to HubSpot"));
-    };
-    let Some((index, field)) = map.field_named(property) else {
+    let mapped = source.maps.get(&Target::HubSpot);
+    if mapped.is_none_or(|map| map.field_named(property).is_none()) {
         return Ok(ignored(format!("{property} is not mapped")));
-    };
+    }
     if scene.flying(Target::HubSpot, &record) {
         return Ok(Fate::Later);
     }
-    let rows = source.read(map, &[&record.key])?;
-    let Some(present) = rows
-        .get(&record.key)
-        .map(|row| row.get(index).cloned().flatten())
-    else {
-        return Ok(ignored("the CRM row is gone"));
-    };
-    let remote = match value::field_canonical(map, field, reported) {
-        Ok(canonical) => ValueHash::of(canonical.as_deref()),
-        Err(why) => return Ok(failed(why.to_string())),
-    };
-    let row = rows.get(&record.key).map_or(&[][..], Vec::as_slice);
-    let local = values::from_row(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
-        ValueHash::of(canonical.as_deref())
-    });
-    let agreed = link.clock.get(field.id).copied();
-    let changed_at = scene.crm_changed_at(Target::HubSpot, &record, agreed.as_ref(), local);
-    let tick = Tick {
-        field: field.id,
-        hash: remote,
-        at,
-        by: Writer::Remote,
-    };
-    match conflict::decide(
-        field.conflict,
-        field.direction,
-        at,
-        remote,
-        local,
-        agreed.as_ref(),
-        changed_at,
-    ) {
-        Decision::Older => return Ok(ignored("older than the last change")),
-        Decision::KeepCrm if agreed.is_some_and(|agreed| agreed.hash == remote) => {
-            return Ok(ignored("nothing new"));
-        }
-        Decision::KeepCrm => {
-            link.clock.set(tick);
-            remember(&record, link)?;
-            if field.direction != Direction::Pull {
-                capture::enqueue(
-                    Target::HubSpot,
-                    record.source,
-                    Lane::Live,
-                    [record.key.as_str()],
-                );
-            }
-            return Ok(ignored("the CRM's value wins, and is sent again"));
-        }
-        Decision::AlreadyEqual => {
-            if agreed.is_none_or(|agreed| agreed.hash != remote) {
-                link.clock.set(tick);
-                remember(&record, link)?;
-            }
-            return Ok(ignored("the CRM holds this value already"));
-        }
-        Decision::Apply => {}
-    }
-    let column_value = match values::to_column(field, reported, present.as_deref()) {
-        Ok(column_value) => column_value,
-        Err(why) => return Ok(failed(why.to_string())),
-    };
-    let outcome = apply::set_column(
+    let news = Reported {
+        scene,
         source,
-        &record.key,
-        &field.column,
-        present.as_deref(),
-        column_value.as_deref(),
-    )?;
-    if let Some(fate) = unless_written(outcome) {
-        return Ok(fate);
-    }
-    link.clock.set(tick);
-    let detail = format!(
-        "{} {}: {} written",
-        source.name,
-        record.key.as_str(),
-        field.column
-    );
-    remember(&record, link)?;
-    Ok(applied(detail))
-}
-
-fn remember(record: &RecordRef, link: Link) -> SpiResult<()> {
-    links::write(
-        Target::HubSpot,
-        Cause::Pulled,
-        &[Entry {
-            record: record.clone(),
-            link,
-        }],
-    )
+        target: Target::HubSpot,
+        knowledge: Knowledge::News,
+        record,
+        link,
+        moved: false,
+        at,
+    };
+    news.take(&[(property.to_owned(), reported.map(str::to_owned))])
 }
 
 /// HubSpot: a merge makes a new id; the old ones no longer resolve in batch calls.

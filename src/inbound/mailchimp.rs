@@ -12,7 +12,7 @@ use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::consent::{self, Decided};
-use super::fields::Reported;
+use super::fields::{Knowledge, Reported};
 use super::{Fate, Scene, applied, failed, ignored};
 use crate::store::inbox::Pending;
 use crate::store::{links, people};
@@ -122,6 +122,8 @@ fn profile(scene: &Scene, event: &Pending, email: &str) -> SpiResult<Fate> {
     let reported = Reported {
         scene,
         source,
+        target: Target::Mailchimp,
+        knowledge: Knowledge::News,
         record,
         link,
         moved: false,
@@ -181,6 +183,8 @@ fn change_address(
     let reported = Reported {
         scene,
         source,
+        target: Target::Mailchimp,
+        knowledge: Knowledge::News,
         record,
         link,
         moved: true,

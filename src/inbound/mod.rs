@@ -1,7 +1,7 @@
 //! What comes from the services: webhooks imported into the inbox, and their application to CRM rows.
 
 mod consent;
-mod fields;
+pub mod fields;
 mod hubspot;
 pub mod import;
 mod mailchimp;

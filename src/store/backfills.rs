@@ -187,8 +187,9 @@ macro_rules! job_at_hand {
 
 macro_rules! sums {
     () => {
-        "done = (SELECT sum(b.done) FROM integration._backfill b WHERE b.job = $1), \
-         total = (SELECT sum(b.total) FROM integration._backfill b WHERE b.job = $1)"
+        "(done, total) = (SELECT coalesce(sum(w.done), 0), sum(w.total) FROM \
+         (SELECT b.done, b.total FROM integration._backfill b WHERE b.job = $1 \
+          UNION ALL SELECT r.done, r.total FROM integration._reconcile r WHERE r.job = $1) w)"
     };
 }
 
@@ -281,14 +282,18 @@ pub struct Keys {
 }
 
 /// The next rows of a walk, with the rights of the table's owner.
-pub fn next_keys(source: &Source, walk: &Walk, most: usize) -> Result<SpiResult<Keys>, SqlError> {
-    let statement = walk_statement(source, walk.mark.is_some(), walk.filter.as_deref());
+pub fn next_keys(
+    source: &Source,
+    mark: Option<&[String]>,
+    filter: Option<&str>,
+    most: usize,
+) -> Result<SpiResult<Keys>, SqlError> {
+    let statement = walk_statement(source, mark.is_some(), filter);
     let columns = source.key.len();
     owner::guarded(AssertUnwindSafe(|| {
         owner::as_owner(source.owner, || {
-            let mut args: Vec<_> = walk
-                .mark
-                .iter()
+            let mut args: Vec<_> = mark
+                .into_iter()
                 .flatten()
                 .map(|part| part.clone().into())
                 .collect();

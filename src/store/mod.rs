@@ -9,6 +9,7 @@ pub mod associations;
 pub mod backfills;
 pub mod changes;
 pub mod consent_log;
+pub mod drift;
 pub mod inbox;
 pub mod letters;
 pub mod links;

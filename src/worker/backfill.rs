@@ -342,7 +342,7 @@ fn may_feed(worker: &TargetWorker, world: &World, source: SourceId, now: Instant
 }
 
 /// Without HubSpot's unique property nothing can be sent; for Mailchimp there is none.
-fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Property {
+pub(super) fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Property {
     let entity = world.sources.get(&source).map(|source| source.entity);
     match (worker.target, entity) {
         (Target::HubSpot, Some(entity)) => {
@@ -354,7 +354,7 @@ fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Property 
 }
 
 /// What keeps a walk from going on, for people.
-fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
+pub(super) fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
     let target = worker.target;
     if let Some(state) = worker.told.as_ref().filter(|state| state.name != "running") {
         let reason = state.reason.as_deref().unwrap_or_default();
@@ -376,7 +376,12 @@ fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlEr
     };
     let (chunk, mut wanted, mut refused) = (chunk(world), Vec::new(), None);
     for _ in 0..MOST_LOOKS {
-        let keys = match backfills::next_keys(source, walk, chunk) {
+        let keys = match backfills::next_keys(
+            source,
+            walk.mark.as_deref(),
+            walk.filter.as_deref(),
+            chunk,
+        ) {
             Ok(keys) => keys?,
             Err(why) => {
                 let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;

@@ -20,6 +20,7 @@ impl Worker {
         }
         let granted = heard.granted.take();
         let outcomes = std::mem::take(&mut heard.outcomes);
+        let census = std::mem::take(&mut heard.census);
         let news = store::transaction(|| {
             letters::log_requests(&heard.log)?;
             self.settle_access(&heard, granted.as_ref())?;
@@ -55,7 +56,8 @@ impl Worker {
                 .install(granted, &mut self.targets, &self.world);
         }
         self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
-        news::tell_crm(&self.world, news)
+        news::tell_crm(&self.world, news)?;
+        self.take_census(census)
     }
 
     /// Stores what answers say about tokens, accounts, and what is going away.

@@ -21,6 +21,7 @@ mod news;
 mod preflight;
 mod process;
 mod properties;
+mod reconcile;
 mod requests;
 mod rivals;
 mod serve;
@@ -32,7 +33,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use integration_engine::outcome::Verdict;
-use integration_engine::record::{Lane, SourceId, Target};
+use integration_engine::record::{SourceId, Target};
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
@@ -42,6 +43,7 @@ use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
 use crate::store::{self, account, changes, letters, sources, state};
 use backfill::Backfills;
+use reconcile::Reconciles;
 use requests::Requests;
 use target::{Flight, TargetWorker};
 
@@ -108,6 +110,7 @@ struct Worker {
     poll_prepared: bool,
     inbox: inbound::Backlog,
     backfills: Backfills,
+    reconciles: Reconciles,
 }
 
 impl Worker {
@@ -138,6 +141,7 @@ impl Worker {
             poll_prepared: false,
             inbox: inbound::Backlog::default(),
             backfills: Backfills::default(),
+            reconciles: Reconciles::default(),
         })
     }
 
@@ -148,7 +152,9 @@ impl Worker {
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
-        if wake.has(Wake::CONFIG) || self.backfills.outdated(Instant::now()) {
+        if wake.has(Wake::CONFIG) || self.backfills.outdated(Instant::now())
+            || self.reconciles.outdated(Instant::now())
+        {
             store::transaction(|| self.load())?;
         }
         self.poll_prepared |= wake.has(Wake::PREPARED);
@@ -156,7 +162,7 @@ impl Worker {
             self.poll_prepared = store::transaction(process::prepared_transactions)?;
         }
         for worker in &mut self.targets {
-            for lane in [Lane::OptOut, Lane::Live, Lane::Retry, Lane::Backfill] {
+            for lane in target::LANES {
                 if wake.has(Wake::changes(worker.target, lane)) || self.poll_prepared {
                     worker.look_at(lane);
                 }
@@ -178,6 +184,7 @@ impl Worker {
             self.serve(index)?;
         }
         self.associate()?;
+        self.compare()?;
         self.tidy()?;
         self.publish()?;
         Ok(self.next_wait())
@@ -248,6 +255,7 @@ impl Worker {
             associations::reload(worker, &self.world)?;
         }
         self.backfills.load(&mut self.targets, &self.world)?;
+        self.reconciles.load(&self.world)?;
         self.requests.jobs = state::open_jobs()?;
         let wanted = self.requests.wants_provision();
         self.targets
@@ -305,6 +313,10 @@ impl Worker {
         if !news.is_empty() {
             store::transaction(|| self.backfills.tell(news))?;
         }
+        let news = self.reconciles.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.reconciles.tell(news))?;
+        }
         process::report_statistics();
         Ok(())
     }
@@ -325,6 +337,9 @@ impl Worker {
             at_most(at.saturating_duration_since(now));
         }
         if let Some(delay) = self.backfills.next_look(&self.targets, &self.world) {
+            at_most(delay);
+        }
+        if let Some(delay) = self.reconciles.next_look(&self.targets, &self.world) {
             at_most(delay);
         }
         if let Some(delay) = self.inbox.retry_in() {

@@ -23,7 +23,7 @@ use super::auth::{Granted, Session};
 use super::connection::{Question, Test};
 use super::target::{Planned, Property, TargetWorker};
 use super::trust::Seen;
-use super::{Outcome, World, answers, associations, preflight, properties};
+use super::{Outcome, World, answers, associations, preflight, properties, reconcile};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Answer, Engine, Network};
 use crate::latch;
@@ -42,6 +42,11 @@ enum Underway {
     },
     Definitions {
         subject: Subject,
+        request: Request,
+    },
+    /// Part of a comparison of both sides.
+    Census {
+        job: i64,
         request: Request,
     },
     /// Does the target answer at all? Asked before records are sent to one that was failing, so
@@ -80,6 +85,7 @@ pub struct Heard {
     /// Definitions have been read, and the maps have to be refined.
     pub definitions: bool,
     pub associations: Vec<associations::Answered>,
+    pub census: Vec<reconcile::Answered>,
 }
 
 impl Heard {
@@ -242,6 +248,27 @@ impl Requests {
         );
     }
 
+    /// Sends a request of a comparison, if one may leave now.
+    pub fn send_census(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+        job: i64,
+        request: Request,
+    ) -> bool {
+        if !self.permitted(worker, started) {
+            return false;
+        }
+        worker.calls_in_flight += 1;
+        let underway = Underway::Census {
+            job,
+            request: request.clone(),
+        };
+        self.send(worker.target, world, request, underway);
+        true
+    }
+
     /// Takes in all answers that have come.
     pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
         self.engine.hush();
@@ -313,6 +340,17 @@ impl Requests {
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
                     heard.definitions |= preflight::hear(worker, subject, &answer.result, clock);
+                }
+                Underway::Census { job, request } => {
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    reconcile::note(worker, &answer.result, current, clock);
+                    heard.census.push(reconcile::Answered {
+                        target: sent.target,
+                        job,
+                        result: answer.result,
+                    });
                 }
                 Underway::Probe => {
                     let request = answers::probe(sent.target, world);

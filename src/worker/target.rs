@@ -20,6 +20,15 @@ use crate::config::Settings;
 /// Failing calls in a row before the target counts as down.
 const BREAKER_THRESHOLD: u32 = 3;
 
+/// The lanes of the queue table.
+pub const LANES: [Lane; 5] = [
+    Lane::OptOut,
+    Lane::Live,
+    Lane::Retry,
+    Lane::Backfill,
+    Lane::Reconcile,
+];
+
 /// A queue row's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowId {
@@ -143,7 +152,7 @@ impl TargetWorker {
         TargetWorker {
             target,
             queue: Queue::default(),
-            lanes: [Lane::OptOut, Lane::Live, Lane::Retry, Lane::Backfill]
+            lanes: LANES
                 .into_iter()
                 .map(|lane| (lane, fresh()))
                 .collect(),

@@ -329,7 +329,7 @@ fn not_found(
 }
 
 /// What the headers say about the request budget. HubSpot: on 2xx and 429, not on searches.
-pub(super) fn budget(reply: &Reply) -> BudgetReport {
+pub fn budget(reply: &Reply) -> BudgetReport {
     let number = |name| {
         reply
             .header(name)

@@ -87,6 +87,11 @@ pub(crate) fn written_time(text: &str) -> Result<String, ValueError> {
     milliseconds(text).and_then(iso)
 }
 
+/// A moment the service names.
+pub(crate) fn moment(text: &str) -> Result<crate::record::Timestamp, ValueError> {
+    milliseconds(text).map(crate::record::Timestamp)
+}
+
 fn milliseconds(text: &str) -> Result<i64, ValueError> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {

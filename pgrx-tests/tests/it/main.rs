@@ -27,6 +27,7 @@ mod oauth;
 mod official_clients;
 mod operate;
 mod poison;
+mod reconcile;
 mod secrets;
 mod shapes;
 mod values;

@@ -1,0 +1,136 @@
+//! Comparing a record with its other self: which fields differ, and what puts that right.
+//!
+//! Values are compared in the form in which they are sent, so that what has just been written is
+//! never a difference.
+
+use crate::{
+    clock::{Tick, ValueHash},
+    conflict::{self, Decision},
+    hubspot::values,
+    mapping::{ConflictRule, Direction, Field, SourceMap},
+    record::Timestamp,
+    value,
+};
+
+/// A field that the two sides do not hold alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The field's place in the map and in a row.
+    pub index: usize,
+    /// What the CRM would send; the column's text where it cannot be sent.
+    pub crm: Option<String>,
+    /// What the service holds, as it says it.
+    pub remote: Option<String>,
+    pub crm_hash: ValueHash,
+    pub remote_hash: ValueHash,
+}
+
+/// What cannot be converted is equal to nothing; the two sides have a hash each for that.
+const UNSENDABLE: ValueHash = ValueHash(u64::MAX);
+const UNREADABLE: ValueHash = ValueHash(u64::MAX - 1);
+
+/// The fields that differ. `remote` gives what the service holds, `None` for a field that is not
+/// to be compared; `agreed` the field's entry in the record's clock.
+pub fn differences<'a>(
+    map: &SourceMap,
+    row: &[Option<String>],
+    remote: impl Fn(&Field) -> Option<Option<&'a str>>,
+    agreed: impl Fn(&Field) -> Option<Tick>,
+) -> Vec<Difference> {
+    let compared = map.fields.iter().enumerate();
+    compared
+        .filter_map(|(index, field)| {
+            let remote = remote(field)?.filter(|text| !text.trim().is_empty());
+            let difference = difference(map, row, index, remote)?;
+            let silent =
+                difference.crm_hash == ValueHash::of(None) && agreed(field).is_none();
+            (!(silent && says_nothing_when_empty(field))).then_some(difference)
+        })
+        .collect()
+}
+
+/// An empty field that was never agreed on is not sent: the service may know more. Unless its
+/// value may come here, that is how it is meant to be.
+fn says_nothing_when_empty(field: &Field) -> bool {
+    field.direction == Direction::Push || field.conflict == ConflictRule::CrmWins
+}
+
+fn difference(
+    map: &SourceMap,
+    row: &[Option<String>],
+    index: usize,
+    remote: Option<&str>,
+) -> Option<Difference> {
+    let field = map.fields.get(index)?;
+    let text = row.get(index).and_then(Option::as_deref);
+    let (crm, crm_hash) = match values::from_row(map, row, index) {
+        Ok(sent) => {
+            let hash = ValueHash::of(sent.as_deref());
+            (sent.map(|sent| sent.into_owned()), hash)
+        }
+        Err(_) => (text.map(str::to_owned), UNSENDABLE),
+    };
+    let remote_hash = match value::field_canonical(map, field, remote) {
+        Ok(held) => ValueHash::of(held.as_deref()),
+        Err(_) => UNREADABLE,
+    };
+    let same = crm_hash == remote_hash
+        || value::same(field.kind, map.target, crm.as_deref(), remote);
+    (!same).then(|| Difference {
+        index,
+        crm,
+        remote: remote.map(str::to_owned),
+        crm_hash,
+        remote_hash,
+    })
+}
+
+/// What is to be done about a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The CRM takes the service's value.
+    Pull,
+    /// The service is sent the CRM's value.
+    Push,
+    /// The rules let neither side have its way.
+    Leave,
+}
+
+/// Decides as for news of the service ([`conflict::decide`]), but for this: the value is there,
+/// whenever it was written. One that is older than what was agreed on since gives way to the CRM's;
+/// a field that only travels here has no other source.
+pub fn remedy(
+    field: &Field,
+    remote_at: Timestamp,
+    remote: ValueHash,
+    crm: ValueHash,
+    agreed: Option<&Tick>,
+    crm_changed_at: Option<Timestamp>,
+) -> Remedy {
+    let decision = conflict::decide(
+        field.conflict,
+        field.direction,
+        remote_at,
+        remote,
+        crm,
+        agreed,
+        crm_changed_at,
+    );
+    match (decision, field.direction) {
+        (Decision::AlreadyEqual, _) => Remedy::Leave,
+        (Decision::Apply, _) => Remedy::Pull,
+        (Decision::KeepCrm | Decision::Older, Direction::Pull) => match field.conflict {
+            ConflictRule::CrmWins => Remedy::Leave,
+            ConflictRule::RemoteWins | ConflictRule::LastWriteWins => Remedy::Pull,
+        },
+        (Decision::KeepCrm | Decision::Older, Direction::Push | Direction::Both) => Remedy::Push,
+    }
+}
+
+/// Whether the decision depends on when the service's value was written.
+pub fn depends_on_time(field: &Field) -> bool {
+    field.direction != Direction::Push
+}
+
+#[cfg(test)]
+mod tests;

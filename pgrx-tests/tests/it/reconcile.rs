@@ -1,0 +1,346 @@
+//! Both sides compared: every difference is found, nothing that is on its way is taken for one.
+
+use std::sync::Arc;
+
+use integration_tests::{
+    cluster::Cluster,
+    crm::{Crm, SOON},
+    remote::{Config, Fault, FaultKind, ObjectType, Service, When, unlimited},
+    sql::refused_with_hint,
+    wait::wait_until,
+};
+
+use crate::backfill::{slow, wait_for};
+
+/// So many contacts on both sides, and no word of what happens at HubSpot from then on.
+fn in_step(cluster: Arc<Cluster>, config: Config, contacts: u32) -> Crm {
+    let mut crm = Crm::start_on(cluster, config);
+    crm.add_contacts(1, contacts);
+    crm.converges();
+    crm
+}
+
+fn few() -> Crm {
+    in_step(Cluster::shared(), unlimited(), 12)
+}
+
+fn begin(crm: &mut Crm, repair: bool) -> i64 {
+    crm.ask(&format!(
+        "SELECT integration.reconcile('crm.contacts', 'hubspot', {repair})"
+    ))
+}
+
+/// Compares, and gives what was found.
+#[track_caller]
+fn compared(crm: &mut Crm, repair: bool) -> Vec<String> {
+    let id = begin(crm, repair);
+    wait_for(crm, id, "state = 'done'");
+    found(crm)
+}
+
+fn found(crm: &mut Crm) -> Vec<String> {
+    crm.rows(
+        "SELECT kind, record_key, remote_field, crm_value, remote_value, repair, repaired_at IS NOT NULL
+         FROM integration.drift WHERE target = 'hubspot' ORDER BY kind, record_key::bigint, remote_field, id",
+    )
+}
+
+fn id_of(crm: &Crm, number: u32) -> u64 {
+    let email = format!("person{number}@example.org");
+    crm.remote.contact(&email).unwrap().0
+}
+
+/// A change that no trigger sees.
+fn unseen(crm: &mut Crm, sql: &str) {
+    crm.run(&format!(
+        "ALTER TABLE crm.contacts DISABLE TRIGGER ALL; {sql}; ALTER TABLE crm.contacts ENABLE TRIGGER ALL"
+    ));
+}
+
+fn rule(crm: &mut Crm, column: &str, property: &str, direction: &str, conflict: &str) {
+    crm.run(&format!(
+        "SELECT integration.map_field('crm.contacts', '{column}', 'hubspot', '{property}', '{direction}', '{conflict}')"
+    ));
+}
+
+#[test]
+fn two_sides_in_step_differ_in_nothing() {
+    let mut crm = in_step(Cluster::shared(), unlimited(), 330);
+    crm.run(
+        "UPDATE crm.contacts SET phone = NULL, job_title = '  Clerk ', email = upper(email) WHERE id % 7 = 0",
+    );
+    crm.settle();
+    let writes = crm.remote.writes_to(Service::HubSpot);
+    let id = begin(&mut crm, true);
+    assert!(crm.ask::<bool>("SELECT integration.wait_idle('1min')"));
+    assert_eq!(found(&mut crm), [""; 0]);
+    assert_eq!(crm.remote.writes_to(Service::HubSpot), writes);
+    let job = format!(
+        "SELECT kind, state, done, total, percent, error FROM integration.job WHERE id = {id}"
+    );
+    assert_eq!(crm.rows(&job), ["reconcile|done|660|660|100|NULL"]);
+    assert_eq!(
+        crm.rows("SELECT count(*) FROM integration._reconcile"),
+        ["0"]
+    );
+}
+
+#[test]
+fn fields_changed_behind_our_back_are_found_and_repaired_by_the_rules() {
+    let mut crm = few();
+    rule(&mut crm, "phone", "phone", "push", "crm_wins");
+    rule(&mut crm, "job_title", "jobtitle", "both", "crm_wins");
+    rule(&mut crm, "company", "company", "both", "remote_wins");
+    crm.settle();
+    let id = id_of(&crm, 3);
+    for (property, value) in [
+        ("firstname", "Augusta"),
+        ("phone", "+1"),
+        ("jobtitle", "Theirs"),
+        ("company", "Theirs"),
+    ] {
+        crm.remote.person_sets(id, property, value);
+    }
+    unseen(
+        &mut crm,
+        "UPDATE crm.contacts SET job_title = 'Ours', company = 'Ours' WHERE id = 3;
+         UPDATE crm.contacts SET last_name = 'Unseen' WHERE id = 4",
+    );
+    let differences = [
+        "field|3|company|Ours|Theirs",
+        "field|3|firstname|First 3|Augusta",
+        "field|3|jobtitle|Ours|Theirs",
+        "field|3|phone|+49 30 100003|+1",
+        "field|4|lastname|Unseen|Last 4",
+    ];
+    assert_eq!(
+        compared(&mut crm, false),
+        differences.map(|found| format!("{found}|NULL|f"))
+    );
+    assert!(crm.ask::<bool>(
+        "SELECT bool_and(agreed_hash IS NOT NULL AND remote_id IS NOT NULL) FROM integration.drift"
+    ));
+    // Reporting alone has changed nothing, so that repairing finds the same.
+    let repaired = [
+        "written to the CRM",
+        "written to the CRM",
+        "sent to hubspot",
+        "sent to hubspot",
+        "sent to hubspot",
+    ];
+    let expected: Vec<String> = differences
+        .iter()
+        .zip(repaired)
+        .map(|(found, how)| format!("{found}|{how}|t"))
+        .collect();
+    assert_eq!(compared(&mut crm, true), expected);
+    crm.converges();
+    assert_eq!(
+        crm.rows("SELECT first_name, phone, job_title, company FROM crm.contacts WHERE id = 3"),
+        ["Augusta|+49 30 100003|Ours|Theirs"]
+    );
+    assert_eq!(compared(&mut crm, true), [""; 0]);
+}
+
+#[test]
+fn the_later_change_counts_where_both_sides_made_one() {
+    let mut crm = few();
+    // A column that the CRM changed, and whose change is a dead letter by now.
+    let id = id_of(&crm, 5);
+    crm.remote.person_sets(id, "firstname", "");
+    crm.remote.person_sets(id, "lastname", "Later");
+    assert_eq!(compared(&mut crm, true).len(), 2);
+    crm.converges();
+    assert_eq!(
+        crm.rows("SELECT coalesce(first_name, ''), last_name FROM crm.contacts WHERE id = 5"),
+        ["|Later"]
+    );
+    assert_eq!(compared(&mut crm, false), [""; 0]);
+}
+
+#[test]
+fn records_that_are_on_one_side_only() {
+    let mut crm = few();
+    let (binned, erased) = (id_of(&crm, 2), id_of(&crm, 6));
+    crm.remote
+        .delete_record(ObjectType::Contact, binned)
+        .unwrap();
+    let stranger = crm
+        .remote
+        .create_record(ObjectType::Contact, &[("email", "stranger@example.org")])
+        .unwrap();
+    // Of a row that went unseen; and of one that was never linked.
+    unseen(
+        &mut crm,
+        "DELETE FROM crm.contacts WHERE id = 7;
+         INSERT INTO crm.contacts (email) VALUES ('unlinked@example.org')",
+    );
+    crm.run(&format!(
+        "UPDATE integration._link SET remote_id = '1' WHERE target = 1 AND remote_id = '{erased}'"
+    ));
+    let left = id_of(&crm, 7);
+    let report = [
+        "missing_local|NULL|NULL|NULL|7|NULL|f",
+        "missing_local|NULL|NULL|NULL|NULL|NULL|f",
+        "missing_remote|2|NULL|NULL|in the recycle bin|NULL|f",
+        "missing_remote|6|NULL|NULL|NULL|NULL|f",
+        "missing_remote|13|NULL|NULL|NULL|NULL|f",
+    ];
+    let mut found = compared(&mut crm, false);
+    let duplicate = found.remove(0);
+    assert!(duplicate.starts_with("duplicate|6|"), "{duplicate}");
+    assert_eq!(found, report);
+    let ids = crm.rows(
+        "SELECT remote_id FROM integration.drift WHERE kind = 'missing_local' ORDER BY remote_id",
+    );
+    assert_eq!(ids, [left.to_string(), stranger.to_string()]);
+    compared(&mut crm, true);
+    crm.settle();
+    // What is missing has been sent; what people deleted stays deleted, what is theirs stays.
+    assert!(crm.remote.contact("unlinked@example.org").is_some());
+    assert!(crm.remote.contact("person2@example.org").is_none());
+    assert_eq!(
+        compared(&mut crm, false),
+        [report[0], report[1], report[2]]
+    );
+    assert_eq!(
+        crm.rows("SELECT remote_id FROM integration.link WHERE target = 'hubspot' AND record_key = '6'"),
+        [erased.to_string()]
+    );
+}
+
+#[test]
+fn merged_record_is_a_wrong_link() {
+    let mut crm = few();
+    let old = id_of(&crm, 8);
+    let other = crm
+        .remote
+        .create_record(ObjectType::Contact, &[("email", "other@example.org")])
+        .unwrap();
+    let merged = crm
+        .remote
+        .merge_records(ObjectType::Contact, old, other)
+        .unwrap();
+    let found = compared(&mut crm, true);
+    assert!(
+        found.iter().any(|each| each.starts_with(&format!(
+            "wrong_link|8|NULL|NULL|{merged}|linked to the record it was merged into|t"
+        ))),
+        "{found:?}"
+    );
+    crm.settle();
+    assert_eq!(compared(&mut crm, false), [""; 0]);
+}
+
+#[test]
+fn links_that_were_lost_are_found_by_the_key() {
+    let mut crm = few();
+    crm.run("DELETE FROM integration._link WHERE target = 1 AND record_key = '9'");
+    assert_eq!(
+        compared(&mut crm, false),
+        ["wrong_link|9|NULL|NULL|NULL|NULL|f"]
+    );
+    compared(&mut crm, true);
+    crm.converges();
+    assert_eq!(compared(&mut crm, false), [""; 0]);
+    assert_eq!(crm.remote.contacts().len(), 12);
+}
+
+#[test]
+fn live_changes_are_no_drift() {
+    let mut crm = in_step(Cluster::shared(), slow(), 600);
+    let id = begin(&mut crm, false);
+    let mut rounds = 0;
+    wait_until("the comparison is done", SOON, || {
+        rounds += 1;
+        crm.run(&format!(
+            "UPDATE crm.contacts SET phone = 'round {rounds}' WHERE id % 5 = {rounds} % 5;
+             INSERT INTO crm.contacts (email) VALUES ('new{rounds}@example.org');
+             DELETE FROM crm.contacts WHERE id = 3 + {rounds}"
+        ));
+        if rounds % 4 == 0 {
+            crm.settle();
+        }
+        (rounds > 12 && crm.ask::<bool>(&format!("SELECT state = 'done' FROM integration.job WHERE id = {id}")))
+            .then_some(())
+    });
+    assert_eq!(found(&mut crm), [""; 0]);
+    crm.converges();
+}
+
+#[test]
+fn killed_worker_goes_on_at_its_mark() {
+    let cluster = Arc::new(Cluster::start(&[], &[]));
+    let mut crm = in_step(cluster, slow(), 1_500);
+    let id_of_drift = id_of(&crm, 50);
+    crm.remote.person_sets(id_of_drift, "phone", "theirs");
+    let id = begin(&mut crm, false);
+    wait_until("it is under way", SOON, || {
+        let under_way = "SELECT coalesce(max(done), 0) BETWEEN 300 AND 1200 FROM integration._reconcile";
+        crm.ask::<bool>(under_way).then_some(())
+    });
+    crm.kill_worker();
+    let walked = "SELECT coalesce(max(done), 0) FROM integration._reconcile";
+    assert!(crm.ask::<i64>(walked) >= 300);
+    let before = crm.remote.requests().len();
+    wait_for(&mut crm, id, "state = 'done' AND done = 3000 AND total = 3000");
+    let asked = crm.remote.requests().len() - before;
+    assert!(asked < 30, "{asked} requests: it began anew");
+    assert_eq!(
+        found(&mut crm),
+        ["field|50|phone|+49 30 100050|theirs|NULL|f"]
+    );
+}
+
+#[test]
+fn cancelled_and_refused() {
+    let mut crm = in_step(Cluster::shared(), unlimited(), 250);
+    crm.run("SELECT integration.pause('hubspot', 'a while')");
+    let id = begin(&mut crm, false);
+    wait_for(
+        &mut crm,
+        id,
+        "state = 'paused' AND error LIKE '%hubspot is paused: a while'",
+    );
+    assert_eq!(begin(&mut crm, false), id);
+    refused_with_hint(
+        &mut crm.client,
+        "SELECT integration.reconcile('crm.contacts', 'hubspot', true)",
+        "55006",
+    );
+    refused_with_hint(
+        &mut crm.client,
+        "SELECT integration.reconcile('crm.companies', 'mailchimp')",
+        "42704",
+    );
+    assert!(crm.ask::<bool>(&format!("SELECT integration.cancel_job({id})")));
+    wait_until("nothing of it is left", SOON, || {
+        crm.ask::<bool>("SELECT NOT EXISTS (SELECT FROM integration._reconcile)")
+            .then_some(())
+    });
+    let again = begin(&mut crm, true);
+    assert_ne!(again, id);
+    crm.run("SELECT integration.resume('hubspot')");
+    wait_for(&mut crm, again, "state = 'done'");
+}
+
+#[test]
+fn goes_on_after_an_outage() {
+    let mut crm = few();
+    let fault = Fault::new(
+        FaultKind::Status {
+            code: 503,
+            body: integration_tests::remote::FaultBody::Empty,
+            retry_after: None,
+        },
+        When::NextN(5),
+    );
+    crm.remote
+        .add_fault(fault.service(Service::HubSpot).path("/batch/read"));
+    let id = id_of(&crm, 1);
+    crm.remote.person_sets(id, "firstname", "Theirs");
+    assert_eq!(
+        compared(&mut crm, false),
+        ["field|1|firstname|First 1|Theirs|NULL|f"]
+    );
+}
