@@ -105,11 +105,6 @@ BEGIN
                               ELSE format('Its targets are: %s.', array_to_string(t.targets, ', ')) END;
     END IF;
     wanted := CASE WHEN target IS NULL THEN t.targets ELSE ARRAY[target] END;
-    wanted := array_remove(wanted, 'mailchimp');
-    IF wanted = '{}' THEN
-        RAISE EXCEPTION 'members of Mailchimp''s audience cannot be compared yet' USING ERRCODE = 'feature_not_supported',
-            HINT = 'Name hubspot, or no target at all.';
-    END IF;
     -- Two callers at once: one of them finds the other's job.
     PERFORM 1 FROM integration.tracked_table x WHERE x.id = t.id FOR NO KEY UPDATE;
     job := integration._running_reconcile(t, wanted, coalesce(repair, false));

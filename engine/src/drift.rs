@@ -3,14 +3,35 @@
 //! Values are compared in the form in which they are sent, so that what has just been written is
 //! never a difference.
 
+use std::collections::HashMap;
+
 use crate::{
     clock::{Tick, ValueHash},
     conflict::{self, Decision},
+    consent::Consent,
     hubspot::values,
     mapping::{ConflictRule, Direction, Field, SourceMap},
+    outcome::MemberStatus,
     record::Timestamp,
     value,
 };
+
+/// A record as the service holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub id: String,
+    /// By the service's names; HubSpot: those that hold something.
+    pub properties: HashMap<String, String>,
+    /// When the present value of a property was written, as far as that is known.
+    pub written: HashMap<String, Timestamp>,
+}
+
+/// Some records, and where the next page begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub records: Vec<Record>,
+    pub after: Option<String>,
+}
 
 /// A field that the two sides do not hold alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +63,7 @@ pub fn differences<'a>(
         .filter_map(|(index, field)| {
             let remote = remote(field)?.filter(|text| !text.trim().is_empty());
             let difference = difference(map, row, index, remote)?;
-            let silent =
-                difference.crm_hash == ValueHash::of(None) && agreed(field).is_none();
+            let silent = difference.crm_hash == ValueHash::of(None) && agreed(field).is_none();
             (!(silent && says_nothing_when_empty(field))).then_some(difference)
         })
         .collect()
@@ -74,8 +94,8 @@ fn difference(
         Ok(held) => ValueHash::of(held.as_deref()),
         Err(_) => UNREADABLE,
     };
-    let same = crm_hash == remote_hash
-        || value::same(field.kind, map.target, crm.as_deref(), remote);
+    let same =
+        crm_hash == remote_hash || value::same(field.kind, map.target, crm.as_deref(), remote);
     (!same).then(|| Difference {
         index,
         crm,
@@ -130,6 +150,47 @@ pub fn remedy(
 /// Whether the decision depends on when the service's value was written.
 pub fn depends_on_time(field: &Field) -> bool {
     field.direction != Direction::Push
+}
+
+/// What is to be done about a member whose status is not what the CRM says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsentRemedy {
+    /// The person left there, and the CRM does not know.
+    TellCrm,
+    /// The person left here, and the service does not know.
+    TellService,
+    /// Whatever was done would lead to more mail, or is not ours to decide.
+    Leave,
+}
+
+/// Consent only ever moves in the direction of less mail here. `known`: the status as it was last
+/// known; `None` for the result: there is nothing to put right.
+pub fn consent_remedy(
+    crm: Consent,
+    held: MemberStatus,
+    known: Option<MemberStatus>,
+) -> Option<ConsentRemedy> {
+    use MemberStatus::{
+        Archived, Cleaned, Forgotten, Pending, Subscribed, UnsubscribedByCrm, UnsubscribedByMember,
+    };
+    match (crm, held) {
+        (Consent::OptedIn, Subscribed | Pending) | (Consent::Unknown, Pending) => None,
+        (Consent::OptedIn, UnsubscribedByMember | UnsubscribedByCrm | Cleaned) => {
+            Some(match known {
+                None | Some(Subscribed | Pending) => ConsentRemedy::TellCrm,
+                // Somebody opted in again here. Only the person can do so there.
+                Some(_) => ConsentRemedy::Leave,
+            })
+        }
+        (Consent::OptedIn, Archived | Forgotten) => Some(ConsentRemedy::Leave),
+        (Consent::OptedOut, Subscribed | Pending) | (Consent::Unknown, Subscribed) => {
+            Some(ConsentRemedy::TellService)
+        }
+        (
+            Consent::OptedOut | Consent::Unknown,
+            UnsubscribedByMember | UnsubscribedByCrm | Cleaned | Archived | Forgotten,
+        ) => None,
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,12 @@ pub mod values;
 pub mod webhook;
 mod wire;
 
-pub use {answer::{budget, read}, calls::assemble, definitions::RemoteType, plan::decide};
+pub use {
+    answer::{budget, read},
+    calls::assemble,
+    definitions::RemoteType,
+    plan::decide,
+};
 
 use crate::record::Entity;
 

@@ -5,6 +5,7 @@
 mod account;
 mod answer;
 mod calls;
+pub mod census;
 mod fault;
 pub mod mandrill;
 mod member;

@@ -22,8 +22,8 @@ pub struct Decided {
     /// The address it is about, lower case.
     pub email: String,
     pub at: Timestamp,
-    /// The event's number in the inbox.
-    pub event: i64,
+    /// The event's number in the inbox; `None`: found by a comparison.
+    pub event: Option<i64>,
     pub reason: Option<String>,
 }
 
@@ -110,7 +110,7 @@ pub fn record(
             before,
             after,
             at: decided.at,
-            event: Some(decided.event),
+            event: decided.event,
             reason: decided.reason,
         }])?;
     }

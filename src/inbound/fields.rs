@@ -46,7 +46,9 @@ pub struct Reported<'a> {
 pub enum Done {
     Written,
     /// The CRM's value stays; whether it is sent.
-    Kept { sent: bool },
+    Kept {
+        sent: bool,
+    },
     Refused(String),
 }
 
@@ -156,7 +158,10 @@ impl Reported<'_> {
             };
             links::write(self.target, Cause::Pulled, &[entry])?;
         }
-        if done.iter().any(|(_, done)| *done == Done::Kept { sent: true }) {
+        if done
+            .iter()
+            .any(|(_, done)| *done == Done::Kept { sent: true })
+        {
             let lane = match self.knowledge {
                 Knowledge::News => Lane::Live,
                 Knowledge::State => Lane::Reconcile,
@@ -264,7 +269,11 @@ fn fate(source: &Source, target: Target, key: &str, done: &[(String, Done)]) -> 
         .collect();
     let mut parts = Vec::new();
     if !written.is_empty() {
-        parts.push(format!("{} {key}: {} written", source.name, written.join(", ")));
+        parts.push(format!(
+            "{} {key}: {} written",
+            source.name,
+            written.join(", ")
+        ));
     }
     if !kept.is_empty() {
         parts.push(format!(

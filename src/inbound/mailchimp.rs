@@ -83,7 +83,7 @@ fn change_consent(
         by: Party::Mailchimp,
         email,
         at: event.occurred_at,
-        event: event.id,
+        event: Some(event.id),
         reason,
     };
     consent::record(scene, source, record, Some(link), decided)

@@ -42,7 +42,7 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
         by: Party::Mandrill,
         email,
         at: event.occurred_at,
-        event: event.id,
+        event: Some(event.id),
         reason: Some(subject.event),
     };
     match consent::record(scene, source, record, link, decided)? {

@@ -1,6 +1,6 @@
 //! What comes from the services: webhooks imported into the inbox, and their application to CRM rows.
 
-mod consent;
+pub mod consent;
 pub mod fields;
 mod hubspot;
 pub mod import;
@@ -30,7 +30,7 @@ const MOST_ATTEMPTS: i32 = 5;
 const FLYING: Duration = Duration::from_millis(20);
 
 /// What became of an event.
-enum Fate {
+pub enum Fate {
     Settled(State, String),
     /// Its record is in a request under way: its link will change with the answer.
     Later,

@@ -14,16 +14,19 @@ pub enum Stage {
     Rows,
     /// The service's records are.
     Remote,
+    /// Those that Mailchimp has archived.
+    Archived,
     Finished,
 }
 
 impl Stage {
-    const ALL: [Stage; 3] = [Stage::Rows, Stage::Remote, Stage::Finished];
+    const ALL: [Stage; 4] = [Stage::Rows, Stage::Remote, Stage::Archived, Stage::Finished];
 
     const fn name(self) -> &'static str {
         match self {
             Stage::Rows => "rows",
             Stage::Remote => "remote",
+            Stage::Archived => "archived",
             Stage::Finished => "finished",
         }
     }
@@ -102,6 +105,10 @@ pub fn save(course: &Course) -> SpiResult<()> {
 /// Forgets how far a job had come. What it found stays.
 pub fn remove(job: i64) -> SpiResult<()> {
     execute(
+        "DELETE FROM integration._seen s WHERE s.job = $1",
+        &[job.into()],
+    )?;
+    execute(
         "DELETE FROM integration._reconcile r WHERE r.job = $1",
         &[job.into()],
     )
@@ -114,6 +121,7 @@ pub enum Kind {
     MissingRemote,
     MissingLocal,
     Field,
+    Status,
     Duplicate,
     WrongLink,
 }
@@ -124,6 +132,7 @@ impl Kind {
             Kind::MissingRemote => "missing_remote",
             Kind::MissingLocal => "missing_local",
             Kind::Field => "field",
+            Kind::Status => "status",
             Kind::Duplicate => "duplicate",
             Kind::WrongLink => "wrong_link",
         }
@@ -215,5 +224,28 @@ pub fn moving(
         since.0.into(),
     ];
     let keys = select(MOVING, &args, |row| row.get::<String>(1))?;
+    Ok(keys.into_iter().flatten().map(RecordKey::from).collect())
+}
+
+const SEE: &str = "\
+    INSERT INTO integration._seen (job, record_key) SELECT $1, k.key FROM unnest($2::text[]) AS k(key) ON CONFLICT DO NOTHING";
+
+/// The members of these rows have been met.
+pub fn see(job: i64, keys: &[&str]) -> SpiResult<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    execute(SEE, &[job.into(), keys.to_vec().into()]).map(|_| ())
+}
+
+const SEEN: &str = "\
+    SELECT s.record_key FROM unnest($2::text[]) AS k(key) CROSS JOIN LATERAL \
+    (SELECT x.record_key FROM integration._seen x WHERE x.job = $1 AND x.record_key = k.key OFFSET 0) AS s";
+
+/// Of these rows, those whose members have been met.
+pub fn seen(job: i64, keys: &[&str]) -> SpiResult<HashSet<RecordKey>> {
+    let keys = select(SEEN, &[job.into(), keys.to_vec().into()], |row| {
+        row.get::<String>(1)
+    })?;
     Ok(keys.into_iter().flatten().map(RecordKey::from).collect())
 }

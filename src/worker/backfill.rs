@@ -376,20 +376,17 @@ fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlEr
     };
     let (chunk, mut wanted, mut refused) = (chunk(world), Vec::new(), None);
     for _ in 0..MOST_LOOKS {
-        let keys = match backfills::next_keys(
-            source,
-            walk.mark.as_deref(),
-            walk.filter.as_deref(),
-            chunk,
-        ) {
-            Ok(keys) => keys?,
-            Err(why) => {
-                let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
-                running.failures += u32::from(!locked);
-                refused = Some((walk.job, why));
-                break;
-            }
-        };
+        let keys =
+            match backfills::next_keys(source, walk.mark.as_deref(), walk.filter.as_deref(), chunk)
+            {
+                Ok(keys) => keys?,
+                Err(why) => {
+                    let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
+                    running.failures += u32::from(!locked);
+                    refused = Some((walk.job, why));
+                    break;
+                }
+            };
         running.failures = 0;
         walk.walked += keys.looked_at as u64;
         walk.queued += keys.wanted.len() as u64;

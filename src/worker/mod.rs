@@ -152,7 +152,8 @@ impl Worker {
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
-        if wake.has(Wake::CONFIG) || self.backfills.outdated(Instant::now())
+        if wake.has(Wake::CONFIG)
+            || self.backfills.outdated(Instant::now())
             || self.reconciles.outdated(Instant::now())
         {
             store::transaction(|| self.load())?;

@@ -7,12 +7,14 @@
 //! mark on it is asked again.
 
 mod judge;
+mod members;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use integration_engine::call::{Reply, Request, TransportError};
 use integration_engine::hubspot::{self, census, census::Wanted};
+use integration_engine::mailchimp;
 use integration_engine::outcome::TargetSignal;
 use integration_engine::progress::Pace;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
@@ -40,6 +42,8 @@ enum Ask {
     Lost(RecordKey, RemoteId),
     /// The next records of all.
     Page,
+    /// The same members once more: are these still there?
+    PageAgain(HashSet<String>),
     /// Those of them that are linked to no row: are they still there?
     Strangers(Vec<RemoteId>),
 }
@@ -96,14 +100,16 @@ impl Running {
         };
         let course = &mut self.course;
         course.done += advance.looked_at;
-        if course.stage == Stage::Rows && advance.stage == Stage::Remote {
+        match (course.stage, advance.stage) {
             // As many records there as rows here, as far as anybody knows.
-            course.total = course.done * 2;
+            (Stage::Rows, Stage::Remote) => course.total = course.done * 2,
+            (Stage::Archived, Stage::Rows) => course.total += course.done,
+            _ => {}
         }
         (course.stage, course.mark, course.after) = (advance.stage, advance.mark, advance.after);
         course.total = match course.stage {
             Stage::Finished => course.done,
-            Stage::Rows | Stage::Remote => course.total.max(course.done),
+            Stage::Rows | Stage::Remote | Stage::Archived => course.total.max(course.done),
         };
         drift::save(course)?;
         let now = Instant::now();
@@ -351,7 +357,7 @@ impl Worker {
             self.reconciles.retry_at = None;
             match stage {
                 Stage::Finished => self.end_comparison(job)?,
-                Stage::Rows | Stage::Remote => self.ask_next(index, job)?,
+                Stage::Rows | Stage::Remote | Stage::Archived => self.ask_next(index, job)?,
             }
         }
         Ok(())
@@ -380,7 +386,7 @@ impl Worker {
         };
         if running.todo.is_empty() {
             match running.course.stage {
-                Stage::Remote => running.todo.push_back(Ask::Page),
+                Stage::Remote | Stage::Archived => running.todo.push_back(Ask::Page),
                 Stage::Rows | Stage::Finished => {
                     store::transaction(|| self.begin_rows(index, job))?;
                 }
@@ -402,10 +408,7 @@ impl Worker {
             .requests
             .send_census(worker, world, self.started, job, request)
         {
-            running.asked = running
-                .todo
-                .pop_front()
-                .map(|ask| Asked { ask, names, at });
+            running.asked = running.todo.pop_front().map(|ask| Asked { ask, names, at });
         }
         Ok(())
     }
@@ -420,7 +423,10 @@ impl Worker {
         let Some(source) = self.world.sources.get(&course.source) else {
             return Ok(());
         };
-        let most = census::PAGE_MAX;
+        let (most, after_all) = match target {
+            Target::HubSpot => (census::PAGE_MAX, Stage::Remote),
+            Target::Mailchimp => (mailchimp::census::PAGE_MAX, Stage::Finished),
+        };
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
             Ok(keys) => keys?,
             Err(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
@@ -431,16 +437,20 @@ impl Worker {
         };
         let advance = Advance {
             stage: match keys.looked_at < most {
-                true => Stage::Remote,
+                true => after_all,
                 false => Stage::Rows,
             },
             mark: keys.last.or(course.mark),
             after: None,
             looked_at: keys.looked_at as u64,
         };
-        self.judge(index, job, |judge, todo| {
-            judge.rows(&keys.wanted, todo)
+        let judged = self.judge(index, job, |judge, todo| match target {
+            Target::HubSpot => judge.rows(&keys.wanted, todo),
+            Target::Mailchimp => judge.unmet(&keys.wanted, todo),
         })?;
+        if !judged {
+            return Ok(());
+        }
         if let Some(running) = self.reconciles.find(job, target) {
             running.advance.get_or_insert(advance);
         }
@@ -476,7 +486,9 @@ impl Worker {
     ) -> SpiResult<()> {
         let target = self.targets[index].target;
         let again = asked.ask.clone();
-        match judge::understand(asked, result) {
+        let running = self.reconciles.find(job, target);
+        let offset = running.map_or(0, |running| offset(&running.course));
+        match judge::understand(target, offset, asked, result) {
             judge::Understood::Answer(asked, page) => {
                 let mut advance = None;
                 let judged = self.judge(index, job, |judge, todo| {
@@ -498,7 +510,10 @@ impl Worker {
             }
             judge::Understood::Smaller(parts) => {
                 if let Some(running) = self.reconciles.find(job, target) {
-                    parts.into_iter().rev().for_each(|part| running.todo.push_front(part));
+                    parts
+                        .into_iter()
+                        .rev()
+                        .for_each(|part| running.todo.push_front(part));
                 }
                 Ok(())
             }
@@ -532,9 +547,7 @@ impl Worker {
         LANES.into_iter().for_each(|lane| worker.look_at(lane));
         let leftover = intake::read_queue(worker, &self.world)?;
         let known = leftover.unknown.is_empty() && !worker.unread();
-        if known
-            && let Some(running) = self.reconciles.find(job, target)
-        {
+        if known && let Some(running) = self.reconciles.find(job, target) {
             let mut todo = std::mem::take(&mut running.todo);
             let course = running.course.clone();
             let mut judge = judge::Judge::new(&self.world, &self.targets, course);
@@ -583,19 +596,33 @@ fn names(world: &World, course: &Course) -> Vec<String> {
         .collect()
 }
 
+/// Where the next page of members begins.
+fn offset(course: &Course) -> u64 {
+    let after = course.after.as_deref();
+    after.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 fn request(world: &World, course: &Course, ask: &Ask, names: &[String]) -> Option<Request> {
     let settings = &world.settings.hubspot_api;
+    let list = &world.settings.mailchimp_api.list;
     let entity = world.sources.get(&course.source)?.entity;
-    Some(match ask {
-        Ask::Linked(pairs, wanted) => {
+    Some(match (ask, course.target) {
+        (Ask::Linked(pairs, wanted), _) => {
             let ids: Vec<RemoteId> = pairs.iter().map(|(_, id)| id.clone()).collect();
             census::read_request(settings, entity, &ids, names, *wanted)
         }
-        Ask::Lost(_, id) => census::single_request(settings, entity, id),
-        Ask::Page => census::list_request(settings, entity, course.after.as_deref()),
-        Ask::Strangers(ids) => {
+        (Ask::Strangers(ids), _) => {
             let key = [settings.external_id_property.clone()];
             census::read_request(settings, entity, ids, &key, Wanted::Values)
+        }
+        (Ask::Lost(_, id), Target::HubSpot) => census::single_request(settings, entity, id),
+        (Ask::Lost(_, id), Target::Mailchimp) => mailchimp::census::member_request(list, id),
+        (Ask::Page | Ask::PageAgain(_), Target::HubSpot) => {
+            census::list_request(settings, entity, course.after.as_deref())
+        }
+        (Ask::Page | Ask::PageAgain(_), Target::Mailchimp) => {
+            let archived = course.stage == Stage::Archived;
+            mailchimp::census::page_request(list, offset(course), archived)
         }
     })
 }

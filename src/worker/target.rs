@@ -152,10 +152,7 @@ impl TargetWorker {
         TargetWorker {
             target,
             queue: Queue::default(),
-            lanes: LANES
-                .into_iter()
-                .map(|lane| (lane, fresh()))
-                .collect(),
+            lanes: LANES.into_iter().map(|lane| (lane, fresh())).collect(),
             planned: VecDeque::new(),
             calls_in_flight: 0,
             budget: None,

@@ -111,7 +111,11 @@ fn what_is_not_asked_for_is_not_compared() {
 
 #[test]
 fn who_gets_their_way() {
-    use {ConflictRule::*, Direction::{Both, Push}, Writer::*};
+    use {
+        ConflictRule::*,
+        Direction::{Both, Push},
+        Writer::*,
+    };
     let (pull, push, leave) = (Remedy::Pull, Remedy::Push, Remedy::Leave);
     let (ours, theirs, before) = (of("ours"), of("theirs"), of("before"));
     // direction, rule, written there at, agreed, CRM changed at, remedy
@@ -121,17 +125,66 @@ fn who_gets_their_way() {
         (Both, CrmWins, 5, Some(tick(ours, 3, Crm)), None, pull),
         (Push, RemoteWins, 5, Some(tick(ours, 3, Crm)), None, push),
         // Only the CRM did.
-        (Both, RemoteWins, 2, Some(tick(theirs, 3, Crm)), Some(9), push),
-        (Direction::Pull, LastWriteWins, 2, Some(tick(theirs, 1, Remote)), Some(9), pull),
-        (Direction::Pull, CrmWins, 2, Some(tick(theirs, 1, Remote)), Some(9), leave),
+        (
+            Both,
+            RemoteWins,
+            2,
+            Some(tick(theirs, 3, Crm)),
+            Some(9),
+            push,
+        ),
+        (
+            Direction::Pull,
+            LastWriteWins,
+            2,
+            Some(tick(theirs, 1, Remote)),
+            Some(9),
+            pull,
+        ),
+        (
+            Direction::Pull,
+            CrmWins,
+            2,
+            Some(tick(theirs, 1, Remote)),
+            Some(9),
+            leave,
+        ),
         // Both did.
         (Both, CrmWins, 5, Some(tick(before, 3, Crm)), Some(9), push),
-        (Both, RemoteWins, 5, Some(tick(before, 3, Crm)), Some(9), pull),
-        (Both, LastWriteWins, 5, Some(tick(before, 3, Crm)), Some(9), push),
-        (Both, LastWriteWins, 9, Some(tick(before, 3, Crm)), Some(5), pull),
+        (
+            Both,
+            RemoteWins,
+            5,
+            Some(tick(before, 3, Crm)),
+            Some(9),
+            pull,
+        ),
+        (
+            Both,
+            LastWriteWins,
+            5,
+            Some(tick(before, 3, Crm)),
+            Some(9),
+            push,
+        ),
+        (
+            Both,
+            LastWriteWins,
+            9,
+            Some(tick(before, 3, Crm)),
+            Some(5),
+            pull,
+        ),
         // What is there is older than what was agreed on.
         (Both, LastWriteWins, 2, Some(tick(ours, 3, Crm)), None, push),
-        (Direction::Pull, LastWriteWins, 2, Some(tick(ours, 3, Remote)), None, pull),
+        (
+            Direction::Pull,
+            LastWriteWins,
+            2,
+            Some(tick(ours, 3, Remote)),
+            None,
+            pull,
+        ),
         // Nothing was ever agreed on.
         (Both, CrmWins, 5, None, Some(9), push),
         (Both, RemoteWins, 5, None, Some(9), pull),
@@ -148,6 +201,62 @@ fn who_gets_their_way() {
             changed.map(Timestamp),
         );
         assert_eq!(found, expected, "{direction:?} {rule:?} {at} {agreed:?}");
+    }
+}
+
+#[test]
+fn consent_moves_towards_less_mail_only() {
+    use {Consent::*, ConsentRemedy::*, MemberStatus::*};
+    let cases = [
+        (OptedIn, Subscribed, Some(Subscribed), None),
+        (OptedIn, Pending, None, None),
+        (
+            OptedIn,
+            UnsubscribedByMember,
+            Some(Subscribed),
+            Some(TellCrm),
+        ),
+        (OptedIn, Cleaned, Some(Subscribed), Some(TellCrm)),
+        (OptedIn, UnsubscribedByMember, None, Some(TellCrm)),
+        (
+            OptedIn,
+            UnsubscribedByMember,
+            Some(UnsubscribedByMember),
+            Some(Leave),
+        ),
+        (
+            OptedIn,
+            UnsubscribedByMember,
+            Some(UnsubscribedByCrm),
+            Some(Leave),
+        ),
+        (OptedIn, Cleaned, Some(Cleaned), Some(Leave)),
+        (OptedIn, Archived, Some(Subscribed), Some(Leave)),
+        (
+            OptedOut,
+            Subscribed,
+            Some(UnsubscribedByCrm),
+            Some(TellService),
+        ),
+        (
+            OptedOut,
+            Subscribed,
+            Some(UnsubscribedByMember),
+            Some(TellService),
+        ),
+        (OptedOut, Pending, None, Some(TellService)),
+        (OptedOut, UnsubscribedByMember, None, None),
+        (OptedOut, Cleaned, None, None),
+        (Unknown, Subscribed, Some(Subscribed), Some(TellService)),
+        (Unknown, Pending, Some(Pending), None),
+        (Unknown, Archived, None, None),
+    ];
+    for (crm, held, known, expected) in cases {
+        assert_eq!(
+            consent_remedy(crm, held, known),
+            expected,
+            "{crm:?} {held:?} {known:?}"
+        );
     }
 }
 

@@ -9,8 +9,9 @@ use serde_json::json;
 use super::objects_path;
 use crate::{
     call::{HubSpotSettings, Method, Reply, Request},
+    drift::{Page, Record},
     json::Text,
-    record::{Entity, RemoteId, Target, Timestamp},
+    record::{Entity, RemoteId, Target},
     value::time,
 };
 
@@ -44,7 +45,8 @@ pub fn read_request(
         Wanted::Times => properties,
         Wanted::Values | Wanted::Archived => &[],
     };
-    let body = json!({ "properties": properties, "propertiesWithHistory": history, "inputs": inputs });
+    let body =
+        json!({ "properties": properties, "propertiesWithHistory": history, "inputs": inputs });
     let archived = match wanted {
         Wanted::Archived => "?archived=true",
         Wanted::Values | Wanted::Times => "",
@@ -91,23 +93,6 @@ fn get(path: String) -> Request {
         path,
         body: None,
     }
-}
-
-/// A record as HubSpot holds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    pub id: String,
-    /// Those that hold something.
-    pub properties: HashMap<String, String>,
-    /// When the present value of a property was written, as far as that was asked for.
-    pub written: HashMap<String, Timestamp>,
-}
-
-/// Some records, and where the next page begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    pub records: Vec<Record>,
-    pub after: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -211,6 +196,7 @@ fn no_results(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Timestamp;
 
     fn settings() -> HubSpotSettings {
         HubSpotSettings {

@@ -28,6 +28,7 @@ mod official_clients;
 mod operate;
 mod poison;
 mod reconcile;
+mod reconcile_members;
 mod secrets;
 mod shapes;
 mod values;

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::call::{Link, Reply, TransportError};
-use integration_engine::drift::{Difference, depends_on_time, differences};
+use integration_engine::drift::{Difference, Page, Record, depends_on_time, differences};
 use integration_engine::failure::{self, Class};
-use integration_engine::hubspot::census::{self, HISTORY_MAX, Page, Record, Wanted};
+use integration_engine::hubspot::census::{self, HISTORY_MAX, Wanted};
+use integration_engine::mailchimp;
 use integration_engine::mapping::SourceMap;
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, RecordKey, RemoteId, Timestamp};
+use integration_engine::record::{Lane, RecordKey, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::{Advance, Ask, Asked};
@@ -31,7 +32,12 @@ pub(super) enum Understood {
     Refused(String),
 }
 
-pub(super) fn understand(asked: Asked, result: &Result<Reply, TransportError>) -> Understood {
+pub(super) fn understand(
+    target: Target,
+    offset: u64,
+    asked: Asked,
+    result: &Result<Reply, TransportError>,
+) -> Understood {
     if let (Err(TransportError::TooLarge(_)), Ask::Linked(pairs, wanted)) = (result, &asked.ask)
         && pairs.len() > 1
     {
@@ -42,27 +48,30 @@ pub(super) fn understand(asked: Asked, result: &Result<Reply, TransportError>) -
                 .collect(),
         );
     }
-    let target = integration_engine::record::Target::HubSpot;
     let class = failure::classify(target, result.as_ref());
     let lost = matches!(asked.ask, Ask::Lost(..));
     match (class, result) {
         (Class::NotFound, _) if lost => Understood::Answer(asked, Page::default()),
         (Class::Answered, Ok(reply)) => {
-            let page = match lost {
-                true => census::read_single(reply).map(|record| Page {
-                    records: vec![record],
-                    after: None,
-                }),
-                false => census::read_page(reply),
+            let alone = |record| Page {
+                records: vec![record],
+                after: None,
+            };
+            let page = match (target, lost) {
+                (Target::HubSpot, true) => census::read_single(reply).map(alone),
+                (Target::HubSpot, false) => census::read_page(reply),
+                (Target::Mailchimp, true) => mailchimp::census::read_member(reply).map(alone),
+                (Target::Mailchimp, false) => mailchimp::census::read_page(reply, offset),
             };
             match page {
                 Ok(page) => Understood::Answer(asked, page),
                 Err(why) => Understood::Refused(why),
             }
         }
-        (Class::Rejected | Class::NotFound, Ok(reply)) => {
-            Understood::Refused(format!("the service refuses to list records (HTTP {})", reply.status))
-        }
+        (Class::Rejected | Class::NotFound, Ok(reply)) => Understood::Refused(format!(
+            "the service refuses to list records (HTTP {})",
+            reply.status
+        )),
         (_, Err(TransportError::TooLarge(_))) => {
             Understood::Refused("a record is too large to be read".to_owned())
         }
@@ -72,8 +81,8 @@ pub(super) fn understand(asked: Asked, result: &Result<Reply, TransportError>) -
 
 /// Judges by what the tables say at one moment.
 pub(super) struct Judge<'a> {
-    scene: Scene<'a>,
-    course: Course,
+    pub(super) scene: Scene<'a>,
+    pub(super) course: Course,
     /// Records whose other self is gone.
     pub(super) unlinked: Vec<RecordRef>,
 }
@@ -91,7 +100,12 @@ impl<'a> Judge<'a> {
         self.scene.world.sources.get(&self.course.source)
     }
 
-    fn record(&self, key: &RecordKey) -> RecordRef {
+    pub(super) fn mapped(&self) -> Option<(&'a Source, &'a SourceMap)> {
+        let source = self.source()?;
+        Some((source, source.maps.get(&self.course.target)?))
+    }
+
+    pub(super) fn record(&self, key: &RecordKey) -> RecordRef {
         RecordRef {
             source: self.course.source,
             key: key.clone(),
@@ -99,7 +113,11 @@ impl<'a> Judge<'a> {
     }
 
     /// Those of the records that nothing is on its way for since.
-    fn at_rest(&self, keys: &[&RecordKey], since: Timestamp) -> SpiResult<HashSet<RecordKey>> {
+    pub(super) fn at_rest(
+        &self,
+        keys: &[&RecordKey],
+        since: Timestamp,
+    ) -> SpiResult<HashSet<RecordKey>> {
         let queue = self
             .scene
             .targets
@@ -111,7 +129,9 @@ impl<'a> Judge<'a> {
         let waits = |key: &RecordKey| {
             queue.is_some_and(|queue| queue.changed_at(&self.record(key)).is_some())
         };
-        let still = keys.iter().filter(|key| !moving.contains(**key) && !waits(key));
+        let still = keys
+            .iter()
+            .filter(|key| !moving.contains(**key) && !waits(key));
         Ok(still.map(|key| (*key).clone()).collect())
     }
 
@@ -141,7 +161,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Notes a record that is missing there, and has it sent whole if that is wanted.
-    fn send_again(&mut self, key: &RecordKey, link: Option<Link>, id: Option<&RemoteId>) -> SpiResult<()> {
+    pub(super) fn send_again(
+        &mut self,
+        key: &RecordKey,
+        link: Option<Link>,
+        id: Option<&RemoteId>,
+    ) -> SpiResult<()> {
         let repair = match self.course.repair {
             false => Repair::Nothing,
             true => {
@@ -158,12 +183,12 @@ impl<'a> Judge<'a> {
         self.put(Some(key), id, Kind::MissingRemote, None, repair)
     }
 
-    fn queue(&self, key: &RecordKey) {
+    pub(super) fn queue(&self, key: &RecordKey) {
         let target = self.course.target;
         capture::enqueue(target, self.course.source, Lane::Reconcile, [key.as_str()]);
     }
 
-    fn put(
+    pub(super) fn put(
         &self,
         key: Option<&RecordKey>,
         remote_id: Option<String>,
@@ -194,14 +219,25 @@ impl<'a> Judge<'a> {
         match &asked.ask {
             Ask::Linked(pairs, Wanted::Archived) => self.archived(pairs, &asked, &page, todo)?,
             Ask::Linked(pairs, wanted) => self.linked(pairs, *wanted, &asked, &page, todo)?,
+            Ask::Lost(key, id) if self.course.target == Target::Mailchimp => {
+                self.lost_member(key, id, &asked, page.records.first())?;
+            }
+            Ask::PageAgain(ids) => self.members(&page.records, asked.at, Some(ids), None)?,
             Ask::Lost(key, id) => self.lost(key, id, &asked, page.records.first(), todo)?,
             Ask::Strangers(_) => self.strangers(&page.records, asked.at, None)?,
             Ask::Page => {
-                self.strangers(&page.records, asked.at, Some(todo))?;
+                match self.course.target {
+                    Target::HubSpot => self.strangers(&page.records, asked.at, Some(todo))?,
+                    Target::Mailchimp => {
+                        self.members(&page.records, asked.at, None, Some(todo))?;
+                    }
+                }
                 return Ok(Some(Advance {
-                    stage: match page.after {
-                        Some(_) => Stage::Remote,
-                        None => Stage::Finished,
+                    stage: match (&page.after, self.course.target, self.course.stage) {
+                        (Some(_), _, stage) => stage,
+                        (None, Target::HubSpot, _) => Stage::Finished,
+                        (None, Target::Mailchimp, Stage::Remote) => Stage::Archived,
+                        (None, Target::Mailchimp, _) => Stage::Rows,
                     },
                     mark: None,
                     after: page.after,
@@ -221,10 +257,7 @@ impl<'a> Judge<'a> {
         page: &Page,
         todo: &mut VecDeque<Ask>,
     ) -> SpiResult<()> {
-        let Some((source, map)) = self
-            .source()
-            .and_then(|source| Some((source, source.maps.get(&self.course.target)?)))
-        else {
+        let Some((source, map)) = self.mapped() else {
             return Ok(());
         };
         let held: HashMap<&str, &Record> = page
@@ -240,7 +273,9 @@ impl<'a> Judge<'a> {
         let (mut missing, mut suspects) = (Vec::new(), Vec::new());
         let mut differing = Vec::new();
         for (key, id) in pairs.iter().filter(|(key, _)| still.contains(key)) {
-            let link = known.remove(key).filter(|link| link.remote_id.as_ref() == Some(id));
+            let link = known
+                .remove(key)
+                .filter(|link| link.remote_id.as_ref() == Some(id));
             let (Some(row), Some(link)) = (rows.get(key), link) else {
                 continue;
             };
@@ -273,7 +308,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    fn differing(
+    pub(super) fn differing(
         &mut self,
         source: &Source,
         map: &SourceMap,
@@ -307,7 +342,9 @@ impl<'a> Judge<'a> {
                 field: Some(field.remote.clone()),
                 crm: difference.crm,
                 remote: difference.remote,
-                agreed: agreed.get(field.id).map(|tick| format!("{:016x}", tick.hash.0)),
+                agreed: agreed
+                    .get(field.id)
+                    .map(|tick| format!("{:016x}", tick.hash.0)),
                 repair,
             };
             drift::put(&self.course, &entry)?;
@@ -351,7 +388,10 @@ impl<'a> Judge<'a> {
                 .iter()
                 .map(|difference| {
                     let column = map.fields[difference.index].column.clone();
-                    (column, Done::Refused("the row was being changed".to_owned()))
+                    (
+                        column,
+                        Done::Refused("the row was being changed".to_owned()),
+                    )
                 })
                 .collect(),
             Taken::Pointless(_) => HashMap::new(),
@@ -380,7 +420,13 @@ impl<'a> Judge<'a> {
                 false => Repair::Nothing,
             };
             let (id, there) = (id.as_str().to_owned(), "in the recycle bin".to_owned());
-            self.put(Some(key), Some(id), Kind::MissingRemote, Some(there), repair)?;
+            self.put(
+                Some(key),
+                Some(id),
+                Kind::MissingRemote,
+                Some(there),
+                repair,
+            )?;
         }
         Ok(())
     }
@@ -471,7 +517,10 @@ impl<'a> Judge<'a> {
                 }
             }
         }
-        let keys: Vec<&RecordKey> = unknown.iter().filter_map(|(_, key, _)| key.as_ref()).collect();
+        let keys: Vec<&RecordKey> = unknown
+            .iter()
+            .filter_map(|(_, key, _)| key.as_ref())
+            .collect();
         let there = existing(source, &keys)?;
         let still = self.at_rest(&keys, since)?;
         unknown.retain(|(_, key, linked)| {
@@ -479,7 +528,9 @@ impl<'a> Judge<'a> {
             key.as_ref().is_none_or(|key| still.contains(key)) && !(*linked && exists)
         });
         if let Some(todo) = todo {
-            let ids = unknown.iter().map(|(record, ..)| RemoteId::from(record.id.as_str()));
+            let ids = unknown
+                .iter()
+                .map(|(record, ..)| RemoteId::from(record.id.as_str()));
             let ids: Vec<RemoteId> = ids.collect();
             if !ids.is_empty() {
                 todo.push_back(Ask::Strangers(ids));
@@ -546,7 +597,9 @@ fn compare(
 
 /// Which of these rows there are. A key that is none of the table's kind has no row.
 fn existing(source: &Source, keys: &[&RecordKey]) -> SpiResult<HashSet<RecordKey>> {
-    let read = crate::owner::guarded(std::panic::AssertUnwindSafe(|| source.read_columns(&[], keys)));
+    let read = crate::owner::guarded(std::panic::AssertUnwindSafe(|| {
+        source.read_columns(&[], keys)
+    }));
     match read {
         Ok(rows) => Ok(rows?.into_keys().collect()),
         // One of them is not even a key: each for itself.

@@ -1,7 +1,7 @@
 //! Calls on single members.
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Mailchimp;
 use super::errors::Problem;
@@ -295,7 +295,42 @@ impl Mailchimp {
         out.extend_from_slice(b",\"total_items\":");
         crate::json::push_u64(&mut out, found.len() as u64);
         out.push(b'}');
-        Ok(Reply::json(200, out))
+        match query.get("fields") {
+            Some(fields) => Ok(Reply::value(200, &only(&out, fields))),
+            None => Ok(Reply::json(200, out)),
+        }
+    }
+}
+
+/// Mailchimp: `fields` names what is wanted of an answer, with dots between names.
+fn only(body: &[u8], fields: &str) -> Value {
+    let paths: Vec<Vec<&str>> = fields
+        .split(',')
+        .map(|path| path.split('.').collect())
+        .collect();
+    let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
+    chosen(serde_json::from_slice(body).unwrap_or_default(), &paths)
+}
+
+fn chosen(value: Value, paths: &[&[&str]]) -> Value {
+    // A path that ends here wants all of it.
+    if paths.iter().any(|path| path.is_empty()) {
+        return value;
+    }
+    match value {
+        Value::Array(items) => items.into_iter().map(|item| chosen(item, paths)).collect(),
+        Value::Object(object) => {
+            let wanted = |(name, value): (String, Value)| {
+                let below: Vec<&[&str]> = paths
+                    .iter()
+                    .filter(|path| path.first() == Some(&name.as_str()))
+                    .map(|path| &path[1..])
+                    .collect();
+                (!below.is_empty()).then(|| (name, chosen(value, &below)))
+            };
+            object.into_iter().filter_map(wanted).collect()
+        }
+        other => other,
     }
 }
 
@@ -318,4 +353,17 @@ fn required_address(body: &Body<'_>) -> Result<String, Problem> {
         ));
     }
     Ok(address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_chosen() {
+        let body = br#"{"members":[{"id":"1","merge_fields":{"A":1},"x":2}],"total_items":1,"list_id":"l"}"#;
+        let asked = only(body, "total_items,members.id,members.merge_fields");
+        let expected = json!({"members":[{"id":"1","merge_fields":{"A":1}}],"total_items":1});
+        assert_eq!(asked, expected);
+    }
 }

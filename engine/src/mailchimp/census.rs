@@ -1,0 +1,185 @@
+//! Reading members as they are: what a comparison of both sides asks.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{EMAIL_ADDRESS, LANGUAGE, STATUS};
+use crate::{
+    call::{Method, Reply, Request},
+    drift::{Page, Record},
+    outcome::MemberStatus,
+    record::{RemoteId, Target, Timestamp},
+    value::time,
+};
+
+/// Mailchimp: at most 1,000 members in a page.
+pub const PAGE_MAX: usize = 1_000;
+
+/// Of all that Mailchimp says about a member.
+const FIELDS: &str = "total_items,members.id,members.contact_id,members.email_address,members.status,\
+                      members.merge_fields,members.language,members.last_changed";
+
+/// Some members from a place of the list on. Mailchimp: archived ones are listed only if that
+/// status is asked for.
+pub fn page_request(list: &str, offset: u64, archived: bool) -> Request {
+    let status = if archived { "&status=archived" } else { "" };
+    get(format!(
+        "/lists/{list}/members?count={PAGE_MAX}&offset={offset}&fields={FIELDS}{status}"
+    ))
+}
+
+/// One member, by id or by the hash of the address.
+pub fn member_request(list: &str, id: &RemoteId) -> Request {
+    get(format!("/lists/{list}/members/{}", id.as_str()))
+}
+
+fn get(path: String) -> Request {
+    Request {
+        target: Target::Mailchimp,
+        method: Method::Get,
+        path,
+        body: None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    members: Vec<Member>,
+    #[serde(default)]
+    total_items: u64,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    contact_id: String,
+    email_address: String,
+    status: String,
+    #[serde(default)]
+    merge_fields: HashMap<String, Value>,
+    #[serde(default)]
+    language: String,
+    #[serde(default)]
+    last_changed: String,
+}
+
+impl From<Member> for Record {
+    fn from(member: Member) -> Record {
+        let mut properties: HashMap<String, String> = member
+            .merge_fields
+            .into_iter()
+            .map(|(tag, value)| (tag, text(value)))
+            .collect();
+        properties.insert(EMAIL_ADDRESS.to_owned(), member.email_address);
+        properties.insert(STATUS.to_owned(), member.status);
+        properties.insert(LANGUAGE.to_owned(), member.language);
+        // Mailchimp keeps one time for all that is said about a member.
+        let changed: Option<Timestamp> = time::moment(&member.last_changed).ok();
+        let written = properties
+            .keys()
+            .filter_map(|name| Some((name.clone(), changed?)));
+        let written = written.collect();
+        Record {
+            id: match member.contact_id.is_empty() {
+                true => member.id,
+                false => member.contact_id,
+            },
+            properties,
+            written,
+        }
+    }
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// Reads the answer to [`page_request`].
+pub fn read_page(reply: &Reply, offset: u64) -> Result<Page, String> {
+    let body: Body =
+        serde_json::from_slice(&reply.body).map_err(|error| unreadable(reply, &error))?;
+    let next = offset + body.members.len() as u64;
+    let more = !body.members.is_empty() && next < body.total_items;
+    Ok(Page {
+        records: body.members.into_iter().map(Record::from).collect(),
+        after: more.then(|| next.to_string()),
+    })
+}
+
+/// Reads the answer to [`member_request`].
+pub fn read_member(reply: &Reply) -> Result<Record, String> {
+    let member: Member =
+        serde_json::from_slice(&reply.body).map_err(|error| unreadable(reply, &error))?;
+    Ok(member.into())
+}
+
+/// A status by its name. `None`: one that has nothing to do with mailings (`transactional`).
+pub fn status(name: &str) -> Option<MemberStatus> {
+    match name {
+        "subscribed" => Some(MemberStatus::Subscribed),
+        "pending" => Some(MemberStatus::Pending),
+        "unsubscribed" => Some(MemberStatus::UnsubscribedByMember),
+        "cleaned" => Some(MemberStatus::Cleaned),
+        "archived" => Some(MemberStatus::Archived),
+        _ => None,
+    }
+}
+
+fn unreadable(reply: &Reply, error: &serde_json::Error) -> String {
+    format!(
+        "Mailchimp answered HTTP {} with a body that cannot be read: {error}",
+        reply.status
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_read() {
+        let body = r#"{"members":[{"id":"h","contact_id":"c","email_address":"A@b.co","status":"cleaned",
+            "merge_fields":{"FNAME":"Ada","N":7,"X":"","A":{"city":"B"}},"language":"de",
+            "last_changed":"2026-01-02T03:04:05+00:00"}],"total_items":3}"#;
+        let reply = |body: &str| Reply {
+            status: 200,
+            headers: vec![],
+            body: body.as_bytes().to_vec(),
+        };
+        let page = read_page(&reply(body), 1).unwrap();
+        assert_eq!(page.after.as_deref(), Some("2"));
+        assert_eq!(read_page(&reply(body), 2).unwrap().after, None);
+        let record = &page.records[0];
+        assert_eq!(record.id, "c");
+        for (name, value) in [
+            ("FNAME", "Ada"),
+            ("N", "7"),
+            ("X", ""),
+            ("A", r#"{"city":"B"}"#),
+            ("email_address", "A@b.co"),
+            ("status", "cleaned"),
+            ("language", "de"),
+        ] {
+            assert_eq!(record.properties[name], value);
+            assert_eq!(record.written[name], Timestamp(1_767_323_045_000));
+        }
+        assert_eq!(status("cleaned"), Some(MemberStatus::Cleaned));
+        assert_eq!(status("transactional"), None);
+        assert!(read_page(&reply("{}"), 0).is_err());
+        let asked = page_request("l", 7, true);
+        assert!(
+            asked
+                .path
+                .starts_with("/lists/l/members?count=1000&offset=7&fields=")
+        );
+        assert!(asked.path.ends_with("&status=archived"), "{}", asked.path);
+    }
+}

@@ -1,0 +1,351 @@
+//! What answers of a comparison with Mailchimp come to: consent first of all, then the fields.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use integration_engine::call::Link;
+use integration_engine::consent::{self, Consent, Party};
+use integration_engine::drift::{ConsentRemedy, Record, consent_remedy, differences};
+use integration_engine::mailchimp::census;
+use integration_engine::mapping::SourceMap;
+use integration_engine::outcome::MemberStatus;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
+use pgrx::spi::SpiResult;
+
+use super::judge::Judge;
+use super::{Ask, Asked};
+use crate::inbound::Fate;
+use crate::inbound::consent::{self as inbound, Decided};
+use crate::store::drift::{self, Found, Kind, Repair};
+use crate::store::inbox::State;
+use crate::store::links::{self, Cause, Entry};
+use crate::store::people;
+use crate::store::sources::Source;
+use crate::worker::now_ms;
+
+/// A member and the row it belongs to.
+struct Pair<'r> {
+    record: &'r Record,
+    key: RecordKey,
+    link: Link,
+    /// The row is not linked to it; its address says so.
+    met: bool,
+}
+
+impl Judge<'_> {
+    /// Members that Mailchimp has. With `todo`, those that belong to no row are looked at once more
+    /// before they count; `only` those then.
+    pub(super) fn members(
+        &mut self,
+        records: &[Record],
+        since: Timestamp,
+        only: Option<&HashSet<String>>,
+        todo: Option<&mut VecDeque<Ask>>,
+    ) -> SpiResult<()> {
+        let Some((source, map)) = self.mapped() else {
+            return Ok(());
+        };
+        // All is read before anything is written: what is written changes what is seen.
+        let (pairs, strangers) = self.pair(source, records)?;
+        let keys: Vec<&RecordKey> = pairs.iter().map(|pair| &pair.key).collect();
+        let rows = source.read(map, &keys)?;
+        let still = self.at_rest(&keys, since)?;
+        let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        drift::see(self.course.job, &texts)?;
+        for pair in &pairs {
+            if let Some(row) = rows.get(&pair.key).filter(|_| still.contains(&pair.key)) {
+                self.member(source, map, row, pair)?;
+            }
+        }
+        // What people removed by archiving it is not missing here.
+        let strangers = strangers
+            .into_iter()
+            .filter(|record| status_of(record) != Some(MemberStatus::Archived));
+        match todo {
+            Some(todo) => {
+                let ids: HashSet<String> = strangers.map(|record| record.id.clone()).collect();
+                if !ids.is_empty() {
+                    todo.push_back(Ask::PageAgain(ids));
+                }
+            }
+            None => {
+                for record in
+                    strangers.filter(|record| only.is_none_or(|ids| ids.contains(&record.id)))
+                {
+                    let status = record.properties.get("status").cloned();
+                    let id = Some(record.id.clone());
+                    self.put(None, id, Kind::MissingLocal, status, Repair::Nothing)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pair<'r>(
+        &self,
+        source: &Source,
+        records: &'r [Record],
+    ) -> SpiResult<(Vec<Pair<'r>>, Vec<&'r Record>)> {
+        let (mut pairs, mut strangers) = (Vec::new(), Vec::new());
+        let sources = &self.scene.world.sources;
+        let tracked = |found: &(RecordRef, Link)| sources.contains_key(&found.0.source);
+        for record in records {
+            let email = address(record);
+            let by_id = links::by_remote_id(Target::Mailchimp, &record.id)?;
+            let mut known = by_id.into_iter().find(tracked);
+            if known.is_none() {
+                let by_address = links::by_remote_key(Target::Mailchimp, &email)?;
+                known = by_address.into_iter().find(tracked);
+            }
+            let met = known.is_none();
+            if met {
+                let found = people::by_email(sources.values(), &email)?;
+                known = found.map(|(record, link)| (record, link.unwrap_or_default()));
+            }
+            match known {
+                Some((row, link)) if row.source == source.id => pairs.push(Pair {
+                    record,
+                    key: row.key,
+                    link,
+                    met,
+                }),
+                Some(_) => {}
+                None => strangers.push(record),
+            }
+        }
+        Ok((pairs, strangers))
+    }
+
+    fn member(
+        &mut self,
+        source: &Source,
+        map: &SourceMap,
+        row: &[Option<String>],
+        pair: &Pair,
+    ) -> SpiResult<()> {
+        let column = map.field_named("status");
+        let Some((held, (index, field))) = status_of(pair.record).zip(column) else {
+            return Ok(());
+        };
+        let text = row.get(index).and_then(Option::as_deref);
+        let says = consent::read(field.kind, text);
+        if pair.met && says == Consent::Unknown {
+            // Nobody here ever decided anything about this person.
+            return Ok(());
+        }
+        if let Some(remedy) = consent_remedy(says, held, pair.link.member_status) {
+            let repair = match self.course.repair {
+                true => self.repair_consent(source, pair, held, remedy)?,
+                false => Repair::Nothing,
+            };
+            let found = Found {
+                key: Some(pair.key.clone()),
+                remote_id: Some(pair.record.id.clone()),
+                kind: Kind::Status,
+                field: Some("status".to_owned()),
+                crm: text.map(str::to_owned),
+                remote: pair.record.properties.get("status").cloned(),
+                agreed: None,
+                repair,
+            };
+            return drift::put(&self.course, &found);
+        }
+        if says != Consent::OptedIn {
+            return Ok(());
+        }
+        if pair.met {
+            return self.unlinked_member(pair, held);
+        }
+        let found = differences(
+            map,
+            row,
+            |field| held_in(pair.record, &field.remote),
+            |field| pair.link.clock.get(field.id).copied(),
+        );
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut record = pair.record.clone();
+        for difference in &found {
+            // Names are those of the map, whatever case Mailchimp writes them in.
+            let name = map.fields[difference.index].remote.clone();
+            let changed = pair.record.written.get("email_address").copied();
+            record.written.extend(changed.map(|at| (name, at)));
+        }
+        let link = Link {
+            // Whoever wins, this is where the member is now.
+            remote_key: Some(address(pair.record)),
+            ..pair.link.clone()
+        };
+        self.differing(source, map, &pair.key, link, &record, found)
+    }
+
+    fn unlinked_member(&self, pair: &Pair, held: MemberStatus) -> SpiResult<()> {
+        let repair = match self.course.repair {
+            true => {
+                self.link(pair, held)?;
+                self.queue(&pair.key);
+                Repair::Done("linked to the member with its address".to_owned())
+            }
+            false => Repair::Nothing,
+        };
+        let id = Some(pair.record.id.clone());
+        self.put(Some(&pair.key), id, Kind::WrongLink, None, repair)
+    }
+
+    fn link(&self, pair: &Pair, held: MemberStatus) -> SpiResult<()> {
+        let link = Link {
+            remote_id: Some(RemoteId::from(pair.record.id.as_str())),
+            remote_key: Some(address(pair.record)),
+            member_status: Some(held),
+            ..pair.link.clone()
+        };
+        let record = self.record(&pair.key);
+        links::write(Target::Mailchimp, Cause::Noted, &[Entry { record, link }])
+    }
+
+    fn repair_consent(
+        &self,
+        source: &Source,
+        pair: &Pair,
+        held: MemberStatus,
+        remedy: ConsentRemedy,
+    ) -> SpiResult<Repair> {
+        match remedy {
+            ConsentRemedy::Leave => Ok(Repair::Refused(
+                "the person left at Mailchimp, and can only come back by themselves".to_owned(),
+            )),
+            ConsentRemedy::TellService => {
+                self.link(pair, held)?;
+                self.queue(&pair.key);
+                Ok(Repair::Done("the opt-out is sent to mailchimp".to_owned()))
+            }
+            ConsentRemedy::TellCrm => {
+                let at = pair.record.written.get("status").copied();
+                let decided = Decided {
+                    status: held,
+                    by: Party::Mailchimp,
+                    email: address(pair.record),
+                    at: at.unwrap_or_else(|| Timestamp(now_ms())),
+                    event: None,
+                    reason: Some("found by reconcile()".to_owned()),
+                };
+                let link = Link {
+                    remote_id: Some(RemoteId::from(pair.record.id.as_str())),
+                    remote_key: Some(address(pair.record)),
+                    ..pair.link.clone()
+                };
+                let record = self.record(&pair.key);
+                let fate = inbound::record(&self.scene, source, record, Some(link), decided)?;
+                Ok(match fate {
+                    Fate::Settled(State::Applied, _) => {
+                        Repair::Done("written to the CRM".to_owned())
+                    }
+                    Fate::Settled(_, why) => Repair::Refused(why),
+                    Fate::Later | Fate::Again => {
+                        Repair::Refused("the row was being changed".to_owned())
+                    }
+                })
+            }
+        }
+    }
+
+    /// Rows whose members were not met: linked ones are asked for singly, for a list that changes
+    /// while it is read may leave some out; the others should be there if they opted in.
+    pub(super) fn unmet(&mut self, keys: &[RecordKey], todo: &mut VecDeque<Ask>) -> SpiResult<()> {
+        let Some((source, map)) = self.mapped() else {
+            return Ok(());
+        };
+        let texts: Vec<&str> = keys.iter().map(RecordKey::as_str).collect();
+        let met = drift::seen(self.course.job, &texts)?;
+        let left: Vec<&RecordKey> = keys.iter().filter(|key| !met.contains(*key)).collect();
+        let texts: Vec<&str> = left.iter().map(|key| key.as_str()).collect();
+        let mut known: HashMap<RecordKey, Link> =
+            links::read(source.id, Target::Mailchimp, &texts)?;
+        let rows = source.read(map, &left)?;
+        let still = self.at_rest(&left, Timestamp(now_ms()))?;
+        for key in left.into_iter().filter(|key| still.contains(*key)) {
+            let Some(row) = rows.get(key) else { continue };
+            let link = known.remove(key);
+            match link
+                .as_ref()
+                .and_then(|link| Some((link, link.remote_id.as_ref()?)))
+            {
+                Some((link, id)) if expected(link) => {
+                    todo.push_back(Ask::Lost(key.clone(), id.clone()));
+                }
+                Some(_) => {}
+                None if wanted(map, row) => self.send_again(key, link, None)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A member that was not met in the list.
+    pub(super) fn lost_member(
+        &mut self,
+        key: &RecordKey,
+        id: &RemoteId,
+        asked: &Asked,
+        record: Option<&Record>,
+    ) -> SpiResult<()> {
+        let Some((source, map)) = self.mapped() else {
+            return Ok(());
+        };
+        if let Some(record) = record {
+            return self.members(std::slice::from_ref(record), asked.at, None, None);
+        }
+        let link = links::read(source.id, Target::Mailchimp, &[key.as_str()])?.remove(key);
+        let link = link.filter(|link| link.remote_id.as_ref() == Some(id));
+        let rows = source.read(map, &[key])?;
+        let still = !self.at_rest(&[key], asked.at)?.is_empty();
+        match (link, rows.get(key)) {
+            (Some(link), Some(row)) if still && wanted(map, row) => {
+                self.send_again(key, Some(link), Some(id))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the link says that there is a member.
+fn expected(link: &Link) -> bool {
+    !matches!(
+        link.member_status,
+        Some(MemberStatus::Forgotten | MemberStatus::Archived)
+    )
+}
+
+/// Whether the person opted in and has an address.
+fn wanted(map: &SourceMap, row: &[Option<String>]) -> bool {
+    let text = |name: &str| {
+        let (index, field) = map.field_named(name)?;
+        Some((field, row.get(index).and_then(Option::as_deref)))
+    };
+    let opted_in = text("status")
+        .is_some_and(|(field, text)| consent::read(field.kind, text) == Consent::OptedIn);
+    let addressed = text("email_address")
+        .and_then(|(_, text)| text)
+        .is_some_and(|text| !text.trim().is_empty());
+    opted_in && addressed
+}
+
+fn address(record: &Record) -> String {
+    let email = record.properties.get("email_address");
+    email.map_or_else(String::new, |email| email.trim().to_lowercase())
+}
+
+fn status_of(record: &Record) -> Option<MemberStatus> {
+    census::status(record.properties.get("status")?)
+}
+
+/// What the member holds in a field; `None` for one that is not compared: consent has rules of its
+/// own, and a tag that the audience lacks cannot be filled.
+fn held_in<'r>(record: &'r Record, name: &str) -> Option<Option<&'r str>> {
+    let (_, value) = record
+        .properties
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name) && *known != "status")?;
+    Some(Some(value.as_str()))
+}
