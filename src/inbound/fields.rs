@@ -76,13 +76,13 @@ enum Step {
 impl Reported<'_> {
     /// Takes over what the rules say, field by field; gives what that means for an event.
     pub(super) fn take(self, values: &[(String, Option<String>)]) -> SpiResult<Fate> {
-        let (source, target) = (self.source, self.target);
+        let source = self.source;
         let key = self.record.key.clone();
         let at = self.at;
         Ok(match self.enter(values, |_| at)? {
             Taken::Pointless(why) => ignored(why),
             Taken::Moved => Fate::Again,
-            Taken::Took(done) => fate(source, target, key.as_str(), &done),
+            Taken::Took(done) => fate(source, key.as_str(), &done),
         })
     }
 
@@ -253,7 +253,7 @@ impl Reported<'_> {
 }
 
 /// What became of the values, as a person wants to read it.
-fn fate(source: &Source, target: Target, key: &str, done: &[(String, Done)]) -> Fate {
+fn fate(source: &Source, key: &str, done: &[(String, Done)]) -> Fate {
     let of = |wanted: fn(&Done) -> bool| {
         let found = done.iter().filter(|(_, done)| wanted(done));
         found.map(|(column, _)| column.as_str()).collect::<Vec<_>>()
@@ -277,7 +277,7 @@ fn fate(source: &Source, target: Target, key: &str, done: &[(String, Done)]) -> 
     }
     if !kept.is_empty() {
         parts.push(format!(
-            "the CRM's {} wins, and is sent to {target} again",
+            "the CRM's {} wins, and is sent again",
             kept.join(", ")
         ));
     }

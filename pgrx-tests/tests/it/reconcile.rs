@@ -152,18 +152,25 @@ fn fields_changed_behind_our_back_are_found_and_repaired_by_the_rules() {
     assert_eq!(compared(&mut crm, true), [""; 0]);
 }
 
+/// Nobody knows when a change was made that no trigger saw: it counts as made just now.
 #[test]
-fn the_later_change_counts_where_both_sides_made_one() {
+fn cleared_values_are_taken_over_and_the_last_write_wins() {
     let mut crm = few();
-    // A column that the CRM changed, and whose change is a dead letter by now.
     let id = id_of(&crm, 5);
     crm.remote.person_sets(id, "firstname", "");
     crm.remote.person_sets(id, "lastname", "Later");
-    assert_eq!(compared(&mut crm, true).len(), 2);
+    crm.remote.person_sets(id, "phone", "Theirs");
+    unseen(
+        &mut crm,
+        "UPDATE crm.contacts SET phone = 'Ours' WHERE id = 5",
+    );
+    assert_eq!(compared(&mut crm, true).len(), 3);
     crm.converges();
     assert_eq!(
-        crm.rows("SELECT coalesce(first_name, ''), last_name FROM crm.contacts WHERE id = 5"),
-        ["|Later"]
+        crm.rows(
+            "SELECT coalesce(first_name, ''), last_name, phone FROM crm.contacts WHERE id = 5"
+        ),
+        ["|Later|Ours"]
     );
     assert_eq!(compared(&mut crm, false), [""; 0]);
 }
@@ -179,6 +186,11 @@ fn records_that_are_on_one_side_only() {
         .remote
         .create_record(ObjectType::Contact, &[("email", "stranger@example.org")])
         .unwrap();
+    let keyed = [("email", "keyed@example.org"), ("crm_id", "no key of ours")];
+    let keyed = crm
+        .remote
+        .create_record(ObjectType::Contact, &keyed)
+        .unwrap();
     // Of a row that went unseen; and of one that was never linked.
     unseen(
         &mut crm,
@@ -191,6 +203,7 @@ fn records_that_are_on_one_side_only() {
     let left = id_of(&crm, 7);
     let report = [
         "missing_local|NULL|NULL|NULL|7|NULL|f",
+        "missing_local|NULL|NULL|NULL|no key of ours|NULL|f",
         "missing_local|NULL|NULL|NULL|NULL|NULL|f",
         "missing_remote|2|NULL|NULL|in the recycle bin|NULL|f",
         "missing_remote|6|NULL|NULL|NULL|NULL|f",
@@ -203,13 +216,13 @@ fn records_that_are_on_one_side_only() {
     let ids = crm.rows(
         "SELECT remote_id FROM integration.drift WHERE kind = 'missing_local' ORDER BY remote_id",
     );
-    assert_eq!(ids, [left.to_string(), stranger.to_string()]);
+    assert_eq!(ids, [left, stranger, keyed].map(|id| id.to_string()));
     compared(&mut crm, true);
     crm.settle();
     // What is missing has been sent; what people deleted stays deleted, what is theirs stays.
     assert!(crm.remote.contact("unlinked@example.org").is_some());
     assert!(crm.remote.contact("person2@example.org").is_none());
-    assert_eq!(compared(&mut crm, false), [report[0], report[1], report[2]]);
+    assert_eq!(compared(&mut crm, false), report[..4]);
     assert_eq!(
         crm.rows(
             "SELECT remote_id FROM integration.link WHERE target = 'hubspot' AND record_key = '6'"
@@ -283,12 +296,16 @@ fn live_changes_are_no_drift() {
 #[test]
 fn killed_worker_goes_on_at_its_mark() {
     let cluster = Arc::new(Cluster::start(&[], &[]));
-    let mut crm = in_step(cluster, slow(), 1_500);
+    let slower = Config {
+        delay_ms: 100,
+        ..unlimited()
+    };
+    let mut crm = in_step(cluster, slower, 1_500);
     let id_of_drift = id_of(&crm, 50);
     crm.remote.person_sets(id_of_drift, "phone", "theirs");
     let id = begin(&mut crm, "hubspot", false);
     wait_until("it is under way", SOON, || {
-        let far = "SELECT coalesce(max(done), 0) BETWEEN 1200 AND 2000 FROM integration._reconcile";
+        let far = "SELECT coalesce(max(done), 0) BETWEEN 1800 AND 2400 FROM integration._reconcile";
         crm.ask::<bool>(far).then_some(())
     });
     let asked = |crm: &Crm| {
@@ -308,9 +325,9 @@ fn killed_worker_goes_on_at_its_mark() {
         id,
         "state = 'done' AND done = 3000 AND total = 3000",
     );
-    // 15 questions and 15 pages in all: at least 12 of them were not repeated.
+    // 30 in all. What was committed just before the kill may not have been on disk yet.
     let after = asked(&crm) - before;
-    assert!((5..22).contains(&after), "{after} requests");
+    assert!((5..25).contains(&after), "{after} requests");
     assert_eq!(
         found(&mut crm, "hubspot"),
         ["field|50|phone|+49 30 100050|theirs|NULL|f"]

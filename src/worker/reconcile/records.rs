@@ -1,0 +1,322 @@
+//! What answers of a comparison with HubSpot come to.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use integration_engine::call::Link;
+use integration_engine::drift::{Difference, Page, Record, depends_on_time, differences};
+use integration_engine::hubspot::census::{HISTORY_MAX, Wanted};
+use integration_engine::mapping::SourceMap;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{RecordKey, RemoteId, Timestamp};
+use pgrx::spi::SpiResult;
+
+use super::judge::Judge;
+use super::{Ask, Asked};
+use crate::store::drift::{self, Kind, Repair};
+use crate::store::links::{self, Cause, Entry};
+use crate::store::sources::Source;
+use crate::worker::now_ms;
+
+impl Judge<'_> {
+    /// Rows that are not linked are missing there; the others are asked for.
+    pub(super) fn rows(&mut self, keys: &[RecordKey], todo: &mut VecDeque<Ask>) -> SpiResult<()> {
+        let Some(source) = self.source() else {
+            return Ok(());
+        };
+        let texts: Vec<&str> = keys.iter().map(RecordKey::as_str).collect();
+        let mut known = links::read(source.id, self.course.target, &texts)?;
+        let mut pairs = Vec::new();
+        let mut alone = Vec::new();
+        for key in keys {
+            match known.remove(key).and_then(|link| link.remote_id) {
+                Some(id) => pairs.push((key.clone(), id)),
+                None => alone.push(key),
+            }
+        }
+        let still = self.at_rest(&alone, Timestamp(now_ms()))?;
+        for key in alone.into_iter().filter(|key| still.contains(*key)) {
+            self.send_again(key, None, None)?;
+        }
+        if !pairs.is_empty() {
+            todo.push_back(Ask::Linked(pairs, Wanted::Values));
+        }
+        Ok(())
+    }
+
+    /// The rows' own records: which fields differ, which records are not there.
+    pub(super) fn linked(
+        &mut self,
+        pairs: &[(RecordKey, RemoteId)],
+        wanted: Wanted,
+        asked: &Asked,
+        page: &Page,
+        todo: &mut VecDeque<Ask>,
+    ) -> SpiResult<()> {
+        let Some((source, map)) = self.mapped() else {
+            return Ok(());
+        };
+        let held: HashMap<&str, &Record> = page
+            .records
+            .iter()
+            .map(|record| (record.id.as_str(), record))
+            .collect();
+        let keys: Vec<&RecordKey> = pairs.iter().map(|(key, _)| key).collect();
+        let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+        let rows = source.read(map, &keys)?;
+        let mut known = links::read(source.id, self.course.target, &texts)?;
+        let still = self.at_rest(&keys, asked.at)?;
+        let (mut missing, mut suspects) = (Vec::new(), Vec::new());
+        let mut differing = Vec::new();
+        for (key, id) in pairs.iter().filter(|(key, _)| still.contains(key)) {
+            let link = known
+                .remove(key)
+                .filter(|link| link.remote_id.as_ref() == Some(id));
+            let (Some(row), Some(link)) = (rows.get(key), link) else {
+                continue;
+            };
+            let Some(record) = held.get(id.as_str()) else {
+                missing.push((key.clone(), id.clone()));
+                continue;
+            };
+            let found = compare(map, row, &link, record, &asked.names);
+            if found.is_empty() {
+                continue;
+            }
+            let timed = found
+                .iter()
+                .any(|difference| depends_on_time(&map.fields[difference.index]));
+            if self.course.repair && wanted == Wanted::Values && timed {
+                suspects.push((key.clone(), id.clone()));
+            } else {
+                differing.push((key, link, *record, found));
+            }
+        }
+        for (key, link, record, found) in differing {
+            self.differing(source, map, key, link, record, found)?;
+        }
+        for some in suspects.chunks(HISTORY_MAX) {
+            todo.push_back(Ask::Linked(some.to_vec(), Wanted::Times));
+        }
+        if !missing.is_empty() {
+            todo.push_back(Ask::Linked(missing, Wanted::Archived));
+        }
+        Ok(())
+    }
+
+    /// HubSpot keeps what people delete in its recycle bin for 90 days. What is there was meant to
+    /// go; what is not may have been merged.
+    pub(super) fn archived(
+        &mut self,
+        pairs: &[(RecordKey, RemoteId)],
+        asked: &Asked,
+        page: &Page,
+        todo: &mut VecDeque<Ask>,
+    ) -> SpiResult<()> {
+        let deleted: HashSet<&str> = page.records.iter().map(|each| each.id.as_str()).collect();
+        let keys: Vec<&RecordKey> = pairs.iter().map(|(key, _)| key).collect();
+        let still = self.at_rest(&keys, asked.at)?;
+        for (key, id) in pairs.iter().filter(|(key, _)| still.contains(key)) {
+            if !deleted.contains(id.as_str()) {
+                todo.push_back(Ask::Lost(key.clone(), id.clone()));
+                continue;
+            }
+            let repair = match self.course.repair {
+                true => Repair::Refused("it was deleted in HubSpot, and stays so".to_owned()),
+                false => Repair::Nothing,
+            };
+            let (id, there) = (id.as_str().to_owned(), "in the recycle bin".to_owned());
+            self.put(
+                Some(key),
+                Some(id),
+                Kind::MissingRemote,
+                Some(there),
+                repair,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A record that is neither there nor in the recycle bin: merged into another one, or gone.
+    pub(super) fn lost(
+        &mut self,
+        key: &RecordKey,
+        id: &RemoteId,
+        asked: &Asked,
+        record: Option<&Record>,
+        todo: &mut VecDeque<Ask>,
+    ) -> SpiResult<()> {
+        let Some(source) = self.source() else {
+            return Ok(());
+        };
+        let link = links::read(source.id, self.course.target, &[key.as_str()])?
+            .remove(key)
+            .filter(|link| link.remote_id.as_ref() == Some(id));
+        let still = !self.at_rest(&[key], asked.at)?.is_empty();
+        let Some(link) = link.filter(|_| still) else {
+            return Ok(());
+        };
+        let Some(record) = record else {
+            return self.send_again(key, Some(link), Some(id));
+        };
+        if record.id == id.as_str() {
+            return Ok(());
+        }
+        let holder = self.holder(&record.id)?;
+        let repair = match (self.course.repair, holder) {
+            (false, _) => Repair::Nothing,
+            (true, Some(other)) => Repair::Refused(format!(
+                "record {} is linked to it; the two are one at HubSpot",
+                other.key.as_str()
+            )),
+            (true, None) => {
+                let to = RemoteId::from(record.id.as_str());
+                let link = Link {
+                    remote_id: Some(to.clone()),
+                    ..link
+                };
+                let record = self.record(key);
+                links::write(self.course.target, Cause::Noted, &[Entry { record, link }])?;
+                todo.push_back(Ask::Linked(vec![(key.clone(), to)], Wanted::Values));
+                Repair::Done("linked to the record it was merged into".to_owned())
+            }
+        };
+        let (old, new) = (id.as_str().to_owned(), record.id.clone());
+        self.put(Some(key), Some(old), Kind::WrongLink, Some(new), repair)
+    }
+
+    /// Who is linked to a record of this kind.
+    fn holder(&self, id: &str) -> SpiResult<Option<RecordRef>> {
+        let entity = self.source().map(|source| source.entity);
+        let found = links::by_remote_id(self.course.target, id)?;
+        // Ids are unique within an object type only.
+        let of_kind = |record: &RecordRef| {
+            let source = self.scene.world.sources.get(&record.source);
+            source.map(|source| source.entity) == entity
+        };
+        Ok(found
+            .into_iter()
+            .map(|(record, _)| record)
+            .find(|record| of_kind(record)))
+    }
+
+    /// Records that no row is linked to, or whose row is gone. With `todo`, they are asked for once
+    /// more: one that was deleted since the question would be taken for a stranger.
+    pub(super) fn strangers(
+        &mut self,
+        records: &[Record],
+        since: Timestamp,
+        todo: Option<&mut VecDeque<Ask>>,
+    ) -> SpiResult<()> {
+        let Some(source) = self.source() else {
+            return Ok(());
+        };
+        let own = &self.scene.world.settings.hubspot_api.external_id_property;
+        let mut unknown = Vec::new();
+        for record in records {
+            match self.holder(&record.id)? {
+                Some(holder) if holder.source != source.id => {}
+                Some(holder) => unknown.push((record, Some(holder.key), true)),
+                None => {
+                    let key = record.properties.get(own);
+                    unknown.push((record, key.map(|key| RecordKey::from(key.as_str())), false));
+                }
+            }
+        }
+        let keys: Vec<&RecordKey> = unknown
+            .iter()
+            .filter_map(|(_, key, _)| key.as_ref())
+            .collect();
+        let there = existing(source, &keys)?;
+        let still = self.at_rest(&keys, since)?;
+        unknown.retain(|(_, key, linked)| {
+            let exists = key.as_ref().is_some_and(|key| there.contains(key));
+            key.as_ref().is_none_or(|key| still.contains(key)) && !(*linked && exists)
+        });
+        if let Some(todo) = todo {
+            let ids = unknown
+                .iter()
+                .map(|(record, ..)| RemoteId::from(record.id.as_str()));
+            let ids: Vec<RemoteId> = ids.collect();
+            if !ids.is_empty() {
+                todo.push_back(Ask::Strangers(ids));
+            }
+            return Ok(());
+        }
+        for (record, key, _) in unknown {
+            match key.filter(|key| there.contains(key)) {
+                Some(key) => self.second(source, &key, record)?,
+                None => {
+                    let named = record.properties.get(own).cloned();
+                    let id = Some(record.id.clone());
+                    self.put(None, id, Kind::MissingLocal, named, Repair::Nothing)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A record that carries the key of a row which is not linked to it.
+    fn second(&mut self, source: &Source, key: &RecordKey, record: &Record) -> SpiResult<()> {
+        let link = links::read(source.id, self.course.target, &[key.as_str()])?.remove(key);
+        if link.as_ref().is_some_and(|link| link.remote_id.is_some()) {
+            let id = Some(record.id.clone());
+            return self.put(Some(key), id, Kind::Duplicate, None, Repair::Nothing);
+        }
+        drift::unmiss(&self.course, key)?;
+        let repair = match self.course.repair {
+            false => Repair::Nothing,
+            true => {
+                let link = Link {
+                    remote_id: Some(RemoteId::from(record.id.as_str())),
+                    ..link.unwrap_or_default()
+                };
+                let record = self.record(key);
+                links::write(self.course.target, Cause::Noted, &[Entry { record, link }])?;
+                self.queue(key);
+                Repair::Done("linked to the record that carries its key".to_owned())
+            }
+        };
+        let id = Some(record.id.clone());
+        self.put(Some(key), id, Kind::WrongLink, None, repair)
+    }
+}
+
+/// Of the fields that were asked for.
+fn compare(
+    map: &SourceMap,
+    row: &[Option<String>],
+    link: &Link,
+    record: &Record,
+    names: &[String],
+) -> Vec<Difference> {
+    differences(
+        map,
+        row,
+        |field| {
+            let asked = names.contains(&field.remote);
+            asked.then(|| record.properties.get(&field.remote).map(String::as_str))
+        },
+        |field| link.clock.get(field.id).copied(),
+    )
+}
+
+/// Which of these rows there are. A key that is none of the table's kind has no row.
+fn existing(source: &Source, keys: &[&RecordKey]) -> SpiResult<HashSet<RecordKey>> {
+    let read = crate::owner::guarded(std::panic::AssertUnwindSafe(|| {
+        source.read_columns(&[], keys)
+    }));
+    match read {
+        Ok(rows) => Ok(rows?.into_keys().collect()),
+        // One of them is not even a key: each for itself.
+        Err(_) => {
+            let mut found = HashSet::new();
+            for key in keys {
+                let one = std::panic::AssertUnwindSafe(|| source.read_columns(&[], &[*key]));
+                if let Ok(rows) = crate::owner::guarded(one) {
+                    found.extend(rows?.into_keys());
+                }
+            }
+            Ok(found)
+        }
+    }
+}

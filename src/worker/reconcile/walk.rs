@@ -1,0 +1,309 @@
+//! The walk of a comparison: what is asked next, and where it goes on after an answer.
+
+use std::collections::VecDeque;
+
+use integration_engine::call::{Reply, Request, TransportError};
+use integration_engine::hubspot::{census, census::Wanted};
+use integration_engine::mailchimp;
+use integration_engine::record::{RemoteId, Target, Timestamp};
+use pgrx::PgSqlErrorCode;
+use pgrx::spi::SpiResult;
+use std::time::Instant;
+
+use super::{Advance, Answered, Ask, Asked, judge};
+use crate::store;
+use crate::store::backfills::{self, End};
+use crate::store::drift::{self, Course, Stage};
+use crate::worker::target::LANES;
+use crate::worker::{Worker, World, associations, intake, now_ms, settle};
+
+impl Worker {
+    /// Asks what is to be asked next, as far as that may be.
+    pub fn compare(&mut self) -> SpiResult<()> {
+        for index in 0..self.targets.len() {
+            let (worker, now) = (&self.targets[index], Instant::now());
+            if !self.reconciles.due(worker, &self.world, now) {
+                continue;
+            }
+            let target = worker.target;
+            let next = self
+                .reconciles
+                .courses
+                .iter()
+                .find(|running| {
+                    running.course.target == target && self.reconciles.unfinished(running)
+                })
+                .map(|running| (running.course.job, running.course.stage));
+            let Some((job, stage)) = next else { continue };
+            self.reconciles.retry_at = None;
+            match stage {
+                Stage::Finished => self.end_comparison(job)?,
+                Stage::Rows | Stage::Remote | Stage::Archived => self.ask_next(index, job)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn end_comparison(&mut self, job: i64) -> SpiResult<()> {
+        store::transaction(|| {
+            if backfills::end(job, &End::Done)? {
+                drift::remove(job)?;
+                self.reconciles
+                    .courses
+                    .retain(|running| running.course.job != job);
+                self.reconciles.told.remove(&job);
+            } else {
+                // Somebody is changing it, perhaps cancelling.
+                self.reconciles.try_again();
+            }
+            Ok(())
+        })
+    }
+
+    fn ask_next(&mut self, index: usize, job: i64) -> SpiResult<()> {
+        let target = self.targets[index].target;
+        let Some(running) = self.reconciles.find(job, target) else {
+            return Ok(());
+        };
+        if running.todo.is_empty() {
+            match running.course.stage {
+                Stage::Remote | Stage::Archived => running.todo.push_back(Ask::Page),
+                Stage::Rows | Stage::Finished => {
+                    store::transaction(|| self.begin_rows(index, job))?;
+                }
+            }
+        }
+        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let Some(running) = self.reconciles.find(job, target) else {
+            return Ok(());
+        };
+        let Some(ask) = running.todo.front() else {
+            return Ok(());
+        };
+        let names = names(world, &running.course);
+        let Some(request) = request(world, &running.course, ask, &names) else {
+            return Ok(());
+        };
+        let at = Timestamp(now_ms());
+        if self
+            .requests
+            .send_census(worker, world, self.started, job, request)
+        {
+            running.asked = running.todo.pop_front().map(|ask| Asked { ask, names, at });
+        }
+        Ok(())
+    }
+
+    /// The next rows, and which of them are linked. Those that are not are missing there.
+    fn begin_rows(&mut self, index: usize, job: i64) -> SpiResult<()> {
+        let target = self.targets[index].target;
+        let Some(running) = self.reconciles.find(job, target) else {
+            return Ok(());
+        };
+        let course = running.course.clone();
+        let Some(source) = self.world.sources.get(&course.source) else {
+            return Ok(());
+        };
+        let (most, after_all) = match target {
+            Target::HubSpot => (census::PAGE_MAX, Stage::Remote),
+            Target::Mailchimp => (mailchimp::census::PAGE_MAX, Stage::Finished),
+        };
+        let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
+            Ok(keys) => keys?,
+            Err(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                self.reconciles.try_again();
+                return Ok(());
+            }
+            Err(why) => return self.reconciles.refuse(job, target, &why.message),
+        };
+        let advance = Advance {
+            stage: match keys.looked_at < most {
+                true => after_all,
+                false => Stage::Rows,
+            },
+            mark: keys.last.or(course.mark),
+            after: None,
+            looked_at: keys.looked_at as u64,
+        };
+        let judged = self.judge(index, job, |judge, todo| match target {
+            Target::HubSpot => judge.rows(&keys.wanted, todo),
+            Target::Mailchimp => judge.unmet(&keys.wanted, todo),
+        })?;
+        if !judged {
+            return Ok(());
+        }
+        if let Some(running) = self.reconciles.find(job, target) {
+            running.advance.get_or_insert(advance);
+        }
+        self.show(job, target)
+    }
+
+    /// Takes in answers.
+    pub fn take_census(&mut self, answered: Vec<Answered>) -> SpiResult<()> {
+        for Answered {
+            target,
+            job,
+            result,
+        } in answered
+        {
+            let index = self.targets.iter().position(|w| w.target == target);
+            let asked = self
+                .reconciles
+                .find(job, target)
+                .and_then(|running| running.asked.take());
+            if let (Some(index), Some(asked)) = (index, asked) {
+                store::transaction(|| self.hear_census(index, job, asked, &result))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_census(
+        &mut self,
+        index: usize,
+        job: i64,
+        asked: Asked,
+        result: &Result<Reply, TransportError>,
+    ) -> SpiResult<()> {
+        let target = self.targets[index].target;
+        let again = asked.ask.clone();
+        let running = self.reconciles.find(job, target);
+        let offset = running.map_or(0, |running| offset(&running.course));
+        match judge::understand(target, offset, asked, result) {
+            judge::Understood::Answer(asked, page) => {
+                let mut advance = None;
+                let judged = self.judge(index, job, |judge, todo| {
+                    advance = judge.answer(asked, page, todo)?;
+                    Ok(())
+                })?;
+                let Some(running) = self.reconciles.find(job, target) else {
+                    return Ok(());
+                };
+                if !judged {
+                    running.todo.push_front(again);
+                    return Ok(());
+                }
+                running.failures = 0;
+                if advance.is_some() {
+                    running.advance = advance;
+                }
+                self.show(job, target)
+            }
+            judge::Understood::Smaller(parts) => {
+                if let Some(running) = self.reconciles.find(job, target) {
+                    parts
+                        .into_iter()
+                        .rev()
+                        .for_each(|part| running.todo.push_front(part));
+                }
+                Ok(())
+            }
+            judge::Understood::Later => {
+                if let Some(running) = self.reconciles.find(job, target) {
+                    running.todo.push_front(again);
+                }
+                Ok(())
+            }
+            judge::Understood::Refused(why) => {
+                if let Some(running) = self.reconciles.find(job, target) {
+                    running.todo.push_front(again);
+                }
+                self.reconciles.refuse(job, target, &why)
+            }
+        }
+    }
+
+    /// Has something judged by what the tables say at one moment. `false`: there is so much new in
+    /// the queue that nobody can tell what is on its way.
+    fn judge(
+        &mut self,
+        index: usize,
+        job: i64,
+        what: impl FnOnce(&mut judge::Judge, &mut VecDeque<Ask>) -> SpiResult<()>,
+    ) -> SpiResult<bool> {
+        let worker = &mut self.targets[index];
+        let target = worker.target;
+        // All that is read here is read with one snapshot: a change that the rows show is in the
+        // queue, or was settled before.
+        LANES.into_iter().for_each(|lane| worker.look_at(lane));
+        let leftover = intake::read_queue(worker, &self.world)?;
+        let known = leftover.unknown.is_empty() && !worker.unread();
+        if known && let Some(running) = self.reconciles.find(job, target) {
+            let mut todo = std::mem::take(&mut running.todo);
+            let course = running.course.clone();
+            let mut judge = judge::Judge::new(&self.world, &self.targets, course);
+            what(&mut judge, &mut todo)?;
+            let unlinked = judge.unlinked;
+            if let Some(running) = self.reconciles.find(job, target) {
+                running.todo = todo;
+            }
+            let settled = associations::Settled {
+                unlinked: &unlinked,
+                ..Default::default()
+            };
+            associations::note(&mut self.targets[index], &self.world, settled)?;
+        }
+        let worker = &mut self.targets[index];
+        if !leftover.empty.is_empty() {
+            settle::settle(worker, &self.world, Vec::new(), leftover.empty)?;
+        }
+        Ok(known)
+    }
+
+    /// Moves the mark, and shows people how far it is.
+    fn show(&mut self, job: i64, target: Target) -> SpiResult<()> {
+        let Some(running) = self.reconciles.find(job, target) else {
+            return Ok(());
+        };
+        let due = running.go_on()? || running.course.stage == Stage::Finished;
+        if due {
+            backfills::progress(job, self.reconciles.eta(job))?;
+        }
+        Ok(())
+    }
+}
+
+/// The fields that are compared.
+fn names(world: &World, course: &Course) -> Vec<String> {
+    let source = world.sources.get(&course.source);
+    let fields = source
+        .and_then(|source| source.maps.get(&course.target))
+        .map_or(&[][..], |map| &map.fields);
+    let own = &world.settings.hubspot_api.external_id_property;
+    fields
+        .iter()
+        .map(|field| field.remote.clone())
+        .filter(|name| !name.eq_ignore_ascii_case(own))
+        .collect()
+}
+
+/// Where the next page of members begins.
+fn offset(course: &Course) -> u64 {
+    let after = course.after.as_deref();
+    after.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn request(world: &World, course: &Course, ask: &Ask, names: &[String]) -> Option<Request> {
+    let settings = &world.settings.hubspot_api;
+    let list = &world.settings.mailchimp_api.list;
+    let entity = world.sources.get(&course.source)?.entity;
+    Some(match (ask, course.target) {
+        (Ask::Linked(pairs, wanted), _) => {
+            let ids: Vec<RemoteId> = pairs.iter().map(|(_, id)| id.clone()).collect();
+            census::read_request(settings, entity, &ids, names, *wanted)
+        }
+        (Ask::Strangers(ids), _) => {
+            let key = [settings.external_id_property.clone()];
+            census::read_request(settings, entity, ids, &key, Wanted::Values)
+        }
+        (Ask::Lost(_, id), Target::HubSpot) => census::single_request(settings, entity, id),
+        (Ask::Lost(_, id), Target::Mailchimp) => mailchimp::census::member_request(list, id),
+        (Ask::Page | Ask::PageAgain(_), Target::HubSpot) => {
+            census::list_request(settings, entity, course.after.as_deref())
+        }
+        (Ask::Page | Ask::PageAgain(_), Target::Mailchimp) => {
+            let archived = course.stage == Stage::Archived;
+            mailchimp::census::page_request(list, offset(course), archived)
+        }
+    })
+}
