@@ -18,7 +18,7 @@ const TABLES: &str = "
     SELECT integration.map_association('crm.deals', 'contact_id', 'crm.contacts');
     SELECT integration.map_association('crm.deals', 'company_id', 'crm.companies');";
 
-fn start_on(cluster: Arc<Cluster>, config: Config) -> Crm {
+pub fn start_on(cluster: Arc<Cluster>, config: Config) -> Crm {
     let mut crm = Crm::start_on(cluster, config);
     crm.run(TABLES);
     let job: i64 = crm.ask("SELECT integration.provision('hubspot')");
@@ -85,7 +85,7 @@ fn held(crm: &Crm) -> Known {
 }
 
 #[track_caller]
-fn agree(crm: &mut Crm) -> Known {
+pub fn agree(crm: &mut Crm) -> Known {
     crm.converges_within(LATER);
     let (wanted, held) = (wanted(crm), held(crm));
     assert!(

@@ -18,6 +18,7 @@ mod crash;
 mod delivery;
 mod failures;
 mod harness;
+mod histories;
 mod identity;
 mod inbound;
 mod lifecycle;
