@@ -38,6 +38,30 @@ END
 $$;
 COMMENT ON FUNCTION _estimated_rows(regclass) IS 'about how many rows a table has, without counting them';
 
+CREATE FUNCTION _wanted_targets(t integration.tracked_table, target text) RETURNS text[] LANGUAGE plpgsql AS $$
+BEGIN
+    IF target IS NOT NULL AND target <> ALL (t.targets) OR t.targets = '{}' THEN
+        RAISE EXCEPTION '% is not sent to %', t.source, coalesce(target, 'anything')
+            USING ERRCODE = 'undefined_object',
+                  HINT = CASE t.targets WHEN '{}' THEN format('It was untracked; SELECT integration.track(%L, %L); begins again.', t.source, t.entity)
+                              ELSE format('Its targets are: %s.', array_to_string(t.targets, ', ')) END;
+    END IF;
+    RETURN CASE WHEN target IS NULL THEN t.targets ELSE ARRAY[target] END;
+END
+$$;
+COMMENT ON FUNCTION _wanted_targets(integration.tracked_table, text) IS 'the target named, or all of the table''s; refuses one that the table is not sent to';
+
+CREATE FUNCTION _begin_job() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT integration._preloaded() THEN
+        RAISE NOTICE 'the job waits: the library is not preloaded'
+            USING HINT = 'Add integration to shared_preload_libraries (ALTER SYSTEM SET shared_preload_libraries = ''integration'') and restart the server.';
+    END IF;
+    PERFORM integration._wake();
+END
+$$;
+COMMENT ON FUNCTION _begin_job() IS 'wakes the worker for a job, or says why it has to wait';
+
 CREATE FUNCTION _running_backfill(t integration.tracked_table, wanted text[], filter text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     known record;
@@ -71,16 +95,10 @@ DECLARE
     estimate bigint;
 BEGIN
     PERFORM integration._must_own(source);
-    IF target IS NOT NULL AND target <> ALL (t.targets) OR t.targets = '{}' THEN
-        RAISE EXCEPTION '% is not sent to %', source, coalesce(target, 'anything')
-            USING ERRCODE = 'undefined_object',
-                  HINT = CASE t.targets WHEN '{}' THEN format('It was untracked; SELECT integration.track(%L, %L); begins again.', source, t.entity)
-                              ELSE format('Its targets are: %s.', array_to_string(t.targets, ', ')) END;
-    END IF;
+    wanted := integration._wanted_targets(t, target);
     IF filter IS NOT NULL THEN
         PERFORM integration._check_filter(source, filter);
     END IF;
-    wanted := CASE WHEN target IS NULL THEN t.targets ELSE ARRAY[target] END;
     -- Two callers at once: one of them finds the other's job.
     PERFORM 1 FROM integration.tracked_table x WHERE x.id = t.id FOR NO KEY UPDATE;
     job := integration._running_backfill(t, wanted, filter);
@@ -94,11 +112,7 @@ BEGIN
     INSERT INTO integration._backfill (job, target, source, filter, rows, total)
     SELECT job, n.number, t.id, backfill.filter, estimate, estimate
     FROM (VALUES (1::smallint), (2::smallint)) AS n(number) WHERE integration._target(n.number) = ANY (wanted);
-    IF NOT integration._preloaded() THEN
-        RAISE NOTICE 'the job waits: the library is not preloaded'
-            USING HINT = 'Add integration to shared_preload_libraries (ALTER SYSTEM SET shared_preload_libraries = ''integration'') and restart the server.';
-    END IF;
-    PERFORM integration._wake();
+    PERFORM integration._begin_job();
     RETURN job;
 END
 $$;

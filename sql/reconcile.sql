@@ -98,13 +98,7 @@ DECLARE
     estimate bigint;
 BEGIN
     PERFORM integration._must_own(source);
-    IF target IS NOT NULL AND target <> ALL (t.targets) OR t.targets = '{}' THEN
-        RAISE EXCEPTION '% is not sent to %', source, coalesce(target, 'anything')
-            USING ERRCODE = 'undefined_object',
-                  HINT = CASE t.targets WHEN '{}' THEN format('It was untracked; SELECT integration.track(%L, %L); begins again.', source, t.entity)
-                              ELSE format('Its targets are: %s.', array_to_string(t.targets, ', ')) END;
-    END IF;
-    wanted := CASE WHEN target IS NULL THEN t.targets ELSE ARRAY[target] END;
+    wanted := integration._wanted_targets(t, target);
     -- Two callers at once: one of them finds the other's job.
     PERFORM 1 FROM integration.tracked_table x WHERE x.id = t.id FOR NO KEY UPDATE;
     job := integration._running_reconcile(t, wanted, coalesce(repair, false));
@@ -119,11 +113,7 @@ BEGIN
     INSERT INTO integration._reconcile (job, target, source, repair, stage, total)
     SELECT job, n.number, t.id, coalesce(reconcile.repair, false), CASE n.number WHEN 1 THEN 'rows' ELSE 'remote' END, estimate
     FROM (VALUES (1::smallint), (2::smallint)) AS n(number) WHERE integration._target(n.number) = ANY (wanted);
-    IF NOT integration._preloaded() THEN
-        RAISE NOTICE 'the job waits: the library is not preloaded'
-            USING HINT = 'Add integration to shared_preload_libraries (ALTER SYSTEM SET shared_preload_libraries = ''integration'') and restart the server.';
-    END IF;
-    PERFORM integration._wake();
+    PERFORM integration._begin_job();
     RETURN job;
 END
 $$;

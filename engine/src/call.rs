@@ -41,6 +41,18 @@ pub struct Request {
     pub body: Option<Vec<u8>>,
 }
 
+impl Request {
+    /// One that only reads.
+    pub fn get(target: Target, path: String) -> Request {
+        Request {
+            target,
+            method: Method::Get,
+            path,
+            body: None,
+        }
+    }
+}
+
 /// An answer. Header names are lower case; only those the engine reads need be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

@@ -4,7 +4,7 @@
 //! A chunk and the mark that says it is queued are one transaction: whenever the worker ends, it
 //! goes on where it was. From there on a chunk is a queue row like any other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use integration_engine::progress::Pace;
@@ -12,6 +12,7 @@ use integration_engine::record::{Lane, SourceId, Target, Timestamp};
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 
+use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
 use super::{World, now_ms};
 use crate::capture;
@@ -35,9 +36,6 @@ const MOST_RETRIES: i64 = 10_000;
 
 /// A walk that fails is tried again, as the table may have been renamed or locked; not for ever.
 const MOST_FAILURES: u32 = 3;
-
-/// How long until then, and how often at most progress is shown.
-const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// A walk under way.
 struct Running {
@@ -71,17 +69,13 @@ impl Running {
 pub struct Backfills {
     /// Oldest job first.
     walks: Vec<Running>,
-    /// What was last written about each job: what it waits for, if anything.
-    told: HashMap<i64, Option<String>>,
-    /// Something has to be tried again, or looked up anew; not before then.
-    retry_at: Option<Instant>,
-    outdated: bool,
+    pub(super) jobs: Jobs,
 }
 
 impl Backfills {
     /// Reads which there are, and clears away those that are over.
     pub fn load(&mut self, targets: &mut [TargetWorker], world: &World) -> SpiResult<()> {
-        (self.outdated, self.retry_at) = (false, None);
+        self.jobs.loaded();
         let stored = backfills::load()?;
         // Those that are over, and those that ought to be but whose row somebody holds just now.
         let (mut over, mut stuck) = (BTreeSet::new(), BTreeSet::new());
@@ -100,13 +94,13 @@ impl Backfills {
             }
         }
         if !stuck.is_empty() {
-            self.try_again();
+            self.jobs.try_again();
         }
         for walk in stored.iter().filter(|walk| over.contains(&walk.job)) {
             clear(targets, walk.target, walk.source)?;
         }
         over.iter().try_for_each(|job| backfills::remove(*job))?;
-        self.told.retain(|job, _| !over.contains(job));
+        over.iter().for_each(|job| self.jobs.forget(*job));
         let mut before: HashMap<(i64, Target), Running> = self
             .walks
             .drain(..)
@@ -134,28 +128,18 @@ impl Backfills {
         backfills::queued(worker.target, None).map(|queued| queued.chunks)
     }
 
-    fn try_again(&mut self) {
-        self.outdated = true;
-        self.retry_at = Some(Instant::now() + A_MOMENT);
-    }
-
-    /// Whether the configuration has to be read again first.
-    pub fn outdated(&self, now: Instant) -> bool {
-        self.outdated && self.retry_at.is_none_or(|at| at <= now)
-    }
-
     /// How long until there is something to do by itself.
     pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
         let now = Instant::now();
         if targets.iter().any(|worker| self.due(worker, world, now)) {
             return Some(Duration::ZERO);
         }
-        self.retry_at.map(|at| at.saturating_duration_since(now))
+        self.jobs.retry_in(now)
     }
 
     /// Whether there is something to do for a target.
     pub fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
-        if self.walks.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+        if self.walks.is_empty() || self.jobs.rests(now) {
             return false;
         }
         let most = most_chunks(world);
@@ -188,7 +172,7 @@ impl Backfills {
 
     /// Queues what there is room for, and notes what has been settled. In one transaction.
     pub fn feed(&mut self, worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-        self.retry_at = None;
+        self.jobs.go_on();
         let now = Instant::now();
         let mut free = most_chunks(world)
             .saturating_sub(backfills::queued(worker.target, None)?.chunks)
@@ -238,12 +222,12 @@ impl Backfills {
     /// The walk could not go on. The table may be locked, or have another name by now; if neither is
     /// it, the job fails.
     fn refuse(&mut self, job: i64, why: &SqlError) -> SpiResult<()> {
-        self.try_again();
+        self.jobs.try_again();
         let failures = self.of(job).map(|running| running.failures).max();
         if failures.is_some_and(|failures| failures >= MOST_FAILURES) {
             // Should that have to wait, it fails once more.
             if backfills::end(job, &End::Failed(why.message.clone()))? {
-                self.retry_at = None;
+                self.jobs.go_on();
             }
         }
         Ok(())
@@ -258,10 +242,10 @@ impl Backfills {
             if backfills::end(job, &End::Done)? {
                 backfills::remove(job)?;
                 self.walks.retain(|running| running.walk.job != job);
-                self.told.remove(&job);
+                self.jobs.forget(job);
             } else {
                 // Somebody is changing it, perhaps cancelling.
-                self.try_again();
+                self.jobs.try_again();
             }
         }
         Ok(())
@@ -280,36 +264,14 @@ impl Backfills {
     }
 
     /// What is to be written about jobs: those that wait for something now, or no longer.
-    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<(i64, Option<String>)> {
-        let mut waits: BTreeMap<i64, Vec<Option<String>>> = BTreeMap::new();
-        for Running { walk, .. } in &self.walks {
-            let worker = targets.iter().find(|worker| worker.target == walk.target);
-            if let Some(worker) = worker.filter(|_| walk.stage != Stage::Finished) {
-                let why = waits_for(worker, world, walk.source);
-                waits.entry(walk.job).or_default().push(why);
-            }
-        }
-        waits
-            .into_iter()
-            // As long as one of its targets is served, it is being done.
-            .map(|(job, reasons)| {
-                let reasons: Option<Vec<String>> = reasons.into_iter().collect();
-                (job, reasons.map(|reasons| reasons.join("; ")))
-            })
-            .filter(|(job, waits_for)| self.told.get(job) != Some(waits_for))
-            .collect()
-    }
-
-    /// Writes it.
-    pub fn tell(&mut self, news: Vec<(i64, Option<String>)>) -> SpiResult<()> {
-        for (job, waits_for) in news {
-            if backfills::tell(job, waits_for.as_deref())? {
-                self.told.insert(job, waits_for);
-            } else if !self.outdated {
-                self.try_again();
-            }
-        }
-        Ok(())
+    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
+        let left = self
+            .walks
+            .iter()
+            .map(|running| &running.walk)
+            .filter(|walk| walk.stage != Stage::Finished)
+            .map(|walk| (walk.job, walk.target, walk.source));
+        self.jobs.news(left, targets, world)
     }
 }
 
@@ -338,34 +300,9 @@ fn may_feed(worker: &TargetWorker, world: &World, source: SourceId, now: Instant
     let state = worker.state(&world.settings, now).name;
     // A target that fails has to be sent something now and then, to see whether it is well again.
     let serves = state == "running" || (state == "outage" && worker.chunks == 0);
-    serves && property(worker, world, source) == Property::Ready && worker.retrying < MOST_RETRIES
-}
-
-/// Without HubSpot's unique property nothing can be sent; for Mailchimp there is none.
-pub(super) fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Property {
-    let entity = world.sources.get(&source).map(|source| source.entity);
-    match (worker.target, entity) {
-        (Target::HubSpot, Some(entity)) => {
-            let known = worker.properties.get(&entity).copied();
-            known.unwrap_or(Property::Unknown)
-        }
-        _ => Property::Ready,
-    }
-}
-
-/// What keeps a walk from going on, for people.
-pub(super) fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
-    let target = worker.target;
-    if let Some(state) = worker.told.as_ref().filter(|state| state.name != "running") {
-        let reason = state.reason.as_deref().unwrap_or_default();
-        return Some(format!("waits, as {target} is {}: {reason}", state.name));
-    }
-    matches!(property(worker, world, source), Property::Missing).then(|| {
-        format!(
-            "waits, as HubSpot lacks the property {}; SELECT integration.provision('{target}'); creates it",
-            world.settings.hubspot_api.external_id_property
-        )
-    })
+    serves
+        && jobs::property(worker, world, source) == Property::Ready
+        && worker.retrying < MOST_RETRIES
 }
 
 /// Queues one chunk of a walk. Gives why that was refused.

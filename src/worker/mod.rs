@@ -16,6 +16,7 @@ mod guard;
 mod hear;
 mod identity;
 mod intake;
+mod jobs;
 pub mod launcher;
 mod news;
 mod preflight;
@@ -41,7 +42,7 @@ use crate::config::Settings;
 use crate::http::{self, Engine};
 use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
-use crate::store::{self, account, changes, letters, sources, state};
+use crate::store::{self, account, letters, sources, state};
 use backfill::Backfills;
 use reconcile::Reconciles;
 use requests::Requests;
@@ -153,8 +154,8 @@ impl Worker {
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
         if wake.has(Wake::CONFIG)
-            || self.backfills.outdated(Instant::now())
-            || self.reconciles.outdated(Instant::now())
+            || self.backfills.jobs.outdated(Instant::now())
+            || self.reconciles.jobs.outdated(Instant::now())
         {
             store::transaction(|| self.load())?;
         }
@@ -312,11 +313,11 @@ impl Worker {
         }
         let news = self.backfills.news(&self.targets, &self.world);
         if !news.is_empty() {
-            store::transaction(|| self.backfills.tell(news))?;
+            store::transaction(|| self.backfills.jobs.tell(news))?;
         }
         let news = self.reconciles.news(&self.targets, &self.world);
         if !news.is_empty() {
-            store::transaction(|| self.reconciles.tell(news))?;
+            store::transaction(|| self.reconciles.jobs.tell(news))?;
         }
         process::report_statistics();
         Ok(())
@@ -350,26 +351,11 @@ impl Worker {
     }
 }
 
-/// Counts what is in the queue: once, at the start.
-fn count_backlog(world: &World) -> SpiResult<()> {
-    for target in Target::ALL {
-        if let Some(slot) = world.slot {
-            let gauges = slot.gauges(target);
-            let arrived = gauges.arrived.load(std::sync::atomic::Ordering::Relaxed);
-            gauges.scanned.store(
-                arrived - changes::count(target)?,
-                std::sync::atomic::Ordering::Relaxed,
-            );
-        }
-    }
-    Ok(())
-}
-
 /// Works until the server asks to stop.
 fn run(slot: &'static Slot) -> Result<(), String> {
     let mut worker = Worker::start(slot)?;
     let failed = |error: pgrx::spi::Error| error.to_string();
-    store::transaction(|| count_backlog(&worker.world)).map_err(failed)?;
+    store::transaction(|| process::count_backlog(&worker.world)).map_err(failed)?;
     log!("integration worker started");
     loop {
         let deaf = worker.deaf();

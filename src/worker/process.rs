@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 
 use super::target::{State, TargetWorker};
 use super::{World, preflight, run};
-use crate::store::{execute, select, state};
+use crate::store::{changes, execute, select, state};
 use crate::{config, extension, latch, store};
 
 #[pg_guard]
@@ -125,6 +125,20 @@ pub fn commit_durably() -> SpiResult<()> {
         &[],
     )
     .map(|_| ())
+}
+
+/// Counts what is in the queue: once, at the start.
+pub fn count_backlog(world: &World) -> SpiResult<()> {
+    for target in Target::ALL {
+        if let Some(slot) = world.slot {
+            let gauges = slot.gauges(target);
+            let arrived = gauges.arrived.load(Ordering::Relaxed);
+            gauges
+                .scanned
+                .store(arrived - changes::count(target)?, Ordering::Relaxed);
+        }
+    }
+    Ok(())
 }
 
 /// Figures for the view `status`.

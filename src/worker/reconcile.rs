@@ -11,7 +11,7 @@ mod members;
 mod records;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use integration_engine::call::{Reply, TransportError};
@@ -21,16 +21,14 @@ use integration_engine::progress::Pace;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
+use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
-use super::{World, answers, backfill, now_ms, properties, requests};
+use super::{World, answers, now_ms, properties, requests};
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
 
 /// Answers that make no sense, or rows that cannot be read, before a job fails.
 const MOST_FAILURES: u32 = 3;
-
-/// How long until then, and how often at most progress is shown.
-const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Something to be asked.
 #[derive(Clone, Debug)]
@@ -126,17 +124,13 @@ impl Running {
 pub struct Reconciles {
     /// Oldest job first.
     courses: Vec<Running>,
-    /// What was last written about each job: what it waits for, if anything.
-    told: HashMap<i64, Option<String>>,
-    /// Something has to be tried again, or looked up anew; not before then.
-    retry_at: Option<Instant>,
-    outdated: bool,
+    pub(super) jobs: Jobs,
 }
 
 impl Reconciles {
     /// Reads which there are, and clears away those that are over.
     pub fn load(&mut self, world: &World) -> SpiResult<()> {
-        (self.outdated, self.retry_at) = (false, None);
+        self.jobs.loaded();
         let stored = drift::load()?;
         let mut over = BTreeSet::new();
         for course in &stored {
@@ -151,12 +145,12 @@ impl Reconciles {
                 if backfills::end(course.job, &End::Cancelled(why))? {
                     over.insert(course.job);
                 } else {
-                    self.try_again();
+                    self.jobs.try_again();
                 }
             }
         }
         over.iter().try_for_each(|job| drift::remove(*job))?;
-        self.told.retain(|job, _| !over.contains(job));
+        over.iter().for_each(|job| self.jobs.forget(*job));
         let mut before: HashMap<(i64, Target), Running> = self
             .courses
             .drain(..)
@@ -174,28 +168,17 @@ impl Reconciles {
         Ok(())
     }
 
-    fn try_again(&mut self) {
-        self.outdated = true;
-        self.retry_at = Some(Instant::now() + A_MOMENT);
-    }
-
-    /// Whether the configuration has to be read again first.
-    pub fn outdated(&self, now: Instant) -> bool {
-        self.outdated && self.retry_at.is_none_or(|at| at <= now)
-    }
-
     /// How long until there is something to do by itself.
     pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
         let now = Instant::now();
         if targets.iter().any(|worker| self.due(worker, world, now)) {
             return Some(Duration::ZERO);
         }
-        self.retry_at.map(|at| at.saturating_duration_since(now))
+        self.jobs.retry_in(now)
     }
 
     fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
-        let free = worker.blocked_until.is_none_or(|until| until <= now)
-            && self.retry_at.is_none_or(|at| at <= now);
+        let free = worker.blocked_until.is_none_or(|until| until <= now) && !self.jobs.rests(now);
         let mine = self
             .courses
             .iter()
@@ -239,7 +222,7 @@ impl Reconciles {
 
     /// It cannot go on; if that is not over soon, the job fails.
     fn refuse(&mut self, job: i64, target: Target, why: &str) -> SpiResult<()> {
-        self.try_again();
+        self.jobs.try_again();
         let Some(running) = self.find(job, target) else {
             return Ok(());
         };
@@ -251,35 +234,14 @@ impl Reconciles {
     }
 
     /// What is to be written about jobs: those that wait for something now, or no longer.
-    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<(i64, Option<String>)> {
-        let mut waits: BTreeMap<i64, Vec<Option<String>>> = BTreeMap::new();
-        for Running { course, .. } in &self.courses {
-            let worker = targets.iter().find(|worker| worker.target == course.target);
-            if let Some(worker) = worker.filter(|_| course.stage != Stage::Finished) {
-                let why = backfill::waits_for(worker, world, course.source);
-                waits.entry(course.job).or_default().push(why);
-            }
-        }
-        waits
-            .into_iter()
-            .map(|(job, reasons)| {
-                let reasons: Option<Vec<String>> = reasons.into_iter().collect();
-                (job, reasons.map(|reasons| reasons.join("; ")))
-            })
-            .filter(|(job, waits_for)| self.told.get(job) != Some(waits_for))
-            .collect()
-    }
-
-    /// Writes it.
-    pub fn tell(&mut self, news: Vec<(i64, Option<String>)>) -> SpiResult<()> {
-        for (job, waits_for) in news {
-            if backfills::tell(job, waits_for.as_deref())? {
-                self.told.insert(job, waits_for);
-            } else if !self.outdated {
-                self.try_again();
-            }
-        }
-        Ok(())
+    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
+        let left = self
+            .courses
+            .iter()
+            .map(|running| &running.course)
+            .filter(|course| course.stage != Stage::Finished)
+            .map(|course| (course.job, course.target, course.source));
+        self.jobs.news(left, targets, world)
     }
 }
 
@@ -291,7 +253,7 @@ fn may_ask(worker: &TargetWorker, world: &World, course: &Course, now: Instant) 
         && !requests::unidentified(worker, world)
         && properties::known(worker, world)
         && worker.preflight.is_known()
-        && backfill::property(worker, world, course.source) == Property::Ready
+        && jobs::property(worker, world, course.source) == Property::Ready
         && worker.queue.is_empty()
         && worker.planned.is_empty()
         && worker.chunks == 0

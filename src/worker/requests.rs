@@ -1,6 +1,7 @@
 //! Calls under way: sending them as budget and breaker allow, and reading their answers.
 
 mod access;
+mod hearing;
 mod setup;
 mod timing;
 
@@ -11,25 +12,23 @@ use integration_engine::call::{Allowance, Request};
 use integration_engine::hubspot;
 use integration_engine::hubspot::associations::AssociationCall;
 use integration_engine::hubspot::preflight::Subject;
-use integration_engine::notice::Notice;
-use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
+pub use access::unidentified;
+pub use hearing::Heard;
 pub use timing::better_to_wait;
 
 use super::allowance::{next_permitted, since};
-use super::auth::{Granted, Session};
+use super::auth::Session;
 use super::connection::{Question, Test};
-use super::target::{Planned, Property, TargetWorker};
-use super::trust::Seen;
-use super::{Outcome, World, answers, associations, preflight, properties, reconcile};
+use super::target::{Planned, TargetWorker};
+use super::{World, answers, properties};
 use crate::config::{Endpoint, Settings};
-use crate::http::{Answer, Engine, Network};
+use crate::http::{Engine, Network};
 use crate::latch;
 use crate::secret::Secret;
 use crate::store::account::Tested;
-use crate::store::letters::LogEntry;
 use crate::store::state::{self, Job};
 
 /// What a request under way is about.
@@ -69,29 +68,6 @@ struct Sent {
     generation: u32,
     /// What it was sent with.
     token: Option<Secret>,
-}
-
-/// What came in at one go.
-#[derive(Default)]
-pub struct Heard {
-    pub log: Vec<LogEntry>,
-    /// By target, in the order of the worker's targets.
-    pub outcomes: Vec<Vec<Outcome>>,
-    pub properties: Vec<properties::Answered>,
-    pub accounts: Vec<(Target, Seen)>,
-    /// A token, to be used once what belongs to it is stored.
-    pub granted: Option<Granted>,
-    pub notices: Vec<(Target, Notice)>,
-    /// Definitions have been read, and the maps have to be refined.
-    pub definitions: bool,
-    pub associations: Vec<associations::Answered>,
-    pub census: Vec<reconcile::Answered>,
-}
-
-impl Heard {
-    pub fn is_empty(&self) -> bool {
-        self.log.is_empty()
-    }
 }
 
 /// See the module's documentation.
@@ -223,13 +199,7 @@ impl Requests {
         permitted.is_ok()
     }
 
-    fn send(
-        &mut self,
-        target: Target,
-        world: &World,
-        request: integration_engine::call::Request,
-        underway: Underway,
-    ) {
+    fn send(&mut self, target: Target, world: &World, request: Request, underway: Underway) {
         let Ok(endpoint) = world.settings.endpoint(target) else {
             return;
         };
@@ -268,148 +238,4 @@ impl Requests {
         self.send(worker.target, world, request, underway);
         true
     }
-
-    /// Takes in all answers that have come.
-    pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
-        self.engine.hush();
-        let mut heard = Heard {
-            outcomes: targets.iter().map(|_| Vec::new()).collect(),
-            ..Heard::default()
-        };
-        while let Some(answer) = self.engine.answer() {
-            let Some(sent) = self.underway.remove(&answer.id) else {
-                continue;
-            };
-            let Some(index) = targets
-                .iter()
-                .position(|worker| worker.target == sent.target)
-            else {
-                continue;
-            };
-            let again = self.outdated(&sent, &answer);
-            let current = sent.generation == self.generation && !again;
-            let worker = &mut targets[index];
-            match sent.underway {
-                Underway::Records(planned) => {
-                    self.note_remarks(&planned.call.request, &answer, &mut heard);
-                    let outcomes = hear_records(
-                        worker,
-                        world,
-                        planned,
-                        &answer,
-                        current,
-                        clock,
-                        &mut heard.log,
-                    );
-                    heard.outcomes[index].extend(outcomes);
-                }
-                Underway::Associations(call) => {
-                    let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
-                    entry.records = call.pairs.len();
-                    let answered = associations::hear(worker, call, &answer.result, current, clock);
-                    entry.error.clone_from(&answered.reading().error);
-                    entry.correlation_id = answered.reading().correlation_id.clone();
-                    heard.log.push(entry);
-                    heard.associations.push(answered);
-                }
-                Underway::Property { entity, creating } => {
-                    let request = setup::property_request(world, entity, creating);
-                    heard
-                        .log
-                        .push(answers::plain_entry(sent.target, &request, &answer));
-                    self.note_remarks(&request, &answer, &mut heard);
-                    if again {
-                        let state = if creating {
-                            Property::Wanted
-                        } else {
-                            Property::Unknown
-                        };
-                        worker.properties.insert(entity, state);
-                        continue;
-                    }
-                    heard.properties.push(properties::hear(
-                        worker,
-                        entity,
-                        creating,
-                        &answer.result,
-                        clock,
-                    ));
-                }
-                Underway::Definitions { subject, request } => {
-                    heard
-                        .log
-                        .push(answers::plain_entry(sent.target, &request, &answer));
-                    heard.definitions |= preflight::hear(worker, subject, &answer.result, clock);
-                }
-                Underway::Census { job, request } => {
-                    heard
-                        .log
-                        .push(answers::plain_entry(sent.target, &request, &answer));
-                    reconcile::note(worker, &answer.result, current, clock);
-                    heard.census.push(reconcile::Answered {
-                        target: sent.target,
-                        job,
-                        result: answer.result,
-                    });
-                }
-                Underway::Probe => {
-                    let request = answers::probe(sent.target, world);
-                    heard
-                        .log
-                        .push(answers::plain_entry(sent.target, &request, &answer));
-                    let signal = answers::signal(sent.target, &answer.result);
-                    if again {
-                        worker.breaker.success();
-                    } else {
-                        worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
-                    }
-                    worker.blocked_until = None;
-                }
-                Underway::Token { session } => {
-                    self.hear_token(worker, session, &answer, clock, &mut heard);
-                }
-                Underway::Account => {
-                    self.hear_account(worker, world, &answer, !current, clock, &mut heard);
-                }
-                Underway::Test(question) => {
-                    self.hear_test(worker, world, question, &answer, again, &mut heard);
-                }
-            }
-        }
-        heard
-    }
-}
-
-pub use access::unidentified;
-
-/// `current`: it was sent with the credential we have now.
-fn hear_records(
-    worker: &mut TargetWorker,
-    world: &World,
-    planned: Planned,
-    answer: &Answer,
-    current: bool,
-    clock: u64,
-    log: &mut Vec<LogEntry>,
-) -> Vec<Outcome> {
-    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-    let reading = answers::read(worker.target, &planned, &answer.result, world);
-    let outdated = !current && matches!(reading.signal, TargetSignal::Unauthorized { .. });
-    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, clock);
-    if !outdated && !own {
-        worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
-    }
-    if reading.signal == TargetSignal::Healthy {
-        worker.trust.proven();
-    }
-    answers::note_gauges(world, worker.target, &reading);
-    log.push(answers::log_entry(
-        worker.target,
-        &planned,
-        answer,
-        &reading,
-    ));
-    let mut outcomes = answers::outcomes(worker, planned, reading);
-    preflight::second_chance(worker, world, &mut outcomes, clock);
-    outcomes
 }

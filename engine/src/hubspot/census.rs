@@ -64,11 +64,14 @@ pub fn read_request(
 
 /// Reads one record. HubSpot: an id that was merged into another one leads to that.
 pub fn single_request(settings: &HubSpotSettings, entity: Entity, id: &RemoteId) -> Request {
-    get(format!(
-        "{}/{}",
-        objects_path(&settings.api_version, entity),
-        utf8_percent_encode(id.as_str(), NON_ALPHANUMERIC)
-    ))
+    Request::get(
+        Target::HubSpot,
+        format!(
+            "{}/{}",
+            objects_path(&settings.api_version, entity),
+            utf8_percent_encode(id.as_str(), NON_ALPHANUMERIC)
+        ),
+    )
 }
 
 /// A page of all records in the order of their ids, with our unique property.
@@ -79,20 +82,14 @@ pub fn list_request(settings: &HubSpotSettings, entity: Entity, after: Option<&s
     if let Some(after) = after {
         query.append_pair("after", after);
     }
-    get(format!(
-        "{}?{}",
-        objects_path(&settings.api_version, entity),
-        query.finish()
-    ))
-}
-
-fn get(path: String) -> Request {
-    Request {
-        target: Target::HubSpot,
-        method: Method::Get,
-        path,
-        body: None,
-    }
+    Request::get(
+        Target::HubSpot,
+        format!(
+            "{}?{}",
+            objects_path(&settings.api_version, entity),
+            query.finish()
+        ),
+    )
 }
 
 #[derive(Default, Deserialize)]

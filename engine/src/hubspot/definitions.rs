@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::Deserialize;
 
 use crate::{
-    call::{HubSpotSettings, Method, Request},
+    call::{HubSpotSettings, Request},
     mapping::{Direction, Field, SourceMap},
     record::{Entity, Target},
 };
@@ -198,7 +198,7 @@ fn is_ours(map: &SourceMap, field: &Field, settings: &HubSpotSettings) -> bool {
 /// `GET /crm/properties/{V}/{type}` lists all of them; there is no paging.
 pub(super) fn properties_request(settings: &HubSpotSettings, entity: Entity) -> Request {
     let area = versioned("crm/", "properties", &settings.api_version);
-    get(format!("{area}/{}", object_type(entity)))
+    Request::get(Target::HubSpot, format!("{area}/{}", object_type(entity)))
 }
 
 /// `GET /crm/owners/{V}`, a page of 100.
@@ -209,22 +209,16 @@ pub(super) fn owners_request(settings: &HubSpotSettings, after: Option<&str>) ->
             percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC);
         format!("&after={after}")
     });
-    get(format!("{area}?limit=100{after}"))
+    Request::get(Target::HubSpot, format!("{area}?limit=100{after}"))
 }
 
 /// `GET /crm/pipelines/{V}/deals`.
 pub(super) fn pipelines_request(settings: &HubSpotSettings) -> Request {
     let area = versioned("crm/", "pipelines", &settings.api_version);
-    get(format!("{area}/{}", object_type(Entity::Deal)))
-}
-
-fn get(path: String) -> Request {
-    Request {
-        target: Target::HubSpot,
-        method: Method::Get,
-        path,
-        body: None,
-    }
+    Request::get(
+        Target::HubSpot,
+        format!("{area}/{}", object_type(Entity::Deal)),
+    )
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    call::{MailchimpSettings, Method, Reply, Request, TransportError},
+    call::{MailchimpSettings, Reply, Request, TransportError},
     failure::{Class, classify},
     record::Target,
 };
@@ -18,12 +18,7 @@ pub struct Account {
 
 /// Asks which account the key belongs to.
 pub fn account_request() -> Request {
-    Request {
-        target: Target::Mailchimp,
-        method: Method::Get,
-        path: "/".to_owned(),
-        body: None,
-    }
+    Request::get(Target::Mailchimp, "/".to_owned())
 }
 
 /// Reads the answer to [`account_request`]; the error is a sentence.
@@ -59,12 +54,8 @@ pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, S
 
 /// Asks for the audience that contacts are sent to.
 pub fn audience_request(list: &str) -> Request {
-    Request {
-        target: Target::Mailchimp,
-        method: Method::Get,
-        path: format!("/lists/{list}?fields=id,name,double_optin"),
-        body: None,
-    }
+    let path = format!("/lists/{list}?fields=id,name,double_optin");
+    Request::get(Target::Mailchimp, path)
 }
 
 /// Reads the answer to [`audience_request`]: a line about it for people; the error is one too.

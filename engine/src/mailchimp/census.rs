@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{EMAIL_ADDRESS, LANGUAGE, STATUS};
 use crate::{
-    call::{Method, Reply, Request},
+    call::{Reply, Request},
     drift::{Page, Record},
     outcome::MemberStatus,
     record::{RemoteId, Target, Timestamp},
@@ -25,23 +25,18 @@ const FIELDS: &str = "total_items,members.id,members.contact_id,members.email_ad
 /// status is asked for.
 pub fn page_request(list: &str, offset: u64, archived: bool) -> Request {
     let status = if archived { "&status=archived" } else { "" };
-    get(format!(
-        "/lists/{list}/members?count={PAGE_MAX}&offset={offset}&fields={FIELDS}{status}"
-    ))
+    Request::get(
+        Target::Mailchimp,
+        format!("/lists/{list}/members?count={PAGE_MAX}&offset={offset}&fields={FIELDS}{status}"),
+    )
 }
 
 /// One member, by id or by the hash of the address.
 pub fn member_request(list: &str, id: &RemoteId) -> Request {
-    get(format!("/lists/{list}/members/{}", id.as_str()))
-}
-
-fn get(path: String) -> Request {
-    Request {
-        target: Target::Mailchimp,
-        method: Method::Get,
-        path,
-        body: None,
-    }
+    Request::get(
+        Target::Mailchimp,
+        format!("/lists/{list}/members/{}", id.as_str()),
+    )
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,9 @@
 //!
 //! A history is a list of steps, made up at random and run against a server of its own. Set
 //! `INTEGRATION_HISTORIES` to run more of them than a test run has time for; a failure prints the
-//! steps (shortened as far as it got) and the seed that proptest needs to make them again.
+//! steps, shortened as far as it got.
+
+mod edits;
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -18,9 +20,7 @@ use proptest::{
 };
 
 use crate::associations;
-
-/// How many rows of a kind a history plays with; few, so that its steps meet again and again.
-const ROWS: u32 = 12;
+use edits::{Edit, Edits, edits};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -43,61 +43,6 @@ enum Step {
 }
 
 #[derive(Debug, Clone)]
-enum Edit {
-    Contact {
-        id: u32,
-        opted_in: Option<bool>,
-    },
-    Rename {
-        id: u32,
-        name: u32,
-    },
-    Address {
-        id: u32,
-    },
-    OptIn {
-        id: u32,
-        opted_in: bool,
-    },
-    Employer {
-        id: u32,
-        company: Option<u32>,
-    },
-    DropContact {
-        id: u32,
-    },
-    Company {
-        id: u32,
-    },
-    Domain {
-        id: u32,
-        domain: Option<u32>,
-    },
-    DropCompany {
-        id: u32,
-    },
-    Deal {
-        id: u32,
-        contact: Option<u32>,
-        company: Option<u32>,
-    },
-    Stage {
-        id: u32,
-        won: bool,
-    },
-    Repoint {
-        id: u32,
-        contact: Option<u32>,
-    },
-    DropDeal {
-        id: u32,
-    },
-    Everybody {
-        phone: u32,
-    },
-}
-
-#[derive(Debug, Clone)]
 enum Trouble {
     ServerErrors,
     Locked,
@@ -106,27 +51,6 @@ enum Trouble {
     LostAnswers,
     HalfAnswers,
     Html,
-}
-
-fn edits() -> impl Strategy<Value = Edit> {
-    let row = || 1..=ROWS;
-    let maybe = || prop::option::weighted(0.7, 1..=ROWS);
-    prop_oneof![
-        6 => (row(), prop::option::weighted(0.9, any::<bool>())).prop_map(|(id, opted_in)| Edit::Contact { id, opted_in }),
-        4 => (row(), 0..5_u32).prop_map(|(id, name)| Edit::Rename { id, name }),
-        2 => row().prop_map(|id| Edit::Address { id }),
-        4 => (row(), any::<bool>()).prop_map(|(id, opted_in)| Edit::OptIn { id, opted_in }),
-        4 => (row(), maybe()).prop_map(|(id, company)| Edit::Employer { id, company }),
-        3 => row().prop_map(|id| Edit::DropContact { id }),
-        4 => row().prop_map(|id| Edit::Company { id }),
-        2 => (row(), maybe()).prop_map(|(id, domain)| Edit::Domain { id, domain }),
-        2 => row().prop_map(|id| Edit::DropCompany { id }),
-        4 => (row(), maybe(), maybe()).prop_map(|(id, contact, company)| Edit::Deal { id, contact, company }),
-        2 => (row(), any::<bool>()).prop_map(|(id, won)| Edit::Stage { id, won }),
-        2 => (row(), maybe()).prop_map(|(id, contact)| Edit::Repoint { id, contact }),
-        2 => row().prop_map(|id| Edit::DropDeal { id }),
-        1 => (0..5_u32).prop_map(|phone| Edit::Everybody { phone }),
-    ]
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -156,10 +80,10 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A CRM with its sandbox, and the names it has given so far.
+/// A CRM with its sandbox.
 struct History {
     crm: Crm,
-    addresses: u32,
+    edits: Edits,
 }
 
 impl History {
@@ -171,8 +95,7 @@ impl History {
                 ..unlimited()
             },
         );
-        // Keys that vanish take their references along, as in a CRM with foreign keys; an address
-        // that two rows have at once ends as a dead letter, which is the matter of other tests.
+        // Keys that vanish take their references along, as in a CRM with foreign keys.
         crm.run(
             "ALTER TABLE crm.contacts ADD FOREIGN KEY (company_id) REFERENCES crm.companies ON DELETE SET NULL;
              ALTER TABLE crm.deals ADD FOREIGN KEY (contact_id) REFERENCES crm.contacts ON DELETE SET NULL,
@@ -181,86 +104,20 @@ impl History {
         );
         // Trouble may hit one record many times in a row; that is not what this is about.
         crm.set("max_attempts", "1000");
-        History { crm, addresses: 0 }
-    }
-
-    fn sql(&mut self, edit: &Edit) -> String {
-        fn or_null(table: &str, id: &Option<u32>) -> String {
-            id.map_or("NULL".to_owned(), |id| {
-                format!("(SELECT id FROM crm.{table} WHERE id = {id})")
-            })
-        }
-        match edit {
-            Edit::Contact { id, opted_in } => {
-                self.addresses += 1;
-                format!(
-                    "INSERT INTO crm.contacts (id, email, first_name, last_name, marketing_opt_in) OVERRIDING SYSTEM VALUE
-                     VALUES ({id}, 'person{}@example.org', 'First {id}', 'Last', {}) ON CONFLICT DO NOTHING",
-                    self.addresses,
-                    opted_in.map_or("NULL".to_owned(), |opted_in| opted_in.to_string())
-                )
-            }
-            Edit::Rename { id, name } => {
-                format!("UPDATE crm.contacts SET first_name = 'Name {name}' WHERE id = {id}")
-            }
-            Edit::Address { id } => {
-                self.addresses += 1;
-                format!(
-                    "UPDATE crm.contacts SET email = 'person{}@example.org' WHERE id = {id}",
-                    self.addresses
-                )
-            }
-            Edit::OptIn { id, opted_in } => {
-                format!("UPDATE crm.contacts SET marketing_opt_in = {opted_in} WHERE id = {id}")
-            }
-            Edit::Employer { id, company } => format!(
-                "UPDATE crm.contacts SET company_id = {} WHERE id = {id}",
-                or_null("companies", company)
-            ),
-            Edit::DropContact { id } => format!("DELETE FROM crm.contacts WHERE id = {id}"),
-            Edit::Company { id } => format!(
-                "INSERT INTO crm.companies (id, name, domain) OVERRIDING SYSTEM VALUE
-                 VALUES ({id}, 'Company {id}', 'company{id}.example.org') ON CONFLICT DO NOTHING"
-            ),
-            Edit::Domain { id, domain } => format!(
-                "UPDATE crm.companies SET domain = {} WHERE id = {id}",
-                domain.map_or("NULL".to_owned(), |number| format!(
-                    "'domain{number}.example.org'"
-                ))
-            ),
-            Edit::DropCompany { id } => format!("DELETE FROM crm.companies WHERE id = {id}"),
-            Edit::Deal {
-                id,
-                contact,
-                company,
-            } => format!(
-                "INSERT INTO crm.deals (id, name, contact_id, company_id) VALUES ({id}, 'Deal {id}', {}, {}) ON CONFLICT DO NOTHING",
-                or_null("contacts", contact),
-                or_null("companies", company)
-            ),
-            Edit::Stage { id, won } => format!(
-                "UPDATE crm.deals SET dealstage = '{}' WHERE id = {id}",
-                if *won { "closedwon" } else { "closedlost" }
-            ),
-            Edit::Repoint { id, contact } => format!(
-                "UPDATE crm.deals SET contact_id = {} WHERE id = {id}",
-                or_null("contacts", contact)
-            ),
-            Edit::DropDeal { id } => format!("DELETE FROM crm.deals WHERE id = {id}"),
-            Edit::Everybody { phone } => {
-                format!("UPDATE crm.contacts SET phone = '+49 30 {phone}'")
-            }
+        History {
+            crm,
+            edits: Edits::default(),
         }
     }
 
     fn take(&mut self, step: &Step) {
         match step {
             Step::Edit(edit) => {
-                let sql = self.sql(edit);
+                let sql = self.edits.sql(edit);
                 self.crm.run(&sql);
             }
             Step::Together { edits, commit } => {
-                let all: Vec<String> = edits.iter().map(|edit| self.sql(edit)).collect();
+                let all: Vec<String> = edits.iter().map(|edit| self.edits.sql(edit)).collect();
                 let end = if *commit { "COMMIT" } else { "ROLLBACK" };
                 self.crm.run(&format!("BEGIN; {}; {end}", all.join("; ")));
             }

@@ -35,7 +35,7 @@ impl Worker {
                 })
                 .map(|running| (running.course.job, running.course.stage));
             let Some((job, stage)) = next else { continue };
-            self.reconciles.retry_at = None;
+            self.reconciles.jobs.go_on();
             match stage {
                 Stage::Finished => self.end_comparison(job)?,
                 Stage::Rows | Stage::Remote | Stage::Archived => self.ask_next(index, job)?,
@@ -51,10 +51,10 @@ impl Worker {
                 self.reconciles
                     .courses
                     .retain(|running| running.course.job != job);
-                self.reconciles.told.remove(&job);
+                self.reconciles.jobs.forget(job);
             } else {
                 // Somebody is changing it, perhaps cancelling.
-                self.reconciles.try_again();
+                self.reconciles.jobs.try_again();
             }
             Ok(())
         })
@@ -111,7 +111,7 @@ impl Worker {
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
             Ok(keys) => keys?,
             Err(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
-                self.reconciles.try_again();
+                self.reconciles.jobs.try_again();
                 return Ok(());
             }
             Err(why) => return self.reconciles.refuse(job, target, &why.message),

@@ -1,6 +1,7 @@
 //! What is asked before records are sent: our unique property, and what HubSpot's definitions say.
 
 use super::*;
+use crate::worker::target::Property;
 
 impl Requests {
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that

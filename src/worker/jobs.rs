@@ -1,0 +1,129 @@
+//! What jobs that walk a table have in common: what they wait for, when they are looked at again,
+//! and what people were last told about them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use integration_engine::record::{SourceId, Target};
+use pgrx::spi::SpiResult;
+
+use super::World;
+use super::target::{Property, TargetWorker};
+use crate::store::backfills;
+
+/// How long until a job is tried again, and how often at most its progress is shown.
+pub const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// A job, and what it waits for, if anything.
+pub type News = (i64, Option<String>);
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Jobs {
+    told: HashMap<i64, Option<String>>,
+    /// Something has to be tried again, or looked up anew; not before then.
+    retry_at: Option<Instant>,
+    outdated: bool,
+}
+
+impl Jobs {
+    /// They have been read.
+    pub fn loaded(&mut self) {
+        (self.outdated, self.retry_at) = (false, None);
+    }
+
+    pub fn try_again(&mut self) {
+        self.outdated = true;
+        self.retry_at = Some(Instant::now() + A_MOMENT);
+    }
+
+    /// There is no more reason to wait.
+    pub fn go_on(&mut self) {
+        self.retry_at = None;
+    }
+
+    /// Whether the configuration has to be read again first.
+    pub fn outdated(&self, now: Instant) -> bool {
+        self.outdated && !self.rests(now)
+    }
+
+    /// Whether it is too early to try again.
+    pub fn rests(&self, now: Instant) -> bool {
+        self.retry_at.is_some_and(|at| now < at)
+    }
+
+    /// How long until that is over.
+    pub fn retry_in(&self, now: Instant) -> Option<Duration> {
+        self.retry_at.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// A job is over.
+    pub fn forget(&mut self, job: i64) {
+        self.told.remove(&job);
+    }
+
+    /// What is to be written: the jobs that wait for something now, or no longer. `walks` are what
+    /// is left to do of each, with its target.
+    pub fn news(
+        &self,
+        walks: impl Iterator<Item = (i64, Target, SourceId)>,
+        targets: &[TargetWorker],
+        world: &World,
+    ) -> Vec<News> {
+        let mut waits: BTreeMap<i64, Vec<Option<String>>> = BTreeMap::new();
+        for (job, target, source) in walks {
+            if let Some(worker) = targets.iter().find(|worker| worker.target == target) {
+                let why = waits_for(worker, world, source);
+                waits.entry(job).or_default().push(why);
+            }
+        }
+        waits
+            .into_iter()
+            // As long as one of its targets is served, it is being done.
+            .map(|(job, reasons)| {
+                let reasons: Option<Vec<String>> = reasons.into_iter().collect();
+                (job, reasons.map(|reasons| reasons.join("; ")))
+            })
+            .filter(|(job, waits_for)| self.told.get(job) != Some(waits_for))
+            .collect()
+    }
+
+    /// Writes it.
+    pub fn tell(&mut self, news: Vec<News>) -> SpiResult<()> {
+        for (job, waits_for) in news {
+            if backfills::tell(job, waits_for.as_deref())? {
+                self.told.insert(job, waits_for);
+            } else if !self.outdated {
+                self.try_again();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Without HubSpot's unique property nothing can be sent; for Mailchimp there is none.
+pub fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Property {
+    let entity = world.sources.get(&source).map(|source| source.entity);
+    match (worker.target, entity) {
+        (Target::HubSpot, Some(entity)) => {
+            let known = worker.properties.get(&entity).copied();
+            known.unwrap_or(Property::Unknown)
+        }
+        _ => Property::Ready,
+    }
+}
+
+/// What keeps a walk from going on, for people.
+fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
+    let target = worker.target;
+    if let Some(state) = worker.told.as_ref().filter(|state| state.name != "running") {
+        let reason = state.reason.as_deref().unwrap_or_default();
+        return Some(format!("waits, as {target} is {}: {reason}", state.name));
+    }
+    matches!(property(worker, world, source), Property::Missing).then(|| {
+        format!(
+            "waits, as HubSpot lacks the property {}; SELECT integration.provision('{target}'); creates it",
+            world.settings.hubspot_api.external_id_property
+        )
+    })
+}

@@ -1,0 +1,182 @@
+//! Answers that came in, each to whom it concerns.
+
+use std::time::Instant;
+
+use integration_engine::notice::Notice;
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::record::Target;
+
+use super::{Requests, Underway, setup};
+use crate::http::Answer;
+use crate::store::letters::LogEntry;
+use crate::worker::auth::Granted;
+use crate::worker::target::{Planned, Property, TargetWorker};
+use crate::worker::trust::Seen;
+use crate::worker::{Outcome, World, answers, associations, preflight, properties, reconcile};
+
+/// What came in at one go.
+#[derive(Default)]
+pub struct Heard {
+    pub log: Vec<LogEntry>,
+    /// By target, in the order of the worker's targets.
+    pub outcomes: Vec<Vec<Outcome>>,
+    pub properties: Vec<properties::Answered>,
+    pub accounts: Vec<(Target, Seen)>,
+    /// A token, to be used once what belongs to it is stored.
+    pub granted: Option<Granted>,
+    pub notices: Vec<(Target, Notice)>,
+    /// Definitions have been read, and the maps have to be refined.
+    pub definitions: bool,
+    pub associations: Vec<associations::Answered>,
+    pub census: Vec<reconcile::Answered>,
+}
+
+impl Heard {
+    pub fn is_empty(&self) -> bool {
+        self.log.is_empty()
+    }
+}
+
+impl Requests {
+    /// Takes in all answers that have come.
+    pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
+        self.engine.hush();
+        let mut heard = Heard {
+            outcomes: targets.iter().map(|_| Vec::new()).collect(),
+            ..Heard::default()
+        };
+        while let Some(answer) = self.engine.answer() {
+            let Some(sent) = self.underway.remove(&answer.id) else {
+                continue;
+            };
+            let Some(index) = targets
+                .iter()
+                .position(|worker| worker.target == sent.target)
+            else {
+                continue;
+            };
+            let again = self.outdated(&sent, &answer);
+            let current = sent.generation == self.generation && !again;
+            let worker = &mut targets[index];
+            match sent.underway {
+                Underway::Records(planned) => {
+                    self.note_remarks(&planned.call.request, &answer, &mut heard);
+                    let outcomes = hear_records(
+                        worker,
+                        world,
+                        planned,
+                        &answer,
+                        current,
+                        clock,
+                        &mut heard.log,
+                    );
+                    heard.outcomes[index].extend(outcomes);
+                }
+                Underway::Associations(call) => {
+                    let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
+                    entry.records = call.pairs.len();
+                    let answered = associations::hear(worker, call, &answer.result, current, clock);
+                    entry.error.clone_from(&answered.reading().error);
+                    entry.correlation_id = answered.reading().correlation_id.clone();
+                    heard.log.push(entry);
+                    heard.associations.push(answered);
+                }
+                Underway::Property { entity, creating } => {
+                    let request = setup::property_request(world, entity, creating);
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    self.note_remarks(&request, &answer, &mut heard);
+                    if again {
+                        let state = if creating {
+                            Property::Wanted
+                        } else {
+                            Property::Unknown
+                        };
+                        worker.properties.insert(entity, state);
+                        continue;
+                    }
+                    heard.properties.push(properties::hear(
+                        worker,
+                        entity,
+                        creating,
+                        &answer.result,
+                        clock,
+                    ));
+                }
+                Underway::Definitions { subject, request } => {
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    heard.definitions |= preflight::hear(worker, subject, &answer.result, clock);
+                }
+                Underway::Census { job, request } => {
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    reconcile::note(worker, &answer.result, current, clock);
+                    heard.census.push(reconcile::Answered {
+                        target: sent.target,
+                        job,
+                        result: answer.result,
+                    });
+                }
+                Underway::Probe => {
+                    let request = answers::probe(sent.target, world);
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    let signal = answers::signal(sent.target, &answer.result);
+                    if again {
+                        worker.breaker.success();
+                    } else {
+                        worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+                    }
+                    worker.blocked_until = None;
+                }
+                Underway::Token { session } => {
+                    self.hear_token(worker, session, &answer, clock, &mut heard);
+                }
+                Underway::Account => {
+                    self.hear_account(worker, world, &answer, !current, clock, &mut heard);
+                }
+                Underway::Test(question) => {
+                    self.hear_test(worker, world, question, &answer, again, &mut heard);
+                }
+            }
+        }
+        heard
+    }
+}
+
+/// `current`: it was sent with the credential we have now.
+fn hear_records(
+    worker: &mut TargetWorker,
+    world: &World,
+    planned: Planned,
+    answer: &Answer,
+    current: bool,
+    clock: u64,
+    log: &mut Vec<LogEntry>,
+) -> Vec<Outcome> {
+    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+    let reading = answers::read(worker.target, &planned, &answer.result, world);
+    let outdated = !current && matches!(reading.signal, TargetSignal::Unauthorized { .. });
+    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, clock);
+    if !outdated && !own {
+        worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
+    }
+    if reading.signal == TargetSignal::Healthy {
+        worker.trust.proven();
+    }
+    answers::note_gauges(world, worker.target, &reading);
+    log.push(answers::log_entry(
+        worker.target,
+        &planned,
+        answer,
+        &reading,
+    ));
+    let mut outcomes = answers::outcomes(worker, planned, reading);
+    preflight::second_chance(worker, world, &mut outcomes, clock);
+    outcomes
+}
