@@ -6,6 +6,7 @@ mod account;
 mod answer;
 mod calls;
 pub mod census;
+pub mod engagement;
 mod fault;
 pub mod mandrill;
 mod member;

@@ -108,7 +108,7 @@ fn milliseconds(text: &str) -> Result<i64, ValueError> {
         .ok_or(ValueError::NotATime)
 }
 
-fn iso(milliseconds: i64) -> Result<String, ValueError> {
+pub(crate) fn iso(milliseconds: i64) -> Result<String, ValueError> {
     let instant = Timestamp::from_millisecond(milliseconds).map_err(|_| ValueError::NotATime)?;
     let time = TimeZone::UTC.to_datetime(instant);
     if time.year() < 1 {

@@ -192,6 +192,9 @@ pub struct MailchimpConfig {
     /// Whether a bulk call may turn an `unsubscribed` (by admin or API) into `subscribed`.
     /// Seen in the field: it is ignored without an error.
     pub bulk_resubscribes: bool,
+    /// Reports leave out what happened in the very second of `since`. Mailchimp does not say
+    /// whether it does.
+    pub reports_since_exclusive: bool,
     /// A webhook that exists from the start, with all events and the given sources.
     pub webhook: Option<MailchimpHook>,
     /// Deliver by HTTP to the hooks' URLs as well.
@@ -210,6 +213,7 @@ impl Default for MailchimpConfig {
             fake_words: vec!["fake".into()],
             double_optin: false,
             bulk_resubscribes: false,
+            reports_since_exclusive: false,
             webhook: Some(MailchimpHook::default()),
             webhook_post: false,
         }

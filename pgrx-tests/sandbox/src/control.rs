@@ -49,6 +49,13 @@ struct Acting {
     action: MemberAction,
 }
 
+#[derive(Deserialize)]
+struct NewCampaign {
+    id: String,
+    /// Milliseconds since 1970; now if it is not there.
+    sent_at: Option<i64>,
+}
+
 pub(crate) async fn answer(
     shared: &Shared,
     method: &str,
@@ -230,6 +237,11 @@ fn mailchimp(shared: &Shared, method: &str, rest: &[&str], query: &Query, body: 
                 &acting.email,
                 acting.action,
             )?;
+            done()
+        }
+        ("POST", ["campaigns"]) => {
+            let new: NewCampaign = read(body)?;
+            world.mailchimp.send_campaign(&list, &new.id, new.sent_at)?;
             done()
         }
         _ => Err("not known".to_owned()),

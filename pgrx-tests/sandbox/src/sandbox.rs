@@ -320,6 +320,14 @@ impl Sandbox {
         world.mailchimp.act(&list, email, action)
     }
 
+    /// Sends a campaign to everybody who is subscribed to the configured audience; `sent_at` in
+    /// milliseconds since 1970, or now.
+    pub fn send_campaign(&self, id: &str, sent_at: Option<i64>) -> Result<(), String> {
+        let mut world = self.shared.world();
+        let list = world.config.mailchimp.list_id.clone();
+        world.mailchimp.send_campaign(&list, id, sent_at)
+    }
+
     // Trouble.
 
     /// Adds a fault; returns its number.

@@ -303,7 +303,7 @@ impl Mailchimp {
 }
 
 /// Mailchimp: `fields` names what is wanted of an answer, with dots between names.
-fn only(body: &[u8], fields: &str) -> Value {
+pub(crate) fn only(body: &[u8], fields: &str) -> Value {
     let paths: Vec<Vec<&str>> = fields
         .split(',')
         .map(|path| path.split('.').collect())
@@ -334,7 +334,7 @@ fn chosen(value: Value, paths: &[&[&str]]) -> Value {
     }
 }
 
-fn moment_of(query: &Query, name: &str) -> Result<Option<clock::Millis>, Problem> {
+pub(crate) fn moment_of(query: &Query, name: &str) -> Result<Option<clock::Millis>, Problem> {
     query
         .get(name)
         .map(|text| {

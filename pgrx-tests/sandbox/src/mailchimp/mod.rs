@@ -6,6 +6,7 @@ pub(crate) mod errors;
 mod lists;
 mod members;
 mod people;
+mod reports;
 mod status;
 mod store;
 mod validate;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub use people::{ListMember, MemberAction};
+pub use reports::Engagement;
 pub use status::{Actor, Status};
 
 use crate::call::Call;
@@ -35,7 +37,7 @@ pub(crate) struct Mailchimp {
     pub config: MailchimpConfig,
     audiences: Vec<Audience>,
     pub outgoing: webhooks::Outgoing,
-    activity: Vec<people::Activity>,
+    campaigns: Vec<reports::Campaign>,
     rng: Rng,
     pub overlaps: u64,
     /// Requests refused for too many connections.
@@ -51,7 +53,7 @@ impl Mailchimp {
         Self {
             audiences: vec![audience],
             outgoing: webhooks::Outgoing::new(capacity),
-            activity: Vec::new(),
+            campaigns: Vec::new(),
             rng: Rng::with_seed(seed),
             overlaps: 0,
             refused: 0,
@@ -161,10 +163,8 @@ impl Mailchimp {
                     _ => Err(Problem::not_found()),
                 }
             }
-            ("GET", ["campaigns"]) => Ok(self.campaigns()),
-            ("GET", ["reports", campaign, "email-activity"]) => {
-                self.email_activity(campaign, &call.query)
-            }
+            ("GET", ["campaigns"]) => self.campaigns(&call.query),
+            ("GET", ["reports", campaign, report]) => self.report(campaign, report, &call.query),
             _ => Err(Problem::not_found()),
         }
     }

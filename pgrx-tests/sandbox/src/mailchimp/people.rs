@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Mailchimp;
-use super::errors::Problem;
+use super::reports::Engagement;
 use super::status::{Actor, Status};
 use super::store::{Audience, Member, contact_id, hash_of, lower};
 use super::write::Moment;
-use crate::clock::{self, Now};
-use crate::query::Query;
-use crate::reply::Reply;
+use crate::clock::Now;
 
 /// A member as tests look at it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,7 +32,7 @@ pub struct ListMember {
 
 /// Something that happens to a member in Mailchimp itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "action", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", tag = "action")]
 pub enum MemberAction {
     /// The person unsubscribes: from then on the member is in a compliance state.
     Unsubscribe {
@@ -60,22 +58,13 @@ pub enum MemberAction {
     Archive,
     /// Somebody in the web app deletes the person for good.
     DeletePermanently,
-    /// Opens, clicks and bounces, for campaign reports: `open`, `click`, `bounce`.
+    /// What the person does with a campaign, for its reports; a campaign that is not known is sent
+    /// to them alone.
     Engage {
         campaign: String,
-        kind: String,
-        #[serde(default)]
-        url: Option<String>,
+        #[serde(flatten)]
+        engagement: Engagement,
     },
-}
-
-/// One line of a campaign's report.
-#[derive(Debug, Clone)]
-pub(crate) struct Activity {
-    campaign: String,
-    email: String,
-    value: Value,
-    at: clock::Millis,
 }
 
 impl Mailchimp {
@@ -139,11 +128,8 @@ impl Mailchimp {
             MemberAction::DeletePermanently => self.forget(list, at, &moment),
             MemberAction::Engage {
                 campaign,
-                kind,
-                url,
-            } => {
-                self.engage(list, at, campaign, json!({"action": kind, "timestamp": clock::mailchimp_iso(now.wall), "url": url, "ip": "203.0.113.10"}), now);
-            }
+                engagement,
+            } => self.engage(list, at, &campaign, engagement, &moment)?,
             // Handled above: a subscriber need not be a member yet.
             MemberAction::Subscribe { .. } => {}
         }
@@ -178,20 +164,6 @@ impl Mailchimp {
             }
         }
         audience.members[at].last_changed = now.wall;
-    }
-
-    fn engage(&mut self, list: usize, at: usize, campaign: String, value: Value, now: Now) {
-        if !self.activity.iter().any(|known| known.campaign == campaign) {
-            self.outgoing
-                .campaign(&self.audiences[list], &campaign, now.wall);
-        }
-        let email = self.audiences[list].members[at].email.to_string();
-        self.activity.push(Activity {
-            campaign,
-            email,
-            value,
-            at: now.wall,
-        });
     }
 
     /// Members in the order they came, archived ones included, forgotten ones not.
@@ -232,66 +204,6 @@ impl Mailchimp {
             .iter()
             .map(|audience| audience.by_hash.len())
             .sum()
-    }
-
-    /// `GET /campaigns`: those that somebody engaged with.
-    pub(crate) fn campaigns(&self) -> Reply {
-        let mut campaigns: Vec<Value> = Vec::new();
-        for activity in &self.activity {
-            if !campaigns
-                .iter()
-                .any(|campaign| campaign["id"] == *activity.campaign)
-            {
-                campaigns.push(json!({
-                    "id": activity.campaign, "type": "regular", "status": "sent", "send_time": clock::mailchimp_iso(activity.at),
-                    "emails_sent": 1, "recipients": {"list_id": self.config.list_id},
-                    "settings": {"subject_line": "News", "title": "News"},
-                }));
-            }
-        }
-        Reply::value(
-            200,
-            &json!({"campaigns": campaigns, "total_items": campaigns.len()}),
-        )
-    }
-
-    /// `GET /reports/{id}/email-activity?since&count&offset`
-    pub(crate) fn email_activity(&self, campaign: &str, query: &Query) -> Result<Reply, Problem> {
-        if !self
-            .activity
-            .iter()
-            .any(|activity| activity.campaign == campaign)
-        {
-            return Err(Problem::not_found());
-        }
-        let since = query.get("since").and_then(clock::parse_mailchimp);
-        let mut by_email: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
-        for activity in self
-            .activity
-            .iter()
-            .filter(|activity| activity.campaign == campaign)
-        {
-            let lines = by_email.entry(&activity.email).or_default();
-            if since.is_none_or(|since| activity.at / 1_000 >= since / 1_000) {
-                lines.push(&activity.value);
-            }
-        }
-        let emails: Vec<Value> = by_email
-            .iter()
-            .skip(query.number("offset").unwrap_or(0))
-            .take(query.number("count").unwrap_or(10).min(1_000))
-            .map(|(email, lines)| {
-                let hash = hash_of(&lower(email));
-                json!({
-                    "campaign_id": campaign, "list_id": self.config.list_id, "list_is_active": true,
-                    "email_id": String::from_utf8_lossy(&hash), "email_address": email, "activity": lines,
-                })
-            })
-            .collect();
-        Ok(Reply::value(
-            200,
-            &json!({"emails": emails, "campaign_id": campaign, "total_items": by_email.len()}),
-        ))
     }
 }
 
