@@ -207,10 +207,10 @@ CREATE TABLE job (
 CREATE INDEX job_open ON job (id) WHERE state IN ('waiting', 'running', 'paused');
 COMMENT ON TABLE job IS 'long-running work asked for by SQL functions such as integration.provision()';
 COMMENT ON COLUMN job.id IS 'what the function returned';
-COMMENT ON COLUMN job.kind IS 'provision, backfill or reconcile';
+COMMENT ON COLUMN job.kind IS 'provision, backfill, reconcile or poll';
 COMMENT ON COLUMN job.args IS 'its arguments';
 COMMENT ON COLUMN job.state IS 'waiting, running, paused, done, failed or cancelled';
-COMMENT ON COLUMN job.done IS 'steps done; of a backfill, rows, for each target; of a comparison, rows and the service''s records';
+COMMENT ON COLUMN job.done IS 'steps done; of a backfill, rows, for each target; of a comparison, rows and the service''s records; of a poll, campaigns';
 COMMENT ON COLUMN job.total IS 'steps in all; of a backfill or a comparison estimated, and exact at the end';
 COMMENT ON COLUMN job.percent IS 'done in per cent of total';
 COMMENT ON COLUMN job.eta IS 'when it will be done, at the present rate';

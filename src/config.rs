@@ -16,16 +16,16 @@ use crate::error::Error;
 use crate::secret::Secret;
 pub use registry::init;
 use registry::{
-    BATCH_WINDOW, CA_FILE, DATABASES, ENABLED, ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText,
-    HTTP_PROXY, HUBSPOT_ACCESS_TOKEN, HUBSPOT_API_VERSION, HUBSPOT_APP_ID,
-    HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_BASE_URL, HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET,
-    HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY, HUBSPOT_MAX_CONNECTIONS, HUBSPOT_RATE_LIMIT,
-    HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET, INBOX_RETENTION, MAILCHIMP_API_KEY,
-    MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN, MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS,
-    MAILCHIMP_ON_DELETE, MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET,
-    MAILCHIMP_WEBHOOK_SIGNING_SECRET, MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS, MAX_IN_FLIGHT_RECORDS,
-    REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX, WEBHOOK_ALLOWED_IPS,
-    WORKER_ROLE,
+    ACTIVITY_RETENTION, BATCH_WINDOW, CA_FILE, CONSENT_LOG_RETENTION, DATABASES, ENABLED,
+    ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY, HUBSPOT_ACCESS_TOKEN,
+    HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_BASE_URL,
+    HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET, HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY,
+    HUBSPOT_MAX_CONNECTIONS, HUBSPOT_RATE_LIMIT, HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET,
+    INBOX_RETENTION, MAILCHIMP_API_KEY, MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN,
+    MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS, MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL,
+    MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET,
+    MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS, MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION,
+    REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX, WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
 };
 
 /// How a target is reached.
@@ -76,6 +76,11 @@ pub struct Settings {
     pub ca_file: Option<String>,
     pub request_log_retention: Duration,
     pub inbox_retention: Duration,
+    /// `None`: for ever, as below.
+    pub activity_retention: Option<Duration>,
+    pub consent_log_retention: Option<Duration>,
+    /// `None`: Mailchimp's reports are read only when somebody asks for it.
+    pub mailchimp_poll_interval: Option<Duration>,
 }
 
 impl Settings {
@@ -107,6 +112,11 @@ impl Settings {
             ca_file: CA_FILE.filled(),
             request_log_retention: minutes(&REQUEST_LOG_RETENTION),
             inbox_retention: minutes(&INBOX_RETENTION),
+            activity_retention: filled(minutes(&ACTIVITY_RETENTION)),
+            consent_log_retention: filled(minutes(&CONSENT_LOG_RETENTION)),
+            mailchimp_poll_interval: filled(Duration::from_secs(u64::from(
+                MAILCHIMP_POLL_INTERVAL.get().unsigned_abs(),
+            ))),
         }
     }
 
@@ -121,6 +131,11 @@ impl Settings {
 
 fn millis(setting: &GucSetting<i32>) -> Duration {
     Duration::from_millis(u64::from(setting.get().unsigned_abs()))
+}
+
+/// 0 is off.
+fn filled(duration: Duration) -> Option<Duration> {
+    Some(duration).filter(|duration| !duration.is_zero())
 }
 
 fn minutes(setting: &GucSetting<i32>) -> Duration {

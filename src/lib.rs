@@ -90,6 +90,11 @@ extension_sql_file!(
     name = "reconcile",
     requires = ["backfill"]
 );
+extension_sql_file!(
+    "../sql/engagement.sql",
+    name = "engagement",
+    requires = ["backfill", "activity"]
+);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[pg_guard]

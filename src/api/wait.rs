@@ -16,10 +16,12 @@ const IDLE: &str = "\
                        WHERE ($1::int2 IS NULL OR b.target = $1) AND b.stage <> 'finished' AND j.state IN ('waiting', 'running', 'paused')) \
        AND NOT EXISTS (SELECT FROM integration._reconcile r JOIN integration.job j ON j.id = r.job \
                        WHERE ($1::int2 IS NULL OR r.target = $1) AND j.state IN ('waiting', 'running', 'paused')) \
+       AND NOT EXISTS (SELECT FROM integration._poll p JOIN integration.job j ON j.id = p.job \
+                       WHERE ($1::int2 IS NULL OR $1 = 2) AND j.state IN ('waiting', 'running', 'paused')) \
        AND NOT EXISTS (SELECT FROM integration._association a WHERE a.state = 'pending' AND ($1::int2 IS NULL OR $1 = 1)) \
        AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
 
-/// Waits until everything queued has been settled, every backfill and comparison done and every
+/// Waits until everything queued has been settled, every backfill, comparison and poll done and every
 /// imported event applied: `true`; or until the time is over: `false`.
 #[pg_extern]
 fn wait_idle(

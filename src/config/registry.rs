@@ -68,6 +68,8 @@ pub static MAILCHIMP_RESUBSCRIBE: GucText = text(c"never");
 pub static MAILCHIMP_DOUBLE_OPT_IN: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub static MAILCHIMP_ON_DELETE: GucText = text(c"archive");
 
+pub static MAILCHIMP_POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
+
 pub static BATCH_WINDOW: GucSetting<i32> = GucSetting::<i32>::new(5);
 pub static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(12);
 pub static RETRY_BASE: GucSetting<i32> = GucSetting::<i32>::new(1_000);
@@ -83,6 +85,8 @@ pub static WEBHOOK_ALLOWED_IPS: GucText = text(c"");
 
 pub static REQUEST_LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 pub static INBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 60);
+pub static ACTIVITY_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(0);
+pub static CONSENT_LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Secret settings are shown to superusers only; not in dumps of `pg_settings`, nor samples.
 const SECRET: GucFlags = GucFlags::SUPERUSER_ONLY;
@@ -347,6 +351,14 @@ fn register_mailchimp() {
         10,
         plain,
     );
+    number(
+        c"integration.mailchimp_poll_interval",
+        c"How often what people did with campaigns is fetched; 0: only when integration.poll() is called.",
+        &MAILCHIMP_POLL_INTERVAL,
+        0,
+        i32::MAX,
+        GucFlags::UNIT_S,
+    );
     checked(c"integration.mailchimp_resubscribe", c"When the CRM opts in a person who unsubscribed at Mailchimp: never, or pending (ask them).", &MAILCHIMP_RESUBSCRIBE, Some(check_resubscribe));
     switch(
         c"integration.mailchimp_double_opt_in",
@@ -458,6 +470,22 @@ fn register_network() {
         c"How long applied inbox rows are kept.",
         &INBOX_RETENTION,
         1,
+        i32::MAX,
+        minutes,
+    );
+    number(
+        c"integration.activity_retention",
+        c"How long activity rows are kept, counted from when it happened; 0: for ever.",
+        &ACTIVITY_RETENTION,
+        0,
+        i32::MAX,
+        minutes,
+    );
+    number(
+        c"integration.consent_log_retention",
+        c"How long consent_log rows are kept, but for the last one of each person; 0: for ever.",
+        &CONSENT_LOG_RETENTION,
+        0,
         i32::MAX,
         minutes,
     );

@@ -1,13 +1,16 @@
 //! What people did with what was sent to them.
 
+use std::collections::HashSet;
+
 use integration_engine::clock::ValueHash;
+use integration_engine::mailchimp::engagement::{Engagement, Opened};
 use integration_engine::mailchimp::mandrill::Activity;
 use integration_engine::queue::RecordRef;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
 
-use super::execute;
 use super::inbox::Pending;
+use super::{execute, returned};
 
 const PUT: &str = "\
     INSERT INTO integration.activity (source, record_key, origin, kind, occurred_at, url, detail, event_hash) \
@@ -29,4 +32,94 @@ pub fn put(record: &RecordRef, event: &Pending, activity: Activity) -> SpiResult
         hash.0.cast_signed().into(),
     ];
     execute(PUT, &args).map(|_| ())
+}
+
+/// Something done with a campaign, and the row of whoever did it, where it is known.
+pub struct Done<'e> {
+    pub event: &'e Engagement,
+    pub record: Option<&'e RecordRef>,
+}
+
+// Whichever way an event is known already: by its person's row, which may have had another address
+// then, or by the address, which may have belonged to another row or to none.
+const PUT_DONE: &str = "\
+    INSERT INTO integration.activity (source, record_key, origin, kind, occurred_at, campaign_id, url, detail, subscriber_hash, event_hash) \
+    SELECT t.source, CASE WHEN t.id IS NOT NULL THEN n.key END, 'mailchimp', n.kind, pg_catalog.to_timestamp(n.at / 1000.0), $1, n.url, n.detail::jsonb, n.member, n.hash \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::int8[], $6::text[], $7::text[], $8::text[], $9::int8[]) \
+         AS n(source, key, kind, at, url, detail, member, hash) \
+    LEFT JOIN integration.tracked_table t ON t.id = n.source \
+    ON CONFLICT DO NOTHING RETURNING subscriber_hash, event_hash";
+
+/// Stores what was done with a campaign, each event once. Gives those that are new, by member and
+/// key.
+pub fn put_done(campaign: &str, done: &[Done]) -> SpiResult<HashSet<(String, ValueHash)>> {
+    if done.is_empty() {
+        return Ok(HashSet::new());
+    }
+    fn column<'d, T>(done: &'d [Done], value: impl Fn(&'d Done) -> T) -> Vec<T> {
+        done.iter().map(value).collect()
+    }
+    let args = [
+        campaign.into(),
+        column(done, |done| done.record.map(|record| record.source.0)).into(),
+        column(done, |done| done.record.map(|record| record.key.as_str())).into(),
+        column(done, |done| done.event.kind.as_str()).into(),
+        column(done, |done| done.event.at.0).into(),
+        column(done, |done| done.event.url.as_deref()).into(),
+        column(done, |done| done.event.detail.to_string()).into(),
+        column(done, |done| done.event.member.as_str()).into(),
+        column(done, |done| done.event.key.0.cast_signed()).into(),
+    ];
+    let rows = returned(PUT_DONE, &args, |row| {
+        let hash = row.get::<i64>(2)?.unwrap_or(0).cast_unsigned();
+        Ok((row.get::<String>(1)?.unwrap_or_default(), ValueHash(hash)))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+// Nobody is waited for: a row that somebody is changing is linked the next time. Where the row has
+// the same event already, under another address, this one stays as it is.
+const LINK: &str = "\
+    UPDATE integration.activity a SET source = t.source, record_key = n.key \
+    FROM unnest($1::text[], $2::int4[], $3::text[]) AS n(member, source, key) JOIN integration.tracked_table t ON t.id = n.source \
+    CROSS JOIN LATERAL (SELECT x.id FROM integration.activity x WHERE x.subscriber_hash = n.member AND x.source IS NULL \
+                        AND NOT EXISTS (SELECT FROM integration.activity y WHERE y.source = t.source AND y.record_key = n.key \
+                                        AND y.occurred_at = x.occurred_at AND y.event_hash = x.event_hash) FOR UPDATE SKIP LOCKED) AS k \
+    WHERE a.id = k.id";
+
+/// What was stored of members before anybody knew their rows belongs to these.
+pub fn link(members: &[(&str, &RecordRef)]) -> SpiResult<()> {
+    let (hashes, records): (Vec<&str>, Vec<&RecordRef>) = members.iter().copied().unzip();
+    if hashes.is_empty() {
+        return Ok(());
+    }
+    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
+    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    execute(LINK, &[hashes.into(), sources.into(), keys.into()]).map(|_| ())
+}
+
+// Which of several opens in a second a proxy made is not told, only how many.
+const FLAG: &str = "\
+    UPDATE integration.activity a SET detail = pg_catalog.jsonb_set(a.detail, '{proxy}', to_jsonb(k.place <= k.proxies)) \
+    FROM unnest($2::text[], $3::int8[], $4::int8[]) AS n(member, at, proxies) CROSS JOIN LATERAL \
+    (SELECT y.id, y.flag, row_number() OVER (ORDER BY y.id) AS place, n.proxies FROM \
+        (SELECT x.id, x.detail->'proxy' AS flag FROM integration.activity x WHERE x.subscriber_hash = n.member \
+         AND x.occurred_at = pg_catalog.to_timestamp(n.at / 1000.0) AND x.campaign_id = $1 AND x.kind = 'open' FOR UPDATE SKIP LOCKED) AS y) AS k \
+    WHERE a.id = k.id AND k.flag IS DISTINCT FROM to_jsonb(k.place <= k.proxies)";
+
+/// Notes of opens whether a proxy made them.
+pub fn flag(campaign: &str, opened: &[Opened]) -> SpiResult<()> {
+    if opened.is_empty() {
+        return Ok(());
+    }
+    let members: Vec<&str> = opened.iter().map(|open| open.member.as_str()).collect();
+    let seconds: Vec<i64> = opened.iter().map(|open| open.at.0).collect();
+    let proxies: Vec<i64> = opened.iter().map(|open| open.by_proxy).collect();
+    let args = [
+        campaign.into(),
+        members.into(),
+        seconds.into(),
+        proxies.into(),
+    ];
+    execute(FLAG, &args).map(|_| ())
 }

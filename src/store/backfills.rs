@@ -189,7 +189,8 @@ macro_rules! sums {
     () => {
         "(done, total) = (SELECT coalesce(sum(w.done), 0), sum(w.total) FROM \
          (SELECT b.done, b.total FROM integration._backfill b WHERE b.job = $1 \
-          UNION ALL SELECT r.done, r.total FROM integration._reconcile r WHERE r.job = $1) w)"
+          UNION ALL SELECT r.done, r.total FROM integration._reconcile r WHERE r.job = $1 \
+          UNION ALL SELECT p.done, p.total FROM integration._poll p WHERE p.job = $1) w)"
     };
 }
 

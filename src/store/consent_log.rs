@@ -7,8 +7,8 @@ use integration_engine::queue::RecordRef;
 use integration_engine::record::Timestamp;
 use pgrx::spi::SpiResult;
 
-use super::execute;
 use super::links::status_name;
+use super::{execute, select};
 
 /// A change of a person's consent.
 pub struct Change {
@@ -62,4 +62,23 @@ pub fn write(changes: &[Change]) -> SpiResult<()> {
         column(changes, |change| change.reason.as_deref()).into(),
     ];
     execute(PUT, &args).map(|_| ())
+}
+
+/// Clocks may differ by so much.
+const SKEW_MS: i64 = 5 * 60_000;
+
+const LAST: &str = "\
+    SELECT c.to_status, (1000 * extract(epoch FROM c.occurred_at))::int8 FROM integration.consent_log c \
+    JOIN integration.tracked_table t ON t.source = c.source WHERE t.id = $1 AND c.record_key = $2 ORDER BY c.id DESC LIMIT 1";
+
+/// Whether the person is known to have opted in after this moment, and Mailchimp to have agreed.
+pub fn opted_in_since(record: &RecordRef, at: Timestamp) -> SpiResult<bool> {
+    let args = [record.source.0.into(), record.key.as_str().into()];
+    let last = select(LAST, &args, |row| {
+        Ok(row.get::<String>(1)?.zip(row.get::<i64>(2)?))
+    })?;
+    let opted_in = |(status, changed): (String, i64)| {
+        status == status_name(MemberStatus::Subscribed) && changed > at.0 + SKEW_MS
+    };
+    Ok(last.into_iter().flatten().next().is_some_and(opted_in))
 }

@@ -10,6 +10,7 @@ pub mod backfills;
 pub mod changes;
 pub mod consent_log;
 pub mod drift;
+pub mod engagement;
 pub mod inbox;
 pub mod letters;
 pub mod links;
@@ -77,6 +78,25 @@ pub fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
             None => keep(&WRITING, sql, client.prepare_mut(sql, &types(args))?.keep()),
         };
         Ok(client.update(&*statement, None, args)?.len())
+    })
+}
+
+/// Runs a writing statement; gives the rows it returns.
+pub fn returned<T>(
+    sql: &str,
+    args: &[DatumWithOid],
+    mut row: impl FnMut(&SpiHeapTupleData) -> SpiResult<T>,
+) -> SpiResult<Vec<T>> {
+    Spi::connect_mut(|client| {
+        let known = WRITING.with_borrow(|known| known.get(sql).cloned());
+        let statement = match known {
+            Some(statement) => statement,
+            None => keep(&WRITING, sql, client.prepare_mut(sql, &types(args))?.keep()),
+        };
+        client
+            .update(&*statement, None, args)?
+            .map(|tuple| row(&tuple))
+            .collect()
     })
 }
 

@@ -152,6 +152,30 @@ const TIDY_LOG: &str = "DELETE FROM integration.request_log r WHERE r.at < pg_ca
 const TIDY_INBOX: &str = "\
     DELETE FROM integration.inbox i WHERE i.received_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' AND i.state <> 'pending'";
 
+/// Rows deleted in one go, so that nobody waits long for the transaction.
+const TIDY_MOST: i64 = 50_000;
+
+const TIDY_ACTIVITY: &str = "\
+    DELETE FROM integration.activity a WHERE a.id IN (SELECT x.id FROM integration.activity x \
+    WHERE x.occurred_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' ORDER BY x.occurred_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+// What was said last of a person is why they get mail or not: it stays.
+const TIDY_CONSENT: &str = "\
+    DELETE FROM integration.consent_log c USING (SELECT x.source, x.record_key, x.id FROM integration.consent_log x \
+    WHERE x.recorded_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' \
+    AND EXISTS (SELECT FROM integration.consent_log y WHERE y.source = x.source AND y.record_key = x.record_key AND y.id > x.id) \
+    ORDER BY x.recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED) o WHERE c.source = o.source AND c.record_key = o.record_key AND c.id = o.id";
+
+/// Deletes what people did and decided, where it is not kept for ever.
+pub fn tidy_people(activity: Option<Duration>, consent_log: Option<Duration>) -> SpiResult<()> {
+    for (sql, kept) in [(TIDY_ACTIVITY, activity), (TIDY_CONSENT, consent_log)] {
+        if let Some(kept) = kept {
+            execute(sql, &[kept.as_secs_f64().into(), TIDY_MOST.into()])?;
+        }
+    }
+    Ok(())
+}
+
 /// Deletes what has been kept long enough.
 pub fn tidy(request_log: Duration, inbox: Duration) -> SpiResult<()> {
     execute(TIDY_LOG, &[request_log.as_secs_f64().into()])?;

@@ -5,9 +5,7 @@ use std::time::Instant;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{
-    TIDY, Worker, associations, auth, news, preflight, properties, requests, settle, trust,
-};
+use super::{Worker, associations, auth, news, preflight, properties, requests, settle, trust};
 use crate::store::{self, account, letters, state};
 
 impl Worker {
@@ -55,8 +53,13 @@ impl Worker {
             self.requests
                 .install(granted, &mut self.targets, &self.world);
         }
-        self.tidy_at.get_or_insert_with(|| Instant::now() + TIDY);
+        self.tidy_at
+            .get_or_insert_with(|| Instant::now() + self.tidy_in);
         news::tell_crm(&self.world, news)?;
+        let (reports, census) = census
+            .into_iter()
+            .partition(|answered| self.polls.asked(answered));
+        self.take_reports(reports)?;
         self.take_census(census)
     }
 

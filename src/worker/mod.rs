@@ -19,6 +19,7 @@ mod intake;
 mod jobs;
 pub mod launcher;
 mod news;
+mod poll;
 mod preflight;
 mod process;
 mod properties;
@@ -44,6 +45,7 @@ use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
 use crate::store::{self, account, letters, sources, state};
 use backfill::Backfills;
+use poll::Polls;
 use reconcile::Reconciles;
 use requests::Requests;
 use target::{Flight, TargetWorker};
@@ -108,10 +110,13 @@ struct Worker {
     requests: Requests,
     started: Instant,
     tidy_at: Option<Instant>,
+    /// From the first answer on; soon at first, for the worker may have been away for long.
+    tidy_in: Duration,
     poll_prepared: bool,
     inbox: inbound::Backlog,
     backfills: Backfills,
     reconciles: Reconciles,
+    polls: Polls,
 }
 
 impl Worker {
@@ -139,10 +144,12 @@ impl Worker {
             requests: Requests::new(engine, network),
             started: Instant::now(),
             tidy_at: None,
+            tidy_in: Duration::ZERO,
             poll_prepared: false,
             inbox: inbound::Backlog::default(),
             backfills: Backfills::default(),
             reconciles: Reconciles::default(),
+            polls: Polls::default(),
         })
     }
 
@@ -156,6 +163,7 @@ impl Worker {
         if wake.has(Wake::CONFIG)
             || self.backfills.jobs.outdated(Instant::now())
             || self.reconciles.jobs.outdated(Instant::now())
+            || self.polls.jobs.outdated(Instant::now())
         {
             store::transaction(|| self.load())?;
         }
@@ -187,6 +195,7 @@ impl Worker {
         }
         self.associate()?;
         self.compare()?;
+        self.poll()?;
         self.tidy()?;
         self.publish()?;
         Ok(self.next_wait())
@@ -258,6 +267,7 @@ impl Worker {
         }
         self.backfills.load(&mut self.targets, &self.world)?;
         self.reconciles.load(&self.world)?;
+        self.polls.load()?;
         self.requests.jobs = state::open_jobs()?;
         let wanted = self.requests.wants_provision();
         self.targets
@@ -288,9 +298,11 @@ impl Worker {
     fn tidy(&mut self) -> SpiResult<()> {
         if self.tidy_at.is_some_and(|at| at <= Instant::now()) {
             self.tidy_at = None;
+            self.tidy_in = TIDY;
             let settings = &self.world.settings;
             store::transaction(|| {
-                state::tidy(settings.request_log_retention, settings.inbox_retention)
+                state::tidy(settings.request_log_retention, settings.inbox_retention)?;
+                state::tidy_people(settings.activity_retention, settings.consent_log_retention)
             })?;
         }
         Ok(())
@@ -319,6 +331,10 @@ impl Worker {
         if !news.is_empty() {
             store::transaction(|| self.reconciles.jobs.tell(news))?;
         }
+        let news = self.polls.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.polls.jobs.tell(news))?;
+        }
         process::report_statistics();
         Ok(())
     }
@@ -342,6 +358,12 @@ impl Worker {
             at_most(delay);
         }
         if let Some(delay) = self.reconciles.next_look(&self.targets, &self.world) {
+            at_most(delay);
+        }
+        if let Some(delay) = self
+            .polls
+            .next_look(&self.targets, &self.world, &self.reconciles)
+        {
             at_most(delay);
         }
         if let Some(delay) = self.inbox.retry_in() {

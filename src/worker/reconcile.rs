@@ -193,6 +193,13 @@ impl Reconciles {
         running.course.stage != Stage::Finished || self.finished(running.course.job)
     }
 
+    /// Whether there is something left to compare with a target.
+    pub fn wants(&self, target: Target) -> bool {
+        self.courses
+            .iter()
+            .any(|running| running.course.target == target && self.unfinished(running))
+    }
+
     fn finished(&self, job: i64) -> bool {
         self.courses
             .iter()
@@ -245,15 +252,18 @@ impl Reconciles {
     }
 }
 
-/// Whether all earlier lanes leave something of the budget: they have nothing to send.
 fn may_ask(worker: &TargetWorker, world: &World, course: &Course, now: Instant) -> bool {
+    idle(worker, world, now) && jobs::property(worker, world, course.source) == Property::Ready
+}
+
+/// Whether all earlier lanes leave something of the budget: they have nothing to send.
+pub fn idle(worker: &TargetWorker, world: &World, now: Instant) -> bool {
     // A target that fails has to be asked something now and then, to see whether it is well again.
     let state = worker.state(&world.settings, now).name;
     matches!(state, "running" | "outage")
         && !requests::unidentified(worker, world)
         && properties::known(worker, world)
         && worker.preflight.is_known()
-        && jobs::property(worker, world, course.source) == Property::Ready
         && worker.queue.is_empty()
         && worker.planned.is_empty()
         && worker.chunks == 0

@@ -43,7 +43,7 @@ enum Underway {
         subject: Subject,
         request: Request,
     },
-    /// Part of a comparison of both sides.
+    /// Part of a comparison of both sides, or of a poll.
     Census {
         job: i64,
         request: Request,
@@ -218,7 +218,7 @@ impl Requests {
         );
     }
 
-    /// Sends a request of a comparison, if one may leave now.
+    /// Sends a request of a comparison or a poll, if one may leave now.
     pub fn send_census(
         &mut self,
         worker: &mut TargetWorker,

@@ -16,6 +16,7 @@ mod consent;
 mod copies;
 mod crash;
 mod delivery;
+mod engagement;
 mod failures;
 mod harness;
 mod histories;

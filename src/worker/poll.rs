@@ -1,0 +1,347 @@
+//! Polls: what people did with Mailchimp's campaigns, read from the reports, one request at a time,
+//! while there is nothing else to ask or send.
+//!
+//! What a page says and the mark behind it are one transaction. Only the question under way is lost
+//! at a crash, and is asked again.
+
+mod take;
+
+use std::time::{Duration, Instant};
+
+use integration_engine::call::{Reply, Request};
+use integration_engine::failure::{self, Class};
+use integration_engine::mailchimp::engagement::{self as reports, PAGE_MAX, Page, Said, Sent};
+use integration_engine::record::{SourceId, Target, Timestamp};
+use pgrx::spi::SpiResult;
+
+use super::jobs::{Jobs, News};
+use super::reconcile::{self, Answered, Reconciles};
+use super::target::TargetWorker;
+use super::{Worker, World, now_ms};
+use crate::store;
+use crate::store::backfills::{self, End};
+use crate::store::engagement::{self, Campaign, Poll};
+
+/// Answers that make no sense before a campaign is left alone.
+const MOST_FAILURES: u32 = 3;
+
+/// A question under way: from when on events were asked for.
+struct Asked {
+    since: Option<Timestamp>,
+}
+
+struct Running {
+    poll: Poll,
+    campaign: Option<Campaign>,
+    asked: Option<Asked>,
+    /// Rows asked for at once: fewer if so many made an answer too large.
+    count: usize,
+    failures: u32,
+}
+
+impl Running {
+    fn new(poll: Poll) -> Running {
+        Running {
+            poll,
+            campaign: None,
+            asked: None,
+            count: PAGE_MAX,
+            failures: 0,
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Polls {
+    running: Option<Running>,
+    pub(super) jobs: Jobs,
+    /// When the last one was begun.
+    begun: Option<Timestamp>,
+}
+
+/// What an answer is.
+enum Understood {
+    Listed(Page<Vec<Sent>>),
+    Reported(Page<Said>),
+    /// The campaign is not there any more.
+    Gone,
+    /// It was too large: fewer rows are to be asked for.
+    Smaller,
+    /// The target cannot answer now.
+    Later,
+    Refused(String),
+}
+
+impl Polls {
+    /// Reads which there are, and clears away those that are over.
+    pub fn load(&mut self) -> SpiResult<()> {
+        self.jobs.loaded();
+        self.begun = engagement::begun()?;
+        let (open, over): (Vec<Poll>, Vec<Poll>) =
+            engagement::load()?.into_iter().partition(|poll| poll.open);
+        for poll in over {
+            engagement::remove(poll.job)?;
+            self.jobs.forget(poll.job);
+        }
+        let before = self.running.take();
+        self.running = open.into_iter().next().map(|poll| match before {
+            Some(before) if before.poll.job == poll.job => before,
+            _ => Running::new(poll),
+        });
+        Ok(())
+    }
+
+    /// Whether an answer is to one of its questions.
+    pub fn asked(&self, answered: &Answered) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|running| running.poll.job == answered.job)
+    }
+
+    /// How long until there is something to do by itself.
+    pub fn next_look(
+        &self,
+        targets: &[TargetWorker],
+        world: &World,
+        reconciles: &Reconciles,
+    ) -> Option<Duration> {
+        let now = Instant::now();
+        let worker = mailchimp(targets)?;
+        let rests = self.jobs.retry_in(now);
+        if rests.is_some() || !may_ask(worker, world, reconciles, now) {
+            return rests;
+        }
+        match &self.running {
+            Some(running) => running.asked.is_none().then_some(Duration::ZERO),
+            None => self.begins_in(world),
+        }
+    }
+
+    fn due(
+        &self,
+        worker: &TargetWorker,
+        world: &World,
+        reconciles: &Reconciles,
+        now: Instant,
+    ) -> bool {
+        let work = match &self.running {
+            Some(running) => running.asked.is_none(),
+            None => self.begins_in(world) == Some(Duration::ZERO),
+        };
+        work && !self.jobs.rests(now) && may_ask(worker, world, reconciles, now)
+    }
+
+    /// How long until it is time for the next one.
+    fn begins_in(&self, world: &World) -> Option<Duration> {
+        let interval = world.settings.mailchimp_poll_interval?;
+        let sent = |source: &store::sources::Source| source.maps.contains_key(&Target::Mailchimp);
+        if !world.sources.values().any(sent) {
+            return None;
+        }
+        let gone = self.begun.map_or(i64::MAX, |begun| now_ms() - begun.0);
+        // A clock that was put back does not keep it from ever beginning.
+        let gone = Duration::from_millis(u64::try_from(gone).unwrap_or(u64::MAX));
+        Some(interval.saturating_sub(gone))
+    }
+
+    /// What is to be written about jobs: those that wait for something now, or no longer.
+    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
+        let job = self.running.as_ref().map(|running| running.poll.job);
+        // It is about no table.
+        let walks = job
+            .into_iter()
+            .map(|job| (job, Target::Mailchimp, SourceId(0)));
+        self.jobs.news(walks, targets, world)
+    }
+
+    /// It cannot go on there; if that is not over soon, the campaign is left out.
+    fn refuse(&mut self, why: String) -> SpiResult<()> {
+        self.jobs.try_again();
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        running.failures += 1;
+        if running.failures < MOST_FAILURES {
+            return Ok(());
+        }
+        running.failures = 0;
+        self.jobs.go_on();
+        let Some(campaign) = running.campaign.take() else {
+            backfills::end(running.poll.job, &End::Failed(why))?;
+            self.jobs.try_again();
+            return Ok(());
+        };
+        running.poll.failure = Some(format!("campaign {}: {why}", campaign.id));
+        running.poll.done += 1;
+        engagement::give_up(&campaign)?;
+        engagement::save(&running.poll)
+    }
+}
+
+fn mailchimp(targets: &[TargetWorker]) -> Option<&TargetWorker> {
+    targets
+        .iter()
+        .find(|worker| worker.target == Target::Mailchimp)
+}
+
+/// Whether all other lanes leave something of the budget.
+fn may_ask(worker: &TargetWorker, world: &World, reconciles: &Reconciles, now: Instant) -> bool {
+    worker.blocked_until.is_none_or(|until| until <= now)
+        && reconcile::idle(worker, world, now)
+        && !reconciles.wants(worker.target)
+}
+
+impl Worker {
+    /// Asks what is to be asked next, as far as that may be.
+    pub fn poll(&mut self) -> SpiResult<()> {
+        let Some(index) = self
+            .targets
+            .iter()
+            .position(|worker| worker.target == Target::Mailchimp)
+        else {
+            return Ok(());
+        };
+        let (worker, now) = (&self.targets[index], Instant::now());
+        if !self.polls.due(worker, &self.world, &self.reconciles, now) {
+            return Ok(());
+        }
+        self.polls.jobs.go_on();
+        if self.polls.running.is_none() {
+            store::transaction(|| {
+                engagement::begin()?;
+                self.polls.load()
+            })?;
+            if self.polls.running.is_none() {
+                self.polls.jobs.try_again();
+            }
+        }
+        let Some((job, request, asked)) = store::transaction(|| self.next_question())? else {
+            return Ok(());
+        };
+        let (worker, world) = (&mut self.targets[index], &self.world);
+        let sent = self
+            .requests
+            .send_census(worker, world, self.started, job, request);
+        if let Some(running) = self.polls.running.as_mut().filter(|_| sent) {
+            running.asked = Some(asked);
+        }
+        Ok(())
+    }
+
+    /// The next question; `None`: there is none, and the job has been ended.
+    fn next_question(&mut self) -> SpiResult<Option<(i64, Request, Asked)>> {
+        let now = Timestamp(now_ms());
+        let Some(running) = &mut self.polls.running else {
+            return Ok(None);
+        };
+        let job = running.poll.job;
+        if !running.poll.listed {
+            let request =
+                reports::campaigns_request(reports::oldest(now), running.poll.walk.offset);
+            return Ok(Some((job, request, Asked { since: None })));
+        }
+        if running.campaign.is_none() {
+            running.campaign = engagement::next(job)?;
+            running.count = PAGE_MAX;
+        }
+        let Some(campaign) = &running.campaign else {
+            self.end_poll(job)?;
+            return Ok(None);
+        };
+        let kept = self.world.settings.activity_retention;
+        let kept = kept.map(|kept| Timestamp(now.0 - kept.as_millis() as i64));
+        let since = reports::since(campaign.seen, kept);
+        let (id, report, offset) = (&campaign.id, campaign.report, campaign.walk.offset);
+        let request = reports::report_request(id, report, since, offset, running.count);
+        Ok(Some((job, request, Asked { since })))
+    }
+
+    fn end_poll(&mut self, job: i64) -> SpiResult<()> {
+        let running = self.polls.running.as_ref();
+        let end = match running.and_then(|running| running.poll.failure.clone()) {
+            Some(why) => End::Failed(why),
+            None => End::Done,
+        };
+        if backfills::end(job, &end)? {
+            engagement::remove(job)?;
+            engagement::forget(reports::oldest(Timestamp(now_ms())))?;
+            self.polls.jobs.forget(job);
+            // There may be another one.
+            self.polls.load()
+        } else {
+            // Somebody is changing it, perhaps cancelling.
+            self.polls.jobs.try_again();
+            Ok(())
+        }
+    }
+
+    /// Takes in answers.
+    pub fn take_reports(&mut self, answered: Vec<Answered>) -> SpiResult<()> {
+        for Answered { job, result, .. } in answered {
+            let Some(running) = self.polls.running.as_mut() else {
+                continue;
+            };
+            let asked = running.asked.take().filter(|_| running.poll.job == job);
+            let Some(asked) = asked else { continue };
+            let understood = understand(running, &asked, &result);
+            store::transaction(|| self.hear_report(understood))?;
+        }
+        Ok(())
+    }
+
+    fn hear_report(&mut self, understood: Understood) -> SpiResult<()> {
+        let Some(running) = &mut self.polls.running else {
+            return Ok(());
+        };
+        match understood {
+            Understood::Later => return Ok(()),
+            Understood::Smaller => {
+                running.count = (running.count / 2).max(1);
+                return Ok(());
+            }
+            Understood::Refused(why) => return self.polls.refuse(why),
+            Understood::Listed(page) => take::listed(running, &self.world, &page)?,
+            Understood::Reported(page) => {
+                self.inbox.stale |= take::reported(running, &self.world, &page)?;
+            }
+            Understood::Gone => take::read_to_the_end(running)?,
+        }
+        running.failures = 0;
+        engagement::save(&running.poll)?;
+        if running.campaign.is_none() {
+            backfills::progress(running.poll.job, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn understand(
+    running: &Running,
+    asked: &Asked,
+    result: &Result<Reply, integration_engine::call::TransportError>,
+) -> Understood {
+    use integration_engine::call::TransportError::TooLarge;
+    let class = failure::classify(Target::Mailchimp, result.as_ref());
+    match (class, result, &running.campaign) {
+        (Class::Answered, Ok(reply), None) => match reports::read_campaigns(reply) {
+            Ok(page) => Understood::Listed(page),
+            Err(why) => Understood::Refused(why),
+        },
+        (Class::Answered, Ok(reply), Some(campaign)) => {
+            match reports::read_report(&campaign.id, campaign.report, asked.since, reply) {
+                Ok(page) => Understood::Reported(page),
+                Err(why) => Understood::Refused(why),
+            }
+        }
+        (Class::NotFound, _, Some(_)) => Understood::Gone,
+        (Class::Rejected | Class::NotFound, Ok(reply), _) => {
+            Understood::Refused(format!("Mailchimp refuses to tell (HTTP {})", reply.status))
+        }
+        (_, Err(TooLarge(_)), _) if running.count > 1 => Understood::Smaller,
+        (_, Err(TooLarge(most)), _) => {
+            Understood::Refused(format!("a row is larger than {most} bytes"))
+        }
+        _ => Understood::Later,
+    }
+}

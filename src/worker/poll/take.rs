@@ -1,0 +1,153 @@
+//! What answers of a poll come to: campaigns to be read, lines of activity, and news of consent,
+//! which takes the way of a webhook.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use integration_engine::mailchimp::engagement::{
+    Engagement, Page, Said, Sent, Walk, as_webhook, is_due,
+};
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Entity, Target, Timestamp};
+use pgrx::spi::SpiResult;
+
+use super::Running;
+use crate::store::activity::{self, Done};
+use crate::store::engagement::{self, Campaign};
+use crate::store::inbox::{self, State};
+use crate::store::{consent_log, links, people};
+use crate::worker::{World, now_ms};
+
+/// A page of the list of campaigns.
+pub(super) fn listed(
+    running: &mut Running,
+    world: &World,
+    page: &Page<Vec<Sent>>,
+) -> SpiResult<()> {
+    let poll = &mut running.poll;
+    let now = Timestamp(now_ms());
+    let interval = world.settings.mailchimp_poll_interval;
+    let known = engagement::read_at(&page.rows)?;
+    let mut ids = BTreeSet::new();
+    let due: Vec<&Sent> = page
+        .rows
+        .iter()
+        .filter(|sent| sent.list == world.settings.mailchimp_api.list)
+        .filter(|sent| {
+            let read_at = known.get(&sent.id).copied();
+            let interval = interval.unwrap_or(Duration::ZERO);
+            !poll.scheduled || is_due(now, sent.sent_at, read_at, interval)
+        })
+        .filter(|sent| ids.insert(&sent.id))
+        .collect();
+    engagement::owe(poll.job, &due)?;
+    match poll.walk.after(page.got, page.total) {
+        Some(walk) => poll.walk = walk,
+        None => {
+            poll.listed = true;
+            poll.total = engagement::owed(poll.job)?;
+        }
+    }
+    Ok(())
+}
+
+/// A page of a report. Gives whether the inbox has something new.
+pub(super) fn reported(running: &mut Running, world: &World, page: &Page<Said>) -> SpiResult<bool> {
+    let Some(campaign) = &mut running.campaign else {
+        return Ok(false);
+    };
+    let told = match &page.rows {
+        Said::Did(events) => {
+            let newest = events.iter().map(|event| event.at).max();
+            // What is said to happen later than now says nothing about what has been seen.
+            let newest = newest.map(|at| at.min(Timestamp(now_ms())));
+            campaign.reached = campaign.reached.max(newest);
+            store(world, campaign, events)?
+        }
+        Said::Opened(opened) => {
+            activity::flag(&campaign.id, opened)?;
+            false
+        }
+    };
+    match (
+        campaign.walk.after(page.got, page.total),
+        campaign.report.next(),
+    ) {
+        (Some(walk), _) => campaign.walk = walk,
+        (None, Some(report)) => {
+            (campaign.report, campaign.walk) = (report, Walk::default());
+            running.count = super::PAGE_MAX;
+        }
+        (None, None) => return read_to_the_end(running).map(|()| told),
+    }
+    engagement::save_campaign(campaign)?;
+    Ok(told)
+}
+
+/// Nothing of the campaign is left to be read.
+pub(super) fn read_to_the_end(running: &mut Running) -> SpiResult<()> {
+    if let Some(campaign) = running.campaign.take() {
+        engagement::finish(&campaign)?;
+        running.poll.done += 1;
+    }
+    Ok(())
+}
+
+fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult<bool> {
+    let who = rows_of(world, events)?;
+    let members: Vec<(&str, &RecordRef)> = who
+        .iter()
+        .map(|(member, record)| (*member, record))
+        .collect();
+    activity::link(&members)?;
+    let done: Vec<Done> = events
+        .iter()
+        .map(|event| Done {
+            event,
+            record: who.get(event.member.as_str()),
+        })
+        .collect();
+    let new = activity::put_done(&campaign.id, &done)?;
+    let mut told = false;
+    for Done { event, record } in &done {
+        let (Some(_), Some(record)) = (event.opt_out, record) else {
+            continue;
+        };
+        // An old decision does not undo a newer one.
+        if !new.contains(&(event.member.clone(), event.key))
+            || consent_log::opted_in_since(record, event.at)?
+        {
+            continue;
+        }
+        if let Some(webhook) = as_webhook(&campaign.list, &campaign.id, event) {
+            told |= inbox::put("mailchimp", webhook, State::Pending, None)?;
+        }
+    }
+    Ok(told)
+}
+
+/// The CRM rows of those who did something, as far as they are known, by Mailchimp's hash.
+fn rows_of<'e>(world: &World, events: &'e [Engagement]) -> SpiResult<HashMap<&'e str, RecordRef>> {
+    let members: HashMap<&str, &str> = events
+        .iter()
+        .filter_map(|event| Some((event.member.as_str(), event.email.as_deref()?)))
+        .collect();
+    let emails: Vec<String> = members.values().map(|email| (*email).to_owned()).collect();
+    let linked = links::holders(Target::Mailchimp, &emails)?;
+    let contact = |record: &&RecordRef| {
+        let source = world.sources.get(&record.source);
+        source.is_some_and(|source| source.entity == Entity::Contact)
+    };
+    let mut rows = HashMap::new();
+    for (member, email) in members {
+        let known = linked
+            .get(email)
+            .and_then(|records| records.iter().find(contact));
+        let record = match known {
+            Some(record) => Some(record.clone()),
+            None => people::by_email(world.sources.values(), email)?.map(|(record, _)| record),
+        };
+        rows.extend(record.map(|record| (member, record)));
+    }
+    Ok(rows)
+}
