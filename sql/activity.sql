@@ -26,7 +26,7 @@ COMMENT ON COLUMN activity.kind IS 'send, delivered, deferral, open, click, boun
 COMMENT ON COLUMN activity.occurred_at IS 'when it happened, by the service''s clock';
 COMMENT ON COLUMN activity.campaign_id IS 'campaign it belongs to, if any';
 COMMENT ON COLUMN activity.url IS 'link that was clicked';
-COMMENT ON COLUMN activity.detail IS 'what else the service said, such as message_id, subject, bounce, ip, reason; proxy: whether a campaign''s open was made by a proxy such as Apple''s, rather than by the person';
+COMMENT ON COLUMN activity.detail IS 'what else the service said, such as message_id, subject, bounce, ip, reason; of a campaign''s opens and clicks, as far as Mailchimp can tell: automated, whether a machine made it rather than the person; proxy, whether an open was made by a proxy such as Apple''s';
 COMMENT ON COLUMN activity.subscriber_hash IS 'of campaigns: Mailchimp''s hash (MD5) of the lower-case e-mail address; a pseudonym, not the address';
 COMMENT ON COLUMN activity.event_hash IS 'hash of origin and event, so that the same event is stored once; of campaigns, several events that look alike in one second have one each';
 

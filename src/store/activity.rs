@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 
 use integration_engine::clock::ValueHash;
-use integration_engine::mailchimp::engagement::{Engagement, Opened};
+use integration_engine::mailchimp::engagement::{Engagement, Human, Opened};
 use integration_engine::mailchimp::mandrill::Activity;
 use integration_engine::queue::RecordRef;
+use integration_engine::record::Timestamp;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
 
 use super::inbox::Pending;
-use super::{execute, returned};
+use super::{execute, returned, select};
 
 const PUT: &str = "\
     INSERT INTO integration.activity (source, record_key, origin, kind, occurred_at, url, detail, event_hash) \
@@ -96,6 +97,38 @@ pub fn link(members: &[(&str, &RecordRef)]) -> SpiResult<()> {
     let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
     let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
     execute(LINK, &[hashes.into(), sources.into(), keys.into()]).map(|_| ())
+}
+
+const JUDGED: &str = "\
+    SELECT k.id, n.member, k.event_hash, k.automated FROM unnest($2::text[]) AS n(member) CROSS JOIN LATERAL \
+    (SELECT x.id, x.event_hash, (x.detail->>'automated')::boolean AS automated FROM integration.activity x \
+     WHERE x.subscriber_hash = n.member AND x.occurred_at >= pg_catalog.to_timestamp($3 / 1000.0) AND x.campaign_id = $1 \
+     AND x.kind IN ('open', 'click') OFFSET 0) AS k";
+const MARK: &str = "\
+    UPDATE integration.activity a SET detail = pg_catalog.jsonb_set(a.detail, '{automated}', to_jsonb(n.automated)) \
+    FROM unnest($1::int8[], $2::boolean[]) AS n(id, automated) CROSS JOIN LATERAL \
+    (SELECT x.id FROM integration.activity x WHERE x.id = n.id FOR UPDATE SKIP LOCKED) AS k WHERE a.id = k.id";
+
+/// Notes of opens and clicks, from a moment on, whether a machine made them.
+pub fn judge(campaign: &str, from: Timestamp, humans: &[Human]) -> SpiResult<()> {
+    let members: Vec<&str> = humans.iter().map(|human| human.member.as_str()).collect();
+    let done: HashSet<(&str, ValueHash)> = humans
+        .iter()
+        .flat_map(|human| human.keys.iter().map(|key| (human.member.as_str(), *key)))
+        .collect();
+    let args = [campaign.into(), members.into(), from.0.into()];
+    let rows = select(JUDGED, &args, |row| {
+        let member: String = row.get(2)?.unwrap_or_default();
+        let key = ValueHash(row.get::<i64>(3)?.unwrap_or(0).cast_unsigned());
+        let automated = !done.contains(&(member.as_str(), key));
+        let news = row.get::<bool>(4)? != Some(automated);
+        Ok(news.then_some((row.get::<i64>(1)?.unwrap_or(0), automated)))
+    })?;
+    let (ids, automated): (Vec<i64>, Vec<bool>) = rows.into_iter().flatten().unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    execute(MARK, &[ids.into(), automated.into()]).map(|_| ())
 }
 
 // Which of several opens in a second a proxy made is not told, only how many.

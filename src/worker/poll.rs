@@ -25,6 +25,9 @@ use crate::store::engagement::{self, Campaign, Poll};
 /// Answers that make no sense before a campaign is left alone.
 const MOST_FAILURES: u32 = 3;
 
+/// Rows of a report asked for at once after answers that did not come.
+const FEWEST: usize = 50;
+
 /// A question under way: from when on events were asked for.
 struct Asked {
     since: Option<Timestamp>,
@@ -285,17 +288,21 @@ impl Worker {
             let asked = running.asked.take().filter(|_| running.poll.job == job);
             let Some(asked) = asked else { continue };
             let understood = understand(running, &asked, &result);
-            store::transaction(|| self.hear_report(understood))?;
+            store::transaction(|| self.hear_report(asked.since, understood))?;
         }
         Ok(())
     }
 
-    fn hear_report(&mut self, understood: Understood) -> SpiResult<()> {
+    fn hear_report(&mut self, since: Option<Timestamp>, understood: Understood) -> SpiResult<()> {
         let Some(running) = &mut self.polls.running else {
             return Ok(());
         };
         match understood {
-            Understood::Later => return Ok(()),
+            Understood::Later => {
+                // Whoever takes too long for much may have the time for less.
+                running.count = running.count.min((running.count / 2).max(FEWEST));
+                return Ok(());
+            }
             Understood::Smaller => {
                 running.count = (running.count / 2).max(1);
                 return Ok(());
@@ -303,7 +310,7 @@ impl Worker {
             Understood::Refused(why) => return self.polls.refuse(why),
             Understood::Listed(page) => take::listed(running, &self.world, &page)?,
             Understood::Reported(page) => {
-                self.inbox.stale |= take::reported(running, &self.world, &page)?;
+                self.inbox.stale |= take::reported(running, &self.world, since, &page)?;
             }
             Understood::Gone => take::read_to_the_end(running)?,
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use integration_engine::mailchimp::engagement::{
-    Engagement, Page, Said, Sent, Walk, as_webhook, is_due,
+    Engagement, Page, Said, Sent, Walk, as_webhook, is_due, judged_from,
 };
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Target, Timestamp};
@@ -52,7 +52,12 @@ pub(super) fn listed(
 }
 
 /// A page of a report. Gives whether the inbox has something new.
-pub(super) fn reported(running: &mut Running, world: &World, page: &Page<Said>) -> SpiResult<bool> {
+pub(super) fn reported(
+    running: &mut Running,
+    world: &World,
+    since: Option<Timestamp>,
+    page: &Page<Said>,
+) -> SpiResult<bool> {
     let Some(campaign) = &mut running.campaign else {
         return Ok(false);
     };
@@ -63,6 +68,10 @@ pub(super) fn reported(running: &mut Running, world: &World, page: &Page<Said>) 
             let newest = newest.map(|at| at.min(Timestamp(now_ms())));
             campaign.reached = campaign.reached.max(newest);
             store(world, campaign, events)?
+        }
+        Said::Humans(humans) => {
+            activity::judge(&campaign.id, judged_from(since), humans)?;
+            false
         }
         Said::Opened(opened) => {
             activity::flag(&campaign.id, opened)?;

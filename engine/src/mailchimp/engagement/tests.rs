@@ -3,6 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{call::Reply, clock::ValueHash, mailchimp::subscriber_hash};
+use serde_json::Value;
 
 const ADA: &str = "62eeb292278cc15f5817cb78f7790b08";
 
@@ -17,7 +19,7 @@ fn reply(body: &Value) -> Reply {
 fn did(report: Report, since: Option<Timestamp>, body: &Value) -> Vec<Engagement> {
     match read_report("c1", report, since, &reply(body)).unwrap().rows {
         Said::Did(did) => did,
-        Said::Opened(_) => panic!("a report of opens"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -86,7 +88,7 @@ fn rows_that_name_nobody_are_counted_and_left_out() {
     let page = read_report("c1", Report::Activity, None, &reply(&body)).unwrap();
     assert_eq!((page.got, page.total), (5, 9));
     let Said::Did(events) = page.rows else {
-        panic!("a report of opens")
+        panic!("not what was done")
     };
     let who: Vec<_> = events
         .iter()
@@ -178,6 +180,28 @@ fn opens_by_proxies_are_counted_by_the_second() {
 }
 
 #[test]
+fn what_machines_did_is_what_people_did_not() {
+    let open = json!({"action": "open", "timestamp": NOON});
+    let click = json!({"action": "click", "timestamp": NOON, "url": "https://a.example/"});
+    let keys = |body: &Value| {
+        let page = read_report("c1", Report::Human, None, &reply(body)).unwrap();
+        let Said::Humans(mut humans) = page.rows else {
+            panic!("not what people did")
+        };
+        assert_eq!((humans.len(), humans[0].member.as_str()), (1, ADA));
+        humans.remove(0).keys
+    };
+    let all = did(Report::Activity, None, &emails(json!([open, open, click])));
+    let all: Vec<ValueHash> = all.iter().map(|event| event.key).collect();
+    assert_eq!(keys(&emails(json!([open, open, click]))), all);
+    assert_eq!(keys(&emails(json!([open, click]))), [all[0], all[2]]);
+    assert_eq!(keys(&emails(json!([]))), []);
+    for (since, from) in [(None, 0), (Some(1_000), 2_000), (Some(1_999), 2_000)] {
+        assert_eq!(judged_from(since.map(Timestamp)), Timestamp(from));
+    }
+}
+
+#[test]
 fn campaigns_are_read() {
     let campaign = |id: &str, list: Value, at: &str| json!({"id": id, "send_time": at, "recipients": {"list_id": list}});
     let body = json!({"campaigns": [
@@ -207,12 +231,17 @@ fn requests_name_seconds_and_pages() {
             "count=7&offset=3&since=2026-11-24T12:00:00Z",
         ),
         (Report::Opens, "count=7&offset=3&since=2026-11-24T12:00:00Z"),
+        (
+            Report::Human,
+            "count=7&offset=3&filter_bots=true&since=2026-11-24T12:00:00Z",
+        ),
         (Report::Unsubscribes, "unsubscribes.reason&count=7&offset=3"),
         (Report::Complaints, "abuse_reports.date"),
     ];
     for (report, end) in cases {
         let path = report_request("c1", report, at, 3, 7).path;
-        assert!(path.starts_with(&format!("/reports/c1/{}?", report.name())));
+        let name = report.name().replace("human", "email");
+        assert!(path.starts_with(&format!("/reports/c1/{name}?")));
         assert!(path.ends_with(end), "{path}");
         assert_eq!(Report::from_name(report.name()), Some(report));
     }

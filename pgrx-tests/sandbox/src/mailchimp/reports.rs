@@ -30,6 +30,8 @@ pub struct Engagement {
     pub bounce: Option<String>,
     /// An open by a proxy, such as Apple's.
     pub proxy: bool,
+    /// Made by a machine, such as a scanner that follows links.
+    pub bot: bool,
     /// Why the person unsubscribes.
     pub reason: Option<String>,
 }
@@ -186,7 +188,7 @@ impl Campaign {
 
     /// All recipients, those who did nothing as well. Of bounces only the first one is told.
     fn activity(&self, query: &Query, from: i64) -> Value {
-        let human = |event: &Engagement| !(query.flag("filter_bots") && event.proxy);
+        let human = |event: &Engagement| !(query.flag("filter_bots") && (event.proxy || event.bot));
         let recipients: Vec<_> = self.recipients.iter().collect();
         let shown = page(query, &recipients).map(|(hash, email)| {
             let bounces = self.of(hash, "bounce").take(1);
