@@ -8,12 +8,12 @@ use std::{
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, SOON},
-    remote::{Engagement, Fault, FaultKind, MemberAction, Status, When, unlimited},
+    remote::{Engagement, Fault, FaultKind, MemberAction, Service, Status, When, unlimited},
     sql::refused_with_hint,
     wait::wait_until,
 };
 
-use crate::backfill::{slow, wait_for};
+use crate::backfill::{filled, slow, wait_for};
 use crate::reconcile::{few, in_step};
 
 const HOUR: i64 = 3_600_000;
@@ -152,6 +152,49 @@ fn long_reports_are_read_page_by_page() {
     let counts = pages.map(|page| asked(&format!("email-activity?fields=total_items,emails.email_id,emails.email_address,emails.activity&count=1000{page}")));
     // Once with what machines did, once without.
     assert_eq!(counts, [2, 2, 2, 0]);
+}
+
+#[test]
+fn reports_that_are_too_large_are_read_in_smaller_pages() {
+    let mut crm = in_step(Cluster::shared(), unlimited(), 200);
+    // Together they are more than an answer may hold.
+    let url = format!("https://example.org/{}", "x".repeat(200_000));
+    for number in (2..=200).step_by(2) {
+        let click = Engagement {
+            url: Some(url.clone()),
+            ..at("click", now())
+        };
+        does(&crm, &address(number), "c1", click);
+    }
+    poll(&mut crm);
+    assert_eq!(
+        crm.rows("SELECT count(*), count(DISTINCT record_key), min(length(url)) FROM integration.activity"),
+        ["100|100|200020"]
+    );
+}
+
+#[test]
+fn reports_come_after_everything_else() {
+    let mut crm = filled(Cluster::shared(), slow(), 6_000);
+    crm.remote.send_campaign("c1", None).unwrap();
+    let sent = crm.ask::<i64>("SELECT integration.backfill('crm.contacts', 'mailchimp')");
+    let compared = crm.ask::<i64>("SELECT integration.reconcile('crm.contacts', 'mailchimp')");
+    let polled = begin(&mut crm);
+    for id in [sent, compared, polled] {
+        wait_for(&mut crm, id, "state = 'done'");
+    }
+    let requests = crm.remote.requests_to(Service::Mailchimp);
+    let lane = |path: &str| match path {
+        path if path.contains("/campaigns") || path.contains("/reports") => 2,
+        path if path.contains("/members?") => 1,
+        _ => 0,
+    };
+    let lanes: Vec<i32> = requests.iter().map(|each| lane(&each.path)).collect();
+    assert!(lanes.is_sorted(), "{lanes:?}");
+    assert!(
+        [0, 1, 2].iter().all(|lane| lanes.contains(lane)),
+        "{lanes:?}"
+    );
 }
 
 #[test]
