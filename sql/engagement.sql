@@ -44,7 +44,7 @@ COMMENT ON COLUMN _campaign.sent_at IS 'when it was sent';
 COMMENT ON COLUMN _campaign.read_at IS 'when its reports were last read to the end';
 COMMENT ON COLUMN _campaign.seen IS 'the newest event in them then; a day before it is where the next reading begins';
 COMMENT ON COLUMN _campaign.job IS 'job.id of the poll that is to read it, if any';
-COMMENT ON COLUMN _campaign.report IS 'report that is being read: email-activity, human-activity (the same without what machines did), open-details, unsubscribed or abuse-reports';
+COMMENT ON COLUMN _campaign.report IS 'report that is being read: unsubscribed, abuse-reports, email-activity, human-activity (the same without what machines did) or open-details';
 COMMENT ON COLUMN _campaign.place IS 'where its next page begins';
 COMMENT ON COLUMN _campaign.items IS 'rows of the report, as the last page said';
 COMMENT ON COLUMN _campaign.shifted IS 'whether the report changed while it was read';
@@ -65,6 +65,10 @@ BEGIN
     -- One by the clock reads only what is due.
     WHERE j.state IN ('waiting', 'running', 'paused') AND (scheduled OR NOT (j.args->>'scheduled')::boolean) ORDER BY p.job LIMIT 1;
     IF FOUND THEN
+        IF NOT scheduled THEN
+            RAISE NOTICE 'job % polls already', known
+                USING HINT = format('SELECT * FROM integration.job WHERE id = %s; shows how far it is, SELECT integration.cancel_job(%s); stops it.', known, known);
+        END IF;
         RETURN known;
     END IF;
     -- What came of polls by the clock is of interest only as long as no other one has begun.

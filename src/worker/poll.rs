@@ -158,7 +158,8 @@ impl Polls {
         self.jobs.news(walks, targets, world)
     }
 
-    /// It cannot go on there; if that is not over soon, the campaign is left out.
+    /// It cannot go on there; if that is not over soon, the report is left out. Without those that
+    /// tell of events, the campaign is.
     fn refuse(&mut self, why: String) -> SpiResult<()> {
         self.jobs.try_again();
         let Some(running) = &mut self.running else {
@@ -170,14 +171,20 @@ impl Polls {
         }
         running.failures = 0;
         self.jobs.go_on();
-        let Some(campaign) = running.campaign.take() else {
+        let Some(campaign) = &running.campaign else {
             backfills::end(running.poll.job, &End::Failed(why))?;
             self.jobs.try_again();
             return Ok(());
         };
-        running.poll.failure = Some(format!("campaign {}: {why}", campaign.id));
-        running.poll.done += 1;
-        engagement::give_up(&campaign)?;
+        let report = campaign.report;
+        let why = format!("campaign {}, {}: {why}", campaign.id, report.name());
+        running.poll.failure = Some(why);
+        if report.is_extra() {
+            take::read_on(running)?;
+        } else if let Some(campaign) = running.campaign.take() {
+            running.poll.done += 1;
+            engagement::give_up(&campaign)?;
+        }
         engagement::save(&running.poll)
     }
 }

@@ -29,26 +29,34 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// Times a report is read from its beginning because its length changed meanwhile.
 const MOST_ROUNDS: u8 = 3;
 
-/// A report of a campaign, in the order in which they are read: what is said of opens is noted with
-/// the opens that are there.
+/// A report of a campaign, in the order in which they are read: consent first, and what is said of
+/// opens and clicks when they are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Report {
+    Unsubscribes,
+    Complaints,
     Activity,
     /// The same once more, without what machines did.
     Human,
     Opens,
-    Unsubscribes,
-    Complaints,
 }
 
 impl Report {
     pub const ALL: [Report; 5] = [
+        Report::Unsubscribes,
+        Report::Complaints,
         Report::Activity,
         Report::Human,
         Report::Opens,
-        Report::Unsubscribes,
-        Report::Complaints,
     ];
+
+    /// Whether it only says more about events that another one tells of.
+    pub const fn is_extra(self) -> bool {
+        match self {
+            Report::Human | Report::Opens => true,
+            Report::Unsubscribes | Report::Complaints | Report::Activity => false,
+        }
+    }
 
     pub const fn name(self) -> &'static str {
         match self {

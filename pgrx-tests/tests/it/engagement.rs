@@ -350,21 +350,31 @@ fn campaigns_that_cannot_be_read_hold_up_no_other() {
         Fault::new(kind, When::UntilCleared).path(path)
     };
     crm.remote.add_fault(fault("/reports/c1/", 404));
-    let refused = crm.remote.add_fault(fault("/reports/c2/open-details", 400));
+    crm.remote.add_fault(fault("/reports/c2/open-details", 400));
+    crm.remote
+        .add_fault(fault("/reports/c3/email-activity", 400));
+    does(&crm, &address(4), "c3", at("unsubscribe", now()));
     let id = begin(&mut crm);
     wait_for(
         &mut crm,
         id,
-        "state = 'failed' AND done = 4 AND error LIKE 'campaign c2:%'",
+        "state = 'failed' AND done = 4 AND error LIKE 'campaign c3, email-activity: %'",
     );
-    let read = "SELECT campaign_id FROM integration.activity ORDER BY 1";
-    assert_eq!(crm.rows(read), ["c2", "c3", "c4"]);
-    crm.remote.remove_fault(refused);
+    crm.settle();
+    let read = "SELECT campaign_id, kind, detail ? 'proxy' FROM integration.activity ORDER BY 1, 2";
+    assert_eq!(crm.rows(read), ["c2|open|f", "c3|unsub|f", "c4|open|t"]);
+    assert!(!crm.ask::<bool>("SELECT marketing_opt_in FROM crm.contacts WHERE id = 4"));
+    crm.remote.clear_faults();
     poll(&mut crm);
-    assert_eq!(crm.rows(read), ["c2", "c3", "c4"]);
     assert_eq!(
-        crm.rows("SELECT count(*) FROM integration.activity WHERE detail ? 'proxy'"),
-        ["3"]
+        crm.rows(read),
+        [
+            "c1|open|t",
+            "c2|open|t",
+            "c3|open|t",
+            "c3|unsub|f",
+            "c4|open|t"
+        ]
     );
 }
 

@@ -78,19 +78,29 @@ pub(super) fn reported(
             false
         }
     };
-    match (
-        campaign.walk.after(page.got, page.total),
-        campaign.report.next(),
-    ) {
-        (Some(walk), _) => campaign.walk = walk,
-        (None, Some(report)) => {
+    match campaign.walk.after(page.got, page.total) {
+        Some(walk) => {
+            campaign.walk = walk;
+            engagement::save_campaign(campaign)?;
+        }
+        None => read_on(running)?,
+    }
+    Ok(told)
+}
+
+/// Goes on with the next report of the campaign.
+pub(super) fn read_on(running: &mut Running) -> SpiResult<()> {
+    let Some(campaign) = &mut running.campaign else {
+        return Ok(());
+    };
+    match campaign.report.next() {
+        Some(report) => {
             (campaign.report, campaign.walk) = (report, Walk::default());
             running.count = super::PAGE_MAX;
+            engagement::save_campaign(campaign)
         }
-        (None, None) => return read_to_the_end(running).map(|()| told),
+        None => read_to_the_end(running),
     }
-    engagement::save_campaign(campaign)?;
-    Ok(told)
 }
 
 /// Nothing of the campaign is left to be read.
