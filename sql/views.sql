@@ -49,7 +49,7 @@ COMMENT ON COLUMN outbox.enqueued_at IS 'when the change was made';
 
 CREATE VIEW link AS
     SELECT t.source, l.record_key, _target(l.target) AS target, l.remote_id, l.remote_key,
-           l.member_status, l.pushed_at, l.pulled_at,
+           l.member_status, l.list_id, l.pushed_at, l.pulled_at,
            (SELECT jsonb_object_agg(m.remote_field, jsonb_build_object('hash', k.hash, 'at', k.at, 'by', k.writer))
             FROM _unpack_clock(l.clock) k
             JOIN field_map m ON m.source = t.source AND m.field = k.field) AS field_clock
@@ -62,6 +62,7 @@ COMMENT ON COLUMN link.target IS 'service';
 COMMENT ON COLUMN link.remote_id IS 'id there; NULL: a create was under way when we last looked';
 COMMENT ON COLUMN link.remote_key IS 'lower-case e-mail address it was last written under';
 COMMENT ON COLUMN link.member_status IS 'Mailchimp: what the member''s status is known to be, and who made it so';
+COMMENT ON COLUMN link.list_id IS 'Mailchimp: the audience the member is in, or is being added to';
 COMMENT ON COLUMN link.pushed_at IS 'when the service last confirmed a write of ours';
 COMMENT ON COLUMN link.pulled_at IS 'when a change from there was last applied';
 COMMENT ON COLUMN link.field_clock IS 'per mapped field: hash of the last agreed value, when and by whom it was last changed';

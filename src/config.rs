@@ -263,6 +263,8 @@ fn base_url(written: &str, name: &str) -> Result<String, String> {
 fn mailchimp_api() -> MailchimpSettings {
     MailchimpSettings {
         list: MAILCHIMP_LIST_ID.get(),
+        // What the tables say is not known here.
+        several: false,
         resubscribe: match MAILCHIMP_RESUBSCRIBE.get().as_str() {
             "pending" => Resubscribe::Pending,
             _ => Resubscribe::Never,

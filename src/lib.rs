@@ -34,6 +34,11 @@ extension_sql_file!(
 );
 extension_sql_file!("../sql/queue.sql", name = "queue", requires = ["config"]);
 extension_sql_file!(
+    "../sql/audience.sql",
+    name = "audience",
+    requires = ["config"]
+);
+extension_sql_file!(
     "../sql/activity.sql",
     name = "activity",
     requires = ["config"]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::{FieldClock, Tick},
-    mailchimp::subscriber_hash,
+    membership::Membership,
     outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
     rate::Rate,
     record::{Entity, RecordKey, RemoteId, SourceId, Target, Timestamp},
@@ -92,26 +92,8 @@ pub struct Link {
     pub remote_key: Option<String>,
     pub member_status: Option<MemberStatus>,
     pub clock: FieldClock,
-}
-
-impl Link {
-    /// What is stored before a call whose answer may get lost and that may change whether the
-    /// person gets mail. `written_under` is the address the call names.
-    ///
-    /// Someone whose status was known is a member, even if no id came back yet: without one, the
-    /// link would say «perhaps created», and what the person decided would be forgotten with it.
-    pub fn uncertain(&self, written_under: Option<&str>) -> Link {
-        let address = self.remote_key.as_deref().or(written_under);
-        let known_by = || {
-            self.member_status?;
-            address.map(|address| RemoteId::from(subscriber_hash(address).as_str()))
-        };
-        Link {
-            remote_id: self.remote_id.clone().or_else(known_by),
-            member_status: None,
-            ..self.clone()
-        }
-    }
+    /// Mailchimp: which of its audiences it is in.
+    pub membership: Membership,
 }
 
 /// A record to bring in step with one target.
@@ -126,8 +108,11 @@ pub struct Work {
     pub changed_at: Timestamp,
     /// Never put more than this many records in a call with it.
     pub batch_cap: usize,
-    /// Another record of ours that is known to the target under the same e-mail address.
+    /// Another record of ours that is known to the target (Mailchimp: in the same audience) under
+    /// the same e-mail address.
     pub rival: Option<String>,
+    /// Mailchimp: the audience its row names is known to exist.
+    pub audience_met: bool,
 }
 
 /// One record inside a call.
@@ -180,6 +165,19 @@ pub enum CallKind {
     MailchimpPatch { list: String, hash: String },
     /// `DELETE /lists/{id}/members/{hash}`: archive.
     MailchimpArchive { list: String, hash: String },
+    /// `GET /lists/{id}`: is there such an audience? Asked before anybody is moved there.
+    MailchimpMeet { list: String },
+    /// `GET /lists/{id}/members/{hash}`: how is the member, who is about to leave this audience?
+    MailchimpLook {
+        list: String,
+        hash: String,
+        /// If it is archived, that was us: it was coming back.
+        returning: bool,
+    },
+    /// `DELETE /lists/{id}/members/{hash}`: archive, because the record moves to another audience.
+    MailchimpLeave { list: String, hash: String },
+    /// `POST …/actions/delete-permanent` in an audience that the member was archived in.
+    MailchimpErase { list: String, hash: String },
 }
 
 /// Whose limits a call counts against.
@@ -206,6 +204,26 @@ impl Allowance {
 }
 
 impl CallKind {
+    /// The audience that it is about.
+    pub fn list(&self) -> Option<&str> {
+        match self {
+            CallKind::MailchimpBulk { list }
+            | CallKind::MailchimpPut { list, .. }
+            | CallKind::MailchimpPatch { list, .. }
+            | CallKind::MailchimpArchive { list, .. }
+            | CallKind::MailchimpMeet { list }
+            | CallKind::MailchimpLook { list, .. }
+            | CallKind::MailchimpLeave { list, .. }
+            | CallKind::MailchimpErase { list, .. } => Some(list),
+            CallKind::HubSpotUpsert { .. }
+            | CallKind::HubSpotUpdate { .. }
+            | CallKind::HubSpotPatch { .. }
+            | CallKind::HubSpotArchive { .. }
+            | CallKind::HubSpotFind { .. }
+            | CallKind::HubSpotMatch { .. } => None,
+        }
+    }
+
     pub const fn allowance(&self) -> Allowance {
         match self {
             CallKind::HubSpotMatch { .. } => Allowance::Search,
@@ -262,7 +280,10 @@ pub struct HubSpotSettings {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct MailchimpSettings {
+    /// The audience of records that name none.
     pub list: String,
+    /// Whether rows may name others.
+    pub several: bool,
     pub resubscribe: Resubscribe,
     pub double_opt_in: bool,
     pub on_delete: OnDelete,

@@ -117,7 +117,8 @@ pub fn decide(
 }
 
 fn opted_in(link: Option<&Link>, settings: &MailchimpSettings) -> ConsentAction {
-    let wanted = match settings.double_opt_in {
+    let ask = settings.double_opt_in || link.is_some_and(|link| link.membership.ask);
+    let wanted = match ask {
         true => MemberStatus::Pending,
         false => MemberStatus::Subscribed,
     };
@@ -127,6 +128,8 @@ fn opted_in(link: Option<&Link>, settings: &MailchimpSettings) -> ConsentAction 
     match link.member_status {
         // A create may have happened; repeating it changes no status.
         None if link.remote_id.is_none() => ConsentAction::Subscribe(wanted),
+        // Archived by us, when the record moved to another audience.
+        None if link.is_returning() => ConsentAction::SetStatus(wanted),
         // A member who is neither subscribed nor opted out (archived, transactional), or whose
         // state is uncertain: asking is right whatever it was.
         None | Some(MemberStatus::Archived) => ConsentAction::SetStatus(MemberStatus::Pending),
@@ -160,6 +163,7 @@ fn not_opted_in(link: Option<&Link>, settings: &MailchimpSettings) -> ConsentAct
         false => MemberStatus::UnsubscribedByMember,
     };
     match link.member_status {
+        None if link.is_nowhere() => ConsentAction::NoConsent,
         None if link.remote_id.is_none() => ConsentAction::UnsubscribeIfThere(own),
         None => ConsentAction::UnsubscribeIfThere(asked),
         Some(MemberStatus::Subscribed) => ConsentAction::Unsubscribe(own),

@@ -18,6 +18,7 @@ mod json;
 pub mod keys;
 pub mod mailchimp;
 pub mod mapping;
+pub mod membership;
 pub mod notice;
 pub mod outcome;
 pub mod progress;

@@ -4,18 +4,25 @@
 
 mod account;
 mod answer;
+mod audience;
 mod calls;
 pub mod census;
 pub mod engagement;
 mod fault;
+mod known;
 pub mod mandrill;
 mod member;
+mod moves;
 mod plan;
 pub mod webhook;
 
 pub use {
-    account::{Account, account_request, audience_request, read_account, read_audience},
+    account::{
+        Account, account_request, audience_request, audiences_request, read_account, read_audience,
+        read_audiences,
+    },
     answer::read,
+    audience::{audience_of, unknown_audience},
     calls::assemble,
     plan::decide,
 };
@@ -30,6 +37,8 @@ const EMAIL_ADDRESS: &str = "email_address";
 /// The field that carries consent.
 const STATUS: &str = "status";
 const TAGS: &str = "tags";
+/// The field that names a record's audience.
+const LIST_ID: &str = "list_id";
 const LANGUAGE: &str = "language";
 
 /// A member's name in paths: the MD5 of the address in lower case, in hex.

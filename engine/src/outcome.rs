@@ -63,6 +63,14 @@ pub enum Relink {
     /// No record of other origin is this one: it may be created. The caller stores that, as a link
     /// without an id, before the call is made that does.
     Vacant,
+    /// Mailchimp: the member was looked at, and may leave its audience. With `ask`, the person is
+    /// to be asked where it arrives.
+    Leave { ask: bool },
+    /// Mailchimp: the member has left this audience: it was archived there, or gets no mail from
+    /// there anyway. With `ask` as above.
+    Left { list: String, ask: bool },
+    /// Mailchimp: the member was erased in this audience, which it had left before.
+    ErasedIn(String),
 }
 
 /// The end, or the next step, of one record's attempt.

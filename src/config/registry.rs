@@ -333,7 +333,7 @@ fn register_mailchimp() {
     );
     string(
         c"integration.mailchimp_webhook_signing_secret",
-        c"Secret that Mailchimp webhooks are signed with.",
+        c"Secret that Mailchimp webhooks are signed with, or several, separated by blanks.",
         &MAILCHIMP_WEBHOOK_SIGNING_SECRET,
         SECRET,
     );

@@ -16,6 +16,7 @@ use crate::store::links::{self, Cause, Entry};
 use crate::store::{apply, sources::Source};
 
 /// A decision that was reported.
+#[derive(Clone)]
 pub struct Decided {
     pub status: MemberStatus,
     pub by: Party,
@@ -25,6 +26,17 @@ pub struct Decided {
     /// The event's number in the inbox; `None`: found by a comparison.
     pub event: Option<i64>,
     pub reason: Option<String>,
+    /// In an audience of Mailchimp's that the record has left: it counts for the CRM, but the
+    /// member in the present one is as it was.
+    pub elsewhere: bool,
+}
+
+impl Decided {
+    /// Whether the member that the record is linked to has this status now. What Mandrill reports,
+    /// Mailchimp has yet to be told.
+    fn is_of_member(&self) -> bool {
+        self.by != Party::Mandrill && !self.elsewhere
+    }
 }
 
 /// Records a decision. `known`: the person's link at Mailchimp, if they have one.
@@ -48,7 +60,7 @@ pub fn record(
     }
     let rows = source.read(map, &[&record.key])?;
     let row = rows.get(&record.key);
-    if decided.by == Party::Mandrill
+    if !decided.is_of_member()
         && decided.status == MemberStatus::Cleaned
         && row.is_some_and(|row| has_another_address(map, row, &decided.email))
     {
@@ -91,16 +103,16 @@ pub fn record(
         ),
     };
     // Mandrill knows nothing of the audience: without a link there is none to keep.
-    if known.is_some() || decided.by == Party::Mailchimp {
+    if known.is_some() || decided.is_of_member() {
         let entry = Entry {
             record: record.clone(),
             link: link.clone(),
         };
         links::write(Target::Mailchimp, Cause::Pulled, &[entry])?;
     }
-    let after = match decided.by {
-        Party::Mandrill => decided.status,
-        Party::Mailchimp | Party::Crm => link.member_status.unwrap_or(decided.status),
+    let after = match decided.is_of_member() {
+        false => decided.status,
+        true => link.member_status.unwrap_or(decided.status),
     };
     if decided.by == Party::Mailchimp || !same {
         consent_log::write(&[Change {
@@ -130,10 +142,10 @@ fn note(link: &mut Link, field: &Field, decided: &Decided) {
         at: decided.at,
         by: Writer::Remote,
     });
-    // What Mandrill reports, Mailchimp has yet to be told: its member is as it was.
-    if decided.by == Party::Mandrill {
+    if !decided.is_of_member() {
         return;
     }
+    *link = std::mem::take(link).settled(status == MemberStatus::Subscribed);
     // News of an opt-out that we sent ourselves: it stays the CRM's, which may take it back.
     let ours = status == MemberStatus::UnsubscribedByMember
         && link.member_status == Some(MemberStatus::UnsubscribedByCrm);

@@ -11,34 +11,32 @@ use integration_engine::record::{RemoteId, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
+use super::audience::{Place, place};
 use super::consent::{self, Decided};
 use super::fields::{Knowledge, Reported};
 use super::{Fate, Scene, applied, failed, ignored};
 use crate::store::inbox::Pending;
-use crate::store::{links, people};
+use crate::store::links;
 
 pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
     let subject = webhook::replay(&event.payload);
-    if let Some(list) = subject.list()
-        && *list != scene.world.settings.mailchimp_api.list
-    {
-        return Ok(ignored(format!("another audience: {list}")));
-    }
+    let default = &scene.world.settings.mailchimp_api.list;
+    let list = subject.list().unwrap_or(default).to_owned();
     let status = subject.member_status();
     match subject {
         MailchimpSubject::Subscribe { email, .. } => {
-            change_consent(scene, event, &email, status, None)
+            change_consent(scene, event, &list, &email, status, None)
         }
         MailchimpSubject::Unsubscribe { email, reason, .. }
         | MailchimpSubject::Cleaned { email, reason, .. } => {
-            change_consent(scene, event, &email, status, reason)
+            change_consent(scene, event, &list, &email, status, reason)
         }
-        MailchimpSubject::Profile { email, .. } => profile(scene, event, &email),
+        MailchimpSubject::Profile { email, .. } => profile(scene, event, &list, &email),
         MailchimpSubject::EmailChange {
             old_email,
             new_email,
             ..
-        } => change_address(scene, event, &old_email, &new_email),
+        } => change_address(scene, event, &list, &old_email, &new_email),
         MailchimpSubject::Campaign {
             campaign, status, ..
         } => Ok(applied(format!(
@@ -52,6 +50,7 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
 fn change_consent(
     scene: &Scene,
     event: &Pending,
+    list: &str,
     email: &str,
     status: Option<MemberStatus>,
     reason: Option<String>,
@@ -62,14 +61,22 @@ fn change_consent(
     let Ok(email) = value::email_key(email) else {
         return Ok(ignored("no usable address"));
     };
-    let Some((record, known)) = people::by_email(scene.world.sources.values(), &email)? else {
-        return Ok(ignored("no CRM row is known under this address"));
+    let (record, link, elsewhere) = match place(scene, list, &email)? {
+        Place::Here(record, link) => (record, link, false),
+        Place::Left(record, link) if leaves(status) => (record, link, true),
+        Place::Left(..) => {
+            return Ok(ignored(format!(
+                "another audience: {list}, which the record has left"
+            )));
+        }
+        Place::Elsewhere => return Ok(ignored(format!("another audience: {list}"))),
+        Place::Nowhere => return Ok(ignored("no CRM row is known under this address")),
     };
     let Some(source) = scene.source(&record) else {
         return Ok(ignored("the table is tracked no longer"));
     };
-    let written_under = known.as_ref().and_then(|link| link.remote_key.as_deref());
-    if written_under.is_some_and(|address| address != email) {
+    let written_under = link.remote_key.as_deref();
+    if !elsewhere && written_under.is_some_and(|address| address != email) {
         return Ok(ignored(
             "the CRM row with this address is linked to a member with another one",
         ));
@@ -77,7 +84,6 @@ fn change_consent(
     if scene.flying(Target::Mailchimp, &record) {
         return Ok(Fate::Later);
     }
-    let link = known.unwrap_or_else(|| member(&email));
     let decided = Decided {
         status,
         by: Party::Mailchimp,
@@ -85,33 +91,37 @@ fn change_consent(
         at: event.occurred_at,
         event: Some(event.id),
         reason,
+        elsewhere,
     };
     consent::record(scene, source, record, Some(link), decided)
 }
 
-/// Somebody who became a member without us.
-fn member(email: &str) -> Link {
-    Link {
-        remote_id: Some(RemoteId::from(subscriber_hash(email).as_str())),
-        remote_key: Some(email.to_owned()),
-        ..Link::default()
-    }
+/// Whether the person wants no more mail, or can get none: that counts wherever it was said. Being
+/// archived in an audience does not.
+const fn leaves(status: MemberStatus) -> bool {
+    matches!(
+        status,
+        MemberStatus::UnsubscribedByMember | MemberStatus::Cleaned
+    )
 }
 
-/// The record that Mailchimp knows under an address.
-fn linked(scene: &Scene, email: &str) -> SpiResult<Option<(RecordRef, Link)>> {
+/// The record that Mailchimp knows under an address in an audience.
+fn linked(scene: &Scene, list: &str, email: &str) -> SpiResult<Option<(RecordRef, Link)>> {
     let found = links::by_remote_key(Target::Mailchimp, email)?;
     Ok(found
         .into_iter()
-        .find(|(record, _)| scene.source(record).is_some()))
+        .find(|(record, link)| scene.source(record).is_some() && scene.is_in(link, list)))
 }
 
-fn profile(scene: &Scene, event: &Pending, email: &str) -> SpiResult<Fate> {
+fn profile(scene: &Scene, event: &Pending, list: &str, email: &str) -> SpiResult<Fate> {
     let Ok(email) = value::email_key(email) else {
         return Ok(ignored("no usable address"));
     };
-    let Some((record, link)) = linked(scene, &email)? else {
-        return Ok(ignored("no CRM row is linked to this address"));
+    let Some((record, link)) = linked(scene, list, &email)? else {
+        return Ok(ignored(match place(scene, list, &email)? {
+            Place::Left(..) | Place::Elsewhere => format!("another audience: {list}"),
+            Place::Here(..) | Place::Nowhere => "no CRM row is linked to this address".to_owned(),
+        }));
     };
     let Some(source) = scene.source(&record) else {
         return Ok(ignored("the table is tracked no longer"));
@@ -137,14 +147,15 @@ fn profile(scene: &Scene, event: &Pending, email: &str) -> SpiResult<Fate> {
 fn change_address(
     scene: &Scene,
     event: &Pending,
+    list: &str,
     old_email: &str,
     new_email: &str,
 ) -> SpiResult<Fate> {
     let (Ok(old), Ok(new)) = (value::email_key(old_email), value::email_key(new_email)) else {
         return Ok(ignored("no usable address"));
     };
-    let holder = linked(scene, &new)?;
-    let Some((record, mut link)) = linked(scene, &old)? else {
+    let holder = linked(scene, list, &new)?;
+    let Some((record, mut link)) = linked(scene, list, &old)? else {
         return Ok(ignored(match holder {
             Some(_) => "the CRM row is linked to the new address already",
             None => "no CRM row is linked to the old address",

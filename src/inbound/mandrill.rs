@@ -1,7 +1,9 @@
 //! Mandrill events: what people did with transactional messages, and what that says of their consent.
 
+use integration_engine::call::Link;
 use integration_engine::consent::Party;
 use integration_engine::mailchimp::webhook;
+use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
 use integration_engine::value;
 use pgrx::spi::SpiResult;
@@ -9,7 +11,7 @@ use pgrx::spi::SpiResult;
 use super::consent::{self, Decided};
 use super::{Fate, Scene, applied, ignored};
 use crate::store::inbox::Pending;
-use crate::store::{activity, people};
+use crate::store::{activity, links, people};
 
 pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
     let subject = webhook::replay_mandrill(&event.payload);
@@ -33,7 +35,14 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
         activity::put(&record, event, activity)?;
         return Ok(applied(format!("{kind} noted")));
     };
-    if scene.flying(Target::Mailchimp, &record) {
+    // Whoever has this address in other audiences is the same person to whom sent the message.
+    let others = links::by_remote_key(Target::Mailchimp, &email)?;
+    let others: Vec<(RecordRef, Link)> = others
+        .into_iter()
+        .filter(|(other, _)| *other != record && scene.source(other).is_some())
+        .collect();
+    let mut all = std::iter::once(&record).chain(others.iter().map(|(other, _)| other));
+    if all.any(|record| scene.flying(Target::Mailchimp, record)) {
         return Ok(Fate::Later);
     }
     activity::put(&record, event, activity)?;
@@ -44,7 +53,16 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
         at: event.occurred_at,
         event: Some(event.id),
         reason: Some(subject.event),
+        elsewhere: false,
     };
+    for (other, link) in others {
+        if let Some(source) = scene.source(&other) {
+            let fate = consent::record(scene, source, other, Some(link), decided.clone())?;
+            if matches!(fate, Fate::Again) {
+                return Ok(fate);
+            }
+        }
+    }
     match consent::record(scene, source, record, link, decided)? {
         Fate::Settled(crate::store::inbox::State::Ignored, why) => {
             Ok(applied(format!("{kind} noted; consent unchanged: {why}")))

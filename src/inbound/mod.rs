@@ -1,5 +1,6 @@
 //! What comes from the services: webhooks imported into the inbox, and their application to CRM rows.
 
+pub mod audience;
 pub mod consent;
 pub mod fields;
 mod hubspot;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use integration_engine::call::Link;
 use integration_engine::clock::FieldClock;
+use integration_engine::membership::Membership;
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, RemoteId, SourceId, Target};
@@ -48,12 +49,19 @@ fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
         remote_key: text(first + 1)?,
         member_status: text(first + 2)?.and_then(|name| status_from(&name)),
         clock: FieldClock::unpack(row.get::<&[u8]>(first + 3)?.unwrap_or_default()),
+        membership: Membership {
+            list: text(first + 4)?,
+            leaving: row.get(first + 5)?.unwrap_or(false),
+            former: row.get(first + 6)?.unwrap_or_default(),
+            ask: row.get(first + 7)?.unwrap_or(false),
+        },
     })
 }
 
 const READ: &str = "\
     SELECT l.* FROM unnest($3::text[]) AS k(key) CROSS JOIN LATERAL \
-    (SELECT x.record_key, x.remote_id, x.remote_key, x.member_status, x.clock FROM integration._link x \
+    (SELECT x.record_key, x.remote_id, x.remote_key, x.member_status, x.clock, \
+     x.list_id, x.leaving, x.former_lists, x.ask FROM integration._link x \
      WHERE x.source = $1 AND x.target = $2 AND x.record_key = k.key OFFSET 0) AS l";
 
 /// The links of some records of a source.
@@ -80,10 +88,12 @@ pub fn read(
 }
 
 const BY_REMOTE_ID: &str = "\
-    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock FROM integration._link l \
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask \
+    FROM integration._link l \
     WHERE l.target = $1 AND l.remote_id = $2";
 const BY_REMOTE_KEY: &str = "\
-    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock FROM integration._link l \
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask \
+    FROM integration._link l \
     WHERE l.target = $1 AND l.remote_key = $2";
 
 fn found(row: &SpiHeapTupleData) -> SpiResult<(RecordRef, Link)> {
@@ -106,11 +116,20 @@ pub fn by_remote_key(target: Target, key: &str) -> SpiResult<Vec<(RecordRef, Lin
 
 const RIVALS: &str = "\
     SELECT l.* FROM unnest($2::text[]) AS k(key) CROSS JOIN LATERAL \
-    (SELECT x.remote_key, x.source, x.record_key FROM integration._link x WHERE x.target = $1 AND x.remote_key = k.key OFFSET 0) AS l";
+    (SELECT x.remote_key, x.source, x.record_key, x.list_id FROM integration._link x \
+     WHERE x.target = $1 AND x.remote_key = k.key AND (x.list_id IS NOT NULL OR x.former_lists = '{}') OFFSET 0) AS l";
+
+/// A record known to the target under an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub record: RecordRef,
+    /// Mailchimp: the audience its member is in.
+    pub list: Option<String>,
+}
 
 /// Who is known to the target under these e-mail addresses.
-pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec<RecordRef>>> {
-    let mut holders: HashMap<String, Vec<RecordRef>> = HashMap::new();
+pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec<Holder>>> {
+    let mut holders: HashMap<String, Vec<Holder>> = HashMap::new();
     if keys.is_empty() {
         return Ok(holders);
     }
@@ -122,11 +141,13 @@ pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec
                 source: SourceId(row.get(2)?.unwrap_or(0)),
                 key: RecordKey::from(row.get::<String>(3)?.unwrap_or_default()),
             };
-            Ok((row.get::<String>(1)?.unwrap_or_default(), record))
+            let list = row.get(4)?;
+            let holder = Holder { record, list };
+            Ok((row.get::<String>(1)?.unwrap_or_default(), holder))
         },
     )?;
-    for (key, record) in rows {
-        holders.entry(key).or_default().push(record);
+    for (key, holder) in rows {
+        holders.entry(key).or_default().push(holder);
     }
     Ok(holders)
 }
@@ -150,13 +171,17 @@ pub enum Cause {
 }
 
 const WRITE: &str = "\
-    INSERT INTO integration._link AS l (target, source, record_key, remote_id, remote_key, member_status, clock, pushed_at, pulled_at) \
+    INSERT INTO integration._link AS l (target, source, record_key, remote_id, remote_key, member_status, clock, pushed_at, pulled_at, \
+                                        list_id, leaving, former_lists, ask) \
     SELECT $1, n.source, n.key, n.remote_id, n.remote_key, n.status, n.clock, \
-           CASE WHEN $8 = 'pushed' THEN pg_catalog.clock_timestamp() END, CASE WHEN $8 = 'pulled' THEN pg_catalog.clock_timestamp() END \
-    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[]) AS n(source, key, remote_id, remote_key, status, clock) \
+           CASE WHEN $8 = 'pushed' THEN pg_catalog.clock_timestamp() END, CASE WHEN $8 = 'pulled' THEN pg_catalog.clock_timestamp() END, \
+           n.list, n.leaving, pg_catalog.string_to_array(n.former, ' '), n.ask \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $9::text[], $10::bool[], $11::text[], $12::bool[]) \
+         AS n(source, key, remote_id, remote_key, status, clock, list, leaving, former, ask) \
     ON CONFLICT (source, target, record_key) DO UPDATE \
     SET remote_id = excluded.remote_id, remote_key = excluded.remote_key, member_status = excluded.member_status, clock = excluded.clock, \
-        pushed_at = coalesce(excluded.pushed_at, l.pushed_at), pulled_at = coalesce(excluded.pulled_at, l.pulled_at)";
+        pushed_at = coalesce(excluded.pushed_at, l.pushed_at), pulled_at = coalesce(excluded.pulled_at, l.pulled_at), \
+        list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask";
 
 /// Stores links, each whole.
 pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
@@ -172,6 +197,11 @@ pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
         .iter()
         .map(|entry| entry.link.clock.pack())
         .collect();
+    let formers: Vec<String> = entries
+        .iter()
+        .map(|entry| entry.link.membership.former.join(" "))
+        .collect();
+    let memberships = || entries.iter().map(|entry| &entry.link.membership);
     let args = [
         target.number().into(),
         entries
@@ -205,6 +235,23 @@ pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
             .collect::<Vec<&[u8]>>()
             .into(),
         cause.into(),
+        memberships()
+            .map(|membership| membership.list.as_deref())
+            .collect::<Vec<Option<&str>>>()
+            .into(),
+        memberships()
+            .map(|membership| membership.leaving)
+            .collect::<Vec<bool>>()
+            .into(),
+        formers
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<&str>>()
+            .into(),
+        memberships()
+            .map(|membership| membership.ask)
+            .collect::<Vec<bool>>()
+            .into(),
     ];
     execute(WRITE, &args).map(|_| ())
 }

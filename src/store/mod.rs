@@ -6,6 +6,7 @@ pub mod account;
 pub mod activity;
 pub mod apply;
 pub mod associations;
+pub mod audiences;
 pub mod backfills;
 pub mod changes;
 pub mod consent_log;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{audiences, execute, select};
 
 /// A target that somebody paused.
 pub struct Pause {
@@ -78,7 +78,12 @@ const CLEAR: &str = "\
     WHERE a.target = $1 AND a.cleared_at IS NULL AND NOT (a.kind = ANY ($2))";
 
 /// Kinds that how a target is doing says nothing about.
-const LASTING: [&str; 3] = ["deprecation", "warning", "encryption_key"];
+const LASTING: [&str; 4] = [
+    "deprecation",
+    "warning",
+    "encryption_key",
+    audiences::MISSING,
+];
 
 /// Clears a target's alerts, but for those kinds that still hold.
 pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {

@@ -66,18 +66,21 @@ pub fn hindrance(worker: &TargetWorker, world: &World) -> Option<String> {
 
 /// The request that asks a question.
 pub fn request(
-    target: Target,
+    worker: &TargetWorker,
     question: Question,
     world: &World,
     session: Option<&auth::Session>,
     token: Option<&Secret>,
 ) -> (Request, Option<SecretBody>) {
-    match (target, question) {
-        (_, Question::Who) => (answers::probe(target, world), None),
-        (Target::Mailchimp, Question::What) => (
-            mailchimp::audience_request(&world.settings.mailchimp_api.list),
-            None,
-        ),
+    match (worker.target, question) {
+        (target, Question::Who) => (answers::probe(target, world), None),
+        (Target::Mailchimp, Question::What) => match used_audiences(worker, world).as_slice() {
+            [_, _, ..] => (mailchimp::audiences_request(), None),
+            _ => (
+                mailchimp::audience_request(&world.settings.mailchimp_api.list),
+                None,
+            ),
+        },
         (Target::HubSpot, Question::What) => match (session, token) {
             (Some(session), Some(token)) => {
                 let (request, body) = session.introspection(token);
@@ -116,7 +119,7 @@ pub fn hear_what(
     let target = worker.target;
     let (mut ok, more) = match target {
         Target::HubSpot => hubspot(&properties::entities(worker, world), result),
-        Target::Mailchimp => mailchimp(world, result),
+        Target::Mailchimp => mailchimp(worker, world, result),
     };
     let seen = test.seen.as_ref();
     let mut detail: Vec<String> = seen
@@ -163,18 +166,28 @@ fn hubspot(entities: &[Entity], result: &Result<Reply, TransportError>) -> (bool
     )
 }
 
-fn mailchimp(world: &World, result: &Result<Reply, TransportError>) -> (bool, Vec<String>) {
+fn used_audiences(worker: &TargetWorker, world: &World) -> Vec<String> {
+    worker.audiences.in_use(&world.settings.mailchimp_api.list)
+}
+
+fn mailchimp(
+    worker: &TargetWorker,
+    world: &World,
+    result: &Result<Reply, TransportError>,
+) -> (bool, Vec<String>) {
     let centre = world
         .settings
         .endpoint(Target::Mailchimp)
         .ok()
         .and_then(data_centre);
-    let (ok, audience) =
-        match mailchimp::read_audience(result.as_ref(), &world.settings.mailchimp_api) {
-            Ok(audience) => (true, audience),
-            Err(why) => (false, why),
-        };
-    (ok, centre.into_iter().chain([audience]).collect())
+    let used = used_audiences(worker, world);
+    let read = match used.len() {
+        0 | 1 => mailchimp::read_audience(result.as_ref(), &world.settings.mailchimp_api)
+            .map(|audience| (true, vec![audience])),
+        _ => mailchimp::read_audiences(result.as_ref(), &used),
+    };
+    let (ok, audiences) = read.unwrap_or_else(|why| (false, vec![why]));
+    (ok, centre.into_iter().chain(audiences).collect())
 }
 
 /// Mailchimp: what follows the key's last hyphen; no part of the secret.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use integration_engine::call::{CallKind, Decision, Item, Work};
+use integration_engine::mapping::SourceMap;
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::{Change, Handle, RecordRef};
 use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target};
@@ -102,7 +103,7 @@ fn plan_source(
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<()> {
-    let (mut flights, mut works) = read_source(worker, source, handles)?;
+    let (mut flights, mut works) = read_source(worker, world, source, handles)?;
     let mut block = Block {
         source,
         flights: &mut flights,
@@ -165,6 +166,7 @@ fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
 /// Reads rows and links of one source's records.
 fn read_source(
     worker: &TargetWorker,
+    world: &World,
     source: &Source,
     handles: Vec<Handle>,
 ) -> SpiResult<(Vec<Flight>, Vec<Work>)> {
@@ -186,6 +188,7 @@ fn read_source(
     for (handle, change) in records {
         let row = rows.remove(&change.record.key);
         let link = links.remove(&change.record.key);
+        let audience = row.as_deref().and_then(|row| named(world, map, row));
         flights.push(Flight {
             handle,
             record: change.record.clone(),
@@ -206,9 +209,18 @@ fn read_source(
             changed_at: change.changed_at,
             batch_cap: cap(worker.queue.batch_cap(handle), change.attempts),
             rival: None,
+            audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
         });
     }
     Ok((flights, works))
+}
+
+/// The Mailchimp audience that a row belongs to.
+pub fn named(world: &World, map: &SourceMap, row: &[Option<String>]) -> Option<String> {
+    let settings = &world.settings.mailchimp_api;
+    (map.target == Target::Mailchimp)
+        .then(|| mailchimp::audience_of(map, row, settings).ok())
+        .flatten()
 }
 
 fn cap(asked: usize, attempts: u32) -> usize {

@@ -5,7 +5,9 @@ use std::time::Instant;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{Worker, associations, auth, news, preflight, properties, requests, settle, trust};
+use super::{
+    Worker, associations, audiences, auth, news, preflight, properties, requests, settle, trust,
+};
 use crate::store::{self, account, letters, state};
 
 impl Worker {
@@ -75,6 +77,7 @@ impl Worker {
         for (target, notice) in &heard.notices {
             state::remark(notice.kind.name(), *target, &notice.about, &notice.text)?;
         }
+        audiences::tell(&heard.audiences)?;
         for (target, seen) in &heard.accounts {
             for worker in self.targets.iter_mut().filter(|w| w.target == *target) {
                 trust::settle(worker, seen)?;

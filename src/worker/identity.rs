@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use integration_engine::call::Link;
+use integration_engine::membership::noted;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
@@ -22,13 +22,7 @@ pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResul
             if !std::mem::take(&mut item.intent) {
                 continue;
             }
-            let link = match &flight.link {
-                Some(link) => link.uncertain(item.remote_key.as_deref()),
-                None => Link {
-                    remote_key: item.remote_key.clone(),
-                    ..Link::default()
-                },
-            };
+            let link = noted(flight.link.as_ref(), item, &planned.call.kind);
             flight.link = Some(link.clone());
             entries.push(Entry {
                 record: flight.record.clone(),

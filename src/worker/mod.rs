@@ -7,6 +7,7 @@ mod adopt;
 mod allowance;
 mod answers;
 mod associations;
+mod audiences;
 mod auth;
 mod backfill;
 mod connection;
@@ -228,6 +229,7 @@ impl Worker {
             .into_iter()
             .map(|source| (source.id, source))
             .collect();
+        self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
         self.world.associations = store::associations::load()?;
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
@@ -236,6 +238,7 @@ impl Worker {
         self.requests.open_session(&self.world.settings)?;
         for worker in &mut self.targets {
             worker.trust.load(account::known(worker.target)?);
+            worker.audiences.load()?;
             worker.fenced = fenced;
             worker.paused = None;
             if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {

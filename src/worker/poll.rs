@@ -315,7 +315,11 @@ impl Worker {
                 return Ok(());
             }
             Understood::Refused(why) => return self.polls.refuse(why),
-            Understood::Listed(page) => take::listed(running, &self.world, &page)?,
+            Understood::Listed(page) => {
+                let default = &self.world.settings.mailchimp_api.list;
+                let lists = mailchimp(&self.targets).map(|worker| worker.audiences.in_use(default));
+                take::listed(running, &self.world, &lists.unwrap_or_default(), &page)?;
+            }
             Understood::Reported(page) => {
                 self.inbox.stale |= take::reported(running, &self.world, since, &page)?;
             }

@@ -37,6 +37,8 @@ enum Ask {
     Linked(Vec<(RecordKey, RemoteId)>, Wanted),
     /// One that was not among them.
     Lost(RecordKey, RemoteId),
+    /// A member that was not met in its audience.
+    LostMember(RecordKey, RemoteId, String),
     /// The next records of all.
     Page,
     /// The same members once more: are these still there?

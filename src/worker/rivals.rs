@@ -7,9 +7,9 @@ use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::World;
-use super::fill::Move;
+use super::fill::{self, Move};
 use super::target::{Flight, TargetWorker};
-use crate::store::links::{self, Entry};
+use crate::store::links::{self, Entry, Holder as Known};
 use crate::store::sources::Source;
 
 /// The records of one source that are being planned, side by side.
@@ -43,23 +43,31 @@ pub fn resolve(
     if block.source.entity != Entity::Contact {
         return Ok(waits);
     }
-    let wanted = wanted(block, worker.target);
-    let addresses: Vec<String> = wanted.iter().map(|(_, address)| address.clone()).collect();
+    let wanted = wanted(world, block, worker.target);
+    let addresses: Vec<String> = wanted
+        .iter()
+        .map(|(_, place)| place.address.clone())
+        .collect();
     let mut holders = links::holders(worker.target, &addresses)?;
-    for (index, address) in wanted {
+    for (index, place) in wanted {
         let mine = block.flights[index].record.clone();
-        let others = holders.get_mut(&address);
+        let others = holders.get_mut(&place.address);
         let Some(other) = others
-            .and_then(|others| others.iter().find(|other| **other != mine))
-            .cloned()
+            .and_then(|others| {
+                others
+                    .iter()
+                    .find(|other| place.is_held_by(other, &mine, world))
+            })
+            .map(|other| other.record.clone())
         else {
             continue;
         };
-        match look_at(world, worker.target, &other, &address)? {
+        match look_at(world, worker.target, &other, &place)? {
             Holder::Keeps => block.works[index].rival = Some(describe(world, block.source, &other)),
             Holder::Gone if inherit(worker, block, index, &other, moves)? => {
                 // One heir only.
-                holders.remove(&address);
+                let others = holders.get_mut(&place.address).into_iter();
+                others.for_each(|others| others.retain(|known| known.record != other));
             }
             Holder::Gone | Holder::Moved => waits.push(index),
         }
@@ -67,14 +75,53 @@ pub fn resolve(
     Ok(waits)
 }
 
-fn wanted(block: &Block, target: Target) -> Vec<(usize, String)> {
-    let known = |work: &Work| work.link.as_ref().and_then(|link| link.remote_key.clone());
+/// Where a row wants to be known: under its address, at Mailchimp in its audience.
+#[derive(PartialEq, Eq)]
+struct Place {
+    address: String,
+    audience: Option<String>,
+}
+
+impl Place {
+    fn of_row(
+        world: &World,
+        source: &Source,
+        target: Target,
+        row: &[Option<String>],
+    ) -> Option<Place> {
+        Some(Place {
+            address: address(source, target, row)?,
+            audience: fill::named(world, source.maps.get(&target)?, row),
+        })
+    }
+
+    /// Where it is known already.
+    fn is_known(&self, work: &Work, world: &World) -> bool {
+        work.link.as_ref().is_some_and(|link| {
+            let list = link.membership.list.as_deref();
+            link.remote_key.as_ref() == Some(&self.address) && self.is_in(list, world)
+        })
+    }
+
+    fn is_in(&self, list: Option<&str>, world: &World) -> bool {
+        let default = world.settings.mailchimp_api.list.as_str();
+        let audience = self.audience.as_deref();
+        audience.is_none_or(|audience| audience == list.unwrap_or(default))
+    }
+
+    fn is_held_by(&self, holder: &Known, mine: &RecordRef, world: &World) -> bool {
+        holder.record != *mine && self.is_in(holder.list.as_deref(), world)
+    }
+}
+
+fn wanted(world: &World, block: &Block, target: Target) -> Vec<(usize, Place)> {
     let works = block.works.iter().enumerate();
     works
         .filter_map(|(index, work)| {
-            Some((index, address(block.source, target, work.row.as_deref()?)?))
+            let row = work.row.as_deref()?;
+            Some((index, Place::of_row(world, block.source, target, row)?))
         })
-        .filter(|(index, address)| known(&block.works[*index]).as_ref() != Some(address))
+        .filter(|(index, place)| !place.is_known(&block.works[*index], world))
         .collect()
 }
 
@@ -88,7 +135,7 @@ fn address(source: &Source, target: Target, row: &[Option<String>]) -> Option<St
     value::email_key(row.get(index)?.as_deref()?).ok()
 }
 
-fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &str) -> SpiResult<Holder> {
+fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) -> SpiResult<Holder> {
     let source = world.sources.get(&holder.source);
     let Some((source, map)) = source.and_then(|source| Some((source, source.maps.get(&target)?)))
     else {
@@ -97,7 +144,9 @@ fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &str) -> S
     let rows = source.read(map, &[&holder.key])?;
     Ok(match rows.get(&holder.key) {
         None => Holder::Gone,
-        Some(row) if address(source, target, row).as_deref() == Some(wanted) => Holder::Keeps,
+        Some(row) if Place::of_row(world, source, target, row).as_ref() == Some(wanted) => {
+            Holder::Keeps
+        }
         Some(_) => Holder::Moved,
     })
 }

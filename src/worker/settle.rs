@@ -96,6 +96,7 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             if remote_id.is_some() && link.remote_id.is_some() && remote_id != link.remote_id {
                 ledger.readopted.push(flight.record.clone());
             }
+            link = link.settled(member_status == Some(MemberStatus::Subscribed));
             link.remote_id = remote_id.or(link.remote_id);
             link.remote_key = remote_key.or(link.remote_key);
             if let Some(status) = member_status.filter(|status| link.member_status != Some(*status))
@@ -171,7 +172,7 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
                 }
                 let link = Link {
                     member_status: Some(member_status),
-                    ..known
+                    ..known.settled(false)
                 };
                 ledger.noted.push(Entry {
                     record: flight.record.clone(),
@@ -222,7 +223,16 @@ fn again(
             record: flight.record.clone(),
             link: Link::default(),
         }),
-        Some(Relink::Forget) => ledger.unlinked.push(flight.record.clone()),
+        Some(Relink::Forget) => match flight.link.clone().and_then(Link::forgotten) {
+            Some(link) => ledger.noted.push(Entry {
+                record: flight.record.clone(),
+                link,
+            }),
+            None => ledger.unlinked.push(flight.record.clone()),
+        },
+        Some(Relink::Leave { ask }) => moved(&flight, ledger, |link| link.leave(ask)),
+        Some(Relink::Left { list, ask }) => moved(&flight, ledger, |link| link.left(&list, ask)),
+        Some(Relink::ErasedIn(list)) => moved(&flight, ledger, |link| link.erased_in(&list)),
         None => {}
     }
     if worker.queue.rounds(flight.handle) < MOST_ROUNDS {
@@ -231,6 +241,15 @@ fn again(
         // It goes round in circles.
         back_off(worker, world, flight, why, None, None, true, None, ledger);
     }
+}
+
+/// A step from one audience to another.
+fn moved(flight: &Flight, ledger: &mut Ledger, step: impl FnOnce(Link) -> Link) {
+    let link = flight.link.clone().unwrap_or_default();
+    ledger.noted.push(Entry {
+        record: flight.record.clone(),
+        link: step(link),
+    });
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of one verdict")]

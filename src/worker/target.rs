@@ -141,6 +141,8 @@ pub struct TargetWorker {
     pub trust: Trust,
     daily_limit: Option<u32>,
     pub associations: super::associations::Lane,
+    /// Mailchimp's.
+    pub audiences: super::audiences::Audiences,
 }
 
 impl TargetWorker {
@@ -183,6 +185,7 @@ impl TargetWorker {
             trust: Trust::default(),
             daily_limit: None,
             associations: super::associations::Lane::new(settings),
+            audiences: super::audiences::Audiences::default(),
         }
     }
 

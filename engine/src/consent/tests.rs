@@ -6,6 +6,7 @@ use crate::call::OnDelete;
 fn settings(resubscribe: Resubscribe, double_opt_in: bool) -> MailchimpSettings {
     MailchimpSettings {
         list: "a1".into(),
+        several: false,
         resubscribe,
         double_opt_in,
         on_delete: OnDelete::Archive,

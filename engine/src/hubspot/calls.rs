@@ -66,7 +66,11 @@ fn route(kind: &CallKind) -> Option<(Entity, &str)> {
         CallKind::MailchimpBulk { .. }
         | CallKind::MailchimpPut { .. }
         | CallKind::MailchimpPatch { .. }
-        | CallKind::MailchimpArchive { .. } => None,
+        | CallKind::MailchimpArchive { .. }
+        | CallKind::MailchimpMeet { .. }
+        | CallKind::MailchimpLook { .. }
+        | CallKind::MailchimpLeave { .. }
+        | CallKind::MailchimpErase { .. } => None,
     }
 }
 

@@ -66,6 +66,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         changed_at: Timestamp(1_000),
         batch_cap: 100,
         rival: None,
+        audience_met: true,
     }
 }
 
@@ -85,6 +86,7 @@ fn link(remote_id: Option<&str>, remote_key: Option<&str>, agreed: &[(i16, &str)
         remote_key: remote_key.map(str::to_owned),
         member_status: None,
         clock,
+        membership: Default::default(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Who the API key belongs to, and the audience.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
@@ -58,6 +59,49 @@ pub fn audience_request(list: &str) -> Request {
     Request::get(Target::Mailchimp, path)
 }
 
+/// Asks for all audiences of the account. Mailchimp: at most 1,000 in a page.
+pub fn audiences_request() -> Request {
+    let path = "/lists?count=1000&fields=lists.id,lists.name,lists.double_optin".to_owned();
+    Request::get(Target::Mailchimp, path)
+}
+
+#[derive(Deserialize)]
+struct Audiences {
+    lists: Vec<Value>,
+}
+
+/// Reads the answer to [`audiences_request`]: lines about the audiences in use for people, first
+/// those that the account lacks. Whether all are there.
+pub fn read_audiences(
+    reply: Result<&Reply, &TransportError>,
+    used: &[String],
+) -> Result<(bool, Vec<String>), String> {
+    let reply = match (classify(Target::Mailchimp, reply), reply) {
+        (Class::Answered, Ok(reply)) => reply,
+        (class, reply) => {
+            let status = reply.map_or(0, |reply| reply.status);
+            let why = format!("Mailchimp does not tell its audiences (HTTP {status})");
+            return Err(class.trouble().map_or(why, str::to_owned));
+        }
+    };
+    let body: Audiences = serde_json::from_slice(&reply.body)
+        .map_err(|error| format!("Mailchimp's audiences cannot be read: {error}"))?;
+    let find = |list: &String| {
+        let id = |held: &&Value| held.get("id").and_then(Value::as_str) == Some(list);
+        body.lists.iter().find(id)
+    };
+    let missing = used.iter().filter(|list| find(list).is_none());
+    let mut lines: Vec<String> = missing
+        .map(|list| format!("the account has no audience {list}"))
+        .collect();
+    let complete = lines.is_empty();
+    lines.extend(
+        used.iter()
+            .filter_map(|list| Some(described(list, find(list)?))),
+    );
+    Ok((complete, lines))
+}
+
 /// Reads the answer to [`audience_request`]: a line about it for people; the error is one too.
 pub fn read_audience(
     reply: Result<&Reply, &TransportError>,
@@ -83,15 +127,17 @@ pub fn read_audience(
     };
     let body: Value = serde_json::from_slice(&reply.body)
         .map_err(|error| format!("Mailchimp's audience cannot be read: {error}"))?;
+    Ok(described(list, &body))
+}
+
+fn described(list: &str, body: &Value) -> String {
     let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
     let double_opt_in = match body.get("double_optin").and_then(Value::as_bool) {
         Some(true) => ", double opt-in on",
         Some(false) => ", double opt-in off",
         None => "",
     };
-    Ok(format!(
-        "audience {list} \u{201c}{name}\u{201d}{double_opt_in}"
-    ))
+    format!("audience {list} \u{201c}{name}\u{201d}{double_opt_in}")
 }
 
 #[cfg(test)]
@@ -103,6 +149,7 @@ mod tests {
     fn audiences_are_described() {
         let settings = MailchimpSettings {
             list: "a6".to_owned(),
+            several: false,
             resubscribe: Resubscribe::Never,
             double_opt_in: false,
             on_delete: OnDelete::Archive,

@@ -14,7 +14,9 @@ use crate::{
 };
 
 use super::{
+    audience,
     fault::{Fault, is_opt_out},
+    moves,
     plan::suppression,
     subscriber_hash,
 };
@@ -24,14 +26,14 @@ use super::{
 pub fn read(
     call: &Call,
     reply: Result<&Reply, &TransportError>,
-    _settings: &MailchimpSettings,
+    settings: &MailchimpSettings,
 ) -> Reading {
     let status = reply.ok().map(|reply| reply.status);
     let class = classify(Target::Mailchimp, reply);
     let by_record = match (&class, reply) {
-        (Class::Answered, Ok(reply)) => answered(call, reply),
+        (Class::Answered, Ok(reply)) => answered(call, reply, settings),
         (Class::Rejected, Ok(reply)) => Ok(rejected(call, reply)),
-        (Class::NotFound, Ok(reply)) => not_found(call, reply),
+        (Class::NotFound, Ok(reply)) => not_found(call, reply, settings),
         _ => Err(class),
     };
     let correlation_id = reply
@@ -95,8 +97,29 @@ struct MemberError<'a> {
     field_message: Text<'a>,
 }
 
-fn answered(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
+fn answered(
+    call: &Call,
+    reply: &Reply,
+    settings: &MailchimpSettings,
+) -> Result<Vec<Verdict>, Class> {
     match &call.kind {
+        CallKind::MailchimpMeet { .. }
+        | CallKind::MailchimpLeave { .. }
+        | CallKind::MailchimpErase { .. } => {
+            Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
+        }
+        CallKind::MailchimpLook {
+            list, returning, ..
+        } => {
+            let member: Member<'_> = parse(reply)?;
+            let held = Some(member.status.as_str());
+            let look = moves::Look {
+                list,
+                returning: *returning,
+            };
+            let seen = |item| moves::seen(item, held, &look, reply.status, settings);
+            Ok(call.items.iter().map(seen).collect())
+        }
         CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
         CallKind::MailchimpBulk { .. } => {
             let body: BulkReply<'_> = parse(reply)?;
@@ -270,8 +293,29 @@ fn rejected(call: &Call, reply: &Reply) -> Vec<Verdict> {
 }
 
 /// 404 or 405: for single members an answer of its own, for the list a matter of set-up.
-fn not_found(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
+fn not_found(
+    call: &Call,
+    reply: &Reply,
+    settings: &MailchimpSettings,
+) -> Result<Vec<Verdict>, Class> {
     match &call.kind {
+        CallKind::MailchimpLook {
+            list,
+            hash,
+            returning,
+        } if reply.status == 404 => {
+            let look = moves::Look {
+                list,
+                returning: *returning,
+            };
+            let nobody = |item| moves::seen(item, None, &look, reply.status, settings);
+            let verdict = |item| other_name(item, hash).unwrap_or_else(|| nobody(item));
+            Ok(call.items.iter().map(verdict).collect())
+        }
+        // As for archiving.
+        CallKind::MailchimpLeave { .. } | CallKind::MailchimpErase { .. } => {
+            Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
+        }
         // Archived already (405), or never there (404): both are what was wanted.
         CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
         CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => Ok(call
@@ -279,14 +323,22 @@ fn not_found(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
             .iter()
             .map(|item| no_such_member(item, hash))
             .collect()),
-        CallKind::MailchimpBulk { list } | CallKind::MailchimpPut { list, .. } => Err(failing(
-            format!(
-                "Mailchimp does not know the audience {list} (HTTP {}); check \
-                 integration.mailchimp_list_id",
-                reply.status
-            ),
-            false,
-        )),
+        CallKind::MailchimpBulk { list }
+        | CallKind::MailchimpPut { list, .. }
+        | CallKind::MailchimpMeet { list } => {
+            if settings.several || *list != settings.list {
+                let verdict = audience::no_such_audience(list, reply.status, settings);
+                return Ok(vec![verdict; call.items.len()]);
+            }
+            Err(failing(
+                format!(
+                    "Mailchimp does not know the audience {list} (HTTP {}); check \
+                     integration.mailchimp_list_id",
+                    reply.status
+                ),
+                false,
+            ))
+        }
         _ => Err(failing(
             format!(
                 "Mailchimp does not take {} here",
@@ -312,11 +364,13 @@ fn archived(item: &Item) -> Verdict {
 
 /// No member under this name. A change of address may have happened in a call whose answer was
 /// lost: the person is looked for under the contact's id, the old address and the present one.
-fn no_such_member(item: &Item, path: &str) -> Verdict {
-    let adopt = |hash: &str| Verdict::Again {
-        relink: Some(Relink::Adopt(RemoteId::from(hash))),
-        batch_cap: None,
-        why: "Mailchimp has nobody under the name last known".to_owned(),
+fn other_name(item: &Item, path: &str) -> Option<Verdict> {
+    let adopt = |hash: &str| {
+        Some(Verdict::Again {
+            relink: Some(Relink::Adopt(RemoteId::from(hash))),
+            batch_cap: None,
+            why: "Mailchimp has nobody under the name last known".to_owned(),
+        })
     };
     let old = subscriber_hash(&item.name);
     let present = item
@@ -327,8 +381,16 @@ fn no_such_member(item: &Item, path: &str) -> Verdict {
     if path != old && path != present {
         return adopt(&old);
     }
-    if path != present {
-        return adopt(&present);
+    match path == present {
+        false => adopt(&present),
+        true => None,
+    }
+}
+
+/// No member under this name, nor under another one.
+fn no_such_member(item: &Item, path: &str) -> Verdict {
+    if let Some(verdict) = other_name(item, path) {
+        return verdict;
     }
     if is_opt_out(item) {
         return Verdict::Delivered {

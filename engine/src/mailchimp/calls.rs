@@ -14,7 +14,7 @@ const LENIENT: &str = "?skip_merge_validation=true";
 /// Puts records together into as few calls as the rules allow; only bulk calls take several.
 pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &MailchimpSettings) -> Vec<Call> {
     let max = |kind: &CallKind| match kind {
-        CallKind::MailchimpBulk { .. } => BULK_MAX,
+        CallKind::MailchimpBulk { .. } | CallKind::MailchimpMeet { .. } => BULK_MAX,
         _ => 1,
     };
     group(sends, max)
@@ -55,6 +55,21 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
                 None,
             ),
         },
+        CallKind::MailchimpMeet { list } => (Method::Get, super::audience_request(list).path, None),
+        CallKind::MailchimpLook { list, hash, .. } => {
+            let fields = "fields=contact_id,id,email_address,status";
+            let path = format!("/lists/{list}/members/{hash}?{fields}");
+            (Method::Get, path, None)
+        }
+        CallKind::MailchimpLeave { list, hash } => (
+            Method::Delete,
+            format!("/lists/{list}/members/{hash}"),
+            None,
+        ),
+        CallKind::MailchimpErase { list, hash } => {
+            let path = format!("/lists/{list}/members/{hash}/actions/delete-permanent");
+            (Method::Post, path, None)
+        }
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
         | CallKind::HubSpotPatch { .. }

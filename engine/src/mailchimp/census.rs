@@ -21,6 +21,35 @@ pub const PAGE_MAX: usize = 1_000;
 const FIELDS: &str = "total_items,members.id,members.contact_id,members.email_address,members.status,\
                       members.merge_fields,members.language,members.last_changed";
 
+/// Where a walk through the members of all audiences is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub list: String,
+    pub offset: u64,
+}
+
+impl Place {
+    /// From its stored form; `None`: at the beginning. `lists` holds at least one.
+    pub fn read(stored: Option<&str>, lists: &[String]) -> Place {
+        let (list, offset) = stored
+            .and_then(|text| text.split_once(' '))
+            .unwrap_or_else(|| (lists.first().map_or("", String::as_str), "0"));
+        Place {
+            list: list.to_owned(),
+            offset: offset.parse().unwrap_or(0),
+        }
+    }
+
+    /// Where it goes on after a page, in stored form; `None`: that was all. `after`: the page's.
+    pub fn next(&self, after: Option<&str>, lists: &[String]) -> Option<String> {
+        if let Some(offset) = after {
+            return Some(format!("{} {offset}", self.list));
+        }
+        let at = lists.iter().position(|list| *list == self.list)?;
+        lists.get(at + 1).map(|list| format!("{list} 0"))
+    }
+}
+
 /// Some members from a place of the list on. Mailchimp: archived ones are listed only if that
 /// status is asked for.
 pub fn page_request(list: &str, offset: u64, archived: bool) -> Request {
@@ -138,6 +167,28 @@ fn unreadable(reply: &Reply, error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_audiences_are_walked_through() {
+        let lists = ["b", "a", "c"].map(str::to_owned);
+        let mut seen = Vec::new();
+        let mut stored = None;
+        loop {
+            let place = Place::read(stored.as_deref(), &lists);
+            seen.push(format!("{}{}", place.list, place.offset));
+            let more = (place.list == "a" && place.offset < 2_000)
+                .then(|| (place.offset + 1_000).to_string());
+            stored = place.next(more.as_deref(), &lists);
+            if stored.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, ["b0", "a0", "a1000", "a2000", "c0"]);
+        // One that is used no longer is the last.
+        let gone = Place::read(Some("x 1000"), &lists);
+        assert_eq!((gone.list.as_str(), gone.offset), ("x", 1_000));
+        assert_eq!(gone.next(None, &lists), None);
+    }
 
     #[test]
     fn members_are_read() {

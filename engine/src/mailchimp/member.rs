@@ -12,7 +12,7 @@ use crate::{
     verdicts::unmappable,
 };
 
-use super::{EMAIL_ADDRESS, LANGUAGE, STATUS, TAGS, plan::Plan};
+use super::{EMAIL_ADDRESS, LANGUAGE, LIST_ID, STATUS, TAGS, plan::Plan};
 
 /// A row's mapped columns as text.
 pub(super) type Row = [Option<String>];
@@ -77,7 +77,7 @@ impl Plan<'_> {
         let opened = body.json.len();
         let mut aside = Vec::new();
         for (field, text) in self.columns(row) {
-            let pseudo = matches!(field.remote.as_str(), EMAIL_ADDRESS | STATUS);
+            let pseudo = matches!(field.remote.as_str(), EMAIL_ADDRESS | STATUS | LIST_ID);
             if pseudo || field.direction == Direction::Pull {
                 continue;
             }

@@ -6,12 +6,13 @@ use crate::{
     json::push_member,
     mapping::SourceMap,
     outcome::{Category, MemberStatus, Relink, Verdict},
-    record::RemoteId,
     verdicts::dead,
 };
 
 use super::{
     EMAIL_ADDRESS, STATUS,
+    audience::audience_of,
+    known::Known,
     member::{Body, Fields, Row, Tags, status_text},
     subscriber_hash,
 };
@@ -39,7 +40,7 @@ pub(super) struct Plan<'a> {
     pub(super) work: &'a Work,
     index: usize,
     pub(super) map: &'a SourceMap,
-    settings: &'a MailchimpSettings,
+    pub(super) settings: &'a MailchimpSettings,
 }
 
 impl Plan<'_> {
@@ -47,13 +48,16 @@ impl Plan<'_> {
         let Some(link) = &self.work.link else {
             return Decision::Settled(Verdict::Removed);
         };
+        if let Some(decision) = self.erase_former(link) {
+            return decision;
+        }
         let done = match (self.settings.on_delete, link.member_status) {
             (OnDelete::Ignore, _) | (_, Some(MemberStatus::Forgotten)) => true,
             (OnDelete::Archive, status) => status == Some(MemberStatus::Archived),
             (OnDelete::Permanent, _) => false,
         };
         match &link.remote_key {
-            Some(address) if !done => {
+            Some(address) if !done && !link.is_nowhere() => {
                 let kind = CallKind::MailchimpArchive {
                     list: self.list(),
                     hash: subscriber_hash(address),
@@ -69,7 +73,14 @@ impl Plan<'_> {
             return Ok(Decision::Settled(Verdict::NoConsent));
         };
         let link = self.work.link.as_ref();
-        match (consent::decide(consent, link, self.settings), link) {
+        let action = consent::decide(consent, link, self.settings);
+        if let (Consent::OptedIn, Some(link)) = (consent, link)
+            && !matches!(action, ConsentAction::Suppressed(_))
+            && let Some(step) = self.relocate(row, link)?
+        {
+            return Ok(step);
+        }
+        match (action, link) {
             (ConsentAction::Subscribe(status), _) => self.subscribe(row, status),
             (ConsentAction::Update(if_new), Some(link)) => self.update(row, link, if_new),
             (ConsentAction::SetStatus(status), Some(link)) => self.set_status(row, link, status),
@@ -93,10 +104,14 @@ impl Plan<'_> {
     fn subscribe(&self, row: &Row, status: MemberStatus) -> Result<Decision, Verdict> {
         let email = self.email(row)?;
         self.refuse_rival(&email)?;
-        if let Some(Link {
+        let link = self.work.link.as_ref();
+        let fresh = link.is_none_or(Link::is_nowhere);
+        if fresh {
+            audience_of(self.map, row, self.settings)?;
+        } else if let Some(Link {
             remote_key: Some(old),
             ..
-        }) = &self.work.link
+        }) = link
             && *old != email
         {
             // A create under the old address may have happened. It must not stay behind, and
@@ -111,7 +126,7 @@ impl Plan<'_> {
         let mut body = self.open(row, &email, Some(("status_if_new", status)));
         self.fields(&mut body, row, Fields::Filled, Tags::Along)?;
         let mut item = self.item(&email, Some(&email), Some(status), body.close());
-        item.intent = self.work.link.is_none();
+        item.intent = fresh;
         Ok(Decision::Send(self.bulk(), item))
     }
 
@@ -257,34 +272,11 @@ impl Plan<'_> {
         })
     }
 
-    /// What the member is known under: the address of the last write, unless a change of it was
-    /// found to have happened (the link then carries the new address's hash), and the contact's id.
-    fn known<'t>(&self, link: &'t Link, email: Option<&'t str>) -> Known<'t> {
-        let old = link.remote_key.as_deref();
-        let is_hash_of = |address: Option<&str>| {
-            let hash = address.map(subscriber_hash);
-            link.remote_id
-                .as_ref()
-                .is_some_and(|id| Some(id.as_str()) == hash.as_deref())
-        };
-        if is_hash_of(email) {
-            return Known {
-                address: email.unwrap_or(""),
-                contact: None,
-            };
-        }
-        let contact = link.remote_id.as_ref().filter(|_| !is_hash_of(old));
-        Known {
-            address: old.or(email).unwrap_or(""),
-            contact,
-        }
-    }
-
     const fn is_alone(&self) -> bool {
         self.work.batch_cap <= 1
     }
 
-    fn email(&self, row: &Row) -> Result<String, Verdict> {
+    pub(super) fn email(&self, row: &Row) -> Result<String, Verdict> {
         let found = self
             .columns(row)
             .find(|(field, _)| field.remote == EMAIL_ADDRESS);
@@ -310,7 +302,7 @@ impl Plan<'_> {
         }
     }
 
-    fn refuse_rival(&self, email: &str) -> Result<(), Verdict> {
+    pub(super) fn refuse_rival(&self, email: &str) -> Result<(), Verdict> {
         let Some(rival) = &self.work.rival else {
             return Ok(());
         };
@@ -318,22 +310,33 @@ impl Plan<'_> {
             Category::Conflict,
             format!(
                 "records {} and {rival} of {} have the same e-mail address {email}, and Mailchimp \
-                 has one member for it, which belongs to {rival}; change one of them, or merge them",
+                 has one member for it in an audience, which belongs to {rival}; change one of them, \
+                 or merge them",
                 self.work.key.as_str(),
                 self.map.name
             ),
         ))
     }
 
-    fn list(&self) -> String {
-        self.settings.list.clone()
+    /// The audience its member is in; for one that is in none, the audience its row names.
+    pub(super) fn list(&self) -> String {
+        let link = self.work.link.as_ref();
+        let known = link.and_then(|link| link.membership.list.clone());
+        let named = || {
+            let row = self.work.row.as_ref()?;
+            audience_of(self.map, row, self.settings).ok()
+        };
+        let fresh = link.is_none_or(Link::is_nowhere);
+        known
+            .or_else(|| fresh.then(named).flatten())
+            .unwrap_or_else(|| self.settings.list.clone())
     }
 
     fn bulk(&self) -> CallKind {
         CallKind::MailchimpBulk { list: self.list() }
     }
 
-    fn item(
+    pub(super) fn item(
         &self,
         name: &str,
         remote_key: Option<&str>,
@@ -350,24 +353,6 @@ impl Plan<'_> {
             intent: false,
             batch_cap: self.work.batch_cap,
             fragment: body.json,
-        }
-    }
-}
-
-/// How Mailchimp knows the member.
-#[derive(Clone, Copy)]
-struct Known<'a> {
-    address: &'a str,
-    contact: Option<&'a RemoteId>,
-}
-
-impl Known<'_> {
-    /// The member's name in a path. The contact's id stays the same whatever becomes of the
-    /// address.
-    fn path(&self) -> String {
-        match self.contact {
-            Some(id) => id.as_str().to_owned(),
-            None => subscriber_hash(self.address),
         }
     }
 }

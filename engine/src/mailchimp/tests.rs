@@ -1,5 +1,6 @@
 mod answers;
 mod model;
+mod moves;
 mod plans;
 
 use super::*;
@@ -9,6 +10,7 @@ use crate::{
     },
     clock::{FieldClock, Tick, ValueHash, Writer},
     mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
+    membership::noted,
     outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
     record::{Entity, RemoteId, SourceId, Target, Timestamp},
 };
@@ -16,6 +18,7 @@ use crate::{
 fn settings() -> MailchimpSettings {
     MailchimpSettings {
         list: "a1".into(),
+        several: false,
         resubscribe: Resubscribe::Never,
         double_opt_in: false,
         on_delete: OnDelete::Archive,
@@ -61,6 +64,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         changed_at: Timestamp(1_000),
         batch_cap: 500,
         rival: None,
+        audience_met: true,
     }
 }
 
@@ -85,6 +89,7 @@ fn link(
         remote_key: Some(key.into()),
         member_status: status,
         clock,
+        membership: Default::default(),
     })
 }
 

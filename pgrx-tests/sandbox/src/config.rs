@@ -179,6 +179,8 @@ pub struct MailchimpConfig {
     pub account_id: String,
     /// The audience that exists from the start.
     pub list_id: String,
+    /// More audiences that exist from the start, with the same settings and webhook.
+    pub other_lists: Vec<String>,
     /// Mailchimp: 10 simultaneous connections per user. `None` is off.
     pub max_connections: Option<usize>,
     /// Over that limit answer a 403 without JSON, as the CDN does, instead of 429.
@@ -207,6 +209,7 @@ impl Default for MailchimpConfig {
             api_key: "00000000000000000000000000000000-us1".into(),
             account_id: "8d3a3db4d97663a9074efcc16".into(),
             list_id: "a6b5da1054".into(),
+            other_lists: Vec::new(),
             max_connections: Some(10),
             throttle_with_403: false,
             fake_domains: Vec::new(),

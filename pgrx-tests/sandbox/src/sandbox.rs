@@ -173,6 +173,21 @@ impl Sandbox {
             .look_at(&world.config.mailchimp.list_id, email)
     }
 
+    /// Members of any audience, archived ones included.
+    pub fn members_of(&self, list_id: &str) -> Vec<ListMember> {
+        self.shared.world().mailchimp.look(list_id)
+    }
+
+    /// A member of any audience by address or hash.
+    pub fn member_of(&self, list_id: &str, email: &str) -> Option<ListMember> {
+        self.shared.world().mailchimp.look_at(list_id, email)
+    }
+
+    /// Whether the address was permanently deleted in any audience.
+    pub fn is_forgotten_in(&self, list_id: &str, email: &str) -> bool {
+        self.shared.world().mailchimp.is_forgotten(list_id, email)
+    }
+
     /// Whether the address was permanently deleted.
     pub fn is_forgotten(&self, email: &str) -> bool {
         let world = self.shared.world();
@@ -326,6 +341,21 @@ impl Sandbox {
         let mut world = self.shared.world();
         let list = world.config.mailchimp.list_id.clone();
         world.mailchimp.send_campaign(&list, id, sent_at)
+    }
+
+    /// Something happens to a member of any audience.
+    pub fn member_of_does(
+        &self,
+        list_id: &str,
+        email: &str,
+        action: MemberAction,
+    ) -> Result<(), String> {
+        self.shared.world().mailchimp.act(list_id, email, action)
+    }
+
+    /// Somebody deletes an audience, with all its members.
+    pub fn delete_audience(&self, list_id: &str) {
+        self.shared.world().mailchimp.delete_audience(list_id);
     }
 
     // Trouble.

@@ -31,6 +31,44 @@ fn error_of<'a>(answer: &'a Value, email: &str) -> &'a Value {
 }
 
 #[test]
+fn audiences_have_members_of_their_own() {
+    let mut config = Config::default();
+    config.mailchimp.other_lists = vec!["bbbbbbbbbb".to_owned()];
+    let sandbox = Sandbox::start(config);
+    bulk(
+        &sandbox,
+        json!([{"email_address": "ada@example.com", "status": "subscribed"}]),
+    );
+    let other = |method: &str, below: &str, body: &str| {
+        mailchimp(&sandbox, method, &format!("/lists/bbbbbbbbbb{below}"), body)
+    };
+    assert_eq!(other("GET", "/members/ada@example.com", "").status, 404);
+    let body = r#"{"email_address":"ada@example.com","status":"subscribed"}"#;
+    assert_eq!(other("POST", "/members", body).status, 200);
+    let contacts = [
+        sandbox.member("ada@example.com"),
+        sandbox.member_of("bbbbbbbbbb", "ada@example.com"),
+    ]
+    .map(|member| member.unwrap().contact_id);
+    assert_ne!(contacts[0], contacts[1]);
+    let leaves = MemberAction::Unsubscribe { abuse: false };
+    sandbox
+        .member_of_does("bbbbbbbbbb", "ada@example.com", leaves)
+        .unwrap();
+    assert_eq!(
+        sandbox.member("ada@example.com").unwrap().status,
+        Status::Subscribed
+    );
+    let told = sandbox.take_webhooks();
+    assert!(told.last().unwrap().body.contains("bbbbbbbbbb"));
+    let chosen = other("GET", "/members/ada@example.com?fields=status", "").json();
+    assert_eq!(chosen, json!({"status": "unsubscribed"}));
+    sandbox.delete_audience("bbbbbbbbbb");
+    assert_eq!(other("GET", "", "").status, 404);
+    assert_eq!(other("POST", "", r#"{"members":[]}"#).status, 404);
+}
+
+#[test]
 fn items_of_a_bulk_call_fail_one_by_one() {
     let sandbox = Sandbox::start(Config::default());
     bulk(

@@ -6,6 +6,9 @@
 
 mod access;
 mod associations;
+mod audience_events;
+mod audience_moves;
+mod audiences;
 mod backfill;
 mod backfill_stops;
 mod bad_input;

@@ -15,13 +15,15 @@ use super::Running;
 use crate::store::activity::{self, Done};
 use crate::store::engagement::{self, Campaign};
 use crate::store::inbox::{self, State};
-use crate::store::{consent_log, links, people};
+use crate::store::links::{self, Holder};
+use crate::store::{consent_log, people};
 use crate::worker::{World, now_ms};
 
-/// A page of the list of campaigns.
+/// A page of the list of campaigns. `lists`: the audiences whose campaigns are read.
 pub(super) fn listed(
     running: &mut Running,
     world: &World,
+    lists: &[String],
     page: &Page<Vec<Sent>>,
 ) -> SpiResult<()> {
     let poll = &mut running.poll;
@@ -32,7 +34,7 @@ pub(super) fn listed(
     let due: Vec<&Sent> = page
         .rows
         .iter()
-        .filter(|sent| sent.list == world.settings.mailchimp_api.list)
+        .filter(|sent| lists.contains(&sent.list))
         .filter(|sent| {
             let read_at = known.get(&sent.id).copied();
             let interval = interval.unwrap_or(Duration::ZERO);
@@ -113,7 +115,7 @@ pub(super) fn read_to_the_end(running: &mut Running) -> SpiResult<()> {
 }
 
 fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult<bool> {
-    let who = rows_of(world, events)?;
+    let who = rows_of(world, &campaign.list, events)?;
     let members: Vec<(&str, &RecordRef)> = who
         .iter()
         .map(|(member, record)| (*member, record))
@@ -145,25 +147,32 @@ fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult
     Ok(told)
 }
 
-/// The CRM rows of those who did something, as far as they are known, by Mailchimp's hash.
-fn rows_of<'e>(world: &World, events: &'e [Engagement]) -> SpiResult<HashMap<&'e str, RecordRef>> {
+/// The CRM rows of those who did something, as far as they are known, by Mailchimp's hash. Of rows
+/// with one address the one in the audience `list` goes first.
+fn rows_of<'e>(
+    world: &World,
+    list: &str,
+    events: &'e [Engagement],
+) -> SpiResult<HashMap<&'e str, RecordRef>> {
     let members: HashMap<&str, &str> = events
         .iter()
         .filter_map(|event| Some((event.member.as_str(), event.email.as_deref()?)))
         .collect();
     let emails: Vec<String> = members.values().map(|email| (*email).to_owned()).collect();
     let linked = links::holders(Target::Mailchimp, &emails)?;
-    let contact = |record: &&RecordRef| {
-        let source = world.sources.get(&record.source);
+    let contact = |holder: &&Holder| {
+        let source = world.sources.get(&holder.record.source);
         source.is_some_and(|source| source.entity == Entity::Contact)
     };
+    let default = &world.settings.mailchimp_api.list;
+    let elsewhere = |holder: &&Holder| holder.list.as_ref().unwrap_or(default) != list;
     let mut rows = HashMap::new();
     for (member, email) in members {
         let known = linked
             .get(email)
-            .and_then(|records| records.iter().find(contact));
+            .and_then(|holders| holders.iter().filter(contact).min_by_key(elsewhere));
         let record = match known {
-            Some(record) => Some(record.clone()),
+            Some(holder) => Some(holder.record.clone()),
             None => people::by_email(world.sources.values(), email)?.map(|(record, _)| record),
         };
         rows.extend(record.map(|record| (member, record)));

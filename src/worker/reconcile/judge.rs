@@ -6,13 +6,13 @@ use integration_engine::call::{Link, Reply, TransportError};
 use integration_engine::drift::{Difference, Page, Record};
 use integration_engine::failure::{self, Class};
 use integration_engine::hubspot::census::{self, Wanted};
-use integration_engine::mailchimp;
+use integration_engine::mailchimp::{self, census::Place};
 use integration_engine::mapping::SourceMap;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, RecordKey, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::{Advance, Ask, Asked};
+use super::{Advance, Ask, Asked, walk};
 use crate::capture;
 use crate::inbound::Scene;
 use crate::inbound::fields::{Done, Knowledge, Reported, Taken};
@@ -34,7 +34,8 @@ pub(super) enum Understood {
 
 pub(super) fn understand(
     target: Target,
-    offset: u64,
+    place: &Place,
+    default: &str,
     asked: Asked,
     result: &Result<Reply, TransportError>,
 ) -> Understood {
@@ -49,9 +50,13 @@ pub(super) fn understand(
         );
     }
     let class = failure::classify(target, result.as_ref());
-    let lost = matches!(asked.ask, Ask::Lost(..));
+    let lost = matches!(asked.ask, Ask::Lost(..) | Ask::LostMember(..));
+    let listed = matches!(asked.ask, Ask::Page | Ask::PageAgain(_)) && place.list != default;
     match (class, result) {
-        (Class::NotFound, _) if lost => Understood::Answer(asked, Page::default()),
+        // An audience of former days that is not there any more has no members.
+        (Class::NotFound, _) if lost || (listed && target == Target::Mailchimp) => {
+            Understood::Answer(asked, Page::default())
+        }
         (Class::Answered, Ok(reply)) => {
             let alone = |record| Page {
                 records: vec![record],
@@ -61,7 +66,7 @@ pub(super) fn understand(
                 (Target::HubSpot, true) => census::read_single(reply).map(alone),
                 (Target::HubSpot, false) => census::read_page(reply),
                 (Target::Mailchimp, true) => mailchimp::census::read_member(reply).map(alone),
-                (Target::Mailchimp, false) => mailchimp::census::read_page(reply, offset),
+                (Target::Mailchimp, false) => mailchimp::census::read_page(reply, place.offset),
             };
             match page {
                 Ok(page) => Understood::Answer(asked, page),
@@ -105,6 +110,20 @@ impl<'a> Judge<'a> {
         Some((source, source.maps.get(&self.course.target)?))
     }
 
+    /// Mailchimp's audiences that records are in.
+    fn audiences(&self) -> Vec<String> {
+        let mut workers = self.scene.targets.iter();
+        workers
+            .find(|worker| worker.target == Target::Mailchimp)
+            .map(|worker| walk::audiences(worker, self.scene.world))
+            .unwrap_or_default()
+    }
+
+    /// Where the walk through Mailchimp's members is.
+    fn place(&self) -> Place {
+        Place::read(self.course.after.as_deref(), &self.audiences())
+    }
+
     pub(super) fn record(&self, key: &RecordKey) -> RecordRef {
         RecordRef {
             source: self.course.source,
@@ -145,10 +164,10 @@ impl<'a> Judge<'a> {
         let repair = match self.course.repair {
             false => Repair::Nothing,
             true => {
-                if link.is_some() {
+                if let Some(link) = link {
                     let record = self.record(key);
-                    links::remove(self.course.target, std::slice::from_ref(&record))?;
-                    self.unlinked.push(record);
+                    self.unlinked.push(record.clone());
+                    self.unlink(record, link)?;
                 }
                 self.queue(key);
                 Repair::Done(format!("sent to {}", self.course.target))
@@ -156,6 +175,14 @@ impl<'a> Judge<'a> {
         };
         let id = id.map(|id| id.as_str().to_owned());
         self.put(Some(key), id, Kind::MissingRemote, None, repair)
+    }
+
+    fn unlink(&self, record: RecordRef, link: Link) -> SpiResult<()> {
+        let Some(link) = link.forgotten() else {
+            return links::remove(self.course.target, &[record]);
+        };
+        let entry = links::Entry { record, link };
+        links::write(self.course.target, links::Cause::Noted, &[entry])
     }
 
     pub(super) fn queue(&self, key: &RecordKey) {
@@ -194,28 +221,36 @@ impl<'a> Judge<'a> {
         match &asked.ask {
             Ask::Linked(pairs, Wanted::Archived) => self.archived(pairs, &asked, &page, todo)?,
             Ask::Linked(pairs, wanted) => self.linked(pairs, *wanted, &asked, &page, todo)?,
-            Ask::Lost(key, id) if self.course.target == Target::Mailchimp => {
-                self.lost_member(key, id, &asked, page.records.first())?;
+            Ask::LostMember(key, id, list) => {
+                self.lost_member(key, id, list, &asked, page.records.first())?;
             }
-            Ask::PageAgain(ids) => self.members(&page.records, asked.at, Some(ids), None)?,
+            Ask::PageAgain(ids) => {
+                let list = self.place().list;
+                self.members(&list, &page.records, asked.at, Some(ids), None)?;
+            }
             Ask::Lost(key, id) => self.lost(key, id, &asked, page.records.first(), todo)?,
             Ask::Strangers(_) => self.strangers(&page.records, asked.at, None)?,
             Ask::Page => {
+                let place = self.place();
                 match self.course.target {
                     Target::HubSpot => self.strangers(&page.records, asked.at, Some(todo))?,
                     Target::Mailchimp => {
-                        self.members(&page.records, asked.at, None, Some(todo))?;
+                        self.members(&place.list, &page.records, asked.at, None, Some(todo))?;
                     }
                 }
+                let after = match self.course.target {
+                    Target::HubSpot => page.after,
+                    Target::Mailchimp => place.next(page.after.as_deref(), &self.audiences()),
+                };
                 return Ok(Some(Advance {
-                    stage: match (&page.after, self.course.target, self.course.stage) {
+                    stage: match (&after, self.course.target, self.course.stage) {
                         (Some(_), _, stage) => stage,
                         (None, Target::HubSpot, _) => Stage::Finished,
                         (None, Target::Mailchimp, Stage::Remote) => Stage::Archived,
                         (None, Target::Mailchimp, _) => Stage::Rows,
                     },
                     mark: None,
-                    after: page.after,
+                    after,
                     looked_at: page.records.len() as u64,
                 }));
             }

@@ -15,11 +15,11 @@ use pgrx::spi::SpiResult;
 use super::judge::Judge;
 use super::{Ask, Asked};
 use crate::inbound::Fate;
+use crate::inbound::audience::{Place, place};
 use crate::inbound::consent::{self as inbound, Decided};
 use crate::store::drift::{self, Found, Kind, Repair};
 use crate::store::inbox::State;
 use crate::store::links::{self, Cause, Entry};
-use crate::store::people;
 use crate::store::sources::Source;
 use crate::worker::now_ms;
 
@@ -37,6 +37,7 @@ impl Judge<'_> {
     /// before they count; `only` those then.
     pub(super) fn members(
         &mut self,
+        list: &str,
         records: &[Record],
         since: Timestamp,
         only: Option<&HashSet<String>>,
@@ -46,7 +47,7 @@ impl Judge<'_> {
             return Ok(());
         };
         // All is read before anything is written: what is written changes what is seen.
-        let (pairs, strangers) = self.pair(source, records)?;
+        let (pairs, strangers) = self.pair(source, list, records)?;
         let keys: Vec<&RecordKey> = pairs.iter().map(|pair| &pair.key).collect();
         let rows = source.read(map, &keys)?;
         let still = self.at_rest(&keys, since)?;
@@ -84,11 +85,14 @@ impl Judge<'_> {
     fn pair<'r>(
         &self,
         source: &Source,
+        list: &str,
         records: &'r [Record],
     ) -> SpiResult<(Vec<Pair<'r>>, Vec<&'r Record>)> {
         let (mut pairs, mut strangers) = (Vec::new(), Vec::new());
         let sources = &self.scene.world.sources;
-        let tracked = |found: &(RecordRef, Link)| sources.contains_key(&found.0.source);
+        let tracked = |found: &(RecordRef, Link)| {
+            sources.contains_key(&found.0.source) && self.scene.is_in(&found.1, list)
+        };
         for record in records {
             let email = address(record);
             let by_id = links::by_remote_id(Target::Mailchimp, &record.id)?;
@@ -99,8 +103,10 @@ impl Judge<'_> {
             }
             let met = known.is_none();
             if met {
-                let found = people::by_email(sources.values(), &email)?;
-                known = found.map(|(record, link)| (record, link.unwrap_or_default()));
+                known = match place(&self.scene, list, &email)? {
+                    Place::Here(record, link) => Some((record, link)),
+                    Place::Left(..) | Place::Elsewhere | Place::Nowhere => None,
+                };
             }
             match known {
                 Some((row, link)) if row.source == source.id => pairs.push(Pair {
@@ -198,7 +204,7 @@ impl Judge<'_> {
             remote_id: Some(RemoteId::from(pair.record.id.as_str())),
             remote_key: Some(address(pair.record)),
             member_status: Some(held),
-            ..pair.link.clone()
+            ..pair.link.clone().settled(held == MemberStatus::Subscribed)
         };
         let record = self.record(&pair.key);
         links::write(Target::Mailchimp, Cause::Noted, &[Entry { record, link }])
@@ -229,6 +235,7 @@ impl Judge<'_> {
                     at: at.unwrap_or_else(|| Timestamp(now_ms())),
                     event: None,
                     reason: Some("found by reconcile()".to_owned()),
+                    elsewhere: false,
                 };
                 let link = Link {
                     remote_id: Some(RemoteId::from(pair.record.id.as_str())),
@@ -272,7 +279,10 @@ impl Judge<'_> {
                 .and_then(|link| Some((link, link.remote_id.as_ref()?)))
             {
                 Some((link, id)) if expected(link) => {
-                    todo.push_back(Ask::Lost(key.clone(), id.clone()));
+                    let list = link.membership.list.clone();
+                    let list = list
+                        .unwrap_or_else(|| self.scene.world.settings.mailchimp_api.list.clone());
+                    todo.push_back(Ask::LostMember(key.clone(), id.clone(), list));
                 }
                 Some(_) => {}
                 None if wanted(map, row) => self.send_again(key, link, None)?,
@@ -287,6 +297,7 @@ impl Judge<'_> {
         &mut self,
         key: &RecordKey,
         id: &RemoteId,
+        list: &str,
         asked: &Asked,
         record: Option<&Record>,
     ) -> SpiResult<()> {
@@ -294,7 +305,7 @@ impl Judge<'_> {
             return Ok(());
         };
         if let Some(record) = record {
-            return self.members(std::slice::from_ref(record), asked.at, None, None);
+            return self.members(list, std::slice::from_ref(record), asked.at, None, None);
         }
         let link = links::read(source.id, Target::Mailchimp, &[key.as_str()])?.remove(key);
         let link = link.filter(|link| link.remote_id.as_ref() == Some(id));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use integration_engine::call::{Reply, Request, TransportError};
 use integration_engine::hubspot::{census, census::Wanted};
-use integration_engine::mailchimp;
+use integration_engine::mailchimp::{self, census::Place};
 use integration_engine::record::{RemoteId, Target, Timestamp};
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
@@ -14,7 +14,7 @@ use super::{Advance, Answered, Ask, Asked, judge};
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
-use crate::worker::target::LANES;
+use crate::worker::target::{LANES, TargetWorker};
 use crate::worker::{Worker, World, associations, intake, now_ms, settle};
 
 impl Worker {
@@ -81,7 +81,7 @@ impl Worker {
             return Ok(());
         };
         let names = names(world, &running.course);
-        let Some(request) = request(world, &running.course, ask, &names) else {
+        let Some(request) = request(worker, world, &running.course, ask, &names) else {
             return Ok(());
         };
         let at = Timestamp(now_ms());
@@ -168,8 +168,11 @@ impl Worker {
         let target = self.targets[index].target;
         let again = asked.ask.clone();
         let running = self.reconciles.find(job, target);
-        let offset = running.map_or(0, |running| offset(&running.course));
-        match judge::understand(target, offset, asked, result) {
+        let after = running.and_then(|running| running.course.after.clone());
+        let lists = audiences(&self.targets[index], &self.world);
+        let place = Place::read(after.as_deref(), &lists);
+        let default = &self.world.settings.mailchimp_api.list;
+        match judge::understand(target, &place, default, asked, result) {
             judge::Understood::Answer(asked, page) => {
                 let mut advance = None;
                 let judged = self.judge(index, job, |judge, todo| {
@@ -277,15 +280,19 @@ fn names(world: &World, course: &Course) -> Vec<String> {
         .collect()
 }
 
-/// Where the next page of members begins.
-fn offset(course: &Course) -> u64 {
-    let after = course.after.as_deref();
-    after.and_then(|text| text.parse().ok()).unwrap_or(0)
+/// The audiences that are walked through.
+pub(super) fn audiences(worker: &TargetWorker, world: &World) -> Vec<String> {
+    worker.audiences.in_use(&world.settings.mailchimp_api.list)
 }
 
-fn request(world: &World, course: &Course, ask: &Ask, names: &[String]) -> Option<Request> {
+fn request(
+    worker: &TargetWorker,
+    world: &World,
+    course: &Course,
+    ask: &Ask,
+    names: &[String],
+) -> Option<Request> {
     let settings = &world.settings.hubspot_api;
-    let list = &world.settings.mailchimp_api.list;
     let entity = world.sources.get(&course.source)?.entity;
     Some(match (ask, course.target) {
         (Ask::Linked(pairs, wanted), _) => {
@@ -296,14 +303,15 @@ fn request(world: &World, course: &Course, ask: &Ask, names: &[String]) -> Optio
             let key = [settings.external_id_property.clone()];
             census::read_request(settings, entity, ids, &key, Wanted::Values)
         }
-        (Ask::Lost(_, id), Target::HubSpot) => census::single_request(settings, entity, id),
-        (Ask::Lost(_, id), Target::Mailchimp) => mailchimp::census::member_request(list, id),
+        (Ask::Lost(_, id), _) => census::single_request(settings, entity, id),
+        (Ask::LostMember(_, id, list), _) => mailchimp::census::member_request(list, id),
         (Ask::Page | Ask::PageAgain(_), Target::HubSpot) => {
             census::list_request(settings, entity, course.after.as_deref())
         }
         (Ask::Page | Ask::PageAgain(_), Target::Mailchimp) => {
             let archived = course.stage == Stage::Archived;
-            mailchimp::census::page_request(list, offset(course), archived)
+            let place = Place::read(course.after.as_deref(), &audiences(worker, world));
+            mailchimp::census::page_request(&place.list, place.offset, archived)
         }
     })
 }

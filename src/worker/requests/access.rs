@@ -255,17 +255,18 @@ impl Requests {
             test.waiting = !ready;
         }
         if ready {
-            self.ask(target, world, Question::Who);
+            self.ask(worker, world, Question::Who);
         }
     }
 
-    fn ask(&mut self, target: Target, world: &World, question: Question) {
+    fn ask(&mut self, worker: &TargetWorker, world: &World, question: Question) {
+        let target = worker.target;
         let Ok(endpoint) = world.settings.endpoint(target) else {
             return;
         };
         let token = self.credential(&endpoint.credential);
         let session = self.session.as_ref();
-        let (request, body) = connection::request(target, question, world, session, token.as_ref());
+        let (request, body) = connection::request(worker, question, world, session, token.as_ref());
         self.hand_over(target, token, request, body, Underway::Test(question));
     }
 
@@ -280,7 +281,7 @@ impl Requests {
     ) {
         let target = worker.target;
         let session = self.session.as_ref();
-        let (request, _) = connection::request(target, question, world, session, None);
+        let (request, _) = connection::request(worker, question, world, session, None);
         heard
             .log
             .push(answers::plain_entry(target, &request, answer));
@@ -300,7 +301,7 @@ impl Requests {
                         worker.not_before = None;
                     }
                     self.tests.insert(target, test);
-                    self.ask(target, world, Question::What);
+                    self.ask(worker, world, Question::What);
                 }
                 Err(why) => self.tested.push(test.end(target, false, why)),
             },

@@ -12,7 +12,9 @@ use crate::store::letters::LogEntry;
 use crate::worker::auth::Granted;
 use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::trust::Seen;
-use crate::worker::{Outcome, World, answers, associations, preflight, properties, reconcile};
+use crate::worker::{
+    Outcome, World, answers, associations, audiences, preflight, properties, reconcile,
+};
 
 /// What came in at one go.
 #[derive(Default)]
@@ -25,6 +27,7 @@ pub struct Heard {
     /// A token, to be used once what belongs to it is stored.
     pub granted: Option<Granted>,
     pub notices: Vec<(Target, Notice)>,
+    pub audiences: Vec<audiences::News>,
     /// Definitions have been read, and the maps have to be refined.
     pub definitions: bool,
     pub associations: Vec<associations::Answered>,
@@ -61,15 +64,8 @@ impl Requests {
             match sent.underway {
                 Underway::Records(planned) => {
                     self.note_remarks(&planned.call.request, &answer, &mut heard);
-                    let outcomes = hear_records(
-                        worker,
-                        world,
-                        planned,
-                        &answer,
-                        current,
-                        clock,
-                        &mut heard.log,
-                    );
+                    let outcomes =
+                        hear_records(worker, world, planned, &answer, current, clock, &mut heard);
                     heard.outcomes[index].extend(outcomes);
                 }
                 Underway::Associations(call) => {
@@ -157,7 +153,7 @@ fn hear_records(
     answer: &Answer,
     current: bool,
     clock: u64,
-    log: &mut Vec<LogEntry>,
+    heard: &mut Heard,
 ) -> Vec<Outcome> {
     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
     let reading = answers::read(worker.target, &planned, &answer.result, world);
@@ -170,7 +166,9 @@ fn hear_records(
         worker.trust.proven();
     }
     answers::note_gauges(world, worker.target, &reading);
-    log.push(answers::log_entry(
+    let audience = worker.audiences.hear(&planned.call.kind, &answer.result);
+    heard.audiences.extend(audience);
+    heard.log.push(answers::log_entry(
         worker.target,
         &planned,
         answer,

@@ -38,7 +38,19 @@ impl Mailchimp {
         match (method, rest) {
             ("GET", []) => self.list_members(list, query),
             ("POST", []) => self.create_member(list, query, body, moment),
-            ("GET", [who]) => Ok(self.shown(list, self.known(list, who)?, 200)),
+            ("GET", [who]) => {
+                let audience = &self.audiences[list];
+                let mut out = Vec::new();
+                render(
+                    &mut out,
+                    audience,
+                    &audience.members[self.known(list, who)?],
+                );
+                Ok(match query.get("fields") {
+                    Some(fields) => Reply::value(200, &only(&out, fields)),
+                    None => Reply::json(200, out),
+                })
+            }
             ("PUT", [who]) => self.put_member(list, who, query, body, moment),
             ("PATCH", [who]) => self.patch_member(list, who, query, body, moment),
             ("DELETE", [who]) => self.archive_member(list, who, moment),

@@ -46,12 +46,16 @@ pub(crate) struct Mailchimp {
 
 impl Mailchimp {
     pub(crate) fn new(config: MailchimpConfig, seed: u64, capacity: usize) -> Self {
-        let mut audience = Audience::new(&config.list_id, config.double_optin);
-        audience
-            .hooks
-            .extend(config.webhook.as_ref().map(webhooks::Hook::configured));
+        let audience = |(number, list): (u64, &String)| {
+            let mut audience = Audience::new(list, config.double_optin);
+            audience.first_web_id += 100_000_000 * number;
+            let hook = config.webhook.as_ref().map(webhooks::Hook::configured);
+            audience.hooks.extend(hook);
+            audience
+        };
+        let lists = std::iter::once(&config.list_id).chain(&config.other_lists);
         Self {
-            audiences: vec![audience],
+            audiences: (0..).zip(lists).map(audience).collect(),
             outgoing: webhooks::Outgoing::new(capacity),
             campaigns: Vec::new(),
             rng: Rng::with_seed(seed),
@@ -59,6 +63,11 @@ impl Mailchimp {
             refused: 0,
             config,
         }
+    }
+
+    /// Somebody deletes an audience in the web app, with all its members.
+    pub(crate) fn delete_audience(&mut self, list_id: &str) {
+        self.audiences.retain(|audience| audience.id != list_id);
     }
 
     /// Answers a request; `path` begins after `/3.0`. `connections` are those at work now.

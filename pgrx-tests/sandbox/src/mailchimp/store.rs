@@ -59,6 +59,8 @@ pub(crate) struct Audience {
     pub forgotten: FxHashSet<[u8; 32]>,
     pub hooks: Vec<Hook>,
     pub double_optin: bool,
+    /// Where the numbers of its members begin: a contact is one of one audience.
+    pub first_web_id: u64,
 }
 
 impl Audience {
@@ -71,6 +73,7 @@ impl Audience {
             forgotten: FxHashSet::default(),
             hooks: Vec::new(),
             double_optin,
+            first_web_id: 404_947_000,
         };
         for (tag, name, kind) in [
             ("FNAME", "First Name", "text"),
@@ -129,7 +132,7 @@ impl Audience {
         self.members.push(Member {
             email: email.into(),
             hash,
-            web_id: 404_947_000 + at as u64,
+            web_id: self.first_web_id + at as u64,
             status: Status::Transactional,
             status_by: Actor::Api,
             unsubscribe_reason: "",

@@ -1,0 +1,175 @@
+//! Several Mailchimp audiences: in which one a record's member is, and how it gets to another.
+//!
+//! A move is three calls, each of which can be repeated: the member is looked at where it is, then
+//! archived there, then added elsewhere. What was learnt before is stored before the next call
+//! leaves, so that it is the same move after a crash.
+
+use crate::{
+    call::{CallKind, Item, Link},
+    mailchimp::subscriber_hash,
+    record::RemoteId,
+};
+
+/// Where a record's member is among the account's audiences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// The audience it was last written to; from before the first call to it.
+    pub list: Option<String>,
+    /// It has been looked at there, for the record moves, and may be archived already.
+    pub leaving: bool,
+    /// Audiences it has left because the record moved: it was archived there, or unsubscribed before. The present one among them: it is
+    /// coming back there.
+    pub former: Vec<String>,
+    /// Whether the person has to be asked wherever it arrives: it was not certain, when it moved,
+    /// that they wanted mail.
+    pub ask: bool,
+}
+
+impl Membership {
+    pub fn of(list: &str) -> Membership {
+        Membership {
+            list: Some(list.to_owned()),
+            ..Membership::default()
+        }
+    }
+
+    /// Whether it has left this audience because the record moved.
+    pub fn was_in(&self, list: &str) -> bool {
+        self.former.iter().any(|known| known == list)
+    }
+
+    /// Something that a new link would not know.
+    pub fn has_past(&self) -> bool {
+        self.ask || !self.former.is_empty()
+    }
+
+    /// It is in no audience any more.
+    #[must_use]
+    pub fn nowhere(self) -> Membership {
+        Membership {
+            list: None,
+            leaving: false,
+            ..self
+        }
+    }
+}
+
+impl Link {
+    /// Between two audiences: archived in one, and not yet added to another.
+    pub fn is_nowhere(&self) -> bool {
+        self.membership.list.is_none() && self.remote_id.is_none() && self.membership.has_past()
+    }
+
+    /// Whether it is coming back to where it was: if it is archived there, that was us.
+    pub fn is_returning(&self) -> bool {
+        let list = self.membership.list.as_deref();
+        !self.membership.leaving && list.is_some_and(|list| self.membership.was_in(list))
+    }
+
+    /// It has been looked at, and is about to be archived where it is.
+    #[must_use]
+    pub fn leave(mut self, ask: bool) -> Link {
+        self.membership.leaving = true;
+        self.membership.ask |= ask;
+        self
+    }
+
+    /// It has been archived where it was, or gets no mail from there anyway.
+    #[must_use]
+    pub fn left(mut self, list: &str, ask: bool) -> Link {
+        self.membership.ask |= ask;
+        if !self.membership.was_in(list) {
+            self.membership.former.push(list.to_owned());
+        }
+        Link {
+            remote_id: None,
+            member_status: None,
+            membership: self.membership.nowhere(),
+            ..self
+        }
+    }
+
+    /// It has been erased in an audience it had been archived in.
+    #[must_use]
+    pub fn erased_in(mut self, list: &str) -> Link {
+        self.membership.former.retain(|known| known != list);
+        self
+    }
+
+    /// The audience has told how the member is, by accepting a write or by news of its own; a move
+    /// that was under way begins with a look again. `subscribed`: the person wants its mail.
+    #[must_use]
+    pub fn settled(mut self, subscribed: bool) -> Link {
+        let Membership {
+            list,
+            leaving,
+            former,
+            ask,
+        } = &mut self.membership;
+        *leaving = false;
+        *ask &= !subscribed;
+        former.retain(|known| Some(known) != list.as_ref());
+        self
+    }
+
+    /// A call to this audience is about to be made that may add it there.
+    #[must_use]
+    pub fn arrive(self, written_under: Option<&str>, list: &str) -> Link {
+        Link {
+            remote_key: written_under.map(str::to_owned).or(self.remote_key),
+            membership: Membership {
+                list: Some(list.to_owned()),
+                ..self.membership
+            },
+            ..self
+        }
+    }
+
+    /// There is no such member; what is left to be known. In which audiences the person has been is
+    /// not forgotten.
+    pub fn forgotten(self) -> Option<Link> {
+        self.membership.has_past().then(|| Link {
+            membership: self.membership.nowhere(),
+            ..Link::default()
+        })
+    }
+
+    /// What is stored before a call whose answer may get lost and that may change whether the
+    /// person gets mail. `written_under` is the address the call names.
+    ///
+    /// Someone whose status was known is a member, even if no id came back yet: without one, the
+    /// link would say «perhaps created», and what the person decided would be forgotten with it.
+    #[must_use]
+    pub fn uncertain(&self, written_under: Option<&str>) -> Link {
+        let address = self.remote_key.as_deref().or(written_under);
+        let known_by = || {
+            self.member_status?;
+            address.map(|address| RemoteId::from(subscriber_hash(address).as_str()))
+        };
+        Link {
+            remote_id: self.remote_id.clone().or_else(known_by),
+            member_status: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// What is stored of a record before a call leaves whose answer may get lost.
+pub fn noted(known: Option<&Link>, item: &Item, kind: &CallKind) -> Link {
+    let address = item.remote_key.as_deref();
+    match (known, kind) {
+        // Stored already; it only has to be safe.
+        (Some(link), CallKind::MailchimpLeave { .. }) => link.clone(),
+        (Some(link), _) if !link.is_nowhere() => link.uncertain(address),
+        (known, _) => {
+            let link = Link {
+                remote_key: item.remote_key.clone(),
+                ..known.cloned().unwrap_or_default()
+            };
+            match kind.list() {
+                Some(list) => link.arrive(address, list),
+                None => link,
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Whose member an event is about: audiences have members of their own.
+
+use integration_engine::call::Link;
+use integration_engine::mailchimp::{audience_of, subscriber_hash};
+use integration_engine::membership::Membership;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{RemoteId, Target};
+use pgrx::spi::SpiResult;
+
+use super::Scene;
+use crate::store::{links, people};
+
+/// Where the CRM row with an address is, as seen from an audience.
+pub enum Place {
+    /// In this audience, or meant to be; with the link as it is to be used.
+    Here(RecordRef, Link),
+    /// It was in this audience, and has been moved to another one.
+    Left(RecordRef, Link),
+    Elsewhere,
+    Nowhere,
+}
+
+impl Scene<'_> {
+    fn default_list(&self) -> &str {
+        &self.world.settings.mailchimp_api.list
+    }
+
+    /// Whether a link leads into this audience.
+    pub fn is_in(&self, link: &Link, list: &str) -> bool {
+        let known = link.membership.list.as_deref();
+        !link.is_nowhere() && known.unwrap_or(self.default_list()) == list
+    }
+
+    /// Whether a record's row names this audience.
+    fn belongs(&self, record: &RecordRef, list: &str) -> SpiResult<bool> {
+        let source = self.world.sources.get(&record.source);
+        let Some((source, map)) =
+            source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
+        else {
+            return Ok(list == self.default_list());
+        };
+        let rows = source.read(map, &[&record.key])?;
+        let Some(row) = rows.get(&record.key) else {
+            return Ok(list == self.default_list());
+        };
+        let named = audience_of(map, row, &self.world.settings.mailchimp_api);
+        Ok(named.is_ok_and(|named| named == list))
+    }
+}
+
+/// Looks for the person an event is about. `email` in lower case.
+pub fn place(scene: &Scene, list: &str, email: &str) -> SpiResult<Place> {
+    let members = links::by_remote_key(Target::Mailchimp, email)?;
+    let tracked = |(record, _): &&(RecordRef, Link)| scene.source(record).is_some();
+    let found = |wanted: &dyn Fn(&Link) -> bool| {
+        let mut members = members.iter().filter(tracked);
+        members.find(|(_, link)| wanted(link)).cloned()
+    };
+    if let Some((record, link)) = found(&|link| scene.is_in(link, list)) {
+        return Ok(Place::Here(record, link));
+    }
+    if let Some((record, link)) = found(&|link| link.membership.was_in(list)) {
+        return Ok(Place::Left(record, link));
+    }
+    let Some((record, link)) = people::by_email(scene.world.sources.values(), email)? else {
+        return Ok(Place::Nowhere);
+    };
+    match link {
+        Some(link) if scene.is_in(&link, list) => Ok(Place::Here(record, link)),
+        Some(link) if link.membership.was_in(list) => Ok(Place::Left(record, link)),
+        Some(link) if !link.is_nowhere() => Ok(Place::Elsewhere),
+        _ if !scene.belongs(&record, list)? => Ok(Place::Elsewhere),
+        link => Ok(Place::Here(record, joined(link, list, email))),
+    }
+}
+
+/// Somebody who became a member without us.
+fn joined(link: Option<Link>, list: &str, email: &str) -> Link {
+    let past = link.map(|link| link.membership).unwrap_or_default();
+    Link {
+        remote_id: Some(RemoteId::from(subscriber_hash(email).as_str())),
+        remote_key: Some(email.to_owned()),
+        membership: Membership {
+            list: Some(list.to_owned()),
+            ..past
+        },
+        ..Link::default()
+    }
+}

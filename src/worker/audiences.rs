@@ -1,0 +1,84 @@
+//! Mailchimp's audiences as their answers tell of them: which exist, and which do not.
+
+use std::collections::BTreeSet;
+
+use integration_engine::call::{CallKind, Reply, TransportError};
+use integration_engine::mailchimp::unknown_audience;
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use super::World;
+use crate::store::audiences;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Audiences {
+    /// As stored.
+    met: BTreeSet<String>,
+    /// Mailchimp does not know them.
+    missing: BTreeSet<String>,
+}
+
+/// Something to be stored.
+pub enum News {
+    Met(String),
+    Missing(String),
+}
+
+impl Audiences {
+    /// What the table says now.
+    pub fn load(&mut self) -> SpiResult<()> {
+        self.met = audiences::known()?.into_iter().collect();
+        Ok(())
+    }
+
+    /// Takes in what an answer says about the audience it came from.
+    pub fn hear(
+        &mut self,
+        kind: &CallKind,
+        result: &Result<Reply, TransportError>,
+    ) -> Option<News> {
+        let reply = result.as_ref().ok()?;
+        if let Some(list) = unknown_audience(kind, reply) {
+            self.met.remove(list);
+            let news = self.missing.insert(list.to_owned());
+            return news.then(|| News::Missing(list.to_owned()));
+        }
+        let list = kind.list().filter(|_| reply.status == 200)?;
+        self.missing.remove(list);
+        let news = !self.met.contains(list);
+        news.then(|| {
+            self.met.insert(list.to_owned());
+            News::Met(list.to_owned())
+        })
+    }
+
+    pub fn is_met(&self, list: &str) -> bool {
+        self.met.contains(list)
+    }
+
+    /// Those that records may be in: the default, and all that were ever written to.
+    pub fn in_use(&self, default: &str) -> Vec<String> {
+        let others = self.met.iter().filter(|list| *list != default);
+        std::iter::once(default.to_owned())
+            .chain(others.cloned())
+            .collect()
+    }
+}
+
+/// Whether some table's rows say which audience they belong to.
+pub fn are_named(world: &World) -> bool {
+    let mut maps = world
+        .sources
+        .values()
+        .filter_map(|source| source.maps.get(&Target::Mailchimp));
+    maps.any(|map| map.field_named("list_id").is_some())
+}
+
+/// Stores it, and raises an alert about an audience that is not there.
+pub fn tell(news: &[News]) -> SpiResult<()> {
+    news.iter().try_for_each(|news| match news {
+        News::Met(list) => audiences::meet(list),
+        News::Missing(list) => audiences::miss(list),
+    })
+}
