@@ -52,9 +52,11 @@ fn parse_rate(text: &str) -> Option<Rate> {
     (!interval.is_zero()).then_some(Rate { limit, interval })
 }
 
-/// One part in so many of limit and interval is left unused: requests that leave evenly spaced
-/// do not arrive so, and the service counts arrivals. Together about 4 %.
-const SAFETY: u64 = 50;
+/// One part in so many of the limit is left unused, and the interval is taken to be so much longer:
+/// requests that leave evenly spaced do not arrive so, and the service counts arrivals. Together
+/// about 3.5 %.
+const LIMIT_SAFETY: u64 = 50;
+const INTERVAL_SAFETY: u64 = 64;
 /// A permit may be used up to so many gaps late without the pace falling behind.
 const CATCH_UP_GAPS: u64 = 4;
 /// An answer may tell of a window that ended this part of an interval ago.
@@ -235,7 +237,7 @@ impl Budget {
 
     fn allowed(&self, now: u64) -> u32 {
         let limit = u64::from(self.limit);
-        let safe = limit - limit / SAFETY;
+        let safe = limit - limit / LIMIT_SAFETY;
         u32::try_from(safe * (1_000 - self.squeezed(now)) / 1_000)
             .unwrap_or(u32::MAX)
             .max(1)
@@ -248,7 +250,7 @@ impl Budget {
     }
 
     const fn window(&self) -> u64 {
-        self.interval + self.interval / SAFETY
+        self.interval + self.interval / INTERVAL_SAFETY
     }
 
     // Rounded up: the pace must not outrun the window, or it stutters.
