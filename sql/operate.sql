@@ -60,11 +60,12 @@ LANGUAGE sql STABLE AS $$
                               AND (c.op = 't' OR integration._contains_key(c.keys, k.key))) THEN 'pending'
                WHEN d.error IS NOT NULL THEN 'dead'
                WHEN x.target = 'mailchimp' AND (l.record_key IS NULL OR l.member_status NOT IN ('subscribed', 'pending')) THEN 'no_consent'
+               WHEN a.reason IS NOT NULL THEN 'pending'
                WHEN l.remote_id IS NOT NULL THEN 'synced'
                WHEN l.record_key IS NOT NULL THEN 'pending'
                ELSE 'untracked'
            END,
-           l.remote_id, l.pushed_at, coalesce(r.last_error, d.error)
+           l.remote_id, l.pushed_at, coalesce(r.last_error, d.error, a.reason)
     FROM (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target)
     LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
     CROSS JOIN LATERAL (SELECT integration._stored_key(cardinality(t.key_columns), sync_status.key) AS key) k
@@ -74,6 +75,11 @@ LANGUAGE sql STABLE AS $$
         SELECT q.error FROM integration.dlq q
         WHERE q.source = sync_status.source AND q.record_key = k.key AND q.target = x.target AND q.resolution IS NULL
         ORDER BY q.id DESC LIMIT 1) d ON true
+    LEFT JOIN LATERAL (
+        SELECT format('column %s: %s', s.column_name, coalesce(s.reason, 'the association is on its way')) AS reason
+        FROM integration.association s
+        WHERE x.target = 'hubspot' AND s.source = sync_status.source AND s.record_key = k.key AND s.state IN ('pending', 'waiting')
+        ORDER BY s.state, s.column_name LIMIT 1) a ON true
     WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
 $$;
 COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, retrying, dead, no_consent or untracked';

@@ -111,7 +111,7 @@ COMMENT ON COLUMN dlq.target IS 'service it was meant for';
 COMMENT ON COLUMN dlq.entity IS 'contact, company, deal or an engagement';
 COMMENT ON COLUMN dlq.source IS 'CRM table';
 COMMENT ON COLUMN dlq.record_key IS 'key of the CRM row';
-COMMENT ON COLUMN dlq.op IS 'upsert or delete';
+COMMENT ON COLUMN dlq.op IS 'upsert, delete or associate (HubSpot: with the record that a column names)';
 COMMENT ON COLUMN dlq.category IS 'validation, not_found, conflict, consent, permission, too_large, exhausted or unmappable';
 COMMENT ON COLUMN dlq.http_status IS 'HTTP status of the answer, if there was one';
 COMMENT ON COLUMN dlq.error IS 'what is wrong, for a person';

@@ -80,6 +80,7 @@ extension_sql_file!(
     name = "operate",
     requires = [
         "track",
+        "associations",
         "account",
         api::internal::_enqueue,
         api::preview::_preview

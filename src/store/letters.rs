@@ -7,10 +7,27 @@ use pgrx::spi::SpiResult;
 
 use super::{execute, select};
 
+/// What could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Write(Op),
+    /// HubSpot: its association by one column, which the request names.
+    Associate,
+}
+
+impl Deed {
+    const fn name(self) -> &'static str {
+        match self {
+            Deed::Write(op) => op.name(),
+            Deed::Associate => "associate",
+        }
+    }
+}
+
 /// A change given up on.
 pub struct Letter {
     pub record: RecordRef,
-    pub op: Op,
+    pub deed: Deed,
     pub category: Category,
     pub status: Option<u16>,
     pub why: String,
@@ -46,7 +63,7 @@ pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
             .into(),
         letters
             .iter()
-            .map(|letter| letter.op.name())
+            .map(|letter| letter.deed.name())
             .collect::<Vec<&str>>()
             .into(),
         letters
@@ -88,9 +105,10 @@ const SUPERSEDE: &str = "\
     WHERE d.ctid = ANY (ARRAY( \
         SELECT f.ctid FROM unnest($2::int4[], $3::text[]) AS n(source, key) CROSS JOIN LATERAL \
         (SELECT x.ctid FROM integration.dlq x WHERE x.source = (SELECT t.source FROM integration.tracked_table t WHERE t.id = n.source) \
-         AND x.record_key = n.key AND x.target = $1 AND x.resolution IS NULL OFFSET 0) AS f))";
+         AND x.record_key = n.key AND x.target = $1 AND x.op <> 'associate' AND x.resolution IS NULL OFFSET 0) AS f))";
 
 /// Closes open dead letters of records that have been delivered since; gives how many there were.
+/// Those about associations are closed by [`supersede_associations`].
 pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {
         return Ok(0);
@@ -101,6 +119,25 @@ pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
         SUPERSEDE,
         &[target.name().into(), sources.into(), keys.into()],
     )
+}
+
+const SUPERSEDE_ASSOCIATIONS: &str = "\
+    UPDATE integration.dlq d SET resolution = 'superseded', resolved_at = pg_catalog.clock_timestamp() \
+    WHERE d.ctid = ANY (ARRAY( \
+        SELECT f.ctid FROM unnest($1::text[]) AS n(key) CROSS JOIN LATERAL \
+        (SELECT x.ctid FROM integration.dlq x \
+         WHERE x.source = (SELECT m.source FROM integration.association_map m WHERE m.id = $2) \
+         AND x.record_key = n.key AND x.target = 'hubspot' AND x.op = 'associate' AND x.resolution IS NULL \
+         AND x.request ->> 'column' = (SELECT m.column_name FROM integration.association_map m WHERE m.id = $2) OFFSET 0) AS f))";
+
+/// Closes open dead letters about an association of these records: it has been made since, is no
+/// longer wanted, or has failed anew.
+pub fn supersede_associations(association: i32, keys: &[&str]) -> SpiResult<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let args = [keys.to_vec().into(), association.into()];
+    execute(SUPERSEDE_ASSOCIATIONS, &args).map(|_| ())
 }
 
 const COUNT: &str =

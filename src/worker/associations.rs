@@ -4,12 +4,13 @@
 //! pairs in one.
 
 mod lane;
+mod letters;
 
 use std::time::{Duration, Instant};
 
 use integration_engine::call::{Reply, TransportError};
 use integration_engine::hubspot::associations::{
-    self as engine, Action, AssociationCall, AssociationReading, PairVerdict, Sending, Step,
+    self as engine, Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
 };
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::queue::RecordRef;
@@ -170,10 +171,12 @@ fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
                 to: due.owed.to,
                 action,
                 pair,
+                labels: Labels::Unknown,
             });
         }
     }
-    table::store(&changes)?;
+    let stored = table::store(&changes)?;
+    letters::settle(world, &stored)?;
     if sendings
         .iter()
         .any(|sending| sending.action == Action::Create)
@@ -242,17 +245,23 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
         let lane = &mut worker.associations;
         let mut changes = Vec::new();
         let mut dead_ids = Vec::new();
+        let mut onward = Vec::new();
         let mut split = Vec::new();
-        for ((work, pair), verdict) in std::mem::take(&mut call.pairs)
+        for (sending, verdict) in std::mem::take(&mut call.pairs)
             .into_iter()
             .zip(&reading.verdicts)
         {
-            let Some(due) = lane.due.get(work) else {
+            let Some(due) = lane.due.get(sending.work) else {
                 continue;
             };
             let verdict = match verdict {
                 PairVerdict::Split => {
-                    split.push((work, pair));
+                    split.push(sending);
+                    continue;
+                }
+                PairVerdict::Looked(labels) => {
+                    let labels = labels.clone();
+                    onward.push(Sending { labels, ..sending });
                     continue;
                 }
                 // HubSpot as a whole is failing: not this association's fault.
@@ -272,24 +281,26 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
             let attempts = due.owed.attempts;
             let policy = &world.settings.retry;
             let now = engine::after(
-                call.action,
-                &pair,
+                sending.action,
+                &sending.pair,
                 attempts,
                 verdict,
                 policy,
                 fastrand::f64(),
             );
-            changes.push(change(due, Some(pair), now));
+            changes.push(change(due, Some(sending.pair), now));
         }
-        if !split.is_empty() {
-            call.pairs = split;
-            let halves = call.halves(&world.settings.hubspot_api);
-            halves
-                .into_iter()
-                .rev()
-                .for_each(|half| lane.planned.push_front(half));
+        let api = &world.settings.hubspot_api;
+        call.pairs = split;
+        let next = engine::assemble(onward, api)
+            .into_iter()
+            .chain(call.halves(api));
+        let next: Vec<_> = next.collect();
+        for call in next.into_iter().rev() {
+            lane.planned.push_front(call);
         }
-        table::store(&changes)?;
+        let stored = table::store(&changes)?;
+        letters::settle(world, &stored)?;
         lane.stale.get_or_insert_with(Instant::now);
         lane.noted = FULL;
         dead_ids.sort_unstable();

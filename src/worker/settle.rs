@@ -18,7 +18,7 @@ use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
 use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
-use crate::store::letters::{self, Letter};
+use crate::store::letters::{self, Deed, Letter};
 use crate::store::links::{self, Cause, Entry};
 
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
@@ -313,7 +313,7 @@ fn bury(
 ) {
     ledger.letters.push(Letter {
         record: flight.record.clone(),
-        op: flight.op,
+        deed: Deed::Write(flight.op),
         category,
         status,
         why,

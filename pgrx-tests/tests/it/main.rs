@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod association_refusals;
 mod associations;
 mod audience_events;
 mod audience_moves;
