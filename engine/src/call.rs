@@ -111,6 +111,9 @@ pub struct Work {
     /// Another record of ours that is known to the target (Mailchimp: in the same audience) under
     /// the same e-mail address.
     pub rival: Option<String>,
+    /// HubSpot: other records wait for the e-mail address it is known under, and it waits for theirs
+    /// ([`crate::circle`]): it gives its own up first.
+    pub gives_way: bool,
     /// Mailchimp: the audience its row names is known to exist.
     pub audience_met: bool,
 }
@@ -147,6 +150,9 @@ pub enum CallKind {
     HubSpotUpsert { entity: Entity, id_property: String },
     /// `POST …/batch/update` by record id, at most 100.
     HubSpotUpdate { entity: Entity },
+    /// `POST …/batch/update` that takes the records' e-mail addresses away, at most 100: others
+    /// want them, and they want others'.
+    HubSpotGiveWay { entity: Entity },
     /// `PATCH …/{id}`, one record: HubSpot resolves the id of a record that was merged into another
     /// one here, but not in batches.
     HubSpotPatch { entity: Entity, id: RemoteId },
@@ -217,6 +223,7 @@ impl CallKind {
             | CallKind::MailchimpErase { list, .. } => Some(list),
             CallKind::HubSpotUpsert { .. }
             | CallKind::HubSpotUpdate { .. }
+            | CallKind::HubSpotGiveWay { .. }
             | CallKind::HubSpotPatch { .. }
             | CallKind::HubSpotArchive { .. }
             | CallKind::HubSpotFind { .. }

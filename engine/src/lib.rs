@@ -7,6 +7,7 @@
 mod batch;
 pub mod breaker;
 pub mod call;
+pub mod circle;
 pub mod clock;
 pub mod conflict;
 pub mod consent;

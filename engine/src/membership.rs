@@ -160,6 +160,12 @@ pub fn noted(known: Option<&Link>, item: &Item, kind: &CallKind) -> Link {
     match (known, kind) {
         // Stored already; it only has to be safe.
         (Some(link), CallKind::MailchimpLeave { .. }) => link.clone(),
+        // Others go on to wait for the address until it is certainly free.
+        (Some(link), CallKind::HubSpotGiveWay { .. }) => {
+            let mut link = link.clone();
+            link.clock.doubt(&item.ticks);
+            link
+        }
         (Some(link), _) if !link.is_nowhere() => link.uncertain(address),
         (known, _) => {
             let link = Link {

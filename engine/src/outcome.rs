@@ -63,6 +63,9 @@ pub enum Relink {
     /// No record of other origin is this one: it may be created. The caller stores that, as a link
     /// without an id, before the call is made that does.
     Vacant,
+    /// HubSpot: it has no e-mail address any more, for others want the one it had. With what is
+    /// agreed about that.
+    Unaddressed(Vec<Tick>),
     /// Mailchimp: the member was looked at, and may leave its audience. With `ask`, the person is
     /// to be asked where it arrives.
     Leave { ask: bool },
@@ -115,6 +118,19 @@ pub enum Verdict {
         /// What the answer says about the person's consent, to be recorded in the CRM.
         member_status: Option<MemberStatus>,
     },
+}
+
+impl Verdict {
+    /// Whether the call may have been carried out though nothing confirms it.
+    pub const fn is_uncertain(&self) -> bool {
+        match self {
+            // No answer, one that makes no sense, or one of whoever stands in front.
+            Verdict::Retry { status, .. } => {
+                matches!(status, None | Some(200..=299 | 408 | 500..=599))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What an answer says about the target as a whole.

@@ -58,6 +58,7 @@ fn preview(
         changed_at: Timestamp(now_ms()),
         batch_cap: NO_CAP,
         rival: None,
+        gives_way: false,
         audience_met: true,
     };
     // Whether the unique property exists is asked when something is sent; here it is assumed.

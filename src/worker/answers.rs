@@ -81,10 +81,16 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
         .map(|((item, flight), verdict)| {
             let request = matches!(verdict, Verdict::Dead { .. } | Verdict::Retry { .. })
                 .then_some(item.fragment);
+            let doubtful = if verdict.is_uncertain() {
+                item.ticks
+            } else {
+                Vec::new()
+            };
             Outcome {
                 flight,
                 verdict,
                 request,
+                doubtful,
                 resting,
             }
         })

@@ -113,16 +113,16 @@ fn plan_source(
     for (place, (work, flight)) in works.iter().zip(flights).enumerate() {
         let index = draft.seen;
         draft.seen += 1;
-        let decision = if waits.contains(&place) {
-            Decision::Settled(wait_for_the_address())
-        } else {
-            decide(worker, world, work, index)
+        let decision = match waits.get(&place) {
+            Some(counted) => Decision::Settled(wait_for_the_address(*counted)),
+            None => decide(worker, world, work, index),
         };
         match decision {
             Decision::Settled(verdict) => draft.planning.outcomes.push(Outcome {
                 flight,
                 verdict,
                 request: None,
+                doubtful: Vec::new(),
                 resting: false,
             }),
             Decision::Send(kind, item) => {
@@ -135,12 +135,12 @@ fn plan_source(
 }
 
 /// Another row is giving up the e-mail address; the service has to hear of that first.
-fn wait_for_the_address() -> Verdict {
+fn wait_for_the_address(counted: bool) -> Verdict {
     Verdict::Retry {
         why: "another row had this e-mail address, and the service has not been told of its change yet".to_owned(),
         status: None,
         wait: Some(Duration::from_millis(200)),
-        counted: true,
+        counted,
     }
 }
 
@@ -159,6 +159,7 @@ fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
         flight,
         verdict: Verdict::Unchanged,
         request: None,
+        doubtful: Vec::new(),
         resting: false,
     })
 }
@@ -209,6 +210,7 @@ fn read_source(
             changed_at: change.changed_at,
             batch_cap: cap(worker.queue.batch_cap(handle), change.attempts),
             rival: None,
+            gives_way: false,
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
         });
     }

@@ -35,6 +35,7 @@ mod trust;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use integration_engine::clock::Tick;
 use integration_engine::outcome::Verdict;
 use integration_engine::record::{SourceId, Target};
 use pgrx::prelude::*;
@@ -57,6 +58,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was sent for it, JSON.
     pub request: Option<String>,
+    /// What the service may hold now or may not: the call was made, and its answer says nothing.
+    pub doubtful: Vec<Tick>,
     /// The target as a whole is failing or resting: not this record's fault.
     pub resting: bool,
 }

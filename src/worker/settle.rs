@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use integration_engine::call::Link;
+use integration_engine::clock::{Tick, Writer};
 use integration_engine::consent::{self, Party};
 use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
 use integration_engine::queue::RecordRef;
@@ -24,6 +25,9 @@ use crate::store::links::{self, Cause, Entry};
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
 /// 500 down to one, with some to spare for identities.
 const MOST_ROUNDS: u32 = 16;
+
+/// What we wrote may be dated so much later by the service's clock, in milliseconds.
+const ECHO: i64 = 5_000;
 
 /// What is to be written; collected first, so that every table is written once.
 #[derive(Default)]
@@ -79,11 +83,20 @@ pub fn settle(
 
 fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mut Ledger) {
     let Outcome {
-        flight,
+        mut flight,
         verdict,
         request,
+        doubtful,
         resting,
     } = outcome;
+    if let Some(link) = flight.link.as_mut().filter(|_| !doubtful.is_empty())
+        && link.clock.doubt(&doubtful)
+    {
+        ledger.noted.push(Entry {
+            record: flight.record.clone(),
+            link: link.clone(),
+        });
+    }
     match verdict {
         Verdict::Delivered {
             remote_id,
@@ -114,7 +127,13 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
                     reason: None,
                 });
             }
-            ticks.into_iter().for_each(|tick| link.clock.set(tick));
+            for tick in ticks {
+                // What we wrote in between is older than what we write now.
+                let before = link.clock.get(tick.field);
+                let before = before.filter(|before| before.by == Writer::Crm);
+                let at = before.map_or(tick.at, |before| before.at.max(tick.at));
+                link.clock.set(Tick { at, ..tick });
+            }
             ledger.pushed.push(Entry {
                 record: flight.record.clone(),
                 link,
@@ -230,6 +249,15 @@ fn again(
             }),
             None => ledger.unlinked.push(flight.record.clone()),
         },
+        Some(Relink::Unaddressed(ticks)) => moved(&flight, ledger, |mut link| {
+            link.remote_key = None;
+            // When the service tells of it, that is no news, even if its clock is ahead of ours.
+            let at = Timestamp(now_ms() + ECHO);
+            ticks
+                .into_iter()
+                .for_each(|tick| link.clock.set(Tick { at, ..tick }));
+            link
+        }),
         Some(Relink::Leave { ask }) => moved(&flight, ledger, |link| link.leave(ask)),
         Some(Relink::Left { list, ask }) => moved(&flight, ledger, |link| link.left(&list, ask)),
         Some(Relink::ErasedIn(list)) => moved(&flight, ledger, |link| link.erased_in(&list)),
@@ -243,7 +271,7 @@ fn again(
     }
 }
 
-/// A step from one audience to another.
+/// A step on the way to where the record shall be.
 fn moved(flight: &Flight, ledger: &mut Ledger, step: impl FnOnce(Link) -> Link) {
     let link = flight.link.clone().unwrap_or_default();
     ledger.noted.push(Entry {

@@ -201,6 +201,11 @@ fn success(kind: &CallKind, item: &Item, id: &str, met: bool) -> Verdict {
             why: format!("HubSpot has it as record {id}"),
         },
         CallKind::HubSpotArchive { .. } => Verdict::Removed,
+        CallKind::HubSpotGiveWay { .. } => Verdict::Again {
+            relink: Some(Relink::Unaddressed(item.ticks.clone())),
+            batch_cap: None,
+            why: "it gave up its e-mail address, which another record wants".to_owned(),
+        },
         _ => Verdict::Delivered {
             remote_id: Some(RemoteId::from(id)),
             remote_key: item.remote_key.clone(),

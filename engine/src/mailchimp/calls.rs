@@ -72,6 +72,7 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         }
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
+        | CallKind::HubSpotGiveWay { .. }
         | CallKind::HubSpotPatch { .. }
         | CallKind::HubSpotArchive { .. }
         | CallKind::HubSpotFind { .. }

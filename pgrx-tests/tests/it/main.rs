@@ -37,4 +37,5 @@ mod reconcile;
 mod reconcile_members;
 mod secrets;
 mod shapes;
+mod swaps;
 mod values;
