@@ -190,7 +190,7 @@ CREATE TABLE alert (
 CREATE UNIQUE INDEX alert_open ON alert (kind, target) WHERE cleared_at IS NULL;
 COMMENT ON TABLE alert IS 'things a person should know; open while cleared_at is NULL';
 COMMENT ON COLUMN alert.id IS 'number of the alert';
-COMMENT ON COLUMN alert.kind IS 'what it is about: unauthorized, outage, throttled, fenced, held, provision, deprecation, warning, encryption_key, properties (some are mapped that cannot be written), preflight (definitions cannot be read)';
+COMMENT ON COLUMN alert.kind IS 'what it is about: unauthorized, outage, throttled, fenced, held, provision, deprecation, warning, encryption_key, properties (some are mapped that cannot be written), preflight (definitions cannot be read), permission (the credential may not do something)';
 COMMENT ON COLUMN alert.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN alert.message IS 'what happened and what to do';
 COMMENT ON COLUMN alert.raised_at IS 'when it was first seen';

@@ -209,6 +209,15 @@ impl Allowance {
     }
 }
 
+/// HubSpot: what a credential is allowed, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    Read(Entity),
+    Write(Entity),
+    /// To associate records of the first kind with those of the second.
+    Associate(Entity, Entity),
+}
+
 impl CallKind {
     /// The audience that it is about.
     pub fn list(&self) -> Option<&str> {
@@ -228,6 +237,21 @@ impl CallKind {
             | CallKind::HubSpotArchive { .. }
             | CallKind::HubSpotFind { .. }
             | CallKind::HubSpotMatch { .. } => None,
+        }
+    }
+
+    /// What the credential has to be allowed for it.
+    pub const fn scope(&self) -> Option<Scope> {
+        match self {
+            CallKind::HubSpotUpsert { entity, .. }
+            | CallKind::HubSpotUpdate { entity }
+            | CallKind::HubSpotGiveWay { entity }
+            | CallKind::HubSpotPatch { entity, .. }
+            | CallKind::HubSpotArchive { entity } => Some(Scope::Write(*entity)),
+            CallKind::HubSpotFind { entity, .. } | CallKind::HubSpotMatch { entity, .. } => {
+                Some(Scope::Read(*entity))
+            }
+            _ => None,
         }
     }
 

@@ -40,8 +40,10 @@ pub enum Class {
         wait: Duration,
         counted: bool,
     },
-    /// The credential is not accepted, or may not do this.
+    /// The credential is not accepted.
     Unauthorized { why: String },
+    /// HubSpot: the credential may not do this, whatever else it may.
+    Forbidden { why: String },
 }
 
 impl Class {
@@ -52,7 +54,8 @@ impl Class {
             | Class::Throttled { why, .. }
             | Class::DailyLimit { why, .. }
             | Class::Crowded { why, .. }
-            | Class::Unauthorized { why } => Some(why),
+            | Class::Unauthorized { why }
+            | Class::Forbidden { why } => Some(why),
             Class::Answered | Class::Rejected | Class::NotFound => None,
         }
     }
@@ -224,7 +227,10 @@ fn forbidden(target: Target, reply: &Reply, notice: &Notice, wait: Option<Durati
             notice.said()
         ),
     };
-    Class::Unauthorized { why }
+    match target {
+        Target::HubSpot => Class::Forbidden { why },
+        Target::Mailchimp => Class::Unauthorized { why },
+    }
 }
 
 fn too_many(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duration>) -> Class {

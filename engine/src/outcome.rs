@@ -151,6 +151,8 @@ pub enum TargetSignal {
     Crowded { wait: Duration, why: String },
     /// The credential does not work.
     Unauthorized { why: String },
+    /// HubSpot: the credential may not do this. See [`crate::bars`].
+    Forbidden { why: String },
 }
 
 /// What the answer's headers say about the budget.

@@ -56,6 +56,12 @@ pub(crate) fn for_all(
             None,
             false,
         ),
+        Class::Forbidden { why } => (
+            TargetSignal::Forbidden { why: why.clone() },
+            why,
+            None,
+            false,
+        ),
     };
     let verdict = Verdict::Retry {
         why: why.clone(),

@@ -2,7 +2,7 @@
 
 use integration_engine::outcome::Category;
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Op, Target, Timestamp};
+use integration_engine::record::{Entity, Op, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
@@ -138,6 +138,48 @@ pub fn supersede_associations(association: i32, keys: &[&str]) -> SpiResult<()> 
     }
     let args = [keys.to_vec().into(), association.into()];
     execute(SUPERSEDE_ASSOCIATIONS, &args).map(|_| ())
+}
+
+/// Dead letters that a missing permission is the reason for.
+pub enum Forbidden {
+    Records(Entity),
+    Associations,
+}
+
+const REVIVE: &str = "\
+    WITH chosen AS ( \
+        UPDATE integration.dlq d SET resolution = 'retried', resolved_at = pg_catalog.clock_timestamp() \
+        WHERE d.id IN (SELECT x.id FROM integration.dlq x WHERE x.resolution IS NULL AND x.target = 'hubspot' AND x.category = 'permission' \
+                       AND CASE WHEN $1::text IS NULL THEN x.op = 'associate' ELSE x.op <> 'associate' AND x.entity = $1 END ORDER BY x.id LIMIT $2) \
+        RETURNING d.source, d.record_key) \
+    INSERT INTO integration._retry (target, source, record_key, op, attempts, not_before, last_error, enqueued_at) \
+    SELECT DISTINCT 1, t.id, c.record_key, 'u'::\"char\", 0, pg_catalog.clock_timestamp(), 'HubSpot refused it for lack of a permission', pg_catalog.clock_timestamp() \
+    FROM chosen c JOIN integration.tracked_table t ON t.source = c.source WHERE 'hubspot' = ANY (t.targets) \
+    ON CONFLICT DO NOTHING";
+
+/// Sends records again that were given up on because the credential lacked a permission.
+pub fn revive(which: &Forbidden, most: i64) -> SpiResult<usize> {
+    let entity = match which {
+        Forbidden::Records(entity) => Some(entity.name()),
+        Forbidden::Associations => None,
+    };
+    execute(REVIVE, &[entity.into(), most.into()])
+}
+
+const FORBIDDEN: &str = "\
+    SELECT DISTINCT ON (d.entity) d.entity, d.error FROM integration.dlq d \
+    WHERE d.resolution IS NULL AND d.target = 'hubspot' AND d.category = 'permission' AND d.op <> 'associate' ORDER BY d.entity, d.id DESC";
+
+/// The objects that open dead letters say are forbidden, and why. Reads all of the open ones: for
+/// the worker's start only.
+pub fn forbidden() -> SpiResult<Vec<(Entity, String)>> {
+    let rows = select(FORBIDDEN, &[], |row| {
+        let entity = row
+            .get::<String>(1)?
+            .and_then(|name| Entity::from_name(&name));
+        Ok(entity.zip(row.get::<String>(2)?))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 const COUNT: &str =

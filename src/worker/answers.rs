@@ -30,6 +30,7 @@ pub fn signal(target: Target, result: &Result<Reply, TransportError>) -> TargetS
         Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
         Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
         Class::Unauthorized { why } => TargetSignal::Unauthorized { why },
+        Class::Forbidden { why } => TargetSignal::Forbidden { why },
     }
 }
 
@@ -73,7 +74,8 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
         TargetSignal::Throttled { .. }
         | TargetSignal::DailyLimit { .. }
         | TargetSignal::Crowded { .. }
-        | TargetSignal::Unauthorized { .. } => true,
+        | TargetSignal::Unauthorized { .. }
+        | TargetSignal::Forbidden { .. } => true,
     };
     let items = planned.call.items.into_iter().zip(planned.flights);
     items

@@ -8,11 +8,12 @@ mod letters;
 
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reply, TransportError};
+use integration_engine::bars::Refusal;
+use integration_engine::call::{Reply, Scope, TransportError};
 use integration_engine::hubspot::associations::{
     self as engine, Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
 };
-use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::outcome::{BudgetReport, Category, TargetSignal};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
@@ -21,7 +22,7 @@ use lane::COMPANY;
 pub use lane::Lane;
 
 use super::target::TargetWorker;
-use super::{Worker, World, adopt, now_ms, process};
+use super::{Worker, World, adopt, bars, now_ms, process};
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
 use crate::store::changes;
@@ -208,13 +209,15 @@ pub struct Answered {
 /// Takes in an answer. `current`: it was sent with the credential we have now.
 pub fn hear(
     worker: &mut TargetWorker,
+    world: &World,
     call: AssociationCall,
     result: &Result<Reply, TransportError>,
     current: bool,
     clock: u64,
 ) -> Answered {
-    let reading = engine::read(&call, result.as_ref());
+    let mut reading = engine::read(&call, result.as_ref());
     worker.associations.under_way = false;
+    judge_scope(worker, world, &call, &mut reading, current, clock);
     if matches!(reading.signal, TargetSignal::Unauthorized { .. }) {
         if current {
             worker.hear(
@@ -230,6 +233,36 @@ pub fn hear(
             .hear(&reading.signal, &reading.budget, clock);
     }
     Answered { call, reading }
+}
+
+/// What the credential may not do is given up on, once it is known to be good for other things.
+fn judge_scope(
+    worker: &mut TargetWorker,
+    world: &World,
+    call: &AssociationCall,
+    reading: &mut AssociationReading,
+    current: bool,
+    clock: u64,
+) {
+    let Some(first) = call.pairs.first() else {
+        return;
+    };
+    let scope = Scope::Associate(first.from, first.to);
+    match &reading.signal {
+        // To look may be allowed to whoever may not write.
+        TargetSignal::Healthy if call.verb != engine::Verb::Look => bars::passed(worker, scope),
+        TargetSignal::Forbidden { why } if current => {
+            let why = why.clone();
+            if bars::refused(worker, world, scope, &why, clock) == Refusal::Final {
+                reading.verdicts.fill(PairVerdict::Refused {
+                    why,
+                    category: Category::Permission,
+                    status: Some(403),
+                });
+            }
+        }
+        _ => {}
+    }
 }
 
 impl Answered {

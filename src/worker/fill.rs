@@ -12,6 +12,7 @@ use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
+use super::bars;
 use super::rivals::{self, Block};
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
@@ -115,7 +116,11 @@ fn plan_source(
         draft.seen += 1;
         let decision = match waits.get(&place) {
             Some(counted) => Decision::Settled(wait_for_the_address(*counted)),
-            None => decide(worker, world, work, index),
+            // Nothing can be decided about records of an object that may not be seen.
+            None => match bars::hidden(worker, source.entity) {
+                Some(verdict) => Decision::Settled(verdict),
+                None => decide(worker, world, work, index),
+            },
         };
         match decision {
             Decision::Settled(verdict) => draft.planning.outcomes.push(Outcome {
@@ -125,6 +130,17 @@ fn plan_source(
                 doubtful: Vec::new(),
                 resting: false,
             }),
+            Decision::Send(kind, _)
+                if let Some(why) = kind.scope().and_then(|scope| worker.bars.bars(scope)) =>
+            {
+                draft.planning.outcomes.push(Outcome {
+                    flight,
+                    verdict: bars::forbidden(why.to_owned()),
+                    request: None,
+                    doubtful: Vec::new(),
+                    resting: false,
+                });
+            }
             Decision::Send(kind, item) => {
                 draft.sends.push((kind, item));
                 draft.flights.insert(index, flight);

@@ -10,6 +10,7 @@ mod associations;
 mod audiences;
 mod auth;
 mod backfill;
+mod bars;
 mod connection;
 mod daily;
 pub mod fill;
@@ -227,6 +228,9 @@ impl Worker {
 
     /// Reads configuration, pauses and counts.
     fn load(&mut self) -> SpiResult<()> {
+        // Each statement sees what is committed by then: jobs are read first, so that the tables they
+        // were asked for are among those read next.
+        let jobs = state::open_jobs()?;
         self.world.settings = Settings::read();
         self.world.sources = sources::load()?
             .into_iter()
@@ -239,6 +243,7 @@ impl Worker {
         let states = state::states()?;
         let guard = self.world.settings.guard_deletes;
         self.requests.open_session(&self.world.settings)?;
+        let clock = self.clock();
         for worker in &mut self.targets {
             worker.trust.load(account::known(worker.target)?);
             worker.audiences.load()?;
@@ -269,12 +274,14 @@ impl Worker {
             settle::outlook(worker)?;
             worker.preflight.recheck();
             preflight::refine(worker, &mut self.world)?;
+            bars::recheck(worker);
+            bars::settle(worker, &self.world, clock)?;
             associations::reload(worker, &self.world)?;
         }
         self.backfills.load(&mut self.targets, &self.world)?;
         self.reconciles.load(&self.world)?;
         self.polls.load()?;
-        self.requests.jobs = state::open_jobs()?;
+        self.requests.jobs = jobs;
         let wanted = self.requests.wants_provision();
         self.targets
             .iter_mut()
@@ -356,6 +363,16 @@ impl Worker {
             |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
         if self.poll_prepared {
             at_most(PREPARED_POLL);
+        }
+        let clock = self.clock();
+        let able = |worker: &&TargetWorker| worker.may_send(&self.world.settings, now);
+        let refused = self
+            .targets
+            .iter()
+            .filter(able)
+            .filter_map(|worker| worker.bars.next());
+        if let Some(at) = refused.min() {
+            at_most(Duration::from_micros(at.saturating_sub(clock).max(1_000)));
         }
         if let Some(at) = self.tidy_at {
             at_most(at.saturating_duration_since(now));

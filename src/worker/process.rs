@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::target::{State, TargetWorker};
-use super::{World, preflight, run};
+use super::{World, bars, preflight, run};
 use crate::store::{changes, execute, select, state};
 use crate::{config, extension, latch, store};
 
@@ -169,7 +169,12 @@ const ALARMING: [&str; 5] = ["unauthorized", "outage", "throttled", "fenced", "h
 pub fn tell_states(changed: &[(Target, State)]) -> SpiResult<()> {
     for (target, state) in changed {
         state::put_state(*target, state.name, state.reason.as_deref())?;
-        let mut holds = vec!["provision", preflight::DROPPED, preflight::UNREAD];
+        let mut holds = vec![
+            "provision",
+            preflight::DROPPED,
+            preflight::UNREAD,
+            bars::ALERT,
+        ];
         if ALARMING.contains(&state.name) {
             state::raise(
                 state.name,

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use integration_engine::bars::Bars;
 use integration_engine::breaker::Breaker;
-use integration_engine::call::{Allowance, Call};
+use integration_engine::call::{Allowance, Call, Scope};
 use integration_engine::hubspot::preflight::Preflight;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::queue::{Handle, Queue, RecordRef};
@@ -97,6 +98,8 @@ pub enum Property {
     Asked,
     Ready,
     Missing,
+    /// The credential may not see it.
+    Refused,
     /// Missing, and somebody wants it created.
     Wanted,
     Creating,
@@ -141,6 +144,9 @@ pub struct TargetWorker {
     pub trust: Trust,
     daily_limit: Option<u32>,
     pub associations: super::associations::Lane,
+    /// What the credential may not do.
+    pub bars: Bars<Scope>,
+    pub bars_told: super::bars::Told,
     /// Mailchimp's.
     pub audiences: super::audiences::Audiences,
 }
@@ -185,6 +191,8 @@ impl TargetWorker {
             trust: Trust::default(),
             daily_limit: None,
             associations: super::associations::Lane::new(settings),
+            bars: Bars::default(),
+            bars_told: super::bars::Told::default(),
             audiences: super::audiences::Audiences::default(),
         }
     }
@@ -209,6 +217,7 @@ impl TargetWorker {
             self.trust.doubt();
             self.not_before = None;
             self.properties.clear();
+            super::bars::forget(self);
             self.preflight.forget();
             self.breaker = Breaker::new(
                 BREAKER_THRESHOLD,
@@ -314,7 +323,7 @@ impl TargetWorker {
                 self.concurrency = (self.concurrency.min(self.calls_in_flight + 1) / 2).max(1);
                 self.rest(now, *wait, State::because("throttled", why));
             }
-            TargetSignal::Unauthorized { why } => {
+            TargetSignal::Unauthorized { why } | TargetSignal::Forbidden { why } => {
                 let state = State::because("unauthorized", why);
                 let wait = self.trust.refuse(state.clone(), now);
                 self.rest(now, wait, state);

@@ -35,6 +35,7 @@ mod operate;
 mod poison;
 mod reconcile;
 mod reconcile_members;
+mod scopes;
 mod secrets;
 mod shapes;
 mod swaps;

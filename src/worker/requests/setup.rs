@@ -24,7 +24,11 @@ impl Requests {
             {
                 Property::Unknown => false,
                 Property::Wanted => true,
-                Property::Asked | Property::Creating | Property::Ready | Property::Missing => {
+                Property::Asked
+                | Property::Creating
+                | Property::Ready
+                | Property::Missing
+                | Property::Refused => {
                     continue;
                 }
             };

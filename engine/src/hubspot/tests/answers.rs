@@ -318,7 +318,7 @@ fn failures_of_the_target_are_nobodys_fault() {
             403,
             r#"{"category":"MISSING_SCOPES"}"#,
             "retry false None",
-            "Unauthorized",
+            "Forbidden",
         ),
         (
             404,
