@@ -50,10 +50,11 @@ COMMENT ON FUNCTION _contains_key(bytea, text) IS 'whether packed keys contain o
 
 CREATE FUNCTION sync_status(source regclass, key text)
 RETURNS TABLE (target text, state text, remote_id text, pushed_at timestamptz, last_error text)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql VOLATILE AS $$
     SELECT x.target,
            CASE
                WHEN t.id IS NULL THEN 'untracked'
+               WHEN integration._in_flight(x.target, t.id, k.key) THEN 'in_flight'
                WHEN r.record_key IS NOT NULL THEN 'retrying'
                WHEN EXISTS (SELECT FROM integration._change c
                             WHERE c.source = t.id AND c.targets & x.bit <> 0
@@ -82,7 +83,7 @@ LANGUAGE sql STABLE AS $$
         ORDER BY s.state, s.column_name LIMIT 1) a ON true
     WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
 $$;
-COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, retrying, dead, no_consent or untracked';
+COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, in_flight, retrying, dead, no_consent or untracked';
 
 CREATE FUNCTION dlq_retry(ids bigint[] DEFAULT NULL, target text DEFAULT NULL, category text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE

@@ -83,6 +83,7 @@ extension_sql_file!(
         "associations",
         "account",
         api::internal::_enqueue,
+        api::inspect::_in_flight,
         api::preview::_preview
     ]
 );

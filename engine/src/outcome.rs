@@ -90,6 +90,14 @@ pub enum Verdict {
         /// If it was not known to be this one, it may turn out to be another row's.
         met: bool,
     },
+    /// As `Delivered`, but the service kept a value of its own for one of the fields, and said
+    /// nothing. `ticks` have what it kept.
+    Overruled {
+        remote_id: RemoteId,
+        remote_key: Option<String>,
+        ticks: Vec<Tick>,
+        why: String,
+    },
     /// Nothing had to be sent: the remote already holds this state.
     Unchanged,
     /// Nothing may be sent: the person has not opted in.

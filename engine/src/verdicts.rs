@@ -126,7 +126,9 @@ pub(crate) fn later(why: String, status: Option<u16>, wait: Duration) -> Verdict
 /// One line for the request log about records that were not taken; `None` if all were.
 pub(crate) fn summary(verdicts: &[Verdict]) -> Option<String> {
     let mut refused = verdicts.iter().filter_map(|verdict| match verdict {
-        Verdict::Retry { why, .. } | Verdict::Dead { why, .. } => Some(why),
+        Verdict::Retry { why, .. } | Verdict::Dead { why, .. } | Verdict::Overruled { why, .. } => {
+            Some(why)
+        }
         Verdict::Again { why, .. } => Some(why),
         Verdict::Delivered { .. } | Verdict::Unchanged | Verdict::NoConsent | Verdict::Removed => {
             None

@@ -81,8 +81,11 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
     items
         .zip(reading.verdicts)
         .map(|((item, flight), verdict)| {
-            let request = matches!(verdict, Verdict::Dead { .. } | Verdict::Retry { .. })
-                .then_some(item.fragment);
+            let request = matches!(
+                verdict,
+                Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Overruled { .. }
+            )
+            .then_some(item.fragment);
             let doubtful = if verdict.is_uncertain() {
                 item.ticks
             } else {

@@ -132,6 +132,10 @@ impl Worker {
             ca_file: settings.ca_file.clone(),
         };
         let engine = latch::without_signals(|| Engine::start(&network))?;
+        // What an earlier worker had under way is not any more.
+        Target::ALL
+            .into_iter()
+            .for_each(|target| slot.flights(target).clear());
         let targets = Target::ALL
             .into_iter()
             .map(|target| TargetWorker::new(target, &settings))

@@ -151,11 +151,13 @@ pub fn publish_gauges(worker: &TargetWorker, world: &World) {
         .map(|planned| planned.flights.len())
         .sum();
     let flying = worker.queue.flying().saturating_sub(planned);
-    gauges
-        .held
-        .store((worker.queue.len() - flying) as i64, Ordering::Relaxed);
+    // Every record counts once: what is retried is not pending, what is under way neither of both.
+    let (retried, retried_flying) = worker.queue.retried();
+    let held = worker.queue.len() - flying - (retried - retried_flying);
+    let retrying = worker.retrying.max(retried as i64) - retried_flying as i64;
+    gauges.held.store(held as i64, Ordering::Relaxed);
     gauges.in_flight.store(flying as i64, Ordering::Relaxed);
-    gauges.retrying.store(worker.retrying, Ordering::Relaxed);
+    gauges.retrying.store(retrying, Ordering::Relaxed);
     gauges.oldest_pending.store(
         worker.queue.oldest().map_or(0, |at| at.0),
         Ordering::Relaxed,

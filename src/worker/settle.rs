@@ -13,10 +13,10 @@ use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
 
-use super::adopt;
 use super::associations::{self, Settled};
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
+use super::{adopt, process};
 use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
 use crate::store::letters::{self, Deed, Letter};
@@ -78,6 +78,8 @@ pub fn settle(
         enter(worker, world, outcome, &mut ledger);
     }
     write(worker, world, ledger)?;
+    // Whoever sees in the tables that all is done sees it in the figures, too.
+    process::publish_gauges(worker, world);
     Ok(news)
 }
 
@@ -140,6 +142,38 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             });
             ledger.superseded.push(flight.record.clone());
             close(worker, flight.handle, flight.record, ledger);
+        }
+        Verdict::Overruled {
+            remote_id,
+            remote_key,
+            ticks,
+            why,
+        } => {
+            ledger.letters.push(Letter {
+                record: flight.record.clone(),
+                deed: Deed::Write(flight.op),
+                category: Category::Validation,
+                status: None,
+                why,
+                request: request.filter(|text| !text.is_empty()),
+                attempts: flight.attempts + 1,
+                enqueued_at: flight.changed_at,
+            });
+            let verdict = Verdict::Delivered {
+                remote_id: Some(remote_id),
+                remote_key,
+                member_status: None,
+                ticks,
+                met: false,
+            };
+            let outcome = Outcome {
+                flight,
+                verdict,
+                request: None,
+                doubtful: Vec::new(),
+                resting,
+            };
+            enter(worker, world, outcome, ledger);
         }
         Verdict::Unchanged | Verdict::NoConsent => {
             ledger.superseded.push(flight.record.clone());
@@ -368,11 +402,12 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
         changes::drop_retries(target, &ledger.done)?;
     }
     changes::put_retries(target, &ledger.retries)?;
-    letters::bury(target, &ledger.letters)?;
     consent_log::write(&ledger.consent)?;
+    // What was delivered but for one value has a new letter in place of its old one.
     if world.dead(target) > 0 {
         letters::supersede(target, &ledger.superseded)?;
     }
+    letters::bury(target, &ledger.letters)?;
     if !ledger.letters.is_empty() || world.dead(target) > 0 {
         world.set_dead(target, letters::count(target)?);
     }

@@ -158,6 +158,11 @@ fn hear_records(
     heard: &mut Heard,
 ) -> Vec<Outcome> {
     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+    if let Some(slot) = world.slot {
+        let flights = slot.flights(worker.target);
+        let records = planned.flights.iter();
+        records.for_each(|flight| flights.end(flight.record.hash()));
+    }
     let mut reading = answers::read(worker.target, &planned, &answer.result, world);
     let refused = matches!(
         reading.signal,

@@ -452,3 +452,34 @@ fn companies_of_others_are_matched_by_their_domains() {
         ["vacant"]
     );
 }
+
+#[test]
+fn lifecycle_stage_that_hubspot_kept_is_noticed() {
+    let mut call = call(update(), &["1", "2"]);
+    for item in &mut call.items {
+        item.fragment = r#"{"id":"1","properties":{"lifecyclestage":"lead"}}"#.into();
+        item.ticks = vec![Tick {
+            field: FieldId(7),
+            hash: ValueHash::of(Some("lead")),
+            at: Timestamp(1),
+            by: Writer::Crm,
+        }];
+    }
+    let body = r#"{"results":[{"id":"2","properties":{"lifecyclestage":"lead"}},{"id":"1","properties":{"lifecyclestage":"customer"}}]}"#;
+    let reading = read(&call, Ok(&reply(200, body)), &settings(&[]));
+    let Verdict::Overruled { ticks, why, .. } = &reading.verdicts[0] else {
+        panic!("{:?}", reading.verdicts[0]);
+    };
+    assert_eq!(ticks[0].hash, ValueHash::of(Some("customer")));
+    assert!(why.contains("customer") && why.contains("lead"), "{why}");
+    assert!(matches!(reading.verdicts[1], Verdict::Delivered { .. }));
+    // An answer that does not tell is believed.
+    let silent = r#"{"results":[{"id":"1"},{"id":"2","properties":{"lifecyclestage":null}}]}"#;
+    let reading = read(&call, Ok(&reply(200, silent)), &settings(&[]));
+    assert!(
+        reading
+            .verdicts
+            .iter()
+            .all(|verdict| matches!(verdict, Verdict::Delivered { .. }))
+    );
+}
