@@ -152,6 +152,8 @@ pub enum CallKind {
     HubSpotPatch { entity: Entity, id: RemoteId },
     /// `POST …/batch/archive` by record id, at most 100.
     HubSpotArchive { entity: Entity },
+    /// `POST …/contacts/gdpr-delete` by record id, one contact: there is no batch of it.
+    HubSpotErase,
     /// `POST …/batch/read` by a unique property: does it exist, and under which id? At most 100.
     HubSpotFind { entity: Entity, id_property: String },
     /// `POST …/search` by a property that is not unique: which records hold these values? At most
@@ -219,6 +221,7 @@ impl CallKind {
             | CallKind::HubSpotUpdate { .. }
             | CallKind::HubSpotPatch { .. }
             | CallKind::HubSpotArchive { .. }
+            | CallKind::HubSpotErase
             | CallKind::HubSpotFind { .. }
             | CallKind::HubSpotMatch { .. } => None,
         }
@@ -276,6 +279,7 @@ pub struct HubSpotSettings {
     pub external_id_property: String,
     /// Entities on which that property is known to exist.
     pub external_id_ready: Vec<Entity>,
+    pub on_delete: HubSpotOnDelete,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -294,6 +298,16 @@ pub struct MailchimpSettings {
 pub enum Resubscribe {
     Never,
     Pending,
+}
+
+/// What becomes of a HubSpot record whose CRM row was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubSpotOnDelete {
+    /// It goes to the recycle bin.
+    Archive,
+    /// A contact is erased for good (HubSpot: no other kind of record can be); others are archived.
+    Gdpr,
+    Ignore,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod conflict;
 pub mod consent;
 pub mod drift;
+pub mod erasure;
 pub mod failure;
 pub mod form;
 pub mod hubspot;

@@ -8,6 +8,7 @@ mod audience;
 mod calls;
 pub mod census;
 pub mod engagement;
+pub mod erasure;
 mod fault;
 mod known;
 pub mod mandrill;

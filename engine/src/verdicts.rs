@@ -122,9 +122,11 @@ pub(crate) fn summary(verdicts: &[Verdict]) -> Option<String> {
     let mut refused = verdicts.iter().filter_map(|verdict| match verdict {
         Verdict::Retry { why, .. } | Verdict::Dead { why, .. } => Some(why),
         Verdict::Again { why, .. } => Some(why),
-        Verdict::Delivered { .. } | Verdict::Unchanged | Verdict::NoConsent | Verdict::Removed => {
-            None
-        }
+        Verdict::Delivered { .. }
+        | Verdict::Unchanged
+        | Verdict::NoConsent
+        | Verdict::Withheld
+        | Verdict::Removed => None,
     });
     let first = refused.next()?;
     Some(format!(

@@ -85,8 +85,10 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
         CallKind::HubSpotPatch { .. } => return patched(call, reply),
         _ => {}
     }
-    let archive = matches!(call.kind, CallKind::HubSpotArchive { .. });
-    if archive && reply.body.iter().all(u8::is_ascii_whitespace) {
+    let removes = matches!(call.kind, CallKind::HubSpotArchive { .. });
+    // Whatever HubSpot may come to say about an erasure, 2xx is a yes.
+    let erases = matches!(call.kind, CallKind::HubSpotErase);
+    if erases || (removes && reply.body.iter().all(u8::is_ascii_whitespace)) {
         return Ok(vec![Verdict::Removed; call.items.len()]);
     }
     match &call.kind {
@@ -310,7 +312,11 @@ fn not_found(
         .unwrap_or_default();
     // A record's own path. HubSpot often leaves the category out, but words it so.
     let named = fault.category == "OBJECT_NOT_FOUND" || fault.message == "resource not found";
-    if named && matches!(call.kind, CallKind::HubSpotPatch { .. }) {
+    let by_id = matches!(
+        call.kind,
+        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase
+    );
+    if named && by_id {
         return Ok(call
             .items
             .iter()

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    call::{Call, CallKind, Decision, HubSpotSettings, Item, Link, Method, Reply, Work},
+    call::{
+        Call, CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Method, Reply, Work,
+    },
     clock::{FieldClock, Tick, ValueHash, Writer},
     mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
     outcome::{Category, Relink, TargetSignal, Verdict},
@@ -22,6 +24,7 @@ fn settings(ready: &[Entity]) -> HubSpotSettings {
         api_version: "2026-09".into(),
         external_id_property: "crm_id".into(),
         external_id_ready: ready.to_vec(),
+        on_delete: HubSpotOnDelete::Archive,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     record::Target,
 };
 
-use super::BULK_MAX;
+use super::{BULK_MAX, erasure::erase_path};
 
 /// A required merge field that somebody adds in Mailchimp's application must not stop the sync.
 const LENIENT: &str = "?skip_merge_validation=true";
@@ -46,8 +46,7 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         // Only a gone record is erased for good; erased people can never be added again.
         CallKind::MailchimpArchive { list, hash } => match settings.on_delete {
             OnDelete::Permanent if items.iter().all(|item| item.member_status.is_none()) => {
-                let path = format!("/lists/{list}/members/{hash}/actions/delete-permanent");
-                (Method::Post, path, None)
+                (Method::Post, erase_path(list, hash), None)
             }
             OnDelete::Archive | OnDelete::Permanent | OnDelete::Ignore => (
                 Method::Delete,
@@ -66,14 +65,12 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
             format!("/lists/{list}/members/{hash}"),
             None,
         ),
-        CallKind::MailchimpErase { list, hash } => {
-            let path = format!("/lists/{list}/members/{hash}/actions/delete-permanent");
-            (Method::Post, path, None)
-        }
+        CallKind::MailchimpErase { list, hash } => (Method::Post, erase_path(list, hash), None),
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
         | CallKind::HubSpotPatch { .. }
         | CallKind::HubSpotArchive { .. }
+        | CallKind::HubSpotErase
         | CallKind::HubSpotFind { .. }
         | CallKind::HubSpotMatch { .. } => return None,
     };

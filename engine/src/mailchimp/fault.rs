@@ -105,6 +105,16 @@ impl Fault {
         }
     }
 
+    /// Whether the body was one of Mailchimp's.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.text.trim().is_empty()
+    }
+
+    /// Whether it says that the person was erased before.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.kind() == Kind::Suppressed(MemberStatus::Forgotten)
+    }
+
     /// What it means for a record. `alone`: nothing else was in the call.
     pub(super) fn verdict(&self, item: &Item, status: u16, alone: bool) -> Verdict {
         let dead = |category, why, member_status| Verdict::Dead {

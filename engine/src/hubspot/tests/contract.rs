@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     call::{Method, Request},
+    erasure::Step,
     hubspot::{
         preflight::{Preflight, Subject},
         property::{create_property_request, property_request},
@@ -152,14 +153,33 @@ fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
         work(None, link(None, None, &[])),
     ];
     let map = map(entity);
-    let sends = works.iter().enumerate().filter_map(|(index, work)| {
-        match decide(work, index, &map, settings) {
+    let erasing = HubSpotSettings {
+        on_delete: HubSpotOnDelete::Gdpr,
+        ..settings.clone()
+    };
+    let sends = [settings, &erasing].into_iter().flat_map(|settings| {
+        let decided = works
+            .iter()
+            .enumerate()
+            .map(|(index, work)| decide(work, index, &map, settings));
+        decided.filter_map(|decision| match decision {
             Decision::Send(kind, item) => Some((kind, item)),
             Decision::Settled(_) => None,
-        }
+        })
     });
-    let calls = assemble(sends.collect(), settings);
-    calls.into_iter().map(|call| call.request).collect()
+    let sends: Vec<_> = sends.collect();
+    let calls = assemble(sends, settings);
+    let erasure = [
+        Step::Look("17".into()),
+        Step::remove(entity, "5".into()),
+        Step::EraseAddress("a@example.com".into()),
+    ];
+    let erasure = erasure.iter().map(|step| step.request(entity, settings));
+    calls
+        .into_iter()
+        .map(|call| call.request)
+        .chain(erasure)
+        .collect()
 }
 
 fn requests(settings: &HubSpotSettings) -> Vec<Request> {
@@ -199,6 +219,10 @@ fn requests_are_those_of_the_official_client() {
         let all = requests(&settings);
         all.iter().for_each(|request| specs.check(request));
         // The list is what it claims to be: reads and writes, and every batch call there is.
+        assert!(
+            all.iter()
+                .any(|request| request.path.ends_with("/gdpr-delete"))
+        );
         let kinds: BTreeSet<String> = all
             .iter()
             .filter(|request| request.method == Method::Post)
