@@ -5,7 +5,7 @@ mod registry;
 use std::time::Duration;
 
 use integration_engine::{
-    call::{HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe},
+    call::{HubSpotOnDelete, HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe},
     rate::Rate,
     record::Target,
     retry::Policy,
@@ -20,7 +20,7 @@ use registry::{
     ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY, HUBSPOT_ACCESS_TOKEN,
     HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_BASE_URL,
     HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET, HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY,
-    HUBSPOT_MAX_CONNECTIONS, HUBSPOT_RATE_LIMIT, HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET,
+    HUBSPOT_MAX_CONNECTIONS, HUBSPOT_ON_DELETE, HUBSPOT_ON_REMOTE_DELETE, HUBSPOT_RATE_LIMIT, HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET,
     INBOX_RETENTION, MAILCHIMP_API_KEY, MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN,
     MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS, MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL,
     MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET,
@@ -56,6 +56,14 @@ pub struct OAuthApp {
     pub refresh_token: Secret,
 }
 
+/// What becomes of the CRM row of a record that was deleted in HubSpot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRemoteDelete {
+    /// It stays, and is not sent there again by itself.
+    Ignore,
+    Delete,
+}
+
 /// What the worker goes by; plain values, read on the main thread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -64,6 +72,7 @@ pub struct Settings {
     pub hubspot: Result<Endpoint, String>,
     pub mailchimp: Result<Endpoint, String>,
     pub hubspot_api: HubSpotSettings,
+    pub on_remote_delete: OnRemoteDelete,
     /// HubSpot counts requests about associations apart from all others.
     pub association_rate: Option<Rate>,
     pub mailchimp_api: MailchimpSettings,
@@ -94,6 +103,15 @@ impl Settings {
                 api_version: HUBSPOT_API_VERSION.get(),
                 external_id_property: HUBSPOT_EXTERNAL_ID_PROPERTY.get(),
                 external_id_ready: Vec::new(),
+                on_delete: match HUBSPOT_ON_DELETE.get().as_str() {
+                    "gdpr" => HubSpotOnDelete::Gdpr,
+                    "ignore" => HubSpotOnDelete::Ignore,
+                    _ => HubSpotOnDelete::Archive,
+                },
+            },
+            on_remote_delete: match HUBSPOT_ON_REMOTE_DELETE.get().as_str() {
+                "delete" => OnRemoteDelete::Delete,
+                _ => OnRemoteDelete::Ignore,
             },
             association_rate: Rate::parse(&HUBSPOT_ASSOCIATION_RATE_LIMIT.get())
                 .ok()

@@ -67,6 +67,8 @@ pub static MAILCHIMP_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(8
 pub static MAILCHIMP_RESUBSCRIBE: GucText = text(c"never");
 pub static MAILCHIMP_DOUBLE_OPT_IN: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub static MAILCHIMP_ON_DELETE: GucText = text(c"archive");
+pub static HUBSPOT_ON_DELETE: GucText = text(c"archive");
+pub static HUBSPOT_ON_REMOTE_DELETE: GucText = text(c"ignore");
 
 pub static MAILCHIMP_POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
 
@@ -160,6 +162,14 @@ check_hook!(check_resubscribe, |word| matches!(
 check_hook!(check_on_delete, |word| matches!(
     word,
     "archive" | "permanent" | "ignore"
+));
+check_hook!(check_hubspot_on_delete, |word| matches!(
+    word,
+    "archive" | "gdpr" | "ignore"
+));
+check_hook!(check_on_remote_delete, |word| matches!(
+    word,
+    "ignore" | "delete"
 ));
 
 fn number(
@@ -302,6 +312,18 @@ fn register_hubspot() {
         c"Id of our HubSpot app, to know our own changes in webhooks.",
         &HUBSPOT_APP_ID,
         plain,
+    );
+    checked(
+        c"integration.hubspot_on_delete",
+        c"When a row is deleted in the CRM: archive, gdpr (contacts are erased for good) or ignore.",
+        &HUBSPOT_ON_DELETE,
+        Some(check_hubspot_on_delete),
+    );
+    checked(
+        c"integration.hubspot_on_remote_delete",
+        c"When a record is deleted in HubSpot: ignore (the CRM row stays) or delete (it is deleted, too).",
+        &HUBSPOT_ON_REMOTE_DELETE,
+        Some(check_on_remote_delete),
     );
 }
 
