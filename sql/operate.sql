@@ -54,6 +54,8 @@ LANGUAGE sql STABLE AS $$
     SELECT x.target,
            CASE
                WHEN t.id IS NULL THEN 'untracked'
+               WHEN e.job IS NOT NULL THEN 'erasing'
+               WHEN w.reason IS NOT NULL THEN 'withheld'
                WHEN r.record_key IS NOT NULL THEN 'retrying'
                WHEN EXISTS (SELECT FROM integration._change c
                             WHERE c.source = t.id AND c.targets & x.bit <> 0
@@ -64,7 +66,11 @@ LANGUAGE sql STABLE AS $$
                WHEN l.record_key IS NOT NULL THEN 'pending'
                ELSE 'untracked'
            END,
-           l.remote_id, l.pushed_at, coalesce(r.last_error, d.error)
+           l.remote_id, l.pushed_at,
+           CASE WHEN e.job IS NOT NULL THEN format('job %s erases it', e.job)
+                WHEN w.reason = 'erased' THEN format('erased on %s; integration.allow_again() lets it be sent again', w.since::date)
+                WHEN w.reason IS NOT NULL THEN format('deleted in HubSpot%s; integration.allow_again() has it created anew', CASE w.reason WHEN 'privacy' THEN ' for privacy reasons' END)
+                ELSE coalesce(r.last_error, d.error) END
     FROM (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target)
     LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
     CROSS JOIN LATERAL (SELECT integration._stored_key(cardinality(t.key_columns), sync_status.key) AS key) k
@@ -74,9 +80,15 @@ LANGUAGE sql STABLE AS $$
         SELECT q.error FROM integration.dlq q
         WHERE q.source = sync_status.source AND q.record_key = k.key AND q.target = x.target AND q.resolution IS NULL
         ORDER BY q.id DESC LIMIT 1) d ON true
+    LEFT JOIN LATERAL (
+        SELECT x.job FROM integration._erasure x JOIN integration.job j ON j.id = x.job
+        WHERE x.source = t.id AND x.record_key = k.key AND j.state IN ('waiting', 'running', 'paused') LIMIT 1) e ON true
+    LEFT JOIN LATERAL (
+        SELECT h.reason, h.since FROM integration._withheld h
+        WHERE h.source = t.id AND h.target = x.bit AND h.record_key = k.key ORDER BY h.reason = 'erased' DESC, h.since LIMIT 1) w ON true
     WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
 $$;
-COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, retrying, dead, no_consent or untracked';
+COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, retrying, dead, no_consent, untracked, erasing, or withheld (erased, or deleted in HubSpot)';
 
 CREATE FUNCTION dlq_retry(ids bigint[] DEFAULT NULL, target text DEFAULT NULL, category text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE

@@ -164,7 +164,7 @@ CREATE TABLE request_log (
     error          text
 );
 CREATE INDEX request_log_at ON request_log (at);
-COMMENT ON TABLE request_log IS 'one row an API request; holds no credential and no record data';
+COMMENT ON TABLE request_log IS 'one row an API request; holds no credential, and of records only what a service quotes when it refuses one';
 COMMENT ON COLUMN request_log.id IS 'number of the request';
 COMMENT ON COLUMN request_log.at IS 'when it was sent';
 COMMENT ON COLUMN request_log.target IS 'hubspot or mailchimp';
@@ -215,14 +215,14 @@ CREATE TABLE job (
 CREATE INDEX job_open ON job (id) WHERE state IN ('waiting', 'running', 'paused');
 COMMENT ON TABLE job IS 'long-running work asked for by SQL functions such as integration.provision()';
 COMMENT ON COLUMN job.id IS 'what the function returned';
-COMMENT ON COLUMN job.kind IS 'provision, backfill, reconcile or poll';
+COMMENT ON COLUMN job.kind IS 'provision, backfill, reconcile, poll or erase';
 COMMENT ON COLUMN job.args IS 'its arguments';
 COMMENT ON COLUMN job.state IS 'waiting, running, paused, done, failed or cancelled';
-COMMENT ON COLUMN job.done IS 'steps done; of a backfill, rows, for each target; of a comparison, rows and the service''s records; of a poll, campaigns';
+COMMENT ON COLUMN job.done IS 'steps done; of a backfill, rows, for each target; of a comparison, rows and the service''s records; of a poll, campaigns; of an erasure, requests';
 COMMENT ON COLUMN job.total IS 'steps in all; of a backfill or a comparison estimated, and exact at the end';
 COMMENT ON COLUMN job.percent IS 'done in per cent of total';
 COMMENT ON COLUMN job.eta IS 'when it will be done, at the present rate';
-COMMENT ON COLUMN job.error IS 'why it failed or was cancelled, or what it waits for';
+COMMENT ON COLUMN job.error IS 'why it failed or was cancelled, what it waits for, or what is to be said of its end';
 COMMENT ON COLUMN job.created_at IS 'when it was asked for';
 COMMENT ON COLUMN job.started_at IS 'when the worker began';
 COMMENT ON COLUMN job.finished_at IS 'when it ended';

@@ -114,6 +114,12 @@ impl Step {
     }
 }
 
+/// Whether a 2xx is the service's own: both answer 204, or perhaps some day with JSON, and no proxy
+/// on the way does.
+pub(crate) fn is_confirmed(reply: &Reply) -> bool {
+    reply.status == 204 || serde_json::from_slice::<serde_json::Value>(&reply.body).is_ok()
+}
+
 /// What stands in the log instead of a name.
 pub const ERASED: &str = "[erased]";
 

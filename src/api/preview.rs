@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::store::{links, sources};
+use crate::store::{links, sources, withheld};
 use crate::worker::now_ms;
 
 /// One row per target: what the next delivery of the record would be.
@@ -48,6 +48,9 @@ fn preview(
     key: &str,
 ) -> pgrx::spi::SpiResult<Value> {
     let key = RecordKey::from(key);
+    if withheld::among(source.id, target, &[key.as_str()])?.contains(&key) {
+        return Ok(nothing(Verdict::Withheld));
+    }
     let row = source.read(map, &[&key])?.remove(&key);
     let mut links: HashMap<_, _> = links::read(source.id, target, &[key.as_str()])?;
     let work = Work {
@@ -89,6 +92,9 @@ fn preview(
 fn nothing(verdict: Verdict) -> Value {
     match verdict {
         Verdict::NoConsent => json!({ "nothing": "the person has not opted in" }),
+        Verdict::Withheld => {
+            json!({ "nothing": "it was erased, or deleted there; integration.allow_again() changes that" })
+        }
         Verdict::Dead { category, why, .. } => {
             json!({ "dead_letter": category.name(), "why": why })
         }

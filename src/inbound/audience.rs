@@ -62,7 +62,8 @@ pub fn place(scene: &Scene, list: &str, email: &str) -> SpiResult<Place> {
     if let Some((record, link)) = found(&|link| link.membership.was_in(list)) {
         return Ok(Place::Left(record, link));
     }
-    let Some((record, link)) = people::by_email(scene.world.sources.values(), email)? else {
+    let known = people::by_email(scene.world.sources.values(), email)?;
+    let Some((record, link)) = known.filter(|(record, _)| scene.source(record).is_some()) else {
         return Ok(Place::Nowhere);
     };
     match link {

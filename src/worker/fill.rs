@@ -15,7 +15,7 @@ use pgrx::spi::SpiResult;
 use super::rivals::{self, Block};
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
-use crate::store::{links, sources::Source};
+use crate::store::{links, sources::Source, withheld};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -86,9 +86,10 @@ fn plan_block(
         match source.filter(|source| source.maps.contains_key(&worker.target)) {
             Some(source) => plan_source(worker, world, source, handles, draft)?,
             None => {
+                // The table is tracked no longer.
                 let gone = handles
                     .into_iter()
-                    .filter_map(|handle| untracked(worker, handle));
+                    .filter_map(|handle| unsent(worker, handle, Verdict::Unchanged));
                 draft.planning.outcomes.extend(gone);
             }
         }
@@ -103,6 +104,7 @@ fn plan_source(
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<()> {
+    let handles = without_withheld(worker, world, source, handles, draft)?;
     let (mut flights, mut works) = read_source(worker, world, source, handles)?;
     let mut block = Block {
         source,
@@ -144,8 +146,34 @@ fn wait_for_the_address() -> Verdict {
     }
 }
 
-/// The table is tracked no longer: nothing is to be sent.
-fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
+/// Takes out records that are not to be sent until somebody allows it again.
+fn without_withheld(
+    worker: &TargetWorker,
+    world: &World,
+    source: &Source,
+    handles: Vec<Handle>,
+    draft: &mut Draft,
+) -> SpiResult<Vec<Handle>> {
+    if !world.withheld {
+        return Ok(handles);
+    }
+    let key = |handle: &Handle| Some(worker.queue.record(*handle)?.key.as_str());
+    let keys: Vec<&str> = handles.iter().filter_map(key).collect();
+    let withheld = withheld::among(source.id, worker.target, &keys)?;
+    let (out, rest): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(|handle| {
+        let record = worker.queue.record(*handle);
+        record.is_some_and(|record| withheld.contains(&record.key))
+    });
+    draft.seen += out.len();
+    let outcomes = out
+        .into_iter()
+        .filter_map(|handle| unsent(worker, handle, Verdict::Withheld));
+    draft.planning.outcomes.extend(outcomes);
+    Ok(rest)
+}
+
+/// Nothing is to be sent for a record, whatever it is like now.
+fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Outcome> {
     let change = worker.queue.change(handle)?;
     let flight = Flight {
         handle,
@@ -157,7 +185,7 @@ fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
     };
     Some(Outcome {
         flight,
-        verdict: Verdict::Unchanged,
+        verdict,
         request: None,
         resting: false,
     })

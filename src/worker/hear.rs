@@ -21,6 +21,7 @@ impl Worker {
         let granted = heard.granted.take();
         let outcomes = std::mem::take(&mut heard.outcomes);
         let census = std::mem::take(&mut heard.census);
+        let erasures = std::mem::take(&mut heard.erasures);
         let news = store::transaction(|| {
             letters::log_requests(&heard.log)?;
             self.settle_access(&heard, granted.as_ref())?;
@@ -58,6 +59,7 @@ impl Worker {
         self.tidy_at
             .get_or_insert_with(|| Instant::now() + self.tidy_in);
         news::tell_crm(&self.world, news)?;
+        self.take_erasures(erasures)?;
         let (reports, census) = census
             .into_iter()
             .partition(|answered| self.polls.asked(answered));

@@ -12,6 +12,7 @@ mod auth;
 mod backfill;
 mod connection;
 mod daily;
+mod erasures;
 pub mod fill;
 mod guard;
 mod hear;
@@ -46,6 +47,7 @@ use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
 use crate::store::{self, account, letters, sources, state};
 use backfill::Backfills;
+use erasures::Erasures;
 use poll::Polls;
 use reconcile::Reconciles;
 use requests::Requests;
@@ -68,6 +70,8 @@ pub struct World {
     /// Sources in queue rows that are tracked no longer.
     pub gone: HashSet<SourceId>,
     pub associations: Vec<store::associations::Association>,
+    /// Whether some records are withheld from a target.
+    pub withheld: bool,
     pub slot: Option<&'static Slot>,
 }
 
@@ -118,6 +122,7 @@ struct Worker {
     backfills: Backfills,
     reconciles: Reconciles,
     polls: Polls,
+    erasures: Erasures,
 }
 
 impl Worker {
@@ -137,6 +142,7 @@ impl Worker {
             sources: HashMap::new(),
             gone: HashSet::new(),
             associations: Vec::new(),
+            withheld: false,
             slot: Some(slot),
         };
         Ok(Worker {
@@ -151,6 +157,7 @@ impl Worker {
             backfills: Backfills::default(),
             reconciles: Reconciles::default(),
             polls: Polls::default(),
+            erasures: Erasures::default(),
         })
     }
 
@@ -165,6 +172,7 @@ impl Worker {
             || self.backfills.jobs.outdated(Instant::now())
             || self.reconciles.jobs.outdated(Instant::now())
             || self.polls.jobs.outdated(Instant::now())
+            || self.erasures.jobs.outdated(Instant::now())
         {
             store::transaction(|| self.load())?;
         }
@@ -191,6 +199,7 @@ impl Worker {
         }
         self.apply_inbox()?;
         self.feed_backfills()?;
+        self.erase()?;
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
@@ -231,6 +240,7 @@ impl Worker {
             .collect();
         self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
         self.world.associations = store::associations::load()?;
+        self.world.withheld = store::withheld::any()?;
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
         let states = state::states()?;
@@ -271,6 +281,7 @@ impl Worker {
         self.backfills.load(&mut self.targets, &self.world)?;
         self.reconciles.load(&self.world)?;
         self.polls.load()?;
+        self.erasures.load(&mut self.targets)?;
         self.requests.jobs = state::open_jobs()?;
         let wanted = self.requests.wants_provision();
         self.targets
@@ -295,7 +306,14 @@ impl Worker {
         if !self.world.settings.enabled || self.targets.iter().any(|worker| worker.fenced) {
             return Ok(());
         }
-        self.inbox.apply(&self.world, &self.targets)
+        self.inbox.apply(&self.world, &self.targets)?;
+        self.world.withheld |= std::mem::take(&mut self.inbox.withholds);
+        let owed = std::mem::take(&mut self.inbox.owed);
+        let mut workers = self.targets.iter_mut();
+        if let Some(worker) = workers.find(|worker| worker.target == Target::HubSpot) {
+            worker.associations.look(owed);
+        }
+        Ok(())
     }
 
     fn tidy(&mut self) -> SpiResult<()> {
@@ -338,6 +356,10 @@ impl Worker {
         if !news.is_empty() {
             store::transaction(|| self.polls.jobs.tell(news))?;
         }
+        let news = self.erasures.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.erasures.jobs.tell(news))?;
+        }
         process::report_statistics();
         Ok(())
     }
@@ -367,6 +389,9 @@ impl Worker {
             .polls
             .next_look(&self.targets, &self.world, &self.reconciles)
         {
+            at_most(delay);
+        }
+        if let Some(delay) = self.erasures.next_look() {
             at_most(delay);
         }
         if let Some(delay) = self.inbox.retry_in() {

@@ -151,9 +151,10 @@ pub fn publish_gauges(worker: &TargetWorker, world: &World) {
         .map(|planned| planned.flights.len())
         .sum();
     let flying = worker.queue.flying().saturating_sub(planned);
-    gauges
-        .held
-        .store((worker.queue.len() - flying) as i64, Ordering::Relaxed);
+    gauges.held.store(
+        (worker.queue.len() - flying) as i64 + worker.erasures,
+        Ordering::Relaxed,
+    );
     gauges.in_flight.store(flying as i64, Ordering::Relaxed);
     gauges.retrying.store(worker.retrying, Ordering::Relaxed);
     gauges.oldest_pending.store(

@@ -48,6 +48,7 @@ enum Underway {
         job: i64,
         request: Request,
     },
+    Erasure(Erasing),
     /// Does the target answer at all? Asked before records are sent to one that was failing, so
     /// that a record which makes its own calls fail is not taken for an outage.
     Probe,
@@ -59,6 +60,14 @@ enum Underway {
     Account,
     /// Part of a connection test.
     Test(Question),
+}
+
+/// A request of an erasure.
+pub struct Erasing {
+    pub job: i64,
+    pub place: i32,
+    /// Its path as it is logged.
+    pub path: String,
 }
 
 struct Sent {
@@ -227,15 +236,38 @@ impl Requests {
         job: i64,
         request: Request,
     ) -> bool {
-        if !self.permitted(worker, started) {
-            return false;
-        }
-        worker.calls_in_flight += 1;
         let underway = Underway::Census {
             job,
             request: request.clone(),
         };
-        self.send(worker.target, world, request, underway);
-        true
+        self.send_permitted(worker, world, started, request, underway)
+    }
+
+    /// Sends a request of an erasure, if one may leave now.
+    pub fn send_erasure(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+        request: Request,
+        asked: Erasing,
+    ) -> bool {
+        self.send_permitted(worker, world, started, request, Underway::Erasure(asked))
+    }
+
+    fn send_permitted(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+        request: Request,
+        underway: Underway,
+    ) -> bool {
+        let permitted = self.permitted(worker, started);
+        if permitted {
+            worker.calls_in_flight += 1;
+            self.send(worker.target, world, request, underway);
+        }
+        permitted
     }
 }

@@ -11,6 +11,7 @@ use super::fill::{self, Move};
 use super::target::{Flight, TargetWorker};
 use crate::store::links::{self, Entry, Holder as Known};
 use crate::store::sources::Source;
+use crate::store::withheld;
 
 /// The records of one source that are being planned, side by side.
 pub struct Block<'a> {
@@ -64,7 +65,7 @@ pub fn resolve(
         };
         match look_at(world, worker.target, &other, &place)? {
             Holder::Keeps => block.works[index].rival = Some(describe(world, block.source, &other)),
-            Holder::Gone if inherit(worker, block, index, &other, moves)? => {
+            Holder::Gone if inherit(worker, world, block, index, &other, moves)? => {
                 // One heir only.
                 let others = holders.get_mut(&place.address).into_iter();
                 others.for_each(|others| others.retain(|known| known.record != other));
@@ -155,12 +156,13 @@ fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) ->
 /// wait, because the old link is in use or the new row has one of its own.
 fn inherit(
     worker: &TargetWorker,
+    world: &World,
     block: &mut Block,
     index: usize,
     from: &RecordRef,
     moves: &mut Vec<Move>,
 ) -> SpiResult<bool> {
-    if block.works[index].link.is_some() {
+    if block.works[index].link.is_some() || is_erased(world, from)? {
         return Ok(false);
     }
     let beside = block
@@ -188,6 +190,15 @@ fn inherit(
         },
     });
     Ok(true)
+}
+
+/// Whether a record is being erased: who comes after it is not to get what it had.
+fn is_erased(world: &World, record: &RecordRef) -> SpiResult<bool> {
+    let key = record.key.as_str();
+    let withheld = |target| withheld::among(record.source, target, &[key]);
+    Ok(world.withheld
+        && (withheld(Target::HubSpot)?.contains(&record.key)
+            || withheld(Target::Mailchimp)?.contains(&record.key)))
 }
 
 pub fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {

@@ -35,6 +35,8 @@ pub struct Ledger {
     readopted: Vec<RecordRef>,
     pub retries: Vec<Retry>,
     done: Vec<RecordRef>,
+    /// Nothing is to be sent for them, nor are their associations.
+    withheld: Vec<RecordRef>,
     superseded: Vec<RecordRef>,
     letters: Vec<Letter>,
     consent: Vec<Change>,
@@ -125,6 +127,10 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
         Verdict::Unchanged | Verdict::NoConsent => {
             ledger.superseded.push(flight.record.clone());
             close(worker, flight.handle, flight.record, ledger);
+        }
+        Verdict::Withheld => {
+            ledger.withheld.push(flight.record);
+            ledger.rows.extend(worker.queue.close(flight.handle).rows);
         }
         Verdict::Removed => {
             ledger.unlinked.push(flight.record.clone());
@@ -338,6 +344,7 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
     associations::note(worker, world, settled)?;
     if worker.retrying > 0 {
         changes::drop_retries(target, &ledger.done)?;
+        changes::drop_retries(target, &ledger.withheld)?;
     }
     changes::put_retries(target, &ledger.retries)?;
     letters::bury(target, &ledger.letters)?;

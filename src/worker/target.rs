@@ -130,6 +130,8 @@ pub struct TargetWorker {
     pub retrying: i64,
     /// Queue rows of backfills that are not settled.
     pub chunks: usize,
+    /// Requests that erasures still have to make.
+    pub erasures: i64,
     pub told: Option<State>,
     pub properties: BTreeMap<Entity, Property>,
     /// What is known of the properties that are mapped.
@@ -176,6 +178,7 @@ impl TargetWorker {
             next_retry: Some(Instant::now()),
             retrying: 0,
             chunks: 0,
+            erasures: 0,
             told: None,
             properties: BTreeMap::new(),
             preflight: Preflight::default(),

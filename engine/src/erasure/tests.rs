@@ -217,6 +217,9 @@ fn what_is_gone_already_is_done_and_what_is_unclear_is_not() {
         ),
         // A wrong path erases nobody.
         (&erase, 404, "<html>", false),
+        // Nor does a proxy that wants to be logged in to.
+        (&erase, 200, "<html>", false),
+        (&member, 200, "<html>", false),
         (&erase, 404, "", false),
         (
             &erase,

@@ -9,6 +9,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     call::{Call, CallKind, HubSpotSettings, Item, Reading, Reply, TransportError},
+    erasure::is_confirmed,
     failure::{Class, classify},
     outcome::{BudgetReport, Category, Relink, TargetSignal, Verdict},
     record::{RemoteId, Target},
@@ -86,9 +87,8 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
         _ => {}
     }
     let removes = matches!(call.kind, CallKind::HubSpotArchive { .. });
-    // Whatever HubSpot may come to say about an erasure, 2xx is a yes.
-    let erases = matches!(call.kind, CallKind::HubSpotErase);
-    if erases || (removes && reply.body.iter().all(u8::is_ascii_whitespace)) {
+    let erased = matches!(call.kind, CallKind::HubSpotErase) && is_confirmed(reply);
+    if erased || (removes && reply.body.iter().all(u8::is_ascii_whitespace)) {
         return Ok(vec![Verdict::Removed; call.items.len()]);
     }
     match &call.kind {

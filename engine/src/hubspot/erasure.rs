@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{EMAIL, calls::post, fault::Fault, objects_path};
 use crate::{
     call::{HubSpotSettings, Reply, Request},
-    erasure::Answer,
+    erasure::{Answer, is_confirmed},
     failure::Class,
     record::{Entity, RecordKey, RemoteId},
 };
@@ -55,7 +55,7 @@ pub fn look_request(settings: &HubSpotSettings, entity: Entity, key: &RecordKey)
 /// wrong, and nothing erased.
 pub(crate) fn removed(class: &Class, reply: &Reply) -> Answer {
     match class {
-        Class::Answered => Answer::Done,
+        Class::Answered if is_confirmed(reply) => Answer::Done,
         _ if is_gone(&fault(reply)) => Answer::Done,
         _ => Answer::Not(said(reply)),
     }

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use crate::{
     call::{Method, Reply, Request},
-    erasure::Answer,
+    erasure::{Answer, is_confirmed},
     failure::Class,
     record::Target,
 };
@@ -27,7 +27,7 @@ pub(super) fn erase_path(list: &str, hash: &str) -> String {
 pub(crate) fn removed(class: &Class, reply: &Reply) -> Answer {
     let fault = Fault::of_body(&reply.body);
     match class {
-        Class::Answered => Answer::Done,
+        Class::Answered if is_confirmed(reply) => Answer::Done,
         Class::NotFound if fault.is_readable() => Answer::Done,
         _ if fault.is_forgotten() => Answer::Done,
         _ => Answer::Not(format!(

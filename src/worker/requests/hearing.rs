@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use integration_engine::call::{Method, Request};
 use integration_engine::notice::Notice;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::Target;
@@ -13,7 +14,7 @@ use crate::worker::auth::Granted;
 use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    Outcome, World, answers, associations, audiences, preflight, properties, reconcile,
+    Outcome, World, answers, associations, audiences, erasures, preflight, properties, reconcile,
 };
 
 /// What came in at one go.
@@ -32,6 +33,7 @@ pub struct Heard {
     pub definitions: bool,
     pub associations: Vec<associations::Answered>,
     pub census: Vec<reconcile::Answered>,
+    pub erasures: Vec<erasures::Answered>,
 }
 
 impl Heard {
@@ -114,6 +116,24 @@ impl Requests {
                     heard.census.push(reconcile::Answered {
                         target: sent.target,
                         job,
+                        result: answer.result,
+                    });
+                }
+                Underway::Erasure(asked) => {
+                    let request = Request {
+                        target: sent.target,
+                        method: Method::Post,
+                        path: asked.path,
+                        body: None,
+                    };
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    erasures::note(worker, &answer.result, current, clock);
+                    heard.erasures.push(erasures::Answered {
+                        job: asked.job,
+                        place: asked.place,
+                        current,
                         result: answer.result,
                     });
                 }

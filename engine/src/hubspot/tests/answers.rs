@@ -471,6 +471,7 @@ fn erased_is_what_hubspot_confirms_or_no_longer_has() {
     );
     // A path that is unknown erases nobody.
     assert!(matches!(verdict(404, "<html>"), Verdict::Retry { .. }));
+    assert!(matches!(verdict(200, "<html>"), Verdict::Retry { .. }));
     assert!(matches!(verdict(500, ""), Verdict::Retry { .. }));
     let refused = verdict(
         400,

@@ -1,0 +1,176 @@
+//! Answers to an erasure's requests, and its end.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use integration_engine::call::{Reply, TransportError};
+use integration_engine::erasure::{Answer, Step};
+use integration_engine::outcome::TargetSignal;
+use integration_engine::record::{RemoteId, Target};
+use integration_engine::retry;
+use pgrx::spi::SpiResult;
+
+use super::Running;
+use crate::owner;
+use crate::store;
+use crate::store::withheld::{self, Reason};
+use crate::store::{erasures, links};
+use crate::worker::target::TargetWorker;
+use crate::worker::{Worker, World, answers, associations, reconcile};
+
+/// While the target as a whole is in trouble, a request is not put off for longer.
+const TROUBLE: Duration = Duration::from_secs(60);
+
+/// An answer that came in.
+pub struct Answered {
+    pub job: i64,
+    pub place: i32,
+    /// It was sent with the credential we have now.
+    pub current: bool,
+    pub result: Result<Reply, TransportError>,
+}
+
+/// What an answer says about its target. That we may not erase people (HTTP 403) says nothing about
+/// what else we may do there.
+pub fn note(
+    worker: &mut TargetWorker,
+    result: &Result<Reply, TransportError>,
+    current: bool,
+    clock: u64,
+) {
+    let forbidden = matches!(result, Ok(reply) if reply.status == 403);
+    let signal = answers::signal(worker.target, result);
+    if forbidden && matches!(signal, TargetSignal::Unauthorized { .. }) {
+        worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+        worker.blocked_until = None;
+        worker.breaker.success();
+        return;
+    }
+    reconcile::note(worker, result, current, clock);
+}
+
+impl Worker {
+    /// Takes in answers.
+    pub(in crate::worker) fn take_erasures(&mut self, answered: Vec<Answered>) -> SpiResult<()> {
+        for answered in answered {
+            self.take_erasure(answered)?;
+        }
+        Ok(())
+    }
+
+    fn take_erasure(&mut self, answered: Answered) -> SpiResult<()> {
+        let Answered { job, place, .. } = answered;
+        let settings = &self.world.settings;
+        let Some(running) = self.erasures.find(job) else {
+            return Ok(());
+        };
+        let Some(call) = running.calls.iter_mut().find(|call| call.place == place) else {
+            return Ok(());
+        };
+        call.under_way = false;
+        if !answered.current {
+            return Ok(());
+        }
+        let (step, result) = (call.step.clone(), &answered.result);
+        let found = match step.read(result.as_ref(), &settings.hubspot_api) {
+            Answer::Not(why) => {
+                let trouble = answers::signal(step.target(), result) != TargetSignal::Healthy;
+                call.failures += 1;
+                let delay = retry::next_delay(call.failures, &settings.retry, fastrand::f64());
+                let delay = if trouble { delay.min(TROUBLE) } else { delay };
+                call.retry_at = Some(Instant::now() + delay);
+                call.why = Some(format!("waits, and tries again: {why}"));
+                return Ok(());
+            }
+            Answer::Done => None,
+            Answer::Found(id) => Some(id),
+        };
+        let outcome = store::transaction(|| {
+            owner::guarded(AssertUnwindSafe(|| self.call_done(job, place, found)))
+        });
+        match outcome {
+            Ok(over) => {
+                if over? {
+                    self.end_erasure(job)?;
+                }
+            }
+            // It is asked once more, which does no harm.
+            Err(why) => self.erasures.postpone(job, &why),
+        }
+        Ok(())
+    }
+
+    /// A request has done its work; `true` when it was the last one.
+    fn call_done(&mut self, job: i64, place: i32, found: Option<RemoteId>) -> SpiResult<bool> {
+        let Some(running) = self.erasures.find(job) else {
+            return Ok(false);
+        };
+        let (record, entity) = (running.erasure.record.clone(), running.erasure.entity);
+        let Some(call) = running.calls.iter().find(|call| call.place == place) else {
+            return Ok(false);
+        };
+        let target = call.step.target();
+        let next = match found {
+            Some(id) if is_free(&self.world, running, &id)? => {
+                withheld::put(&record, Target::HubSpot, id.as_str(), Reason::Erased)?;
+                Some(Step::remove(entity, id))
+            }
+            _ => None,
+        };
+        erasures::done(job, place, next.as_ref())?;
+        let last = next.is_none()
+            && running
+                .calls
+                .iter()
+                .all(|call| call.place == place || call.step.target() != target);
+        let over = next.is_none() && running.calls.len() == 1;
+        if last {
+            // Whoever has the address next must not inherit what is gone.
+            if target == Target::HubSpot
+                && let Some(worker) = self.targets.iter_mut().find(|w| w.target == target)
+            {
+                let settled = associations::Settled {
+                    unlinked: std::slice::from_ref(&record),
+                    ..Default::default()
+                };
+                associations::note(worker, &self.world, settled)?;
+            }
+            links::remove(target, &[record])?;
+        }
+        self.erasures.load(&mut self.targets)?;
+        Ok(over)
+    }
+
+    /// All is done.
+    pub(super) fn end_erasure(&mut self, job: i64) -> SpiResult<()> {
+        let outcome =
+            store::transaction(|| owner::guarded(AssertUnwindSafe(|| erasures::end(job))));
+        match outcome {
+            Ok(ended) => {
+                if ended? {
+                    self.erasures
+                        .running
+                        .retain(|running| running.erasure.job != job);
+                    self.erasures.jobs.forget(job);
+                } else {
+                    // Somebody is changing the job, perhaps cancelling it.
+                    self.erasures.jobs.try_again();
+                }
+            }
+            Err(why) => self.erasures.postpone(job, &why),
+        }
+        Ok(())
+    }
+}
+
+/// Whether a HubSpot record that carries the row's key is not another row's.
+fn is_free(world: &World, running: &Running, id: &RemoteId) -> SpiResult<bool> {
+    let mine = &running.erasure.record;
+    let linked = links::by_remote_id(Target::HubSpot, id.as_str())?;
+    // Ids are unique within an object type only.
+    let other = |record: &integration_engine::queue::RecordRef| {
+        let source = world.sources.get(&record.source);
+        record != mine && source.is_some_and(|source| source.entity == running.erasure.entity)
+    };
+    Ok(!linked.iter().any(|(record, _)| other(record)))
+}
