@@ -111,8 +111,8 @@ CREATE FUNCTION _hubspot_type(entity text) RETURNS text LANGUAGE sql IMMUTABLE
 COMMENT ON FUNCTION _hubspot_type(text) IS 'HubSpot''s number of an object type, as in its events';
 
 CREATE FUNCTION _mention(texts text[]) RETURNS text LANGUAGE sql IMMUTABLE
-    -- As they are, and as JSON writes them; not as a part of a longer address.
-    RETURN (SELECT '(?<![[:alnum:]._%+''-])(?:' || string_agg(DISTINCT regexp_replace(x.form, '([^[:alnum:]@_-])', '\\\1', 'g'), '|') || ')(?![[:alnum:]-]|\.[[:alnum:]])'
+    -- As they are, and as JSON writes them; not as a part of a longer address (but quoted, perhaps).
+    RETURN (SELECT '(?<![[:alnum:]._%+-])(?<![[:alnum:]]'')(?:' || string_agg(DISTINCT regexp_replace(x.form, '([^[:alnum:]@_-])', '\\\1', 'g'), '|') || ')(?![[:alnum:]-]|\.[[:alnum:]])'
             FROM unnest(texts) AS k(text) CROSS JOIN LATERAL (VALUES (k.text), (trim(BOTH '"' FROM to_jsonb(k.text)::text))) AS x(form)
             WHERE k.text <> '');
 COMMENT ON FUNCTION _mention(text[]) IS 'regular expression for mentions of addresses; NULL: there are none';
@@ -169,6 +169,7 @@ BEGIN
     DELETE FROM integration.drift d
     WHERE d.source = crm_table
       AND (d.record_key = e.record_key OR (d.target = 'hubspot' AND d.remote_id = ANY (hubspot_ids)) OR (d.target = 'mailchimp' AND d.remote_id = ANY (contact_ids || hashes)));
+    DELETE FROM integration._archived a WHERE a.source = e.source AND a.record_key = e.record_key;
     DELETE FROM integration._seen s USING integration._reconcile r WHERE r.job = s.job AND r.source = e.source AND s.record_key = e.record_key;
     PERFORM integration._unmention(pattern);
     INSERT INTO integration._withheld (source, target, record_key, name, reason)

@@ -30,6 +30,20 @@ COMMENT ON COLUMN withheld.target IS 'service';
 COMMENT ON COLUMN withheld.reason IS 'erased (integration.erase()), deleted (in HubSpot, by people there) or privacy (deleted there for good)';
 COMMENT ON COLUMN withheld.since IS 'since when';
 
+CREATE TABLE _archived (
+    source     integer NOT NULL,
+    record_key text NOT NULL,
+    remote_id  text NOT NULL,
+    since      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (source, record_key, remote_id)
+);
+CREATE INDEX _archived_since ON _archived (since);
+COMMENT ON TABLE _archived IS 'contacts of deleted rows that went to HubSpot''s recycle bin, where integration.erase() finds them by this; for 90 days, as they are kept there';
+COMMENT ON COLUMN _archived.source IS 'tracked_table.id';
+COMMENT ON COLUMN _archived.record_key IS 'key of the CRM row';
+COMMENT ON COLUMN _archived.remote_id IS 'HubSpot''s id of the contact';
+COMMENT ON COLUMN _archived.since IS 'since when it is there';
+
 CREATE TABLE _erasure (
     job        bigint PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
     source     integer NOT NULL,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use integration_engine::erasure::{Known, Step};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, RecordKey, SourceId, Target};
+use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
@@ -106,11 +106,49 @@ pub fn count(target: Target) -> SpiResult<i64> {
     Ok(count.into_iter().flatten().next().unwrap_or(0))
 }
 
-const NAMES: &str = "\
-    SELECT DISTINCT w.name FROM integration._withheld w \
-    WHERE w.source = $1 AND w.target = $2 AND w.record_key = $3 AND w.name <> ''";
+const ARCHIVED: &str = "\
+    INSERT INTO integration._archived (source, record_key, remote_id) \
+    SELECT n.source, n.key, n.id FROM unnest($1::int4[], $2::text[], $3::text[]) AS n(source, key, id) ON CONFLICT DO NOTHING";
 
-/// Names that a service had for a record which is withheld.
+/// Contacts that went to HubSpot's recycle bin, because their rows were deleted.
+pub fn note_archived(contacts: &[(RecordRef, RemoteId)]) -> SpiResult<()> {
+    if contacts.is_empty() {
+        return Ok(());
+    }
+    let records = || contacts.iter().map(|(record, _)| record);
+    let args = [
+        records()
+            .map(|record| record.source.0)
+            .collect::<Vec<i32>>()
+            .into(),
+        records()
+            .map(|record| record.key.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+        contacts
+            .iter()
+            .map(|(_, id)| id.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+    ];
+    execute(ARCHIVED, &args).map(|_| ())
+}
+
+/// HubSpot: kept in its recycle bin for 90 days.
+const FORGET_ARCHIVED: &str = "\
+    DELETE FROM integration._archived a WHERE a.since < pg_catalog.clock_timestamp() - interval '90 days'";
+
+/// Forgets those that are there no longer.
+pub fn tidy() -> SpiResult<()> {
+    execute(FORGET_ARCHIVED, &[]).map(|_| ())
+}
+
+const NAMES: &str = "\
+    SELECT w.name FROM integration._withheld w \
+    WHERE w.source = $1 AND w.target = $2 AND w.record_key = $3 AND w.name <> '' \
+    UNION SELECT a.remote_id FROM integration._archived a WHERE $2 = 1 AND a.source = $1 AND a.record_key = $3";
+
+/// Names that a service had for a record which is withheld, or in its recycle bin.
 pub fn former_names(record: &RecordRef, target: Target) -> SpiResult<Vec<String>> {
     let args = [
         record.source.0.into(),

@@ -323,6 +323,7 @@ impl Worker {
             let settings = &self.world.settings;
             store::transaction(|| {
                 state::tidy(settings.request_log_retention, settings.inbox_retention)?;
+                store::erasures::tidy()?;
                 state::tidy_people(settings.activity_retention, settings.consent_log_retention)
             })?;
         }

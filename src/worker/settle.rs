@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::Link;
+use integration_engine::call::{HubSpotOnDelete, Link};
 use integration_engine::consent::{self, Party};
 use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Op, Target, Timestamp};
+use integration_engine::record::{Entity, Lane, Op, RemoteId, Target, Timestamp};
 use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
@@ -18,6 +18,7 @@ use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
 use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
+use crate::store::erasures;
 use crate::store::letters::{self, Letter};
 use crate::store::links::{self, Cause, Entry};
 
@@ -31,6 +32,8 @@ pub struct Ledger {
     pushed: Vec<Entry>,
     pub noted: Vec<Entry>,
     unlinked: Vec<RecordRef>,
+    /// Contacts that went to HubSpot's recycle bin.
+    archived: Vec<(RecordRef, RemoteId)>,
     /// Another record at the service than before.
     readopted: Vec<RecordRef>,
     pub retries: Vec<Retry>,
@@ -133,6 +136,9 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             ledger.rows.extend(worker.queue.close(flight.handle).rows);
         }
         Verdict::Removed => {
+            ledger
+                .archived
+                .extend(archived(worker.target, world, &flight));
             ledger.unlinked.push(flight.record.clone());
             ledger.superseded.push(flight.record.clone());
             close(worker, flight.handle, flight.record, ledger);
@@ -188,6 +194,16 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             bury(worker, flight, category, status, why, request, ledger);
         }
     }
+}
+
+/// What erasing the person later on has to go by.
+fn archived(target: Target, world: &World, flight: &Flight) -> Option<(RecordRef, RemoteId)> {
+    let source = world.sources.get(&flight.record.source)?;
+    let kept = target == Target::HubSpot
+        && source.entity == Entity::Contact
+        && world.settings.hubspot_api.on_delete == HubSpotOnDelete::Archive;
+    let id = flight.link.as_ref()?.remote_id.clone()?;
+    kept.then(|| (flight.record.clone(), id))
 }
 
 fn close(
@@ -335,6 +351,7 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
     links::write(target, Cause::Pushed, &ledger.pushed)?;
     links::write(target, Cause::Noted, &ledger.noted)?;
     links::remove(target, &ledger.unlinked)?;
+    erasures::note_archived(&ledger.archived)?;
     let settled = Settled {
         done: &ledger.done,
         pushed: &ledger.pushed,

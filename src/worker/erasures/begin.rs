@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use integration_engine::erasure::{self as engine, Known};
 use integration_engine::mailchimp::subscriber_hash;
+use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, RemoteId, Target};
 use pgrx::spi::SpiResult;
 
@@ -149,6 +150,7 @@ fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Kn
         .map(|name| RemoteId::from(name.as_str()))
         .filter(|former| Some(former) != id)
         .collect();
+    let former_ids = free(world, erasure, former_ids)?;
     let may_know = |target: Target, known: bool| {
         let sent = source.is_some_and(|source| source.maps.contains_key(&target));
         known || (sent && world.settings.endpoint(target).is_ok())
@@ -179,6 +181,28 @@ fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Kn
         default_list,
         audiences: audiences.to_vec(),
     })
+}
+
+/// Those of some HubSpot records that are not another row's by now.
+fn free(world: &World, erasure: &Erasure, ids: Vec<RemoteId>) -> SpiResult<Vec<RemoteId>> {
+    let mut free = Vec::new();
+    for id in ids {
+        if is_free(world, erasure, &id)? {
+            free.push(id);
+        }
+    }
+    Ok(free)
+}
+
+/// Whether a HubSpot record is not another row's.
+pub(super) fn is_free(world: &World, erasure: &Erasure, id: &RemoteId) -> SpiResult<bool> {
+    let linked = links::by_remote_id(Target::HubSpot, id.as_str())?;
+    // Ids are unique within an object type only.
+    let another = |record: &RecordRef| {
+        let source = world.sources.get(&record.source);
+        *record != erasure.record && source.is_some_and(|source| source.entity == erasure.entity)
+    };
+    Ok(!linked.iter().any(|(record, _)| another(record)))
 }
 
 type Taken = (BTreeSet<String>, BTreeSet<(String, String)>);

@@ -10,13 +10,13 @@ use integration_engine::record::{RemoteId, Target};
 use integration_engine::retry;
 use pgrx::spi::SpiResult;
 
-use super::Running;
+use super::begin::is_free;
 use crate::owner;
 use crate::store;
 use crate::store::withheld::{self, Reason};
 use crate::store::{erasures, links};
 use crate::worker::target::TargetWorker;
-use crate::worker::{Worker, World, answers, associations, reconcile};
+use crate::worker::{Worker, answers, associations, reconcile};
 
 /// While the target as a whole is in trouble, a request is not put off for longer.
 const TROUBLE: Duration = Duration::from_secs(60);
@@ -111,7 +111,7 @@ impl Worker {
         };
         let target = call.step.target();
         let next = match found {
-            Some(id) if is_free(&self.world, running, &id)? => {
+            Some(id) if is_free(&self.world, &running.erasure, &id)? => {
                 withheld::put(&record, Target::HubSpot, id.as_str(), Reason::Erased)?;
                 Some(Step::remove(entity, id))
             }
@@ -161,16 +161,4 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// Whether a HubSpot record that carries the row's key is not another row's.
-fn is_free(world: &World, running: &Running, id: &RemoteId) -> SpiResult<bool> {
-    let mine = &running.erasure.record;
-    let linked = links::by_remote_id(Target::HubSpot, id.as_str())?;
-    // Ids are unique within an object type only.
-    let other = |record: &integration_engine::queue::RecordRef| {
-        let source = world.sources.get(&record.source);
-        record != mine && source.is_some_and(|source| source.entity == running.erasure.entity)
-    };
-    Ok(!linked.iter().any(|(record, _)| other(record)))
 }
