@@ -117,7 +117,7 @@ CREATE FUNCTION _mention(texts text[]) RETURNS text LANGUAGE sql IMMUTABLE
             WHERE k.text <> '');
 COMMENT ON FUNCTION _mention(text[]) IS 'regular expression for mentions of addresses; NULL: there are none';
 
-CREATE FUNCTION _unmention(pattern text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION _unmention(pattern text, since timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF pattern IS NULL THEN
         RETURN;
@@ -131,13 +131,13 @@ BEGIN
     UPDATE integration.job j SET error = regexp_replace(j.error, pattern, '[erased]', 'gi'), args = regexp_replace(j.args::text, pattern, '[erased]', 'gi')::jsonb
     WHERE j.state NOT IN ('waiting', 'running', 'paused') AND (j.error ~* pattern OR j.args::text ~* pattern);
     UPDATE integration.request_log r SET error = regexp_replace(r.error, pattern, '[erased]', 'gi'), path = regexp_replace(r.path, pattern, '[erased]', 'gi')
-    WHERE r.error ~* pattern OR r.path ~* pattern;
+    WHERE r.at >= since AND (r.error ~* pattern OR r.path ~* pattern);
     UPDATE integration.drift d SET crm_value = regexp_replace(d.crm_value, pattern, '[erased]', 'gi'), remote_value = regexp_replace(d.remote_value, pattern, '[erased]', 'gi'),
            repair = regexp_replace(d.repair, pattern, '[erased]', 'gi')
     WHERE d.crm_value ~* pattern OR d.remote_value ~* pattern OR d.repair ~* pattern;
 END
 $$;
-COMMENT ON FUNCTION _unmention(text) IS 'takes what a pattern finds out of texts about other records';
+COMMENT ON FUNCTION _unmention(text, timestamptz) IS 'takes what a pattern finds out of texts about other records; out of the request log, from a moment on';
 
 CREATE FUNCTION _erase_traces(erasure bigint, addresses text[], hashes text[], hubspot_ids text[], contact_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -171,7 +171,7 @@ BEGIN
       AND (d.record_key = e.record_key OR (d.target = 'hubspot' AND d.remote_id = ANY (hubspot_ids)) OR (d.target = 'mailchimp' AND d.remote_id = ANY (contact_ids || hashes)));
     DELETE FROM integration._archived a WHERE a.source = e.source AND a.record_key = e.record_key;
     DELETE FROM integration._seen s USING integration._reconcile r WHERE r.job = s.job AND r.source = e.source AND s.record_key = e.record_key;
-    PERFORM integration._unmention(pattern);
+    PERFORM integration._unmention(pattern, '-infinity');
     INSERT INTO integration._withheld (source, target, record_key, name, reason)
     SELECT e.source, 1, e.record_key, n.id, 'erased' FROM unnest(hubspot_ids) AS n(id)
     UNION SELECT e.source, 2, e.record_key, n.hash, 'erased' FROM unnest(hashes) AS n(hash)
@@ -198,7 +198,8 @@ BEGIN
     WHERE m.id = a.association AND m.source = crm_table AND a.record_key = e.record_key;
     DELETE FROM integration._link l WHERE l.source = e.source AND l.record_key = e.record_key;
     DELETE FROM integration.dlq d WHERE d.source = crm_table AND d.record_key = e.record_key;
-    PERFORM integration._unmention(integration._mention(e.addresses));
+    -- What was said while the services were asked.
+    PERFORM integration._unmention(integration._mention(e.addresses), (SELECT j.created_at FROM integration.job j WHERE j.id = erasure));
     -- That they must not be mailed is all that is left.
     DELETE FROM integration.consent_log c WHERE c.source = crm_table AND c.record_key = e.record_key;
     INSERT INTO integration.consent_log (source, record_key, subscriber_hash, changed_by, to_status, occurred_at, origin, reason)

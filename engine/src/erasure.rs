@@ -105,6 +105,20 @@ impl Step {
         }
     }
 
+    /// What an answer leads to. `own`: the addresses that are the record's alone.
+    ///
+    /// HubSpot: a contact that is not there under its id may have been merged into another one, and
+    /// be there under its address.
+    pub fn next(&self, entity: Entity, answer: Answer, own: &BTreeSet<String>) -> Vec<Step> {
+        match (self, answer) {
+            (_, Answer::Found(id)) => vec![Step::remove(entity, id)],
+            (Step::Erase(_), Answer::Absent) => {
+                own.iter().cloned().map(Step::EraseAddress).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// How a record that [`Step::Look`] found is removed.
     pub fn remove(entity: Entity, id: RemoteId) -> Step {
         match entity {
@@ -126,8 +140,10 @@ pub const ERASED: &str = "[erased]";
 /// What an answer means for a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// There is no such record (any more).
+    /// It is done.
     Done,
+    /// There is no such record (any more).
+    Absent,
     /// There is one, under this id.
     Found(RemoteId),
     /// Not now, and why: the step is taken again.

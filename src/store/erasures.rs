@@ -264,9 +264,9 @@ fn put(job: i64, steps: &[Step]) -> SpiResult<()> {
 const DONE: &str = "DELETE FROM integration._erasure_call c WHERE c.job = $1 AND c.place = $2";
 
 /// A request has been made. `next`: what follows from its answer.
-pub fn done(job: i64, place: i32, next: Option<&Step>) -> SpiResult<()> {
+pub fn done(job: i64, place: i32, next: &[Step]) -> SpiResult<()> {
     execute(DONE, &[job.into(), place.into()])?;
-    put(job, next.map_or(&[], std::slice::from_ref))?;
+    put(job, next)?;
     progress(job)
 }
 

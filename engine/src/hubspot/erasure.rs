@@ -56,7 +56,7 @@ pub fn look_request(settings: &HubSpotSettings, entity: Entity, key: &RecordKey)
 pub(crate) fn removed(class: &Class, reply: &Reply) -> Answer {
     match class {
         Class::Answered if is_confirmed(reply) => Answer::Done,
-        _ if is_gone(&fault(reply)) => Answer::Done,
+        _ if is_gone(&fault(reply)) => Answer::Absent,
         _ => Answer::Not(said(reply)),
     }
 }
@@ -73,14 +73,14 @@ pub(crate) fn looked(class: &Class, reply: &Reply, settings: &HubSpotSettings) -
         }
         let errors = body.errors.iter().flatten().map(Fault::of);
         let other = errors.into_iter().find(|fault| !is_gone(fault));
-        Some(other.map_or(Answer::Done, |fault| Answer::Not(fault.sentence())))
+        Some(other.map_or(Answer::Absent, |fault| Answer::Not(fault.sentence())))
     };
     match class {
         Class::Answered => {
             found().unwrap_or_else(|| Answer::Not("HubSpot's answer cannot be read".to_owned()))
         }
         // Without the property nothing carries a key.
-        _ if is_gone(&fault) || fault.lacks_property(settings) => Answer::Done,
+        _ if is_gone(&fault) || fault.lacks_property(settings) => Answer::Absent,
         _ => Answer::Not(said(reply)),
     }
 }

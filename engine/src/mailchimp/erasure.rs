@@ -28,8 +28,8 @@ pub(crate) fn removed(class: &Class, reply: &Reply) -> Answer {
     let fault = Fault::of_body(&reply.body);
     match class {
         Class::Answered if is_confirmed(reply) => Answer::Done,
-        Class::NotFound if fault.is_readable() => Answer::Done,
-        _ if fault.is_forgotten() => Answer::Done,
+        Class::NotFound if fault.is_readable() => Answer::Absent,
+        _ if fault.is_forgotten() => Answer::Absent,
         _ => Answer::Not(format!(
             "Mailchimp refused: {} (HTTP {})",
             fault.quoted(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use integration_engine::call::{Reply, TransportError};
 use integration_engine::erasure::{Answer, Step};
 use integration_engine::outcome::TargetSignal;
-use integration_engine::record::{RemoteId, Target};
+use integration_engine::record::Target;
 use integration_engine::retry;
 use pgrx::spi::SpiResult;
 
@@ -72,7 +72,7 @@ impl Worker {
             return Ok(());
         }
         let (step, result) = (call.step.clone(), &answered.result);
-        let found = match step.read(result.as_ref(), &settings.hubspot_api) {
+        let answer = match step.read(result.as_ref(), &settings.hubspot_api) {
             Answer::Not(why) => {
                 let trouble = answers::signal(step.target(), result) != TargetSignal::Healthy;
                 call.failures += 1;
@@ -82,11 +82,10 @@ impl Worker {
                 call.why = Some(format!("waits, and tries again: {why}"));
                 return Ok(());
             }
-            Answer::Done => None,
-            Answer::Found(id) => Some(id),
+            answer => answer,
         };
         let outcome = store::transaction(|| {
-            owner::guarded(AssertUnwindSafe(|| self.call_done(job, place, found)))
+            owner::guarded(AssertUnwindSafe(|| self.call_done(job, place, answer)))
         });
         match outcome {
             Ok(over) => {
@@ -101,7 +100,7 @@ impl Worker {
     }
 
     /// A request has done its work; `true` when it was the last one.
-    fn call_done(&mut self, job: i64, place: i32, found: Option<RemoteId>) -> SpiResult<bool> {
+    fn call_done(&mut self, job: i64, place: i32, answer: Answer) -> SpiResult<bool> {
         let Some(running) = self.erasures.find(job) else {
             return Ok(false);
         };
@@ -110,20 +109,24 @@ impl Worker {
             return Ok(false);
         };
         let target = call.step.target();
-        let next = match found {
-            Some(id) if is_free(&self.world, &running.erasure, &id)? => {
+        let answer = match answer {
+            Answer::Found(id) if !is_free(&self.world, &running.erasure, &id)? => Answer::Absent,
+            Answer::Found(id) => {
                 withheld::put(&record, Target::HubSpot, id.as_str(), Reason::Erased)?;
-                Some(Step::remove(entity, id))
+                Answer::Found(id)
             }
-            _ => None,
+            answer => answer,
         };
-        erasures::done(job, place, next.as_ref())?;
-        let last = next.is_none()
+        let mut next = call.step.next(entity, answer, &running.erasure.addresses);
+        let planned = |step: &Step| running.calls.iter().any(|call| call.step == *step);
+        next.retain(|step| !planned(step));
+        erasures::done(job, place, &next)?;
+        let last = next.is_empty()
             && running
                 .calls
                 .iter()
                 .all(|call| call.place == place || call.step.target() != target);
-        let over = next.is_none() && running.calls.len() == 1;
+        let over = next.is_empty() && running.calls.len() == 1;
         if last {
             // Whoever has the address next must not inherit what is gone.
             if target == Target::HubSpot
