@@ -117,6 +117,13 @@ CREATE FUNCTION _mention(texts text[]) RETURNS text LANGUAGE sql IMMUTABLE
             WHERE k.text <> '');
 COMMENT ON FUNCTION _mention(text[]) IS 'regular expression for mentions of addresses; NULL: there are none';
 
+CREATE FUNCTION _likenesses(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE
+    -- As they are, and as JSON writes them.
+    RETURN (SELECT coalesce(array_agg(DISTINCT '%' || regexp_replace(lower(x.form), '([\\%_])', '\\\1', 'g') || '%'), '{}')
+            FROM unnest(names) AS k(name) CROSS JOIN LATERAL (VALUES (k.name), (trim(BOTH '"' FROM to_jsonb(k.name)::text))) AS x(form)
+            WHERE k.name <> '');
+COMMENT ON FUNCTION _likenesses(text[]) IS 'patterns for LIKE that find texts with these names in them: a quick look, before regular expressions take their time';
+
 CREATE FUNCTION _unmention(pattern text, since timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF pattern IS NULL THEN
@@ -130,8 +137,7 @@ BEGIN
     UPDATE integration.alert a SET message = regexp_replace(a.message, pattern, '[erased]', 'gi') WHERE a.message ~* pattern;
     UPDATE integration.job j SET error = regexp_replace(j.error, pattern, '[erased]', 'gi'), args = regexp_replace(j.args::text, pattern, '[erased]', 'gi')::jsonb
     WHERE j.state NOT IN ('waiting', 'running', 'paused') AND (j.error ~* pattern OR j.args::text ~* pattern);
-    UPDATE integration.request_log r SET error = regexp_replace(r.error, pattern, '[erased]', 'gi'), path = regexp_replace(r.path, pattern, '[erased]', 'gi')
-    WHERE r.at >= since AND (r.error ~* pattern OR r.path ~* pattern);
+    UPDATE integration.request_log r SET error = regexp_replace(r.error, pattern, '[erased]', 'gi') WHERE r.at >= since AND r.error ~* pattern;
     UPDATE integration.drift d SET crm_value = regexp_replace(d.crm_value, pattern, '[erased]', 'gi'), remote_value = regexp_replace(d.remote_value, pattern, '[erased]', 'gi'),
            repair = regexp_replace(d.repair, pattern, '[erased]', 'gi')
     WHERE d.crm_value ~* pattern OR d.remote_value ~* pattern OR d.repair ~* pattern;
@@ -139,17 +145,18 @@ END
 $$;
 COMMENT ON FUNCTION _unmention(text, timestamptz) IS 'takes what a pattern finds out of texts about other records; out of the request log, from a moment on';
 
-CREATE FUNCTION _erase_traces(erasure bigint, addresses text[], hashes text[], hubspot_ids text[], contact_ids text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION _erase_traces(erasure bigint, addresses text[], hashes text[], hubspot_ids text[], contact_ids text[]) RETURNS void LANGUAGE plpgsql SET enable_seqscan = on AS $$
 DECLARE
     e integration._erasure;
     crm_table regclass;
     pattern text := integration._mention(addresses);
     said text[];
     segments text;
+    alike text[] := integration._likenesses(addresses);
 BEGIN
     SELECT * INTO e FROM integration._erasure x WHERE x.job = erasure;
     SELECT t.source INTO crm_table FROM integration.tracked_table t WHERE t.id = e.source;
-    -- Refusals quote values, and the request log quotes refusals.
+    -- Whole tables are looked through, where the worker otherwise looks up few keys. Refusals quote values, and the request log quotes refusals.
     SELECT array_agg(x.why) INTO said FROM (
         SELECT d.error AS why FROM integration.dlq d WHERE d.source = crm_table AND d.record_key = e.record_key
         UNION SELECT r.last_error FROM integration._retry r WHERE r.source = e.source AND r.record_key = e.record_key) x;
@@ -157,11 +164,12 @@ BEGIN
     UPDATE integration.request_log r
     SET path = coalesce(regexp_replace(r.path, segments, '\1[erased]', 'g'), r.path),
         error = CASE WHEN EXISTS (SELECT FROM unnest(said) AS s(why) WHERE strpos(r.error, s.why) > 0) THEN '[erased]' ELSE r.error END
-    WHERE r.path ~ segments OR EXISTS (SELECT FROM unnest(said) AS s(why) WHERE strpos(r.error, s.why) > 0);
+    WHERE (r.path LIKE ANY (integration._likenesses(hashes || hubspot_ids || contact_ids)) AND r.path ~ segments)
+       OR (r.error IS NOT NULL AND EXISTS (SELECT FROM unnest(said) AS s(why) WHERE strpos(r.error, s.why) > 0));
     DELETE FROM integration._retry r WHERE r.source = e.source AND r.record_key = e.record_key;
     DELETE FROM integration.dlq d WHERE d.source = crm_table AND d.record_key = e.record_key;
     DELETE FROM integration.inbox i
-    WHERE i.payload::text ~* pattern OR i.event_key ~* pattern
+    WHERE (lower(i.payload::text) LIKE ANY (alike) AND i.payload::text ~* pattern) OR (lower(i.event_key) LIKE ANY (alike) AND i.event_key ~* pattern)
        OR (i.origin = 'hubspot' AND (i.payload->>'objectId' = ANY (hubspot_ids) OR i.payload->>'primaryObjectId' = ANY (hubspot_ids)
                                      OR i.payload->>'fromObjectId' = ANY (hubspot_ids) OR EXISTS (SELECT FROM jsonb_path_query(i.payload, '$.mergedObjectIds[*]') AS m(id) WHERE m.id #>> '{}' = ANY (hubspot_ids)))
            AND (split_part(i.kind, '.', 1) = e.entity OR integration._hubspot_type(e.entity) IN (i.payload->>'objectTypeId', i.payload->>'fromObjectTypeId')));

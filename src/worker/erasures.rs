@@ -26,8 +26,8 @@ pub use take::{Answered, note};
 /// Erasures in memory; the others follow when these are done.
 const MOST: usize = 500;
 
-/// Erasures begun in one turn: each looks through inbox and logs.
-const BEGUN_AT_ONCE: usize = 8;
+/// Erasures begun in one turn: each looks through inbox and logs, and nobody shall wait for long.
+const BEGUN_AT_ONCE: usize = 1;
 
 /// Requests of a target under way at once: records shall not wait for people who leave.
 const CALLS_AT_ONCE: usize = 2;

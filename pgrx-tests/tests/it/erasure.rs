@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use integration_tests::{
     crm::{Crm, SOON},
-    remote::{Fault, FaultBody, FaultKind, MemberAction, Service, When, mandrill_webhook},
+    remote::{
+        Fault, FaultBody, FaultKind, MemberAction, ObjectType, Service, When, mandrill_webhook,
+    },
     sql::{quote_literal, refused_with_hint},
     traces::traces,
     wait::{holds_for, wait_until},
@@ -339,11 +341,7 @@ fn mailchimp_forgets_whoever_was_deleted_before() {
     assert!(!crm.remote.is_forgotten(EMAIL), "only archived");
     erase(&mut crm);
     is_gone(&mut crm);
-    assert!(
-        crm.remote
-            .archived(integration_tests::remote::ObjectType::Contact)
-            .is_empty()
-    );
+    assert!(crm.remote.archived(ObjectType::Contact).is_empty());
 }
 
 #[test]
@@ -450,6 +448,56 @@ fn a_member_is_erased_in_every_audience_it_was_in() {
     for list in [audiences::THIRD, audiences::OTHER] {
         assert!(crm.remote.is_forgotten_in(list, EMAIL), "{list}");
     }
+}
+
+#[test]
+fn merged_in_hubspot_a_person_is_erased_where_they_are_now() {
+    let mut crm = with_ada();
+    let (id, _) = crm.remote.contact(EMAIL).unwrap();
+    let other = crm
+        .remote
+        .create_record(ObjectType::Contact, &[("firstname", "Augusta Ada")])
+        .unwrap();
+    crm.remote
+        .merge_records(ObjectType::Contact, id, other)
+        .unwrap();
+    // HubSpot does not follow the old id.
+    let gone = FaultKind::Status {
+        code: 404,
+        body: FaultBody::Json,
+        retry_after: None,
+    };
+    let fault = Fault::new(gone, When::NextN(1)).path("gdpr-delete");
+    crm.remote.add_fault(fault.body(&format!("\"{id}\"")));
+    erase(&mut crm);
+    is_gone(&mut crm);
+}
+
+#[test]
+fn a_person_is_erased_whose_table_is_tracked_no_longer() {
+    let mut crm = with_ada();
+    crm.run("SELECT integration.untrack('crm.contacts')");
+    erase(&mut crm);
+    is_gone(&mut crm);
+}
+
+#[test]
+fn keys_of_several_columns_and_rows_without_an_address_are_erased() {
+    let mut crm = Crm::start();
+    crm.run(
+        "CREATE TABLE crm.people (branch int, number int, first_name text, last_name text, PRIMARY KEY (branch, number));
+         SELECT integration.track('crm.people', 'contact', targets => '{hubspot}');
+         INSERT INTO crm.people VALUES (7, 1, 'Augusta Ada', 'Byron-King')",
+    );
+    crm.settle();
+    assert_eq!(crm.remote.contacts().len(), 1);
+    let job: i64 = crm.ask("SELECT integration.erase('crm.people', '[ \"7\", \"1\" ]')");
+    wait_until_done(&mut crm, job);
+    assert!(crm.remote.contacts().is_empty());
+    crm.run("UPDATE crm.people SET first_name = 'Augusta'");
+    crm.settle();
+    assert!(crm.remote.contacts().is_empty());
+    assert_eq!(traces(&mut crm.client, &HER), Vec::<String>::new());
 }
 
 #[test]
