@@ -22,6 +22,7 @@ mod deletions;
 mod delivery;
 mod engagement;
 mod erasure;
+mod erasure_reach;
 mod erasure_stops;
 mod failures;
 mod harness;
