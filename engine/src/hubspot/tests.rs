@@ -67,6 +67,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         batch_cap: 100,
         rival: None,
         audience_met: true,
+        syncing: false,
     }
 }
 
@@ -101,6 +102,7 @@ fn item(name: &str) -> Item {
         intent: false,
         batch_cap: 100,
         fragment: r#"{"id":"x"}"#.into(),
+        beside: Default::default(),
     }
 }
 
