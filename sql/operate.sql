@@ -142,12 +142,12 @@ BEGIN
     IF target IS NOT NULL THEN
         PERFORM integration._known_target(target);
     END IF;
-    INSERT INTO integration.job (kind, args) VALUES ('provision', jsonb_build_object('target', coalesce(target, 'hubspot'))) RETURNING id INTO job;
+    INSERT INTO integration.job (kind, args) VALUES ('provision', jsonb_build_object('target', target)) RETURNING id INTO job;
     PERFORM integration._wake();
     RETURN job;
 END
 $$;
-COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object; returns the job''s id';
+COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object, and the mapped merge fields in each Mailchimp audience in use; returns the job''s id';
 
 CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE sql VOLATILE AS $$
     SELECT p.target, p.request FROM integration._must_be_tracked(preview.source) AS t

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::{FieldClock, Tick},
+    mailchimp::given::Given,
     membership::Membership,
     outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
     rate::Rate,
@@ -113,6 +114,8 @@ pub struct Work {
     pub rival: Option<String>,
     /// Mailchimp: the audience its row names is known to exist.
     pub audience_met: bool,
+    /// It is sent because it has been so all along, not because it has just changed.
+    pub syncing: bool,
 }
 
 /// One record inside a call.
@@ -138,6 +141,19 @@ pub struct Item {
     pub batch_cap: usize,
     /// This record's part of the body, JSON.
     pub fragment: String,
+    pub beside: Beside,
+}
+
+/// What a call does besides writing fields, Mailchimp only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// What the member has of us afterwards, where it is written.
+    pub given: Option<Given>,
+    /// It changes, and that has to be stored before the call is made: what nobody knew of could not
+    /// be taken back.
+    pub note: bool,
+    /// Once it is delivered, something is left that takes another call.
+    pub more: bool,
 }
 
 /// How records of one kind travel together.
@@ -165,6 +181,8 @@ pub enum CallKind {
     MailchimpPut { list: String, hash: String },
     /// `PATCH /lists/{id}/members/{hash}`.
     MailchimpPatch { list: String, hash: String },
+    /// `POST /lists/{id}/members/{hash}/tags`: gives tags and takes them back.
+    MailchimpTags { list: String, hash: String },
     /// `DELETE /lists/{id}/members/{hash}`: archive.
     MailchimpArchive { list: String, hash: String },
     /// `GET /lists/{id}`: is there such an audience? Asked before anybody is moved there.
@@ -212,6 +230,7 @@ impl CallKind {
             CallKind::MailchimpBulk { list }
             | CallKind::MailchimpPut { list, .. }
             | CallKind::MailchimpPatch { list, .. }
+            | CallKind::MailchimpTags { list, .. }
             | CallKind::MailchimpArchive { list, .. }
             | CallKind::MailchimpMeet { list }
             | CallKind::MailchimpLook { list, .. }

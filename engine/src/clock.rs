@@ -16,6 +16,9 @@ pub enum Writer {
 pub struct ValueHash(pub u64);
 
 impl ValueHash {
+    /// Of a value that may or may not have been written: equal to none, not even to no value.
+    pub const UNCERTAIN: ValueHash = ValueHash(u64::MAX - 2);
+
     pub fn of(canonical: Option<&str>) -> ValueHash {
         match canonical {
             // An unset field and an empty one are the same thing to both services.

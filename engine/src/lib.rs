@@ -17,6 +17,7 @@ pub mod form;
 pub mod hubspot;
 mod json;
 pub mod keys;
+mod lookups;
 pub mod mailchimp;
 pub mod mapping;
 pub mod membership;

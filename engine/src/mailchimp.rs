@@ -7,14 +7,20 @@ mod answer;
 mod audience;
 mod calls;
 pub mod census;
+pub mod definitions;
 pub mod engagement;
 pub mod erasure;
 mod fault;
+pub mod given;
 mod known;
 pub mod mandrill;
 mod member;
+pub mod merge;
 mod moves;
 mod plan;
+pub mod preflight;
+pub mod provision;
+mod rest;
 pub mod webhook;
 
 pub use {
@@ -25,7 +31,8 @@ pub use {
     answer::read,
     audience::{audience_of, unknown_audience},
     calls::assemble,
-    plan::decide,
+    definitions::{needs_definitions, type_of},
+    plan::{decide, list_of},
 };
 
 use md5::{Digest, Md5};
@@ -38,6 +45,10 @@ const EMAIL_ADDRESS: &str = "email_address";
 /// The field that carries consent.
 const STATUS: &str = "status";
 const TAGS: &str = "tags";
+/// The groups that a member is in.
+const INTERESTS: &str = "interests";
+/// What a member has agreed to (GDPR).
+const PERMISSIONS: &str = "marketing_permissions";
 /// The field that names a record's audience.
 const LIST_ID: &str = "list_id";
 const LANGUAGE: &str = "language";

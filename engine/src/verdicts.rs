@@ -155,7 +155,7 @@ pub(crate) fn unmappable(
     error: &ValueError,
 ) -> Verdict {
     let category = match error {
-        ValueError::TooLong { .. } => Category::TooLarge,
+        ValueError::TooLong { .. } | ValueError::TooManyBytes { .. } => Category::TooLarge,
         error if error.may_be_outdated() => Category::Definition,
         _ => Category::Unmappable,
     };

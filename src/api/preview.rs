@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use integration_engine::call::{Decision, Work};
-use integration_engine::mapping::SourceMap;
+use integration_engine::hubspot::RemoteType;
+use integration_engine::mailchimp::merge::MergeType;
+use integration_engine::mapping::{Direction, Field, SourceMap};
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::NO_CAP;
 use integration_engine::record::{Entity, RecordKey, Target, Timestamp};
@@ -62,7 +64,9 @@ fn preview(
         batch_cap: NO_CAP,
         rival: None,
         audience_met: true,
+        syncing: false,
     };
+    let (map, unread) = &without_unread(map);
     // Whether the unique property exists is asked when something is sent; here it is assumed.
     let hubspot_api = integration_engine::call::HubSpotSettings {
         external_id_ready: Entity::ALL.to_vec(),
@@ -85,8 +89,33 @@ fn preview(
             .request
             .body
             .and_then(|body| serde_json::from_slice::<Value>(&body).ok());
-        json!({ "method": call.request.method.name(), "path": call.request.path, "body": body })
+        let mut shown = json!({ "method": call.request.method.name(), "path": call.request.path, "body": body });
+        if !unread.is_empty() {
+            shown["with"] = json!(format!(
+                "{}, by what the audience has, which the worker alone knows",
+                unread.join(", ")
+            ));
+        }
+        shown
     }))
+}
+
+/// Interests and permissions go by ids that an audience has to be asked for; here they are named
+/// only.
+fn without_unread(map: &SourceMap) -> (SourceMap, Vec<String>) {
+    let unread = |field: &Field| {
+        matches!(
+            field.remote_type,
+            RemoteType::Merge(MergeType::Interests(None) | MergeType::Permissions(None))
+        )
+    };
+    let names = map.fields.iter().filter(|field| unread(field));
+    let names = names.map(|field| field.remote.clone()).collect();
+    let mut map = map.clone();
+    for field in map.fields.iter_mut().filter(|field| unread(field)) {
+        field.direction = Direction::Pull;
+    }
+    (map, names)
 }
 
 fn nothing(verdict: Verdict) -> Value {

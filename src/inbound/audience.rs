@@ -25,10 +25,15 @@ impl Scene<'_> {
         &self.world.settings.mailchimp_api.list
     }
 
+    /// The audience that a link leads into.
+    pub fn list_of<'s>(&'s self, link: &'s Link) -> &'s str {
+        let known = link.membership.list.as_deref();
+        known.unwrap_or(self.default_list())
+    }
+
     /// Whether a link leads into this audience.
     pub fn is_in(&self, link: &Link, list: &str) -> bool {
-        let known = link.membership.list.as_deref();
-        !link.is_nowhere() && known.unwrap_or(self.default_list()) == list
+        !link.is_nowhere() && self.list_of(link) == list
     }
 
     /// Whether a record's row names this audience.

@@ -12,7 +12,7 @@ mod removal;
 
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration_engine::clock::{Tick, ValueHash};
 use integration_engine::queue::RecordRef;
@@ -104,6 +104,14 @@ impl Scene<'_> {
         self.worker(target)
             .and_then(|worker| worker.queue.changed_at(record))
             .or_else(|| dirty.then(|| Timestamp(now_ms())))
+    }
+
+    /// Whether definitions are being read, by which values have to be converted.
+    fn learns(&self, target: Target) -> bool {
+        self.worker(target).is_some_and(|worker| {
+            let state = worker.state(&self.world.settings, Instant::now());
+            state.name == "running" && !worker.preflight.is_known()
+        })
     }
 
     fn flying(&self, target: Target, record: &RecordRef) -> bool {

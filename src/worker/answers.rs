@@ -86,6 +86,7 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
                 verdict,
                 request,
                 resting,
+                beside: item.beside,
             }
         })
         .collect()

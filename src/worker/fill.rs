@@ -1,14 +1,14 @@
 //! From changes in memory to calls ready to go: read the records' present state, and let the
 //! engine decide.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use integration_engine::call::{CallKind, Decision, Item, Work};
+use integration_engine::call::{Beside, CallKind, Decision, Item, Work};
 use integration_engine::mapping::SourceMap;
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::{Change, Handle, RecordRef};
-use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target};
+use integration_engine::record::{Entity, Lane, Op, RecordKey, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
@@ -45,6 +45,8 @@ pub struct Planning {
     pub outcomes: Vec<Outcome>,
     /// Links whose row has another key by now.
     pub moves: Vec<Move>,
+    /// Mailchimp's audiences whose fields have to be known first.
+    pub audiences: BTreeSet<String>,
 }
 
 /// A row that took another row's place: it is the same record to the service.
@@ -118,7 +120,8 @@ fn plan_source(
         let decision = if waits.contains(&place) {
             Decision::Settled(wait_for_the_address())
         } else {
-            decide(worker, world, work, index)
+            let decision = decide(worker, world, work, index, flight.list.as_deref());
+            wait_for_definitions(worker, &flight, decision, &mut draft.planning)
         };
         match decision {
             Decision::Settled(verdict) => draft.planning.outcomes.push(Outcome {
@@ -126,6 +129,7 @@ fn plan_source(
                 verdict,
                 request: None,
                 resting: false,
+                beside: Beside::default(),
             }),
             Decision::Send(kind, item) => {
                 draft.sends.push((kind, item));
@@ -182,12 +186,14 @@ fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Out
         attempts: change.attempts,
         changed_at: change.changed_at,
         link: None,
+        list: None,
     };
     Some(Outcome {
         flight,
         verdict,
         request: None,
         resting: false,
+        beside: Beside::default(),
     })
 }
 
@@ -228,6 +234,7 @@ fn read_source(
             attempts: change.attempts,
             changed_at: change.changed_at,
             link: link.clone(),
+            list: None,
         });
         works.push(Work {
             source: source.id,
@@ -238,7 +245,13 @@ fn read_source(
             batch_cap: cap(worker.queue.batch_cap(handle), change.attempts),
             rival: None,
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
+            syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),
         });
+    }
+    if worker.target == Target::Mailchimp {
+        for (flight, work) in flights.iter_mut().zip(&works) {
+            flight.list = Some(mailchimp::list_of(work, map, &world.settings.mailchimp_api));
+        }
     }
     Ok((flights, works))
 }
@@ -259,11 +272,39 @@ fn cap(asked: usize, attempts: u32) -> usize {
     }
 }
 
-fn decide(worker: &TargetWorker, world: &World, work: &Work, index: usize) -> Decision {
+/// A record for an audience whose fields have not been read waits until they have been.
+fn wait_for_definitions(
+    worker: &TargetWorker,
+    flight: &Flight,
+    decision: Decision,
+    planning: &mut Planning,
+) -> Decision {
+    let Some(list) = &flight.list else {
+        return decision;
+    };
+    let known = worker.preflight.mailchimp.is_audience_known(list);
+    if known || !mailchimp::needs_definitions(&decision) {
+        return decision;
+    }
+    planning.audiences.insert(list.clone());
+    Decision::Settled(Verdict::Again {
+        relink: None,
+        batch_cap: None,
+        why: format!("the merge fields of audience {list} are being read"),
+    })
+}
+
+fn decide(
+    worker: &TargetWorker,
+    world: &World,
+    work: &Work,
+    index: usize,
+    list: Option<&str>,
+) -> Decision {
     let map = world
         .sources
         .get(&work.source)
-        .and_then(|source| source.maps.get(&worker.target));
+        .and_then(|source| source.map_in(worker.target, list.unwrap_or_default()));
     let Some(map) = map else {
         return Decision::Settled(Verdict::Unchanged);
     };

@@ -31,10 +31,9 @@ impl Worker {
                 &mut self.requests,
                 &heard.properties,
             )?;
+            self.requests.settle_provision(&self.world)?;
             if heard.definitions {
-                for worker in &mut self.targets {
-                    preflight::renew(worker, &mut self.world)?;
-                }
+                preflight::renew(&mut self.targets, &mut self.world)?;
             }
             if let Some(worker) = self
                 .targets

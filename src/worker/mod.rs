@@ -25,6 +25,7 @@ mod poll;
 mod preflight;
 mod process;
 mod properties;
+mod provision;
 mod reconcile;
 mod requests;
 mod rivals;
@@ -36,6 +37,7 @@ mod trust;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use integration_engine::call::Beside;
 use integration_engine::outcome::Verdict;
 use integration_engine::record::{SourceId, Target};
 use pgrx::prelude::*;
@@ -61,6 +63,8 @@ pub struct Outcome {
     pub request: Option<String>,
     /// The target as a whole is failing or resting: not this record's fault.
     pub resting: bool,
+    /// What the call did besides writing fields.
+    pub beside: Beside,
 }
 
 /// What all targets go by.
@@ -203,6 +207,7 @@ impl Worker {
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
+        self.note_provisions()?;
         self.associate()?;
         self.compare()?;
         self.poll()?;
@@ -283,14 +288,24 @@ impl Worker {
         self.polls.load()?;
         self.erasures.load(&mut self.targets)?;
         self.requests.jobs = state::open_jobs()?;
-        let wanted = self.requests.wants_provision();
-        self.targets
-            .iter_mut()
-            .for_each(|worker| properties::begin(worker, &self.world, wanted));
-        if wanted {
+        for worker in &mut self.targets {
+            provision::begin(worker, &self.world, &mut self.requests);
+        }
+        if self.requests.wants_provision(Target::HubSpot, &self.world) {
             properties::settle(&mut self.targets, &self.world, &mut self.requests, &[])?;
         }
-        Ok(())
+        self.requests.settle_provision(&self.world)
+    }
+
+    fn note_provisions(&mut self) -> SpiResult<()> {
+        let mut news = false;
+        for worker in &mut self.targets {
+            news |= provision::look(worker, &mut self.requests);
+        }
+        match news {
+            true => store::transaction(|| self.requests.settle_provision(&self.world)),
+            false => Ok(()),
+        }
     }
 
     fn feed_backfills(&mut self) -> SpiResult<()> {

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use integration_engine::call::{Allowance, Request};
 use integration_engine::hubspot;
 use integration_engine::hubspot::associations::AssociationCall;
-use integration_engine::hubspot::preflight::Subject;
-use integration_engine::record::{Entity, Target};
-use pgrx::spi::SpiResult;
+use integration_engine::mailchimp::provision::Progress;
+use integration_engine::record::{Entity, Lane, Target};
 
 pub use access::unidentified;
 pub use hearing::Heard;
@@ -22,6 +21,7 @@ pub use timing::better_to_wait;
 use super::allowance::{next_permitted, since};
 use super::auth::Session;
 use super::connection::{Question, Test};
+use super::preflight::Subject;
 use super::target::{Planned, TargetWorker};
 use super::{World, answers, properties};
 use crate::config::{Endpoint, Settings};
@@ -29,7 +29,7 @@ use crate::http::{Engine, Network};
 use crate::latch;
 use crate::secret::Secret;
 use crate::store::account::Tested;
-use crate::store::state::{self, Job};
+use crate::store::state::Job;
 
 /// What a request under way is about.
 enum Underway {
@@ -43,6 +43,8 @@ enum Underway {
         subject: Subject,
         request: Request,
     },
+    /// A merge field that is to be created.
+    MergeField(Request),
     /// Part of a comparison of both sides, or of a poll.
     Census {
         job: i64,
@@ -97,6 +99,8 @@ pub struct Requests {
     tested: Vec<Tested>,
     /// Remarks of the services that have been told.
     remarks: HashSet<(Target, String)>,
+    /// How far jobs of provisioning have come.
+    pub provisioned: BTreeMap<Target, Progress>,
 }
 
 impl Requests {
@@ -115,6 +119,7 @@ impl Requests {
             test_again: BTreeSet::new(),
             tested: Vec::new(),
             remarks: HashSet::new(),
+            provisioned: BTreeMap::new(),
         }
     }
 
@@ -149,7 +154,9 @@ impl Requests {
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
         let has_work =
             worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
-        let known = properties::known(worker, world) && worker.preflight.is_known();
+        // Who wants no more mail does not wait for definitions.
+        let known = properties::known(worker, world)
+            && (worker.preflight.is_known() || worker.queue.has_any(Lane::OptOut));
         if !has_work || unidentified(worker, world) || !known {
             return 0;
         }

@@ -24,6 +24,8 @@ impl Worker {
         }
         self.requests
             .ask_for_properties(worker, &self.world, self.started);
+        self.requests
+            .create_merge_fields(worker, &self.world, self.started);
         loop {
             let worker = &mut self.targets[index];
             // What has just been planned may have cast doubt on some.
@@ -86,18 +88,19 @@ impl Worker {
         let fill::Planning {
             mut outcomes,
             moves,
+            audiences,
         } = draft;
         let clock = self.clock();
         let worker = &mut self.targets[index];
+        for list in &audiences {
+            worker.preflight.mailchimp.use_audience(list);
+        }
         preflight::second_chance(worker, &self.world, &mut outcomes, clock);
         let held = self.guard(index);
         let reloaded = self.learn(&leftover.unknown)?;
         let (world, worker) = (&self.world, &mut self.targets[index]);
         let progress = !held && (reloaded || !outcomes.is_empty() || worker.planned.len() > before);
-        let intents = worker
-            .planned
-            .iter()
-            .any(|planned| planned.call.items.iter().any(|item| item.intent));
+        let intents = worker.planned.iter().any(identity::is_to_note);
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
             let news = store::transaction(|| {
                 identity::move_links(worker.target, world, moves)?;

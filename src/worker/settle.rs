@@ -88,6 +88,7 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
         verdict,
         request,
         resting,
+        beside,
     } = outcome;
     match verdict {
         Verdict::Delivered {
@@ -120,12 +121,22 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
                 });
             }
             ticks.into_iter().for_each(|tick| link.clock.set(tick));
+            link.membership.given = beside.given.unwrap_or(link.membership.given);
             ledger.pushed.push(Entry {
                 record: flight.record.clone(),
-                link,
+                link: link.clone(),
             });
-            ledger.superseded.push(flight.record.clone());
-            close(worker, flight.handle, flight.record, ledger);
+            if beside.more {
+                let flight = Flight {
+                    link: Some(link),
+                    ..flight
+                };
+                let why = "more was to be sent than one call takes".to_owned();
+                again(worker, world, flight, None, None, why, ledger);
+            } else {
+                ledger.superseded.push(flight.record.clone());
+                close(worker, flight.handle, flight.record, ledger);
+            }
         }
         Verdict::Unchanged | Verdict::NoConsent => {
             ledger.superseded.push(flight.record.clone());

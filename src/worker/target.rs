@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::breaker::Breaker;
 use integration_engine::call::{Allowance, Call};
-use integration_engine::hubspot::preflight::Preflight;
+use integration_engine::mailchimp::provision::Provision;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
@@ -13,7 +13,7 @@ use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
 use super::daily;
-use super::preflight::Told;
+use super::preflight::{Preflight, Told};
 use super::trust::Trust;
 use crate::config::Settings;
 
@@ -57,6 +57,8 @@ pub struct Flight {
     pub attempts: u32,
     pub changed_at: Timestamp,
     pub link: Option<integration_engine::call::Link>,
+    /// Mailchimp: the audience it is planned for.
+    pub list: Option<String>,
 }
 
 /// A call with the records it carries, in the order of its items.
@@ -134,8 +136,10 @@ pub struct TargetWorker {
     pub erasures: i64,
     pub told: Option<State>,
     pub properties: BTreeMap<Entity, Property>,
-    /// What is known of the properties that are mapped.
+    /// What is known of the fields that are mapped.
     pub preflight: Preflight,
+    /// Merge fields being created.
+    pub provision: Provision,
     pub preflight_told: Told,
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
@@ -182,6 +186,7 @@ impl TargetWorker {
             told: None,
             properties: BTreeMap::new(),
             preflight: Preflight::default(),
+            provision: Provision::default(),
             preflight_told: Told::default(),
             deletions: VecDeque::new(),
             guard_off_until: None,

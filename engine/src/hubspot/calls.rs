@@ -69,6 +69,7 @@ fn route(kind: &CallKind) -> Option<(Entity, &str)> {
         CallKind::MailchimpBulk { .. }
         | CallKind::MailchimpPut { .. }
         | CallKind::MailchimpPatch { .. }
+        | CallKind::MailchimpTags { .. }
         | CallKind::MailchimpArchive { .. }
         | CallKind::MailchimpMeet { .. }
         | CallKind::MailchimpLook { .. }

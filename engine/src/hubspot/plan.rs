@@ -288,6 +288,7 @@ impl Plan<'_> {
             intent: false,
             batch_cap: self.work.batch_cap,
             fragment,
+            beside: Default::default(),
         }
     }
 

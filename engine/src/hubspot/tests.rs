@@ -70,6 +70,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         batch_cap: 100,
         rival: None,
         audience_met: true,
+        syncing: false,
     }
 }
 
@@ -104,6 +105,7 @@ fn item(name: &str) -> Item {
         intent: false,
         batch_cap: 100,
         fragment: r#"{"id":"x"}"#.into(),
+        beside: Default::default(),
     }
 }
 

@@ -121,6 +121,7 @@ fn answered(
             Ok(call.items.iter().map(seen).collect())
         }
         CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
+        CallKind::MailchimpTags { .. } => Ok(call.items.iter().map(retagged).collect()),
         CallKind::MailchimpBulk { .. } => {
             let body: BulkReply<'_> = parse(reply)?;
             Ok(bulk(call, reply.status, &body))
@@ -318,6 +319,11 @@ fn not_found(
         }
         // Archived already (405), or never there (404): both are what was wanted.
         CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
+        CallKind::MailchimpTags { hash, .. } if reply.status == 404 => Ok(call
+            .items
+            .iter()
+            .map(|item| nobody_to_tag(item, hash))
+            .collect()),
         CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => Ok(call
             .items
             .iter()
@@ -346,6 +352,29 @@ fn not_found(
             ),
             true,
         )),
+    }
+}
+
+/// The answer has no body.
+fn retagged(item: &Item) -> Verdict {
+    Verdict::Delivered {
+        remote_id: None,
+        remote_key: item.remote_key.clone(),
+        member_status: None,
+        ticks: item.ticks.clone(),
+        met: false,
+    }
+}
+
+/// The person may have changed their address there: a contact that is known is tried by its id.
+fn nobody_to_tag(item: &Item, path: &str) -> Verdict {
+    match &item.expected {
+        Some(id) if id.as_str() != path => Verdict::Again {
+            relink: None,
+            batch_cap: Some(1),
+            why: "Mailchimp has nobody with tags under the address".to_owned(),
+        },
+        _ => no_such_member(item, path),
     }
 }
 

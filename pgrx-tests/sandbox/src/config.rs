@@ -191,6 +191,8 @@ pub struct MailchimpConfig {
     /// Addresses with one of these words in them are refused as "looks fake or invalid".
     pub fake_words: Vec<String>,
     pub double_optin: bool,
+    /// Merge fields that the plan allows in an audience.
+    pub merge_field_limit: usize,
     /// Whether a bulk call may turn an `unsubscribed` (by admin or API) into `subscribed`.
     /// Seen in the field: it is ignored without an error.
     pub bulk_resubscribes: bool,
@@ -215,6 +217,7 @@ impl Default for MailchimpConfig {
             fake_domains: Vec::new(),
             fake_words: vec!["fake".into()],
             double_optin: false,
+            merge_field_limit: 80,
             bulk_resubscribes: false,
             reports_since_exclusive: false,
             webhook: Some(MailchimpHook::default()),

@@ -14,7 +14,8 @@ use crate::worker::auth::Granted;
 use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    Outcome, World, answers, associations, audiences, erasures, preflight, properties, reconcile,
+    Outcome, World, answers, associations, audiences, erasures, preflight, properties, provision,
+    reconcile,
 };
 
 /// What came in at one go.
@@ -106,7 +107,15 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    heard.definitions |= preflight::hear(worker, subject, &answer.result, clock);
+                    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+                    heard.definitions |= preflight::hear(worker, &subject, &answer.result, clock);
+                }
+                Underway::MergeField(request) => {
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+                    provision::hear(worker, &answer.result, clock);
                 }
                 Underway::Census { job, request } => {
                     heard

@@ -11,6 +11,7 @@ fn item(name: &str, asked: Option<MemberStatus>) -> Item {
         intent: false,
         batch_cap: 500,
         fragment: r#"{"x":1}"#.into(),
+        beside: Default::default(),
     }
 }
 

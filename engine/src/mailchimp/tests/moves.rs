@@ -30,6 +30,7 @@ fn in_list(list: Option<&str>, leaving: bool, former: &[&str], ask: bool) -> Lin
         leaving,
         former: former.iter().map(|list| (*list).to_owned()).collect(),
         ask,
+        given: Default::default(),
     };
     let known = link(
         Some("c1"),
@@ -206,6 +207,7 @@ fn verdict(kind: CallKind, status: u16, body: &str, settings: &MailchimpSettings
         intent: false,
         batch_cap: 500,
         fragment: String::new(),
+        beside: Default::default(),
     };
     let call = assemble(vec![(kind, item)], settings).remove(0);
     let answer = reply(status, body);
