@@ -18,8 +18,8 @@ pub mod webhook;
 
 pub use {
     account::{
-        Account, account_request, audience_request, audiences_request, read_account, read_audience,
-        read_audiences,
+        Account, account_request, audience_request, audiences_request, data_centre, host_of,
+        read_account, read_audience, read_audiences,
     },
     answer::read,
     audience::{audience_of, unknown_audience},

@@ -207,7 +207,7 @@ fn read_source(
             row,
             link,
             changed_at: change.changed_at,
-            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts),
+            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts).min(worker.batch()),
             rival: None,
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
         });

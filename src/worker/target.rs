@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use integration_engine::breaker::Breaker;
+use integration_engine::breaker::{Breaker, micros};
 use integration_engine::call::{Allowance, Call};
+use integration_engine::failure;
 use integration_engine::hubspot::preflight::Preflight;
+use integration_engine::mailchimp::BULK_MAX;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::pace::{Finished, Pace};
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
@@ -16,6 +19,7 @@ use super::daily;
 use super::preflight::Told;
 use super::trust::Trust;
 use crate::config::Settings;
+use crate::http::Answer;
 
 /// Failing calls in a row before the target counts as down.
 const BREAKER_THRESHOLD: u32 = 3;
@@ -75,13 +79,6 @@ pub struct State {
 }
 
 impl State {
-    pub fn running() -> State {
-        State {
-            name: "running",
-            reason: None,
-        }
-    }
-
     pub fn because(name: &'static str, reason: impl Into<String>) -> State {
         State {
             name,
@@ -121,7 +118,8 @@ pub struct TargetWorker {
     pub fenced: bool,
     pub held: Option<State>,
     pub last_failure: String,
-    pub concurrency: usize,
+    /// How much it is asked for at once, within the settings.
+    pub pace: Pace,
     /// Budget or breaker said no until then.
     pub blocked_until: Option<Instant>,
     /// When the oldest record that is ready and does not fill a batch became so.
@@ -143,6 +141,22 @@ pub struct TargetWorker {
     pub associations: super::associations::Lane,
     /// Mailchimp's.
     pub audiences: super::audiences::Audiences,
+}
+
+/// Requests that the settings allow at once.
+fn connections(target: Target, settings: &Settings) -> usize {
+    settings
+        .endpoint(target)
+        .map_or(0, |endpoint| endpoint.max_connections)
+}
+
+/// Records in a full call.
+const fn full(target: Target) -> usize {
+    match target {
+        // HubSpot: at most 100 inputs a batch.
+        Target::HubSpot => 100,
+        Target::Mailchimp => BULK_MAX,
+    }
 }
 
 impl TargetWorker {
@@ -170,7 +184,7 @@ impl TargetWorker {
             fenced: false,
             held: None,
             last_failure: String::new(),
-            concurrency: usize::MAX,
+            pace: Pace::default(),
             blocked_until: None,
             ready_since: None,
             next_retry: Some(Instant::now()),
@@ -254,7 +268,20 @@ impl TargetWorker {
                 ),
             );
         }
-        State::running()
+        State {
+            name: "running",
+            reason: self.held_back(settings),
+        }
+    }
+
+    /// In words, what the service does not stand at present though the settings allow it.
+    fn held_back(&self, settings: &Settings) -> Option<String> {
+        let most = (connections(self.target, settings), full(self.target));
+        let held_back = self.pace.held_back(most)?;
+        Some(format!(
+            "{held_back}: more was too much for {}",
+            self.target
+        ))
     }
 
     /// Whether calls may be planned and sent at all.
@@ -274,11 +301,9 @@ impl TargetWorker {
 
     /// Calls that may be under way at once, at present.
     pub fn most_calls(&self, settings: &Settings) -> usize {
-        let configured = settings
-            .endpoint(self.target)
-            .map_or(0, |endpoint| endpoint.max_connections);
+        let configured = connections(self.target, settings);
         if self.breaker.is_closed() {
-            configured.min(self.concurrency).max(1)
+            self.pace.requests(configured)
         } else {
             1
         }
@@ -292,7 +317,6 @@ impl TargetWorker {
         match signal {
             TargetSignal::Healthy => {
                 self.breaker.success();
-                self.concurrency = self.concurrency.saturating_add(1);
                 if daily::used_up(report, self.daily_limit) {
                     let why = format!("{}: the day's requests are used up", self.target);
                     daily::rest(self, None, &why, now);
@@ -311,8 +335,8 @@ impl TargetWorker {
             }
             TargetSignal::DailyLimit { until, why } => daily::rest(self, *until, why, now),
             TargetSignal::Crowded { wait, why } => {
-                self.concurrency = (self.concurrency.min(self.calls_in_flight + 1) / 2).max(1);
-                self.rest(now, *wait, State::because("throttled", why));
+                let wait = self.pace.wait(*wait);
+                self.rest(now, wait, State::because("throttled", why));
             }
             TargetSignal::Unauthorized { why } => {
                 let state = State::because("unauthorized", why);
@@ -352,14 +376,26 @@ impl TargetWorker {
             .any(|lane| lane.stale || lane.scan.is_some())
     }
 
-    /// Records this target takes in one call at most.
-    pub const fn batch(&self) -> usize {
-        match self.target {
-            // HubSpot: at most 100 inputs a batch.
-            Target::HubSpot => 100,
-            // Mailchimp: at most 500 members a call.
-            Target::Mailchimp => 500,
-        }
+    /// Records this target takes in one call at most, at present.
+    pub fn batch(&self) -> usize {
+        self.pace.records(full(self.target))
+    }
+
+    /// Takes note of what the end of a request says about how much may be asked for at once. To be
+    /// called while it still counts as under way.
+    pub fn keep_pace(&mut self, settings: &Settings, answer: &Answer, records: usize, clock: u64) {
+        let Some(strain) = failure::strain(self.target, answer.result.as_ref()) else {
+            return;
+        };
+        let end = Finished {
+            now: clock,
+            took: micros(answer.duration),
+            beside: self.calls_in_flight,
+            records,
+            strain,
+        };
+        let most = (connections(self.target, settings), full(self.target));
+        self.pace.note(&end, most);
     }
 
     pub fn pause(&mut self, reason: Option<String>) {

@@ -46,6 +46,10 @@ pub fn read(
             (verdicts, TargetSignal::Healthy, error)
         }
         Err(class) => match for_all(&class, status, call.items.len()) {
+            // Mailchimp: a call that takes longer than 120 s is ended; fewer members take less.
+            Some((_, signal, why)) if too_slow(call, reply) => {
+                (bisect(call.items.len(), &why), signal, Some(why))
+            }
             Some((verdicts, signal, why)) => (verdicts, signal, Some(why)),
             // No class that concerns the whole call is left without verdicts.
             None => {
@@ -61,6 +65,12 @@ pub fn read(
         correlation_id,
         error,
     }
+}
+
+/// Whether a call of many went without an answer for so long that it was given up, and is to be
+/// repeated in smaller ones.
+fn too_slow(call: &Call, reply: Result<&Reply, &TransportError>) -> bool {
+    call.items.len() > 1 && matches!(reply, Err(TransportError::Timeout(_)))
 }
 
 #[derive(Deserialize)]

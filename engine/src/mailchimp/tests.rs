@@ -1,4 +1,5 @@
 mod answers;
+mod contract;
 mod model;
 mod moves;
 mod plans;

@@ -61,6 +61,9 @@ impl Requests {
             let again = self.outdated(&sent, &answer);
             let current = sent.generation == self.generation && !again;
             let worker = &mut targets[index];
+            if let Some(records) = sent.underway.records() {
+                worker.keep_pace(&world.settings, &answer, records, clock);
+            }
             match sent.underway {
                 Underway::Records(planned) => {
                     self.note_remarks(&planned.call.request, &answer, &mut heard);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::call::TransportError;
 
 fn item(name: &str, asked: Option<MemberStatus>) -> Item {
     Item {
@@ -300,7 +301,8 @@ fn refused_calls_are_split_and_failures_are_nobodys_fault() {
             "retry false None",
             "Unauthorized",
         ),
-        (403, "<html>", "retry false Some(30)", "Throttled"),
+        (403, "<html>", "retry false Some(2)", "Crowded"),
+        (403, "", "retry false Some(2)", "Crowded"),
         (
             404,
             r#"{"title":"Resource Not Found"}"#,
@@ -326,4 +328,36 @@ fn refused_calls_are_split_and_failures_are_nobodys_fault() {
         TargetSignal::Healthy,
         read(&three(), Ok(&reply(200, "{}")), &settings()).signal
     );
+}
+
+#[test]
+fn calls_that_are_never_answered_are_halved() {
+    let timeout = TransportError::Timeout(std::time::Duration::from_secs(130));
+    let lost = TransportError::Lost("reset".into());
+    let items = |count: usize| {
+        let items = 0..count;
+        bulk(
+            items
+                .map(|n| item(&format!("{n}@example.com"), NEW))
+                .collect(),
+        )
+    };
+    let cases = [
+        (500, &timeout, "again Some(250)"),
+        (3, &timeout, "again Some(2)"),
+        // Alone it may be what keeps Mailchimp from answering.
+        (1, &timeout, "retry true None"),
+        (500, &lost, "retry true None"),
+    ];
+    for (count, error, expected) in cases {
+        let reading = read(&items(count), Err(error), &settings());
+        assert_eq!(reading.verdicts.len(), count);
+        assert!(
+            reading
+                .verdicts
+                .iter()
+                .all(|verdict| shape(verdict) == expected)
+        );
+        assert!(matches!(reading.signal, TargetSignal::Failing { .. }));
+    }
 }
