@@ -52,5 +52,19 @@ pub fn subscriber_hash(email_key: &str) -> String {
     hex
 }
 
+/// An address as part of a path, where Mailchimp takes it in place of the hash.
+fn in_path(address: &str) -> String {
+    let mut path = String::with_capacity(address.len() + 16);
+    for byte in address.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                path.push(char::from(byte));
+            }
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use crate::{
 use super::{
     audience,
     fault::{Fault, is_opt_out},
-    moves,
+    in_path, moves,
     plan::suppression,
     subscriber_hash,
 };
@@ -164,6 +164,11 @@ fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdict> {
         .map(|(at, item)| (item.name.as_str(), at))
         .collect();
     let position = |address: &Text<'_>| positions.get(&*lower_case(address.as_str())).copied();
+    // Should it write an address in another way than we do, its hash is the same.
+    let by_hash = |id: &str| {
+        let same = |item: &Item| subscriber_hash(&item.name) == id;
+        items.iter().position(same).filter(|_| !id.is_empty())
+    };
     let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
     let members = body
         .new_members
@@ -171,7 +176,8 @@ fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdict> {
         .chain(&body.updated_members)
         .flatten();
     for member in members {
-        if let Some(at) = position(&member.email_address) {
+        let at = position(&member.email_address).or_else(|| by_hash(member.id.as_str()));
+        if let Some(at) = at {
             found[at] = Some(returned(&items[at], member, status));
         }
     }
@@ -327,7 +333,13 @@ fn not_found(
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
         // Archived already (405), or never there (404): both are what was wanted.
-        CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
+        CallKind::MailchimpArchive { hash, .. } => {
+            let verdict = |item| match reply.status {
+                404 => other_name(item, hash).unwrap_or_else(|| archived(item)),
+                _ => archived(item),
+            };
+            Ok(call.items.iter().map(verdict).collect())
+        }
         CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => Ok(call
             .items
             .iter()
@@ -375,26 +387,29 @@ fn archived(item: &Item) -> Verdict {
 /// No member under this name. A change of address may have happened in a call whose answer was
 /// lost: the person is looked for under the contact's id, the old address and the present one.
 fn other_name(item: &Item, path: &str) -> Option<Verdict> {
-    let adopt = |hash: &str| {
-        Some(Verdict::Again {
-            relink: Some(Relink::Adopt(RemoteId::from(hash))),
-            batch_cap: None,
-            why: "Mailchimp has nobody under the name last known".to_owned(),
-        })
+    let addresses = || {
+        [Some(item.name.as_str()), item.remote_key.as_deref()]
+            .into_iter()
+            .flatten()
     };
-    let old = subscriber_hash(&item.name);
-    let present = item
-        .remote_key
-        .as_deref()
-        .map(subscriber_hash)
-        .unwrap_or_default();
-    if path != old && path != present {
-        return adopt(&old);
-    }
-    match path == present {
-        false => adopt(&present),
-        true => None,
-    }
+    let mut names: Vec<String> = addresses().map(subscriber_hash).collect();
+    // How Mailchimp hashes what is not ASCII is not documented, but it knows members by the address
+    // as well.
+    names.extend(
+        addresses()
+            .filter(|address| !address.is_ascii())
+            .map(in_path),
+    );
+    names.dedup();
+    let next = names
+        .iter()
+        .position(|name| name == path)
+        .map_or(0, |tried| tried + 1);
+    Some(Verdict::Again {
+        relink: Some(Relink::Adopt(RemoteId::from(names.get(next)?.as_str()))),
+        batch_cap: None,
+        why: "Mailchimp has nobody under the name last known".to_owned(),
+    })
 }
 
 /// No member under this name, nor under another one.

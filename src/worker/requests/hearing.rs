@@ -38,6 +38,12 @@ impl Heard {
     pub fn is_empty(&self) -> bool {
         self.log.is_empty()
     }
+
+    /// Nothing that sending depends on is among it.
+    pub fn is_about_records(&self) -> bool {
+        let access = self.accounts.is_empty() && self.granted.is_none();
+        access && self.properties.is_empty() && self.audiences.is_empty() && !self.definitions
+    }
 }
 
 impl Requests {

@@ -256,20 +256,47 @@ fn another_contact_under_the_address_is_not_the_person() {
 
 #[test]
 fn archiving_what_is_not_there_is_done() {
-    let kind = CallKind::MailchimpArchive {
-        list: "a1".into(),
-        hash: "h".into(),
+    let hash = subscriber_hash("a@example.com");
+    let archive = |path: &str, status| {
+        let kind = CallKind::MailchimpArchive {
+            list: "a1".into(),
+            hash: path.into(),
+        };
+        shapes(&call(kind, vec![item("a@example.com", None)]), status, "").remove(0)
     };
     for status in [204, 200, 404, 405] {
-        assert_eq!(
-            shapes(
-                &call(kind.clone(), vec![item("a@example.com", None)]),
-                status,
-                ""
-            ),
-            ["removed"]
-        );
+        assert_eq!(archive(&hash, status), "removed");
     }
+    assert_eq!(archive("contact", 405), "removed");
+    assert_eq!(archive("contact", 404), format!("adopt {hash}"));
+}
+
+#[test]
+fn addresses_beyond_ascii_are_looked_for_as_they_are() {
+    let address = "jörg@bücher.example";
+    let (hash, plain) = (subscriber_hash(address), "j%C3%B6rg%40b%C3%BCcher.example");
+    let patch = |path: &str, asked| {
+        let kind = CallKind::MailchimpPatch {
+            list: "a1".into(),
+            hash: path.into(),
+        };
+        shapes(&call(kind, vec![item(address, asked)]), 404, "{}").remove(0)
+    };
+    for asked in [OUT, None] {
+        assert_eq!(patch("contact", asked), format!("adopt {hash}"));
+        assert_eq!(patch(&hash, asked), format!("adopt {plain}"));
+    }
+    assert_eq!(patch(plain, OUT), "delivered - Some(UnsubscribedByCrm)");
+    assert_eq!(patch(plain, None), "forget");
+    // Named otherwise in an answer, it is known by its hash.
+    let body = format!(
+        r#"{{"new_members":[{{"id":"{hash}","contact_id":"c","email_address":"jörg@xn--bcher-kva.example","status":"subscribed"}}]}}"#
+    );
+    let two = bulk(vec![item("b@example.com", NEW), item(address, NEW)]);
+    assert_eq!(
+        shapes(&two, 200, &body),
+        ["again Some(1)", "delivered c Some(Subscribed)"]
+    );
 }
 
 #[test]

@@ -302,7 +302,11 @@ fn audiences_in_use_are_found_among_those_of_the_account() {
         r#"{"lists":[{"id":"b2","name":"Partners","double_optin":true},{"id":"a1","name":"News"}]}"#,
     );
     let used = ["a1", "c3", "b2"].map(str::to_owned);
-    let told = read_audiences(Ok(&answer), &used, &settings());
+    let asking = MailchimpSettings {
+        double_opt_in: true,
+        ..settings()
+    };
+    let told = read_audiences(Ok(&answer), &used, &asking);
     let lines = [
         "the account has no audience c3",
         "audience a1 “News”",
