@@ -12,10 +12,10 @@ use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
-use super::rivals::{self, Block};
+use super::rivals::{self, Block, Claims};
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
-use crate::store::{links, sources::Source};
+use crate::store::{changes::Retry, links, sources::Source};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -34,6 +34,8 @@ struct Draft {
     flights: HashMap<usize, Flight>,
     sends: Vec<(CallKind, Item)>,
     planning: Planning,
+    /// Where records are about to be sent to, and which.
+    claims: Claims,
     /// Records looked at.
     seen: usize,
 }
@@ -45,6 +47,8 @@ pub struct Planning {
     pub outcomes: Vec<Outcome>,
     /// Links whose row has another key by now.
     pub moves: Vec<Move>,
+    /// Records that have to be sent again, for another row left them its link.
+    pub heirs: Vec<Retry>,
 }
 
 /// A row that took another row's place: it is the same record to the service.
@@ -109,9 +113,12 @@ fn plan_source(
         flights: &mut flights,
         works: &mut works,
     };
+    let heirs = rivals::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
+    draft.planning.heirs.extend(heirs);
     let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning.moves)?;
-    for (place, (work, flight)) in works.iter().zip(flights).enumerate() {
+    for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
+        draft.claims.refuse(worker.target, world, source, work);
         draft.seen += 1;
         let decision = if waits.contains(&place) {
             Decision::Settled(wait_for_the_address())
@@ -126,6 +133,7 @@ fn plan_source(
                 resting: false,
             }),
             Decision::Send(kind, item) => {
+                draft.claims.note(&kind, &item, &flight.record);
                 draft.sends.push((kind, item));
                 draft.flights.insert(index, flight);
             }

@@ -387,20 +387,18 @@ fn archived(item: &Item) -> Verdict {
 /// No member under this name. A change of address may have happened in a call whose answer was
 /// lost: the person is looked for under the contact's id, the old address and the present one.
 fn other_name(item: &Item, path: &str) -> Option<Verdict> {
-    let addresses = || {
-        [Some(item.name.as_str()), item.remote_key.as_deref()]
-            .into_iter()
-            .flatten()
-    };
-    let mut names: Vec<String> = addresses().map(subscriber_hash).collect();
-    // How Mailchimp hashes what is not ASCII is not documented, but it knows members by the address
-    // as well.
-    names.extend(
-        addresses()
-            .filter(|address| !address.is_ascii())
-            .map(in_path),
-    );
-    names.dedup();
+    let mut addresses = vec![item.name.as_str()];
+    addresses.extend(item.remote_key.as_deref());
+    addresses.dedup();
+    let mut names = Vec::new();
+    for address in addresses {
+        names.push(subscriber_hash(address));
+        // How Mailchimp hashes what is not ASCII is not documented, but it knows members by their
+        // addresses as well.
+        if !address.is_ascii() {
+            names.push(in_path(address));
+        }
+    }
     let next = names
         .iter()
         .position(|name| name == path)

@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod addresses;
 mod associations;
 mod audience_events;
 mod audience_moves;
@@ -26,6 +27,7 @@ mod histories;
 mod identity;
 mod inbound;
 mod lifecycle;
+mod limits;
 mod mailchimp_events;
 mod mandrill;
 mod oauth;
