@@ -60,8 +60,8 @@ const FEWEST_RECORDS: usize = 10;
 const LONG: u64 = 60_000_000;
 /// Calls grow by this part of the most they may hold.
 const STEPS: usize = 10;
-/// A service that goes on refusing is left alone for longer and longer.
-const MOST_WAIT: Duration = Duration::from_secs(300);
+/// A service that goes on refusing is left alone for longer and longer, but opt-outs wait as well.
+const MOST_WAIT: Duration = Duration::from_secs(60);
 
 impl Pace {
     /// Requests that may be under way at once, of `most` that the settings allow.

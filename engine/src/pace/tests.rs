@@ -139,7 +139,7 @@ fn refusals_in_a_row_are_waited_for_longer_and_longer() {
         pace.note(&end(round * 400 * SECOND, Strain::Crowded), MOST);
         waits.push(pace.wait(wait).as_secs());
     }
-    assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60, 60, 60]);
     let long = Duration::from_secs(900);
     assert_eq!(pace.wait(long), long, "what it asks for is not cut short");
     pace.note(&end(5_000 * SECOND, Strain::None), MOST);

@@ -42,7 +42,8 @@ impl Heard {
     /// Nothing that sending depends on is among it.
     pub fn is_about_records(&self) -> bool {
         let access = self.accounts.is_empty() && self.granted.is_none();
-        access && self.properties.is_empty() && self.audiences.is_empty() && !self.definitions
+        let known = self.properties.is_empty() && self.audiences.is_empty() && !self.definitions;
+        access && known && self.associations.is_empty() && self.census.is_empty()
     }
 }
 
