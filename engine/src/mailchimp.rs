@@ -12,6 +12,7 @@ mod fault;
 mod known;
 pub mod mandrill;
 mod member;
+mod missing;
 mod moves;
 mod plan;
 pub mod webhook;

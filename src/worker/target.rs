@@ -3,23 +3,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use integration_engine::breaker::{Breaker, micros};
+use integration_engine::breaker::Breaker;
 use integration_engine::call::{Allowance, Call};
-use integration_engine::failure;
 use integration_engine::hubspot::preflight::Preflight;
-use integration_engine::mailchimp::BULK_MAX;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
-use integration_engine::pace::{Finished, Pace};
+use integration_engine::pace::Pace;
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
 use super::daily;
+use super::pace;
 use super::preflight::Told;
 use super::trust::Trust;
 use crate::config::Settings;
-use crate::http::Answer;
 
 /// Failing calls in a row before the target counts as down.
 const BREAKER_THRESHOLD: u32 = 3;
@@ -143,22 +141,6 @@ pub struct TargetWorker {
     pub audiences: super::audiences::Audiences,
 }
 
-/// Requests that the settings allow at once.
-fn connections(target: Target, settings: &Settings) -> usize {
-    settings
-        .endpoint(target)
-        .map_or(0, |endpoint| endpoint.max_connections)
-}
-
-/// Records in a full call.
-const fn full(target: Target) -> usize {
-    match target {
-        // HubSpot: at most 100 inputs a batch.
-        Target::HubSpot => 100,
-        Target::Mailchimp => BULK_MAX,
-    }
-}
-
 impl TargetWorker {
     pub fn new(target: Target, settings: &Settings) -> TargetWorker {
         let fresh = || LaneScan {
@@ -274,16 +256,6 @@ impl TargetWorker {
         }
     }
 
-    /// In words, what the service does not stand at present though the settings allow it.
-    fn held_back(&self, settings: &Settings) -> Option<String> {
-        let most = (connections(self.target, settings), full(self.target));
-        let held_back = self.pace.held_back(most)?;
-        Some(format!(
-            "{held_back}: more was too much for {}",
-            self.target
-        ))
-    }
-
     /// Whether calls may be planned and sent at all.
     pub fn may_send(&self, settings: &Settings, now: Instant) -> bool {
         matches!(self.state(settings, now).name, "running" | "outage")
@@ -301,7 +273,7 @@ impl TargetWorker {
 
     /// Calls that may be under way at once, at present.
     pub fn most_calls(&self, settings: &Settings) -> usize {
-        let configured = connections(self.target, settings);
+        let configured = pace::connections(self.target, settings);
         if self.breaker.is_closed() {
             self.pace.requests(configured)
         } else {
@@ -374,28 +346,6 @@ impl TargetWorker {
         self.lanes
             .values()
             .any(|lane| lane.stale || lane.scan.is_some())
-    }
-
-    /// Records this target takes in one call at most, at present.
-    pub fn batch(&self) -> usize {
-        self.pace.records(full(self.target))
-    }
-
-    /// Takes note of what the end of a request says about how much may be asked for at once. To be
-    /// called while it still counts as under way.
-    pub fn keep_pace(&mut self, settings: &Settings, answer: &Answer, records: usize, clock: u64) {
-        let Some(strain) = failure::strain(self.target, answer.result.as_ref()) else {
-            return;
-        };
-        let end = Finished {
-            now: clock,
-            took: micros(answer.duration),
-            beside: self.calls_in_flight,
-            records,
-            strain,
-        };
-        let most = (connections(self.target, settings), full(self.target));
-        self.pace.note(&end, most);
     }
 
     pub fn pause(&mut self, reason: Option<String>) {

@@ -16,7 +16,8 @@ use crate::{
 use super::{
     audience,
     fault::{Fault, is_opt_out},
-    in_path, moves,
+    missing::{no_such_member, other_name},
+    moves,
     plan::suppression,
     subscriber_hash,
 };
@@ -381,52 +382,5 @@ fn archived(item: &Item) -> Verdict {
             batch_cap: None,
             why: "the previous address is out of the way".to_owned(),
         },
-    }
-}
-
-/// No member under this name. A change of address may have happened in a call whose answer was
-/// lost: the person is looked for under the contact's id, the old address and the present one.
-fn other_name(item: &Item, path: &str) -> Option<Verdict> {
-    let mut addresses = vec![item.name.as_str()];
-    addresses.extend(item.remote_key.as_deref());
-    addresses.dedup();
-    let mut names = Vec::new();
-    for address in addresses {
-        names.push(subscriber_hash(address));
-        // How Mailchimp hashes what is not ASCII is not documented, but it knows members by their
-        // addresses as well.
-        if !address.is_ascii() {
-            names.push(in_path(address));
-        }
-    }
-    let next = names
-        .iter()
-        .position(|name| name == path)
-        .map_or(0, |tried| tried + 1);
-    Some(Verdict::Again {
-        relink: Some(Relink::Adopt(RemoteId::from(names.get(next)?.as_str()))),
-        batch_cap: None,
-        why: "Mailchimp has nobody under the name last known".to_owned(),
-    })
-}
-
-/// No member under this name, nor under another one.
-fn no_such_member(item: &Item, path: &str) -> Verdict {
-    if let Some(verdict) = other_name(item, path) {
-        return verdict;
-    }
-    if is_opt_out(item) {
-        return Verdict::Delivered {
-            remote_id: None,
-            remote_key: item.remote_key.clone(),
-            member_status: item.member_status,
-            ticks: item.ticks.clone(),
-            met: false,
-        };
-    }
-    Verdict::Again {
-        relink: Some(Relink::Forget),
-        batch_cap: None,
-        why: "Mailchimp no longer has this member; they are added anew".to_owned(),
     }
 }
