@@ -117,6 +117,7 @@ fn answered(
         CallKind::MailchimpMeet { .. }
         | CallKind::MailchimpLeave { .. }
         | CallKind::MailchimpErase { .. } => {
+            parse_if_any(reply)?;
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
         CallKind::MailchimpLook {
@@ -131,7 +132,10 @@ fn answered(
             let seen = |item| moves::seen(item, held, &look, reply.status, settings);
             Ok(call.items.iter().map(seen).collect())
         }
-        CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
+        CallKind::MailchimpArchive { .. } => {
+            parse_if_any(reply)?;
+            Ok(call.items.iter().map(archived).collect())
+        }
         CallKind::MailchimpBulk { .. } => {
             let body: BulkReply<'_> = parse(reply)?;
             Ok(bulk(call, reply.status, &body))
@@ -144,6 +148,15 @@ fn answered(
                 .map(|item| returned(item, &member, reply.status))
                 .collect())
         }
+    }
+}
+
+/// Mailchimp answers what takes somebody away with 204 and nothing else. A page of HTML, whatever its
+/// status, comes from something in between, which did not pass the call on.
+fn parse_if_any(reply: &Reply) -> Result<(), Class> {
+    match reply.body.is_empty() {
+        true => Ok(()),
+        false => parse::<serde::de::IgnoredAny>(reply).map(|_| ()),
     }
 }
 

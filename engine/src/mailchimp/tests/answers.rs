@@ -272,6 +272,31 @@ fn archiving_what_is_not_there_is_done() {
 }
 
 #[test]
+fn pages_of_html_take_nobody_away() {
+    let (list, hash) = (|| "a1".to_owned(), || "h".to_owned());
+    for kind in [
+        CallKind::MailchimpArchive {
+            list: list(),
+            hash: hash(),
+        },
+        CallKind::MailchimpLeave {
+            list: list(),
+            hash: hash(),
+        },
+        CallKind::MailchimpErase {
+            list: list(),
+            hash: hash(),
+        },
+        CallKind::MailchimpMeet { list: list() },
+    ] {
+        let call = call(kind.clone(), vec![item("a@example.com", None)]);
+        let reading = read(&call, Ok(&reply(200, "<html>")), &settings());
+        assert_eq!(shape(&reading.verdicts[0]), "retry true None", "{kind:?}");
+        assert!(matches!(reading.signal, TargetSignal::Failing { .. }));
+    }
+}
+
+#[test]
 fn addresses_beyond_ascii_are_looked_for_as_they_are() {
     let address = "jörg@bücher.example";
     let (hash, plain) = (subscriber_hash(address), "j%C3%B6rg%40b%C3%BCcher.example");
