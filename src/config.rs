@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use integration_engine::{
     call::{HubSpotOnDelete, HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe},
+    mailchimp,
     rate::Rate,
     record::Target,
     retry::Policy,
@@ -23,10 +24,10 @@ use registry::{
     HUBSPOT_MAX_CONNECTIONS, HUBSPOT_ON_DELETE, HUBSPOT_ON_REMOTE_DELETE, HUBSPOT_RATE_LIMIT,
     HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET, INBOX_RETENTION, MAILCHIMP_API_KEY,
     MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN, MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS,
-    MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL, MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET,
-    MAILCHIMP_WEBHOOK_SIGNING_SECRET, MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS, MAX_IN_FLIGHT_RECORDS,
-    REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX, WEBHOOK_ALLOWED_IPS,
-    WORKER_ROLE,
+    MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL, MAILCHIMP_REQUEST_TIMEOUT, MAILCHIMP_RESUBSCRIBE,
+    MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET, MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS,
+    MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX,
+    WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
 };
 
 /// How a target is reached.
@@ -36,6 +37,8 @@ pub struct Endpoint {
     pub base_url: String,
     pub credential: Credential,
     pub max_connections: usize,
+    /// How long a call with records may take.
+    pub timeout: Duration,
     pub rate: Option<Rate>,
     /// Requests a day that are not to be exceeded.
     pub daily_limit: Option<u32>,
@@ -192,6 +195,7 @@ fn hubspot_endpoint() -> Result<Endpoint, String> {
         credential: hubspot_credential()?,
         daily_limit: Some(HUBSPOT_DAILY_LIMIT.get().unsigned_abs()).filter(|limit| *limit > 0),
         max_connections: HUBSPOT_MAX_CONNECTIONS.get().unsigned_abs() as usize,
+        timeout: millis(&REQUEST_TIMEOUT),
         rate: Rate::parse(&HUBSPOT_RATE_LIMIT.get())
             .map_err(|why| format!("integration.hubspot_rate_limit: {why}"))?,
     })
@@ -224,7 +228,7 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
     let credential = secret(&MAILCHIMP_API_KEY, "integration.mailchimp_api_key")?;
     let base = match MAILCHIMP_BASE_URL.filled() {
         Some(url) => base_url(&url, "integration.mailchimp_base_url")?,
-        None => mailchimp_host(&credential)?,
+        None => mailchimp::host_of(credential.reveal()),
     };
     // Mailchimp's documentation gives the root both with and without the version.
     let base = if base.ends_with("/3.0") {
@@ -240,27 +244,9 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
         credential: Credential::Fixed(credential),
         daily_limit: None,
         max_connections: MAILCHIMP_MAX_CONNECTIONS.get().unsigned_abs() as usize,
+        timeout: millis(&MAILCHIMP_REQUEST_TIMEOUT),
         rate: None,
     })
-}
-
-/// Mailchimp: the data centre is what follows the key's last hyphen.
-fn mailchimp_host(key: &Secret) -> Result<String, String> {
-    let data_centre = key
-        .reveal()
-        .rsplit_once('-')
-        .map(|(_, dc)| dc)
-        .filter(|dc| {
-            !dc.is_empty()
-                && dc
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        });
-    data_centre
-        .map(|dc| format!("https://{dc}.api.mailchimp.com"))
-        .ok_or_else(|| {
-            "integration.mailchimp_api_key names no data centre (it should end in something like -us19); set integration.mailchimp_base_url".to_owned()
-        })
 }
 
 /// Plain http is for loopback only.

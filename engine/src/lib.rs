@@ -23,6 +23,7 @@ pub mod mapping;
 pub mod membership;
 pub mod notice;
 pub mod outcome;
+pub mod pace;
 pub mod progress;
 pub mod queue;
 pub mod rate;
@@ -31,6 +32,8 @@ pub mod retry;
 pub mod scan;
 pub mod seal;
 pub mod signature;
+#[cfg(test)]
+mod specs;
 pub mod value;
 mod verdicts;
 pub mod webhook;

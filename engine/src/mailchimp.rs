@@ -16,6 +16,7 @@ mod known;
 pub mod mandrill;
 mod member;
 pub mod merge;
+mod missing;
 mod moves;
 mod plan;
 pub mod preflight;
@@ -25,8 +26,8 @@ pub mod webhook;
 
 pub use {
     account::{
-        Account, account_request, audience_request, audiences_request, read_account, read_audience,
-        read_audiences,
+        Account, account_request, audience_request, audiences_request, data_centre, host_of,
+        read_account, read_audience, read_audiences,
     },
     answer::read,
     audience::{audience_of, unknown_audience},
@@ -62,6 +63,20 @@ pub fn subscriber_hash(email_key: &str) -> String {
         hex.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     hex
+}
+
+/// An address as part of a path, where Mailchimp takes it in place of the hash.
+fn in_path(address: &str) -> String {
+    let mut path = String::with_capacity(address.len() + 16);
+    for byte in address.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                path.push(char::from(byte));
+            }
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ pub static MAILCHIMP_WEBHOOK_SECRET: GucText = text(c"");
 pub static MAILCHIMP_WEBHOOK_SIGNING_SECRET: GucText = text(c"");
 pub static MANDRILL_WEBHOOK_KEY: GucText = text(c"");
 pub static MAILCHIMP_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(8);
+pub static MAILCHIMP_REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(130_000);
 pub static MAILCHIMP_RESUBSCRIBE: GucText = text(c"never");
 pub static MAILCHIMP_DOUBLE_OPT_IN: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub static MAILCHIMP_ON_DELETE: GucText = text(c"archive");
@@ -374,6 +375,14 @@ fn register_mailchimp() {
         plain,
     );
     number(
+        c"integration.mailchimp_request_timeout",
+        c"How long to wait for Mailchimp's answer to a call with records. Mailchimp ends calls after 120 s; one that is abandoned before that goes on there.",
+        &MAILCHIMP_REQUEST_TIMEOUT,
+        100,
+        600_000,
+        GucFlags::UNIT_MS,
+    );
+    number(
         c"integration.mailchimp_poll_interval",
         c"How often what people did with campaigns is fetched; 0: only when integration.poll() is called.",
         &MAILCHIMP_POLL_INTERVAL,
@@ -431,7 +440,7 @@ fn register_delivery() {
     );
     number(
         c"integration.request_timeout",
-        c"How long to wait for an answer.",
+        c"How long to wait for an answer; for Mailchimp see mailchimp_request_timeout.",
         &REQUEST_TIMEOUT,
         100,
         600_000,

@@ -12,10 +12,10 @@ use integration_engine::record::{Entity, Lane, Op, RecordKey, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
-use super::rivals::{self, Block};
+use super::rivals::{self, Block, Claims};
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
-use crate::store::{links, sources::Source, withheld};
+use crate::store::{changes::Retry, links, sources::Source, withheld};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -34,6 +34,8 @@ struct Draft {
     flights: HashMap<usize, Flight>,
     sends: Vec<(CallKind, Item)>,
     planning: Planning,
+    /// Where records are about to be sent to, and which.
+    claims: Claims,
     /// Records looked at.
     seen: usize,
 }
@@ -47,6 +49,8 @@ pub struct Planning {
     pub moves: Vec<Move>,
     /// Mailchimp's audiences whose fields have to be known first.
     pub audiences: BTreeSet<String>,
+    /// Records that have to be sent again, for another row left them its link.
+    pub heirs: Vec<Retry>,
 }
 
 /// A row that took another row's place: it is the same record to the service.
@@ -113,9 +117,12 @@ fn plan_source(
         flights: &mut flights,
         works: &mut works,
     };
+    let heirs = rivals::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
+    draft.planning.heirs.extend(heirs);
     let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning.moves)?;
-    for (place, (work, flight)) in works.iter().zip(flights).enumerate() {
+    for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
+        draft.claims.refuse(worker.target, world, source, work);
         draft.seen += 1;
         let decision = if waits.contains(&place) {
             Decision::Settled(wait_for_the_address())
@@ -132,6 +139,7 @@ fn plan_source(
                 beside: Beside::default(),
             }),
             Decision::Send(kind, item) => {
+                draft.claims.note(&kind, &item, &flight.record);
                 draft.sends.push((kind, item));
                 draft.flights.insert(index, flight);
             }
@@ -242,7 +250,7 @@ fn read_source(
             row,
             link,
             changed_at: change.changed_at,
-            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts),
+            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts).min(worker.batch()),
             rival: None,
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
             syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),

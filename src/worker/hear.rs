@@ -18,6 +18,15 @@ impl Worker {
         if heard.is_empty() {
             return Ok(());
         }
+        // The connections that have become free are used before what was learnt is written down:
+        // until then its records are under way as before.
+        if heard.is_about_records() {
+            for index in 0..self.targets.len() {
+                if heard.outcomes.get(index).is_some_and(|of| !of.is_empty()) {
+                    self.serve(index)?;
+                }
+            }
+        }
         let granted = heard.granted.take();
         let outcomes = std::mem::take(&mut heard.outcomes);
         let census = std::mem::take(&mut heard.census);

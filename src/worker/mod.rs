@@ -21,6 +21,7 @@ mod intake;
 mod jobs;
 pub mod launcher;
 mod news;
+mod pace;
 mod poll;
 mod preflight;
 mod process;

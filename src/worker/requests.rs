@@ -72,6 +72,17 @@ pub struct Erasing {
     pub path: String,
 }
 
+impl Underway {
+    /// Records in it, of those requests that are counted as under way.
+    fn records(&self) -> Option<usize> {
+        match self {
+            Underway::Records(planned) => Some(planned.flights.len()),
+            Underway::Census { .. } => Some(1),
+            _ => None,
+        }
+    }
+}
+
 struct Sent {
     target: Target,
     underway: Underway,

@@ -6,7 +6,7 @@ use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
 use super::{Worker, fill, identity, intake, news, preflight, process, requests, settle};
-use crate::store;
+use crate::store::{self, changes};
 
 impl Worker {
     /// Reads, plans and sends for one target, as far as it may.
@@ -89,6 +89,7 @@ impl Worker {
             mut outcomes,
             moves,
             audiences,
+            heirs,
         } = draft;
         let clock = self.clock();
         let worker = &mut self.targets[index];
@@ -104,6 +105,10 @@ impl Worker {
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
             let news = store::transaction(|| {
                 identity::move_links(worker.target, world, moves)?;
+                if !heirs.is_empty() {
+                    changes::put_retries(worker.target, &heirs)?;
+                    settle::outlook(worker)?;
+                }
                 if identity::note_intents(worker.target, &mut worker.planned)? {
                     // A request must not leave before the note that it may have been made is safe.
                     process::commit_durably()?;

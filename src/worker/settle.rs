@@ -14,6 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::adopt;
 use super::associations::{self, Settled};
+use super::process;
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
 use crate::store::changes::{self, Retry};
@@ -44,6 +45,8 @@ pub struct Ledger {
     letters: Vec<Letter>,
     consent: Vec<Change>,
     rows: Vec<RowId>,
+    /// What is noted has to be safe on disk before the next call leaves.
+    durable: bool,
 }
 
 /// What the CRM has to be told about a person's consent.
@@ -252,10 +255,14 @@ fn again(
                 link,
             });
         }
-        Some(Relink::Vacant) => ledger.noted.push(Entry {
-            record: flight.record.clone(),
-            link: Link::default(),
-        }),
+        Some(Relink::Vacant) => {
+            // The record is created next. Should a crash undo this note, nobody would look for it.
+            ledger.durable = true;
+            ledger.noted.push(Entry {
+                record: flight.record.clone(),
+                link: Link::default(),
+            });
+        }
         Some(Relink::Forget) => match flight.link.clone().and_then(Link::forgotten) {
             Some(link) => ledger.noted.push(Entry {
                 record: flight.record.clone(),
@@ -359,6 +366,9 @@ fn bury(
 
 fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<()> {
     let target = worker.target;
+    if ledger.durable {
+        process::commit_durably()?;
+    }
     links::write(target, Cause::Pushed, &ledger.pushed)?;
     links::write(target, Cause::Noted, &ledger.noted)?;
     links::remove(target, &ledger.unlinked)?;

@@ -7,12 +7,14 @@ use integration_engine::breaker::Breaker;
 use integration_engine::call::{Allowance, Call};
 use integration_engine::mailchimp::provision::Provision;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::pace::Pace;
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
 use super::daily;
+use super::pace;
 use super::preflight::{Preflight, Told};
 use super::trust::Trust;
 use crate::config::Settings;
@@ -77,13 +79,6 @@ pub struct State {
 }
 
 impl State {
-    pub fn running() -> State {
-        State {
-            name: "running",
-            reason: None,
-        }
-    }
-
     pub fn because(name: &'static str, reason: impl Into<String>) -> State {
         State {
             name,
@@ -123,7 +118,8 @@ pub struct TargetWorker {
     pub fenced: bool,
     pub held: Option<State>,
     pub last_failure: String,
-    pub concurrency: usize,
+    /// How much it is asked for at once, within the settings.
+    pub pace: Pace,
     /// Budget or breaker said no until then.
     pub blocked_until: Option<Instant>,
     /// When the oldest record that is ready and does not fill a batch became so.
@@ -176,7 +172,7 @@ impl TargetWorker {
             fenced: false,
             held: None,
             last_failure: String::new(),
-            concurrency: usize::MAX,
+            pace: Pace::default(),
             blocked_until: None,
             ready_since: None,
             next_retry: Some(Instant::now()),
@@ -262,7 +258,10 @@ impl TargetWorker {
                 ),
             );
         }
-        State::running()
+        State {
+            name: "running",
+            reason: self.held_back(settings),
+        }
     }
 
     /// Whether calls may be planned and sent at all.
@@ -282,11 +281,9 @@ impl TargetWorker {
 
     /// Calls that may be under way at once, at present.
     pub fn most_calls(&self, settings: &Settings) -> usize {
-        let configured = settings
-            .endpoint(self.target)
-            .map_or(0, |endpoint| endpoint.max_connections);
+        let configured = pace::connections(self.target, settings);
         if self.breaker.is_closed() {
-            configured.min(self.concurrency).max(1)
+            self.pace.requests(configured)
         } else {
             1
         }
@@ -300,7 +297,6 @@ impl TargetWorker {
         match signal {
             TargetSignal::Healthy => {
                 self.breaker.success();
-                self.concurrency = self.concurrency.saturating_add(1);
                 if daily::used_up(report, self.daily_limit) {
                     let why = format!("{}: the day's requests are used up", self.target);
                     daily::rest(self, None, &why, now);
@@ -319,8 +315,8 @@ impl TargetWorker {
             }
             TargetSignal::DailyLimit { until, why } => daily::rest(self, *until, why, now),
             TargetSignal::Crowded { wait, why } => {
-                self.concurrency = (self.concurrency.min(self.calls_in_flight + 1) / 2).max(1);
-                self.rest(now, *wait, State::because("throttled", why));
+                let wait = self.pace.wait(*wait);
+                self.rest(now, wait, State::because("throttled", why));
             }
             TargetSignal::Unauthorized { why } => {
                 let state = State::because("unauthorized", why);
@@ -358,16 +354,6 @@ impl TargetWorker {
         self.lanes
             .values()
             .any(|lane| lane.stale || lane.scan.is_some())
-    }
-
-    /// Records this target takes in one call at most.
-    pub const fn batch(&self) -> usize {
-        match self.target {
-            // HubSpot: at most 100 inputs a batch.
-            Target::HubSpot => 100,
-            // Mailchimp: at most 500 members a call.
-            Target::Mailchimp => 500,
-        }
     }
 
     pub fn pause(&mut self, reason: Option<String>) {

@@ -71,7 +71,9 @@ impl Plan<'_> {
             Some(address) if !done && !link.is_nowhere() => {
                 let kind = CallKind::MailchimpArchive {
                     list: self.list(),
-                    hash: subscriber_hash(address),
+                    hash: self
+                        .known(link, None)
+                        .path_to_archive(self.settings.on_delete),
                 };
                 Decision::Send(kind, self.item(address, Some(address), None, Body::new()))
             }

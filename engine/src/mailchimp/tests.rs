@@ -1,4 +1,5 @@
 mod answers;
+mod contract;
 mod fields_contract;
 mod merge;
 mod model;

@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod addresses;
 mod associations;
 mod audience_events;
 mod audience_moves;
@@ -31,6 +32,7 @@ mod histories;
 mod identity;
 mod inbound;
 mod lifecycle;
+mod limits;
 mod mailchimp_events;
 mod mandrill;
 mod merge_fields;

@@ -41,6 +41,13 @@ impl Heard {
     pub fn is_empty(&self) -> bool {
         self.log.is_empty()
     }
+
+    /// Nothing that sending depends on is among it.
+    pub fn is_about_records(&self) -> bool {
+        let access = self.accounts.is_empty() && self.granted.is_none();
+        let known = self.properties.is_empty() && self.audiences.is_empty() && !self.definitions;
+        access && known && self.associations.is_empty() && self.census.is_empty()
+    }
 }
 
 impl Requests {
@@ -64,6 +71,9 @@ impl Requests {
             let again = self.outdated(&sent, &answer);
             let current = sent.generation == self.generation && !again;
             let worker = &mut targets[index];
+            if let Some(records) = sent.underway.records() {
+                worker.keep_pace(&world.settings, &answer, records, clock);
+            }
             match sent.underway {
                 Underway::Records(planned) => {
                     self.note_remarks(&planned.call.request, &answer, &mut heard);

@@ -1,10 +1,7 @@
 //! Every request made of HubSpot is one that its official client could make: paths, parameters and
 //! bodies are compared with the facts in `shared/specs/hubspot`, where that folder is at hand.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -16,25 +13,8 @@ use crate::{
         preflight::{Preflight, Subject},
         property::{create_property_request, property_request},
     },
+    specs,
 };
-
-/// `INTEGRATION_SPECS`, or `shared/specs` in a folder above this crate.
-fn specs() -> Option<PathBuf> {
-    let given = std::env::var_os("INTEGRATION_SPECS").map(PathBuf::from);
-    let above = || {
-        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        folders
-            .map(|folder| folder.join("shared/specs"))
-            .find(|folder| folder.is_dir())
-    };
-    given.or_else(above).map(|folder| folder.join("hubspot"))
-}
-
-fn read(folder: &Path, name: &str) -> Value {
-    let path = folder.join(name);
-    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_slice(&text).unwrap()
-}
 
 struct Specs {
     endpoints: Value,
@@ -48,7 +28,7 @@ impl Specs {
         let fits = |template: &Value| {
             template
                 .as_str()
-                .is_some_and(|template| matches(template, path))
+                .is_some_and(|template| specs::matches(template, path))
         };
         let groups = self.endpoints["groups"].as_object().unwrap();
         let mut all = groups.values().flat_map(|group| group.as_array().unwrap());
@@ -133,13 +113,6 @@ impl Specs {
     }
 }
 
-fn matches(template: &str, path: &str) -> bool {
-    let (template, path): (Vec<_>, Vec<_>) =
-        (template.split('/').collect(), path.split('/').collect());
-    let same = |(wanted, given): (&&str, &&str)| wanted == given || wanted.starts_with('{');
-    template.len() == path.len() && template.iter().zip(&path).all(same)
-}
-
 /// What is sent for records of every kind in every state.
 fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
     let texts = [Some("a@example.com"), Some("Ada"), Some("1.5"), Some("7")];
@@ -201,15 +174,12 @@ fn requests(settings: &HubSpotSettings) -> Vec<Request> {
 
 #[test]
 fn requests_are_those_of_the_official_client() {
-    let Some(folder) = specs().filter(|folder| folder.is_dir()) else {
-        eprintln!(
-            "skipped: there is no folder shared/specs/hubspot above this crate; set INTEGRATION_SPECS to the one that holds it"
-        );
+    let Some(folder) = specs::folder("hubspot") else {
         return;
     };
     let specs = Specs {
-        endpoints: read(&folder, "endpoints.json"),
-        models: read(&folder, "models.json"),
+        endpoints: specs::read(&folder, "endpoints.json"),
+        models: specs::read(&folder, "models.json"),
     };
     for version in ["2026-09", "v3"] {
         let settings = HubSpotSettings {

@@ -6,8 +6,8 @@ use super::errors::Problem;
 use super::store::{Audience, MergeField, Pairs};
 use crate::config::MailchimpConfig;
 
-/// Malformed addresses, and those that look fake: with a word or at a domain that the
-/// configuration names.
+/// Malformed addresses, those that look fake, and those that signed up too often lately: with a word
+/// or at a domain that the configuration names.
 pub(crate) fn check_address(config: &MailchimpConfig, address: &str) -> Result<(), Problem> {
     if !crate::hubspot::is_email(address) {
         return Err(Problem::invalid("Please provide a valid email address."));
@@ -19,6 +19,11 @@ pub(crate) fn check_address(config: &MailchimpConfig, address: &str) -> Result<(
     {
         return Err(Problem::invalid(format!(
             "{address} looks fake or invalid, please enter a real email address."
+        )));
+    }
+    if config.busy_words.iter().any(|word| lower.contains(&**word)) {
+        return Err(Problem::invalid(format!(
+            "{address} has signed up to a lot of lists very recently; we're not allowing more signups for now"
         )));
     }
     Ok(())
