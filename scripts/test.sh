@@ -15,8 +15,8 @@ step() { printf '\n=== %s (%d min %02d s) ===\n' "$1" $((SECONDS / 60)) $((SECON
 step "format, lints, dependencies"
 scripts/lint.sh "$pg"
 
-step "unit and property tests, sandbox"
-cargo test --locked -p integration-engine -p integration-sandbox
+step "unit and property tests, sandbox, benchmarks' own tests"
+cargo test --locked -p integration-engine -p integration-sandbox -p integration-bench
 
 step "tests inside PostgreSQL $pg"
 scripts/pg-test.sh "$pg"

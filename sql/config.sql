@@ -36,7 +36,7 @@ COMMENT ON COLUMN field_map.source IS 'the tracked CRM table';
 COMMENT ON COLUMN field_map.field IS 'number of the line within its source, never used again';
 COMMENT ON COLUMN field_map.column_name IS 'column of the table, or of its payload view';
 COMMENT ON COLUMN field_map.target IS 'hubspot or mailchimp';
-COMMENT ON COLUMN field_map.remote_field IS 'HubSpot property, Mailchimp merge tag, or one of email_address, status, tags, language, list_id';
+COMMENT ON COLUMN field_map.remote_field IS 'HubSpot property, Mailchimp merge tag, or one of email_address, status, tags, interests, marketing_permissions, language, list_id';
 COMMENT ON COLUMN field_map.direction IS 'push: CRM to service, pull: service to CRM, both';
 COMMENT ON COLUMN field_map.conflict IS 'who wins when both sides changed the field: last_write_wins, crm_wins, remote_wins';
 

@@ -13,9 +13,10 @@ COMMENT ON FUNCTION _enqueue(text, integer, text[]) IS 'queues records of a sour
 COMMENT ON FUNCTION _in_flight(text, integer, text) IS 'whether a record is in a request under way';
 COMMENT ON FUNCTION _gauges() IS 'the worker''s figures, for the view status';
 COMMENT ON FUNCTION _preview(oid, text) IS 'see preview()';
+COMMENT ON FUNCTION _addresses(oid, text) IS 'the e-mail addresses in a contact''s row, in lower case';
 COMMENT ON FUNCTION @extschema@.version() IS 'version of the extension';
 COMMENT ON FUNCTION @extschema@.reload() IS 'restarts this database''s worker; false when there is none';
-COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued has been settled, every backfill, comparison and poll done and every imported event applied; false when the time is over';
+COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued has been settled, every backfill, comparison, poll and erasure done and every imported event applied; false when the time is over';
 COMMENT ON FUNCTION test_connection(text) IS 'has the worker ask each service who we are, and what our credential may do';
 COMMENT ON FUNCTION import_hubspot_webhook(text, jsonb, text, text, inet) IS 'takes a HubSpot webhook, body and headers as they were received';
 COMMENT ON FUNCTION import_mailchimp_webhook(text, jsonb, text, inet) IS 'takes a Mailchimp webhook, the form-encoded body as it was received';

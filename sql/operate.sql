@@ -54,6 +54,8 @@ LANGUAGE sql VOLATILE AS $$
     SELECT x.target,
            CASE
                WHEN t.id IS NULL THEN 'untracked'
+               WHEN e.job IS NOT NULL THEN 'erasing'
+               WHEN w.reason IS NOT NULL THEN 'withheld'
                WHEN integration._in_flight(x.target, t.id, k.key) THEN 'in_flight'
                WHEN r.record_key IS NOT NULL THEN 'retrying'
                WHEN EXISTS (SELECT FROM integration._change c
@@ -66,7 +68,11 @@ LANGUAGE sql VOLATILE AS $$
                WHEN l.record_key IS NOT NULL THEN 'pending'
                ELSE 'untracked'
            END,
-           l.remote_id, l.pushed_at, coalesce(r.last_error, d.error, a.reason)
+           l.remote_id, l.pushed_at,
+           CASE WHEN e.job IS NOT NULL THEN format('job %s erases it', e.job)
+                WHEN w.reason = 'erased' THEN format('erased on %s; integration.allow_again() lets it be sent again', w.since::date)
+                WHEN w.reason IS NOT NULL THEN format('deleted in HubSpot%s; integration.allow_again() has it created anew', CASE w.reason WHEN 'privacy' THEN ' for privacy reasons' END)
+                ELSE coalesce(r.last_error, d.error, a.reason) END
     FROM (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target)
     LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
     CROSS JOIN LATERAL (SELECT integration._stored_key(cardinality(t.key_columns), sync_status.key) AS key) k
@@ -81,9 +87,15 @@ LANGUAGE sql VOLATILE AS $$
         FROM integration.association s
         WHERE x.target = 'hubspot' AND s.source = sync_status.source AND s.record_key = k.key AND s.state IN ('pending', 'waiting')
         ORDER BY s.state, s.column_name LIMIT 1) a ON true
+    LEFT JOIN LATERAL (
+        SELECT x.job FROM integration._erasure x JOIN integration.job j ON j.id = x.job
+        WHERE x.source = t.id AND x.record_key = k.key AND j.state IN ('waiting', 'running', 'paused') LIMIT 1) e ON true
+    LEFT JOIN LATERAL (
+        SELECT h.reason, h.since FROM integration._withheld h
+        WHERE h.source = t.id AND h.target = x.bit AND h.record_key = k.key ORDER BY h.reason = 'erased' DESC, h.since LIMIT 1) w ON true
     WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
 $$;
-COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, in_flight, retrying, dead, no_consent or untracked';
+COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, in_flight, retrying, dead, no_consent, untracked, erasing, or withheld (erased, or deleted in HubSpot)';
 
 CREATE FUNCTION dlq_retry(ids bigint[] DEFAULT NULL, target text DEFAULT NULL, category text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -137,12 +149,12 @@ BEGIN
     IF target IS NOT NULL THEN
         PERFORM integration._known_target(target);
     END IF;
-    INSERT INTO integration.job (kind, args) VALUES ('provision', jsonb_build_object('target', coalesce(target, 'hubspot'))) RETURNING id INTO job;
+    INSERT INTO integration.job (kind, args) VALUES ('provision', jsonb_build_object('target', target)) RETURNING id INTO job;
     PERFORM integration._wake();
     RETURN job;
 END
 $$;
-COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object; returns the job''s id';
+COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object, and the mapped merge fields in each Mailchimp audience in use; returns the job''s id';
 
 CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE sql VOLATILE AS $$
     SELECT p.target, p.request FROM integration._must_be_tracked(preview.source) AS t

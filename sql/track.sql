@@ -390,12 +390,12 @@ BEGIN
     ELSIF target = 'hubspot' AND remote_field !~ '^[a-z][a-z0-9_]{0,99}$' THEN
         RAISE EXCEPTION '"%" is no HubSpot property name', remote_field
             USING ERRCODE = 'invalid_name', HINT = 'Use the internal name (lower case), as shown in the property''s settings.';
-    ELSIF target = 'mailchimp' AND remote_field NOT IN ('email_address', 'status', 'tags', 'language', 'list_id') AND remote_field !~ '^[A-Z0-9_]{1,10}$' THEN
+    ELSIF target = 'mailchimp' AND remote_field NOT IN ('email_address', 'status', 'tags', 'language', 'list_id', 'interests', 'marketing_permissions') AND remote_field !~ '^[A-Z0-9_]{1,10}$' THEN
         RAISE EXCEPTION '"%" is no Mailchimp merge tag', remote_field
-            USING ERRCODE = 'invalid_name', HINT = 'A merge tag has up to ten capitals, digits or _; the other fields are email_address, status, tags, language and list_id.';
-    ELSIF target = 'mailchimp' AND remote_field = 'list_id' AND direction = 'pull' THEN
-        RAISE EXCEPTION 'list_id is sent to Mailchimp only'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'The CRM decides which audience a contact belongs to: leave direction out, or make it push.';
+            USING ERRCODE = 'invalid_name', HINT = 'A merge tag has up to ten capitals, digits or _; the other fields are email_address, status, tags, interests, marketing_permissions, language and list_id.';
+    ELSIF target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') AND direction = 'pull' THEN
+        RAISE EXCEPTION '% is sent to Mailchimp only', remote_field
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave direction out, or make it push.';
     END IF;
     SELECT integration._value_kind(a.atttypid), format_type(a.atttypid, a.atttypmod) INTO kind, type_name
     FROM pg_attribute a
@@ -404,14 +404,15 @@ BEGIN
         RAISE EXCEPTION 'column "%" of % does not exist', column_name, coalesce(t.payload, t.source)
             USING ERRCODE = 'undefined_column', HINT = 'Name a column of the table, or of its payload view if it has one.';
     ELSIF kind IS NULL OR (target = 'mailchimp' AND remote_field = 'status' AND kind NOT IN ('bool', 'text'))
-       OR (target = 'mailchimp' AND remote_field = 'list_id' AND kind <> 'text') THEN
+       OR (target = 'mailchimp' AND remote_field = 'list_id' AND kind <> 'text')
+       OR (target = 'mailchimp' AND remote_field IN ('tags', 'interests', 'marketing_permissions') AND kind NOT IN ('text', 'text_array', 'json')) THEN
         RAISE EXCEPTION 'column "%" of type % cannot be sent as % to %', column_name, type_name, remote_field, target
             USING ERRCODE = 'datatype_mismatch',
-                  HINT = 'Convert it in a view with the same key and pass that as payload; a consent column is boolean or text, one that names an audience is text.';
+                  HINT = 'Convert it in a view with the same key and pass that as payload; a consent column is boolean or text, one that names an audience is text, one of tags, interests or permissions is text[], json or text.';
     END IF;
     INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict)
     VALUES (source, (SELECT coalesce(max(m.field), 0) + 1 FROM integration.field_map m WHERE m.source = map_field.source),
-            column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field = 'list_id' THEN 'push' ELSE direction END, conflict)
+            column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict)
     ON CONFLICT ON CONSTRAINT field_map_remote_once
     DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict;
     PERFORM integration._install_triggers(source);

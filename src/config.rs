@@ -5,7 +5,8 @@ mod registry;
 use std::time::Duration;
 
 use integration_engine::{
-    call::{HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe},
+    call::{HubSpotOnDelete, HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe},
+    mailchimp,
     rate::Rate,
     record::Target,
     retry::Policy,
@@ -20,12 +21,13 @@ use registry::{
     ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY, HUBSPOT_ACCESS_TOKEN,
     HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_BASE_URL,
     HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET, HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY,
-    HUBSPOT_MAX_CONNECTIONS, HUBSPOT_RATE_LIMIT, HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET,
-    INBOX_RETENTION, MAILCHIMP_API_KEY, MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN,
-    MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS, MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL,
-    MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET,
-    MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS, MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION,
-    REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX, WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
+    HUBSPOT_MAX_CONNECTIONS, HUBSPOT_ON_DELETE, HUBSPOT_ON_REMOTE_DELETE, HUBSPOT_RATE_LIMIT,
+    HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET, INBOX_RETENTION, MAILCHIMP_API_KEY,
+    MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN, MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS,
+    MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL, MAILCHIMP_REQUEST_TIMEOUT, MAILCHIMP_RESUBSCRIBE,
+    MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET, MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS,
+    MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX,
+    WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
 };
 
 /// How a target is reached.
@@ -35,6 +37,8 @@ pub struct Endpoint {
     pub base_url: String,
     pub credential: Credential,
     pub max_connections: usize,
+    /// How long a call with records may take.
+    pub timeout: Duration,
     pub rate: Option<Rate>,
     /// Requests a day that are not to be exceeded.
     pub daily_limit: Option<u32>,
@@ -56,6 +60,14 @@ pub struct OAuthApp {
     pub refresh_token: Secret,
 }
 
+/// What becomes of the CRM row of a record that was deleted in HubSpot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRemoteDelete {
+    /// It stays, and is not sent there again by itself.
+    Ignore,
+    Delete,
+}
+
 /// What the worker goes by; plain values, read on the main thread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -64,6 +76,7 @@ pub struct Settings {
     pub hubspot: Result<Endpoint, String>,
     pub mailchimp: Result<Endpoint, String>,
     pub hubspot_api: HubSpotSettings,
+    pub on_remote_delete: OnRemoteDelete,
     /// HubSpot counts requests about associations apart from all others.
     pub association_rate: Option<Rate>,
     pub mailchimp_api: MailchimpSettings,
@@ -94,6 +107,15 @@ impl Settings {
                 api_version: HUBSPOT_API_VERSION.get(),
                 external_id_property: HUBSPOT_EXTERNAL_ID_PROPERTY.get(),
                 external_id_ready: Vec::new(),
+                on_delete: match HUBSPOT_ON_DELETE.get().as_str() {
+                    "gdpr" => HubSpotOnDelete::Gdpr,
+                    "ignore" => HubSpotOnDelete::Ignore,
+                    _ => HubSpotOnDelete::Archive,
+                },
+            },
+            on_remote_delete: match HUBSPOT_ON_REMOTE_DELETE.get().as_str() {
+                "delete" => OnRemoteDelete::Delete,
+                _ => OnRemoteDelete::Ignore,
             },
             association_rate: Rate::parse(&HUBSPOT_ASSOCIATION_RATE_LIMIT.get())
                 .ok()
@@ -173,6 +195,7 @@ fn hubspot_endpoint() -> Result<Endpoint, String> {
         credential: hubspot_credential()?,
         daily_limit: Some(HUBSPOT_DAILY_LIMIT.get().unsigned_abs()).filter(|limit| *limit > 0),
         max_connections: HUBSPOT_MAX_CONNECTIONS.get().unsigned_abs() as usize,
+        timeout: millis(&REQUEST_TIMEOUT),
         rate: Rate::parse(&HUBSPOT_RATE_LIMIT.get())
             .map_err(|why| format!("integration.hubspot_rate_limit: {why}"))?,
     })
@@ -205,7 +228,7 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
     let credential = secret(&MAILCHIMP_API_KEY, "integration.mailchimp_api_key")?;
     let base = match MAILCHIMP_BASE_URL.filled() {
         Some(url) => base_url(&url, "integration.mailchimp_base_url")?,
-        None => mailchimp_host(&credential)?,
+        None => mailchimp::host_of(credential.reveal()),
     };
     // Mailchimp's documentation gives the root both with and without the version.
     let base = if base.ends_with("/3.0") {
@@ -221,27 +244,9 @@ fn mailchimp_endpoint() -> Result<Endpoint, String> {
         credential: Credential::Fixed(credential),
         daily_limit: None,
         max_connections: MAILCHIMP_MAX_CONNECTIONS.get().unsigned_abs() as usize,
+        timeout: millis(&MAILCHIMP_REQUEST_TIMEOUT),
         rate: None,
     })
-}
-
-/// Mailchimp: the data centre is what follows the key's last hyphen.
-fn mailchimp_host(key: &Secret) -> Result<String, String> {
-    let data_centre = key
-        .reveal()
-        .rsplit_once('-')
-        .map(|(_, dc)| dc)
-        .filter(|dc| {
-            !dc.is_empty()
-                && dc
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        });
-    data_centre
-        .map(|dc| format!("https://{dc}.api.mailchimp.com"))
-        .ok_or_else(|| {
-            "integration.mailchimp_api_key names no data centre (it should end in something like -us19); set integration.mailchimp_base_url".to_owned()
-        })
 }
 
 /// Plain http is for loopback only.

@@ -59,6 +59,11 @@ extension_sql_file!(
     requires = ["views", api::internal::_associable]
 );
 extension_sql_file!(
+    "../sql/withheld.sql",
+    name = "withheld",
+    requires = ["views"]
+);
+extension_sql_file!(
     "../sql/track.sql",
     name = "track",
     requires = [
@@ -82,6 +87,7 @@ extension_sql_file!(
         "track",
         "associations",
         "account",
+        "withheld",
         api::internal::_enqueue,
         api::inspect::_in_flight,
         api::preview::_preview
@@ -96,6 +102,11 @@ extension_sql_file!(
     "../sql/reconcile.sql",
     name = "reconcile",
     requires = ["backfill"]
+);
+extension_sql_file!(
+    "../sql/erasure.sql",
+    name = "erasure",
+    requires = ["reconcile", "withheld", api::erasure::_addresses]
 );
 extension_sql_file!(
     "../sql/engagement.sql",

@@ -141,6 +141,51 @@ mod tests {
     }
 
     #[pg_test]
+    fn addresses_are_found_in_texts_but_not_in_longer_addresses() {
+        let cases = [
+            ("Ada@Example.org", true),
+            ("no contact <ada@example.org>, sorry.", true),
+            ("it was ada@example.org.", true),
+            ("email = 'ada@example.org'", true),
+            ("{\"email\":\"ada@example.org\"}", true),
+            ("x.ada@example.org", false),
+            ("o'ada@example.org", false),
+            ("ada@example.org.uk", false),
+            ("ada@example.organisation", false),
+            ("adaXexampleYorg", false),
+            ("q\"x@example.org", true),
+            ("{\"email\":\"q\\\"x@example.org\"}", true),
+        ];
+        for (said, found) in cases {
+            let sql = format!(
+                "SELECT $a${said}$a$ ~* integration._mention('{{ada@example.org,\"q\\\"x@example.org\"}}')"
+            );
+            let is_found = Spi::get_one::<bool>(&sql).expect(&sql);
+            assert_eq!(is_found, Some(found), "{said}");
+        }
+        assert_eq!(text("SELECT integration._mention('{}')"), None);
+    }
+
+    #[pg_test]
+    fn keys_are_taken_as_they_are_stored() {
+        run(CRM);
+        run(
+            "CREATE TABLE crm.pairs (a int, b uuid, email text, PRIMARY KEY (a, b)); SELECT integration.track('crm.pairs', 'contact')",
+        );
+        let stored = |table: &str, key: &str| {
+            text(&format!(
+                "SELECT integration._must_be_key(t, $k${key}$k$) FROM integration.tracked_table t WHERE t.source = 'crm.{table}'::regclass"
+            ))
+        };
+        assert_eq!(stored("contacts", " 0042 ").as_deref(), Some("42"));
+        let uuid = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11";
+        assert_eq!(
+            stored("pairs", &format!("[ \"7\", \"{uuid}\" ]")),
+            Some(format!("[\"7\",\"{}\"]", uuid.to_lowercase()))
+        );
+    }
+
+    #[pg_test]
     fn an_untracked_table_can_be_tracked_again() {
         run(CRM);
         run("SELECT integration.untrack('crm.contacts')");

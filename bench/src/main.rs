@@ -4,6 +4,7 @@
 //! a plain PL/pgSQL outbox. Nothing passes or fails by its speed; a run fails only when something
 //! could not be measured, for instance because not every change arrived.
 
+mod audience;
 mod backfill;
 mod bulk;
 mod drain;
@@ -13,6 +14,7 @@ mod latency;
 mod memory;
 mod objects;
 mod options;
+mod optout;
 mod remote;
 mod report;
 mod server;
@@ -65,6 +67,8 @@ fn measure(options: &Options) -> Result<()> {
             Section::Drain => drain::measure(&server, options, &mut report)?,
             Section::Backfill => backfill::measure(&server, options, &mut report)?,
             Section::Objects => objects::measure(&server, options, &mut report)?,
+            Section::Audience => audience::measure(&server, options, &mut report)?,
+            Section::OptOut => optout::measure(&server, options, &mut report)?,
             Section::Snapshot => snapshot::measure(&server, options, &mut report)?,
             Section::Latency => latency::measure(&server, options, &mut report)?,
             Section::Idle => idle::measure(options, &mut report)?,

@@ -8,7 +8,8 @@ pub const HELP: &str = "\
 Measures the extension on a throw-away PostgreSQL and prints one table of ratios.
 
   --quick      less of everything: for development, the figures are rough
-  --only NAME  one part only (may be repeated): tps bulk drain backfill objects snapshot latency idle
+  --only NAME  one part only (may be repeated): tps bulk drain backfill objects audience
+               optout snapshot latency idle
   --rows N     rows of the backfill; otherwise 1000000, or 50000 if --quick
   --help       this text
 
@@ -30,18 +31,22 @@ pub enum Section {
     Drain,
     Backfill,
     Objects,
+    Audience,
+    OptOut,
     Snapshot,
     Latency,
     Idle,
 }
 
 impl Section {
-    const ALL: [Section; 8] = [
+    const ALL: [Section; 10] = [
         Section::Tps,
         Section::Bulk,
         Section::Drain,
         Section::Backfill,
         Section::Objects,
+        Section::Audience,
+        Section::OptOut,
         Section::Snapshot,
         Section::Latency,
         Section::Idle,
@@ -54,6 +59,8 @@ impl Section {
             Section::Drain => "drain",
             Section::Backfill => "backfill",
             Section::Objects => "objects",
+            Section::Audience => "audience",
+            Section::OptOut => "optout",
             Section::Snapshot => "snapshot",
             Section::Latency => "latency",
             Section::Idle => "idle",
@@ -80,6 +87,8 @@ pub struct Options {
     pub tps_seconds: u32,
     pub bulk_rounds: usize,
     pub drain_rounds: usize,
+    pub audience_rounds: usize,
+    pub opt_outs: usize,
     /// Rows of a backfill.
     pub backfilled: u32,
     pub snapshot_passes: usize,
@@ -100,6 +109,8 @@ impl Options {
             tps_seconds: of(10, 2),
             bulk_rounds: of(7, 2) as usize,
             drain_rounds: of(5, 2) as usize,
+            audience_rounds: of(3, 1) as usize,
+            opt_outs: of(5, 2) as usize,
             backfilled: rows.unwrap_or(of(1_000_000, 50_000)),
             snapshot_passes: of(2, 1) as usize,
             snapshot_rounds: of(4, 3) as usize,

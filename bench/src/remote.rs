@@ -49,13 +49,22 @@ pub fn serve() -> Result<()> {
 #[derive(Clone)]
 pub struct Address {
     pub url: String,
+    /// For HubSpot.
     pub token: String,
+    /// For Mailchimp.
+    pub key: String,
+    pub list: String,
 }
 
 impl Address {
     pub fn new(url: String) -> Address {
-        let token = Config::default().hubspot.token.unwrap_or_default();
-        Address { url, token }
+        let config = Config::default();
+        Address {
+            url,
+            token: config.hubspot.token.unwrap_or_default(),
+            key: config.mailchimp.api_key,
+            list: config.mailchimp.list_id,
+        }
     }
 }
 
@@ -66,6 +75,7 @@ pub struct Counted {
     pub records: u64,
     pub failed: u64,
     pub contacts: u64,
+    pub members: u64,
 }
 
 /// A sandbox in another process; ends with this value.
@@ -114,6 +124,13 @@ impl Remote {
         Ok(())
     }
 
+    /// Connections that Mailchimp allows at once.
+    pub fn connections(&self, most: u32) -> Result<()> {
+        let limit = json!({"mailchimp": {"max_connections": most}});
+        self.call("POST", "config", Some(&limit))?;
+        Ok(())
+    }
+
     pub fn counted(&self) -> Result<Counted> {
         let stats = self.call("GET", "stats", None)?;
         let number = |name: &str| {
@@ -122,10 +139,11 @@ impl Remote {
                 .ok_or_else(|| format!("the sandbox counts no {name}: {stats}"))
         };
         Ok(Counted {
-            requests: number("hubspot_requests")?,
+            requests: number("requests")?,
             records: number("records_written")?,
             failed: number("failed")? + number("throttled")?,
             contacts: number("contacts")?,
+            members: number("members")?,
         })
     }
 

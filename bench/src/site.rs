@@ -21,24 +21,57 @@ const LONG: Duration = Duration::from_secs(180);
 
 const QUEUE_IS_EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM integration.outbox)";
 
+/// Whom a site sends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    HubSpot,
+    Mailchimp,
+}
+
+impl Target {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Target::HubSpot => "hubspot",
+            Target::Mailchimp => "mailchimp",
+        }
+    }
+}
+
 pub struct Site<'a> {
     cluster: &'a Cluster,
+    target: Target,
     database: String,
     client: Client,
 }
 
 impl<'a> Site<'a> {
+    /// One that sends to HubSpot.
     pub fn create(server: &'a Server, remote: &Address) -> Result<Site<'a>> {
-        let cluster = &server.cluster;
-        let database = cluster.create_database();
-        let mut client = cluster.connect(&database);
-        for (name, value) in [
+        let settings = [
             ("hubspot_base_url", remote.url.as_str()),
             ("hubspot_access_token", &remote.token),
             ("hubspot_rate_limit", "off"),
             ("hubspot_max_connections", &CONNECTIONS.to_string()),
-            ("guard_deletes", "off"),
-        ] {
+        ];
+        Site::with(server, Target::HubSpot, &settings)
+    }
+
+    /// One that sends to Mailchimp.
+    pub fn mailing(server: &'a Server, remote: &Address, connections: u32) -> Result<Site<'a>> {
+        let settings = [
+            ("mailchimp_base_url", remote.url.as_str()),
+            ("mailchimp_api_key", &remote.key),
+            ("mailchimp_list_id", &remote.list),
+            ("mailchimp_max_connections", &connections.to_string()),
+        ];
+        Site::with(server, Target::Mailchimp, &settings)
+    }
+
+    fn with(server: &'a Server, target: Target, settings: &[(&str, &str)]) -> Result<Site<'a>> {
+        let cluster = &server.cluster;
+        let database = cluster.create_database();
+        let mut client = cluster.connect(&database);
+        for (name, value) in settings.iter().chain(&[("guard_deletes", "off")]) {
             let value = quote_literal(value);
             client.batch_execute(&format!(
                 "ALTER DATABASE {database} SET integration.{name} = {value}"
@@ -50,6 +83,7 @@ impl<'a> Site<'a> {
         cluster.wait_for_worker(&database);
         Ok(Site {
             cluster,
+            target,
             database,
             client,
         })
@@ -93,7 +127,7 @@ impl<'a> Site<'a> {
     /// A contacts table, filled before it is tracked: nothing is queued.
     pub fn add(&mut self, tracking: Tracking, contacts: u32) -> Result<()> {
         self.run(&tracking.create(contacts))?;
-        self.run(tracking.track())
+        self.run(&tracking.track(self.target))
     }
 
     /// Has HubSpot told of the property for the CRM's key.
@@ -104,15 +138,19 @@ impl<'a> Site<'a> {
     }
 
     pub fn pause(&mut self) -> Result<()> {
-        self.run("SELECT integration.pause('hubspot', 'measuring')")?;
+        let target = self.target.name();
+        self.run(&format!(
+            "SELECT integration.pause('{target}', 'measuring')"
+        ))?;
         self.wait_for(
             "the pause",
-            "SELECT state = 'paused' FROM integration.status WHERE target = 'hubspot'",
+            &format!("SELECT state = 'paused' FROM integration.status WHERE target = '{target}'"),
         )
     }
 
     pub fn resume(&mut self) -> Result<()> {
-        self.run("SELECT integration.resume('hubspot')")
+        let target = self.target.name();
+        self.run(&format!("SELECT integration.resume('{target}')"))
     }
 
     /// Waits until everything queued has been delivered.
@@ -130,6 +168,12 @@ impl<'a> Site<'a> {
             "the associations",
             "SELECT NOT EXISTS (SELECT FROM integration.association WHERE state = 'pending')",
         )
+    }
+
+    /// Waits until a job has done everything.
+    pub fn done(&mut self, job: i64) -> Result<()> {
+        let done = format!("SELECT state = 'done' FROM integration.job WHERE id = {job}");
+        self.wait_for("the job", &done)
     }
 
     pub fn vacuum(&mut self, tables: &str) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The tables that are measured: a CRM's contacts, once for each way of tracking them.
 
+use crate::site::Target;
+
 /// How a contacts table is tracked; also the name of its schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
@@ -46,13 +48,14 @@ impl Tracking {
     }
 
     /// Begins to track the table.
-    pub const fn track(self) -> &'static str {
+    pub fn track(self, target: Target) -> String {
         match self {
-            Tracking::Untracked => "",
-            Tracking::Ours => {
-                "SELECT integration.track('ours.contacts', 'contact', targets => '{hubspot}')"
-            }
-            Tracking::Plpgsql => PLAIN_OUTBOX,
+            Tracking::Untracked => String::new(),
+            Tracking::Ours => format!(
+                "SELECT integration.track('ours.contacts', 'contact', targets => '{{{}}}')",
+                target.name()
+            ),
+            Tracking::Plpgsql => PLAIN_OUTBOX.to_owned(),
         }
     }
 

@@ -70,6 +70,7 @@ mod tests {
             intent: false,
             batch_cap,
             fragment: "{}".to_owned(),
+            beside: Default::default(),
         }
     }
 

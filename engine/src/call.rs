@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::{FieldClock, Tick},
+    mailchimp::given::Given,
     membership::Membership,
     outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
     rate::Rate,
@@ -116,6 +117,8 @@ pub struct Work {
     pub gives_way: bool,
     /// Mailchimp: the audience its row names is known to exist.
     pub audience_met: bool,
+    /// It is sent because it has been so all along, not because it has just changed.
+    pub syncing: bool,
 }
 
 /// One record inside a call.
@@ -141,6 +144,19 @@ pub struct Item {
     pub batch_cap: usize,
     /// This record's part of the body, JSON.
     pub fragment: String,
+    pub beside: Beside,
+}
+
+/// What a call does besides writing fields, Mailchimp only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// What the member has of us afterwards, where it is written.
+    pub given: Option<Given>,
+    /// It changes, and that has to be stored before the call is made: what nobody knew of could not
+    /// be taken back.
+    pub note: bool,
+    /// Once it is delivered, something is left that takes another call.
+    pub more: bool,
 }
 
 /// How records of one kind travel together.
@@ -158,6 +174,8 @@ pub enum CallKind {
     HubSpotPatch { entity: Entity, id: RemoteId },
     /// `POST …/batch/archive` by record id, at most 100.
     HubSpotArchive { entity: Entity },
+    /// `POST …/contacts/gdpr-delete` by record id, one contact: there is no batch of it.
+    HubSpotErase,
     /// `POST …/batch/read` by a unique property: does it exist, and under which id? At most 100.
     HubSpotFind { entity: Entity, id_property: String },
     /// `POST …/search` by a property that is not unique: which records hold these values? At most
@@ -169,6 +187,8 @@ pub enum CallKind {
     MailchimpPut { list: String, hash: String },
     /// `PATCH /lists/{id}/members/{hash}`.
     MailchimpPatch { list: String, hash: String },
+    /// `POST /lists/{id}/members/{hash}/tags`: gives tags and takes them back.
+    MailchimpTags { list: String, hash: String },
     /// `DELETE /lists/{id}/members/{hash}`: archive.
     MailchimpArchive { list: String, hash: String },
     /// `GET /lists/{id}`: is there such an audience? Asked before anybody is moved there.
@@ -225,6 +245,7 @@ impl CallKind {
             CallKind::MailchimpBulk { list }
             | CallKind::MailchimpPut { list, .. }
             | CallKind::MailchimpPatch { list, .. }
+            | CallKind::MailchimpTags { list, .. }
             | CallKind::MailchimpArchive { list, .. }
             | CallKind::MailchimpMeet { list }
             | CallKind::MailchimpLook { list, .. }
@@ -235,6 +256,7 @@ impl CallKind {
             | CallKind::HubSpotGiveWay { .. }
             | CallKind::HubSpotPatch { .. }
             | CallKind::HubSpotArchive { .. }
+            | CallKind::HubSpotErase
             | CallKind::HubSpotFind { .. }
             | CallKind::HubSpotMatch { .. } => None,
         }
@@ -307,6 +329,7 @@ pub struct HubSpotSettings {
     pub external_id_property: String,
     /// Entities on which that property is known to exist.
     pub external_id_ready: Vec<Entity>,
+    pub on_delete: HubSpotOnDelete,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -325,6 +348,16 @@ pub struct MailchimpSettings {
 pub enum Resubscribe {
     Never,
     Pending,
+}
+
+/// What becomes of a HubSpot record whose CRM row was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubSpotOnDelete {
+    /// It goes to the recycle bin.
+    Archive,
+    /// A contact is erased for good (HubSpot: no other kind of record can be); others are archived.
+    Gdpr,
+    Ignore,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -94,8 +94,7 @@ fn difference(
         Ok(held) => ValueHash::of(held.as_deref()),
         Err(_) => UNREADABLE,
     };
-    let same =
-        crm_hash == remote_hash || value::same(field.kind, map.target, crm.as_deref(), remote);
+    let same = crm_hash == remote_hash || value::field_same(map, field, crm.as_deref(), remote);
     (!same).then(|| Difference {
         index,
         crm,

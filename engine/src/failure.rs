@@ -8,6 +8,7 @@ use jiff::fmt::rfc2822;
 use crate::{
     call::{Reply, TransportError},
     json::shortened,
+    pace::Strain,
     record::{Target, Timestamp},
 };
 
@@ -110,12 +111,40 @@ pub fn classify(target: Target, reply: Result<&Reply, &TransportError>) -> Class
             wait: Some(wait.unwrap_or(MOVING_WAIT)),
             counted: false,
         },
+        // The network in front of Mailchimp, which may block this server.
+        503 if target == Target::Mailchimp && !notice.json && !reply.body.is_empty() => {
+            Class::Failing {
+                why: "the network in front of Mailchimp refuses requests (HTTP 503); it may have \
+                      blocked this server's address"
+                    .to_owned(),
+                wait: Some(wait.unwrap_or(BLOCKED_WAIT)),
+                counted: false,
+            }
+        }
         status => Class::Failing {
             why: format!("{target} answered HTTP {status}{}", notice.said()),
             wait,
             // Anything but these is a matter of set-up or of a proxy.
             counted: matches!(status, 408 | 500..=599),
         },
+    }
+}
+
+/// What an answer, or its absence, says about how much is asked for at once; `None`: nothing.
+pub fn strain(target: Target, reply: Result<&Reply, &TransportError>) -> Option<Strain> {
+    let slow = match reply {
+        Ok(reply) => matches!(reply.status, 408 | 502 | 504 | 524),
+        Err(error) => matches!(error, TransportError::Timeout(_)),
+    };
+    match classify(target, reply) {
+        Class::Answered | Class::Rejected | Class::NotFound => Some(Strain::None),
+        Class::Crowded { .. } => Some(Strain::Crowded),
+        // HubSpot limits requests a second, and takes no longer over many than over few.
+        Class::Failing { .. } => Some(Strain::Slow).filter(|_| slow && target == Target::Mailchimp),
+        Class::Throttled { .. }
+        | Class::DailyLimit { .. }
+        | Class::Unauthorized { .. }
+        | Class::Forbidden { .. } => None,
     }
 }
 
@@ -203,8 +232,19 @@ fn unauthorized(target: Target, notice: &Notice) -> String {
 }
 
 fn forbidden(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duration>) -> Class {
+    if !notice.json && target == Target::Mailchimp {
+        // It throttles in this way. If it goes on, the network in front of it blocks this server.
+        return Class::Crowded {
+            why:
+                "Mailchimp refused without a reason (HTTP 403): too many requests at once, or this \
+                  server's address is blocked"
+                    .to_owned(),
+            wait: wait.unwrap_or(MAILCHIMP_WAIT),
+            counted: false,
+        };
+    }
     if !notice.json {
-        // Not the service but the network in front of it; Mailchimp throttles in this way.
+        // Not the service but the network in front of it.
         return Class::Throttled {
             why: format!("{target} refused without a reason (HTTP {})", reply.status),
             wait: wait.unwrap_or(BLOCKED_WAIT),

@@ -7,6 +7,7 @@ pub mod associations;
 mod calls;
 pub mod census;
 pub mod definitions;
+pub mod erasure;
 mod fault;
 pub mod oauth;
 mod plan;

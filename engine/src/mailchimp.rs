@@ -7,24 +7,33 @@ mod answer;
 mod audience;
 mod calls;
 pub mod census;
+pub mod definitions;
 pub mod engagement;
+pub mod erasure;
 mod fault;
+pub mod given;
 mod known;
 pub mod mandrill;
 mod member;
+pub mod merge;
+mod missing;
 mod moves;
 mod plan;
+pub mod preflight;
+pub mod provision;
+mod rest;
 pub mod webhook;
 
 pub use {
     account::{
-        Account, account_request, audience_request, audiences_request, read_account, read_audience,
-        read_audiences,
+        Account, account_request, audience_request, audiences_request, data_centre, host_of,
+        read_account, read_audience, read_audiences,
     },
     answer::read,
     audience::{audience_of, unknown_audience},
     calls::assemble,
-    plan::decide,
+    definitions::{needs_definitions, type_of},
+    plan::{decide, list_of},
 };
 
 use md5::{Digest, Md5};
@@ -37,6 +46,10 @@ const EMAIL_ADDRESS: &str = "email_address";
 /// The field that carries consent.
 const STATUS: &str = "status";
 const TAGS: &str = "tags";
+/// The groups that a member is in.
+const INTERESTS: &str = "interests";
+/// What a member has agreed to (GDPR).
+const PERMISSIONS: &str = "marketing_permissions";
 /// The field that names a record's audience.
 const LIST_ID: &str = "list_id";
 const LANGUAGE: &str = "language";
@@ -50,6 +63,20 @@ pub fn subscriber_hash(email_key: &str) -> String {
         hex.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     hex
+}
+
+/// An address as part of a path, where Mailchimp takes it in place of the hash.
+fn in_path(address: &str) -> String {
+    let mut path = String::with_capacity(address.len() + 16);
+    for byte in address.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                path.push(char::from(byte));
+            }
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
 }
 
 #[cfg(test)]

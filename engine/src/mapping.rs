@@ -56,7 +56,8 @@ pub struct Field {
     pub column: String,
     pub kind: ValueKind,
     /// HubSpot property, Mailchimp merge tag, or one of Mailchimp's pseudo fields
-    /// (`email_address`, `status`, `tags`, `language`).
+    /// (`email_address`, `status`, `tags`, `interests`, `marketing_permissions`, `language`,
+    /// `list_id`).
     pub remote: String,
     /// What the remote field holds, where its definition has been read.
     pub remote_type: RemoteType,

@@ -6,7 +6,8 @@
 
 use crate::{
     call::{CallKind, Item, Link},
-    mailchimp::subscriber_hash,
+    clock::{Tick, ValueHash},
+    mailchimp::{given::Given, subscriber_hash},
     record::RemoteId,
 };
 
@@ -23,6 +24,8 @@ pub struct Membership {
     /// Whether the person has to be asked wherever it arrives: it was not certain, when it moved,
     /// that they wanted mail.
     pub ask: bool,
+    /// What we gave it there besides fields.
+    pub given: Given,
 }
 
 impl Membership {
@@ -49,6 +52,7 @@ impl Membership {
         Membership {
             list: None,
             leaving: false,
+            given: Given::default(),
             ..self
         }
     }
@@ -105,6 +109,7 @@ impl Link {
             leaving,
             former,
             ask,
+            ..
         } = &mut self.membership;
         *leaving = false;
         *ask &= !subscribed;
@@ -178,4 +183,23 @@ pub fn noted(known: Option<&Link>, item: &Item, kind: &CallKind) -> Link {
             }
         }
     }
+}
+
+/// What has to be stored of a record before a call leaves, if anything: that it may be made, and
+/// what the member may have of us from then on.
+pub fn to_note(known: Option<&Link>, item: &Item, kind: &CallKind) -> Option<Link> {
+    let mut link = match (item.intent, item.beside.note) {
+        (true, _) => noted(known, item, kind),
+        (false, true) => known.cloned().unwrap_or_default(),
+        (false, false) => return None,
+    };
+    if let Some(given) = item.beside.given.as_ref().filter(|_| item.beside.note) {
+        let before = known.map(|link| link.membership.given.clone());
+        link.membership.given = before.unwrap_or_default().with(given);
+        for tick in &item.ticks {
+            let hash = ValueHash::UNCERTAIN;
+            link.clock.set(Tick { hash, ..*tick });
+        }
+    }
+    Some(link)
 }

@@ -102,6 +102,9 @@ pub enum Verdict {
     Unchanged,
     /// Nothing may be sent: the person has not opted in.
     NoConsent,
+    /// Nothing may be sent: the record was erased, or deleted there on purpose, and nobody has
+    /// allowed it again.
+    Withheld,
     /// The record no longer exists remotely, as asked.
     Removed,
     /// Plan it again at once, after applying `relink`, in calls of at most `batch_cap` records.

@@ -257,6 +257,11 @@ impl<R: RowId> Queue<R> {
         }
     }
 
+    /// Whether there may be something ready in a lane.
+    pub fn has_any(&self, lane: Lane) -> bool {
+        self.ready.keys().any(|(known, ..)| *known == lane)
+    }
+
     /// Takes out up to `most` records for a flight, earlier lanes first, parents before children.
     pub fn take(&mut self, most: usize) -> Vec<Handle> {
         let mut taken = Vec::with_capacity(most.min(self.ready()));

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 
 use crate::{
     hubspot::{RemoteType, values},
+    mailchimp::merge,
     mapping::{Field, SourceMap, ValueKind},
     record::{Entity, Target},
 };
@@ -21,8 +22,6 @@ pub use array::elements;
 
 /// HubSpot: a text property holds at most this many characters.
 const HUBSPOT_TEXT_CHARACTERS: usize = 65_536;
-/// Mailchimp: a text merge field is cut at this many bytes.
-const MAILCHIMP_TEXT_BYTES: usize = 255;
 /// RFC 5321, and what both services accept.
 const EMAIL_BYTES: usize = 254;
 
@@ -31,6 +30,10 @@ const EMAIL_BYTES: usize = 254;
 pub enum ValueError {
     #[error("is {characters} characters long; at most 65536 are possible, so shorten it")]
     TooLong { characters: usize },
+    #[error(
+        "is {bytes} bytes long in UTF-8; Mailchimp would cut it off after 255 without a word, so shorten it"
+    )]
+    TooManyBytes { bytes: usize },
     #[error("is not a number the service can hold (NaN and infinity have no counterpart)")]
     NotANumber,
     #[error("is not a whole number")]
@@ -63,6 +66,36 @@ pub enum ValueError {
         "is an e-mail address, and HubSpot's owners could not be read to look it up (scope crm.objects.owners.read); see integration.alert"
     )]
     OwnersUnknown,
+    #[error("is no birthday: it takes a date, or a month and a day such as 09/27")]
+    NotABirthday,
+    #[error("is a birthday without a year, and the column holds no date whose year could stay")]
+    NoYear,
+    #[error(
+        "is no address: it takes a JSON object with addr1, city, state and zip, and perhaps addr2 and country"
+    )]
+    NotAnAddress,
+    #[error("is an incomplete address: Mailchimp takes none without {missing}")]
+    IncompleteAddress { missing: String },
+    #[error("is no US zip code of five digits, which is all that a field of type zip takes")]
+    NotAZip,
+    #[error("is no URL: it has to begin with http:// or https:// and hold no blanks")]
+    NotAUrl,
+    #[error("is neither a list of texts nor one text")]
+    NotAList,
+    #[error("would be several elements in a column that holds one")]
+    Several,
+    #[error("names \"{name}\", of which there is more than one; say which: {allowed}")]
+    Ambiguous { name: String, allowed: String },
+    #[error("names \"{name}\", which the audience does not have; it has: {allowed}")]
+    NotNamed { name: String, allowed: String },
+    #[error(
+        "names interest groups, and the audience's could not be read to look them up; see integration.alert"
+    )]
+    InterestsUnknown,
+    #[error(
+        "names marketing permissions, and the audience's could not be read to look them up; see integration.alert"
+    )]
+    PermissionsUnknown,
 }
 
 impl ValueError {
@@ -74,6 +107,15 @@ impl ValueError {
                 | ValueError::NoPipeline { .. }
                 | ValueError::NoStage { .. }
                 | ValueError::NoOwner
+                | ValueError::NotABirthday
+                | ValueError::NotAnAddress
+                | ValueError::IncompleteAddress { .. }
+                | ValueError::NotAZip
+                | ValueError::NotAUrl
+                | ValueError::Ambiguous { .. }
+                | ValueError::NotNamed { .. }
+                | ValueError::InterestsUnknown
+                | ValueError::PermissionsUnknown
         )
     }
 }
@@ -89,7 +131,7 @@ pub fn to_remote<'a>(
         return Ok(None);
     };
     let value = match kind {
-        ValueKind::Text => Cow::Borrowed(bounded(text, target)?),
+        ValueKind::Text => return bounded(Cow::Borrowed(text), target).map(Some),
         ValueKind::Json => {
             check_length(text, target)?;
             Cow::Borrowed(text)
@@ -99,7 +141,7 @@ pub fn to_remote<'a>(
         ValueKind::Date => Cow::Borrowed(time::column_date(text)?),
         ValueKind::Timestamp | ValueKind::TimestampTz => Cow::Owned(time::column_time(text)?),
         ValueKind::TextArray => match array::joined(array::elements(text)?)? {
-            Some(list) => Cow::Owned(bounded(&list, target)?.to_owned()),
+            Some(list) => return bounded(Cow::Owned(list), target).map(Some),
             None => return Ok(None),
         },
     };
@@ -123,11 +165,7 @@ pub fn canonical<'a>(
             None => return Ok(None),
         },
         // What the service holds is never refused for its length.
-        ValueKind::Text => match target {
-            Target::HubSpot => Cow::Borrowed(text),
-            Target::Mailchimp => Cow::Borrowed(cut(text, MAILCHIMP_TEXT_BYTES)),
-        },
-        ValueKind::Json => Cow::Borrowed(text),
+        ValueKind::Text | ValueKind::Json => Cow::Borrowed(text),
         ValueKind::Integer | ValueKind::Decimal | ValueKind::Float | ValueKind::Bool => {
             return to_remote(kind, Some(text), target);
         }
@@ -196,8 +234,11 @@ pub fn field_to_remote<'a>(
         Some(text) if is_identity(map, field) && !text.trim().is_empty() => {
             email_key(text).map(|key| Some(Cow::Owned(key)))
         }
-        _ if field.remote_type != RemoteType::Unknown => values::to_remote(field, text),
-        _ => to_remote(field.kind, text, map.target),
+        _ => match &field.remote_type {
+            RemoteType::Unknown => to_remote(field.kind, text, map.target),
+            RemoteType::Merge(merge) => merge::to_remote(field.kind, merge, text),
+            _ => values::to_remote(field, text),
+        },
     }
 }
 
@@ -211,9 +252,35 @@ pub fn field_canonical<'a>(
         Some(text) if is_identity(map, field) && !text.trim().is_empty() => {
             Ok(Some(Cow::Owned(text.trim().to_lowercase())))
         }
-        _ if field.remote_type != RemoteType::Unknown => values::canonical(field, remote),
-        _ => canonical(field.kind, map.target, remote),
+        _ => match &field.remote_type {
+            RemoteType::Unknown => canonical(field.kind, map.target, remote),
+            RemoteType::Merge(merge) => merge::canonical(field.kind, merge, remote),
+            _ => values::canonical(field, remote),
+        },
     }
+}
+
+/// A service's value as text for the column of a line of a field map, in the manner of what stands
+/// there at present.
+pub fn field_to_column(
+    field: &Field,
+    remote: Option<&str>,
+    present: Option<&str>,
+) -> Result<Option<String>, ValueError> {
+    match &field.remote_type {
+        RemoteType::Merge(merge) => merge::to_column(field.kind, merge, remote, present),
+        _ => values::to_column(field, remote, present),
+    }
+}
+
+/// Whether what the service holds means what would be sent. What cannot be read is equal only to
+/// itself.
+pub fn field_same(map: &SourceMap, field: &Field, crm: Option<&str>, remote: Option<&str>) -> bool {
+    let alike = match &field.remote_type {
+        RemoteType::Merge(merge) => merge::same(merge, crm, remote),
+        _ => false,
+    };
+    alike || same(field.kind, map.target, crm, remote)
 }
 
 /// Whether the field holds the address by which the target knows the record.
@@ -257,12 +324,12 @@ pub fn email_key(text: &str) -> Result<String, ValueError> {
     Ok(key)
 }
 
-fn bounded(text: &str, target: Target) -> Result<&str, ValueError> {
+fn bounded(text: Cow<'_, str>, target: Target) -> Result<Cow<'_, str>, ValueError> {
     match target {
-        Target::HubSpot => check_length(text, target).map(|()| text),
-        // Mailchimp would cut it silently; cut here, the hash is that of what it will hold.
-        Target::Mailchimp => Ok(cut(text, MAILCHIMP_TEXT_BYTES)),
+        Target::HubSpot => check_length(&text, target)?,
+        Target::Mailchimp => merge::check_length(&text)?,
     }
+    Ok(text)
 }
 
 fn check_length(text: &str, target: Target) -> Result<(), ValueError> {
@@ -273,13 +340,6 @@ fn check_length(text: &str, target: Target) -> Result<(), ValueError> {
     match text.chars().count() {
         0..=HUBSPOT_TEXT_CHARACTERS => Ok(()),
         characters => Err(ValueError::TooLong { characters }),
-    }
-}
-
-fn cut(text: &str, bytes: usize) -> &str {
-    match text.len() <= bytes {
-        true => text,
-        false => text[..text.floor_char_boundary(bytes)].trim_end(),
     }
 }
 

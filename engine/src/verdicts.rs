@@ -130,9 +130,11 @@ pub(crate) fn summary(verdicts: &[Verdict]) -> Option<String> {
             Some(why)
         }
         Verdict::Again { why, .. } => Some(why),
-        Verdict::Delivered { .. } | Verdict::Unchanged | Verdict::NoConsent | Verdict::Removed => {
-            None
-        }
+        Verdict::Delivered { .. }
+        | Verdict::Unchanged
+        | Verdict::NoConsent
+        | Verdict::Withheld
+        | Verdict::Removed => None,
     });
     let first = refused.next()?;
     Some(format!(
@@ -161,7 +163,7 @@ pub(crate) fn unmappable(
     error: &ValueError,
 ) -> Verdict {
     let category = match error {
-        ValueError::TooLong { .. } => Category::TooLarge,
+        ValueError::TooLong { .. } | ValueError::TooManyBytes { .. } => Category::TooLarge,
         error if error.may_be_outdated() => Category::Definition,
         _ => Category::Unmappable,
     };

@@ -108,6 +108,7 @@ impl Crm {
             ("retry_base", "20ms".to_owned()),
             ("retry_max", "500ms".to_owned()),
             ("request_timeout", "5s".to_owned()),
+            ("mailchimp_request_timeout", "5s".to_owned()),
         ];
         let remote = Remote::start(config);
         let database = cluster.create_database();

@@ -12,6 +12,7 @@ pub mod equal;
 pub mod process;
 pub mod remote;
 pub mod sql;
+pub mod traces;
 pub mod wait;
 
 mod janitor;

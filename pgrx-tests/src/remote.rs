@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 pub use integration_sandbox::{
-    Config, Delivery, Engagement, Fault, FaultBody, FaultKind, ListMember, LoggedRequest,
-    MemberAction, ObjectType, Rate, Sandbox, Service, Status, When, mandrill_webhook, signature_v3,
+    AudienceField, Config, Delivery, Engagement, Fault, FaultBody, FaultKind, ListMember,
+    LoggedRequest, MemberAction, ObjectType, Rate, Sandbox, Service, Status, When,
+    mandrill_webhook, signature_v3,
 };
 
 pub type Fields = BTreeMap<String, String>;

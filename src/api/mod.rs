@@ -2,6 +2,7 @@
 
 pub mod backfill;
 mod connection;
+pub mod erasure;
 pub mod inspect;
 pub mod internal;
 pub mod preview;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use integration_engine::call::{Decision, Work};
-use integration_engine::mapping::SourceMap;
+use integration_engine::hubspot::RemoteType;
+use integration_engine::mailchimp::merge::MergeType;
+use integration_engine::mapping::{Direction, Field, SourceMap};
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::NO_CAP;
 use integration_engine::record::{Entity, RecordKey, Target, Timestamp};
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::store::{links, sources};
+use crate::store::{links, sources, withheld};
 use crate::worker::now_ms;
 
 /// One row per target: what the next delivery of the record would be.
@@ -48,6 +50,9 @@ fn preview(
     key: &str,
 ) -> pgrx::spi::SpiResult<Value> {
     let key = RecordKey::from(key);
+    if withheld::among(source.id, target, &[key.as_str()])?.contains(&key) {
+        return Ok(nothing(Verdict::Withheld));
+    }
     let row = source.read(map, &[&key])?.remove(&key);
     let mut links: HashMap<_, _> = links::read(source.id, target, &[key.as_str()])?;
     let work = Work {
@@ -60,7 +65,9 @@ fn preview(
         rival: None,
         gives_way: false,
         audience_met: true,
+        syncing: false,
     };
+    let (map, unread) = &without_unread(map);
     // Whether the unique property exists is asked when something is sent; here it is assumed.
     let hubspot_api = integration_engine::call::HubSpotSettings {
         external_id_ready: Entity::ALL.to_vec(),
@@ -83,13 +90,41 @@ fn preview(
             .request
             .body
             .and_then(|body| serde_json::from_slice::<Value>(&body).ok());
-        json!({ "method": call.request.method.name(), "path": call.request.path, "body": body })
+        let mut shown = json!({ "method": call.request.method.name(), "path": call.request.path, "body": body });
+        if !unread.is_empty() {
+            shown["with"] = json!(format!(
+                "{}, by what the audience has, which the worker alone knows",
+                unread.join(", ")
+            ));
+        }
+        shown
     }))
+}
+
+/// Interests and permissions go by ids that an audience has to be asked for; here they are named
+/// only.
+fn without_unread(map: &SourceMap) -> (SourceMap, Vec<String>) {
+    let unread = |field: &Field| {
+        matches!(
+            field.remote_type,
+            RemoteType::Merge(MergeType::Interests(None) | MergeType::Permissions(None))
+        )
+    };
+    let names = map.fields.iter().filter(|field| unread(field));
+    let names = names.map(|field| field.remote.clone()).collect();
+    let mut map = map.clone();
+    for field in map.fields.iter_mut().filter(|field| unread(field)) {
+        field.direction = Direction::Pull;
+    }
+    (map, names)
 }
 
 fn nothing(verdict: Verdict) -> Value {
     match verdict {
         Verdict::NoConsent => json!({ "nothing": "the person has not opted in" }),
+        Verdict::Withheld => {
+            json!({ "nothing": "it was erased, or deleted there; integration.allow_again() changes that" })
+        }
         Verdict::Dead { category, why, .. } => {
             json!({ "dead_letter": category.name(), "why": why })
         }

@@ -18,11 +18,14 @@ const IDLE: &str = "\
                        WHERE ($1::int2 IS NULL OR r.target = $1) AND j.state IN ('waiting', 'running', 'paused')) \
        AND NOT EXISTS (SELECT FROM integration._poll p JOIN integration.job j ON j.id = p.job \
                        WHERE ($1::int2 IS NULL OR $1 = 2) AND j.state IN ('waiting', 'running', 'paused')) \
+       AND NOT EXISTS (SELECT FROM integration._erasure e JOIN integration.job j ON j.id = e.job \
+                       WHERE j.state IN ('waiting', 'running', 'paused') \
+                         AND ($1::int2 IS NULL OR NOT e.begun OR EXISTS (SELECT FROM integration._erasure_call c WHERE c.job = e.job AND c.target = $1))) \
        AND NOT EXISTS (SELECT FROM integration._association a WHERE a.state = 'pending' AND ($1::int2 IS NULL OR $1 = 1)) \
        AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
 
-/// Waits until everything queued has been settled, every backfill, comparison and poll done and every
-/// imported event applied: `true`; or until the time is over: `false`.
+/// Waits until everything queued has been settled, every backfill, comparison, poll and erasure done
+/// and every imported event applied: `true`; or until the time is over: `false`.
 #[pg_extern]
 fn wait_idle(
     wait: default!(Interval, "'30s'"),

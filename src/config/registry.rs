@@ -64,9 +64,12 @@ pub static MAILCHIMP_WEBHOOK_SECRET: GucText = text(c"");
 pub static MAILCHIMP_WEBHOOK_SIGNING_SECRET: GucText = text(c"");
 pub static MANDRILL_WEBHOOK_KEY: GucText = text(c"");
 pub static MAILCHIMP_MAX_CONNECTIONS: GucSetting<i32> = GucSetting::<i32>::new(8);
+pub static MAILCHIMP_REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(130_000);
 pub static MAILCHIMP_RESUBSCRIBE: GucText = text(c"never");
 pub static MAILCHIMP_DOUBLE_OPT_IN: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub static MAILCHIMP_ON_DELETE: GucText = text(c"archive");
+pub static HUBSPOT_ON_DELETE: GucText = text(c"archive");
+pub static HUBSPOT_ON_REMOTE_DELETE: GucText = text(c"ignore");
 
 pub static MAILCHIMP_POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
 
@@ -160,6 +163,14 @@ check_hook!(check_resubscribe, |word| matches!(
 check_hook!(check_on_delete, |word| matches!(
     word,
     "archive" | "permanent" | "ignore"
+));
+check_hook!(check_hubspot_on_delete, |word| matches!(
+    word,
+    "archive" | "gdpr" | "ignore"
+));
+check_hook!(check_on_remote_delete, |word| matches!(
+    word,
+    "ignore" | "delete"
 ));
 
 fn number(
@@ -303,6 +314,18 @@ fn register_hubspot() {
         &HUBSPOT_APP_ID,
         plain,
     );
+    checked(
+        c"integration.hubspot_on_delete",
+        c"When a row is deleted in the CRM: archive, gdpr (contacts are erased for good) or ignore.",
+        &HUBSPOT_ON_DELETE,
+        Some(check_hubspot_on_delete),
+    );
+    checked(
+        c"integration.hubspot_on_remote_delete",
+        c"When a record is deleted in HubSpot: ignore (the CRM row stays) or delete (it is deleted, too).",
+        &HUBSPOT_ON_REMOTE_DELETE,
+        Some(check_on_remote_delete),
+    );
 }
 
 fn register_mailchimp() {
@@ -350,6 +373,14 @@ fn register_mailchimp() {
         1,
         10,
         plain,
+    );
+    number(
+        c"integration.mailchimp_request_timeout",
+        c"How long to wait for Mailchimp's answer to a call with records. Mailchimp ends calls after 120 s; one that is abandoned before that goes on there.",
+        &MAILCHIMP_REQUEST_TIMEOUT,
+        100,
+        600_000,
+        GucFlags::UNIT_MS,
     );
     number(
         c"integration.mailchimp_poll_interval",
@@ -409,7 +440,7 @@ fn register_delivery() {
     );
     number(
         c"integration.request_timeout",
-        c"How long to wait for an answer.",
+        c"How long to wait for an answer; for Mailchimp see mailchimp_request_timeout.",
         &REQUEST_TIMEOUT,
         100,
         600_000,

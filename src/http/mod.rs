@@ -15,6 +15,9 @@ use crate::secret::Secret;
 /// Answers larger than this are refused: a full batch answer has well under 1 MB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
+/// How often a connection that nothing comes through is checked.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// A request with everything needed to send it.
 pub struct Outgoing {
     /// The caller's name for it; comes back with the answer.
@@ -130,6 +133,11 @@ fn client(network: &Network) -> Result<reqwest::Client, String> {
         .connect_timeout(Duration::from_secs(10))
         .pool_idle_timeout(Duration::from_secs(50))
         .tcp_nodelay(true)
+        // An answer may take long; that the other side is gone is found out sooner.
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE)
+        .tcp_keepalive_retries(2)
+        .tcp_user_timeout(3 * KEEPALIVE)
         .no_proxy();
     if let Some(proxy) = &network.proxy {
         let proxy = reqwest::Proxy::all(proxy)

@@ -25,10 +25,15 @@ impl Scene<'_> {
         &self.world.settings.mailchimp_api.list
     }
 
+    /// The audience that a link leads into.
+    pub fn list_of<'s>(&'s self, link: &'s Link) -> &'s str {
+        let known = link.membership.list.as_deref();
+        known.unwrap_or(self.default_list())
+    }
+
     /// Whether a link leads into this audience.
     pub fn is_in(&self, link: &Link, list: &str) -> bool {
-        let known = link.membership.list.as_deref();
-        !link.is_nowhere() && known.unwrap_or(self.default_list()) == list
+        !link.is_nowhere() && self.list_of(link) == list
     }
 
     /// Whether a record's row names this audience.
@@ -62,7 +67,8 @@ pub fn place(scene: &Scene, list: &str, email: &str) -> SpiResult<Place> {
     if let Some((record, link)) = found(&|link| link.membership.was_in(list)) {
         return Ok(Place::Left(record, link));
     }
-    let Some((record, link)) = people::by_email(scene.world.sources.values(), email)? else {
+    let known = people::by_email(scene.world.sources.values(), email)?;
+    let Some((record, link)) = known.filter(|(record, _)| scene.source(record).is_some()) else {
         return Ok(Place::Nowhere);
     };
     match link {

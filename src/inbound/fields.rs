@@ -92,7 +92,8 @@ impl Reported<'_> {
         values: &[(String, Option<String>)],
         at: impl Fn(&str) -> Timestamp,
     ) -> SpiResult<Taken> {
-        let Some(map) = self.source.maps.get(&self.target) else {
+        let list = self.scene.list_of(&self.link);
+        let Some(map) = self.source.map_in(self.target, list) else {
             return Ok(Taken::Pointless("the table is not sent there"));
         };
         let rows = self.source.read(map, &[&self.record.key])?;
@@ -234,7 +235,7 @@ impl Reported<'_> {
             Decision::KeepCrm => Step::SendOurs,
             Decision::Apply => {
                 let present = row.get(index).and_then(Option::as_deref);
-                match values::to_column(field, reported, present) {
+                match value::field_to_column(field, reported, present) {
                     Ok(column_value) => Step::Write(column_value),
                     Err(why) => Step::Unreadable(format!("{}: {why}", field.column)),
                 }

@@ -7,9 +7,10 @@ use integration_engine::record::{RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::fields::{Knowledge, Reported};
-use super::{Fate, Scene, applied, ignored};
+use super::{Fate, Scene, applied, ignored, removal};
 use crate::store::links::{self, Cause, Entry};
 use crate::store::sources::Source;
+use crate::store::withheld::Reason;
 
 pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<Fate> {
     match &event.action {
@@ -20,16 +21,15 @@ pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<
         HubSpotAction::Creation => Ok(ignored(
             "a record created in HubSpot is taken over when it is linked",
         )),
-        HubSpotAction::Deletion | HubSpotAction::PrivacyDeletion => {
-            Ok(ignored("deleted in HubSpot; the CRM row stays as it is"))
-        }
-        HubSpotAction::Restore => Ok(ignored("restored in HubSpot")),
+        HubSpotAction::Deletion => removal::deleted(scene, event, Reason::Deleted),
+        HubSpotAction::PrivacyDeletion => removal::deleted(scene, event, Reason::Privacy),
+        HubSpotAction::Restore => removal::restored(scene, event),
         HubSpotAction::AssociationChange => Ok(ignored("associations are kept in the CRM")),
         HubSpotAction::Other(kind) => Ok(ignored(format!("{kind} changes nothing in the CRM"))),
     }
 }
 
-fn linked<'a>(
+pub(super) fn linked<'a>(
     scene: &'a Scene,
     event: &HubSpotSubject,
 ) -> SpiResult<Option<(RecordRef, Link, &'a Source)>> {

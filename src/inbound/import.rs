@@ -12,6 +12,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{Inet, JsonB};
 
+use super::erased;
 use crate::capture;
 use crate::config::{self, WebhookSettings};
 use crate::error::Error;
@@ -284,6 +285,11 @@ fn store(
     for event in events {
         counts.received += 1;
         let why = of_no_interest(&event);
+        // What is not applied is not looked at again.
+        if why.is_some() && erased::is_about_erased(&event.subject)? {
+            counts.ignored += 1;
+            continue;
+        }
         let state = if why.is_some() {
             State::Ignored
         } else {

@@ -15,7 +15,7 @@ use super::audience::{Place, place};
 use super::consent::{self, Decided};
 use super::fields::{Knowledge, Reported};
 use super::{Fate, Scene, applied, failed, ignored};
-use crate::store::inbox::Pending;
+use crate::store::inbox::{Pending, State};
 use crate::store::links;
 
 pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
@@ -25,13 +25,27 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
     let status = subject.member_status();
     match subject {
         MailchimpSubject::Subscribe { email, .. } => {
-            change_consent(scene, event, &list, &email, status, None)
+            let consent = change_consent(scene, event, &list, &email, status, None)?;
+            // What they filled in counts as well, if the member is a row's; what they left empty
+            // says nothing.
+            match consent {
+                Fate::Settled(state, detail) => {
+                    let mut filled = webhook::merges(&event.payload);
+                    filled.retain(|(_, value)| value.is_some());
+                    let fields = profile(scene, event, &list, &email, &filled)?;
+                    Ok(both(state, detail, fields))
+                }
+                Fate::Later | Fate::Again => Ok(consent),
+            }
         }
         MailchimpSubject::Unsubscribe { email, reason, .. }
         | MailchimpSubject::Cleaned { email, reason, .. } => {
             change_consent(scene, event, &list, &email, status, reason)
         }
-        MailchimpSubject::Profile { email, .. } => profile(scene, event, &list, &email),
+        MailchimpSubject::Profile { email, .. } => {
+            let merges = webhook::merges(&event.payload);
+            profile(scene, event, &list, &email, &merges)
+        }
         MailchimpSubject::EmailChange {
             old_email,
             new_email,
@@ -44,6 +58,21 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
             status.as_deref().unwrap_or("mentioned")
         ))),
         MailchimpSubject::Other(kind) => Ok(ignored(format!("{kind} changes nothing in the CRM"))),
+    }
+}
+
+/// What became of an event that is news in two ways.
+fn both(state: State, detail: String, fields: Fate) -> Fate {
+    match fields {
+        Fate::Settled(State::Ignored, _) => Fate::Settled(state, detail),
+        Fate::Settled(other, more) => {
+            let state = match state {
+                State::Applied => State::Applied,
+                _ => other,
+            };
+            Fate::Settled(state, format!("{detail}; {more}"))
+        }
+        Fate::Later | Fate::Again => fields,
     }
 }
 
@@ -113,7 +142,13 @@ fn linked(scene: &Scene, list: &str, email: &str) -> SpiResult<Option<(RecordRef
         .find(|(record, link)| scene.source(record).is_some() && scene.is_in(link, list)))
 }
 
-fn profile(scene: &Scene, event: &Pending, list: &str, email: &str) -> SpiResult<Fate> {
+fn profile(
+    scene: &Scene,
+    event: &Pending,
+    list: &str,
+    email: &str,
+    merges: &[(String, Option<String>)],
+) -> SpiResult<Fate> {
     let Ok(email) = value::email_key(email) else {
         return Ok(ignored("no usable address"));
     };
@@ -126,7 +161,7 @@ fn profile(scene: &Scene, event: &Pending, list: &str, email: &str) -> SpiResult
     let Some(source) = scene.source(&record) else {
         return Ok(ignored("the table is tracked no longer"));
     };
-    if scene.flying(Target::Mailchimp, &record) {
+    if scene.flying(Target::Mailchimp, &record) || scene.learns(Target::Mailchimp) {
         return Ok(Fate::Later);
     }
     let reported = Reported {
@@ -139,7 +174,7 @@ fn profile(scene: &Scene, event: &Pending, list: &str, email: &str) -> SpiResult
         moved: false,
         at: event.occurred_at,
     };
-    reported.take(&webhook::merges(&event.payload))
+    reported.take(merges)
 }
 
 /// The member is the same one under another address. The link follows whoever wins, for later

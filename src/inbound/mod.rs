@@ -2,13 +2,17 @@
 
 pub mod audience;
 pub mod consent;
+mod erased;
 pub mod fields;
 mod hubspot;
 pub mod import;
 mod mailchimp;
 mod mandrill;
+mod removal;
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use integration_engine::clock::{Tick, ValueHash};
 use integration_engine::queue::RecordRef;
@@ -55,11 +59,31 @@ fn failed(detail: impl Into<String>) -> Fate {
 pub struct Scene<'a> {
     pub world: &'a World,
     pub targets: &'a [TargetWorker],
+    /// Erased records: what is told of them concerns nobody here.
+    hidden: HashSet<RecordRef>,
+    /// Associations that are to be looked at again.
+    owed: Cell<usize>,
+    /// A record is to be withheld from now on.
+    withholds: Cell<bool>,
+}
+
+impl<'a> Scene<'a> {
+    pub fn new(world: &'a World, targets: &'a [TargetWorker]) -> Scene<'a> {
+        Scene {
+            world,
+            targets,
+            hidden: HashSet::new(),
+            owed: Cell::new(0),
+            withholds: Cell::new(false),
+        }
+    }
 }
 
 impl Scene<'_> {
+    /// The table of a record, where it is tracked and the record not erased.
     fn source(&self, record: &RecordRef) -> Option<&Source> {
-        self.world.sources.get(&record.source)
+        let source = self.world.sources.get(&record.source);
+        source.filter(|_| !self.hidden.contains(record))
     }
 
     fn worker(&self, target: Target) -> Option<&TargetWorker> {
@@ -82,6 +106,14 @@ impl Scene<'_> {
             .or_else(|| dirty.then(|| Timestamp(now_ms())))
     }
 
+    /// Whether definitions are being read, by which values have to be converted.
+    fn learns(&self, target: Target) -> bool {
+        self.worker(target).is_some_and(|worker| {
+            let state = worker.state(&self.world.settings, Instant::now());
+            state.name == "running" && !worker.preflight.is_known()
+        })
+    }
+
     fn flying(&self, target: Target, record: &RecordRef) -> bool {
         self.worker(target)
             .is_some_and(|worker| worker.queue.is_flying(record))
@@ -95,6 +127,10 @@ pub struct Backlog {
     pub stale: bool,
     /// Some could not be applied yet.
     waiting: bool,
+    /// Associations that are to be looked at again because of what was applied.
+    pub owed: usize,
+    /// Records are withheld because of it.
+    pub withholds: bool,
 }
 
 impl Backlog {
@@ -111,13 +147,17 @@ impl Backlog {
         (self.stale, self.waiting) = (false, false);
         let mut later: Vec<i64> = Vec::new();
         loop {
-            let scene = Scene { world, targets };
+            let mut scene = Scene::new(world, targets);
             let full = store::transaction(|| {
                 let events = inbox::next(BATCH, &later)?;
                 let full = events.len() as i64 == BATCH;
                 for event in events {
                     let (id, attempts) = (event.id, event.attempts);
+                    scene.hidden = erased::hidden(world, &event)?;
                     match scene.fate(event)? {
+                        Fate::Settled(State::Ignored, _) if !scene.hidden.is_empty() => {
+                            inbox::remove(id)?;
+                        }
                         Fate::Settled(state, detail) => {
                             inbox::settle(id, state, &detail, attempts)?
                         }
@@ -138,6 +178,8 @@ impl Backlog {
                 }
                 Ok::<bool, pgrx::spi::Error>(full)
             })?;
+            self.owed += scene.owed.get();
+            self.withholds |= scene.withholds.get();
             if !full {
                 break;
             }

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 
 use integration_engine::record::RecordKey;
+use pgrx::datum::DatumWithOid;
 use pgrx::spi;
 use pgrx::spi::SpiResult;
 
@@ -45,9 +46,27 @@ pub fn set_column(
         expected.map(str::to_owned).into(),
     ];
     args.extend(parts.into_iter().map(Into::into));
+    write(source, &statement, &args)
+}
+
+/// Deletes a row.
+pub fn delete_row(source: &Source, key: &RecordKey) -> SpiResult<Applied> {
+    let Some(parts) = source.key_parts(key.as_str()) else {
+        return Ok(Applied::Moved);
+    };
+    let statement = format!(
+        "DELETE FROM {} t WHERE {}",
+        source.name,
+        source.key_condition(|index| format!("${}", index + 1)),
+    );
+    let args: Vec<_> = parts.into_iter().map(Into::into).collect();
+    write(source, &statement, &args)
+}
+
+fn write(source: &Source, statement: &str, args: &[DatumWithOid]) -> SpiResult<Applied> {
     let attempt = owner::guarded(AssertUnwindSafe(|| {
         owner::as_owner(source.owner, || {
-            let written = execute(&statement, &args)?;
+            let written = execute(statement, args)?;
             // Deferred triggers would otherwise run at commit, with our rights.
             execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
             Ok::<usize, pgrx::spi::Error>(written)

@@ -76,6 +76,15 @@ pub fn next(most: i64, but: &[i64]) -> SpiResult<Vec<Pending>> {
     })
 }
 
+/// Takes an event out again: it is about somebody who was erased.
+pub fn remove(id: i64) -> SpiResult<()> {
+    execute(
+        "DELETE FROM integration.inbox i WHERE i.id = $1",
+        &[id.into()],
+    )
+    .map(|_| ())
+}
+
 const SETTLE: &str =
     "UPDATE integration.inbox i SET state = $2, detail = $3, attempts = $4 WHERE i.id = $1";
 

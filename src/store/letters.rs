@@ -2,7 +2,7 @@
 
 use integration_engine::outcome::Category;
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Op, Target, Timestamp};
+use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
@@ -180,6 +180,22 @@ pub fn forbidden() -> SpiResult<Vec<(Entity, String)>> {
         Ok(entity.zip(row.get::<String>(2)?))
     })?;
     Ok(rows.into_iter().flatten().collect())
+}
+
+/// Conflicts looked at, oldest first: it is people who make them, one by one.
+const CONFLICTS: &str = "\
+    SELECT t.id, d.record_key, d.error FROM integration.dlq d JOIN integration.tracked_table t ON t.source = d.source \
+    WHERE d.target = $1 AND d.resolution IS NULL AND d.category = 'conflict' ORDER BY d.id LIMIT 1000";
+
+/// Records with an open dead letter for a conflict, and what it says.
+pub fn conflicts(target: Target) -> SpiResult<Vec<(RecordRef, String)>> {
+    select(CONFLICTS, &[target.name().into()], |row| {
+        let record = RecordRef {
+            source: SourceId(row.get(1)?.unwrap_or(0)),
+            key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
+        };
+        Ok((record, row.get::<String>(3)?.unwrap_or_default()))
+    })
 }
 
 const COUNT: &str =

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use integration_engine::call::Link;
 use integration_engine::clock::FieldClock;
+use integration_engine::mailchimp::given::Given;
 use integration_engine::membership::Membership;
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
@@ -54,6 +55,7 @@ fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
             leaving: row.get(first + 5)?.unwrap_or(false),
             former: row.get(first + 6)?.unwrap_or_default(),
             ask: row.get(first + 7)?.unwrap_or(false),
+            given: Given::unpack(text(first + 8)?.as_deref()),
         },
     })
 }
@@ -61,7 +63,7 @@ fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
 const READ: &str = "\
     SELECT l.* FROM unnest($3::text[]) AS k(key) CROSS JOIN LATERAL \
     (SELECT x.record_key, x.remote_id, x.remote_key, x.member_status, x.clock, \
-     x.list_id, x.leaving, x.former_lists, x.ask FROM integration._link x \
+     x.list_id, x.leaving, x.former_lists, x.ask, x.given::text FROM integration._link x \
      WHERE x.source = $1 AND x.target = $2 AND x.record_key = k.key OFFSET 0) AS l";
 
 /// The links of some records of a source.
@@ -88,11 +90,11 @@ pub fn read(
 }
 
 const BY_REMOTE_ID: &str = "\
-    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask \
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask, l.given::text \
     FROM integration._link l \
     WHERE l.target = $1 AND l.remote_id = $2";
 const BY_REMOTE_KEY: &str = "\
-    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask \
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask, l.given::text \
     FROM integration._link l \
     WHERE l.target = $1 AND l.remote_key = $2";
 
@@ -172,16 +174,16 @@ pub enum Cause {
 
 const WRITE: &str = "\
     INSERT INTO integration._link AS l (target, source, record_key, remote_id, remote_key, member_status, clock, pushed_at, pulled_at, \
-                                        list_id, leaving, former_lists, ask) \
+                                        list_id, leaving, former_lists, ask, given) \
     SELECT $1, n.source, n.key, n.remote_id, n.remote_key, n.status, n.clock, \
            CASE WHEN $8 = 'pushed' THEN pg_catalog.clock_timestamp() END, CASE WHEN $8 = 'pulled' THEN pg_catalog.clock_timestamp() END, \
-           n.list, n.leaving, pg_catalog.string_to_array(n.former, ' '), n.ask \
-    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $9::text[], $10::bool[], $11::text[], $12::bool[]) \
-         AS n(source, key, remote_id, remote_key, status, clock, list, leaving, former, ask) \
+           n.list, n.leaving, pg_catalog.string_to_array(n.former, ' '), n.ask, n.given::jsonb \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $9::text[], $10::bool[], $11::text[], $12::bool[], $13::text[]) \
+         AS n(source, key, remote_id, remote_key, status, clock, list, leaving, former, ask, given) \
     ON CONFLICT (source, target, record_key) DO UPDATE \
     SET remote_id = excluded.remote_id, remote_key = excluded.remote_key, member_status = excluded.member_status, clock = excluded.clock, \
         pushed_at = coalesce(excluded.pushed_at, l.pushed_at), pulled_at = coalesce(excluded.pulled_at, l.pulled_at), \
-        list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask";
+        list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask, given = excluded.given";
 
 /// Stores links, each whole.
 pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
@@ -200,6 +202,10 @@ pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
     let formers: Vec<String> = entries
         .iter()
         .map(|entry| entry.link.membership.former.join(" "))
+        .collect();
+    let given: Vec<Option<String>> = entries
+        .iter()
+        .map(|entry| entry.link.membership.given.pack())
         .collect();
     let memberships = || entries.iter().map(|entry| &entry.link.membership);
     let args = [
@@ -251,6 +257,11 @@ pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
         memberships()
             .map(|membership| membership.ask)
             .collect::<Vec<bool>>()
+            .into(),
+        given
+            .iter()
+            .map(Option::as_deref)
+            .collect::<Vec<Option<&str>>>()
             .into(),
     ];
     execute(WRITE, &args).map(|_| ())

@@ -12,12 +12,14 @@ pub mod changes;
 pub mod consent_log;
 pub mod drift;
 pub mod engagement;
+pub mod erasures;
 pub mod inbox;
 pub mod letters;
 pub mod links;
 pub mod people;
 pub mod sources;
 pub mod state;
+pub mod withheld;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

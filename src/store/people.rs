@@ -1,8 +1,11 @@
 //! Finding the CRM row of an e-mail address.
 
+use std::collections::BTreeSet;
+
 use integration_engine::call::Link;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, RecordKey, Target};
+use integration_engine::value;
 use pgrx::spi::{self, SpiResult};
 
 use super::links;
@@ -44,6 +47,28 @@ pub fn by_email<'a>(
     Ok(Some((record, link)))
 }
 
+/// The addresses (lower case) in a contact's row.
+pub fn addresses(source: &Source, key: &RecordKey) -> SpiResult<BTreeSet<String>> {
+    let mut addresses = BTreeSet::new();
+    for (target, name) in ADDRESS_FIELDS {
+        let map = source.maps.get(&target);
+        let field = map.and_then(|map| Some((map, map.field_named(name)?)));
+        let Some((map, (index, _))) = field.filter(|_| source.entity == Entity::Contact) else {
+            continue;
+        };
+        let rows = source.read(map, &[key])?;
+        let texts = rows.values().filter_map(|row| row.get(index)?.as_deref());
+        addresses.extend(texts.filter_map(|text| value::email_key(text).ok()));
+    }
+    Ok(addresses)
+}
+
+/// The fields that hold a contact's address.
+const ADDRESS_FIELDS: [(Target, &str); 2] = [
+    (Target::Mailchimp, "email_address"),
+    (Target::HubSpot, "email"),
+];
+
 /// Whole indexes on one table: what their first column is.
 const INDEXED: &str = "\
     SELECT pg_catalog.pg_get_indexdef(i.indexrelid, 1, true) FROM pg_catalog.pg_index i \
@@ -51,11 +76,7 @@ const INDEXED: &str = "\
     WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'hash')";
 
 fn in_table(source: &Source, email: &str) -> SpiResult<Option<RecordRef>> {
-    let names = [
-        (Target::Mailchimp, "email_address"),
-        (Target::HubSpot, "email"),
-    ];
-    let mapped = names
+    let mapped = ADDRESS_FIELDS
         .into_iter()
         .find_map(|(target, name)| source.maps.get(&target)?.field_named(name));
     let Some((_, field)) = mapped.filter(|_| source.reads_itself()) else {

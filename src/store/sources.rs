@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use integration_engine::hubspot::RemoteType;
+use integration_engine::mailchimp;
 use integration_engine::mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind};
 use integration_engine::record::{Entity, RecordKey, SourceId, Target};
 use pgrx::pg_sys;
@@ -25,6 +26,9 @@ pub struct Source {
     /// Whether this database is the one that may send its rows.
     pub bound: bool,
     pub maps: HashMap<Target, SourceMap>,
+    /// The map for Mailchimp as it is in each audience: the same fields in the same order, with what
+    /// is known of them there.
+    pub audiences: HashMap<String, SourceMap>,
     /// Type of each mapped column, quoted as SQL wants it.
     pub column_types: HashMap<String, String>,
 }
@@ -42,6 +46,15 @@ pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
 const LONGEST_TEXT: usize = 65_537;
 
 impl Source {
+    /// The map for a target; for Mailchimp as it is in an audience.
+    pub fn map_in(&self, target: Target, list: &str) -> Option<&SourceMap> {
+        let map = self.maps.get(&target)?;
+        match target {
+            Target::HubSpot => Some(map),
+            Target::Mailchimp => Some(self.audiences.get(list).unwrap_or(map)),
+        }
+    }
+
     /// `t.a = ($1).a …`: the condition that finds the row of a key whose parts are `parts`.
     pub fn key_condition(&self, parts: impl Fn(usize) -> String) -> String {
         let part = |(index, column): (usize, &KeyColumn)| {
@@ -171,6 +184,16 @@ struct FieldRow {
     type_name: String,
 }
 
+/// Whether a source is tracked for a target at this moment, whatever was read before.
+pub fn is_tracked(source: SourceId, target: Target) -> SpiResult<bool> {
+    let rows = select(
+        "SELECT EXISTS (SELECT FROM integration.tracked_table t WHERE t.id = $1 AND $2 = ANY (t.targets))",
+        &[source.0.into(), target.name().into()],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(rows.into_iter().flatten().any(|tracked| tracked))
+}
+
 fn kind(name: &str) -> ValueKind {
     match name {
         "integer" => ValueKind::Integer,
@@ -199,8 +222,11 @@ fn fields() -> SpiResult<Vec<FieldRow>> {
                 id: FieldId(row.get(3)?.unwrap_or(0)),
                 column: text(4)?,
                 kind: kind(&text(5)?),
+                remote_type: match target {
+                    Target::HubSpot => RemoteType::Unknown,
+                    Target::Mailchimp => mailchimp::type_of(&text(6)?),
+                },
                 remote: text(6)?,
-                remote_type: RemoteType::Unknown,
                 direction: match text(7)?.as_str() {
                     "push" => Direction::Push,
                     "pull" => Direction::Pull,
@@ -260,6 +286,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
                 .filter_map(|name| Target::from_name(name))
                 .map(|target| (target, map(target)))
                 .collect(),
+            audiences: HashMap::new(),
             column_types: mine
                 .iter()
                 .map(|row| (row.field.column.clone(), row.type_name.clone()))

@@ -122,16 +122,21 @@ pub fn clear_alert(target: Target, kind: &str) -> SpiResult<()> {
 pub struct Job {
     pub id: i64,
     pub kind: String,
+    /// `None`: for all of them.
+    pub target: Option<Target>,
 }
 
 pub fn open_jobs() -> SpiResult<Vec<Job>> {
     select(
-        "SELECT j.id, j.kind FROM integration.job j WHERE j.state IN ('waiting', 'running') ORDER BY j.id",
+        "SELECT j.id, j.kind, j.args ->> 'target' FROM integration.job j WHERE j.state IN ('waiting', 'running') ORDER BY j.id",
         &[],
         |row| {
             Ok(Job {
                 id: row.get(1)?.unwrap_or(0),
                 kind: row.get(2)?.unwrap_or_default(),
+                target: row
+                    .get::<String>(3)?
+                    .and_then(|name| Target::from_name(&name)),
             })
         },
     )

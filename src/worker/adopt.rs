@@ -16,7 +16,7 @@ use crate::store::links::{self, Entry};
 enum Claim {
     Free,
     /// A row that is there, with its link, and how to call it.
-    Kept(Entry, String),
+    Kept(Box<Entry>, String),
     /// A row that is gone, which the target has not been told yet.
     Leaving(String),
 }
@@ -79,7 +79,7 @@ fn claim(world: &World, flight: &Flight, id: &RemoteId, ledger: &Ledger) -> SpiR
         let name = describe(world, seen_from, &record);
         return Ok(match source.read(map, &[&record.key])?.is_empty() {
             true => Claim::Leaving(name),
-            false => Claim::Kept(Entry { record, link }, name),
+            false => Claim::Kept(Box::new(Entry { record, link }), name),
         });
     }
     Ok(Claim::Free)
@@ -106,7 +106,7 @@ fn contested(
         // HubSpot takes several companies with one domain.
         _ if is_company => Some(again(Relink::Vacant, "the company is another row's")),
         Claim::Kept(holder, other) => {
-            send_whole(holder, flight.changed_at, ledger);
+            send_whole(*holder, flight.changed_at, ledger);
             Some(Verdict::Dead {
                 category: Category::Conflict,
                 status: None,

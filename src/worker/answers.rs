@@ -97,6 +97,7 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
                 request,
                 doubtful,
                 resting,
+                beside: item.beside,
             }
         })
         .collect()

@@ -44,7 +44,9 @@ impl Audiences {
             let news = self.missing.insert(list.to_owned());
             return news.then(|| News::Missing(list.to_owned()));
         }
-        let list = kind.list().filter(|_| reply.status == 200)?;
+        // A page of HTML is none of Mailchimp's answers.
+        let told = reply.status == 200 && reply.body.starts_with(b"{");
+        let list = kind.list().filter(|_| told)?;
         self.missing.remove(list);
         let news = !self.met.contains(list);
         news.then(|| {

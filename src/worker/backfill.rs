@@ -18,6 +18,7 @@ use super::{World, now_ms};
 use crate::capture;
 use crate::owner::SqlError;
 use crate::store::backfills::{self, End, Stage, Walk};
+use crate::store::sources;
 
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
@@ -82,7 +83,11 @@ impl Backfills {
         for walk in &stored {
             let source = world.sources.get(&walk.source);
             let sent = source.is_some_and(|source| source.maps.contains_key(&walk.target));
-            if walk.open && !sent && !over.contains(&walk.job) && !stuck.contains(&walk.job) {
+            if walk.open && source.is_none() && sources::is_tracked(walk.source, walk.target)? {
+                // Since the tables were read: the next look sees both.
+                stuck.insert(walk.job);
+            } else if walk.open && !sent && !over.contains(&walk.job) && !stuck.contains(&walk.job)
+            {
                 let why = match source {
                     Some(source) => format!("{} is no longer sent to {}", source.name, walk.target),
                     None => "the table is no longer tracked, or was dropped".to_owned(),
@@ -289,10 +294,10 @@ fn chunk(world: &World) -> usize {
 }
 
 fn most_chunks(world: &World) -> usize {
-    // Half of the memory stays free for what is more urgent.
-    MOST_CHUNKS
-        .min(world.settings.max_records / 2 / chunk(world))
-        .max(1)
+    // The rest of the memory stays free for what is more urgent. Less would not do: ten of
+    // Mailchimp's calls carry 5,000 records, and a chunk counts until its last one is settled.
+    let most = world.settings.max_records * 4 / 5;
+    MOST_CHUNKS.min(most / chunk(world)).max(1)
 }
 
 /// Whether more may be queued for a target.

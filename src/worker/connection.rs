@@ -184,18 +184,15 @@ fn mailchimp(
     let read = match used.len() {
         0 | 1 => mailchimp::read_audience(result.as_ref(), &world.settings.mailchimp_api)
             .map(|audience| (true, vec![audience])),
-        _ => mailchimp::read_audiences(result.as_ref(), &used),
+        _ => mailchimp::read_audiences(result.as_ref(), &used, &world.settings.mailchimp_api),
     };
     let (ok, audiences) = read.unwrap_or_else(|why| (false, vec![why]));
     (ok, centre.into_iter().chain(audiences).collect())
 }
 
-/// Mailchimp: what follows the key's last hyphen; no part of the secret.
 fn data_centre(endpoint: &Endpoint) -> Option<String> {
     let Credential::Fixed(key) = &endpoint.credential else {
         return None;
     };
-    let (_, centre) = key.reveal().rsplit_once('-')?;
-    let plain = centre.len() <= 6 && centre.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    plain.then(|| format!("data centre {centre}"))
+    mailchimp::data_centre(key.reveal()).map(|centre| format!("data centre {centre}"))
 }

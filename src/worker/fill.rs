@@ -1,22 +1,22 @@
 //! From changes in memory to calls ready to go: read the records' present state, and let the
 //! engine decide.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use integration_engine::call::{CallKind, Decision, Item, Work};
+use integration_engine::call::{Beside, CallKind, Decision, Item, Work};
 use integration_engine::mapping::SourceMap;
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::{Change, Handle, RecordRef};
-use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target};
+use integration_engine::record::{Entity, Lane, Op, RecordKey, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
 use super::bars;
-use super::rivals::{self, Block};
+use super::rivals::{self, Block, Claims};
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
-use crate::store::{links, sources::Source};
+use crate::store::{changes::Retry, links, sources::Source, withheld};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -35,6 +35,8 @@ struct Draft {
     flights: HashMap<usize, Flight>,
     sends: Vec<(CallKind, Item)>,
     planning: Planning,
+    /// Where records are about to be sent to, and which.
+    claims: Claims,
     /// Records looked at.
     seen: usize,
 }
@@ -46,6 +48,10 @@ pub struct Planning {
     pub outcomes: Vec<Outcome>,
     /// Links whose row has another key by now.
     pub moves: Vec<Move>,
+    /// Mailchimp's audiences whose fields have to be known first.
+    pub audiences: BTreeSet<String>,
+    /// Records that have to be sent again, for another row left them its link.
+    pub heirs: Vec<Retry>,
 }
 
 /// A row that took another row's place: it is the same record to the service.
@@ -87,9 +93,10 @@ fn plan_block(
         match source.filter(|source| source.maps.contains_key(&worker.target)) {
             Some(source) => plan_source(worker, world, source, handles, draft)?,
             None => {
+                // The table is tracked no longer.
                 let gone = handles
                     .into_iter()
-                    .filter_map(|handle| untracked(worker, handle));
+                    .filter_map(|handle| unsent(worker, handle, Verdict::Unchanged));
                 draft.planning.outcomes.extend(gone);
             }
         }
@@ -104,22 +111,29 @@ fn plan_source(
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<()> {
+    let handles = without_withheld(worker, world, source, handles, draft)?;
     let (mut flights, mut works) = read_source(worker, world, source, handles)?;
     let mut block = Block {
         source,
         flights: &mut flights,
         works: &mut works,
     };
+    let heirs = rivals::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
+    draft.planning.heirs.extend(heirs);
     let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning.moves)?;
-    for (place, (work, flight)) in works.iter().zip(flights).enumerate() {
+    for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
+        draft.claims.refuse(worker.target, world, source, work);
         draft.seen += 1;
         let decision = match waits.get(&place) {
             Some(counted) => Decision::Settled(wait_for_the_address(*counted)),
             // Nothing can be decided about records of an object that may not be seen.
             None => match bars::hidden(worker, source.entity) {
                 Some(verdict) => Decision::Settled(verdict),
-                None => decide(worker, world, work, index),
+                None => {
+                    let decision = decide(worker, world, work, index, flight.list.as_deref());
+                    wait_for_definitions(worker, &flight, decision, &mut draft.planning)
+                }
             },
         };
         match decision {
@@ -129,6 +143,7 @@ fn plan_source(
                 request: None,
                 doubtful: Vec::new(),
                 resting: false,
+                beside: Beside::default(),
             }),
             Decision::Send(kind, _)
                 if let Some(why) = kind.scope().and_then(|scope| worker.bars.bars(scope)) =>
@@ -138,10 +153,12 @@ fn plan_source(
                     verdict: bars::forbidden(why.to_owned()),
                     request: None,
                     doubtful: Vec::new(),
+                    beside: Beside::default(),
                     resting: false,
                 });
             }
             Decision::Send(kind, item) => {
+                draft.claims.note(&kind, &item, &flight.record);
                 draft.sends.push((kind, item));
                 draft.flights.insert(index, flight);
             }
@@ -160,8 +177,34 @@ fn wait_for_the_address(counted: bool) -> Verdict {
     }
 }
 
-/// The table is tracked no longer: nothing is to be sent.
-fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
+/// Takes out records that are not to be sent until somebody allows it again.
+fn without_withheld(
+    worker: &TargetWorker,
+    world: &World,
+    source: &Source,
+    handles: Vec<Handle>,
+    draft: &mut Draft,
+) -> SpiResult<Vec<Handle>> {
+    if !world.withheld {
+        return Ok(handles);
+    }
+    let key = |handle: &Handle| Some(worker.queue.record(*handle)?.key.as_str());
+    let keys: Vec<&str> = handles.iter().filter_map(key).collect();
+    let withheld = withheld::among(source.id, worker.target, &keys)?;
+    let (out, rest): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(|handle| {
+        let record = worker.queue.record(*handle);
+        record.is_some_and(|record| withheld.contains(&record.key))
+    });
+    draft.seen += out.len();
+    let outcomes = out
+        .into_iter()
+        .filter_map(|handle| unsent(worker, handle, Verdict::Withheld));
+    draft.planning.outcomes.extend(outcomes);
+    Ok(rest)
+}
+
+/// Nothing is to be sent for a record, whatever it is like now.
+fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Outcome> {
     let change = worker.queue.change(handle)?;
     let flight = Flight {
         handle,
@@ -170,13 +213,15 @@ fn untracked(worker: &TargetWorker, handle: Handle) -> Option<Outcome> {
         attempts: change.attempts,
         changed_at: change.changed_at,
         link: None,
+        list: None,
     };
     Some(Outcome {
         flight,
-        verdict: Verdict::Unchanged,
+        verdict,
         request: None,
         doubtful: Vec::new(),
         resting: false,
+        beside: Beside::default(),
     })
 }
 
@@ -217,6 +262,7 @@ fn read_source(
             attempts: change.attempts,
             changed_at: change.changed_at,
             link: link.clone(),
+            list: None,
         });
         works.push(Work {
             source: source.id,
@@ -224,11 +270,17 @@ fn read_source(
             row,
             link,
             changed_at: change.changed_at,
-            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts),
+            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts).min(worker.batch()),
             rival: None,
             gives_way: false,
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
+            syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),
         });
+    }
+    if worker.target == Target::Mailchimp {
+        for (flight, work) in flights.iter_mut().zip(&works) {
+            flight.list = Some(mailchimp::list_of(work, map, &world.settings.mailchimp_api));
+        }
     }
     Ok((flights, works))
 }
@@ -249,11 +301,39 @@ fn cap(asked: usize, attempts: u32) -> usize {
     }
 }
 
-fn decide(worker: &TargetWorker, world: &World, work: &Work, index: usize) -> Decision {
+/// A record for an audience whose fields have not been read waits until they have been.
+fn wait_for_definitions(
+    worker: &TargetWorker,
+    flight: &Flight,
+    decision: Decision,
+    planning: &mut Planning,
+) -> Decision {
+    let Some(list) = &flight.list else {
+        return decision;
+    };
+    let known = worker.preflight.mailchimp.is_audience_known(list);
+    if known || !mailchimp::needs_definitions(&decision) {
+        return decision;
+    }
+    planning.audiences.insert(list.clone());
+    Decision::Settled(Verdict::Again {
+        relink: None,
+        batch_cap: None,
+        why: format!("the merge fields of audience {list} are being read"),
+    })
+}
+
+fn decide(
+    worker: &TargetWorker,
+    world: &World,
+    work: &Work,
+    index: usize,
+    list: Option<&str>,
+) -> Decision {
     let map = world
         .sources
         .get(&work.source)
-        .and_then(|source| source.maps.get(&worker.target));
+        .and_then(|source| source.map_in(worker.target, list.unwrap_or_default()));
     let Some(map) = map else {
         return Decision::Settled(Verdict::Unchanged);
     };

@@ -19,9 +19,19 @@ impl Worker {
         if heard.is_empty() {
             return Ok(());
         }
+        // The connections that have become free are used before what was learnt is written down:
+        // until then its records are under way as before.
+        if heard.is_about_records() {
+            for index in 0..self.targets.len() {
+                if heard.outcomes.get(index).is_some_and(|of| !of.is_empty()) {
+                    self.serve(index)?;
+                }
+            }
+        }
         let granted = heard.granted.take();
         let outcomes = std::mem::take(&mut heard.outcomes);
         let census = std::mem::take(&mut heard.census);
+        let erasures = std::mem::take(&mut heard.erasures);
         let news = store::transaction(|| {
             letters::log_requests(&heard.log)?;
             self.settle_access(&heard, granted.as_ref())?;
@@ -31,10 +41,9 @@ impl Worker {
                 &mut self.requests,
                 &heard.properties,
             )?;
+            self.requests.settle_provision(&self.world)?;
             if heard.definitions {
-                for worker in &mut self.targets {
-                    preflight::renew(worker, &mut self.world)?;
-                }
+                preflight::renew(&mut self.targets, &mut self.world)?;
             }
             if let Some(worker) = self
                 .targets
@@ -60,6 +69,7 @@ impl Worker {
         self.tidy_at
             .get_or_insert_with(|| Instant::now() + self.tidy_in);
         news::tell_crm(&self.world, news)?;
+        self.take_erasures(erasures)?;
         let (reports, census) = census
             .into_iter()
             .partition(|answered| self.polls.asked(answered));

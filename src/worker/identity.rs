@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use integration_engine::membership::noted;
+use integration_engine::membership::to_note;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
@@ -13,16 +13,22 @@ use super::target::Planned;
 use crate::store::associations::{self as table, Association};
 use crate::store::links::{self, Cause, Entry};
 
+/// Whether something has to be stored before a call leaves.
+pub fn is_to_note(planned: &Planned) -> bool {
+    let mut records = planned.call.items.iter().zip(&planned.flights);
+    records.any(|(item, flight)| to_note(flight.link.as_ref(), item, &planned.call.kind).is_some())
+}
+
 /// Notes, before a call is made, which records it may create: should the answer be lost, the
 /// record is looked for instead of being created twice. `true` when there is something to note.
 pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResult<bool> {
     let mut entries = Vec::new();
     for planned in planned {
         for (item, flight) in planned.call.items.iter_mut().zip(&mut planned.flights) {
-            if !std::mem::take(&mut item.intent) {
+            let Some(link) = to_note(flight.link.as_ref(), item, &planned.call.kind) else {
                 continue;
-            }
-            let link = noted(flight.link.as_ref(), item, &planned.call.kind);
+            };
+            (item.intent, item.beside.note) = (false, false);
             flight.link = Some(link.clone());
             entries.push(Entry {
                 record: flight.record.clone(),

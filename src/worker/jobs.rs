@@ -77,13 +77,17 @@ impl Jobs {
                 waits.entry(job).or_default().push(why);
             }
         }
-        waits
-            .into_iter()
-            // As long as one of its targets is served, it is being done.
-            .map(|(job, reasons)| {
-                let reasons: Option<Vec<String>> = reasons.into_iter().collect();
-                (job, reasons.map(|reasons| reasons.join("; ")))
-            })
+        // As long as one of its targets is served, it is being done.
+        let reasons = waits.into_iter().map(|(job, reasons)| {
+            let reasons: Option<Vec<String>> = reasons.into_iter().collect();
+            (job, reasons.map(|reasons| reasons.join("; ")))
+        });
+        self.changed(reasons)
+    }
+
+    /// Of what jobs wait for, that which people have not been told.
+    pub fn changed(&self, reasons: impl Iterator<Item = News>) -> Vec<News> {
+        reasons
             .filter(|(job, waits_for)| self.told.get(job) != Some(waits_for))
             .collect()
     }
@@ -114,7 +118,7 @@ pub fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Prope
 }
 
 /// What keeps a walk from going on, for people.
-fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
+pub fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
     let target = worker.target;
     if let Some(state) = worker.told.as_ref().filter(|state| state.name != "running") {
         let reason = state.reason.as_deref().unwrap_or_default();

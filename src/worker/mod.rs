@@ -13,6 +13,7 @@ mod backfill;
 mod bars;
 mod connection;
 mod daily;
+mod erasures;
 pub mod fill;
 mod guard;
 mod hear;
@@ -21,10 +22,12 @@ mod intake;
 mod jobs;
 pub mod launcher;
 mod news;
+mod pace;
 mod poll;
 mod preflight;
 mod process;
 mod properties;
+mod provision;
 mod reconcile;
 mod requests;
 mod rivals;
@@ -36,6 +39,7 @@ mod trust;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use integration_engine::call::Beside;
 use integration_engine::clock::Tick;
 use integration_engine::outcome::Verdict;
 use integration_engine::record::{SourceId, Target};
@@ -48,6 +52,7 @@ use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
 use crate::store::{self, account, letters, sources, state};
 use backfill::Backfills;
+use erasures::Erasures;
 use poll::Polls;
 use reconcile::Reconciles;
 use requests::Requests;
@@ -63,6 +68,8 @@ pub struct Outcome {
     pub doubtful: Vec<Tick>,
     /// The target as a whole is failing or resting: not this record's fault.
     pub resting: bool,
+    /// What the call did besides writing fields.
+    pub beside: Beside,
 }
 
 /// What all targets go by.
@@ -72,6 +79,8 @@ pub struct World {
     /// Sources in queue rows that are tracked no longer.
     pub gone: HashSet<SourceId>,
     pub associations: Vec<store::associations::Association>,
+    /// Whether some records are withheld from a target.
+    pub withheld: bool,
     pub slot: Option<&'static Slot>,
 }
 
@@ -122,6 +131,7 @@ struct Worker {
     backfills: Backfills,
     reconciles: Reconciles,
     polls: Polls,
+    erasures: Erasures,
 }
 
 impl Worker {
@@ -145,6 +155,7 @@ impl Worker {
             sources: HashMap::new(),
             gone: HashSet::new(),
             associations: Vec::new(),
+            withheld: false,
             slot: Some(slot),
         };
         Ok(Worker {
@@ -159,6 +170,7 @@ impl Worker {
             backfills: Backfills::default(),
             reconciles: Reconciles::default(),
             polls: Polls::default(),
+            erasures: Erasures::default(),
         })
     }
 
@@ -173,6 +185,7 @@ impl Worker {
             || self.backfills.jobs.outdated(Instant::now())
             || self.reconciles.jobs.outdated(Instant::now())
             || self.polls.jobs.outdated(Instant::now())
+            || self.erasures.jobs.outdated(Instant::now())
         {
             store::transaction(|| self.load())?;
         }
@@ -199,9 +212,11 @@ impl Worker {
         }
         self.apply_inbox()?;
         self.feed_backfills()?;
+        self.erase()?;
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
+        self.note_provisions()?;
         self.associate()?;
         self.compare()?;
         self.poll()?;
@@ -242,6 +257,7 @@ impl Worker {
             .collect();
         self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
         self.world.associations = store::associations::load()?;
+        self.world.withheld = store::withheld::any()?;
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
         let states = state::states()?;
@@ -285,15 +301,26 @@ impl Worker {
         self.backfills.load(&mut self.targets, &self.world)?;
         self.reconciles.load(&self.world)?;
         self.polls.load()?;
+        self.erasures.load(&mut self.targets)?;
         self.requests.jobs = jobs;
-        let wanted = self.requests.wants_provision();
-        self.targets
-            .iter_mut()
-            .for_each(|worker| properties::begin(worker, &self.world, wanted));
-        if wanted {
+        for worker in &mut self.targets {
+            provision::begin(worker, &self.world, &mut self.requests);
+        }
+        if self.requests.wants_provision(Target::HubSpot, &self.world) {
             properties::settle(&mut self.targets, &self.world, &mut self.requests, &[])?;
         }
-        Ok(())
+        self.requests.settle_provision(&self.world)
+    }
+
+    fn note_provisions(&mut self) -> SpiResult<()> {
+        let mut news = false;
+        for worker in &mut self.targets {
+            news |= provision::look(worker, &mut self.requests);
+        }
+        match news {
+            true => store::transaction(|| self.requests.settle_provision(&self.world)),
+            false => Ok(()),
+        }
     }
 
     fn feed_backfills(&mut self) -> SpiResult<()> {
@@ -309,7 +336,14 @@ impl Worker {
         if !self.world.settings.enabled || self.targets.iter().any(|worker| worker.fenced) {
             return Ok(());
         }
-        self.inbox.apply(&self.world, &self.targets)
+        self.inbox.apply(&self.world, &self.targets)?;
+        self.world.withheld |= std::mem::take(&mut self.inbox.withholds);
+        let owed = std::mem::take(&mut self.inbox.owed);
+        let mut workers = self.targets.iter_mut();
+        if let Some(worker) = workers.find(|worker| worker.target == Target::HubSpot) {
+            worker.associations.look(owed);
+        }
+        Ok(())
     }
 
     fn tidy(&mut self) -> SpiResult<()> {
@@ -319,6 +353,7 @@ impl Worker {
             let settings = &self.world.settings;
             store::transaction(|| {
                 state::tidy(settings.request_log_retention, settings.inbox_retention)?;
+                store::erasures::tidy()?;
                 state::tidy_people(settings.activity_retention, settings.consent_log_retention)
             })?;
         }
@@ -351,6 +386,10 @@ impl Worker {
         let news = self.polls.news(&self.targets, &self.world);
         if !news.is_empty() {
             store::transaction(|| self.polls.jobs.tell(news))?;
+        }
+        let news = self.erasures.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.erasures.jobs.tell(news))?;
         }
         process::report_statistics();
         Ok(())
@@ -391,6 +430,9 @@ impl Worker {
             .polls
             .next_look(&self.targets, &self.world, &self.reconciles)
         {
+            at_most(delay);
+        }
+        if let Some(delay) = self.erasures.next_look() {
             at_most(delay);
         }
         if let Some(delay) = self.inbox.retry_in() {

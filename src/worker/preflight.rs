@@ -1,8 +1,9 @@
-//! Definitions of what is mapped at HubSpot: reading them when they are needed, and the maps and
-//! alerts that follow from them.
+//! Definitions of what is mapped at the services: reading them when they are needed, and the maps
+//! and alerts that follow from them.
 
-use integration_engine::call::{Reply, TransportError};
-use integration_engine::hubspot::preflight::{Heard, Subject};
+use integration_engine::call::{Reply, Request, TransportError};
+use integration_engine::hubspot::preflight as hubspot;
+use integration_engine::mailchimp::preflight::{self as mailchimp, Heard};
 use integration_engine::outcome::{BudgetReport, Category, TargetSignal, Verdict};
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
@@ -16,6 +17,9 @@ use crate::store::{sources, state};
 pub const DROPPED: &str = "properties";
 pub const UNREAD: &str = "preflight";
 
+/// Problems listed in an alert; there may be as many as audiences times columns.
+const LISTED: usize = 20;
+
 /// What is told in alerts at present.
 #[derive(Default)]
 pub struct Told {
@@ -23,50 +27,159 @@ pub struct Told {
     unread: Option<String>,
 }
 
-/// Sees the maps in the light of what is known of HubSpot, and tells what cannot be served.
+/// Something that is read of a service.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    HubSpot(hubspot::Subject),
+    Mailchimp(mailchimp::Subject),
+}
+
+/// What is known of a target's definitions: the one of the two that is its own.
+#[derive(Default)]
+pub struct Preflight {
+    pub hubspot: hubspot::Preflight,
+    pub mailchimp: mailchimp::Preflight,
+}
+
+impl Preflight {
+    /// Another account, perhaps: nothing is known.
+    pub fn forget(&mut self) {
+        self.hubspot.forget();
+        self.mailchimp.forget();
+    }
+
+    /// Somebody may have put right what was refused or lacking: it is asked for again.
+    pub fn recheck(&mut self) {
+        self.hubspot.recheck();
+        self.mailchimp.recheck();
+    }
+
+    /// Whether all that is needed has been read, or cannot be.
+    pub fn is_known(&self) -> bool {
+        self.hubspot.is_known() && self.mailchimp.is_known()
+    }
+
+    /// What is to be asked for now.
+    pub fn due(&self, now: u64) -> Option<Subject> {
+        let hubspot = self.hubspot.due(now).map(Subject::HubSpot);
+        hubspot.or_else(|| self.mailchimp.due(now).map(Subject::Mailchimp))
+    }
+
+    /// The request for it, which counts as made.
+    pub fn ask(&mut self, subject: &Subject, world: &World) -> Request {
+        match subject {
+            Subject::HubSpot(subject) => self.hubspot.ask(*subject, &world.settings.hubspot_api),
+            Subject::Mailchimp(subject) => self.mailchimp.ask(subject),
+        }
+    }
+
+    fn refusals(&self) -> Vec<String> {
+        let mut refusals = self.hubspot.refusals();
+        refusals.extend(self.mailchimp.refusals());
+        refusals
+    }
+}
+
+/// Sees the maps in the light of what is known of the services, and tells what cannot be served.
 /// The maps have to be as the tables say.
 pub fn refine(worker: &mut TargetWorker, world: &mut World) -> SpiResult<()> {
-    if worker.target != Target::HubSpot {
-        return Ok(());
+    let mut dropped = match worker.target {
+        Target::HubSpot => refine_hubspot(worker, world),
+        Target::Mailchimp => refine_mailchimp(worker, world),
+    };
+    dropped.sort_unstable();
+    let remedy = match worker.target {
+        Target::HubSpot => "put right in HubSpot or by integration.map_field()",
+        Target::Mailchimp => {
+            "created: SELECT integration.provision('mailchimp'); does so, or map another field"
+        }
+    };
+    let dropped = (!dropped.is_empty()).then(|| {
+        format!(
+            "{}; it is not sent until that is {remedy}",
+            listed(&dropped)
+        )
+    });
+    let refusals = worker.preflight.refusals();
+    let unread = (!refusals.is_empty()).then(|| {
+        let service = match worker.target {
+            Target::HubSpot => "HubSpot's",
+            Target::Mailchimp => "Mailchimp's",
+        };
+        format!(
+            "{service} definitions cannot be read, so values go unchecked and unconverted: {}",
+            listed(&refusals)
+        )
+    });
+    let target = worker.target;
+    tell(target, DROPPED, &mut worker.preflight_told.dropped, dropped)?;
+    tell(target, UNREAD, &mut worker.preflight_told.unread, unread)
+}
+
+fn listed(all: &[String]) -> String {
+    let mut text = all
+        .iter()
+        .take(LISTED)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join("; ");
+    if all.len() > LISTED {
+        text.push_str(&format!("; and {} more", all.len() - LISTED));
     }
+    text
+}
+
+fn refine_hubspot(worker: &mut TargetWorker, world: &mut World) -> Vec<String> {
+    let preflight = &mut worker.preflight.hubspot;
     let maps = world.sources.values();
-    worker
-        .preflight
-        .expect(maps.filter_map(|source| source.maps.get(&Target::HubSpot)));
+    preflight.expect(maps.filter_map(|source| source.maps.get(&Target::HubSpot)));
     let mut dropped = Vec::new();
     for source in world.sources.values_mut() {
         if let Some(map) = source.maps.get_mut(&Target::HubSpot) {
-            let catalog = &worker.preflight.catalog;
+            let catalog = &preflight.catalog;
             let (refined, left_out) = catalog.refine(map, &world.settings.hubspot_api);
             *map = refined;
             dropped.extend(left_out.iter().map(ToString::to_string));
         }
     }
-    dropped.sort_unstable();
-    let dropped = (!dropped.is_empty()).then(|| {
-        format!(
-            "{}; it is not sent until that is put right in HubSpot or by integration.map_field()",
-            dropped.join("; ")
-        )
-    });
-    let refusals = worker.preflight.refusals();
-    let unread = (!refusals.is_empty()).then(|| {
-        format!(
-            "HubSpot's definitions cannot be read, so values go unchecked and unconverted: {}",
-            refusals.join("; ")
-        )
-    });
-    tell(DROPPED, &mut worker.preflight_told.dropped, dropped)?;
-    tell(UNREAD, &mut worker.preflight_told.unread, unread)
+    dropped
 }
 
-fn tell(kind: &str, told: &mut Option<String>, message: Option<String>) -> SpiResult<()> {
+fn refine_mailchimp(worker: &mut TargetWorker, world: &mut World) -> Vec<String> {
+    let preflight = &mut worker.preflight.mailchimp;
+    let used = worker.audiences.in_use(&world.settings.mailchimp_api.list);
+    let maps = world.sources.values();
+    preflight.expect(
+        maps.filter_map(|source| source.maps.get(&Target::Mailchimp)),
+        used.into_iter(),
+    );
+    let mut dropped = Vec::new();
+    for source in world.sources.values_mut() {
+        if let Some(map) = source.maps.get(&Target::Mailchimp) {
+            let catalog = &preflight.catalog;
+            let missing = catalog.missing(map, preflight.lists());
+            dropped.extend(missing.iter().map(ToString::to_string));
+            let refined = preflight
+                .lists()
+                .map(|list| (list.clone(), catalog.refine(map, list)));
+            source.audiences = refined.collect();
+        }
+    }
+    dropped
+}
+
+fn tell(
+    target: Target,
+    kind: &str,
+    told: &mut Option<String>,
+    message: Option<String>,
+) -> SpiResult<()> {
     if *told == message {
         return Ok(());
     }
     match &message {
-        Some(message) => state::raise(kind, Target::HubSpot, message)?,
-        None => state::clear_alert(Target::HubSpot, kind)?,
+        Some(message) => state::raise(kind, target, message)?,
+        None => state::clear_alert(target, kind)?,
     }
     *told = message;
     Ok(())
@@ -75,12 +188,16 @@ fn tell(kind: &str, told: &mut Option<String>, message: Option<String>) -> SpiRe
 /// Takes in an answer; `true` when the maps have to be refined.
 pub fn hear(
     worker: &mut TargetWorker,
-    subject: Subject,
+    subject: &Subject,
     result: &Result<Reply, TransportError>,
     clock: u64,
 ) -> bool {
-    let heard = worker.preflight.hear(subject, result.as_ref(), clock);
-    let signal = answers::signal(Target::HubSpot, result);
+    let preflight = &mut worker.preflight;
+    let heard = match subject {
+        Subject::HubSpot(subject) => preflight.hubspot.hear(*subject, result.as_ref(), clock),
+        Subject::Mailchimp(subject) => preflight.mailchimp.hear(subject, result.as_ref(), clock),
+    };
+    let signal = answers::signal(worker.target, result);
     // A permission that is missing here, or a failure, need not concern the records.
     let concerns_all = heard == Heard::Later
         || (!worker.breaker.is_closed() && matches!(signal, TargetSignal::Failing { .. }));
@@ -92,16 +209,15 @@ pub fn hear(
     heard == Heard::News
 }
 
-/// Reads the maps from the tables again, and refines them.
-pub fn renew(worker: &mut TargetWorker, world: &mut World) -> SpiResult<()> {
-    if worker.target != Target::HubSpot {
-        return Ok(());
-    }
+/// Reads the maps from the tables again, and refines them for all targets.
+pub fn renew(targets: &mut [TargetWorker], world: &mut World) -> SpiResult<()> {
     world.sources = sources::load()?
         .into_iter()
         .map(|source| (source.id, source))
         .collect();
-    refine(worker, world)
+    targets
+        .iter_mut()
+        .try_for_each(|worker| refine(worker, world))
 }
 
 /// Records that failed for what a definition is thought to be are planned again once it has been
@@ -121,8 +237,17 @@ pub fn second_chance(
         else {
             continue;
         };
-        let source = world.sources.get(&outcome.flight.record.source);
-        if source.is_some_and(|source| worker.preflight.doubt(source.entity, clock)) {
+        let flight = &outcome.flight;
+        let preflight = &mut worker.preflight;
+        let doubted = match (worker.target, &flight.list) {
+            (Target::HubSpot, _) => {
+                let source = world.sources.get(&flight.record.source);
+                source.is_some_and(|source| preflight.hubspot.doubt(source.entity, clock))
+            }
+            (Target::Mailchimp, Some(list)) => preflight.mailchimp.doubt(list, clock),
+            (Target::Mailchimp, None) => false,
+        };
+        if doubted {
             outcome.verdict = Verdict::Again {
                 relink: None,
                 batch_cap: None,

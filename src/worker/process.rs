@@ -155,7 +155,9 @@ pub fn publish_gauges(worker: &TargetWorker, world: &World) {
     let (retried, retried_flying) = worker.queue.retried();
     let held = worker.queue.len() - flying - (retried - retried_flying);
     let retrying = worker.retrying.max(retried as i64) - retried_flying as i64;
-    gauges.held.store(held as i64, Ordering::Relaxed);
+    gauges
+        .held
+        .store(held as i64 + worker.erasures, Ordering::Relaxed);
     gauges.in_flight.store(flying as i64, Ordering::Relaxed);
     gauges.retrying.store(retrying, Ordering::Relaxed);
     gauges.oldest_pending.store(

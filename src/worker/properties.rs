@@ -2,13 +2,14 @@
 
 use integration_engine::call::{Reply, TransportError};
 use integration_engine::hubspot::property::{self, PropertyState};
+use integration_engine::mailchimp::provision::Progress;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
-use super::{World, answers, bars};
+use super::{World, answers, bars, provision};
 use crate::store::{execute, state};
 use std::time::Instant;
 
@@ -45,13 +46,11 @@ pub fn known(worker: &TargetWorker, world: &World) -> bool {
     })
 }
 
-/// Looks at the open jobs: a property that somebody wants provisioned is asked for again, and made.
-pub fn begin(worker: &mut TargetWorker, world: &World, wanted: bool) {
-    if wanted {
-        for entity in entities(worker, world) {
-            if worker.properties.get(&entity) == Some(&Property::Missing) {
-                worker.properties.insert(entity, Property::Wanted);
-            }
+/// A property that somebody wants provisioned is asked for again, and made.
+pub fn begin(worker: &mut TargetWorker, world: &World) {
+    for entity in entities(worker, world) {
+        if worker.properties.get(&entity) == Some(&Property::Missing) {
+            worker.properties.insert(entity, Property::Wanted);
         }
     }
 }
@@ -122,7 +121,7 @@ fn failing(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
 
 const RETRY_NOW: &str = "UPDATE integration._retry r SET not_before = pg_catalog.clock_timestamp() WHERE r.target = $1 AND r.attempts = 0";
 
-/// Stores what the answers say: alerts about missing properties, and the progress of jobs.
+/// Stores what the answers say, alerts about missing properties, and notes how they stand.
 pub fn settle(
     targets: &mut [TargetWorker],
     world: &World,
@@ -135,7 +134,7 @@ pub fn settle(
     else {
         return Ok(());
     };
-    begin(worker, world, requests.wants_provision());
+    provision::begin(worker, world, requests);
     let all = entities(worker, world);
     let missing: Vec<&str> = all
         .iter()
@@ -165,5 +164,11 @@ pub fn settle(
         .iter()
         .filter(|entity| worker.properties.get(entity) == Some(&Property::Ready))
         .count();
-    requests.end_provision(ready, all.len(), failure)
+    let progress = Progress {
+        ready,
+        all: all.len(),
+        failure,
+    };
+    requests.provisioned.insert(Target::HubSpot, progress);
+    Ok(())
 }

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use integration_engine::call::{Allowance, Request};
 use integration_engine::hubspot;
 use integration_engine::hubspot::associations::AssociationCall;
-use integration_engine::hubspot::preflight::Subject;
-use integration_engine::record::{Entity, Target};
-use pgrx::spi::SpiResult;
+use integration_engine::mailchimp::provision::Progress;
+use integration_engine::record::{Entity, Lane, Target};
 
 pub use access::unidentified;
 pub use hearing::Heard;
@@ -22,6 +21,7 @@ pub use timing::better_to_wait;
 use super::allowance::{next_permitted, since};
 use super::auth::Session;
 use super::connection::{Question, Test};
+use super::preflight::Subject;
 use super::target::{Planned, TargetWorker};
 use super::{World, answers, properties};
 use crate::config::{Endpoint, Settings};
@@ -29,7 +29,7 @@ use crate::http::{Engine, Network};
 use crate::latch;
 use crate::secret::Secret;
 use crate::store::account::Tested;
-use crate::store::state::{self, Job};
+use crate::store::state::Job;
 
 /// What a request under way is about.
 enum Underway {
@@ -43,11 +43,14 @@ enum Underway {
         subject: Subject,
         request: Request,
     },
+    /// A merge field that is to be created.
+    MergeField(Request),
     /// Part of a comparison of both sides, or of a poll.
     Census {
         job: i64,
         request: Request,
     },
+    Erasure(Erasing),
     /// Does the target answer at all? Asked before records are sent to one that was failing, so
     /// that a record which makes its own calls fail is not taken for an outage.
     Probe,
@@ -59,6 +62,25 @@ enum Underway {
     Account,
     /// Part of a connection test.
     Test(Question),
+}
+
+/// A request of an erasure.
+pub struct Erasing {
+    pub job: i64,
+    pub place: i32,
+    /// Its path as it is logged.
+    pub path: String,
+}
+
+impl Underway {
+    /// Records in it, of those requests that are counted as under way.
+    fn records(&self) -> Option<usize> {
+        match self {
+            Underway::Records(planned) => Some(planned.flights.len()),
+            Underway::Census { .. } => Some(1),
+            _ => None,
+        }
+    }
 }
 
 struct Sent {
@@ -88,6 +110,8 @@ pub struct Requests {
     tested: Vec<Tested>,
     /// Remarks of the services that have been told.
     remarks: HashSet<(Target, String)>,
+    /// How far jobs of provisioning have come.
+    pub provisioned: BTreeMap<Target, Progress>,
 }
 
 impl Requests {
@@ -106,6 +130,7 @@ impl Requests {
             test_again: BTreeSet::new(),
             tested: Vec::new(),
             remarks: HashSet::new(),
+            provisioned: BTreeMap::new(),
         }
     }
 
@@ -140,7 +165,9 @@ impl Requests {
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
         let has_work =
             worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
-        let known = properties::known(worker, world) && worker.preflight.is_known();
+        // Who wants no more mail does not wait for definitions.
+        let known = properties::known(worker, world)
+            && (worker.preflight.is_known() || worker.queue.has_any(Lane::OptOut));
         if !has_work || unidentified(worker, world) || !known {
             return 0;
         }
@@ -232,15 +259,38 @@ impl Requests {
         job: i64,
         request: Request,
     ) -> bool {
-        if !self.permitted(worker, started) {
-            return false;
-        }
-        worker.calls_in_flight += 1;
         let underway = Underway::Census {
             job,
             request: request.clone(),
         };
-        self.send(worker.target, world, request, underway);
-        true
+        self.send_permitted(worker, world, started, request, underway)
+    }
+
+    /// Sends a request of an erasure, if one may leave now.
+    pub fn send_erasure(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+        request: Request,
+        asked: Erasing,
+    ) -> bool {
+        self.send_permitted(worker, world, started, request, Underway::Erasure(asked))
+    }
+
+    fn send_permitted(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+        request: Request,
+        underway: Underway,
+    ) -> bool {
+        let permitted = self.permitted(worker, started);
+        if permitted {
+            worker.calls_in_flight += 1;
+            self.send(worker.target, world, request, underway);
+        }
+        permitted
     }
 }

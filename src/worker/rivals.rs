@@ -1,20 +1,22 @@
 //! Several rows, one e-mail address: who has it, who inherits it, who has to wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use integration_engine::call::Work;
+use integration_engine::call::{CallKind, Item, Link, Work};
 use integration_engine::circle::{self, Chain};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Target};
+use integration_engine::record::{Entity, Op, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::World;
 use super::fill::{self, Move};
 use super::target::{Flight, TargetWorker};
-use crate::store::changes;
+use crate::store::changes::{self, Retry};
+use crate::store::letters;
 use crate::store::links::{self, Entry, Holder as Known};
 use crate::store::sources::Source;
+use crate::store::withheld;
 
 /// The records of one source that are being planned, side by side.
 pub struct Block<'a> {
@@ -27,8 +29,8 @@ pub struct Block<'a> {
 enum Holder {
     /// It still has the address.
     Keeps,
-    /// It has another one, which the service has not been told yet.
-    Moved,
+    /// It has another one, which the service has not been told yet, or none.
+    Moved(Option<Place>),
     Gone,
 }
 
@@ -54,6 +56,9 @@ pub fn resolve(
         .collect();
     let mut holders = links::holders(worker.target, &addresses)?;
     for (index, place) in wanted {
+        if place.is_known(&block.works[index], world) {
+            continue;
+        }
         let mine = block.flights[index].record.clone();
         let others = holders.get_mut(&place.address);
         let Some(other) = others
@@ -68,12 +73,13 @@ pub fn resolve(
         };
         match look_at(world, worker.target, &other, &place)? {
             Holder::Keeps => block.works[index].rival = Some(describe(world, block.source, &other)),
-            Holder::Gone if inherit(worker, block, index, &other, moves)? => {
+            Holder::Gone if inherit(worker, world, block, index, &other, moves)? => {
                 // One heir only.
                 let others = holders.get_mut(&place.address).into_iter();
                 others.for_each(|others| others.retain(|known| known.record != other));
             }
-            Holder::Moved => {
+            Holder::Moved(to) if swap(worker, world, block, (index, &other, &to), moves) => {}
+            Holder::Moved(_) => {
                 let flight = &block.flights[index];
                 let chain = chain(world, flight, worker.target)?;
                 if chain.gives_way(flight.attempts) {
@@ -153,6 +159,15 @@ impl Place {
         })
     }
 
+    /// Where a record was last written to. `None`: nowhere.
+    fn of_link(link: &Link, world: &World) -> Option<Place> {
+        let default = || world.settings.mailchimp_api.list.clone();
+        Some(Place {
+            address: link.remote_key.clone().filter(|_| !link.is_nowhere())?,
+            audience: Some(link.membership.list.clone().unwrap_or_else(default)),
+        })
+    }
+
     /// Where it is known already.
     fn is_known(&self, work: &Work, world: &World) -> bool {
         work.link.as_ref().is_some_and(|link| {
@@ -169,6 +184,40 @@ impl Place {
 
     fn is_held_by(&self, holder: &Known, mine: &RecordRef, world: &World) -> bool {
         holder.record != *mine && self.is_in(holder.list.as_deref(), world)
+    }
+}
+
+/// Mailchimp's members that records are about to be written to in the same round of calls: of two
+/// new rows with one address, nobody is known there yet.
+#[derive(Default)]
+pub struct Claims(HashMap<(String, String), RecordRef>);
+
+impl Claims {
+    /// Names the record that was first as rival of one that wants the same.
+    pub fn refuse(&self, target: Target, world: &World, source: &Source, work: &mut Work) {
+        if target != Target::Mailchimp || self.0.is_empty() || work.rival.is_some() {
+            return;
+        }
+        let place = work
+            .row
+            .as_deref()
+            .and_then(|row| Place::of_row(world, source, target, row))
+            .filter(|place| !place.is_known(work, world));
+        let Some((audience, address)) =
+            place.and_then(|place| Some((place.audience?, place.address)))
+        else {
+            return;
+        };
+        let first = self.0.get(&(audience, address));
+        work.rival = first.map(|first| describe(world, source, first));
+    }
+
+    /// Notes where a record is about to be sent to.
+    pub fn note(&mut self, kind: &CallKind, item: &Item, record: &RecordRef) {
+        if let (Some(list), Some(address)) = (kind.list(), &item.remote_key) {
+            let place = (list.to_owned(), address.clone());
+            self.0.entry(place).or_insert_with(|| record.clone());
+        }
     }
 }
 
@@ -202,23 +251,61 @@ fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) ->
     let rows = source.read(map, &[&holder.key])?;
     Ok(match rows.get(&holder.key) {
         None => Holder::Gone,
-        Some(row) if Place::of_row(world, source, target, row).as_ref() == Some(wanted) => {
-            Holder::Keeps
-        }
-        Some(_) => Holder::Moved,
+        Some(row) => match Place::of_row(world, source, target, row) {
+            Some(place) if place == *wanted => Holder::Keeps,
+            place => Holder::Moved(place),
+        },
     })
+}
+
+/// Two rows that changed addresses with each other: each takes over the other's member, for at
+/// Mailchimp neither address can be given to anybody else while it has one. What a person decided
+/// at Mailchimp stays with their address. `false`: they did not, or one of them is not at hand.
+fn swap(
+    worker: &TargetWorker,
+    world: &World,
+    block: &mut Block,
+    (index, other, to): (usize, &RecordRef, &Option<Place>),
+    moves: &mut Vec<Move>,
+) -> bool {
+    let beside = block
+        .flights
+        .iter()
+        .position(|flight| flight.record == *other);
+    let (Some(beside), Some(to), Target::Mailchimp) = (beside, to, worker.target) else {
+        return false;
+    };
+    if beside == index || !to.is_known(&block.works[index], world) {
+        return false;
+    }
+    let links = [index, beside].map(|at| block.works[at].link.take());
+    for (at, from, link) in [(index, beside, &links[1]), (beside, index, &links[0])] {
+        block.works[at].link.clone_from(link);
+        block.flights[at].link.clone_from(link);
+        if let Some(link) = link {
+            moves.push(Move {
+                from: block.flights[from].record.clone(),
+                to: Entry {
+                    record: block.flights[at].record.clone(),
+                    link: link.clone(),
+                },
+            });
+        }
+    }
+    true
 }
 
 /// Gives the link of a row that is gone to the new row with its address; `false` when it has to
 /// wait, because the old link is in use or the new row has one of its own.
 fn inherit(
     worker: &TargetWorker,
+    world: &World,
     block: &mut Block,
     index: usize,
     from: &RecordRef,
     moves: &mut Vec<Move>,
 ) -> SpiResult<bool> {
-    if block.works[index].link.is_some() {
+    if block.works[index].link.is_some() || is_erased(world, from)? {
         return Ok(false);
     }
     let beside = block
@@ -248,6 +335,15 @@ fn inherit(
     Ok(true)
 }
 
+/// Whether a record is being erased: who comes after it is not to get what it had.
+fn is_erased(world: &World, record: &RecordRef) -> SpiResult<bool> {
+    let key = record.key.as_str();
+    let withheld = |target| withheld::among(record.source, target, &[key]);
+    Ok(world.withheld
+        && (withheld(Target::HubSpot)?.contains(&record.key)
+            || withheld(Target::Mailchimp)?.contains(&record.key)))
+}
+
 pub fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {
     match world.sources.get(&record.source) {
         Some(source) if source.id != seen_from.id => {
@@ -255,4 +351,64 @@ pub fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String
         }
         _ => record.key.as_str().to_owned(),
     }
+}
+
+/// Rows that are gone leave their members to rows that were refused for having the same address:
+/// nobody is archived while another row wants them. Gives the heirs, to be sent again.
+pub fn bequeath(
+    worker: &TargetWorker,
+    world: &World,
+    block: &mut Block,
+    moves: &mut Vec<Move>,
+) -> SpiResult<Vec<Retry>> {
+    let gone = |work: &Work| work.row.is_none() && work.link.is_some();
+    let nobody = worker.target != Target::Mailchimp
+        || world.dead(worker.target) == 0
+        || !block.works.iter().any(gone);
+    if nobody {
+        return Ok(Vec::new());
+    }
+    let refused = letters::conflicts(worker.target)?;
+    let mut heirs = Vec::new();
+    for (work, flight) in block.works.iter_mut().zip(block.flights.iter_mut()) {
+        let Some(place) = work
+            .link
+            .as_ref()
+            .filter(|_| work.row.is_none())
+            .and_then(|link| Place::of_link(link, world))
+        else {
+            continue;
+        };
+        let named = format!("e-mail address {}, ", place.address);
+        for (heir, _) in refused.iter().filter(|(_, why)| why.contains(&named)) {
+            let free = *heir != flight.record
+                && !worker.queue.is_flying(heir)
+                && matches!(look_at(world, worker.target, heir, &place)?, Holder::Keeps)
+                && links::read(heir.source, worker.target, &[heir.key.as_str()])?.is_empty();
+            let Some(link) = work.link.take_if(|_| free) else {
+                continue;
+            };
+            flight.link = None;
+            moves.push(Move {
+                from: flight.record.clone(),
+                to: Entry {
+                    record: heir.clone(),
+                    link,
+                },
+            });
+            heirs.push(Retry {
+                record: heir.clone(),
+                op: Op::Upsert,
+                attempts: 0,
+                wait_ms: 0,
+                why: format!(
+                    "record {} had the same e-mail address and is gone",
+                    flight.record.key.as_str()
+                ),
+                enqueued_at: flight.changed_at,
+            });
+            break;
+        }
+    }
+    Ok(heirs)
 }

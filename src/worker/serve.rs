@@ -8,7 +8,7 @@ use pgrx::spi::SpiResult;
 use super::{
     Worker, allowance, bars, fill, identity, intake, news, preflight, process, requests, settle,
 };
-use crate::store;
+use crate::store::{self, changes};
 
 impl Worker {
     /// Reads, plans and sends for one target, as far as it may.
@@ -33,6 +33,8 @@ impl Worker {
         }
         self.requests
             .ask_for_properties(worker, &self.world, self.started);
+        self.requests
+            .create_merge_fields(worker, &self.world, self.started);
         loop {
             let worker = &mut self.targets[index];
             // What has just been planned may have cast doubt on some.
@@ -95,21 +97,27 @@ impl Worker {
         let fill::Planning {
             mut outcomes,
             moves,
+            audiences,
+            heirs,
         } = draft;
         let clock = self.clock();
         let worker = &mut self.targets[index];
+        for list in &audiences {
+            worker.preflight.mailchimp.use_audience(list);
+        }
         preflight::second_chance(worker, &self.world, &mut outcomes, clock);
         let held = self.guard(index);
         let reloaded = self.learn(&leftover.unknown)?;
         let (world, worker) = (&self.world, &mut self.targets[index]);
         let progress = !held && (reloaded || !outcomes.is_empty() || worker.planned.len() > before);
-        let intents = worker
-            .planned
-            .iter()
-            .any(|planned| planned.call.items.iter().any(|item| item.intent));
+        let intents = worker.planned.iter().any(identity::is_to_note);
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
             let news = store::transaction(|| {
                 identity::move_links(worker.target, world, moves)?;
+                if !heirs.is_empty() {
+                    changes::put_retries(worker.target, &heirs)?;
+                    settle::outlook(worker)?;
+                }
                 if identity::note_intents(worker.target, &mut worker.planned)? {
                     // A request must not leave before the note that it may have been made is safe.
                     process::commit_durably()?;

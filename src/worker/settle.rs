@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::Link;
+use integration_engine::call::{HubSpotOnDelete, Link};
 use integration_engine::clock::{Tick, Writer};
 use integration_engine::consent::{self, Party};
 use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Op, Target, Timestamp};
+use integration_engine::record::{Entity, Lane, Op, RemoteId, Target, Timestamp};
 use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
@@ -19,6 +19,7 @@ use super::{Outcome, World, now_ms};
 use super::{adopt, process};
 use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
+use crate::store::erasures;
 use crate::store::letters::{self, Deed, Letter};
 use crate::store::links::{self, Cause, Entry};
 
@@ -35,14 +36,20 @@ pub struct Ledger {
     pushed: Vec<Entry>,
     pub noted: Vec<Entry>,
     unlinked: Vec<RecordRef>,
+    /// Contacts that went to HubSpot's recycle bin.
+    archived: Vec<(RecordRef, RemoteId)>,
     /// Another record at the service than before.
     readopted: Vec<RecordRef>,
     pub retries: Vec<Retry>,
     done: Vec<RecordRef>,
+    /// Nothing is to be sent for them, nor are their associations.
+    withheld: Vec<RecordRef>,
     superseded: Vec<RecordRef>,
     letters: Vec<Letter>,
     consent: Vec<Change>,
     rows: Vec<RowId>,
+    /// What is noted has to be safe on disk before the next call leaves.
+    durable: bool,
 }
 
 /// What the CRM has to be told about a person's consent.
@@ -90,6 +97,7 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
         request,
         doubtful,
         resting,
+        beside,
     } = outcome;
     if let Some(link) = flight.link.as_mut().filter(|_| !doubtful.is_empty())
         && link.clock.doubt(&doubtful)
@@ -136,12 +144,22 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
                 let at = before.map_or(tick.at, |before| before.at.max(tick.at));
                 link.clock.set(Tick { at, ..tick });
             }
+            link.membership.given = beside.given.unwrap_or(link.membership.given);
             ledger.pushed.push(Entry {
                 record: flight.record.clone(),
-                link,
+                link: link.clone(),
             });
-            ledger.superseded.push(flight.record.clone());
-            close(worker, flight.handle, flight.record, ledger);
+            if beside.more {
+                let flight = Flight {
+                    link: Some(link),
+                    ..flight
+                };
+                let why = "more was to be sent than one call takes".to_owned();
+                again(worker, world, flight, None, None, why, ledger);
+            } else {
+                ledger.superseded.push(flight.record.clone());
+                close(worker, flight.handle, flight.record, ledger);
+            }
         }
         Verdict::Overruled {
             remote_id,
@@ -171,6 +189,7 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
                 verdict,
                 request: None,
                 doubtful: Vec::new(),
+                beside,
                 resting,
             };
             enter(worker, world, outcome, ledger);
@@ -179,7 +198,14 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             ledger.superseded.push(flight.record.clone());
             close(worker, flight.handle, flight.record, ledger);
         }
+        Verdict::Withheld => {
+            ledger.withheld.push(flight.record);
+            ledger.rows.extend(worker.queue.close(flight.handle).rows);
+        }
         Verdict::Removed => {
+            ledger
+                .archived
+                .extend(archived(worker.target, world, &flight));
             ledger.unlinked.push(flight.record.clone());
             ledger.superseded.push(flight.record.clone());
             close(worker, flight.handle, flight.record, ledger);
@@ -237,6 +263,16 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
     }
 }
 
+/// What erasing the person later on has to go by.
+fn archived(target: Target, world: &World, flight: &Flight) -> Option<(RecordRef, RemoteId)> {
+    let source = world.sources.get(&flight.record.source)?;
+    let kept = target == Target::HubSpot
+        && source.entity == Entity::Contact
+        && world.settings.hubspot_api.on_delete == HubSpotOnDelete::Archive;
+    let id = flight.link.as_ref()?.remote_id.clone()?;
+    kept.then(|| (flight.record.clone(), id))
+}
+
 fn close(
     worker: &mut TargetWorker,
     handle: integration_engine::queue::Handle,
@@ -272,10 +308,14 @@ fn again(
                 link,
             });
         }
-        Some(Relink::Vacant) => ledger.noted.push(Entry {
-            record: flight.record.clone(),
-            link: Link::default(),
-        }),
+        Some(Relink::Vacant) => {
+            // The record is created next. Should a crash undo this note, nobody would look for it.
+            ledger.durable = true;
+            ledger.noted.push(Entry {
+                record: flight.record.clone(),
+                link: Link::default(),
+            });
+        }
         Some(Relink::Forget) => match flight.link.clone().and_then(Link::forgotten) {
             Some(link) => ledger.noted.push(Entry {
                 record: flight.record.clone(),
@@ -388,9 +428,13 @@ fn bury(
 
 fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<()> {
     let target = worker.target;
+    if ledger.durable {
+        process::commit_durably()?;
+    }
     links::write(target, Cause::Pushed, &ledger.pushed)?;
     links::write(target, Cause::Noted, &ledger.noted)?;
     links::remove(target, &ledger.unlinked)?;
+    erasures::note_archived(&ledger.archived)?;
     let settled = Settled {
         done: &ledger.done,
         pushed: &ledger.pushed,
@@ -400,6 +444,7 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
     associations::note(worker, world, settled)?;
     if worker.retrying > 0 {
         changes::drop_retries(target, &ledger.done)?;
+        changes::drop_retries(target, &ledger.withheld)?;
     }
     changes::put_retries(target, &ledger.retries)?;
     consent_log::write(&ledger.consent)?;

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use integration_engine::bars::Bars;
 use integration_engine::breaker::Breaker;
 use integration_engine::call::{Allowance, Call, Scope};
-use integration_engine::hubspot::preflight::Preflight;
+use integration_engine::mailchimp::provision::Provision;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::pace::Pace;
 use integration_engine::queue::{Handle, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
 use super::daily;
-use super::preflight::Told;
+use super::pace;
+use super::preflight::{Preflight, Told};
 use super::trust::Trust;
 use crate::config::Settings;
 
@@ -58,6 +60,8 @@ pub struct Flight {
     pub attempts: u32,
     pub changed_at: Timestamp,
     pub link: Option<integration_engine::call::Link>,
+    /// Mailchimp: the audience it is planned for.
+    pub list: Option<String>,
 }
 
 /// A call with the records it carries, in the order of its items.
@@ -76,13 +80,6 @@ pub struct State {
 }
 
 impl State {
-    pub fn running() -> State {
-        State {
-            name: "running",
-            reason: None,
-        }
-    }
-
     pub fn because(name: &'static str, reason: impl Into<String>) -> State {
         State {
             name,
@@ -124,7 +121,8 @@ pub struct TargetWorker {
     pub fenced: bool,
     pub held: Option<State>,
     pub last_failure: String,
-    pub concurrency: usize,
+    /// How much it is asked for at once, within the settings.
+    pub pace: Pace,
     /// Budget or breaker said no until then.
     pub blocked_until: Option<Instant>,
     /// When the oldest record that is ready and does not fill a batch became so.
@@ -133,10 +131,14 @@ pub struct TargetWorker {
     pub retrying: i64,
     /// Queue rows of backfills that are not settled.
     pub chunks: usize,
+    /// Requests that erasures still have to make.
+    pub erasures: i64,
     pub told: Option<State>,
     pub properties: BTreeMap<Entity, Property>,
-    /// What is known of the properties that are mapped.
+    /// What is known of the fields that are mapped.
     pub preflight: Preflight,
+    /// Merge fields being created.
+    pub provision: Provision,
     pub preflight_told: Told,
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
@@ -176,15 +178,17 @@ impl TargetWorker {
             fenced: false,
             held: None,
             last_failure: String::new(),
-            concurrency: usize::MAX,
+            pace: Pace::default(),
             blocked_until: None,
             ready_since: None,
             next_retry: Some(Instant::now()),
             retrying: 0,
             chunks: 0,
+            erasures: 0,
             told: None,
             properties: BTreeMap::new(),
             preflight: Preflight::default(),
+            provision: Provision::default(),
             preflight_told: Told::default(),
             deletions: VecDeque::new(),
             guard_off_until: None,
@@ -263,7 +267,10 @@ impl TargetWorker {
                 ),
             );
         }
-        State::running()
+        State {
+            name: "running",
+            reason: self.held_back(settings),
+        }
     }
 
     /// Whether calls may be planned and sent at all.
@@ -283,11 +290,9 @@ impl TargetWorker {
 
     /// Calls that may be under way at once, at present.
     pub fn most_calls(&self, settings: &Settings) -> usize {
-        let configured = settings
-            .endpoint(self.target)
-            .map_or(0, |endpoint| endpoint.max_connections);
+        let configured = pace::connections(self.target, settings);
         if self.breaker.is_closed() {
-            configured.min(self.concurrency).max(1)
+            self.pace.requests(configured)
         } else {
             1
         }
@@ -301,7 +306,6 @@ impl TargetWorker {
         match signal {
             TargetSignal::Healthy => {
                 self.breaker.success();
-                self.concurrency = self.concurrency.saturating_add(1);
                 if daily::used_up(report, self.daily_limit) {
                     let why = format!("{}: the day's requests are used up", self.target);
                     daily::rest(self, None, &why, now);
@@ -320,8 +324,8 @@ impl TargetWorker {
             }
             TargetSignal::DailyLimit { until, why } => daily::rest(self, *until, why, now),
             TargetSignal::Crowded { wait, why } => {
-                self.concurrency = (self.concurrency.min(self.calls_in_flight + 1) / 2).max(1);
-                self.rest(now, *wait, State::because("throttled", why));
+                let wait = self.pace.wait(*wait);
+                self.rest(now, wait, State::because("throttled", why));
             }
             TargetSignal::Unauthorized { why } | TargetSignal::Forbidden { why } => {
                 let state = State::because("unauthorized", why);
@@ -359,16 +363,6 @@ impl TargetWorker {
         self.lanes
             .values()
             .any(|lane| lane.stale || lane.scan.is_some())
-    }
-
-    /// Records this target takes in one call at most.
-    pub const fn batch(&self) -> usize {
-        match self.target {
-            // HubSpot: at most 100 inputs a batch.
-            Target::HubSpot => 100,
-            // Mailchimp: at most 500 members a call.
-            Target::Mailchimp => 500,
-        }
     }
 
     pub fn pause(&mut self, reason: Option<String>) {

@@ -74,7 +74,28 @@ fn every_status_has_its_class() {
             r#"{"title":"Forbidden"}"#,
             ("unauthorized", None, false),
         ),
-        (Mailchimp, 403, vec![], "", ("throttled", Some(30), false)),
+        (Mailchimp, 403, vec![], "", ("crowded", Some(2), false)),
+        (
+            Mailchimp,
+            403,
+            vec![],
+            "<html>",
+            ("crowded", Some(2), false),
+        ),
+        (
+            Mailchimp,
+            503,
+            vec![],
+            "<html>",
+            ("failing", Some(30), false),
+        ),
+        (
+            Mailchimp,
+            503,
+            vec![],
+            r#"{"title":"x"}"#,
+            ("failing", None, true),
+        ),
         (HubSpot, 408, vec![], "", ("failing", None, true)),
         (HubSpot, 423, vec![], "", ("crowded", Some(2), true)),
         (HubSpot, 423, after("1"), "", ("crowded", Some(2), true)),
@@ -197,4 +218,34 @@ fn unreadable_waits_are_ignored() {
         assert_eq!(name, "failing", "{value}");
         assert!(wait.is_none_or(|wait| wait < 1 << 40), "{value}");
     }
+}
+
+#[test]
+fn what_is_too_much_is_told_from_other_trouble() {
+    use Target::{HubSpot, Mailchimp};
+    let cases = [
+        (Mailchimp, 200, "", Some(Strain::None)),
+        (Mailchimp, 400, "{}", Some(Strain::None)),
+        (Mailchimp, 404, "{}", Some(Strain::None)),
+        (Mailchimp, 429, "", Some(Strain::Crowded)),
+        (Mailchimp, 403, "<html>", Some(Strain::Crowded)),
+        (Mailchimp, 403, r#"{"title":"Forbidden"}"#, None),
+        (Mailchimp, 401, "{}", None),
+        (Mailchimp, 500, "{}", None),
+        (Mailchimp, 503, "<html>", None),
+        (Mailchimp, 502, "<html>", Some(Strain::Slow)),
+        (Mailchimp, 504, "", Some(Strain::Slow)),
+        (HubSpot, 423, "", Some(Strain::Crowded)),
+        (HubSpot, 429, "", None),
+        (HubSpot, 502, "", None),
+    ];
+    for (target, status, body, expected) in cases {
+        let reply = reply(status, &[], body);
+        assert_eq!(strain(target, Ok(&reply)), expected, "{target} {status}");
+    }
+    let timeout = TransportError::Timeout(Duration::from_secs(130));
+    assert_eq!(strain(Mailchimp, Err(&timeout)), Some(Strain::Slow));
+    assert_eq!(strain(HubSpot, Err(&timeout)), None);
+    let lost = TransportError::Lost("reset".into());
+    assert_eq!(strain(Mailchimp, Err(&lost)), None);
 }

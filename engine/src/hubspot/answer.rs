@@ -10,6 +10,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     call::{Call, CallKind, HubSpotSettings, Item, Reading, Reply, TransportError},
     clock::ValueHash,
+    erasure::is_confirmed,
     failure::{Class, classify},
     outcome::{BudgetReport, Category, Relink, TargetSignal, Verdict},
     record::{RemoteId, Target},
@@ -86,8 +87,9 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
         CallKind::HubSpotPatch { .. } => return patched(call, reply),
         _ => {}
     }
-    let archive = matches!(call.kind, CallKind::HubSpotArchive { .. });
-    if archive && reply.body.iter().all(u8::is_ascii_whitespace) {
+    let removes = matches!(call.kind, CallKind::HubSpotArchive { .. });
+    let erased = matches!(call.kind, CallKind::HubSpotErase) && is_confirmed(reply);
+    if erased || (removes && reply.body.iter().all(u8::is_ascii_whitespace)) {
         return Ok(vec![Verdict::Removed; call.items.len()]);
     }
     match &call.kind {
@@ -375,7 +377,11 @@ fn not_found(
         .unwrap_or_default();
     // A record's own path. HubSpot often leaves the category out, but words it so.
     let named = fault.category == "OBJECT_NOT_FOUND" || fault.message == "resource not found";
-    if named && matches!(call.kind, CallKind::HubSpotPatch { .. }) {
+    let by_id = matches!(
+        call.kind,
+        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase
+    );
+    if named && by_id {
         return Ok(call
             .items
             .iter()

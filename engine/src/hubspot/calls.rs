@@ -7,7 +7,7 @@ use crate::{
     record::{Entity, Target},
 };
 
-use super::{BATCH_MAX, objects_path};
+use super::{BATCH_MAX, erasure::ERASE, objects_path};
 
 /// Values looked for in one search.
 const MATCH_MAX: usize = 50;
@@ -19,7 +19,7 @@ pub(super) const MATCH_RESULTS: usize = 200;
 pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
     let most = |kind: &CallKind| match kind {
         CallKind::HubSpotMatch { .. } => MATCH_MAX,
-        CallKind::HubSpotPatch { .. } => 1,
+        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase => 1,
         _ => BATCH_MAX,
     };
     group(sends, most)
@@ -43,7 +43,9 @@ fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
             CallKind::HubSpotMatch { property, .. } => {
                 search(property, &items, settings).into_bytes()
             }
-            CallKind::HubSpotPatch { .. } => items.first()?.fragment.clone().into_bytes(),
+            CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase => {
+                items.first()?.fragment.clone().into_bytes()
+            }
             _ => body(&kind, &items).into_bytes(),
         }),
     };
@@ -62,16 +64,28 @@ fn route(kind: &CallKind) -> Option<(Entity, &str)> {
         CallKind::HubSpotGiveWay { entity } => Some((*entity, "batch/update")),
         CallKind::HubSpotPatch { entity, id } => Some((*entity, id.as_str())),
         CallKind::HubSpotArchive { entity } => Some((*entity, "batch/archive")),
+        CallKind::HubSpotErase => Some((Entity::Contact, ERASE)),
         CallKind::HubSpotFind { entity, .. } => Some((*entity, "batch/read")),
         CallKind::HubSpotMatch { entity, .. } => Some((*entity, "search")),
         CallKind::MailchimpBulk { .. }
         | CallKind::MailchimpPut { .. }
         | CallKind::MailchimpPatch { .. }
+        | CallKind::MailchimpTags { .. }
         | CallKind::MailchimpArchive { .. }
         | CallKind::MailchimpMeet { .. }
         | CallKind::MailchimpLook { .. }
         | CallKind::MailchimpLeave { .. }
         | CallKind::MailchimpErase { .. } => None,
+    }
+}
+
+/// A request of its own, beside records' calls.
+pub(super) fn post(path: String, body: &serde_json::Value) -> Request {
+    Request {
+        target: Target::HubSpot,
+        method: Method::Post,
+        path,
+        body: Some(body.to_string().into_bytes()),
     }
 }
 

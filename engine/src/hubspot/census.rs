@@ -193,13 +193,14 @@ fn no_results(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Timestamp;
+    use crate::{call::HubSpotOnDelete, record::Timestamp};
 
     fn settings() -> HubSpotSettings {
         HubSpotSettings {
             api_version: "2026-09".to_owned(),
             external_id_property: "crm_id".to_owned(),
             external_id_ready: vec![],
+            on_delete: HubSpotOnDelete::Archive,
         }
     }
 

@@ -7,13 +7,14 @@ use serde::Deserialize;
 
 use crate::{
     call::{HubSpotSettings, Request},
+    mailchimp::merge::MergeType,
     mapping::{Direction, Field, SourceMap},
     record::{Entity, Target},
 };
 
 use super::{EMAIL, object_type, versioned};
 
-/// What a property holds, with what is needed to convert values for it.
+/// What a property (or a field of an audience) holds, with what is needed to convert values for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RemoteType {
     /// The definition has not been read: values go by the column's type.
@@ -33,6 +34,8 @@ pub enum RemoteType {
     Pipeline(Arc<Pipelines>),
     /// A stage of the pipeline the same record is in.
     Stage(Arc<Pipelines>),
+    /// A field of one of Mailchimp's audiences.
+    Merge(MergeType),
 }
 
 /// An option: what is sent, and what people see.

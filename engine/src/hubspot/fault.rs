@@ -152,7 +152,7 @@ impl Fault {
 
     pub(super) fn not_found(&self, kind: &CallKind, status: u16) -> Verdict {
         match kind {
-            CallKind::HubSpotArchive { .. } => Verdict::Removed,
+            CallKind::HubSpotArchive { .. } | CallKind::HubSpotErase => Verdict::Removed,
             // It may live on under another id, which batches don't follow.
             CallKind::HubSpotUpdate { .. } => Verdict::Again {
                 relink: None,

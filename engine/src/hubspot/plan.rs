@@ -5,9 +5,9 @@ mod lookups;
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
-    call::{CallKind, Decision, HubSpotSettings, Item, Link, Work},
+    call::{CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Work},
     clock::{Tick, ValueHash, Writer},
-    json::{push_member, push_name, push_string},
+    json::{push_member, push_name},
     mapping::{Direction, Field, FieldId, SourceMap},
     outcome::{Category, Verdict},
     record::{Entity, RemoteId},
@@ -53,22 +53,13 @@ impl Plan<'_> {
     fn gone(&self) -> Decision {
         match &self.work.link {
             None => Decision::Settled(Verdict::Removed),
+            Some(_) if self.settings.on_delete == HubSpotOnDelete::Ignore => {
+                Decision::Settled(Verdict::Removed)
+            }
             Some(Link {
                 remote_id: Some(id),
                 ..
-            }) => {
-                let mut fragment = String::with_capacity(32);
-                fragment.push_str("{\"id\":");
-                push_string(&mut fragment, id.as_str());
-                fragment.push('}');
-                let kind = CallKind::HubSpotArchive {
-                    entity: self.map.entity,
-                };
-                Decision::Send(
-                    kind,
-                    self.item(id.as_str().to_owned(), None, Vec::new(), fragment),
-                )
-            }
+            }) => self.remove(id),
             // It may exist: nothing can be removed before that is known.
             Some(intent) => match &intent.remote_key {
                 Some(email) => self.find(EMAIL, email),
@@ -79,6 +70,22 @@ impl Plan<'_> {
                 None => Decision::Settled(Verdict::Removed),
             },
         }
+    }
+
+    fn remove(&self, id: &RemoteId) -> Decision {
+        let entity = self.map.entity;
+        let (kind, name) = match self.settings.on_delete {
+            HubSpotOnDelete::Gdpr if entity == Entity::Contact => {
+                (CallKind::HubSpotErase, "objectId")
+            }
+            _ => (CallKind::HubSpotArchive { entity }, "id"),
+        };
+        let mut fragment = String::with_capacity(40);
+        fragment.push('{');
+        push_member(&mut fragment, name, id.as_str());
+        fragment.push('}');
+        let item = self.item(id.as_str().to_owned(), None, Vec::new(), fragment);
+        Decision::Send(kind, item)
     }
 
     fn present(&self, row: &Row) -> Result<Decision, Verdict> {
@@ -310,6 +317,7 @@ impl Plan<'_> {
             intent: false,
             batch_cap: self.work.batch_cap,
             fragment,
+            beside: Default::default(),
         }
     }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    call::{Call, CallKind, Decision, HubSpotSettings, Item, Link, Method, Reply, Work},
+    call::{
+        Call, CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Method, Reply, Work,
+    },
     clock::{FieldClock, Tick, ValueHash, Writer},
     mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
     outcome::{Category, Relink, TargetSignal, Verdict},
@@ -22,6 +24,7 @@ fn settings(ready: &[Entity]) -> HubSpotSettings {
         api_version: "2026-09".into(),
         external_id_property: "crm_id".into(),
         external_id_ready: ready.to_vec(),
+        on_delete: HubSpotOnDelete::Archive,
     }
 }
 
@@ -68,6 +71,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         rival: None,
         gives_way: false,
         audience_met: true,
+        syncing: false,
     }
 }
 
@@ -102,6 +106,7 @@ fn item(name: &str) -> Item {
         intent: false,
         batch_cap: 100,
         fragment: r#"{"id":"x"}"#.into(),
+        beside: Default::default(),
     }
 }
 

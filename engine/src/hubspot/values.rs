@@ -49,7 +49,7 @@ fn converted<'a>(field: &Field, text: Option<&'a str>, pipeline: Option<&Choice>
         return Ok(None);
     };
     let value = match &field.remote_type {
-        RemoteType::Unknown | RemoteType::Text => plain,
+        RemoteType::Unknown | RemoteType::Text | RemoteType::Merge(_) => plain,
         RemoteType::Number => owned(plain, |text| number::canonical(text).map(Cow::into_owned))?,
         RemoteType::Bool => Cow::Borrowed(boolean(&plain)?),
         RemoteType::Date => owned(plain, |text| date(field.kind, text))?,
@@ -86,7 +86,7 @@ pub fn canonical<'a>(field: &Field, remote: Option<&'a str>) -> Value<'a> {
         return Ok(None);
     };
     let value = match &field.remote_type {
-        RemoteType::Unknown | RemoteType::Text => {
+        RemoteType::Unknown | RemoteType::Text | RemoteType::Merge(_) => {
             return value::canonical(field.kind, Target::HubSpot, Some(text));
         }
         RemoteType::Number => number::canonical(text)?,

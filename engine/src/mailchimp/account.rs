@@ -9,6 +9,26 @@ use crate::{
     record::Target,
 };
 
+/// Where a credential is good. Mailchimp: an API key ends in a hyphen and its data centre, such as
+/// `us19`, which is part of the host. Whatever names none (an OAuth access token) goes to the host
+/// that Mailchimp's newer documentation gives for all.
+pub fn host_of(credential: &str) -> String {
+    match data_centre(credential) {
+        Some(centre) => format!("https://{centre}.api.mailchimp.com"),
+        None => "https://api.mailchimp.com".to_owned(),
+    }
+}
+
+/// The data centre that a credential names; no part of the secret.
+pub fn data_centre(credential: &str) -> Option<&str> {
+    let (_, centre) = credential.rsplit_once('-')?;
+    let (letters, digits) = centre.split_at_checked(2)?;
+    let right = letters.bytes().all(|byte| byte.is_ascii_lowercase())
+        && (1..=3).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit());
+    right.then_some(centre)
+}
+
 /// The account an API key belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -75,6 +95,7 @@ struct Audiences {
 pub fn read_audiences(
     reply: Result<&Reply, &TransportError>,
     used: &[String],
+    settings: &MailchimpSettings,
 ) -> Result<(bool, Vec<String>), String> {
     let reply = match (classify(Target::Mailchimp, reply), reply) {
         (Class::Answered, Ok(reply)) => reply,
@@ -97,7 +118,7 @@ pub fn read_audiences(
     let complete = lines.is_empty();
     lines.extend(
         used.iter()
-            .filter_map(|list| Some(described(list, find(list)?))),
+            .filter_map(|list| Some(described(list, find(list)?, settings.double_opt_in))),
     );
     Ok((complete, lines))
 }
@@ -127,15 +148,21 @@ pub fn read_audience(
     };
     let body: Value = serde_json::from_slice(&reply.body)
         .map_err(|error| format!("Mailchimp's audience cannot be read: {error}"))?;
-    Ok(described(list, &body))
+    Ok(described(list, &body, settings.double_opt_in))
 }
 
-fn described(list: &str, body: &Value) -> String {
+/// `asks`: new members are asked to confirm. Mailchimp: who is added as `subscribed` is not asked,
+/// whatever the audience's own setting.
+fn described(list: &str, body: &Value, asks: bool) -> String {
     let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
-    let double_opt_in = match body.get("double_optin").and_then(Value::as_bool) {
-        Some(true) => ", double opt-in on",
-        Some(false) => ", double opt-in off",
-        None => "",
+    let double_opt_in = match (body.get("double_optin").and_then(Value::as_bool), asks) {
+        (Some(true), true) => ", double opt-in on",
+        (Some(true), false) => {
+            ", double opt-in on (but whom the CRM opts in is not asked: \
+             integration.mailchimp_double_opt_in is off)"
+        }
+        (Some(false), _) => ", double opt-in off",
+        (None, _) => "",
     };
     format!("audience {list} \u{201c}{name}\u{201d}{double_opt_in}")
 }
@@ -144,6 +171,32 @@ fn described(list: &str, body: &Value) -> String {
 mod tests {
     use super::*;
     use crate::call::{OnDelete, Resubscribe};
+
+    #[test]
+    fn hosts_follow_from_keys() {
+        for (credential, host) in [
+            ("0123456789abcdef-us19", "us19.api.mailchimp.com"),
+            (
+                "00000000000000000000000000000000-us1",
+                "us1.api.mailchimp.com",
+            ),
+            ("an-oauth-token-us6", "us6.api.mailchimp.com"),
+            ("0123456789abcdef", "api.mailchimp.com"),
+            ("an-oauth-token", "api.mailchimp.com"),
+            ("key-", "api.mailchimp.com"),
+            ("key-us", "api.mailchimp.com"),
+            ("key-us1234", "api.mailchimp.com"),
+            ("key-us1.evil.example/", "api.mailchimp.com"),
+            ("key-\u{fc}1", "api.mailchimp.com"),
+            ("", "api.mailchimp.com"),
+        ] {
+            assert_eq!(
+                host_of(credential),
+                format!("https://{host}"),
+                "{credential}"
+            );
+        }
+    }
 
     #[test]
     fn audiences_are_described() {
@@ -158,7 +211,7 @@ mod tests {
             (
                 200,
                 r#"{"id":"a6","name":"News","double_optin":true}"#,
-                "Ok audience a6 “News”, double opt-in on",
+                "Ok audience a6 “News”, double opt-in on (but whom the CRM opts in is not asked",
             ),
             (
                 200,

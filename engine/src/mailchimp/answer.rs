@@ -16,6 +16,7 @@ use crate::{
 use super::{
     audience,
     fault::{Fault, is_opt_out},
+    missing::{no_such_member, other_name},
     moves,
     plan::suppression,
     subscriber_hash,
@@ -46,6 +47,10 @@ pub fn read(
             (verdicts, TargetSignal::Healthy, error)
         }
         Err(class) => match for_all(&class, status, call.items.len()) {
+            // Mailchimp: a call that takes longer than 120 s is ended; fewer members take less.
+            Some((_, signal, why)) if too_slow(call, reply) => {
+                (bisect(call.items.len(), &why), signal, Some(why))
+            }
             Some((verdicts, signal, why)) => (verdicts, signal, Some(why)),
             // No class that concerns the whole call is left without verdicts.
             None => {
@@ -61,6 +66,12 @@ pub fn read(
         correlation_id,
         error,
     }
+}
+
+/// Whether a call of many went without an answer for so long that it was given up, and is to be
+/// repeated in smaller ones.
+fn too_slow(call: &Call, reply: Result<&Reply, &TransportError>) -> bool {
+    call.items.len() > 1 && matches!(reply, Err(TransportError::Timeout(_)))
 }
 
 #[derive(Deserialize)]
@@ -106,6 +117,7 @@ fn answered(
         CallKind::MailchimpMeet { .. }
         | CallKind::MailchimpLeave { .. }
         | CallKind::MailchimpErase { .. } => {
+            parse_if_any(reply)?;
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
         CallKind::MailchimpLook {
@@ -120,7 +132,11 @@ fn answered(
             let seen = |item| moves::seen(item, held, &look, reply.status, settings);
             Ok(call.items.iter().map(seen).collect())
         }
-        CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
+        CallKind::MailchimpArchive { .. } => {
+            parse_if_any(reply)?;
+            Ok(call.items.iter().map(archived).collect())
+        }
+        CallKind::MailchimpTags { .. } => Ok(call.items.iter().map(retagged).collect()),
         CallKind::MailchimpBulk { .. } => {
             let body: BulkReply<'_> = parse(reply)?;
             Ok(bulk(call, reply.status, &body))
@@ -133,6 +149,15 @@ fn answered(
                 .map(|item| returned(item, &member, reply.status))
                 .collect())
         }
+    }
+}
+
+/// Mailchimp answers what takes somebody away with 204 and nothing else. A page of HTML, whatever its
+/// status, comes from something in between, which did not pass the call on.
+fn parse_if_any(reply: &Reply) -> Result<(), Class> {
+    match reply.body.is_empty() {
+        true => Ok(()),
+        false => parse::<serde::de::IgnoredAny>(reply).map(|_| ()),
     }
 }
 
@@ -154,6 +179,11 @@ fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdict> {
         .map(|(at, item)| (item.name.as_str(), at))
         .collect();
     let position = |address: &Text<'_>| positions.get(&*lower_case(address.as_str())).copied();
+    // Should it write an address in another way than we do, its hash is the same.
+    let by_hash = |id: &str| {
+        let same = |item: &Item| subscriber_hash(&item.name) == id;
+        items.iter().position(same).filter(|_| !id.is_empty())
+    };
     let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
     let members = body
         .new_members
@@ -161,7 +191,8 @@ fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdict> {
         .chain(&body.updated_members)
         .flatten();
     for member in members {
-        if let Some(at) = position(&member.email_address) {
+        let at = position(&member.email_address).or_else(|| by_hash(member.id.as_str()));
+        if let Some(at) = at {
             found[at] = Some(returned(&items[at], member, status));
         }
     }
@@ -317,7 +348,18 @@ fn not_found(
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
         // Archived already (405), or never there (404): both are what was wanted.
-        CallKind::MailchimpArchive { .. } => Ok(call.items.iter().map(archived).collect()),
+        CallKind::MailchimpArchive { hash, .. } => {
+            let verdict = |item| match reply.status {
+                404 => other_name(item, hash).unwrap_or_else(|| archived(item)),
+                _ => archived(item),
+            };
+            Ok(call.items.iter().map(verdict).collect())
+        }
+        CallKind::MailchimpTags { hash, .. } if reply.status == 404 => Ok(call
+            .items
+            .iter()
+            .map(|item| nobody_to_tag(item, hash))
+            .collect()),
         CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => Ok(call
             .items
             .iter()
@@ -349,6 +391,29 @@ fn not_found(
     }
 }
 
+/// The answer has no body.
+fn retagged(item: &Item) -> Verdict {
+    Verdict::Delivered {
+        remote_id: None,
+        remote_key: item.remote_key.clone(),
+        member_status: None,
+        ticks: item.ticks.clone(),
+        met: false,
+    }
+}
+
+/// The person may have changed their address there: a contact that is known is tried by its id.
+fn nobody_to_tag(item: &Item, path: &str) -> Verdict {
+    match &item.expected {
+        Some(id) if id.as_str() != path => Verdict::Again {
+            relink: None,
+            batch_cap: Some(1),
+            why: "Mailchimp has nobody with tags under the address".to_owned(),
+        },
+        _ => no_such_member(item, path),
+    }
+}
+
 /// What was archived: the record itself, or only what may have been created under an address that
 /// has been replaced since, so that the record now starts anew.
 fn archived(item: &Item) -> Verdict {
@@ -359,51 +424,5 @@ fn archived(item: &Item) -> Verdict {
             batch_cap: None,
             why: "the previous address is out of the way".to_owned(),
         },
-    }
-}
-
-/// No member under this name. A change of address may have happened in a call whose answer was
-/// lost: the person is looked for under the contact's id, the old address and the present one.
-fn other_name(item: &Item, path: &str) -> Option<Verdict> {
-    let adopt = |hash: &str| {
-        Some(Verdict::Again {
-            relink: Some(Relink::Adopt(RemoteId::from(hash))),
-            batch_cap: None,
-            why: "Mailchimp has nobody under the name last known".to_owned(),
-        })
-    };
-    let old = subscriber_hash(&item.name);
-    let present = item
-        .remote_key
-        .as_deref()
-        .map(subscriber_hash)
-        .unwrap_or_default();
-    if path != old && path != present {
-        return adopt(&old);
-    }
-    match path == present {
-        false => adopt(&present),
-        true => None,
-    }
-}
-
-/// No member under this name, nor under another one.
-fn no_such_member(item: &Item, path: &str) -> Verdict {
-    if let Some(verdict) = other_name(item, path) {
-        return verdict;
-    }
-    if is_opt_out(item) {
-        return Verdict::Delivered {
-            remote_id: None,
-            remote_key: item.remote_key.clone(),
-            member_status: item.member_status,
-            ticks: item.ticks.clone(),
-            met: false,
-        };
-    }
-    Verdict::Again {
-        relink: Some(Relink::Forget),
-        batch_cap: None,
-        why: "Mailchimp no longer has this member; they are added anew".to_owned(),
     }
 }

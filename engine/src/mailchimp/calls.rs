@@ -6,9 +6,10 @@ use crate::{
     record::Target,
 };
 
-use super::BULK_MAX;
+use super::{BULK_MAX, erasure::erase_path, fault::is_opt_out};
 
-/// A required merge field that somebody adds in Mailchimp's application must not stop the sync.
+/// Who wants no more mail is let go whatever their merge fields are. Everybody else's have to be as
+/// the audience wants them, or it would fill with members that its forms and campaigns do not expect.
 const LENIENT: &str = "?skip_merge_validation=true";
 
 /// Puts records together into as few calls as the rules allow; only bulk calls take several.
@@ -17,8 +18,11 @@ pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &MailchimpSettings) -> V
         CallKind::MailchimpBulk { .. } | CallKind::MailchimpMeet { .. } => BULK_MAX,
         _ => 1,
     };
-    group(sends, max)
+    let (leaving, others): (Vec<_>, Vec<_>) =
+        sends.into_iter().partition(|(_, item)| is_opt_out(item));
+    [leaving, others]
         .into_iter()
+        .flat_map(|sends| group(sends, max))
         .filter_map(|group| call(group, settings))
         .collect()
 }
@@ -27,27 +31,33 @@ pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &MailchimpSettings) -> V
 fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
     let Group { kind, items, .. } = group;
     let single = || items.first().map(|item| item.fragment.clone());
+    let leaving = !items.is_empty() && items.iter().all(is_opt_out);
+    let lenient = if leaving { LENIENT } else { "" };
     let (method, path, body) = match &kind {
         CallKind::MailchimpBulk { list } => (
             Method::Post,
-            format!("/lists/{list}{LENIENT}"),
+            format!("/lists/{list}{lenient}"),
             Some(bulk_body(&items)),
         ),
         CallKind::MailchimpPut { list, hash } => (
             Method::Put,
-            format!("/lists/{list}/members/{hash}{LENIENT}"),
+            format!("/lists/{list}/members/{hash}{lenient}"),
             single(),
         ),
         CallKind::MailchimpPatch { list, hash } => (
             Method::Patch,
-            format!("/lists/{list}/members/{hash}{LENIENT}"),
+            format!("/lists/{list}/members/{hash}{lenient}"),
+            single(),
+        ),
+        CallKind::MailchimpTags { list, hash } => (
+            Method::Post,
+            format!("/lists/{list}/members/{hash}/tags"),
             single(),
         ),
         // Only a gone record is erased for good; erased people can never be added again.
         CallKind::MailchimpArchive { list, hash } => match settings.on_delete {
             OnDelete::Permanent if items.iter().all(|item| item.member_status.is_none()) => {
-                let path = format!("/lists/{list}/members/{hash}/actions/delete-permanent");
-                (Method::Post, path, None)
+                (Method::Post, erase_path(list, hash), None)
             }
             OnDelete::Archive | OnDelete::Permanent | OnDelete::Ignore => (
                 Method::Delete,
@@ -66,15 +76,13 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
             format!("/lists/{list}/members/{hash}"),
             None,
         ),
-        CallKind::MailchimpErase { list, hash } => {
-            let path = format!("/lists/{list}/members/{hash}/actions/delete-permanent");
-            (Method::Post, path, None)
-        }
+        CallKind::MailchimpErase { list, hash } => (Method::Post, erase_path(list, hash), None),
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
         | CallKind::HubSpotGiveWay { .. }
         | CallKind::HubSpotPatch { .. }
         | CallKind::HubSpotArchive { .. }
+        | CallKind::HubSpotErase
         | CallKind::HubSpotFind { .. }
         | CallKind::HubSpotMatch { .. } => return None,
     };

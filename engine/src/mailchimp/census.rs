@@ -1,17 +1,18 @@
 //! Reading members as they are: what a comparison of both sides asks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{EMAIL_ADDRESS, LANGUAGE, STATUS};
+use super::{EMAIL_ADDRESS, INTERESTS, LANGUAGE, STATUS, TAGS, merge};
 use crate::{
-    call::{Reply, Request},
+    call::{Link, Reply, Request},
     drift::{Page, Record},
+    mapping::{Field, SourceMap},
     outcome::MemberStatus,
     record::{RemoteId, Target, Timestamp},
-    value::time,
+    value::{self, time},
 };
 
 /// Mailchimp: at most 1,000 members in a page.
@@ -19,7 +20,8 @@ pub const PAGE_MAX: usize = 1_000;
 
 /// Of all that Mailchimp says about a member.
 const FIELDS: &str = "total_items,members.id,members.contact_id,members.email_address,members.status,\
-                      members.merge_fields,members.language,members.last_changed";
+                      members.merge_fields,members.language,members.last_changed,members.tags.name,\
+                      members.tags_count,members.interests";
 
 /// Where a walk through the members of all audiences is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +91,17 @@ struct Member {
     language: String,
     #[serde(default)]
     last_changed: String,
+    #[serde(default)]
+    tags: Vec<Tag>,
+    #[serde(default)]
+    tags_count: usize,
+    #[serde(default)]
+    interests: BTreeMap<String, bool>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    name: String,
 }
 
 impl From<Member> for Record {
@@ -101,6 +114,14 @@ impl From<Member> for Record {
         properties.insert(EMAIL_ADDRESS.to_owned(), member.email_address);
         properties.insert(STATUS.to_owned(), member.status);
         properties.insert(LANGUAGE.to_owned(), member.language);
+        // Mailchimp: at most 50 tags are returned; of more than that, some are not known here.
+        if member.tags_count <= member.tags.len() {
+            let names = member.tags.into_iter().map(|tag| tag.name);
+            properties.insert(TAGS.to_owned(), Value::from_iter(names).to_string());
+        }
+        let joined = member.interests.into_iter().filter(|(_, joined)| *joined);
+        let ids = joined.map(|(id, _)| id);
+        properties.insert(INTERESTS.to_owned(), Value::from_iter(ids).to_string());
         // Mailchimp keeps one time for all that is said about a member.
         let changed: Option<Timestamp> = time::moment(&member.last_changed).ok();
         let written = properties
@@ -116,6 +137,20 @@ impl From<Member> for Record {
             written,
         }
     }
+}
+
+/// Of a list that a member holds, what is ours to compare; `None`: it is no list.
+pub fn ours(
+    map: &SourceMap,
+    field: &Field,
+    held: &str,
+    text: Option<&str>,
+    link: &Link,
+) -> Option<String> {
+    let is_list = matches!(field.remote.as_str(), TAGS | INTERESTS);
+    let wanted = || value::field_to_remote(map, field, text).ok().flatten();
+    let given = link.membership.given.of(&field.remote);
+    is_list.then(|| merge::ours(held, wanted().as_deref(), given))
 }
 
 fn text(value: Value) -> String {

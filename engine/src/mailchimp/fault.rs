@@ -26,6 +26,8 @@ pub(super) struct Fault {
     text: String,
     /// Text for people.
     said: String,
+    /// Merge fields that are not as they should be: tag and message.
+    merge_fields: Vec<(String, String)>,
 }
 
 /// What kind of refusal it is.
@@ -38,6 +40,8 @@ enum Kind {
     Exists,
     /// The same address twice in one call.
     Repeated,
+    /// Merge fields are not what the audience's definitions allow.
+    MergeFields,
     Invalid,
 }
 
@@ -51,6 +55,10 @@ impl Fault {
         Fault {
             text: said.to_lowercase(),
             said,
+            merge_fields: tag(field)
+                .map(|tag| (tag.to_owned(), field_message.to_owned()))
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -71,19 +79,24 @@ impl Fault {
             .get("errors")
             .and_then(Value::as_array)
             .map_or(&[][..], Vec::as_slice);
+        let mut merge_fields = Vec::new();
         for error in errors {
             let (field, message) = (text(error, "field"), text(error, "message"));
             said.push_str(&format!(" (field {field}: {message})"));
+            merge_fields.extend(tag(&field).map(|tag| (tag.to_owned(), message)));
         }
         Fault {
             text: format!("{} {said}", text(&body, "title")).to_lowercase(),
             said,
+            merge_fields,
         }
     }
 
     fn kind(&self) -> Kind {
         let has = |part: &str| self.text.contains(part);
-        if has("compliance state") {
+        if !self.merge_fields.is_empty() {
+            Kind::MergeFields
+        } else if has("compliance state") {
             Kind::Suppressed(MemberStatus::UnsubscribedByMember)
         } else if has("permanently deleted") || has("forgotten email") {
             Kind::Suppressed(MemberStatus::Forgotten)
@@ -103,6 +116,16 @@ impl Fault {
         } else {
             Kind::Invalid
         }
+    }
+
+    /// Whether the body was one of Mailchimp's.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.text.trim().is_empty()
+    }
+
+    /// Whether it says that the person was erased before.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.kind() == Kind::Suppressed(MemberStatus::Forgotten)
     }
 
     /// What it means for a record. `alone`: nothing else was in the call.
@@ -150,12 +173,33 @@ impl Fault {
                 ),
                 None,
             ),
+            Kind::MergeFields => dead(Category::Definition, self.fields_told(), None),
             Kind::Repeated | Kind::Invalid => dead(
                 Category::Validation,
                 format!("Mailchimp refused: {}", self.quoted()),
                 None,
             ),
         }
+    }
+
+    /// What is wrong with the merge fields, and what to do about it.
+    fn fields_told(&self) -> String {
+        let told = self.merge_fields.iter().map(|(tag, message)| {
+            let lower = message.to_lowercase();
+            let advice = if lower.contains("enter a value") || lower.contains("required") {
+                "it is required in this audience: map a column to it, fill the column, or make it \
+                 optional in Mailchimp"
+            } else {
+                "correct the value, or the field in the audience's settings"
+            };
+            format!("merge field {tag}: {message} ({advice})")
+        });
+        let all = told.collect::<Vec<_>>().join("; ");
+        format!("Mailchimp refused {}", shortened(&all, QUOTED))
+    }
+
+    pub(super) fn says(&self, part: &str) -> bool {
+        self.text.contains(part)
     }
 
     /// The text for people.
@@ -165,6 +209,13 @@ impl Fault {
             said => shortened(said, QUOTED).into_owned(),
         }
     }
+}
+
+/// The merge tag that a field of an error names: `RADIO`, or `merge_fields.RADIO`.
+fn tag(field: &str) -> Option<&str> {
+    let tag = field.strip_prefix("merge_fields.").unwrap_or(field);
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    (!tag.is_empty() && tag.bytes().all(plain)).then_some(tag)
 }
 
 /// Whether the record was sent to take the person off the list.

@@ -1,8 +1,11 @@
 //! How Mailchimp knows a member: by an address, and by an id that outlasts it.
 
-use crate::{call::Link, record::RemoteId};
+use crate::{
+    call::{Link, OnDelete},
+    record::RemoteId,
+};
 
-use super::{plan::Plan, subscriber_hash};
+use super::{in_path, plan::Plan, subscriber_hash};
 
 /// How Mailchimp knows the member.
 #[derive(Clone, Copy)]
@@ -18,6 +21,20 @@ impl Known<'_> {
         match self.contact {
             Some(id) => id.as_str().to_owned(),
             None => subscriber_hash(self.address),
+        }
+    }
+}
+
+impl Known<'_> {
+    /// As above. Its change of address may have happened without our knowing, which the id tells;
+    /// but erasing for good is documented for the hash only.
+    pub(super) fn path_to_archive(&self, how: OnDelete) -> String {
+        let found_by_address = self
+            .contact
+            .is_some_and(|id| id.as_str() == in_path(self.address));
+        match how {
+            OnDelete::Permanent if !found_by_address => subscriber_hash(self.address),
+            OnDelete::Archive | OnDelete::Permanent | OnDelete::Ignore => self.path(),
         }
     }
 }

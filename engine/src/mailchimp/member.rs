@@ -1,4 +1,4 @@
-//! The bodies of members: addresses, statuses, merge fields, language and tags.
+//! The bodies of members: addresses, statuses, merge fields, language, tags and interests.
 
 use std::borrow::Cow;
 
@@ -8,11 +8,15 @@ use crate::{
     json::{push_member, push_name, push_string},
     mapping::{Direction, Field, ValueKind},
     outcome::{MemberStatus, Verdict},
-    value::{ValueError, elements, field_to_remote},
+    value::{ValueError, field_to_remote},
     verdicts::unmappable,
 };
 
-use super::{EMAIL_ADDRESS, LANGUAGE, LIST_ID, STATUS, TAGS, plan::Plan};
+use super::{
+    EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS, given::Given,
+    merge::MergeType, plan::Plan,
+};
+use crate::hubspot::RemoteType;
 
 /// A row's mapped columns as text.
 pub(super) type Row = [Option<String>];
@@ -27,12 +31,17 @@ pub(super) enum Fields<'a> {
 }
 
 /// A body under construction, and what the member holds once it is accepted.
+#[derive(Default)]
 pub(super) struct Body {
     pub(super) json: String,
     pub(super) ticks: Vec<Tick>,
+    /// What it has of us besides fields, where that changes.
+    pub(super) given: Option<Given>,
+    /// Something is left that takes another call.
+    pub(super) more: bool,
 }
 
-/// Whether tags are sent along; PATCH does not take them.
+/// Whether tags are sent along; PATCH does not take them, and of PUT that is not certain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tags {
     Along,
@@ -60,10 +69,14 @@ impl Plan<'_> {
         {
             ticks.push(self.tick(field, ValueHash::of(Some(email))));
         }
-        Body { json, ticks }
+        Body {
+            json,
+            ticks,
+            ..Body::default()
+        }
     }
 
-    /// Adds merge fields, language and tags.
+    /// Adds merge fields, language, tags and interests.
     pub(super) fn fields(
         &self,
         body: &mut Body,
@@ -77,24 +90,23 @@ impl Plan<'_> {
         let opened = body.json.len();
         let mut aside = Vec::new();
         for (field, text) in self.columns(row) {
-            let pseudo = matches!(field.remote.as_str(), EMAIL_ADDRESS | STATUS | LIST_ID);
-            if pseudo || field.direction == Direction::Pull {
+            let remote = field.remote.as_str();
+            let absent = field.remote_type == RemoteType::Merge(MergeType::Absent);
+            let elsewhere = matches!(remote, EMAIL_ADDRESS | STATUS | LIST_ID);
+            if elsewhere || absent || field.direction == Direction::Pull {
+                continue;
+            }
+            if matches!(remote, LANGUAGE | TAGS | INTERESTS | PERMISSIONS) {
+                aside.push((field, text));
                 continue;
             }
             let value = self.value(field, text)?;
             let hash = ValueHash::of(value.as_deref());
-            if !which.includes(field, hash) {
-                continue;
+            if which.includes(field, hash) {
+                push_name(&mut body.json, remote);
+                self.push_value(&mut body.json, field, value.as_deref())?;
+                body.ticks.push(self.tick(field, hash));
             }
-            match (field.remote.as_str(), tags) {
-                (LANGUAGE, _) | (TAGS, Tags::Along) => aside.push((field, text, value)),
-                (TAGS, Tags::Not) => continue,
-                _ => {
-                    push_name(&mut body.json, &field.remote);
-                    self.push_value(&mut body.json, field, value.as_deref())?;
-                }
-            }
-            body.ticks.push(self.tick(field, hash));
         }
         if body.json.len() == opened {
             // An empty object would be refused or worse; it is left out.
@@ -102,40 +114,96 @@ impl Plan<'_> {
         } else {
             body.json.push('}');
         }
-        for (field, text, value) in aside {
-            self.push_aside(&mut body.json, field, text, value.as_deref())?;
+        for (field, text) in aside {
+            self.push_aside(body, field, text, which, tags)?;
         }
         Ok(())
     }
 
-    /// Language and tags stand beside the merge fields. Neither can be emptied in this way: tags
-    /// are only ever added, for others may have set some, too.
+    /// What stands beside the merge fields.
     fn push_aside(
         &self,
-        json: &mut String,
+        body: &mut Body,
         field: &Field,
         text: Option<&str>,
-        value: Option<&str>,
+        which: Fields<'_>,
+        tags: Tags,
     ) -> Result<(), Verdict> {
-        let Some(value) = value else { return Ok(()) };
-        if field.remote == LANGUAGE {
-            push_member(json, LANGUAGE, value);
+        match field.remote.as_str() {
+            PERMISSIONS => {
+                body.more |= self.owes_permissions(field, text);
+                Ok(())
+            }
+            TAGS => self.push_tags(body, field, text, which, tags),
+            INTERESTS => self.push_interests(body, field, text, which),
+            _ => {
+                let value = self.value(field, text)?;
+                let hash = ValueHash::of(value.as_deref());
+                if which.includes(field, hash) {
+                    // It cannot be emptied.
+                    if let Some(value) = &value {
+                        push_member(&mut body.json, LANGUAGE, value);
+                    }
+                    body.ticks.push(self.tick(field, hash));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Here tags are only ever added, for others may have set some, too. As soon as some of ours
+    /// are to be taken back, all of it is left to the call that can.
+    fn push_tags(
+        &self,
+        body: &mut Body,
+        field: &Field,
+        text: Option<&str>,
+        which: Fields<'_>,
+        tags: Tags,
+    ) -> Result<(), Verdict> {
+        let standing = self.standing(field, text, which)?;
+        let along = tags == Tags::Along && standing.stale.is_empty();
+        if !along || !standing.is_new() {
+            body.more |= standing.is_pending();
             return Ok(());
         }
-        let tags = match field.kind {
-            ValueKind::TextArray => elements(text.unwrap_or("{}"))
-                .map_err(|error| unmappable(self.map, field, "field", text, &error))?,
-            _ => vec![Cow::Borrowed(value)],
-        };
-        push_name(json, TAGS);
-        json.push('[');
-        for (position, tag) in tags.iter().enumerate() {
+        push_name(&mut body.json, TAGS);
+        body.json.push('[');
+        for (position, tag) in standing.wanted.iter().enumerate() {
             if position > 0 {
-                json.push(',');
+                body.json.push(',');
             }
-            push_string(json, tag.trim());
+            push_string(&mut body.json, tag);
         }
-        json.push(']');
+        body.json.push(']');
+        body.ticks.push(standing.tick);
+        self.giving(body, TAGS, standing.wanted);
+        Ok(())
+    }
+
+    /// Mailchimp: an interest that is not sent stays as it is.
+    fn push_interests(
+        &self,
+        body: &mut Body,
+        field: &Field,
+        text: Option<&str>,
+        which: Fields<'_>,
+    ) -> Result<(), Verdict> {
+        let standing = self.standing(field, text, which)?;
+        if !standing.is_pending() {
+            return Ok(());
+        }
+        push_name(&mut body.json, INTERESTS);
+        body.json.push('{');
+        for (ids, value) in [(&standing.wanted, "true"), (&standing.stale, "false")] {
+            for id in ids {
+                push_name(&mut body.json, id);
+                body.json.push_str(value);
+            }
+        }
+        body.json.push('}');
+        body.ticks.push(standing.tick);
+        self.giving(body, INTERESTS, standing.wanted);
         Ok(())
     }
 
@@ -151,9 +219,12 @@ impl Plan<'_> {
             json.push_str("\"\"");
             return Ok(());
         };
-        match field.kind {
-            ValueKind::Integer | ValueKind::Decimal | ValueKind::Float => json.push_str(value),
-            ValueKind::Json if value.starts_with('{') => {
+        match (&field.remote_type, field.kind) {
+            // In the form in which they are compared, which is JSON.
+            (RemoteType::Merge(MergeType::Number | MergeType::Address), _) => json.push_str(value),
+            (RemoteType::Merge(_), _) => push_string(json, value),
+            (_, ValueKind::Integer | ValueKind::Decimal | ValueKind::Float) => json.push_str(value),
+            (_, ValueKind::Json) if value.starts_with('{') => {
                 serde_json::from_str::<serde::de::IgnoredAny>(value).map_err(|_| {
                     unmappable(self.map, field, "field", Some(value), &ValueError::NotJson)
                 })?;
@@ -184,7 +255,7 @@ impl Plan<'_> {
             .map_err(|error| unmappable(self.map, field, "field", text, &error))
     }
 
-    fn tick(&self, field: &Field, hash: ValueHash) -> Tick {
+    pub(super) fn tick(&self, field: &Field, hash: ValueHash) -> Tick {
         Tick {
             field: field.id,
             hash,
@@ -195,7 +266,7 @@ impl Plan<'_> {
 }
 
 impl Fields<'_> {
-    fn includes(self, field: &Field, hash: ValueHash) -> bool {
+    pub(super) fn includes(self, field: &Field, hash: ValueHash) -> bool {
         let empty = ValueHash::of(None);
         match self {
             Fields::Filled => hash != empty,
@@ -207,11 +278,8 @@ impl Fields<'_> {
 }
 
 impl Body {
-    pub(super) const fn new() -> Body {
-        Body {
-            json: String::new(),
-            ticks: Vec::new(),
-        }
+    pub(super) fn new() -> Body {
+        Body::default()
     }
 
     pub(super) fn close(mut self) -> Body {

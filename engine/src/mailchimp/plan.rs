@@ -1,7 +1,7 @@
 //! What is to be sent to Mailchimp for one record. Consent decides first, then what changed.
 
 use crate::{
-    call::{CallKind, Decision, Item, Link, MailchimpSettings, OnDelete, Work},
+    call::{Beside, CallKind, Decision, Item, Link, MailchimpSettings, OnDelete, Work},
     consent::{self, Consent, ConsentAction},
     json::push_member,
     mapping::SourceMap,
@@ -36,6 +36,17 @@ pub fn decide(
     }
 }
 
+/// The audience that what is sent next for a record goes to, by which the map has to be refined.
+pub fn list_of(work: &Work, map: &SourceMap, settings: &MailchimpSettings) -> String {
+    let plan = Plan {
+        work,
+        index: 0,
+        map,
+        settings,
+    };
+    plan.list()
+}
+
 pub(super) struct Plan<'a> {
     pub(super) work: &'a Work,
     index: usize,
@@ -60,7 +71,9 @@ impl Plan<'_> {
             Some(address) if !done && !link.is_nowhere() => {
                 let kind = CallKind::MailchimpArchive {
                     list: self.list(),
-                    hash: subscriber_hash(address),
+                    hash: self
+                        .known(link, None)
+                        .path_to_archive(self.settings.on_delete),
                 };
                 Decision::Send(kind, self.item(address, Some(address), None, Body::new()))
             }
@@ -136,18 +149,30 @@ impl Plan<'_> {
         if known.address != email {
             self.refuse_rival(&email)?;
         }
+        let moved = known.address != email;
         // Alone, it is sent to the person wherever they are: a bulk call goes by the address, and
         // met somebody else under it if an earlier change of address went unanswered.
-        if known.address != email || (self.is_alone() && known.contact.is_some()) {
-            return self.change_address(row, known, &email, link);
+        let singly = moved || (self.is_alone() && known.contact.is_some());
+        let (status, tags) = match singly {
+            true => (None, Tags::Not),
+            false => (Some(("status_if_new", if_new)), Tags::Along),
+        };
+        let mut body = self.open(row, &email, status);
+        if !moved {
+            // Under this address already; said again only if nobody remembers.
+            body.ticks.retain(|tick| {
+                link.clock.get(tick.field).map(|agreed| agreed.hash) != Some(tick.hash)
+            });
         }
-        let mut body = self.open(row, &email, Some(("status_if_new", if_new)));
-        // Under this address already; said again only if nobody remembers.
-        body.ticks
-            .retain(|tick| link.clock.get(tick.field).map(|agreed| agreed.hash) != Some(tick.hash));
-        self.fields(&mut body, row, Fields::Changed(link), Tags::Along)?;
+        self.fields(&mut body, row, Fields::Changed(link), tags)?;
         if body.ticks.is_empty() {
-            return Ok(Decision::Settled(Verdict::Unchanged));
+            return match body.more {
+                true => self.rest(row, link, known, &email),
+                false => Ok(Decision::Settled(Verdict::Unchanged)),
+            };
+        }
+        if singly {
+            return Ok(self.write_singly(known, &email, body));
         }
         let mut item = self.item(&email, Some(&email), None, body.close());
         item.expected = known.contact.cloned();
@@ -156,23 +181,13 @@ impl Plan<'_> {
 
     /// Under the contact's id or the old address's hash, so that history, tags and consent stay
     /// with the person. PATCH answers 404 if there is no such member, where PUT might create one.
-    fn change_address(
-        &self,
-        row: &Row,
-        known: Known<'_>,
-        email: &str,
-        link: &Link,
-    ) -> Result<Decision, Verdict> {
-        let mut body = self.open(row, email, None);
-        self.fields(&mut body, row, Fields::Changed(link), Tags::Not)?;
+    fn write_singly(&self, known: Known<'_>, email: &str, body: Body) -> Decision {
         let kind = CallKind::MailchimpPatch {
             list: self.list(),
             hash: known.path(),
         };
-        Ok(Decision::Send(
-            kind,
-            self.item(known.address, Some(email), None, body.close()),
-        ))
+        let item = self.item(known.address, Some(email), None, body.close());
+        Decision::Send(kind, item)
     }
 
     fn set_status(
@@ -189,7 +204,7 @@ impl Plan<'_> {
         let hash = subscriber_hash(address);
         let mut body = self.open(row, &email, Some((STATUS, status)));
         push_member(&mut body.json, "status_if_new", status_text(status));
-        self.fields(&mut body, row, Fields::Filled, Tags::Along)?;
+        self.fields(&mut body, row, Fields::Filled, Tags::Not)?;
         let kind = CallKind::MailchimpPut {
             list: self.list(),
             hash,
@@ -213,7 +228,7 @@ impl Plan<'_> {
         push_member(&mut json, STATUS, "unsubscribed");
         let body = Body {
             json,
-            ticks: Vec::new(),
+            ..Body::new()
         }
         .close();
         let mut item = self.item(known.address, Some(known.address), Some(status), body);
@@ -233,7 +248,7 @@ impl Plan<'_> {
         push_member(&mut json, STATUS, "unsubscribed");
         let body = Body {
             json,
-            ticks: Vec::new(),
+            ..Body::new()
         }
         .close();
         let kind = CallKind::MailchimpPatch {
@@ -272,7 +287,7 @@ impl Plan<'_> {
         })
     }
 
-    const fn is_alone(&self) -> bool {
+    pub(super) const fn is_alone(&self) -> bool {
         self.work.batch_cap <= 1
     }
 
@@ -343,6 +358,10 @@ impl Plan<'_> {
         member_status: Option<MemberStatus>,
         body: Body,
     ) -> Item {
+        let note = body
+            .given
+            .as_ref()
+            .is_some_and(|given| *given != self.given());
         Item {
             work: self.index,
             name: name.to_owned(),
@@ -353,6 +372,11 @@ impl Plan<'_> {
             intent: false,
             batch_cap: self.work.batch_cap,
             fragment: body.json,
+            beside: Beside {
+                given: body.given,
+                note,
+                more: body.more,
+            },
         }
     }
 }

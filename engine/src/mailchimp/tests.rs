@@ -1,7 +1,12 @@
 mod answers;
+mod contract;
+mod fields_contract;
+mod merge;
 mod model;
 mod moves;
 mod plans;
+mod preflight;
+mod rest;
 
 use super::*;
 use crate::{
@@ -32,7 +37,7 @@ fn map() -> SourceMap {
         column: format!("{}_column", remote.to_lowercase()),
         kind,
         remote: remote.into(),
-        remote_type: crate::hubspot::RemoteType::Unknown,
+        remote_type: type_of(remote),
         direction: Direction::Both,
         conflict: ConflictRule::LastWriteWins,
     };
@@ -66,6 +71,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         rival: None,
         gives_way: false,
         audience_met: true,
+        syncing: false,
     }
 }
 

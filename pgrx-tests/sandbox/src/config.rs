@@ -194,7 +194,15 @@ pub struct MailchimpConfig {
     pub fake_domains: Vec<String>,
     /// Addresses with one of these words in them are refused as "looks fake or invalid".
     pub fake_words: Vec<String>,
+    /// Addresses with one of these words in them have signed up to a lot of lists lately, and are
+    /// refused for now.
+    pub busy_words: Vec<String>,
+    /// Members whose address is not ASCII are not found under its MD5, only under the address itself
+    /// and the contact's id. How Mailchimp hashes such addresses is not documented.
+    pub other_hashes: bool,
     pub double_optin: bool,
+    /// Merge fields that the plan allows in an audience.
+    pub merge_field_limit: usize,
     /// Whether a bulk call may turn an `unsubscribed` (by admin or API) into `subscribed`.
     /// Seen in the field: it is ignored without an error.
     pub bulk_resubscribes: bool,
@@ -218,7 +226,10 @@ impl Default for MailchimpConfig {
             throttle_with_403: false,
             fake_domains: Vec::new(),
             fake_words: vec!["fake".into()],
+            busy_words: Vec::new(),
+            other_hashes: false,
             double_optin: false,
+            merge_field_limit: 80,
             bulk_resubscribes: false,
             reports_since_exclusive: false,
             webhook: Some(MailchimpHook::default()),

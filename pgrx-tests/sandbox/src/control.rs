@@ -239,6 +239,11 @@ fn mailchimp(shared: &Shared, method: &str, rest: &[&str], query: &Query, body: 
             )?;
             done()
         }
+        ("POST", ["merge-fields"]) => {
+            let list = query.get("list_id").unwrap_or(&list);
+            world.mailchimp.admin_defines(list, &read(body)?)?;
+            done()
+        }
         ("POST", ["campaigns"]) => {
             let new: NewCampaign = read(body)?;
             world.mailchimp.send_campaign(&list, &new.id, new.sent_at)?;

@@ -48,6 +48,9 @@ pub enum FaultKind {
     Reset,
     /// The change is applied and the connection closes without an answer.
     AnswerLost,
+    /// The change is applied, and the network in front of the service answers with a page of HTML and
+    /// this status, for it took too long.
+    Gateway { code: u16 },
     /// The change is applied and the body of the answer stops half-way.
     Truncate,
     /// Nothing is applied and a page of HTML is answered with status 200, as captive proxies do.
@@ -151,6 +154,8 @@ pub(crate) struct Verdict {
     pub cut: Cut,
     /// Answered instead of carrying the request out.
     pub instead: Option<Reply>,
+    /// Answered after carrying it out.
+    pub after: Option<Reply>,
 }
 
 impl Faults {
@@ -195,6 +200,7 @@ impl Faults {
             delay_ms: 0,
             cut: Cut::Whole,
             instead: None,
+            after: None,
         };
         let mut decided = false;
         for active in &mut self.active {
@@ -215,6 +221,7 @@ impl Faults {
                 } => {
                     verdict.instead = Some(status_reply(service, *code, body, *retry_after));
                 }
+                FaultKind::Gateway { code } => verdict.after = Some(Reply::html(*code)),
                 FaultKind::Html => verdict.instead = Some(Reply::html(200)),
                 FaultKind::Reset => {
                     verdict.instead = Some(Reply::empty(500));

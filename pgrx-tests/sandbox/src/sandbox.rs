@@ -10,7 +10,7 @@ use crate::config::{Config, Service};
 use crate::delivery::Delivery;
 use crate::faults::{ActiveFault, Fault};
 use crate::hubspot::{Association, HubSpotRecord, ObjectType};
-use crate::mailchimp::{ListMember, MemberAction};
+use crate::mailchimp::{AudienceField, ListMember, MemberAction};
 use crate::server::{self, Command, Shared};
 use crate::world::{LoggedRequest, Stats, World};
 
@@ -361,6 +361,41 @@ impl Sandbox {
         action: MemberAction,
     ) -> Result<(), String> {
         self.shared.world().mailchimp.act(list_id, email, action)
+    }
+
+    /// Somebody defines a merge field of an audience, or changes it.
+    pub fn define_field(&self, list_id: &str, field: &AudienceField) -> Result<(), String> {
+        self.shared.world().mailchimp.admin_defines(list_id, field)
+    }
+
+    /// Somebody deletes a merge field of an audience.
+    pub fn drop_field(&self, list_id: &str, tag: &str) -> Result<(), String> {
+        self.shared.world().mailchimp.admin_drops(list_id, tag)
+    }
+
+    /// Somebody adds a category of interest groups to an audience.
+    pub fn define_groups(&self, list_id: &str, title: &str, names: &[&str]) -> Result<(), String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mailchimp = &mut self.shared.world().mailchimp;
+        mailchimp.admin_groups(list_id, title, &names)
+    }
+
+    /// Somebody turns on marketing permissions in an audience.
+    pub fn define_permissions(&self, list_id: &str, texts: &[&str]) -> Result<(), String> {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        self.shared.world().mailchimp.admin_permits(list_id, &texts)
+    }
+
+    /// Somebody gives a member a tag in the web app, or takes it away.
+    pub fn tag_member(
+        &self,
+        list_id: &str,
+        email: &str,
+        tag: &str,
+        active: bool,
+    ) -> Result<(), String> {
+        let mailchimp = &mut self.shared.world().mailchimp;
+        mailchimp.admin_tags(list_id, email, tag, active)
     }
 
     /// Somebody deletes an audience, with all its members.

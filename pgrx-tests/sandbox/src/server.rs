@@ -206,7 +206,7 @@ async fn answer(
         }
         _ => port,
     };
-    let _in_flight = InFlight::new(shared.clone(), service);
+    let in_flight = InFlight::new(shared.clone(), service);
     let body = read(body).await?;
     let Outcome { reply, cut, delay } = shared.world().handle(&Incoming {
         service,
@@ -221,7 +221,18 @@ async fn answer(
         arrived,
     });
     if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
+        let work = async move {
+            tokio::time::sleep(delay).await;
+            drop(in_flight);
+        };
+        match service {
+            // Mailchimp: a request that the client gives up goes on, and keeps its connection.
+            Service::Mailchimp => {
+                // An error means that the server stops.
+                let _ = tokio::spawn(work).await;
+            }
+            Service::HubSpot => work.await,
+        }
     }
     match cut {
         Cut::Nothing => Err(NoAnswer),

@@ -162,6 +162,7 @@ impl World {
             Some(reply) => reply,
             None => self.serve(request, now, delay),
         };
+        let reply = verdict.after.unwrap_or(reply);
         self.note(request, now.wall, &reply, verdict.cut);
         Outcome {
             reply,

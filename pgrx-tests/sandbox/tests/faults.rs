@@ -137,3 +137,47 @@ fn mailchimp_takes_ten_connections() {
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 1);
     assert_eq!(sandbox.stats().throttled, 1);
 }
+
+/// Mailchimp: a request that the client gives up goes on, and keeps its connection.
+#[test]
+fn abandoned_requests_keep_their_connections_at_mailchimp() {
+    let mut config = Config::default();
+    config.mailchimp.max_connections = Some(1);
+    let sandbox = Sandbox::start(config);
+    let slow = Fault::new(FaultKind::Delay { ms: 1_000 }, When::NextN(1));
+    sandbox.add_fault(slow);
+    let address = sandbox.mailchimp_url();
+    let address = address.trim_start_matches("http://");
+    let started = Instant::now();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(
+        &mut stream,
+        b"GET /3.0/ping HTTP/1.1\r\nhost: x\r\nauthorization: Bearer x\r\n\r\n",
+    )
+    .unwrap();
+    while sandbox.stats().mailchimp_requests == 0 {
+        std::thread::yield_now();
+    }
+    drop(stream);
+    let refused = mailchimp(&sandbox, "GET", "/ping", "").status;
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "too late to tell"
+    );
+    assert_eq!(refused, 429);
+    while mailchimp(&sandbox, "GET", "/ping", "").status == 429 {
+        assert!(started.elapsed() < Duration::from_secs(10));
+        std::thread::yield_now();
+    }
+    assert!(started.elapsed() >= Duration::from_millis(1_000));
+}
+
+#[test]
+fn gateways_answer_for_what_was_carried_out() {
+    let sandbox = Sandbox::start(Config::default());
+    sandbox.add_fault(Fault::new(FaultKind::Gateway { code: 502 }, When::NextN(1)));
+    let answer = create(&sandbox, "a@example.com").unwrap();
+    assert_eq!(answer.status, 502);
+    assert!(answer.body.starts_with(b"<html>"));
+    assert_eq!(contacts(&sandbox), 1);
+}

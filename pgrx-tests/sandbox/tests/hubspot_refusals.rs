@@ -343,3 +343,56 @@ fn associations_have_a_limit_of_their_own() {
     assert_eq!(list.status, 200);
     assert_eq!(list.header("x-hubspot-ratelimit-remaining"), Some("1"));
 }
+
+#[test]
+fn an_erased_contact_is_gone_for_good_and_kept_out() {
+    const ERASE: &str = "/crm/objects/2026-09/contacts/gdpr-delete";
+    let sandbox = Sandbox::start(Config::default());
+    let create = |email: &str| {
+        let body = batch(&[upsert(email, json!({}))]);
+        let answer = hubspot(&sandbox, "POST", UPSERT, &body).json();
+        answer["results"][0]["id"].as_str().map(str::to_owned)
+    };
+    let erase = |body: Value| hubspot(&sandbox, "POST", ERASE, &body.to_string()).status;
+    let (ada, bob, eve) = (
+        create("ada@example.com").unwrap(),
+        create("bob@example.com").unwrap(),
+        create("eve@example.com").unwrap(),
+    );
+    assert_eq!(erase(json!({"objectId": ada})), 204);
+    assert_eq!(
+        erase(json!({"objectId": "Bob@example.com", "idProperty": "email"})),
+        204
+    );
+    // From the recycle bin as well.
+    sandbox
+        .delete_record(ObjectType::Contact, eve.parse().unwrap())
+        .unwrap();
+    assert_eq!(erase(json!({"objectId": eve})), 204);
+    assert!(sandbox.archived(ObjectType::Contact).is_empty());
+    // Once more, or nobody at all: the same answer.
+    assert_eq!(erase(json!({"objectId": ada})), 204);
+    assert_eq!(
+        erase(json!({"objectId": "new@example.com", "idProperty": "email"})),
+        204
+    );
+    for email in [
+        "ada@example.com",
+        "bob@example.com",
+        "eve@example.com",
+        "new@example.com",
+    ] {
+        assert_eq!(create(email), None, "{email} is kept out");
+    }
+    assert!(sandbox.records(ObjectType::Contact).is_empty());
+    let restored = sandbox.restore_record(ObjectType::Contact, bob.parse().unwrap());
+    assert!(restored.is_err());
+    let companies = "/crm/objects/2026-09/companies/gdpr-delete";
+    let answer = hubspot(
+        &sandbox,
+        "POST",
+        companies,
+        &json!({"objectId": "1"}).to_string(),
+    );
+    assert_eq!(answer.status, 404, "only contacts can be erased");
+}

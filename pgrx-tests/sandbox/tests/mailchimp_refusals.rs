@@ -206,3 +206,59 @@ fn archived_members_take_the_status_that_is_sent() {
         "unsubscribed"
     );
 }
+
+#[test]
+fn credentials_come_as_basic_or_as_bearer() {
+    let sandbox = Sandbox::start(Config::default());
+    let key = Config::default().mailchimp.api_key;
+    let basic = |pair: String| {
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
+        format!("Basic {text}")
+    };
+    for (credential, status) in [
+        (format!("Bearer {key}"), 200),
+        (format!("bearer {key}"), 200),
+        (basic(format!("anybody:{key}")), 200),
+        (basic(format!(":{key}")), 200),
+        (basic(key.clone()), 401),
+        ("Bearer something-else".to_owned(), 401),
+        (key, 401),
+        (String::new(), 401),
+    ] {
+        let answer = send(
+            &sandbox.mailchimp_url(),
+            &credential,
+            "GET",
+            "/3.0/ping",
+            "",
+        );
+        assert_eq!(answer.unwrap().status, status, "{credential}");
+    }
+}
+
+#[test]
+fn some_addresses_are_refused_for_now() {
+    let mut config = Config::default();
+    config.mailchimp.busy_words = vec!["busy".to_owned()];
+    config.mailchimp.fake_domains = vec!["example.com".to_owned()];
+    let sandbox = Sandbox::start(config);
+    let answer = bulk(
+        &sandbox,
+        json!([
+            {"email_address": "busy@example.org", "status": "subscribed"},
+            {"email_address": "ada@example.com", "status": "subscribed"},
+            {"email_address": "ada@example.org", "status": "subscribed"},
+        ]),
+    );
+    assert_eq!(answer["total_created"], 1);
+    for (email, text) in [
+        (
+            "busy@example.org",
+            "has signed up to a lot of lists very recently",
+        ),
+        ("ada@example.com", "looks fake or invalid"),
+    ] {
+        let error = error_of(&answer, email)["error"].as_str().unwrap();
+        assert!(error.contains(text), "{error}");
+    }
+}

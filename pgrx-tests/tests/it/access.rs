@@ -251,3 +251,15 @@ fn used_up_day_says_until_when() {
     crm.set("hubspot_daily_limit", "0");
     crm.converges();
 }
+
+#[test]
+fn mailchimp_token_without_a_data_centre_is_good() {
+    let mut config = unlimited();
+    config.mailchimp.api_key = "an-oauth-access-token".to_owned();
+    let mut crm = Crm::start_on(Cluster::shared(), config);
+    let told = tested(&mut crm, "mailchimp");
+    assert!(told.starts_with("t|") && told.contains("owner"), "{told}");
+    assert!(!told.contains("data centre"), "{told}");
+    crm.add_contacts(1, 4);
+    crm.converges();
+}

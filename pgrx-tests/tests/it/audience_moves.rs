@@ -20,7 +20,7 @@ use Status::{Archived, Subscribed};
 fn move_survives_a_crash_at_every_step() {
     // A server of its own, for killing a worker ends all sessions.
     let mut crm = start_on(Arc::new(Cluster::start(&[], &[])));
-    crm.set("request_timeout", "60s");
+    crm.set("mailchimp_request_timeout", "60s");
     let steps = [
         ("GET", "/lists/bbbbbbbbbb"),
         ("GET", "/members/"),

@@ -120,6 +120,27 @@ fn worker_killed_between_creates_and_their_answers_makes_no_duplicates() {
     assert_eq!(crm.remote.contacts().len(), 90);
 }
 
+/// That nobody else has the company was found out in a call of its own just before: it must not be
+/// forgotten that the next one was about to create it.
+#[test]
+fn company_created_right_before_a_crash_goes_with_its_row() {
+    let mut crm = own_server();
+    crm.settle();
+    for number in 1..=3 {
+        crm.run(&format!(
+            "INSERT INTO crm.companies (name, domain) VALUES ('Company', 'company{number}.example.org')"
+        ));
+        wait_until("the company to be created", SOON, || {
+            (crm.remote.companies().len() == 1).then_some(())
+        });
+        crm.remote.go_down(Service::HubSpot);
+        crm.kill_worker();
+        crm.run("DELETE FROM crm.companies");
+        crm.remote.come_up(Service::HubSpot).unwrap();
+        crm.converges();
+    }
+}
+
 #[test]
 fn promoted_standby_goes_on_by_itself() {
     let mut crm = own_server();

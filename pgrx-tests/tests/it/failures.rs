@@ -107,6 +107,7 @@ fn trouble_at_random_is_ridden_out() {
 fn no_answer_in_time_is_ridden_out() {
     let mut crm = Crm::start();
     crm.set("request_timeout", "300ms");
+    crm.set("mailchimp_request_timeout", "300ms");
     crm.remote
         .add_fault(Fault::new(FaultKind::Delay { ms: 900 }, When::NextN(3)));
     crm.add_contacts(1, 300);

@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod addresses;
 mod association_refusals;
 mod associations;
 mod audience_events;
@@ -19,16 +20,23 @@ mod capture;
 mod consent;
 mod copies;
 mod crash;
+mod deletions;
 mod delivery;
 mod engagement;
+mod erasure;
+mod erasure_reach;
+mod erasure_stops;
 mod failures;
+mod groups;
 mod harness;
 mod histories;
 mod identity;
 mod inbound;
 mod lifecycle;
+mod limits;
 mod mailchimp_events;
 mod mandrill;
+mod merge_fields;
 mod oauth;
 mod official_clients;
 mod operate;

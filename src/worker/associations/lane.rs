@@ -65,7 +65,7 @@ impl Lane {
         self.blocked_until = None;
     }
 
-    pub(super) fn look(&mut self, noted: usize) {
+    pub fn look(&mut self, noted: usize) {
         if noted > 0 {
             self.noted += noted;
             self.stale.get_or_insert_with(Instant::now);

@@ -16,7 +16,7 @@ use crate::store::activity::{self, Done};
 use crate::store::engagement::{self, Campaign};
 use crate::store::inbox::{self, State};
 use crate::store::links::{self, Holder};
-use crate::store::{consent_log, people};
+use crate::store::{consent_log, people, withheld};
 use crate::worker::{World, now_ms};
 
 /// A page of the list of campaigns. `lists`: the audiences whose campaigns are read.
@@ -115,6 +115,7 @@ pub(super) fn read_to_the_end(running: &mut Running) -> SpiResult<()> {
 }
 
 fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult<bool> {
+    let events = &without_erased(world, events)?;
     let who = rows_of(world, &campaign.list, events)?;
     let members: Vec<(&str, &RecordRef)> = who
         .iter()
@@ -145,6 +146,30 @@ fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult
         }
     }
     Ok(told)
+}
+
+/// What people did who were erased is not kept, unless somebody else is a member under the same
+/// address by now.
+fn without_erased(world: &World, events: &[Engagement]) -> SpiResult<Vec<Engagement>> {
+    if !world.withheld {
+        return Ok(events.to_vec());
+    }
+    let members: BTreeSet<&str> = events.iter().map(|event| event.member.as_str()).collect();
+    let names: Vec<&str> = members.into_iter().collect();
+    let named = withheld::named(Target::Mailchimp, &names)?;
+    let erased = |event: &&Engagement| named.iter().any(|named| named.name == event.member);
+    let emails = events.iter().filter(erased);
+    let emails: Vec<String> = emails.filter_map(|event| event.email.clone()).collect();
+    let held = links::holders(Target::Mailchimp, &emails)?;
+    let gone = |record: &RecordRef| named.iter().any(|named| named.record == *record);
+    let somebody_elses = |email: &String| {
+        let holders = held.get(email).map_or(&[][..], Vec::as_slice);
+        holders.iter().any(|holder| !gone(&holder.record))
+    };
+    let kept = events
+        .iter()
+        .filter(|event| !erased(event) || event.email.as_ref().is_some_and(somebody_elses));
+    Ok(kept.cloned().collect())
 }
 
 /// The CRM rows of those who did something, as far as they are known, by Mailchimp's hash. Of rows

@@ -19,6 +19,7 @@ use crate::inbound::fields::{Done, Knowledge, Reported, Taken};
 use crate::store::drift::{self, Course, Found, Kind, Repair, Stage};
 use crate::store::links;
 use crate::store::sources::Source;
+use crate::store::withheld;
 use crate::worker::target::TargetWorker;
 use crate::worker::{World, now_ms};
 
@@ -96,7 +97,7 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(super) fn new(world: &'a World, targets: &'a [TargetWorker], course: Course) -> Judge<'a> {
         Judge {
-            scene: Scene { world, targets },
+            scene: Scene::new(world, targets),
             course,
             unlinked: Vec::new(),
         }
@@ -145,7 +146,12 @@ impl<'a> Judge<'a> {
             .find(|worker| worker.target == self.course.target)
             .map(|worker| &worker.queue);
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        let moving = drift::moving(self.course.source, self.course.target, &texts, since)?;
+        let (source, target) = (self.course.source, self.course.target);
+        let mut moving = drift::moving(source, target, &texts, since)?;
+        if self.scene.world.withheld {
+            // What was erased, or deleted there on purpose, is not missing.
+            moving.extend(withheld::among(source, target, &texts)?);
+        }
         let waits = |key: &RecordKey| {
             queue.is_some_and(|queue| queue.changed_at(&self.record(key)).is_some())
         };

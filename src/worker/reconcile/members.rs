@@ -6,7 +6,7 @@ use integration_engine::call::Link;
 use integration_engine::consent::{self, Consent, Party};
 use integration_engine::drift::{ConsentRemedy, Record, consent_remedy, differences};
 use integration_engine::mailchimp::census;
-use integration_engine::mapping::SourceMap;
+use integration_engine::mapping::{Field, SourceMap};
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
@@ -162,10 +162,25 @@ impl Judge<'_> {
         if pair.met {
             return self.unlinked_member(pair, held);
         }
+        let map = source
+            .map_in(Target::Mailchimp, self.scene.list_of(&pair.link))
+            .unwrap_or(map);
+        // Of lists, what others gave the member is not compared.
+        let held: Vec<Option<String>> = map
+            .fields
+            .iter()
+            .zip(row)
+            .map(|(field, text)| {
+                let held = held_in(pair.record, &field.remote)??;
+                let ours = census::ours(map, field, held, text.as_deref(), &pair.link);
+                Some(ours.unwrap_or_else(|| held.to_owned()))
+            })
+            .collect();
+        let place = |field: &Field| map.fields.iter().position(|known| known.id == field.id);
         let found = differences(
             map,
             row,
-            |field| held_in(pair.record, &field.remote),
+            |field| Some(Some(held[place(field)?].as_deref()?)),
             |field| pair.link.clock.get(field.id).copied(),
         );
         if found.is_empty() {
@@ -357,6 +372,6 @@ fn held_in<'r>(record: &'r Record, name: &str) -> Option<Option<&'r str>> {
     let (_, value) = record
         .properties
         .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name) && *known != "status")?;
+        .find(|(known, _)| known.as_str() == name && *known != "status")?;
     Some(Some(value.as_str()))
 }

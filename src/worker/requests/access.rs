@@ -98,7 +98,10 @@ impl Requests {
             credential: credential.clone(),
             request,
             secret_body,
-            timeout: self.timeout,
+            timeout: match underway.records() {
+                Some(_) => endpoint.timeout,
+                None => self.timeout,
+            },
         };
         let sent = Sent {
             target,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use integration_engine::call::{Method, Request};
 use integration_engine::notice::Notice;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::Target;
@@ -13,7 +14,8 @@ use crate::worker::auth::Granted;
 use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    Outcome, World, answers, associations, audiences, bars, preflight, properties, reconcile,
+    Outcome, World, answers, associations, audiences, bars, erasures, preflight, properties,
+    provision, reconcile,
 };
 
 /// What came in at one go.
@@ -32,11 +34,19 @@ pub struct Heard {
     pub definitions: bool,
     pub associations: Vec<associations::Answered>,
     pub census: Vec<reconcile::Answered>,
+    pub erasures: Vec<erasures::Answered>,
 }
 
 impl Heard {
     pub fn is_empty(&self) -> bool {
         self.log.is_empty()
+    }
+
+    /// Nothing that sending depends on is among it.
+    pub fn is_about_records(&self) -> bool {
+        let access = self.accounts.is_empty() && self.granted.is_none();
+        let known = self.properties.is_empty() && self.audiences.is_empty() && !self.definitions;
+        access && known && self.associations.is_empty() && self.census.is_empty()
     }
 }
 
@@ -61,6 +71,9 @@ impl Requests {
             let again = self.outdated(&sent, &answer);
             let current = sent.generation == self.generation && !again;
             let worker = &mut targets[index];
+            if let Some(records) = sent.underway.records() {
+                worker.keep_pace(&world.settings, &answer, records, clock);
+            }
             match sent.underway {
                 Underway::Records(planned) => {
                     self.note_remarks(&planned.call.request, &answer, &mut heard);
@@ -106,7 +119,15 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    heard.definitions |= preflight::hear(worker, subject, &answer.result, clock);
+                    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+                    heard.definitions |= preflight::hear(worker, &subject, &answer.result, clock);
+                }
+                Underway::MergeField(request) => {
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+                    provision::hear(worker, &answer.result, clock);
                 }
                 Underway::Census { job, request } => {
                     heard
@@ -116,6 +137,24 @@ impl Requests {
                     heard.census.push(reconcile::Answered {
                         target: sent.target,
                         job,
+                        result: answer.result,
+                    });
+                }
+                Underway::Erasure(asked) => {
+                    let request = Request {
+                        target: sent.target,
+                        method: Method::Post,
+                        path: asked.path,
+                        body: None,
+                    };
+                    heard
+                        .log
+                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    erasures::note(worker, &answer.result, current, clock);
+                    heard.erasures.push(erasures::Answered {
+                        job: asked.job,
+                        place: asked.place,
+                        current,
                         result: answer.result,
                     });
                 }

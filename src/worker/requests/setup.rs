@@ -1,6 +1,8 @@
-//! What is asked before records are sent: our unique property, and what HubSpot's definitions say.
+//! What is asked before records are sent: our unique property, and what the services' definitions
+//! say; and what is created there.
 
 use super::*;
+use crate::worker::provision;
 use crate::worker::target::Property;
 
 impl Requests {
@@ -51,7 +53,7 @@ impl Requests {
         }
     }
 
-    /// Asks HubSpot for definitions that are needed and not known.
+    /// Asks for definitions that are needed and not known.
     pub fn ask_for_definitions(
         &mut self,
         worker: &mut TargetWorker,
@@ -59,10 +61,11 @@ impl Requests {
         started: Instant,
     ) {
         while let Some(subject) = worker.preflight.due(since(started)) {
-            if !self.permitted(worker, started) {
+            if self.is_crowded(worker, world) || !self.permitted(worker, started) {
                 return;
             }
-            let request = worker.preflight.ask(subject, &world.settings.hubspot_api);
+            let request = worker.preflight.ask(&subject, world);
+            worker.calls_in_flight += 1;
             let underway = Underway::Definitions {
                 subject,
                 request: request.clone(),
@@ -71,29 +74,32 @@ impl Requests {
         }
     }
 
-    /// Whether somebody asked for missing properties to be created.
-    pub fn wants_provision(&self) -> bool {
-        self.jobs.iter().any(|job| job.kind == "provision")
+    /// Has a merge field created, if that was asked for.
+    pub fn create_merge_fields(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        started: Instant,
+    ) {
+        let idle = worker.target != Target::Mailchimp || worker.provision.is_idle();
+        if idle
+            || unidentified(worker, world)
+            || self.is_crowded(worker, world)
+            || !self.permitted(worker, started)
+        {
+            return;
+        }
+        let preflight = &worker.preflight.mailchimp;
+        if let Some(request) = worker.provision.next(preflight, provision::maps(world)) {
+            worker.calls_in_flight += 1;
+            let underway = Underway::MergeField(request.clone());
+            self.send(worker.target, world, request, underway);
+        }
     }
 
-    /// Notes the progress of provisioning; ends its jobs when all is there, or something failed.
-    pub fn end_provision(
-        &mut self,
-        ready: usize,
-        all: usize,
-        failure: Option<String>,
-    ) -> SpiResult<()> {
-        let (ready, all) = (ready as i64, all as i64);
-        for job in self.jobs.iter().filter(|job| job.kind == "provision") {
-            state::job_progress(job.id, ready, all)?;
-            if ready == all || failure.is_some() {
-                state::end_job(job.id, failure.as_deref())?;
-            }
-        }
-        if ready == all || failure.is_some() {
-            self.jobs.retain(|job| job.kind != "provision");
-        }
-        Ok(())
+    /// Whether as many calls are under way as may be.
+    fn is_crowded(&self, worker: &TargetWorker, world: &World) -> bool {
+        worker.calls_in_flight >= worker.most_calls(&world.settings)
     }
 }
 

@@ -526,3 +526,36 @@ proptest::proptest! {
         proptest::prop_assert!(calls <= most, "{calls} calls for {} of {records}, at most {most}", culprits.len());
     }
 }
+
+#[test]
+fn erased_is_what_hubspot_confirms_or_no_longer_has() {
+    let call = call(CallKind::HubSpotErase, &["512"]);
+    let verdict = |status, body: &str| {
+        let reading = read(&call, Ok(&reply(status, body)), &settings(&[]));
+        reading.verdicts.into_iter().next().unwrap()
+    };
+    assert_eq!(verdict(204, ""), Verdict::Removed);
+    assert_eq!(
+        verdict(404, r#"{"message":"resource not found"}"#),
+        Verdict::Removed
+    );
+    assert_eq!(
+        verdict(404, r#"{"category":"OBJECT_NOT_FOUND","message":"x"}"#),
+        Verdict::Removed
+    );
+    // A path that is unknown erases nobody.
+    assert!(matches!(verdict(404, "<html>"), Verdict::Retry { .. }));
+    assert!(matches!(verdict(200, "<html>"), Verdict::Retry { .. }));
+    assert!(matches!(verdict(500, ""), Verdict::Retry { .. }));
+    let refused = verdict(
+        400,
+        r#"{"category":"VALIDATION_ERROR","message":"no number"}"#,
+    );
+    assert!(matches!(
+        refused,
+        Verdict::Dead {
+            category: Category::Validation,
+            ..
+        }
+    ));
+}

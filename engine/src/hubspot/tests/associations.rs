@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use crate::{
-    call::{HubSpotSettings, Reply, TransportError},
+    call::{HubSpotOnDelete, HubSpotSettings, Reply, TransportError},
     hubspot::associations::*,
     outcome::TargetSignal,
     record::{Entity, RemoteId},
@@ -17,6 +17,7 @@ fn settings(version: &str) -> HubSpotSettings {
         api_version: version.to_owned(),
         external_id_property: "crm_id".to_owned(),
         external_id_ready: Vec::new(),
+        on_delete: HubSpotOnDelete::Archive,
     }
 }
 

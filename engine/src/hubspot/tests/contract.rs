@@ -1,16 +1,14 @@
 //! Every request made of HubSpot is one that its official client could make: paths, parameters and
 //! bodies are compared with the facts in `shared/specs/hubspot`, where that folder is at hand.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::*;
 use crate::{
     call::{Method, Request},
+    erasure::Step,
     hubspot::{
         associations::{Action, Label, Labels, Pair, Sending, types},
         census::{Wanted, list_request, read_request, single_request},
@@ -18,25 +16,8 @@ use crate::{
         preflight::{Preflight, Subject},
         property::{create_property_request, property_request},
     },
+    specs,
 };
-
-/// `INTEGRATION_SPECS`, or `shared/specs` in a folder above this crate.
-fn specs() -> Option<PathBuf> {
-    let given = std::env::var_os("INTEGRATION_SPECS").map(PathBuf::from);
-    let above = || {
-        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        folders
-            .map(|folder| folder.join("shared/specs"))
-            .find(|folder| folder.is_dir())
-    };
-    given.or_else(above).map(|folder| folder.join("hubspot"))
-}
-
-fn read(folder: &Path, name: &str) -> Value {
-    let path = folder.join(name);
-    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_slice(&text).unwrap()
-}
 
 struct Specs {
     endpoints: Value,
@@ -50,7 +31,7 @@ impl Specs {
         let fits = |template: &Value| {
             template
                 .as_str()
-                .is_some_and(|template| matches(template, path))
+                .is_some_and(|template| specs::matches(template, path))
         };
         let groups = self.endpoints["groups"].as_object().unwrap();
         let mut all = groups.values().flat_map(|group| group.as_array().unwrap());
@@ -137,13 +118,6 @@ impl Specs {
     }
 }
 
-fn matches(template: &str, path: &str) -> bool {
-    let (template, path): (Vec<_>, Vec<_>) =
-        (template.split('/').collect(), path.split('/').collect());
-    let same = |(wanted, given): (&&str, &&str)| wanted == given || wanted.starts_with('{');
-    template.len() == path.len() && template.iter().zip(&path).all(same)
-}
-
 /// What is sent for records of every kind in every state.
 fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
     let texts = [Some("a@example.com"), Some("Ada"), Some("1.5"), Some("7")];
@@ -166,19 +140,38 @@ fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
         },
     ];
     let map = map(entity);
-    let sends = works.iter().enumerate().filter_map(|(index, work)| {
-        match decide(work, index, &map, settings) {
+    let erasing = HubSpotSettings {
+        on_delete: HubSpotOnDelete::Gdpr,
+        ..settings.clone()
+    };
+    let sends = [settings, &erasing].into_iter().flat_map(|settings| {
+        let decided = works
+            .iter()
+            .enumerate()
+            .map(|(index, work)| decide(work, index, &map, settings));
+        decided.filter_map(|decision| match decision {
             Decision::Send(kind, item) => Some((kind, item)),
             Decision::Settled(_) => None,
-        }
+        })
     });
     let known_by_others = CallKind::HubSpotMatch {
         entity,
         property: "domain".to_owned(),
     };
     let sends = sends.chain([(known_by_others, item("acme.example.com"))]);
-    let calls = assemble(sends.collect(), settings);
-    calls.into_iter().map(|call| call.request).collect()
+    let sends: Vec<_> = sends.collect();
+    let calls = assemble(sends, settings);
+    let erasure = [
+        Step::Look("17".into()),
+        Step::remove(entity, "5".into()),
+        Step::EraseAddress("a@example.com".into()),
+    ];
+    let erasure = erasure.iter().map(|step| step.request(entity, settings));
+    calls
+        .into_iter()
+        .map(|call| call.request)
+        .chain(erasure)
+        .collect()
 }
 
 /// Every pair of objects, associated, looked at and parted.
@@ -248,15 +241,12 @@ fn requests(settings: &HubSpotSettings) -> Vec<Request> {
 
 #[test]
 fn requests_are_those_of_the_official_client() {
-    let Some(folder) = specs().filter(|folder| folder.is_dir()) else {
-        eprintln!(
-            "skipped: there is no folder shared/specs/hubspot above this crate; set INTEGRATION_SPECS to the one that holds it"
-        );
+    let Some(folder) = specs::folder("hubspot") else {
         return;
     };
     let specs = Specs {
-        endpoints: read(&folder, "endpoints.json"),
-        models: read(&folder, "models.json"),
+        endpoints: specs::read(&folder, "endpoints.json"),
+        models: specs::read(&folder, "models.json"),
     };
     let token = specs.operation(&oauth::token_request("2026-09"));
     let form = oauth::token_form("id", "secret", "token");
@@ -272,6 +262,10 @@ fn requests_are_those_of_the_official_client() {
         let all = requests(&settings);
         all.iter().for_each(|request| specs.check(request));
         // The list is what it claims to be: reads and writes, and every batch call there is.
+        assert!(
+            all.iter()
+                .any(|request| request.path.ends_with("/gdpr-delete"))
+        );
         let kinds: BTreeSet<String> = all
             .iter()
             .filter(|request| request.method == Method::Post)

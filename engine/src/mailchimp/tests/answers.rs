@@ -1,4 +1,5 @@
 use super::*;
+use crate::call::TransportError;
 
 fn item(name: &str, asked: Option<MemberStatus>) -> Item {
     Item {
@@ -11,6 +12,7 @@ fn item(name: &str, asked: Option<MemberStatus>) -> Item {
         intent: false,
         batch_cap: 500,
         fragment: r#"{"x":1}"#.into(),
+        beside: Default::default(),
     }
 }
 
@@ -255,20 +257,72 @@ fn another_contact_under_the_address_is_not_the_person() {
 
 #[test]
 fn archiving_what_is_not_there_is_done() {
-    let kind = CallKind::MailchimpArchive {
-        list: "a1".into(),
-        hash: "h".into(),
+    let hash = subscriber_hash("a@example.com");
+    let archive = |path: &str, status| {
+        let kind = CallKind::MailchimpArchive {
+            list: "a1".into(),
+            hash: path.into(),
+        };
+        shapes(&call(kind, vec![item("a@example.com", None)]), status, "").remove(0)
     };
     for status in [204, 200, 404, 405] {
-        assert_eq!(
-            shapes(
-                &call(kind.clone(), vec![item("a@example.com", None)]),
-                status,
-                ""
-            ),
-            ["removed"]
-        );
+        assert_eq!(archive(&hash, status), "removed");
     }
+    assert_eq!(archive("contact", 405), "removed");
+    assert_eq!(archive("contact", 404), format!("adopt {hash}"));
+}
+
+#[test]
+fn pages_of_html_take_nobody_away() {
+    let (list, hash) = (|| "a1".to_owned(), || "h".to_owned());
+    for kind in [
+        CallKind::MailchimpArchive {
+            list: list(),
+            hash: hash(),
+        },
+        CallKind::MailchimpLeave {
+            list: list(),
+            hash: hash(),
+        },
+        CallKind::MailchimpErase {
+            list: list(),
+            hash: hash(),
+        },
+        CallKind::MailchimpMeet { list: list() },
+    ] {
+        let call = call(kind.clone(), vec![item("a@example.com", None)]);
+        let reading = read(&call, Ok(&reply(200, "<html>")), &settings());
+        assert_eq!(shape(&reading.verdicts[0]), "retry true None", "{kind:?}");
+        assert!(matches!(reading.signal, TargetSignal::Failing { .. }));
+    }
+}
+
+#[test]
+fn addresses_beyond_ascii_are_looked_for_as_they_are() {
+    let address = "jörg@bücher.example";
+    let (hash, plain) = (subscriber_hash(address), "j%C3%B6rg%40b%C3%BCcher.example");
+    let patch = |path: &str, asked| {
+        let kind = CallKind::MailchimpPatch {
+            list: "a1".into(),
+            hash: path.into(),
+        };
+        shapes(&call(kind, vec![item(address, asked)]), 404, "{}").remove(0)
+    };
+    for asked in [OUT, None] {
+        assert_eq!(patch("contact", asked), format!("adopt {hash}"));
+        assert_eq!(patch(&hash, asked), format!("adopt {plain}"));
+    }
+    assert_eq!(patch(plain, OUT), "delivered - Some(UnsubscribedByCrm)");
+    assert_eq!(patch(plain, None), "forget");
+    // Named otherwise in an answer, it is known by its hash.
+    let body = format!(
+        r#"{{"new_members":[{{"id":"{hash}","contact_id":"c","email_address":"jörg@xn--bcher-kva.example","status":"subscribed"}}]}}"#
+    );
+    let two = bulk(vec![item("b@example.com", NEW), item(address, NEW)]);
+    assert_eq!(
+        shapes(&two, 200, &body),
+        ["again Some(1)", "delivered c Some(Subscribed)"]
+    );
 }
 
 #[test]
@@ -300,7 +354,8 @@ fn refused_calls_are_split_and_failures_are_nobodys_fault() {
             "retry false None",
             "Unauthorized",
         ),
-        (403, "<html>", "retry false Some(30)", "Throttled"),
+        (403, "<html>", "retry false Some(2)", "Crowded"),
+        (403, "", "retry false Some(2)", "Crowded"),
         (
             404,
             r#"{"title":"Resource Not Found"}"#,
@@ -326,4 +381,36 @@ fn refused_calls_are_split_and_failures_are_nobodys_fault() {
         TargetSignal::Healthy,
         read(&three(), Ok(&reply(200, "{}")), &settings()).signal
     );
+}
+
+#[test]
+fn calls_that_are_never_answered_are_halved() {
+    let timeout = TransportError::Timeout(std::time::Duration::from_secs(130));
+    let lost = TransportError::Lost("reset".into());
+    let items = |count: usize| {
+        let items = 0..count;
+        bulk(
+            items
+                .map(|n| item(&format!("{n}@example.com"), NEW))
+                .collect(),
+        )
+    };
+    let cases = [
+        (500, &timeout, "again Some(250)"),
+        (3, &timeout, "again Some(2)"),
+        // Alone it may be what keeps Mailchimp from answering.
+        (1, &timeout, "retry true None"),
+        (500, &lost, "retry true None"),
+    ];
+    for (count, error, expected) in cases {
+        let reading = read(&items(count), Err(error), &settings());
+        assert_eq!(reading.verdicts.len(), count);
+        assert!(
+            reading
+                .verdicts
+                .iter()
+                .all(|verdict| shape(verdict) == expected)
+        );
+        assert!(matches!(reading.signal, TargetSignal::Failing { .. }));
+    }
 }

@@ -30,6 +30,7 @@ fn in_list(list: Option<&str>, leaving: bool, former: &[&str], ask: bool) -> Lin
         leaving,
         former: former.iter().map(|list| (*list).to_owned()).collect(),
         ask,
+        given: Default::default(),
     };
     let known = link(
         Some("c1"),
@@ -207,6 +208,7 @@ fn verdict(kind: CallKind, status: u16, body: &str, settings: &MailchimpSettings
         intent: false,
         batch_cap: 500,
         fragment: String::new(),
+        beside: Default::default(),
     };
     let call = assemble(vec![(kind, item)], settings).remove(0);
     let answer = reply(status, body);
@@ -303,15 +305,21 @@ fn audiences_in_use_are_found_among_those_of_the_account() {
         r#"{"lists":[{"id":"b2","name":"Partners","double_optin":true},{"id":"a1","name":"News"}]}"#,
     );
     let used = ["a1", "c3", "b2"].map(str::to_owned);
-    let told = read_audiences(Ok(&answer), &used);
+    let asking = MailchimpSettings {
+        double_opt_in: true,
+        ..settings()
+    };
+    let told = read_audiences(Ok(&answer), &used, &asking);
     let lines = [
         "the account has no audience c3",
         "audience a1 “News”",
         "audience b2 “Partners”, double opt-in on",
     ];
     assert_eq!(told, Ok((false, lines.map(str::to_owned).to_vec())));
-    assert!(read_audiences(Ok(&answer), &used[..1]).is_ok_and(|(complete, _)| complete));
-    assert!(read_audiences(Ok(&reply(500, "")), &used).is_err());
+    assert!(
+        read_audiences(Ok(&answer), &used[..1], &settings()).is_ok_and(|(complete, _)| complete)
+    );
+    assert!(read_audiences(Ok(&reply(500, "")), &used, &settings()).is_err());
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn an_opt_in_needs_an_address() {
 
 #[test]
 fn members_get_what_changed() {
-    let agreed = [(1, ADA), (3, "Ada"), (4, "1.5"), (5, "crm;vip")];
+    let agreed = [(1, ADA), (3, "Ada"), (4, "1.5"), (5, r#"["crm","vip"]"#)];
     let known = link(Some("c"), ADA, SUBSCRIBED, &agreed);
     assert_eq!(
         settled(plan(&work(row(IN), known.clone()))),
@@ -205,7 +205,7 @@ fn a_new_address_travels_under_the_known_name() {
         (1, "old@example.com"),
         (3, "Ada"),
         (4, "1.5"),
-        (5, "crm;vip"),
+        (5, r#"["crm","vip"]"#),
     ];
     let known = link(Some("c"), "old@example.com", SUBSCRIBED, &agreed);
     let (kind, item) = sent(plan(&work(row(IN), known.clone())));
@@ -294,7 +294,8 @@ fn a_gone_row_is_archived_erased_or_left() {
     let cases = [
         (
             OnDelete::Archive,
-            Some(("DELETE", format!("/lists/a1/members/{hash}"))),
+            // The id stays, whatever has become of the address.
+            Some(("DELETE", "/lists/a1/members/c".to_owned())),
         ),
         (
             OnDelete::Permanent,
@@ -344,10 +345,7 @@ fn bulk_calls_are_filled_and_name_nobody_twice() {
             .collect::<Vec<_>>(),
         [500, 500, 201]
     );
-    assert_eq!(
-        calls[0].request.path,
-        "/lists/a1?skip_merge_validation=true"
-    );
+    assert_eq!(calls[0].request.path, "/lists/a1");
     let body: serde_json::Value =
         serde_json::from_slice(calls[0].request.body.as_deref().unwrap()).unwrap();
     assert_eq!(body["update_existing"], true);

@@ -249,16 +249,23 @@ impl HubSpot {
         Ok(Reply::json(200, out))
     }
 
-    /// HubSpot: purges a contact by id or address; answers 204 for unknown ones as well.
+    /// HubSpot: purges a contact by id or address, in the recycle bin as well; answers 204 for
+    /// unknown ones, too. Other records cannot be purged. The addresses are kept out from then on.
     pub(crate) fn gdpr_delete(
         &mut self,
         object: ObjectType,
         body: &[u8],
         moment: &Moment,
     ) -> Result<Reply, Problem> {
+        if object != ObjectType::Contact {
+            return Err(Problem::not_found());
+        }
         let forget: Forget = parse(body)?;
         let store = &self.stores[object.index()];
-        if let Ok(position) = locate(store, &forget.object_id, forget.id_property.as_deref()) {
+        let found = locate(store, &forget.object_id, forget.id_property.as_deref()).ok();
+        let by_id = forget.id_property.is_none();
+        let binned = || archived_position(store, &forget.object_id).filter(|_| by_id);
+        if let Some(position) = found.or_else(binned) {
             self.delete(object, position, true, moment);
         } else if forget.id_property.as_deref() == Some("email") {
             self.blocked

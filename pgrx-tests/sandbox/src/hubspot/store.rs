@@ -245,6 +245,20 @@ impl Store {
         }
     }
 
+    /// A contact's addresses, primary and secondary.
+    pub(crate) fn addresses(&self, position: usize) -> Vec<String> {
+        let Some((email, secondary)) = self.email_keys() else {
+            return Vec::new();
+        };
+        let held = [email, secondary].map(|key| self.records[position].value(key));
+        let texts = held.into_iter().flatten().map(|stored| &*stored.value);
+        texts
+            .flat_map(|text| text.split(';'))
+            .filter(|address| !address.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Keys of a contact's primary and secondary addresses.
     pub(crate) fn email_keys(&self) -> Option<(PropertyKey, PropertyKey)> {
         let email = self.definitions.find("email")?.0;

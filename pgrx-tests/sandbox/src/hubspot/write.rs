@@ -193,6 +193,9 @@ impl HubSpot {
         };
         let store = &mut self.stores[object.index()];
         let id = store.records[position].id;
+        if erase {
+            self.blocked.extend(store.addresses(position));
+        }
         store.retire(position, state, moment.now);
         self.associations.forget(object, id);
         self.events

@@ -72,6 +72,8 @@ impl Mailchimp {
                 .unwrap_or_default()
                 .trim()
                 .to_owned();
+            // Mailchimp: no field of an item.
+            member.marketing_permissions = None;
             match duplicates.judge(&address) {
                 Occurrence::Skip => continue,
                 Occurrence::Refuse => {

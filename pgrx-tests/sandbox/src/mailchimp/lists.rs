@@ -47,9 +47,6 @@ const TYPES: [&str; 11] = [
     "birthday", "zip",
 ];
 
-/// Fields per audience that the plan allows.
-const FIELD_LIMIT: usize = 80;
-
 impl Mailchimp {
     pub(crate) fn list_json(&self, list: usize) -> Value {
         let audience = &self.audiences[list];
@@ -62,7 +59,7 @@ impl Mailchimp {
         };
         json!({
             "id": audience.id, "web_id": 1000 + list, "name": "Sandbox", "double_optin": audience.double_optin,
-            "marketing_permissions": false, "has_welcome": false, "visibility": "prv", "email_type_option": false,
+            "marketing_permissions": !audience.permissions.is_empty(), "has_welcome": false, "visibility": "prv", "email_type_option": false,
             "stats": {
                 "member_count": count(Status::Subscribed), "unsubscribe_count": count(Status::Unsubscribed),
                 "cleaned_count": count(Status::Cleaned), "merge_field_count": audience.fields.iter().filter(|f| !f.tag.is_empty()).count(),
@@ -79,6 +76,7 @@ impl Mailchimp {
         query: &Query,
         body: &[u8],
     ) -> Result<Reply, Problem> {
+        let limit = self.config.merge_field_limit;
         let audience = &mut self.audiences[list];
         match (method, rest) {
             ("GET", []) => {
@@ -94,12 +92,16 @@ impl Mailchimp {
                     .skip(query.number("offset").unwrap_or(0))
                     .take(page)
                     .collect();
-                Ok(Reply::value(
-                    200,
-                    &json!({"merge_fields": shown, "list_id": audience.id, "total_items": all.len()}),
-                ))
+                let body = json!({"merge_fields": shown, "list_id": audience.id, "total_items": all.len()});
+                Ok(match query.get("fields") {
+                    Some(fields) => {
+                        let text = body.to_string();
+                        Reply::value(200, &super::members::only(text.as_bytes(), fields))
+                    }
+                    None => Reply::value(200, &body),
+                })
             }
-            ("POST", []) => add_field(audience, parse(body)?),
+            ("POST", []) => add_field(audience, parse(body)?, limit),
             ("GET" | "PATCH" | "DELETE", [id]) => {
                 let wanted =
                     |field: &&mut MergeField| field.id.to_string() == *id && !field.tag.is_empty();
@@ -204,7 +206,7 @@ impl Mailchimp {
     }
 }
 
-fn add_field(audience: &mut Audience, new: NewField) -> Result<Reply, Problem> {
+fn add_field(audience: &mut Audience, new: NewField, limit: usize) -> Result<Reply, Problem> {
     let used = audience
         .fields
         .iter()
@@ -234,14 +236,14 @@ fn add_field(audience: &mut Audience, new: NewField) -> Result<Reply, Problem> {
             "A Merge Field with the tag \"{tag}\" already exists for this list."
         )));
     }
-    if used >= FIELD_LIMIT {
+    if used >= limit {
         return Err(Problem::invalid(
             "This list has the maximum number of merge fields.",
         ));
     }
     let at = audience.add_field(&tag, &new.name, &new.kind, new.required, new.options);
     let mut answer = field_json(&audience.fields[at], &audience.id);
-    answer["merge_field_limit"] = json!(FIELD_LIMIT);
+    answer["merge_field_limit"] = json!(limit);
     answer["total_items"] = json!(used + 1);
     Ok(Reply::value(200, &answer))
 }

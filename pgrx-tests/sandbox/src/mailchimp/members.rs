@@ -79,9 +79,15 @@ impl Mailchimp {
     }
 
     pub(crate) fn known(&self, list: usize, who: &str) -> Result<usize, Problem> {
-        self.audiences[list]
-            .locate(who)
-            .ok_or_else(Problem::not_found)
+        self.found(list, who).ok_or_else(Problem::not_found)
+    }
+
+    fn found(&self, list: usize, who: &str) -> Option<usize> {
+        let audience = &self.audiences[list];
+        let at = audience.locate(who)?;
+        let member = &audience.members[at];
+        let hidden = self.config.other_hashes && !member.email.is_ascii();
+        (!hidden || who != member.hash_text()).then_some(at)
     }
 
     fn shown(&self, list: usize, at: usize, status: u16) -> Reply {
@@ -138,7 +144,7 @@ impl Mailchimp {
         let address = required_address(&body)?;
         super::validate::check_address(&self.config, &address)?;
         // The path names a member, or else the address of the body must be new.
-        let target = match self.audiences[list].locate(who) {
+        let target = match self.found(list, who) {
             Some(at) => Target::Known(at),
             None => match self.target(list, &address)? {
                 Target::Known(_) => {

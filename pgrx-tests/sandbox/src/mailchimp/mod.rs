@@ -1,8 +1,10 @@
 //! The Mailchimp side: audiences, members, merge fields, webhooks; and the map from paths below
 //! `/3.0` to them.
 
+mod admin;
 mod bulk;
 pub(crate) mod errors;
+mod groups;
 mod lists;
 mod members;
 mod people;
@@ -20,6 +22,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::json;
 
+pub use admin::AudienceField;
 pub use people::{ListMember, MemberAction};
 pub use reports::Engagement;
 pub use status::{Actor, Status};
@@ -165,10 +168,9 @@ impl Mailchimp {
                         self.merge_fields(list, method, rest, &call.query, call.body)
                     }
                     (_, ["webhooks", rest @ ..]) => self.hooks(list, method, rest, call.body),
-                    ("GET", ["interest-categories"]) => Ok(Reply::value(
-                        200,
-                        &json!({"categories": [], "list_id": id, "total_items": 0}),
-                    )),
+                    ("GET", ["interest-categories", rest @ ..]) => {
+                        self.categories(list, rest, &call.query)
+                    }
                     _ => Err(Problem::not_found()),
                 }
             }

@@ -26,6 +26,10 @@ pub struct ListMember {
     pub language: String,
     pub email_type: String,
     pub vip: bool,
+    /// `Category: Name` of the groups they are in.
+    pub interests: Vec<String>,
+    /// Texts of the marketing permissions they have given.
+    pub permissions: Vec<String>,
     /// Milliseconds since 1970.
     pub last_changed: i64,
 }
@@ -52,6 +56,8 @@ pub enum MemberAction {
     Profile {
         merge_fields: BTreeMap<String, Value>,
     },
+    /// The person joins groups and leaves others, by name.
+    Groups { groups: BTreeMap<String, bool> },
     /// The person changes the address.
     ChangeEmail { new_email: String },
     /// Somebody in the web app archives the member.
@@ -116,6 +122,18 @@ impl Mailchimp {
             MemberAction::Archive => self.set_status(list, at, Status::Archived, "", &moment),
             MemberAction::Profile { merge_fields } => {
                 self.fill(list, at, &merge_fields, now);
+                self.tell(list, at, "profile", &moment);
+            }
+            MemberAction::Groups { groups } => {
+                let audience = &mut self.audiences[list];
+                for (name, joins) in groups {
+                    let mut all = audience.categories.iter().flat_map(|each| &each.interests);
+                    let found = all.find(|(_, known)| *known == name);
+                    let (id, _) = found.ok_or_else(|| format!("no group {name}"))?.clone();
+                    let sent = serde_json::Map::from_iter([(id, Value::from(joins))]);
+                    audience.members[at].set_groups(&sent);
+                }
+                audience.members[at].last_changed = now.wall;
                 self.tell(list, at, "profile", &moment);
             }
             MemberAction::ChangeEmail { new_email } => {
@@ -223,6 +241,13 @@ fn seen(audience: &Audience, member: &Member) -> ListMember {
         language: member.language.to_string(),
         email_type: member.email_type.to_string(),
         vip: member.vip,
+        interests: audience.groups_of(member),
+        permissions: audience
+            .permissions
+            .iter()
+            .filter(|(id, _)| member.permissions.contains(id))
+            .map(|(_, text)| text.clone())
+            .collect(),
         last_changed: member.last_changed,
     }
 }

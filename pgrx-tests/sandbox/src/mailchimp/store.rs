@@ -1,6 +1,7 @@
 //! Audiences and their members.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use super::groups::Category;
 use super::status::{Actor, Status};
 use super::webhooks::Hook;
 use crate::clock::{self, Millis, Now};
@@ -43,7 +45,10 @@ pub(crate) struct Member {
     pub email_type: Box<str>,
     pub language: Box<str>,
     pub vip: bool,
-    /// Interests, location, permissions and the like: kept as sent.
+    /// Ids of the groups that the member is in, and of the permissions they have given.
+    pub interests: BTreeSet<String>,
+    pub permissions: BTreeSet<String>,
+    /// Location, times and the like: kept as sent.
     pub other: Map<String, Value>,
     /// Permanently deleted: only the address is remembered, in [`Audience::forgotten`].
     pub gone: bool,
@@ -59,6 +64,9 @@ pub(crate) struct Audience {
     pub forgotten: FxHashSet<[u8; 32]>,
     pub hooks: Vec<Hook>,
     pub double_optin: bool,
+    pub categories: Vec<Category>,
+    /// Marketing permissions: ids and texts.
+    pub permissions: Vec<(String, String)>,
     /// Where the numbers of its members begin: a contact is one of one audience.
     pub first_web_id: u64,
 }
@@ -73,6 +81,8 @@ impl Audience {
             forgotten: FxHashSet::default(),
             hooks: Vec::new(),
             double_optin,
+            categories: Vec::new(),
+            permissions: Vec::new(),
             first_web_id: 404_947_000,
         };
         for (tag, name, kind) in [
@@ -143,6 +153,8 @@ impl Audience {
             email_type: "html".into(),
             language: "".into(),
             vip: false,
+            interests: BTreeSet::new(),
+            permissions: BTreeSet::new(),
             other: Map::new(),
             gone: false,
             busy_until: now.mono,
@@ -289,6 +301,14 @@ pub(crate) fn render(out: &mut Vec<u8>, audience: &Audience, member: &Member) {
     if member.status == Status::Unsubscribed {
         out.extend_from_slice(b",\"unsubscribe_reason\":");
         push_str(out, member.unsubscribe_reason);
+    }
+    if !audience.categories.is_empty() {
+        out.extend_from_slice(b",\"interests\":");
+        push(out, &audience.interests_of(member));
+    }
+    if !audience.permissions.is_empty() {
+        out.extend_from_slice(b",\"marketing_permissions\":");
+        push(out, &audience.permissions_of(member));
     }
     for (name, value) in &member.other {
         out.push(b',');

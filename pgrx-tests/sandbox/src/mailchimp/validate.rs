@@ -6,8 +6,8 @@ use super::errors::Problem;
 use super::store::{Audience, MergeField, Pairs};
 use crate::config::MailchimpConfig;
 
-/// Malformed addresses, and those that look fake: with a word or at a domain that the
-/// configuration names.
+/// Malformed addresses, those that look fake, and those that signed up too often lately: with a word
+/// or at a domain that the configuration names.
 pub(crate) fn check_address(config: &MailchimpConfig, address: &str) -> Result<(), Problem> {
     if !crate::hubspot::is_email(address) {
         return Err(Problem::invalid("Please provide a valid email address."));
@@ -19,6 +19,11 @@ pub(crate) fn check_address(config: &MailchimpConfig, address: &str) -> Result<(
     {
         return Err(Problem::invalid(format!(
             "{address} looks fake or invalid, please enter a real email address."
+        )));
+    }
+    if config.busy_words.iter().any(|word| lower.contains(&**word)) {
+        return Err(Problem::invalid(format!(
+            "{address} has signed up to a lot of lists very recently; we're not allowing more signups for now"
         )));
     }
     Ok(())
@@ -144,6 +149,7 @@ fn check_text(field: &MergeField, mut text: String) -> Result<Value, Wrong> {
             None => false,
         },
         "birthday" => is_birthday(&text),
+        "phone" => field.options["phone_format"] != "US" || is_us_phone(&text),
         "zip" => text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit()),
         "url" | "imageurl" => text.starts_with("http://") || text.starts_with("https://"),
         "address" => false,
@@ -153,6 +159,7 @@ fn check_text(field: &MergeField, mut text: String) -> Result<Value, Wrong> {
         "date" | "birthday" => "Please enter a valid date",
         "address" => "Please enter a complete address",
         "zip" => "Please enter a valid zip code",
+        "phone" => "Please enter a valid phone number",
         "url" | "imageurl" => "Please enter a valid URL",
         _ => "Please select one of the choices",
     };
@@ -173,6 +180,16 @@ fn to_date(text: &str) -> Option<String> {
         _ => return None,
     };
     crate::clock::parse_date(&format!("{year:0>4}-{month:0>2}-{day:0>2}"))
+}
+
+/// Ten digits, perhaps with the country's 1 before them. Seen: other countries' numbers are refused;
+/// the exact rule is not documented.
+fn is_us_phone(text: &str) -> bool {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let plain = text
+        .chars()
+        .all(|c| c.is_ascii_digit() || " ()-.+".contains(c));
+    plain && (digits.len() == 10 || (digits.len() == 11 && digits.starts_with('1')))
 }
 
 fn is_birthday(text: &str) -> bool {

@@ -251,6 +251,7 @@ fn common(audience: &Audience, member: &Member) -> Vec<(String, String)> {
             None => pairs.push((key, String::new())),
         }
     }
+    pairs.extend(audience.merges_of(member));
     pairs
 }
 

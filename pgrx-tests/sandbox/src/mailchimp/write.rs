@@ -98,10 +98,6 @@ impl Body<'_> {
             }
         };
         keep("location", self.location.clone().map(Value::Object));
-        keep(
-            "marketing_permissions",
-            self.marketing_permissions.clone().map(Value::Array),
-        );
         keep("ip_signup", self.ip_signup.clone().map(Value::String));
         keep("ip_opt", self.ip_opt.clone().map(Value::String));
         for (name, time) in [
@@ -112,15 +108,6 @@ impl Body<'_> {
                 clock::parse_mailchimp(time).map_or(String::new(), clock::mailchimp_iso)
             });
             keep(name, time.map(Value::String));
-        }
-        // An interest that is not sent stays as it is.
-        if let Some(interests) = &self.interests {
-            let entry = kept
-                .entry("interests")
-                .or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(known) = entry {
-                known.extend(interests.clone());
-            }
         }
     }
 }
@@ -165,6 +152,12 @@ impl Mailchimp {
         let sent = status("status", body.status.as_deref())?;
         let if_new = status("status_if_new", body.status_if_new.as_deref())?;
         body.check_details()?;
+        if let Some(interests) = &body.interests {
+            audience.check_interests(interests)?;
+        }
+        if let Some(permissions) = &body.marketing_permissions {
+            audience.check_permissions(permissions)?;
+        }
         let mut rename = None;
         let status = match target {
             Target::New(_) => Some(
@@ -256,6 +249,13 @@ impl Mailchimp {
             changed |= std::mem::replace(&mut member.vip, vip) != vip;
         }
         body.store_details(&mut member.other);
+        changed |= body
+            .interests
+            .as_ref()
+            .is_some_and(|sent| member.set_groups(sent));
+        if let Some(permissions) = &body.marketing_permissions {
+            member.set_permissions(permissions);
+        }
         if let Some(tags) = &body.tags {
             if replace_tags {
                 member

@@ -1,0 +1,276 @@
+//! Erasing a record at the services: which requests that takes, and what their answers mean.
+//!
+//! Every request can be repeated without harm, and one that finds nothing has found what was wanted.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    call::{HubSpotSettings, Link, Reply, Request, TransportError},
+    failure::{Class, classify},
+    hubspot, mailchimp,
+    record::{Entity, RecordKey, RemoteId, Target},
+};
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Is there a HubSpot record that carries the row's key, though none is linked?
+    Look(RecordKey),
+    /// HubSpot: a contact, by id.
+    Erase(RemoteId),
+    /// HubSpot: whoever has this address.
+    EraseAddress(String),
+    /// HubSpot: a record of a kind that cannot be erased.
+    Archive(RemoteId),
+    /// Mailchimp: a member of an audience.
+    EraseMember { list: String, hash: String },
+}
+
+/// A step as it is stored: what is done, to whom, and where.
+pub type Stored<'a> = (&'static str, &'a str, Option<&'a str>);
+
+impl Step {
+    pub const fn target(&self) -> Target {
+        match self {
+            Step::Look(_) | Step::Erase(_) | Step::EraseAddress(_) | Step::Archive(_) => {
+                Target::HubSpot
+            }
+            Step::EraseMember { .. } => Target::Mailchimp,
+        }
+    }
+
+    pub fn stored(&self) -> Stored<'_> {
+        match self {
+            Step::Look(key) => ("look", key.as_str(), None),
+            Step::Erase(id) => ("erase", id.as_str(), None),
+            Step::EraseAddress(email) => ("erase_address", email, None),
+            Step::Archive(id) => ("archive", id.as_str(), None),
+            Step::EraseMember { list, hash } => ("erase_member", hash, Some(list)),
+        }
+    }
+
+    /// `None`: nothing that this version stores.
+    pub fn from_stored(action: &str, name: &str, list: Option<&str>) -> Option<Step> {
+        Some(match (action, list) {
+            ("look", _) => Step::Look(RecordKey::from(name)),
+            ("erase", _) => Step::Erase(RemoteId::from(name)),
+            ("erase_address", _) => Step::EraseAddress(name.to_owned()),
+            ("archive", _) => Step::Archive(RemoteId::from(name)),
+            ("erase_member", Some(list)) => Step::EraseMember {
+                list: list.to_owned(),
+                hash: name.to_owned(),
+            },
+            _ => return None,
+        })
+    }
+
+    pub fn request(&self, entity: Entity, settings: &HubSpotSettings) -> Request {
+        use hubspot::erasure::{
+            archive_request, erase_address_request, erase_request, look_request,
+        };
+        match self {
+            Step::Look(key) => look_request(settings, entity, key),
+            Step::Erase(id) => erase_request(settings, id),
+            Step::EraseAddress(email) => erase_address_request(settings, email),
+            Step::Archive(id) => archive_request(settings, entity, id),
+            Step::EraseMember { list, hash } => mailchimp::erasure::erase_request(list, hash),
+        }
+    }
+
+    /// The request's path for the log, which is to hold nothing about who was erased.
+    pub fn logged_path(&self, request: &Request) -> String {
+        match self {
+            Step::EraseMember { hash, .. } => request.path.replace(hash.as_str(), ERASED),
+            _ => request.path.clone(),
+        }
+    }
+
+    /// What an answer to it means.
+    pub fn read(
+        &self,
+        reply: Result<&Reply, &TransportError>,
+        settings: &HubSpotSettings,
+    ) -> Answer {
+        let class = classify(self.target(), reply);
+        let reply = match (&class, reply) {
+            (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) => reply,
+            _ => return Answer::Not(class.trouble().unwrap_or_default().to_owned()),
+        };
+        match self {
+            Step::Look(_) => hubspot::erasure::looked(&class, reply, settings),
+            Step::Erase(_) | Step::EraseAddress(_) | Step::Archive(_) => {
+                hubspot::erasure::removed(&class, reply)
+            }
+            Step::EraseMember { .. } => mailchimp::erasure::removed(&class, reply),
+        }
+    }
+
+    /// What an answer leads to. `own`: the addresses that are the record's alone.
+    ///
+    /// HubSpot: a contact that is not there under its id may have been merged into another one, and
+    /// be there under its address.
+    pub fn next(&self, entity: Entity, answer: Answer, own: &BTreeSet<String>) -> Vec<Step> {
+        match (self, answer) {
+            (_, Answer::Found(id)) => vec![Step::remove(entity, id)],
+            (Step::Erase(_), Answer::Absent) => {
+                own.iter().cloned().map(Step::EraseAddress).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// How a record that [`Step::Look`] found is removed.
+    pub fn remove(entity: Entity, id: RemoteId) -> Step {
+        match entity {
+            Entity::Contact => Step::Erase(id),
+            _ => Step::Archive(id),
+        }
+    }
+}
+
+/// Whether a 2xx is the service's own: both answer 204, or perhaps some day with JSON, and no proxy
+/// on the way does.
+pub(crate) fn is_confirmed(reply: &Reply) -> bool {
+    reply.status == 204 || serde_json::from_slice::<serde_json::Value>(&reply.body).is_ok()
+}
+
+/// What stands in the log instead of a name.
+pub const ERASED: &str = "[erased]";
+
+/// What an answer means for a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// There is no such record (any more).
+    Absent,
+    /// There is one, under this id.
+    Found(RemoteId),
+    /// Not now, and why: the step is taken again.
+    Not(String),
+}
+
+/// What is known of the record that is to be erased.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub entity: Entity,
+    pub key: RecordKey,
+    /// The services to be told.
+    pub targets: BTreeSet<Target>,
+    pub hubspot: Option<Link>,
+    pub mailchimp: Option<Link>,
+    /// Ids of HubSpot records that were this one, and to which there is no link any more.
+    pub former_ids: Vec<RemoteId>,
+    /// All the record's addresses, in lower case.
+    pub addresses: BTreeSet<String>,
+    /// Mailchimp's hashes of addresses that are known by those alone.
+    pub hashes: BTreeSet<String>,
+    /// Addresses by which HubSpot knows another row.
+    pub taken: BTreeSet<String>,
+    /// Members, by audience and hash, that are other rows'.
+    pub taken_members: BTreeSet<(String, String)>,
+    /// Mailchimp's audience of rows that name none.
+    pub default_list: String,
+    /// All audiences that are or were written to.
+    pub audiences: Vec<String>,
+}
+
+impl Known {
+    /// The addresses that are the record's alone.
+    pub fn own_addresses(&self) -> BTreeSet<&str> {
+        let elsewhere: BTreeSet<&str> = self
+            .taken_members
+            .iter()
+            .map(|(_, hash)| hash.as_str())
+            .collect();
+        let own = |address: &&String| {
+            let hash = mailchimp::subscriber_hash(address);
+            !self.taken.contains(*address) && !elsewhere.contains(hash.as_str())
+        };
+        self.addresses
+            .iter()
+            .filter(own)
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// The hashes that are the record's alone.
+    pub fn own_hashes(&self) -> BTreeSet<String> {
+        let elsewhere = |hash: &String| self.taken_members.iter().any(|(_, taken)| taken == hash);
+        let of_addresses = self.own_addresses();
+        let named = of_addresses
+            .into_iter()
+            .map(mailchimp::subscriber_hash)
+            .chain(self.hashes.iter().cloned());
+        named.filter(|hash| !elsewhere(hash)).collect()
+    }
+
+    /// Whether anything of the person's is another row's as well.
+    pub fn shares(&self) -> bool {
+        self.own_addresses().len() < self.addresses.len()
+    }
+}
+
+/// The steps it takes.
+pub fn steps(known: &Known) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if known.targets.contains(&Target::HubSpot) {
+        at_hubspot(known, &mut steps);
+    }
+    if known.targets.contains(&Target::Mailchimp) && known.entity == Entity::Contact {
+        at_mailchimp(known, &mut steps);
+    }
+    steps
+}
+
+fn at_hubspot(known: &Known, steps: &mut Vec<Step>) {
+    let link = known.hubspot.as_ref();
+    let id = link.and_then(|link| link.remote_id.clone());
+    let linked = id.is_some();
+    for id in id.iter().chain(&known.former_ids) {
+        steps.push(Step::remove(known.entity, id.clone()));
+    }
+    if !linked {
+        steps.push(Step::Look(known.key.clone()));
+    }
+    if known.entity == Entity::Contact {
+        // The linked contact goes with the address it has.
+        let covered = link
+            .filter(|_| linked)
+            .and_then(|link| link.remote_key.as_deref());
+        let others = known
+            .addresses
+            .iter()
+            .filter(|address| Some(address.as_str()) != covered && !known.taken.contains(*address));
+        steps.extend(others.cloned().map(Step::EraseAddress));
+    }
+}
+
+/// Wherever the person is, was, or may be by default; if nothing tells, in every audience.
+fn at_mailchimp(known: &Known, steps: &mut Vec<Step>) {
+    let mut lists: BTreeSet<&str> = BTreeSet::from([known.default_list.as_str()]);
+    match &known.mailchimp {
+        Some(link) => {
+            lists.extend(link.membership.list.as_deref());
+            lists.extend(link.membership.former.iter().map(String::as_str));
+        }
+        None => lists.extend(known.audiences.iter().map(String::as_str)),
+    }
+    let of_addresses = known
+        .addresses
+        .iter()
+        .map(|address| mailchimp::subscriber_hash(address));
+    let hashes: BTreeSet<String> = of_addresses.chain(known.hashes.iter().cloned()).collect();
+    for list in lists.into_iter().filter(|list| !list.is_empty()) {
+        for hash in &hashes {
+            let member = (list.to_owned(), hash.clone());
+            if !known.taken_members.contains(&member) {
+                let (list, hash) = member;
+                steps.push(Step::EraseMember { list, hash });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

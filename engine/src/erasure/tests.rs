@@ -1,0 +1,360 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{call::HubSpotOnDelete, call::Method, membership::Membership};
+
+const ADA: &str = "ada@example.org";
+
+fn settings() -> HubSpotSettings {
+    HubSpotSettings {
+        api_version: "2026-09".into(),
+        external_id_property: "crm_id".into(),
+        external_id_ready: Entity::ALL.to_vec(),
+        on_delete: HubSpotOnDelete::Archive,
+    }
+}
+
+fn known(entity: Entity) -> Known {
+    Known {
+        entity,
+        key: "17".into(),
+        targets: Target::ALL.into(),
+        hubspot: None,
+        mailchimp: None,
+        former_ids: Vec::new(),
+        addresses: BTreeSet::new(),
+        hashes: BTreeSet::new(),
+        taken: BTreeSet::new(),
+        taken_members: BTreeSet::new(),
+        default_list: "a6b5da1054".into(),
+        audiences: vec!["a6b5da1054".into(), "other".into()],
+    }
+}
+
+fn linked(id: &str, email: Option<&str>) -> Option<Link> {
+    Some(Link {
+        remote_id: Some(RemoteId::from(id)),
+        remote_key: email.map(str::to_owned),
+        ..Link::default()
+    })
+}
+
+fn addresses(all: &[&str]) -> BTreeSet<String> {
+    all.iter().map(|address| (*address).to_owned()).collect()
+}
+
+fn member(list: &str, email: &str) -> Step {
+    Step::EraseMember {
+        list: list.into(),
+        hash: mailchimp::subscriber_hash(email),
+    }
+}
+
+#[test]
+fn a_linked_contact_goes_by_its_id_and_leaves_every_audience_it_was_in() {
+    let mut known = known(Entity::Contact);
+    known.hubspot = linked("512", Some(ADA));
+    known.mailchimp = linked("c0ffee", Some(ADA));
+    if let Some(link) = &mut known.mailchimp {
+        link.membership = Membership {
+            list: Some("present".into()),
+            former: vec!["former".into()],
+            ..Membership::default()
+        };
+    }
+    known.addresses = addresses(&[ADA]);
+    let expected = [
+        Step::Erase("512".into()),
+        member("a6b5da1054", ADA),
+        member("former", ADA),
+        member("present", ADA),
+    ];
+    assert_eq!(steps(&known), expected);
+}
+
+#[test]
+fn who_is_not_linked_is_looked_for_by_key_address_and_in_every_audience() {
+    let mut known = known(Entity::Contact);
+    known.addresses = addresses(&[ADA]);
+    let expected = [
+        Step::Look("17".into()),
+        Step::EraseAddress(ADA.into()),
+        member("a6b5da1054", ADA),
+        member("other", ADA),
+    ];
+    assert_eq!(steps(&known), expected);
+}
+
+#[test]
+fn an_address_that_hubspot_has_not_been_told_goes_as_well() {
+    let mut known = known(Entity::Contact);
+    known.hubspot = linked("512", Some(ADA));
+    known.addresses = addresses(&[ADA, "new@example.org"]);
+    known.targets = BTreeSet::from([Target::HubSpot]);
+    let expected = [
+        Step::Erase("512".into()),
+        Step::EraseAddress("new@example.org".into()),
+    ];
+    assert_eq!(steps(&known), expected);
+}
+
+#[test]
+fn a_row_that_is_long_gone_is_known_by_hash_and_former_id() {
+    let mut known = known(Entity::Contact);
+    known.former_ids = vec!["512".into()];
+    known.hashes = BTreeSet::from([mailchimp::subscriber_hash(ADA)]);
+    let expected = [
+        Step::Erase("512".into()),
+        Step::Look("17".into()),
+        member("a6b5da1054", ADA),
+        member("other", ADA),
+    ];
+    assert_eq!(steps(&known), expected);
+}
+
+#[test]
+fn what_is_another_rows_stays() {
+    let mut known = known(Entity::Contact);
+    known.addresses = addresses(&[ADA]);
+    known.taken = addresses(&[ADA]);
+    let hash = mailchimp::subscriber_hash(ADA);
+    known.taken_members = BTreeSet::from([("other".into(), hash)]);
+    let expected = [Step::Look("17".into()), member("a6b5da1054", ADA)];
+    assert_eq!(steps(&known), expected);
+    assert!(known.shares());
+    assert!(known.own_addresses().is_empty() && known.own_hashes().is_empty());
+}
+
+#[test]
+fn other_records_are_archived_and_mailchimp_knows_nothing_of_them() {
+    let mut known = known(Entity::Company);
+    known.hubspot = linked("77", None);
+    assert_eq!(steps(&known), [Step::Archive("77".into())]);
+    known.hubspot = None;
+    assert_eq!(steps(&known), [Step::Look("17".into())]);
+    assert_eq!(
+        Step::remove(Entity::Company, "77".into()),
+        Step::Archive("77".into())
+    );
+}
+
+#[test]
+fn requests_are_as_documented() {
+    let settings = settings();
+    let cases = [
+        (
+            Step::Erase("512".into()),
+            "/crm/objects/2026-09/contacts/gdpr-delete",
+            r#"{"objectId":"512"}"#,
+        ),
+        (
+            Step::EraseAddress(ADA.into()),
+            "/crm/objects/2026-09/contacts/gdpr-delete",
+            r#"{"idProperty":"email","objectId":"ada@example.org"}"#,
+        ),
+        (
+            Step::Archive("77".into()),
+            "/crm/objects/2026-09/companies/batch/archive",
+            r#"{"inputs":[{"id":"77"}]}"#,
+        ),
+    ];
+    for (step, path, body) in cases {
+        let request = step.request(Entity::Company, &settings);
+        assert_eq!(
+            (request.method, request.path.as_str()),
+            (Method::Post, path)
+        );
+        assert_eq!(request.body.as_deref(), Some(body.as_bytes()), "{step:?}");
+        assert_eq!(step.logged_path(&request), path);
+    }
+    let step = member("a6b5da1054", ADA);
+    let request = step.request(Entity::Contact, &settings);
+    let hash = mailchimp::subscriber_hash(ADA);
+    assert_eq!(
+        (request.method, request.path.as_str(), &request.body),
+        (
+            Method::Post,
+            format!("/lists/a6b5da1054/members/{hash}/actions/delete-permanent").as_str(),
+            &None
+        )
+    );
+    assert!(!step.logged_path(&request).contains(&hash));
+}
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply {
+        status,
+        headers: Vec::new(),
+        body: body.into(),
+    }
+}
+
+#[test]
+fn what_is_gone_already_is_done_and_what_is_unclear_is_not() {
+    let erase = Step::Erase("512".into());
+    let member = member("a6b5da1054", ADA);
+    let not_found = r#"{"status":"error","message":"resource not found","correlationId":"1"}"#;
+    let gone = r#"{"type":"https://x","title":"Resource Not Found","status":404,"detail":"The requested resource could not be found."}"#;
+    let unremovable = r#"{"title":"Method Not Allowed","status":405,"detail":"This list member cannot be removed. Please contact support."}"#;
+    let forgotten = r#"{"title":"Forgotten Email Not Subscribed","status":400,"detail":"ada@example.org was permanently deleted and cannot be re-imported."}"#;
+    let cases = [
+        (&erase, 204, "", true),
+        (&erase, 200, "{}", true),
+        (&erase, 404, not_found, true),
+        (
+            &erase,
+            404,
+            r#"{"category":"OBJECT_NOT_FOUND","message":"Object not found"}"#,
+            true,
+        ),
+        (
+            &erase,
+            400,
+            r#"{"category":"VALIDATION_ERROR","message":"contact is already deleted"}"#,
+            true,
+        ),
+        // A wrong path erases nobody.
+        (&erase, 404, "<html>", false),
+        // Nor does a proxy that wants to be logged in to.
+        (&erase, 200, "<html>", false),
+        (&member, 200, "<html>", false),
+        (&erase, 404, "", false),
+        (
+            &erase,
+            400,
+            r#"{"category":"VALIDATION_ERROR","message":"objectId is no number"}"#,
+            false,
+        ),
+        (&erase, 401, "{}", false),
+        (&erase, 403, r#"{"category":"MISSING_SCOPES"}"#, false),
+        (&erase, 429, "{}", false),
+        (&erase, 500, "", false),
+        (&member, 204, "", true),
+        (&member, 404, gone, true),
+        (&member, 405, unremovable, true),
+        (&member, 400, forgotten, true),
+        (&member, 404, "<html>", false),
+        (&member, 400, r#"{"title":"Bad Request"}"#, false),
+        (&member, 429, "", false),
+        (&member, 503, "", false),
+    ];
+    for (step, status, body, done) in cases {
+        let answer = step.read(Ok(&reply(status, body)), &settings());
+        let over = match status {
+            204 => answer == Answer::Done,
+            _ => matches!(answer, Answer::Done | Answer::Absent),
+        };
+        assert_eq!(over, done, "{step:?} {status} {body}: {answer:?}");
+        assert!(
+            done || matches!(&answer, Answer::Not(why) if !why.is_empty()),
+            "{answer:?}"
+        );
+    }
+    let lost = TransportError::Timeout(Duration::from_secs(5));
+    assert!(matches!(
+        erase.read(Err(&lost), &settings()),
+        Answer::Not(_)
+    ));
+}
+
+#[test]
+fn a_look_finds_the_record_or_that_there_is_none() {
+    let look = Step::Look("17".into());
+    let lacking = r#"{"category":"VALIDATION_ERROR","message":"Property values were not valid: [{\"isValid\":false,\"message\":\"Property \\\"crm_id\\\" does not exist\",\"error\":\"PROPERTY_DOESNT_EXIST\",\"name\":\"crm_id\"}]"}"#;
+    let cases = [
+        (
+            200,
+            r#"{"status":"COMPLETE","results":[{"id":"512","properties":{"crm_id":"17"}}]}"#,
+            Answer::Found("512".into()),
+        ),
+        (200, r#"{"status":"COMPLETE","results":[]}"#, Answer::Absent),
+        (
+            207,
+            r#"{"status":"COMPLETE","results":[],"numErrors":1,"errors":[{"category":"OBJECT_NOT_FOUND","context":{"ids":["17"]}}]}"#,
+            Answer::Absent,
+        ),
+        (400, lacking, Answer::Absent),
+        (
+            207,
+            r#"{"results":[],"errors":[{"category":"RATE_LIMITS","message":"slow down"}]}"#,
+            Answer::Not("HubSpot refused the record: slow down".into()),
+        ),
+    ];
+    for (status, body, expected) in cases {
+        let answer = look.read(Ok(&reply(status, body)), &settings());
+        assert_eq!(answer, expected, "{status} {body}");
+    }
+    let unreadable = look.read(Ok(&reply(200, "<html>")), &settings());
+    assert!(matches!(unreadable, Answer::Not(_)));
+}
+
+#[test]
+fn what_is_not_there_under_its_id_is_asked_for_by_its_addresses() {
+    let own = addresses(&[ADA, "b@example.org"]);
+    let next = |step: &Step, answer| step.next(Entity::Contact, answer, &own);
+    let by_address = [
+        Step::EraseAddress(ADA.into()),
+        Step::EraseAddress("b@example.org".into()),
+    ];
+    assert_eq!(next(&Step::Erase("512".into()), Answer::Absent), by_address);
+    assert_eq!(next(&Step::Erase("512".into()), Answer::Done), []);
+    assert_eq!(next(&by_address[0], Answer::Absent), []);
+    assert_eq!(next(&member("list", ADA), Answer::Absent), []);
+    let found = next(&Step::Look("17".into()), Answer::Found("7".into()));
+    assert_eq!(found, [Step::Erase("7".into())]);
+    assert_eq!(next(&Step::Look("17".into()), Answer::Absent), []);
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let text = "[ -~]{0,12}";
+    prop_oneof![
+        text.prop_map(|key| Step::Look(key.as_str().into())),
+        text.prop_map(|id| Step::Erase(id.as_str().into())),
+        text.prop_map(Step::EraseAddress),
+        text.prop_map(|id| Step::Archive(id.as_str().into())),
+        (text, text).prop_map(|(list, hash)| Step::EraseMember { list, hash }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_stored_step_is_the_same_step(step in any_step()) {
+        let (action, name, list) = step.stored();
+        prop_assert_eq!(Step::from_stored(action, name, list), Some(step));
+    }
+
+    #[test]
+    fn no_step_is_about_what_is_another_rows(
+        all in proptest::collection::btree_set("[a-d]@x\\.org", 0..4),
+        taken in proptest::collection::btree_set("[a-d]@x\\.org", 0..4),
+        lists in proptest::collection::vec("[p-s]", 0..3),
+        linked in any::<bool>(),
+    ) {
+        let mut known = known(Entity::Contact);
+        known.hubspot = linked.then(|| self::linked("512", all.first().map(String::as_str))).flatten();
+        known.audiences.clone_from(&lists);
+        known.taken_members = lists
+            .iter()
+            .flat_map(|list| taken.iter().map(|email| (list.clone(), mailchimp::subscriber_hash(email))))
+            .collect();
+        (known.addresses, known.taken) = (all.clone(), taken.clone());
+        let steps = steps(&known);
+        for step in &steps {
+            match step {
+                Step::EraseAddress(email) => prop_assert!(all.contains(email) && !taken.contains(email)),
+                Step::EraseMember { list, hash } => {
+                    prop_assert!(!known.taken_members.contains(&(list.clone(), hash.clone())));
+                }
+                Step::Look(_) => prop_assert!(!linked),
+                Step::Erase(_) => prop_assert!(linked),
+                Step::Archive(_) => prop_assert!(false, "a contact is erased"),
+            }
+        }
+        // Nobody is asked for twice.
+        let mut once = steps.clone();
+        once.dedup();
+        prop_assert_eq!(once, steps);
+    }
+}

@@ -1,0 +1,103 @@
+//! Erasing at HubSpot: the requests it takes, and what their answers mean.
+
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::{EMAIL, calls::post, fault::Fault, objects_path};
+use crate::{
+    call::{HubSpotSettings, Reply, Request},
+    erasure::{Answer, is_confirmed},
+    failure::Class,
+    record::{Entity, RecordKey, RemoteId},
+};
+
+use super::wire::BatchReply;
+
+/// HubSpot: only contacts can be erased, one at a time.
+pub(super) const ERASE: &str = "gdpr-delete";
+
+/// Erases a contact by its id.
+pub fn erase_request(settings: &HubSpotSettings, id: &RemoteId) -> Request {
+    request(settings, json!({ "objectId": id.as_str() }))
+}
+
+/// Erases whoever has this address. HubSpot: an address that nobody has goes on a block list.
+pub fn erase_address_request(settings: &HubSpotSettings, email: &str) -> Request {
+    request(settings, json!({ "objectId": email, "idProperty": EMAIL }))
+}
+
+fn request(settings: &HubSpotSettings, body: Value) -> Request {
+    let contacts = objects_path(&settings.api_version, Entity::Contact);
+    post(format!("{contacts}/{ERASE}"), &body)
+}
+
+/// Moves a record to the recycle bin.
+pub fn archive_request(settings: &HubSpotSettings, entity: Entity, id: &RemoteId) -> Request {
+    let objects = objects_path(&settings.api_version, entity);
+    let body = json!({ "inputs": [{ "id": id.as_str() }] });
+    post(format!("{objects}/batch/archive"), &body)
+}
+
+/// Looks for a record that carries a row's key.
+pub fn look_request(settings: &HubSpotSettings, entity: Entity, key: &RecordKey) -> Request {
+    let objects = objects_path(&settings.api_version, entity);
+    let property = &settings.external_id_property;
+    let body = json!({
+        "properties": [property],
+        "propertiesWithHistory": [],
+        "idProperty": property,
+        "inputs": [{ "id": key.as_str() }],
+    });
+    post(format!("{objects}/batch/read"), &body)
+}
+
+/// What the answer to a removal means. A 404 counts only in HubSpot's own words: the path may be
+/// wrong, and nothing erased.
+pub(crate) fn removed(class: &Class, reply: &Reply) -> Answer {
+    match class {
+        Class::Answered if is_confirmed(reply) => Answer::Done,
+        _ if is_gone(&fault(reply)) => Answer::Absent,
+        _ => Answer::Not(said(reply)),
+    }
+}
+
+/// What the answer to a look means.
+pub(crate) fn looked(class: &Class, reply: &Reply, settings: &HubSpotSettings) -> Answer {
+    let fault = fault(reply);
+    let found = || {
+        let body: BatchReply<'_, IgnoredAny> = serde_json::from_slice(&reply.body).ok()?;
+        let results = body.results.unwrap_or_default();
+        let mut ids = results.iter().map(|row| row.id.as_str());
+        if let Some(id) = ids.find(|id| !id.is_empty()) {
+            return Some(Answer::Found(RemoteId::from(id)));
+        }
+        let errors = body.errors.iter().flatten().map(Fault::of);
+        let other = errors.into_iter().find(|fault| !is_gone(fault));
+        Some(other.map_or(Answer::Absent, |fault| Answer::Not(fault.sentence())))
+    };
+    match class {
+        Class::Answered => {
+            found().unwrap_or_else(|| Answer::Not("HubSpot's answer cannot be read".to_owned()))
+        }
+        // Without the property nothing carries a key.
+        _ if is_gone(&fault) || fault.lacks_property(settings) => Answer::Absent,
+        _ => Answer::Not(said(reply)),
+    }
+}
+
+fn fault(reply: &Reply) -> Fault {
+    serde_json::from_slice::<Value>(&reply.body)
+        .map(|body| Fault::of(&body))
+        .unwrap_or_default()
+}
+
+fn is_gone(fault: &Fault) -> bool {
+    let message = fault.message.to_lowercase();
+    fault.category == "OBJECT_NOT_FOUND"
+        || message == "resource not found"
+        || message.contains("already deleted")
+}
+
+fn said(reply: &Reply) -> String {
+    format!("{} (HTTP {})", fault(reply).sentence(), reply.status)
+}

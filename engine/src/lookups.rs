@@ -1,0 +1,215 @@
+//! When to read what a service says of itself (definitions, and what belongs to them), and how far
+//! to trust it.
+//!
+//! It is read once, and again when a value or an answer casts doubt on it. A doubt that proves
+//! unfounded is not followed again at once. What cannot be read is gone without.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    call::{Reply, TransportError},
+    failure::{Class, classify},
+    record::Target,
+};
+
+/// After a doubt that proved unfounded, what was read counts as true for so long (microseconds).
+const TRUSTED: u64 = 5_000_000;
+/// What could not be read, or lacked something, is asked for again so much later, if there is work
+/// then.
+const AGAIN: u64 = 60_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Wanted,
+    Asked,
+    Settled,
+}
+
+#[derive(Clone, Debug)]
+struct Lookup {
+    state: State,
+    /// Doubts before then change nothing.
+    trusted_until: u64,
+    /// It could not be read, or something that is mapped was not there.
+    again_at: Option<u64>,
+    /// Why it could not be read.
+    refused: Option<String>,
+    /// Where the next page begins.
+    after: Option<String>,
+}
+
+impl Lookup {
+    const NEW: Lookup = Lookup {
+        state: State::Wanted,
+        trusted_until: 0,
+        again_at: None,
+        refused: None,
+        after: None,
+    };
+}
+
+/// What an answer has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Maps have to be refined anew, or there is something to tell.
+    News,
+    Nothing,
+    /// The target as a whole cannot answer now: it says itself when it will be asked again.
+    Later,
+}
+
+/// What a body held.
+pub(crate) enum Read {
+    /// All of it. `lacks`: something that is mapped is not there.
+    All { changed: bool, lacks: bool },
+    /// There is more, from here on.
+    Page(String),
+}
+
+/// See the module's documentation. `S` is something that is read. Times are monotonic microseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookups<S>(BTreeMap<S, Lookup>);
+
+impl<S> Default for Lookups<S> {
+    fn default() -> Self {
+        Lookups(BTreeMap::new())
+    }
+}
+
+impl<S: Ord + Clone> Lookups<S> {
+    /// Just these are needed. What has not been read will be asked for.
+    pub(crate) fn expect(&mut self, subjects: BTreeSet<S>) {
+        self.0.retain(|subject, _| subjects.contains(subject));
+        for subject in subjects {
+            self.0.entry(subject).or_insert(Lookup::NEW);
+        }
+    }
+
+    /// As if it had never been read.
+    pub(crate) fn renew(&mut self, subject: S) {
+        self.0.insert(subject, Lookup::NEW);
+    }
+
+    /// Somebody may have put right what was refused or lacking: it is asked for again.
+    pub(crate) fn recheck(&mut self) {
+        for lookup in self.0.values_mut() {
+            if lookup.again_at.take().is_some() {
+                lookup.state = State::Wanted;
+            }
+        }
+    }
+
+    /// Whether all that is needed has been read, or cannot be.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.values().all(|lookup| lookup.state == State::Settled)
+    }
+
+    /// Whether one has been read, or cannot be. `None`: it is not needed.
+    pub(crate) fn is_settled(&self, subject: &S) -> Option<bool> {
+        let lookup = self.0.get(subject)?;
+        Some(lookup.state == State::Settled)
+    }
+
+    /// What is to be asked for now.
+    pub(crate) fn due(&self, now: u64) -> Option<S> {
+        let is_due = |lookup: &Lookup| match lookup.state {
+            State::Wanted => true,
+            State::Asked => false,
+            State::Settled => lookup.again_at.is_some_and(|at| at <= now),
+        };
+        let mut due = self.0.iter().filter(|(_, lookup)| is_due(lookup));
+        due.next().map(|(subject, _)| subject.clone())
+    }
+
+    /// It counts as asked for; gives where the page begins.
+    pub(crate) fn ask(&mut self, subject: &S) -> Option<&str> {
+        let lookup = self.0.entry(subject.clone()).or_insert(Lookup::NEW);
+        lookup.state = State::Asked;
+        lookup.after.as_deref()
+    }
+
+    /// Takes in the answer. What cannot be read is gone without: what was known before stays.
+    /// `told` puts a refusal into words.
+    pub(crate) fn hear(
+        &mut self,
+        target: Target,
+        subject: &S,
+        reply: Result<&Reply, &TransportError>,
+        now: u64,
+        told: impl Fn(&Class, Option<&Reply>) -> String,
+        read: impl FnOnce(&[u8], Option<&str>) -> Result<Read, String>,
+    ) -> Heard {
+        // Nobody needs it any more, or something else by now: then it is asked for again.
+        let Some(lookup) = self
+            .0
+            .get_mut(subject)
+            .filter(|lookup| lookup.state == State::Asked)
+        else {
+            return Heard::Nothing;
+        };
+        let read = match (classify(target, reply), reply) {
+            (Class::Answered, Ok(reply)) => read(&reply.body, lookup.after.as_deref()),
+            (class, Ok(reply)) if reply.status == 403 => Err(told(&class, Some(reply))),
+            (
+                Class::Throttled { .. }
+                | Class::DailyLimit { .. }
+                | Class::Crowded { .. }
+                | Class::Unauthorized { .. },
+                _,
+            )
+            | (_, Err(TransportError::Connect(_))) => {
+                (lookup.state, lookup.after) = (State::Wanted, None);
+                return Heard::Later;
+            }
+            (class, reply) => Err(told(&class, reply.ok())),
+        };
+        let (trusted_until, refused, changed, again) = match read {
+            Ok(Read::Page(after)) => {
+                (lookup.state, lookup.after) = (State::Wanted, Some(after));
+                return Heard::Nothing;
+            }
+            Ok(Read::All {
+                changed: true,
+                lacks,
+            }) => (0, None, true, lacks),
+            Ok(Read::All { lacks, .. }) => (now + TRUSTED, None, false, lacks),
+            Err(why) => (now + AGAIN, Some(why), false, true),
+        };
+        let news = changed || lookup.refused != refused;
+        *lookup = Lookup {
+            state: State::Settled,
+            trusted_until,
+            again_at: again.then_some(now + AGAIN),
+            refused,
+            after: None,
+        };
+        if news { Heard::News } else { Heard::Nothing }
+    }
+
+    /// A record was refused for what is thought to be so. Gives whether it is worth planning anew
+    /// because some of what is `concerned` is being read again.
+    pub(crate) fn doubt(&mut self, now: u64, concerned: impl Fn(&S) -> bool) -> bool {
+        let mut again = false;
+        for (_, lookup) in self.0.iter_mut().filter(|(subject, _)| concerned(subject)) {
+            if lookup.state == State::Settled && lookup.trusted_until <= now {
+                lookup.state = State::Wanted;
+            }
+            again |= lookup.state != State::Settled;
+        }
+        again
+    }
+
+    /// What cannot be read, and why.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&S, &str)> {
+        self.0
+            .iter()
+            .filter_map(|(subject, lookup)| Some((subject, lookup.refused.as_deref()?)))
+    }
+}
+
+/// Takes over what was read; whether it is anything new.
+pub(crate) fn replace<T: PartialEq>(known: &mut T, read: T) -> bool {
+    let changed = *known != read;
+    *known = read;
+    changed
+}

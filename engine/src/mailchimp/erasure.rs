@@ -1,0 +1,39 @@
+//! Erasing at Mailchimp: the request it takes, and what its answer means.
+
+use super::fault::Fault;
+use crate::{
+    call::{Method, Reply, Request},
+    erasure::{Answer, is_confirmed},
+    failure::Class,
+    record::Target,
+};
+
+/// Erases a member of an audience. Mailchimp: the address can never be added again by us.
+pub fn erase_request(list: &str, hash: &str) -> Request {
+    Request {
+        target: Target::Mailchimp,
+        method: Method::Post,
+        path: erase_path(list, hash),
+        body: None,
+    }
+}
+
+pub(super) fn erase_path(list: &str, hash: &str) -> String {
+    format!("/lists/{list}/members/{hash}/actions/delete-permanent")
+}
+
+/// What the answer means. No such member or audience (404), or none that can be erased any more
+/// (405), is what was wanted; in Mailchimp's own words, for the path may be wrong.
+pub(crate) fn removed(class: &Class, reply: &Reply) -> Answer {
+    let fault = Fault::of_body(&reply.body);
+    match class {
+        Class::Answered if is_confirmed(reply) => Answer::Done,
+        Class::NotFound if fault.is_readable() => Answer::Absent,
+        _ if fault.is_forgotten() => Answer::Absent,
+        _ => Answer::Not(format!(
+            "Mailchimp refused: {} (HTTP {})",
+            fault.quoted(),
+            reply.status
+        )),
+    }
+}

@@ -1,0 +1,152 @@
+//! Records that people deleted in HubSpot, and brought back.
+
+use integration_engine::call::Link;
+use integration_engine::hubspot::webhook::HubSpotSubject;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Lane, RemoteId, Target};
+use pgrx::spi::SpiResult;
+
+use super::hubspot::linked;
+use super::{Fate, Scene, applied, failed, ignored, sqlstate};
+use crate::capture;
+use crate::config::OnRemoteDelete;
+use crate::store::apply::{self, Applied};
+use crate::store::associations;
+use crate::store::links::{self, Cause, Entry};
+use crate::store::sources::Source;
+use crate::store::withheld::{self, Named, Reason};
+
+/// It was deleted there: its row is not sent again by itself, or goes as well.
+pub fn deleted(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiResult<Fate> {
+    // A record that was merged into another one lives on in that.
+    let merged = |source: &String| source.to_ascii_uppercase().contains("MERGE");
+    if event.change_source.as_ref().is_some_and(merged) {
+        return Ok(ignored("merged into another record"));
+    }
+    let Some((record, link, source)) = linked(scene, event)? else {
+        return gone_already(scene, event, reason);
+    };
+    if scene.flying(Target::HubSpot, &record) {
+        return Ok(Fate::Later);
+    }
+    let id = link.remote_id.unwrap_or(RemoteId::from(""));
+    // First of all: what is done to the row from here on is not sent back.
+    let records = [record.clone()];
+    links::remove(Target::HubSpot, &records)?;
+    let owed = associations::unhold(&scene.world.associations, &records)?;
+    scene.owed.set(scene.owed.get() + owed);
+    let fate = match scene.world.settings.on_remote_delete {
+        OnRemoteDelete::Ignore => Kept::ByPolicy,
+        OnRemoteDelete::Delete => match apply::delete_row(source, &record.key)? {
+            Applied::Written => return Ok(applied(format!("{} deleted", name(source, &record)))),
+            Applied::Moved if !is_there(source, &record)? => {
+                return Ok(applied("the CRM row was gone already"));
+            }
+            Applied::Moved => Kept::ByTheCrm,
+            Applied::Refused(why) => {
+                let code = sqlstate(why.code);
+                Kept::Refused(format!("{} ({code})", why.message))
+            }
+        },
+    };
+    withheld::put(&record, Target::HubSpot, id.as_str(), reason)?;
+    scene.withholds.set(true);
+    Ok(kept(&fate, &name(source, &record), reason))
+}
+
+/// Why the row is still there.
+enum Kept {
+    ByPolicy,
+    /// A trigger thought otherwise.
+    ByTheCrm,
+    Refused(String),
+}
+
+fn kept(kept: &Kept, name: &str, reason: Reason) -> Fate {
+    let stays = match reason {
+        Reason::Privacy => {
+            "for privacy reasons; integration.erase() erases it here and at Mailchimp"
+        }
+        _ => "integration.allow_again() or its restoration there change that",
+    };
+    let text = |why: &str| format!("{name} {why}, and is not sent to HubSpot again ({stays})");
+    match kept {
+        Kept::ByPolicy => applied(text("stays in the CRM")),
+        Kept::ByTheCrm => applied(text("was not deleted by the CRM")),
+        Kept::Refused(why) => failed(format!(
+            "the CRM refused to delete it: {why}; {}",
+            text("stays")
+        )),
+    }
+}
+
+fn name(source: &Source, record: &RecordRef) -> String {
+    format!("{} {}", source.name, record.key.as_str())
+}
+
+/// HubSpot tells of a privacy deletion twice, in either order.
+fn gone_already(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiResult<Fate> {
+    for named in withheld_of(scene, event)? {
+        if reason == Reason::Privacy && named.reason == Reason::Deleted {
+            withheld::put(&named.record, Target::HubSpot, &named.name, reason)?;
+            return Ok(applied("deleted for privacy reasons: it stays away"));
+        }
+    }
+    Ok(ignored("no CRM row is linked to this record"))
+}
+
+/// It was brought back: the row is linked to it again, and sent.
+pub fn restored(scene: &Scene, event: &HubSpotSubject) -> SpiResult<Fate> {
+    let Some(Named {
+        record,
+        reason,
+        name: id,
+    }) = withheld_of(scene, event)?.into_iter().next()
+    else {
+        return Ok(ignored("no CRM row was kept from this record"));
+    };
+    let Some(source) = scene.source(&record).filter(|_| reason == Reason::Deleted) else {
+        return Ok(ignored("the record was erased"));
+    };
+    if scene.flying(Target::HubSpot, &record) {
+        return Ok(Fate::Later);
+    }
+    withheld::lift(&record, Target::HubSpot)?;
+    if !is_there(source, &record)? {
+        return Ok(ignored("the CRM row is gone"));
+    }
+    let link = Link {
+        remote_id: Some(RemoteId::from(id.as_str())),
+        ..Link::default()
+    };
+    let entry = Entry {
+        record: record.clone(),
+        link,
+    };
+    links::write(Target::HubSpot, Cause::Pulled, &[entry])?;
+    let key = record.key.as_str();
+    capture::enqueue(Target::HubSpot, source.id, Lane::Live, [key]);
+    Ok(applied(format!(
+        "{} is linked to it again, and sent",
+        name(source, &record)
+    )))
+}
+
+/// The withheld records that the event is about, of the same kind.
+fn withheld_of(scene: &Scene, event: &HubSpotSubject) -> SpiResult<Vec<Named>> {
+    let Some(id) = &event.object_id else {
+        return Ok(Vec::new());
+    };
+    let sources = &scene.world.sources;
+    let of_kind = |named: &Named| {
+        let source = sources.get(&named.record.source);
+        source.is_some_and(|source| Some(source.entity) == event.entity)
+    };
+    let named = withheld::named(Target::HubSpot, &[id])?;
+    Ok(named.into_iter().filter(|named| of_kind(named)).collect())
+}
+
+fn is_there(source: &Source, record: &RecordRef) -> SpiResult<bool> {
+    let rows = source.read_columns(&[], &[&record.key])?;
+    Ok(!rows.is_empty())
+}

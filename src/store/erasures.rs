@@ -1,0 +1,293 @@
+//! Erasures that are not over, and what is known of the records they are about.
+
+use std::collections::BTreeSet;
+
+use integration_engine::erasure::{Known, Step};
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId, Target};
+use pgrx::spi::SpiResult;
+
+use super::{execute, select};
+
+/// An erasure.
+pub struct Erasure {
+    pub job: i64,
+    pub record: RecordRef,
+    pub entity: Entity,
+    /// What was in the row when it was asked for, and what was found since.
+    pub addresses: BTreeSet<String>,
+    pub begun: bool,
+}
+
+/// A request that has to be made for it.
+pub struct StoredCall {
+    pub job: i64,
+    pub place: i32,
+    pub step: Step,
+}
+
+macro_rules! open {
+    () => {
+        "('waiting', 'running', 'paused')"
+    };
+}
+
+const OPEN: &str = concat!(
+    "SELECT e.job, e.source, e.entity, e.record_key, e.addresses, e.begun FROM integration._erasure e \
+     JOIN integration.job j ON j.id = e.job WHERE j.state IN ",
+    open!(),
+    " ORDER BY e.job LIMIT $1"
+);
+const OVER: &str = concat!(
+    "DELETE FROM integration._erasure e WHERE e.job IN (SELECT k.job FROM integration._erasure k \
+     JOIN integration.job j ON j.id = k.job WHERE j.state NOT IN ",
+    open!(),
+    " FOR UPDATE OF k SKIP LOCKED)"
+);
+
+/// Whether some are over (cancelled, that is) and still hold what they needed.
+const LEFT: &str = concat!(
+    "SELECT EXISTS (SELECT FROM integration._erasure e JOIN integration.job j ON j.id = e.job WHERE j.state NOT IN ",
+    open!(),
+    ")"
+);
+
+/// The oldest that are to be done; clears away those that were cancelled.
+pub fn load(most: i64) -> SpiResult<Vec<Erasure>> {
+    let left = select(LEFT, &[], |row| row.get::<bool>(1))?;
+    if left.into_iter().flatten().any(|left| left) {
+        execute(OVER, &[])?;
+    }
+    select(OPEN, &[most.into()], |row| {
+        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
+        Ok(Erasure {
+            job: row.get(1)?.unwrap_or(0),
+            record: RecordRef {
+                source: SourceId(row.get(2)?.unwrap_or(0)),
+                key: RecordKey::from(text(4)?),
+            },
+            entity: Entity::from_name(&text(3)?).unwrap_or(Entity::Contact),
+            addresses: row
+                .get::<Vec<String>>(5)?
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            begun: row.get(6)?.unwrap_or(false),
+        })
+    })
+}
+
+const CALLS: &str = "\
+    SELECT c.job, c.place, c.action, c.name, c.list_id FROM integration._erasure_call c WHERE c.job = ANY ($1) ORDER BY c.job, c.place";
+
+/// The requests that are still to be made.
+pub fn calls(jobs: Vec<i64>) -> SpiResult<Vec<StoredCall>> {
+    let rows = select(CALLS, &[jobs.into()], |row| {
+        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
+        let (job, place) = (row.get(1)?.unwrap_or(0), row.get(2)?.unwrap_or(0));
+        let list = row.get::<String>(5)?;
+        let step = Step::from_stored(&text(3)?, &text(4)?, list.as_deref());
+        Ok(step.map(|step| StoredCall { job, place, step }))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+const COUNT: &str = concat!(
+    "SELECT count(*) FROM integration._erasure e JOIN integration.job j ON j.id = e.job \
+     LEFT JOIN integration._erasure_call c ON c.job = e.job \
+     WHERE j.state IN ",
+    open!(),
+    " AND (c.target = $1 OR NOT e.begun)"
+);
+
+/// Requests that a target still has to be sent.
+pub fn count(target: Target) -> SpiResult<i64> {
+    let count = select(COUNT, &[target.number().into()], |row| row.get::<i64>(1))?;
+    Ok(count.into_iter().flatten().next().unwrap_or(0))
+}
+
+const ARCHIVED: &str = "\
+    INSERT INTO integration._archived (source, record_key, remote_id) \
+    SELECT n.source, n.key, n.id FROM unnest($1::int4[], $2::text[], $3::text[]) AS n(source, key, id) ON CONFLICT DO NOTHING";
+
+/// Contacts that went to HubSpot's recycle bin, because their rows were deleted.
+pub fn note_archived(contacts: &[(RecordRef, RemoteId)]) -> SpiResult<()> {
+    if contacts.is_empty() {
+        return Ok(());
+    }
+    let records = || contacts.iter().map(|(record, _)| record);
+    let args = [
+        records()
+            .map(|record| record.source.0)
+            .collect::<Vec<i32>>()
+            .into(),
+        records()
+            .map(|record| record.key.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+        contacts
+            .iter()
+            .map(|(_, id)| id.as_str())
+            .collect::<Vec<&str>>()
+            .into(),
+    ];
+    execute(ARCHIVED, &args).map(|_| ())
+}
+
+/// HubSpot: kept in its recycle bin for 90 days.
+const FORGET_ARCHIVED: &str = "\
+    DELETE FROM integration._archived a WHERE a.since < pg_catalog.clock_timestamp() - interval '90 days'";
+
+/// Forgets those that are there no longer.
+pub fn tidy() -> SpiResult<()> {
+    execute(FORGET_ARCHIVED, &[]).map(|_| ())
+}
+
+const NAMES: &str = "\
+    SELECT w.name FROM integration._withheld w \
+    WHERE w.source = $1 AND w.target = $2 AND w.record_key = $3 AND w.name <> '' \
+    UNION SELECT a.remote_id FROM integration._archived a WHERE $2 = 1 AND a.source = $1 AND a.record_key = $3";
+
+/// Names that a service had for a record which is withheld, or in its recycle bin.
+pub fn former_names(record: &RecordRef, target: Target) -> SpiResult<Vec<String>> {
+    let args = [
+        record.source.0.into(),
+        target.number().into(),
+        record.key.as_str().into(),
+    ];
+    let names = select(NAMES, &args, |row| row.get::<String>(1))?;
+    Ok(names.into_iter().flatten().collect())
+}
+
+const HASHES: &str = "\
+    SELECT DISTINCT c.subscriber_hash FROM integration.consent_log c JOIN integration.tracked_table t ON t.source = c.source \
+    WHERE t.id = $1 AND c.record_key = $2 AND c.subscriber_hash IS NOT NULL";
+
+/// Hashes of the addresses that a record's consent was about.
+pub fn hashes(record: &RecordRef) -> SpiResult<Vec<String>> {
+    let args = [record.source.0.into(), record.key.as_str().into()];
+    let hashes = select(HASHES, &args, |row| row.get::<String>(1))?;
+    Ok(hashes.into_iter().flatten().collect())
+}
+
+const MEMBERS: &str = "\
+    SELECT md5(l.remote_key), l.list_id FROM integration._link l \
+    WHERE l.target = 2 AND md5(l.remote_key) = ANY ($1) AND (l.source, l.record_key) <> ($2, $3) \
+    AND (l.list_id IS NOT NULL OR l.former_lists = '{}')";
+
+/// Of members known by their hashes alone, those that are other records', with their audiences.
+/// Reads all links.
+pub fn taken_members(
+    hashes: &[String],
+    record: &RecordRef,
+) -> SpiResult<Vec<(String, Option<String>)>> {
+    if hashes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let args = [
+        hashes.to_vec().into(),
+        record.source.0.into(),
+        record.key.as_str().into(),
+    ];
+    select(MEMBERS, &args, |row| {
+        Ok((row.get::<String>(1)?.unwrap_or_default(), row.get(2)?))
+    })
+}
+
+const TRACES: &str = "SELECT integration._erase_traces($1, $2, $3, $4, $5)";
+const BEGIN: &str = "\
+    UPDATE integration._erasure e SET begun = true, addresses = $2, remark = $3 WHERE e.job = $1";
+const PUT: &str = "\
+    INSERT INTO integration._erasure_call (job, target, action, name, list_id) \
+    SELECT $1, n.target, n.action, n.name, n.list FROM unnest($2::int2[], $3::text[], $4::text[], $5::text[]) AS n(target, action, name, list)";
+
+/// Removes what is stored here about the record, and notes what has to be asked of the services.
+pub fn begin(job: i64, known: &Known, steps: &[Step], remark: Option<&str>) -> SpiResult<()> {
+    let own: Vec<&str> = known.own_addresses().into_iter().collect();
+    let hashes: Vec<String> = known.own_hashes().into_iter().collect();
+    let id = |link: &Option<integration_engine::call::Link>| {
+        link.as_ref().and_then(|link| link.remote_id.clone())
+    };
+    let ids: Vec<String> = id(&known.hubspot)
+        .into_iter()
+        .chain(known.former_ids.iter().cloned())
+        .map(|id| id.as_str().to_owned())
+        .collect();
+    let contacts: Vec<String> = id(&known.mailchimp)
+        .map(|id| id.as_str().to_owned())
+        .into_iter()
+        .collect();
+    let args = [
+        job.into(),
+        own.clone().into(),
+        hashes.into(),
+        ids.into(),
+        contacts.into(),
+    ];
+    super::returned(TRACES, &args, |_| Ok(()))?;
+    execute(BEGIN, &[job.into(), own.into(), remark.into()])?;
+    put(job, steps)?;
+    progress(job)
+}
+
+fn put(job: i64, steps: &[Step]) -> SpiResult<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let stored: Vec<_> = steps.iter().map(Step::stored).collect();
+    let args = [
+        job.into(),
+        steps
+            .iter()
+            .map(|step| step.target().number())
+            .collect::<Vec<i16>>()
+            .into(),
+        stored
+            .iter()
+            .map(|step| step.0)
+            .collect::<Vec<&str>>()
+            .into(),
+        stored
+            .iter()
+            .map(|step| step.1)
+            .collect::<Vec<&str>>()
+            .into(),
+        stored
+            .iter()
+            .map(|step| step.2)
+            .collect::<Vec<Option<&str>>>()
+            .into(),
+    ];
+    execute(PUT, &args).map(|_| ())
+}
+
+const DONE: &str = "DELETE FROM integration._erasure_call c WHERE c.job = $1 AND c.place = $2";
+
+/// A request has been made. `next`: what follows from its answer.
+pub fn done(job: i64, place: i32, next: &[Step]) -> SpiResult<()> {
+    execute(DONE, &[job.into(), place.into()])?;
+    put(job, next)?;
+    progress(job)
+}
+
+// While somebody is changing the job, what it shows has to wait.
+const PROGRESS: &str = concat!(
+    "UPDATE integration.job j SET total = greatest(j.total, n.left_over + j.done), \
+        done = greatest(j.total, n.left_over + j.done) - n.left_over \
+     FROM (SELECT count(*) AS left_over FROM integration._erasure_call c WHERE c.job = $1) AS n \
+     WHERE j.id = (SELECT k.id FROM integration.job k WHERE k.id = $1 AND k.state IN ",
+    open!(),
+    " FOR UPDATE SKIP LOCKED)"
+);
+
+fn progress(job: i64) -> SpiResult<()> {
+    execute(PROGRESS, &[job.into()]).map(|_| ())
+}
+
+const END: &str = "SELECT integration._end_erasure($1)";
+
+/// All is done: removes what the requests needed, and ends the job; `false` when that has to wait.
+pub fn end(job: i64) -> SpiResult<bool> {
+    let ended = super::returned(END, &[job.into()], |row| row.get::<bool>(1))?;
+    Ok(ended.into_iter().flatten().any(|ended| ended))
+}

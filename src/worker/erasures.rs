@@ -1,0 +1,286 @@
+//! Erasures: people who are to be removed from the services and from here.
+//!
+//! A record is withheld from the transaction on that asked for its erasure. What is under way for it
+//! then is waited for; only then is it known what the services hold. Requests leave before those of
+//! records, out of the same budget, and each can be repeated: after a crash they are simply made
+//! again.
+
+mod begin;
+mod take;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use integration_engine::erasure::Step;
+use integration_engine::record::{Entity, SourceId};
+use pgrx::spi::SpiResult;
+
+use super::jobs::{self, Jobs, News};
+use super::target::TargetWorker;
+use super::{Worker, World, requests};
+use crate::store;
+use crate::store::erasures::{self, Erasure};
+
+pub use take::{Answered, note};
+
+/// Erasures in memory; the others follow when these are done.
+const MOST: usize = 500;
+
+/// Erasures begun in one turn: each looks through inbox and logs, and nobody shall wait for long.
+const BEGUN_AT_ONCE: usize = 1;
+
+/// Requests of a target under way at once: records shall not wait for people who leave.
+const CALLS_AT_ONCE: usize = 2;
+
+/// How long to wait for what is under way for a record.
+const FLYING: Duration = Duration::from_millis(50);
+
+/// A request that has to be made.
+struct Pending {
+    place: i32,
+    step: Step,
+    under_way: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// Why the last attempt failed.
+    why: Option<String>,
+}
+
+struct Running {
+    erasure: Erasure,
+    calls: Vec<Pending>,
+    /// What kept it from being begun or ended.
+    trouble: Option<String>,
+    retry_at: Option<Instant>,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Erasures {
+    /// Oldest job first.
+    running: Vec<Running>,
+    more: bool,
+    pub(super) jobs: Jobs,
+    look_at: Option<Instant>,
+}
+
+impl Erasures {
+    /// Reads which there are, and what they still have to ask.
+    pub fn load(&mut self, targets: &mut [TargetWorker]) -> SpiResult<()> {
+        self.jobs.loaded();
+        let stored = erasures::load(MOST as i64)?;
+        self.more = stored.len() == MOST;
+        let mut before: HashMap<i64, Running> = self
+            .running
+            .drain(..)
+            .map(|running| (running.erasure.job, running))
+            .collect();
+        let mut calls: HashMap<i64, Vec<Pending>> = HashMap::new();
+        for call in erasures::calls(stored.iter().map(|erasure| erasure.job).collect())? {
+            let known = before
+                .get_mut(&call.job)
+                .and_then(|running| running.calls.iter().position(|c| c.place == call.place))
+                .and_then(|at| Some(before.get_mut(&call.job)?.calls.swap_remove(at)));
+            let pending = known.unwrap_or(Pending {
+                place: call.place,
+                step: call.step,
+                under_way: false,
+                failures: 0,
+                retry_at: None,
+                why: None,
+            });
+            calls.entry(call.job).or_default().push(pending);
+        }
+        for erasure in stored {
+            let known = before.remove(&erasure.job);
+            self.running.push(Running {
+                calls: calls.remove(&erasure.job).unwrap_or_default(),
+                trouble: known.as_ref().and_then(|known| known.trouble.clone()),
+                retry_at: known.and_then(|known| known.retry_at),
+                erasure,
+            });
+        }
+        before.keys().for_each(|job| self.jobs.forget(*job));
+        for worker in targets {
+            worker.erasures = erasures::count(worker.target)?;
+        }
+        Ok(())
+    }
+
+    /// How long until there is something to do by itself.
+    pub fn next_look(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let own = self.look_at.map(|at| at.saturating_duration_since(now));
+        own.into_iter().chain(self.jobs.retry_in(now)).min()
+    }
+
+    fn look_in(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
+    }
+
+    fn find(&mut self, job: i64) -> Option<&mut Running> {
+        self.running
+            .iter_mut()
+            .find(|running| running.erasure.job == job)
+    }
+
+    /// What is to be written about jobs: those that wait for something now, or no longer.
+    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
+        let reasons = self.running.iter().map(|running| {
+            let why = running.waits_for(targets, world);
+            (running.erasure.job, why)
+        });
+        self.jobs.changed(reasons)
+    }
+}
+
+impl Running {
+    /// `None`: it is being done.
+    fn waits_for(&self, targets: &[TargetWorker], world: &World) -> Option<String> {
+        if !self.erasure.begun {
+            return self.trouble.clone().or_else(|| stopped(targets, world));
+        }
+        let mut reasons = BTreeSet::new();
+        for call in &self.calls {
+            let worker = targets.iter().find(|w| w.target == call.step.target())?;
+            // The unique property is of no concern.
+            let why = jobs::waits_for(worker, world, SourceId(0));
+            reasons.insert(why.or_else(|| call.why.clone())?);
+        }
+        reasons.extend(self.trouble.clone());
+        let reasons: Vec<String> = reasons.into_iter().collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+}
+
+/// Why nothing at all is to be done, here or elsewhere.
+fn stopped(targets: &[TargetWorker], world: &World) -> Option<String> {
+    let whole = targets
+        .iter()
+        .find(|worker| worker.fenced || !world.settings.enabled)?;
+    jobs::waits_for(whole, world, SourceId(0))
+}
+
+impl Worker {
+    /// Begins erasures and makes their requests, as far as that may be.
+    pub(super) fn erase(&mut self) -> SpiResult<()> {
+        self.erasures.look_at = None;
+        if self.erasures.running.is_empty() {
+            return Ok(());
+        }
+        self.begin_erasures()?;
+        for index in 0..self.targets.len() {
+            self.send_erasures(index);
+        }
+        Ok(())
+    }
+
+    fn begin_erasures(&mut self) -> SpiResult<()> {
+        if stopped(&self.targets, &self.world).is_some() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let mut begun = 0;
+        let jobs: Vec<i64> = self
+            .erasures
+            .running
+            .iter()
+            .map(|running| running.erasure.job)
+            .collect();
+        for job in jobs {
+            let Some(running) = self.erasures.find(job) else {
+                continue;
+            };
+            let record = &running.erasure.record;
+            let over = running.erasure.begun && running.calls.is_empty();
+            if running.erasure.begun && !over {
+                continue;
+            }
+            let rests = running.retry_at.filter(|retry_at| now < *retry_at);
+            if let Some(retry_at) = rests {
+                self.erasures.look_in(retry_at - now);
+                continue;
+            }
+            let flying = self
+                .targets
+                .iter()
+                .any(|worker| worker.queue.is_flying(record));
+            if flying && !over {
+                self.erasures.look_in(FLYING);
+                continue;
+            }
+            begun += 1;
+            if begun > BEGUN_AT_ONCE {
+                self.erasures.look_in(Duration::ZERO);
+                break;
+            }
+            self.begin_erasure(job)?;
+        }
+        self.reload_erasures()
+    }
+
+    /// Forgets those that are over; reads on if there are more.
+    fn reload_erasures(&mut self) -> SpiResult<()> {
+        if self.erasures.more && self.erasures.running.is_empty() {
+            store::transaction(|| self.erasures.load(&mut self.targets))?;
+            self.erasures.look_in(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    fn send_erasures(&mut self, index: usize) {
+        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let (target, now) = (worker.target, Instant::now());
+        if !worker.may_send(&world.settings, now) || requests::unidentified(worker, world) {
+            return;
+        }
+        let mut calls: Vec<(i64, Entity, &mut Pending)> = Vec::new();
+        for running in &mut self.erasures.running {
+            let (job, entity) = (running.erasure.job, running.erasure.entity);
+            let mine = running.calls.iter_mut();
+            calls.extend(
+                mine.filter(|call| call.step.target() == target)
+                    .map(|call| (job, entity, call)),
+            );
+        }
+        let mut under_way = calls.iter().filter(|(.., call)| call.under_way).count();
+        let mut look_in: Option<Duration> = None;
+        for (job, entity, call) in calls {
+            if call.under_way {
+                continue;
+            }
+            if let Some(retry_at) = call.retry_at.filter(|at| now < *at) {
+                let wait = retry_at - now;
+                look_in = Some(look_in.map_or(wait, |known| known.min(wait)));
+                continue;
+            }
+            let crowded = worker.calls_in_flight >= worker.most_calls(&world.settings);
+            if under_way >= CALLS_AT_ONCE || crowded {
+                // Whatever is under way wakes us when it is answered.
+                break;
+            }
+            let request = call.step.request(entity, &world.settings.hubspot_api);
+            let asked = requests::Erasing {
+                job,
+                place: call.place,
+                path: call.step.logged_path(&request),
+            };
+            if !self
+                .requests
+                .send_erasure(worker, world, self.started, request, asked)
+            {
+                let until = worker
+                    .blocked_until
+                    .map(|at| at.saturating_duration_since(now));
+                look_in = look_in.into_iter().chain(until).min();
+                break;
+            }
+            call.under_way = true;
+            under_way += 1;
+        }
+        if let Some(wait) = look_in {
+            self.erasures.look_in(wait);
+        }
+    }
+}

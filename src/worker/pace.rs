@@ -1,0 +1,61 @@
+//! How much a target is asked for at once: what the settings allow, and what it stands.
+
+use integration_engine::breaker::micros;
+use integration_engine::failure;
+use integration_engine::mailchimp::BULK_MAX;
+use integration_engine::pace::Finished;
+use integration_engine::record::Target;
+
+use super::target::TargetWorker;
+use crate::config::Settings;
+use crate::http::Answer;
+
+/// Requests that the settings allow at once.
+pub fn connections(target: Target, settings: &Settings) -> usize {
+    settings
+        .endpoint(target)
+        .map_or(0, |endpoint| endpoint.max_connections)
+}
+
+/// Records in a full call.
+const fn full(target: Target) -> usize {
+    match target {
+        // HubSpot: at most 100 inputs a batch.
+        Target::HubSpot => 100,
+        Target::Mailchimp => BULK_MAX,
+    }
+}
+
+impl TargetWorker {
+    /// In words, what the service does not stand at present though the settings allow it.
+    pub fn held_back(&self, settings: &Settings) -> Option<String> {
+        let most = (connections(self.target, settings), full(self.target));
+        let held_back = self.pace.held_back(most)?;
+        Some(format!(
+            "{held_back}: more was too much for {}",
+            self.target
+        ))
+    }
+
+    /// Records this target takes in one call at most, at present.
+    pub fn batch(&self) -> usize {
+        self.pace.records(full(self.target))
+    }
+
+    /// Takes note of what the end of a request says about how much may be asked for at once. To be
+    /// called while it still counts as under way.
+    pub fn keep_pace(&mut self, settings: &Settings, answer: &Answer, records: usize, clock: u64) {
+        let Some(strain) = failure::strain(self.target, answer.result.as_ref()) else {
+            return;
+        };
+        let end = Finished {
+            now: clock,
+            took: micros(answer.duration),
+            beside: self.calls_in_flight,
+            records,
+            strain,
+        };
+        let most = (connections(self.target, settings), full(self.target));
+        self.pace.note(&end, most);
+    }
+}

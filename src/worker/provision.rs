@@ -1,0 +1,118 @@
+//! Jobs of `integration.provision()`: what they ask of each target, and how far that has come.
+
+use std::time::Instant;
+
+use integration_engine::call::{Reply, TransportError};
+use integration_engine::mailchimp::provision::{Created, Progress, Provision};
+use integration_engine::mapping::SourceMap;
+use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use super::requests::Requests;
+use super::target::TargetWorker;
+use super::{World, answers};
+use crate::store::state::{self, Job};
+
+/// Looks at the open jobs: what somebody wants created is looked for anew.
+pub fn begin(worker: &mut TargetWorker, world: &World, requests: &mut Requests) {
+    if !requests.wants_provision(worker.target, world) {
+        // The job may have been cancelled.
+        worker.provision = Provision::default();
+        return;
+    }
+    match worker.target {
+        Target::HubSpot => super::properties::begin(worker, world),
+        Target::Mailchimp if worker.provision.is_idle() => {
+            requests.provisioned.remove(&Target::Mailchimp);
+            worker.provision.begin(&mut worker.preflight.mailchimp);
+        }
+        Target::Mailchimp => {}
+    }
+}
+
+/// The maps of what goes to Mailchimp.
+pub fn maps(world: &World) -> impl Iterator<Item = &SourceMap> + Clone {
+    let sources = world.sources.values();
+    sources.filter_map(|source| source.maps.get(&Target::Mailchimp))
+}
+
+/// Takes in the answer to the creation of a merge field.
+pub fn hear(worker: &mut TargetWorker, result: &Result<Reply, TransportError>, clock: u64) {
+    let signal = match worker.provision.hear(result.as_ref()) {
+        Created::Yes | Created::No => TargetSignal::Healthy,
+        // Though it may seem well, it is not asked at once again.
+        Created::Later => match answers::signal(worker.target, result) {
+            TargetSignal::Healthy => TargetSignal::Failing {
+                why: "Mailchimp does not answer as expected".to_owned(),
+            },
+            signal => signal,
+        },
+    };
+    worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+}
+
+/// Notes how merge fields stand. Gives whether there is news of them.
+pub fn look(worker: &mut TargetWorker, requests: &mut Requests) -> bool {
+    if worker.target != Target::Mailchimp {
+        return false;
+    }
+    let Some(progress) = worker.provision.progress(&mut worker.preflight.mailchimp) else {
+        return false;
+    };
+    let known = requests
+        .provisioned
+        .insert(Target::Mailchimp, progress.clone());
+    known != Some(progress)
+}
+
+impl Requests {
+    /// Whether somebody asked for what a target lacks to be created. Without a target that is for
+    /// all that can be reached.
+    pub fn wants_provision(&self, target: Target, world: &World) -> bool {
+        self.provisions()
+            .any(|job| targets(job, world).contains(&target))
+    }
+
+    fn provisions(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().filter(|job| job.kind == "provision")
+    }
+
+    /// Notes the progress of provisioning; ends the jobs of which all is there, or something failed.
+    pub fn settle_provision(&mut self, world: &World) -> SpiResult<()> {
+        let mut over = Vec::new();
+        for job in self.provisions() {
+            let targets = targets(job, world);
+            let known: Vec<&Progress> = targets
+                .iter()
+                .filter_map(|target| self.provisioned.get(target))
+                .collect();
+            let ready: usize = known.iter().map(|progress| progress.ready).sum();
+            let all: usize = known.iter().map(|progress| progress.all).sum();
+            let failure = known
+                .iter()
+                .find_map(|progress| progress.failure.as_deref());
+            state::job_progress(job.id, ready as i64, all as i64)?;
+            if failure.is_some() || (known.len() == targets.len() && ready == all) {
+                state::end_job(job.id, failure)?;
+                over.push(job.id);
+            }
+        }
+        if !over.is_empty() {
+            self.jobs.retain(|job| !over.contains(&job.id));
+            // The next job looks for itself.
+            self.provisioned.clear();
+        }
+        Ok(())
+    }
+}
+
+fn targets(job: &Job, world: &World) -> Vec<Target> {
+    match job.target {
+        Some(target) => vec![target],
+        None => Target::ALL
+            .into_iter()
+            .filter(|target| world.settings.endpoint(*target).is_ok())
+            .collect(),
+    }
+}
