@@ -39,10 +39,15 @@ COMMENT ON COLUMN _association.attempts IS 'failed attempts that count';
 COMMENT ON COLUMN _association.not_before IS 'when it is tried (again)';
 COMMENT ON COLUMN _association.why IS 'why the last attempt failed';
 
-CREATE FUNCTION _waits_for(source regclass, key text) RETURNS text LANGUAGE sql STABLE
+CREATE FUNCTION _no_longer_tracked(source regclass) RETURNS text LANGUAGE sql STABLE
     RETURN CASE
         WHEN NOT EXISTS (SELECT FROM tracked_table t WHERE t.source = $1 AND 'hubspot' = ANY (t.targets))
-            THEN format('table %s is no longer tracked for hubspot', $1)
+            THEN format('table %s is no longer tracked for hubspot, so the column is not followed', $1)
+    END;
+COMMENT ON FUNCTION _no_longer_tracked(regclass) IS 'why associations with a table''s records are not kept in step; NULL: they are';
+
+CREATE FUNCTION _waits_for(source regclass, key text) RETURNS text LANGUAGE sql STABLE
+    RETURN CASE
         WHEN EXISTS (SELECT FROM _link l JOIN tracked_table t ON t.id = l.source
                      WHERE t.source = $1 AND l.target = 1 AND l.record_key = $2 AND l.remote_id IS NOT NULL)
             THEN NULL
@@ -55,7 +60,8 @@ COMMENT ON FUNCTION _waits_for(regclass, text) IS 'why a record cannot be associ
 
 CREATE VIEW association AS
     SELECT m.source, a.record_key, m.column_name, m.to_source, a.to_key, a.from_id, a.to_id, a.state, a.attempts,
-           CASE a.state WHEN 'waiting' THEN coalesce(_waits_for(m.to_source, a.to_key), _waits_for(m.source, a.record_key)) ELSE a.why END AS reason
+           coalesce(_no_longer_tracked(m.to_source), _no_longer_tracked(m.source),
+                    CASE a.state WHEN 'waiting' THEN coalesce(_waits_for(m.to_source, a.to_key), _waits_for(m.source, a.record_key)) ELSE a.why END) AS reason
     FROM _association a
     JOIN association_map m ON m.id = a.association;
 COMMENT ON VIEW association IS 'associations between HubSpot records that columns of the CRM ask for, and how they stand';
@@ -66,7 +72,7 @@ COMMENT ON COLUMN association.to_source IS 'CRM table it refers to';
 COMMENT ON COLUMN association.to_key IS 'key of the row it refers to; NULL: of none any more';
 COMMENT ON COLUMN association.from_id IS 'HubSpot''s id of the record, in the pair that HubSpot holds or may hold';
 COMMENT ON COLUMN association.to_id IS 'HubSpot''s id of the record it is associated with';
-COMMENT ON COLUMN association.state IS 'pending: to be sent; waiting: one of the records is not at HubSpot; agreed: HubSpot holds it; failed: refused, until the record changes';
+COMMENT ON COLUMN association.state IS 'pending: to be sent; waiting: one of the records is not at HubSpot; agreed: HubSpot holds it; failed: refused, until the record changes; integration.dlq has it';
 COMMENT ON COLUMN association.attempts IS 'failed attempts';
 COMMENT ON COLUMN association.reason IS 'what it waits for, or why it failed';
 
@@ -153,6 +159,8 @@ BEGIN
         RAISE EXCEPTION 'column "%" of table % is not mapped to an association', column_name, source
             USING ERRCODE = 'undefined_object', HINT = 'The mapped ones are in integration.association_map.';
     END IF;
+    UPDATE integration.dlq d SET resolution = 'discarded', resolved_at = now(), error = d.error || ' [discarded: the column is no longer mapped]'
+    WHERE d.source = unmap_association.source AND d.op = 'associate' AND d.request ->> 'column' = unmap_association.column_name AND d.resolution IS NULL;
     IF EXISTS (SELECT FROM integration.tracked_table t WHERE t.source = unmap_association.source AND t.targets <> '{}') THEN
         PERFORM integration._install_triggers(source);
     END IF;
@@ -160,3 +168,22 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION unmap_association(regclass, name) IS 'stops keeping associations in step with a column; those at HubSpot stay as they are';
+
+CREATE FUNCTION _stop_associations(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    stopped record;
+BEGIN
+    FOR stopped IN
+        SELECT m.id, m.source, m.column_name, m.to_source FROM integration.association_map m
+        WHERE _stop_associations.source IN (m.source, m.to_source) ORDER BY m.id
+    LOOP
+        -- Nobody would send them; what waits is looked at again when both tables are tracked.
+        UPDATE integration._association a SET state = 'waiting' WHERE a.association = stopped.id AND a.state = 'pending';
+        IF stopped.source <> _stop_associations.source THEN
+            RAISE NOTICE 'column % of % is no longer followed: its associations at HubSpot stay as they are', stopped.column_name, stopped.source
+                USING HINT = format('Until %s is tracked again. To be rid of it: SELECT integration.unmap_association(%L, %L);', stopped.to_source, stopped.source, stopped.column_name);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION _stop_associations(regclass) IS 'a table is no longer tracked: says which columns of others are not followed from now on';

@@ -10,6 +10,7 @@ COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolv
 COMMENT ON FUNCTION _preloaded() IS 'whether the library was loaded through shared_preload_libraries';
 COMMENT ON FUNCTION _wake() IS 'has the worker look at configuration, pauses and jobs when the transaction commits';
 COMMENT ON FUNCTION _enqueue(text, integer, text[]) IS 'queues records of a source again';
+COMMENT ON FUNCTION _in_flight(text, integer, text) IS 'whether a record is in a request under way';
 COMMENT ON FUNCTION _gauges() IS 'the worker''s figures, for the view status';
 COMMENT ON FUNCTION _preview(oid, text) IS 'see preview()';
 COMMENT ON FUNCTION _addresses(oid, text) IS 'the e-mail addresses in a contact''s row, in lower case';

@@ -50,18 +50,20 @@ COMMENT ON FUNCTION _contains_key(bytea, text) IS 'whether packed keys contain o
 
 CREATE FUNCTION sync_status(source regclass, key text)
 RETURNS TABLE (target text, state text, remote_id text, pushed_at timestamptz, last_error text)
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql VOLATILE AS $$
     SELECT x.target,
            CASE
                WHEN t.id IS NULL THEN 'untracked'
                WHEN e.job IS NOT NULL THEN 'erasing'
                WHEN w.reason IS NOT NULL THEN 'withheld'
+               WHEN integration._in_flight(x.target, t.id, k.key) THEN 'in_flight'
                WHEN r.record_key IS NOT NULL THEN 'retrying'
                WHEN EXISTS (SELECT FROM integration._change c
                             WHERE c.source = t.id AND c.targets & x.bit <> 0
                               AND (c.op = 't' OR integration._contains_key(c.keys, k.key))) THEN 'pending'
                WHEN d.error IS NOT NULL THEN 'dead'
                WHEN x.target = 'mailchimp' AND (l.record_key IS NULL OR l.member_status NOT IN ('subscribed', 'pending')) THEN 'no_consent'
+               WHEN a.reason IS NOT NULL THEN 'pending'
                WHEN l.remote_id IS NOT NULL THEN 'synced'
                WHEN l.record_key IS NOT NULL THEN 'pending'
                ELSE 'untracked'
@@ -70,7 +72,7 @@ LANGUAGE sql STABLE AS $$
            CASE WHEN e.job IS NOT NULL THEN format('job %s erases it', e.job)
                 WHEN w.reason = 'erased' THEN format('erased on %s; integration.allow_again() lets it be sent again', w.since::date)
                 WHEN w.reason IS NOT NULL THEN format('deleted in HubSpot%s; integration.allow_again() has it created anew', CASE w.reason WHEN 'privacy' THEN ' for privacy reasons' END)
-                ELSE coalesce(r.last_error, d.error) END
+                ELSE coalesce(r.last_error, d.error, a.reason) END
     FROM (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target)
     LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
     CROSS JOIN LATERAL (SELECT integration._stored_key(cardinality(t.key_columns), sync_status.key) AS key) k
@@ -86,9 +88,14 @@ LANGUAGE sql STABLE AS $$
     LEFT JOIN LATERAL (
         SELECT h.reason, h.since FROM integration._withheld h
         WHERE h.source = t.id AND h.target = x.bit AND h.record_key = k.key ORDER BY h.reason = 'erased' DESC, h.since LIMIT 1) w ON true
+    LEFT JOIN LATERAL (
+        SELECT format('column %s: %s', s.column_name, coalesce(s.reason, 'the association is on its way')) AS reason
+        FROM integration.association s
+        WHERE x.target = 'hubspot' AND s.source = sync_status.source AND s.record_key = k.key AND s.state IN ('pending', 'waiting')
+        ORDER BY s.state, s.column_name LIMIT 1) a ON true
     WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
 $$;
-COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, retrying, dead, no_consent, untracked, erasing, or withheld (erased, or deleted in HubSpot)';
+COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, in_flight, retrying, dead, no_consent, untracked, erasing, or withheld (erased, or deleted in HubSpot)';
 
 CREATE FUNCTION dlq_retry(ids bigint[] DEFAULT NULL, target text DEFAULT NULL, category text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE

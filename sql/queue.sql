@@ -113,7 +113,7 @@ COMMENT ON COLUMN dlq.target IS 'service it was meant for';
 COMMENT ON COLUMN dlq.entity IS 'contact, company, deal or an engagement';
 COMMENT ON COLUMN dlq.source IS 'CRM table';
 COMMENT ON COLUMN dlq.record_key IS 'key of the CRM row';
-COMMENT ON COLUMN dlq.op IS 'upsert or delete';
+COMMENT ON COLUMN dlq.op IS 'upsert, delete or associate (HubSpot: with the record that a column names)';
 COMMENT ON COLUMN dlq.category IS 'validation, not_found, conflict, consent, permission, too_large, exhausted or unmappable';
 COMMENT ON COLUMN dlq.http_status IS 'HTTP status of the answer, if there was one';
 COMMENT ON COLUMN dlq.error IS 'what is wrong, for a person';
@@ -192,7 +192,7 @@ CREATE TABLE alert (
 CREATE UNIQUE INDEX alert_open ON alert (kind, target) WHERE cleared_at IS NULL;
 COMMENT ON TABLE alert IS 'things a person should know; open while cleared_at is NULL';
 COMMENT ON COLUMN alert.id IS 'number of the alert';
-COMMENT ON COLUMN alert.kind IS 'what it is about: unauthorized, outage, throttled, fenced, held, provision, deprecation, warning, encryption_key, properties (some fields are mapped that cannot be written), preflight (definitions cannot be read)';
+COMMENT ON COLUMN alert.kind IS 'what it is about: unauthorized, outage, throttled, fenced, held, provision, deprecation, warning, encryption_key, properties (some fields are mapped that cannot be written), preflight (definitions cannot be read), permission (the credential may not do something)';
 COMMENT ON COLUMN alert.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN alert.message IS 'what happened and what to do';
 COMMENT ON COLUMN alert.raised_at IS 'when it was first seen';

@@ -365,6 +365,7 @@ BEGIN
     PERFORM integration._cancel_backfills(t.id, 'the table is no longer tracked') FROM integration.tracked_table t WHERE t.source = untrack.source;
     DELETE FROM integration._change c USING integration.tracked_table t WHERE t.source = untrack.source AND c.source = t.id;
     DELETE FROM integration._retry r USING integration.tracked_table t WHERE t.source = untrack.source AND r.source = t.id;
+    PERFORM integration._stop_associations(source);
     PERFORM integration._wake();
 END
 $$;

@@ -80,8 +80,8 @@ COMMENT ON VIEW status IS 'how each target is doing; cheap whatever the backlog'
 COMMENT ON COLUMN status.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN status.state IS 'running, paused, throttled, unauthorized, unconfigured, fenced, held, outage or worker_down';
 COMMENT ON COLUMN status.reason IS 'why, and what to do';
-COMMENT ON COLUMN status.pending IS 'changes waiting, retries not included; and requests of erasures';
-COMMENT ON COLUMN status.retrying IS 'changes that failed and wait for another attempt';
+COMMENT ON COLUMN status.pending IS 'changes waiting, and requests of erasures; what is retried or under way is not among them';
+COMMENT ON COLUMN status.retrying IS 'changes that failed and wait for another attempt; not those that are under way';
 COMMENT ON COLUMN status.in_flight IS 'records in requests under way';
 COMMENT ON COLUMN status.dead IS 'dead letters that are not resolved';
 COMMENT ON COLUMN status.oldest_pending IS 'when the oldest waiting change that the worker has read was made';

@@ -85,9 +85,11 @@ extension_sql_file!(
     name = "operate",
     requires = [
         "track",
+        "associations",
         "account",
         "withheld",
         api::internal::_enqueue,
+        api::inspect::_in_flight,
         api::preview::_preview
     ]
 );

@@ -112,6 +112,9 @@ pub struct Work {
     /// Another record of ours that is known to the target (Mailchimp: in the same audience) under
     /// the same e-mail address.
     pub rival: Option<String>,
+    /// HubSpot: other records wait for the e-mail address it is known under, and it waits for theirs
+    /// ([`crate::circle`]): it gives its own up first.
+    pub gives_way: bool,
     /// Mailchimp: the audience its row names is known to exist.
     pub audience_met: bool,
     /// It is sent because it has been so all along, not because it has just changed.
@@ -163,6 +166,9 @@ pub enum CallKind {
     HubSpotUpsert { entity: Entity, id_property: String },
     /// `POST …/batch/update` by record id, at most 100.
     HubSpotUpdate { entity: Entity },
+    /// `POST …/batch/update` that takes the records' e-mail addresses away, at most 100: others
+    /// want them, and they want others'.
+    HubSpotGiveWay { entity: Entity },
     /// `PATCH …/{id}`, one record: HubSpot resolves the id of a record that was merged into another
     /// one here, but not in batches.
     HubSpotPatch { entity: Entity, id: RemoteId },
@@ -223,6 +229,15 @@ impl Allowance {
     }
 }
 
+/// HubSpot: what a credential is allowed, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    Read(Entity),
+    Write(Entity),
+    /// To associate records of the first kind with those of the second.
+    Associate(Entity, Entity),
+}
+
 impl CallKind {
     /// The audience that it is about.
     pub fn list(&self) -> Option<&str> {
@@ -238,11 +253,27 @@ impl CallKind {
             | CallKind::MailchimpErase { list, .. } => Some(list),
             CallKind::HubSpotUpsert { .. }
             | CallKind::HubSpotUpdate { .. }
+            | CallKind::HubSpotGiveWay { .. }
             | CallKind::HubSpotPatch { .. }
             | CallKind::HubSpotArchive { .. }
             | CallKind::HubSpotErase
             | CallKind::HubSpotFind { .. }
             | CallKind::HubSpotMatch { .. } => None,
+        }
+    }
+
+    /// What the credential has to be allowed for it.
+    pub const fn scope(&self) -> Option<Scope> {
+        match self {
+            CallKind::HubSpotUpsert { entity, .. }
+            | CallKind::HubSpotUpdate { entity }
+            | CallKind::HubSpotGiveWay { entity }
+            | CallKind::HubSpotPatch { entity, .. }
+            | CallKind::HubSpotArchive { entity } => Some(Scope::Write(*entity)),
+            CallKind::HubSpotFind { entity, .. } | CallKind::HubSpotMatch { entity, .. } => {
+                Some(Scope::Read(*entity))
+            }
+            _ => None,
         }
     }
 

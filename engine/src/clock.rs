@@ -16,14 +16,14 @@ pub enum Writer {
 pub struct ValueHash(pub u64);
 
 impl ValueHash {
-    /// Of a value that may or may not have been written: equal to none, not even to no value.
-    pub const UNCERTAIN: ValueHash = ValueHash(u64::MAX - 2);
+    /// The service may hold what was sent, or what it held before: no value has this hash.
+    pub const UNKNOWN: ValueHash = ValueHash(u64::MAX);
 
     pub fn of(canonical: Option<&str>) -> ValueHash {
         match canonical {
             // An unset field and an empty one are the same thing to both services.
             None | Some("") => ValueHash(0),
-            Some(text) => ValueHash(xxh3_64(text.as_bytes()).max(1)),
+            Some(text) => ValueHash(xxh3_64(text.as_bytes()).clamp(1, u64::MAX - 1)),
         }
     }
 }
@@ -60,6 +60,28 @@ impl FieldClock {
             Ok(index) => self.0[index] = tick,
             Err(index) => self.0.insert(index, tick),
         }
+    }
+
+    /// These fields were sent, and nobody knows what became of it. `false`: that is nothing new.
+    pub fn doubt(&mut self, sent: &[Tick]) -> bool {
+        let mut news = false;
+        for tick in sent {
+            let known = self.get(tick.field).map(|known| known.hash);
+            if known != Some(ValueHash::UNKNOWN) {
+                news = true;
+                self.set(Tick {
+                    hash: ValueHash::UNKNOWN,
+                    ..*tick
+                });
+            }
+        }
+        news
+    }
+
+    /// Whether nobody knows what the service holds.
+    pub fn is_doubtful(&self, field: FieldId) -> bool {
+        self.get(field)
+            .is_some_and(|tick| tick.hash == ValueHash::UNKNOWN)
     }
 
     pub fn ticks(&self) -> &[Tick] {

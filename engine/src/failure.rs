@@ -41,8 +41,10 @@ pub enum Class {
         wait: Duration,
         counted: bool,
     },
-    /// The credential is not accepted, or may not do this.
+    /// The credential is not accepted.
     Unauthorized { why: String },
+    /// HubSpot: the credential may not do this, whatever else it may.
+    Forbidden { why: String },
 }
 
 impl Class {
@@ -53,7 +55,8 @@ impl Class {
             | Class::Throttled { why, .. }
             | Class::DailyLimit { why, .. }
             | Class::Crowded { why, .. }
-            | Class::Unauthorized { why } => Some(why),
+            | Class::Unauthorized { why }
+            | Class::Forbidden { why } => Some(why),
             Class::Answered | Class::Rejected | Class::NotFound => None,
         }
     }
@@ -138,7 +141,10 @@ pub fn strain(target: Target, reply: Result<&Reply, &TransportError>) -> Option<
         Class::Crowded { .. } => Some(Strain::Crowded),
         // HubSpot limits requests a second, and takes no longer over many than over few.
         Class::Failing { .. } => Some(Strain::Slow).filter(|_| slow && target == Target::Mailchimp),
-        Class::Throttled { .. } | Class::DailyLimit { .. } | Class::Unauthorized { .. } => None,
+        Class::Throttled { .. }
+        | Class::DailyLimit { .. }
+        | Class::Unauthorized { .. }
+        | Class::Forbidden { .. } => None,
     }
 }
 
@@ -261,7 +267,10 @@ fn forbidden(target: Target, reply: &Reply, notice: &Notice, wait: Option<Durati
             notice.said()
         ),
     };
-    Class::Unauthorized { why }
+    match target {
+        Target::HubSpot => Class::Forbidden { why },
+        Target::Mailchimp => Class::Unauthorized { why },
+    }
 }
 
 fn too_many(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duration>) -> Class {

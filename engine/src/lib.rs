@@ -4,9 +4,11 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bars;
 mod batch;
 pub mod breaker;
 pub mod call;
+pub mod circle;
 pub mod clock;
 pub mod conflict;
 pub mod consent;

@@ -165,6 +165,12 @@ pub fn noted(known: Option<&Link>, item: &Item, kind: &CallKind) -> Link {
     match (known, kind) {
         // Stored already; it only has to be safe.
         (Some(link), CallKind::MailchimpLeave { .. }) => link.clone(),
+        // Others go on to wait for the address until it is certainly free.
+        (Some(link), CallKind::HubSpotGiveWay { .. }) => {
+            let mut link = link.clone();
+            link.clock.doubt(&item.ticks);
+            link
+        }
         (Some(link), _) if !link.is_nowhere() => link.uncertain(address),
         (known, _) => {
             let link = Link {
@@ -191,7 +197,7 @@ pub fn to_note(known: Option<&Link>, item: &Item, kind: &CallKind) -> Option<Lin
         let before = known.map(|link| link.membership.given.clone());
         link.membership.given = before.unwrap_or_default().with(given);
         for tick in &item.ticks {
-            let hash = ValueHash::UNCERTAIN;
+            let hash = ValueHash::UNKNOWN;
             link.clock.set(Tick { hash, ..*tick });
         }
     }

@@ -63,6 +63,9 @@ pub enum Relink {
     /// No record of other origin is this one: it may be created. The caller stores that, as a link
     /// without an id, before the call is made that does.
     Vacant,
+    /// HubSpot: it has no e-mail address any more, for others want the one it had. With what is
+    /// agreed about that.
+    Unaddressed(Vec<Tick>),
     /// Mailchimp: the member was looked at, and may leave its audience. With `ask`, the person is
     /// to be asked where it arrives.
     Leave { ask: bool },
@@ -86,6 +89,14 @@ pub enum Verdict {
         /// A record that had been there before was met under its address (HubSpot's `new: false`).
         /// If it was not known to be this one, it may turn out to be another row's.
         met: bool,
+    },
+    /// As `Delivered`, but the service kept a value of its own for one of the fields, and said
+    /// nothing. `ticks` have what it kept.
+    Overruled {
+        remote_id: RemoteId,
+        remote_key: Option<String>,
+        ticks: Vec<Tick>,
+        why: String,
     },
     /// Nothing had to be sent: the remote already holds this state.
     Unchanged,
@@ -120,6 +131,19 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whether the call may have been carried out though nothing confirms it.
+    pub const fn is_uncertain(&self) -> bool {
+        match self {
+            // No answer, one that makes no sense, or one of whoever stands in front.
+            Verdict::Retry { status, .. } => {
+                matches!(status, None | Some(200..=299 | 408 | 500..=599))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What an answer says about the target as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetSignal {
@@ -138,6 +162,8 @@ pub enum TargetSignal {
     Crowded { wait: Duration, why: String },
     /// The credential does not work.
     Unauthorized { why: String },
+    /// HubSpot: the credential may not do this. See [`crate::bars`].
+    Forbidden { why: String },
 }
 
 /// What the answer's headers say about the budget.

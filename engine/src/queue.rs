@@ -18,6 +18,14 @@ pub struct RecordRef {
     pub key: RecordKey,
 }
 
+impl RecordRef {
+    /// By which it is known where there is no room for more.
+    pub fn hash(&self) -> u64 {
+        let text = format!("{} {}", self.source.0, self.key.as_str());
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+}
+
 /// A queued change of one record.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -46,6 +54,8 @@ struct Entry {
     batch_cap: usize,
     rounds: u32,
     flying: bool,
+    /// It is in the retry table.
+    retried: bool,
     /// Rows whose change this flight carries (or will carry).
     rows: Vec<u32>,
     /// Rows that came while flying: their change may be newer than what was read.
@@ -80,6 +90,8 @@ pub struct Queue<R> {
     rows: Vec<Option<Row<R>>>,
     free_rows: Vec<u32>,
     flying: usize,
+    retried: usize,
+    retried_flying: usize,
 }
 
 impl<R: RowId> Default for Queue<R> {
@@ -92,6 +104,8 @@ impl<R: RowId> Default for Queue<R> {
             rows: Vec::new(),
             free_rows: Vec::new(),
             flying: 0,
+            retried: 0,
+            retried_flying: 0,
         }
     }
 }
@@ -108,6 +122,11 @@ impl<R: RowId> Queue<R> {
 
     pub fn flying(&self) -> usize {
         self.flying
+    }
+
+    /// Records in memory that are in the retry table as well, and how many of those are flying.
+    pub fn retried(&self) -> (usize, usize) {
+        (self.retried, self.retried_flying)
     }
 
     pub fn ready(&self) -> usize {
@@ -174,12 +193,14 @@ impl<R: RowId> Queue<R> {
             batch_cap: NO_CAP,
             rounds: 0,
             flying: false,
+            retried: row.is_none(),
             rows: row.into_iter().collect(),
             late: Vec::new(),
             late_lane: None,
             late_changed_at: Timestamp::default(),
             record: change.record.clone(),
         };
+        self.retried += usize::from(entry.retried);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
             (self.slots.len() - 1) as u32
@@ -205,6 +226,9 @@ impl<R: RowId> Queue<R> {
                 entry.late_changed_at = entry.late_changed_at.max(change.changed_at);
             }
             return;
+        }
+        if row.is_none() && !std::mem::replace(&mut entry.retried, true) {
+            self.retried += 1;
         }
         entry.rows.extend(row);
         entry.changed_at = entry.changed_at.max(change.changed_at);
@@ -255,6 +279,7 @@ impl<R: RowId> Queue<R> {
                 if let Some(entry) = current {
                     entry.flying = true;
                     self.flying += 1;
+                    self.retried_flying += usize::from(entry.retried);
                     taken.push(handle);
                 }
             }
@@ -304,6 +329,8 @@ impl<R: RowId> Queue<R> {
             return closed;
         };
         self.flying -= usize::from(entry.flying);
+        self.retried_flying -= usize::from(entry.flying && entry.retried);
+        self.retried -= usize::from(std::mem::take(&mut entry.retried));
         *generation = generation.wrapping_add(1);
         for row in entry.rows.drain(..) {
             if let Some(state) = &mut self.rows[row as usize] {
@@ -357,6 +384,7 @@ impl<R: RowId> Queue<R> {
         };
         entry.flying = false;
         self.flying -= 1;
+        self.retried_flying -= usize::from(entry.retried);
         entry.rows.append(&mut entry.late);
         entry.changed_at = entry.changed_at.max(entry.late_changed_at);
         if let Some(lane) = entry.late_lane.take() {

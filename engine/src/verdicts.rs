@@ -56,6 +56,12 @@ pub(crate) fn for_all(
             None,
             false,
         ),
+        Class::Forbidden { why } => (
+            TargetSignal::Forbidden { why: why.clone() },
+            why,
+            None,
+            false,
+        ),
     };
     let verdict = Verdict::Retry {
         why: why.clone(),
@@ -120,7 +126,9 @@ pub(crate) fn later(why: String, status: Option<u16>, wait: Duration) -> Verdict
 /// One line for the request log about records that were not taken; `None` if all were.
 pub(crate) fn summary(verdicts: &[Verdict]) -> Option<String> {
     let mut refused = verdicts.iter().filter_map(|verdict| match verdict {
-        Verdict::Retry { why, .. } | Verdict::Dead { why, .. } => Some(why),
+        Verdict::Retry { why, .. } | Verdict::Dead { why, .. } | Verdict::Overruled { why, .. } => {
+            Some(why)
+        }
         Verdict::Again { why, .. } => Some(why),
         Verdict::Delivered { .. }
         | Verdict::Unchanged

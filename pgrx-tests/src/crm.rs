@@ -199,6 +199,23 @@ impl Crm {
         lines
     }
 
+    /// What the server says beside the result, in a session of its own.
+    #[track_caller]
+    pub fn notices(&self, sql: &str) -> Vec<String> {
+        let (sender, said) = std::sync::mpsc::channel();
+        let mut client = self
+            .cluster
+            .connect_with_notices(&self.database, move |notice| {
+                // Nobody listens any more: the session is about to end.
+                let _ = sender.send(notice.message().to_owned());
+            });
+        if let Err(why) = client.batch_execute(sql) {
+            panic!("{sql}\n{why:?}");
+        }
+        drop(client);
+        said.iter().collect()
+    }
+
     /// A setting of this database, and a worker that goes by it.
     pub fn set(&mut self, name: &str, value: &str) {
         set_for(&mut self.client, &self.database, name, value);

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use integration_engine::record::Target;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{RecordKey, SourceId, Target};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -76,6 +77,18 @@ fn _gauges() -> TableIterator<
         })
         .collect();
     TableIterator::new(rows)
+}
+
+/// Whether a record is in a request under way.
+#[pg_extern(volatile)]
+fn _in_flight(target: &str, source: i32, key: &str) -> bool {
+    let record = RecordRef {
+        source: SourceId(source),
+        key: RecordKey::from(key),
+    };
+    let slot = latch::my_slot().filter(|slot| slot.worker().is_some());
+    slot.zip(Target::from_name(target))
+        .is_some_and(|(slot, target)| slot.flights(target).holds(record.hash()))
 }
 
 /// Version of the extension.

@@ -63,6 +63,7 @@ fn preview(
         changed_at: Timestamp(now_ms()),
         batch_cap: NO_CAP,
         rival: None,
+        gives_way: false,
         audience_met: true,
         syncing: false,
     };

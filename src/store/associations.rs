@@ -5,7 +5,7 @@ use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId};
 use pgrx::spi::SpiResult;
 
-use super::{execute, select, sources::Source};
+use super::{execute, letters, returned, select, sources::Source};
 
 /// A column that holds the key of the row its record belongs to.
 pub struct Association {
@@ -83,6 +83,8 @@ pub fn note(association: &Association, source: &Source, keys: &[&RecordKey]) -> 
         }
     }
     if !gone.is_empty() {
+        let keys: Vec<&str> = gone.iter().map(String::as_str).collect();
+        letters::supersede_associations(association.id, &keys)?;
         execute(DROP, &[association.id.into(), gone.into()])?;
     }
     let args = [
@@ -279,16 +281,18 @@ const STORE: &str = "\
     SET from_id = n.from_id, to_id = n.to_id, state = n.state, attempts = n.attempts, why = n.why, \
         not_before = pg_catalog.clock_timestamp() + n.wait * interval '1 millisecond' \
     FROM unnest($1::int4[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int4[], $10::int8[], $11::text[]) \
-         AS n(association, key, to_key, was_from, was_to, from_id, to_id, state, attempts, wait, why) \
+         WITH ORDINALITY AS n(association, key, to_key, was_from, was_to, from_id, to_id, state, attempts, wait, why, place) \
     WHERE a.association = n.association AND a.record_key = n.key AND a.to_key IS NOT DISTINCT FROM n.to_key \
-      AND a.from_id IS NOT DISTINCT FROM n.was_from AND a.to_id IS NOT DISTINCT FROM n.was_to AND a.state = 'pending'";
+      AND a.from_id IS NOT DISTINCT FROM n.was_from AND a.to_id IS NOT DISTINCT FROM n.was_to AND a.state = 'pending' \
+    RETURNING n.place";
 
 const FORGET: &str = "DELETE FROM integration._association a WHERE a.state = 'gone' AND a.association = ANY ($1) AND a.record_key = ANY ($2)";
 
-/// Stores changes. One that was overtaken by another of the record is left out: it is still owed.
-pub fn store(changes: &[Change]) -> SpiResult<()> {
+/// Stores changes; gives those that count. One that was overtaken by another of the record is left
+/// out: it is still owed.
+pub fn store(changes: &[Change]) -> SpiResult<Vec<&Change>> {
     if changes.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let texts = |text: fn(&Change) -> Option<String>| changes.iter().map(text).collect::<Vec<_>>();
     let from = |pair: &Option<Pair>| pair.as_ref().map(|pair| pair.from.as_str().to_owned());
@@ -317,7 +321,12 @@ pub fn store(changes: &[Change]) -> SpiResult<()> {
             .into(),
         texts(|change| change.now.why.clone()).into(),
     ];
-    execute(STORE, &args)?;
+    let places = returned(STORE, &args, |row| row.get::<i64>(1))?;
+    let stored = places
+        .into_iter()
+        .flatten()
+        .filter_map(|place| changes.get(usize::try_from(place).ok()?.checked_sub(1)?))
+        .collect();
     let gone: Vec<&Change> = changes
         .iter()
         .filter(|change| change.now.state.name() == "gone")
@@ -327,5 +336,5 @@ pub fn store(changes: &[Change]) -> SpiResult<()> {
         let keys: Vec<&str> = gone.iter().map(|change| change.key.as_str()).collect();
         execute(FORGET, &[ids.into(), keys.into()])?;
     }
-    Ok(())
+    Ok(stored)
 }

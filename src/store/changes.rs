@@ -186,6 +186,20 @@ pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     )
 }
 
+/// Whether a record's change waits for another attempt.
+pub fn is_retried(target: Target, record: &RecordRef) -> SpiResult<bool> {
+    let rows = select(
+        "SELECT EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.source = $2 AND r.record_key = $3)",
+        &[
+            target.number().into(),
+            record.source.0.into(),
+            record.key.as_str().into(),
+        ],
+        |row| row.get::<bool>(1),
+    )?;
+    Ok(rows.into_iter().flatten().any(|any| any))
+}
+
 /// A retry whose time has come.
 pub struct Due {
     pub record: RecordRef,

@@ -2,15 +2,32 @@
 
 use integration_engine::outcome::Category;
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Op, RecordKey, SourceId, Target, Timestamp};
+use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
 
+/// What could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Write(Op),
+    /// HubSpot: its association by one column, which the request names.
+    Associate,
+}
+
+impl Deed {
+    const fn name(self) -> &'static str {
+        match self {
+            Deed::Write(op) => op.name(),
+            Deed::Associate => "associate",
+        }
+    }
+}
+
 /// A change given up on.
 pub struct Letter {
     pub record: RecordRef,
-    pub op: Op,
+    pub deed: Deed,
     pub category: Category,
     pub status: Option<u16>,
     pub why: String,
@@ -46,7 +63,7 @@ pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
             .into(),
         letters
             .iter()
-            .map(|letter| letter.op.name())
+            .map(|letter| letter.deed.name())
             .collect::<Vec<&str>>()
             .into(),
         letters
@@ -88,9 +105,10 @@ const SUPERSEDE: &str = "\
     WHERE d.ctid = ANY (ARRAY( \
         SELECT f.ctid FROM unnest($2::int4[], $3::text[]) AS n(source, key) CROSS JOIN LATERAL \
         (SELECT x.ctid FROM integration.dlq x WHERE x.source = (SELECT t.source FROM integration.tracked_table t WHERE t.id = n.source) \
-         AND x.record_key = n.key AND x.target = $1 AND x.resolution IS NULL OFFSET 0) AS f))";
+         AND x.record_key = n.key AND x.target = $1 AND x.op <> 'associate' AND x.resolution IS NULL OFFSET 0) AS f))";
 
 /// Closes open dead letters of records that have been delivered since; gives how many there were.
+/// Those about associations are closed by [`supersede_associations`].
 pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {
         return Ok(0);
@@ -117,6 +135,67 @@ pub fn conflicts(target: Target) -> SpiResult<Vec<(RecordRef, String)>> {
         };
         Ok((record, row.get::<String>(3)?.unwrap_or_default()))
     })
+}
+
+const SUPERSEDE_ASSOCIATIONS: &str = "\
+    UPDATE integration.dlq d SET resolution = 'superseded', resolved_at = pg_catalog.clock_timestamp() \
+    WHERE d.ctid = ANY (ARRAY( \
+        SELECT f.ctid FROM unnest($1::text[]) AS n(key) CROSS JOIN LATERAL \
+        (SELECT x.ctid FROM integration.dlq x \
+         WHERE x.source = (SELECT m.source FROM integration.association_map m WHERE m.id = $2) \
+         AND x.record_key = n.key AND x.target = 'hubspot' AND x.op = 'associate' AND x.resolution IS NULL \
+         AND x.request ->> 'column' = (SELECT m.column_name FROM integration.association_map m WHERE m.id = $2) OFFSET 0) AS f))";
+
+/// Closes open dead letters about an association of these records: it has been made since, is no
+/// longer wanted, or has failed anew.
+pub fn supersede_associations(association: i32, keys: &[&str]) -> SpiResult<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let args = [keys.to_vec().into(), association.into()];
+    execute(SUPERSEDE_ASSOCIATIONS, &args).map(|_| ())
+}
+
+/// Dead letters that a missing permission is the reason for.
+pub enum Forbidden {
+    Records(Entity),
+    Associations,
+}
+
+const REVIVE: &str = "\
+    WITH chosen AS ( \
+        UPDATE integration.dlq d SET resolution = 'retried', resolved_at = pg_catalog.clock_timestamp() \
+        WHERE d.id IN (SELECT x.id FROM integration.dlq x WHERE x.resolution IS NULL AND x.target = 'hubspot' AND x.category = 'permission' \
+                       AND CASE WHEN $1::text IS NULL THEN x.op = 'associate' ELSE x.op <> 'associate' AND x.entity = $1 END ORDER BY x.id LIMIT $2) \
+        RETURNING d.source, d.record_key) \
+    INSERT INTO integration._retry (target, source, record_key, op, attempts, not_before, last_error, enqueued_at) \
+    SELECT DISTINCT 1, t.id, c.record_key, 'u'::\"char\", 0, pg_catalog.clock_timestamp(), 'HubSpot refused it for lack of a permission', pg_catalog.clock_timestamp() \
+    FROM chosen c JOIN integration.tracked_table t ON t.source = c.source WHERE 'hubspot' = ANY (t.targets) \
+    ON CONFLICT DO NOTHING";
+
+/// Sends records again that were given up on because the credential lacked a permission.
+pub fn revive(which: &Forbidden, most: i64) -> SpiResult<usize> {
+    let entity = match which {
+        Forbidden::Records(entity) => Some(entity.name()),
+        Forbidden::Associations => None,
+    };
+    execute(REVIVE, &[entity.into(), most.into()])
+}
+
+const FORBIDDEN: &str = "\
+    SELECT DISTINCT ON (d.entity) d.entity, d.error FROM integration.dlq d \
+    WHERE d.resolution IS NULL AND d.target = 'hubspot' AND d.category = 'permission' AND d.op <> 'associate' ORDER BY d.entity, d.id DESC";
+
+/// The objects that open dead letters say are forbidden, and why. Reads all of the open ones: for
+/// the worker's start only.
+pub fn forbidden() -> SpiResult<Vec<(Entity, String)>> {
+    let rows = select(FORBIDDEN, &[], |row| {
+        let entity = row
+            .get::<String>(1)?
+            .and_then(|name| Entity::from_name(&name));
+        Ok(entity.zip(row.get::<String>(2)?))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 const COUNT: &str =

@@ -30,6 +30,7 @@ pub fn signal(target: Target, result: &Result<Reply, TransportError>) -> TargetS
         Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
         Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
         Class::Unauthorized { why } => TargetSignal::Unauthorized { why },
+        Class::Forbidden { why } => TargetSignal::Forbidden { why },
     }
 }
 
@@ -73,18 +74,28 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
         TargetSignal::Throttled { .. }
         | TargetSignal::DailyLimit { .. }
         | TargetSignal::Crowded { .. }
-        | TargetSignal::Unauthorized { .. } => true,
+        | TargetSignal::Unauthorized { .. }
+        | TargetSignal::Forbidden { .. } => true,
     };
     let items = planned.call.items.into_iter().zip(planned.flights);
     items
         .zip(reading.verdicts)
         .map(|((item, flight), verdict)| {
-            let request = matches!(verdict, Verdict::Dead { .. } | Verdict::Retry { .. })
-                .then_some(item.fragment);
+            let request = matches!(
+                verdict,
+                Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Overruled { .. }
+            )
+            .then_some(item.fragment);
+            let doubtful = if verdict.is_uncertain() {
+                item.ticks
+            } else {
+                Vec::new()
+            };
             Outcome {
                 flight,
                 verdict,
                 request,
+                doubtful,
                 resting,
                 beside: item.beside,
             }

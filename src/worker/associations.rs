@@ -4,14 +4,16 @@
 //! pairs in one.
 
 mod lane;
+mod letters;
 
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reply, TransportError};
+use integration_engine::bars::Refusal;
+use integration_engine::call::{Reply, Scope, TransportError};
 use integration_engine::hubspot::associations::{
-    self as engine, Action, AssociationCall, AssociationReading, PairVerdict, Sending, Step,
+    self as engine, Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
 };
-use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::outcome::{BudgetReport, Category, TargetSignal};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
@@ -20,7 +22,7 @@ use lane::COMPANY;
 pub use lane::Lane;
 
 use super::target::TargetWorker;
-use super::{Worker, World, adopt, now_ms, process};
+use super::{Worker, World, adopt, bars, now_ms, process};
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
 use crate::store::changes;
@@ -170,10 +172,12 @@ fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
                 to: due.owed.to,
                 action,
                 pair,
+                labels: Labels::Unknown,
             });
         }
     }
-    table::store(&changes)?;
+    let stored = table::store(&changes)?;
+    letters::settle(world, &stored)?;
     if sendings
         .iter()
         .any(|sending| sending.action == Action::Create)
@@ -205,13 +209,15 @@ pub struct Answered {
 /// Takes in an answer. `current`: it was sent with the credential we have now.
 pub fn hear(
     worker: &mut TargetWorker,
+    world: &World,
     call: AssociationCall,
     result: &Result<Reply, TransportError>,
     current: bool,
     clock: u64,
 ) -> Answered {
-    let reading = engine::read(&call, result.as_ref());
+    let mut reading = engine::read(&call, result.as_ref());
     worker.associations.under_way = false;
+    judge_scope(worker, world, &call, &mut reading, current, clock);
     if matches!(reading.signal, TargetSignal::Unauthorized { .. }) {
         if current {
             worker.hear(
@@ -229,6 +235,36 @@ pub fn hear(
     Answered { call, reading }
 }
 
+/// What the credential may not do is given up on, once it is known to be good for other things.
+fn judge_scope(
+    worker: &mut TargetWorker,
+    world: &World,
+    call: &AssociationCall,
+    reading: &mut AssociationReading,
+    current: bool,
+    clock: u64,
+) {
+    let Some(first) = call.pairs.first() else {
+        return;
+    };
+    let scope = Scope::Associate(first.from, first.to);
+    match &reading.signal {
+        // To look may be allowed to whoever may not write.
+        TargetSignal::Healthy if call.verb != engine::Verb::Look => bars::passed(worker, scope),
+        TargetSignal::Forbidden { why } if current => {
+            let why = why.clone();
+            if bars::refused(worker, world, scope, &why, clock) == Refusal::Final {
+                reading.verdicts.fill(PairVerdict::Refused {
+                    why,
+                    category: Category::Permission,
+                    status: Some(403),
+                });
+            }
+        }
+        _ => {}
+    }
+}
+
 impl Answered {
     pub fn reading(&self) -> &AssociationReading {
         &self.reading
@@ -242,17 +278,23 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
         let lane = &mut worker.associations;
         let mut changes = Vec::new();
         let mut dead_ids = Vec::new();
+        let mut onward = Vec::new();
         let mut split = Vec::new();
-        for ((work, pair), verdict) in std::mem::take(&mut call.pairs)
+        for (sending, verdict) in std::mem::take(&mut call.pairs)
             .into_iter()
             .zip(&reading.verdicts)
         {
-            let Some(due) = lane.due.get(work) else {
+            let Some(due) = lane.due.get(sending.work) else {
                 continue;
             };
             let verdict = match verdict {
                 PairVerdict::Split => {
-                    split.push((work, pair));
+                    split.push(sending);
+                    continue;
+                }
+                PairVerdict::Looked(labels) => {
+                    let labels = labels.clone();
+                    onward.push(Sending { labels, ..sending });
                     continue;
                 }
                 // HubSpot as a whole is failing: not this association's fault.
@@ -272,24 +314,26 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
             let attempts = due.owed.attempts;
             let policy = &world.settings.retry;
             let now = engine::after(
-                call.action,
-                &pair,
+                sending.action,
+                &sending.pair,
                 attempts,
                 verdict,
                 policy,
                 fastrand::f64(),
             );
-            changes.push(change(due, Some(pair), now));
+            changes.push(change(due, Some(sending.pair), now));
         }
-        if !split.is_empty() {
-            call.pairs = split;
-            let halves = call.halves(&world.settings.hubspot_api);
-            halves
-                .into_iter()
-                .rev()
-                .for_each(|half| lane.planned.push_front(half));
+        let api = &world.settings.hubspot_api;
+        call.pairs = split;
+        let next = engine::assemble(onward, api)
+            .into_iter()
+            .chain(call.halves(api));
+        let next: Vec<_> = next.collect();
+        for call in next.into_iter().rev() {
+            lane.planned.push_front(call);
         }
-        table::store(&changes)?;
+        let stored = table::store(&changes)?;
+        letters::settle(world, &stored)?;
         lane.stale.get_or_insert_with(Instant::now);
         lane.noted = FULL;
         dead_ids.sort_unstable();

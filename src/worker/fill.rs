@@ -12,6 +12,7 @@ use integration_engine::record::{Entity, Lane, Op, RecordKey, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
+use super::bars;
 use super::rivals::{self, Block, Claims};
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
@@ -124,20 +125,38 @@ fn plan_source(
         let index = draft.seen;
         draft.claims.refuse(worker.target, world, source, work);
         draft.seen += 1;
-        let decision = if waits.contains(&place) {
-            Decision::Settled(wait_for_the_address())
-        } else {
-            let decision = decide(worker, world, work, index, flight.list.as_deref());
-            wait_for_definitions(worker, &flight, decision, &mut draft.planning)
+        let decision = match waits.get(&place) {
+            Some(counted) => Decision::Settled(wait_for_the_address(*counted)),
+            // Nothing can be decided about records of an object that may not be seen.
+            None => match bars::hidden(worker, source.entity) {
+                Some(verdict) => Decision::Settled(verdict),
+                None => {
+                    let decision = decide(worker, world, work, index, flight.list.as_deref());
+                    wait_for_definitions(worker, &flight, decision, &mut draft.planning)
+                }
+            },
         };
         match decision {
             Decision::Settled(verdict) => draft.planning.outcomes.push(Outcome {
                 flight,
                 verdict,
                 request: None,
+                doubtful: Vec::new(),
                 resting: false,
                 beside: Beside::default(),
             }),
+            Decision::Send(kind, _)
+                if let Some(why) = kind.scope().and_then(|scope| worker.bars.bars(scope)) =>
+            {
+                draft.planning.outcomes.push(Outcome {
+                    flight,
+                    verdict: bars::forbidden(why.to_owned()),
+                    request: None,
+                    doubtful: Vec::new(),
+                    resting: false,
+                    beside: Beside::default(),
+                });
+            }
             Decision::Send(kind, item) => {
                 draft.claims.note(&kind, &item, &flight.record);
                 draft.sends.push((kind, item));
@@ -149,12 +168,12 @@ fn plan_source(
 }
 
 /// Another row is giving up the e-mail address; the service has to hear of that first.
-fn wait_for_the_address() -> Verdict {
+fn wait_for_the_address(counted: bool) -> Verdict {
     Verdict::Retry {
         why: "another row had this e-mail address, and the service has not been told of its change yet".to_owned(),
         status: None,
         wait: Some(Duration::from_millis(200)),
-        counted: true,
+        counted,
     }
 }
 
@@ -200,6 +219,7 @@ fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Out
         flight,
         verdict,
         request: None,
+        doubtful: Vec::new(),
         resting: false,
         beside: Beside::default(),
     })
@@ -252,6 +272,7 @@ fn read_source(
             changed_at: change.changed_at,
             batch_cap: cap(worker.queue.batch_cap(handle), change.attempts).min(worker.batch()),
             rival: None,
+            gives_way: false,
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
             syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),
         });

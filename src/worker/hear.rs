@@ -6,7 +6,8 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Worker, associations, audiences, auth, news, preflight, properties, requests, settle, trust,
+    Worker, associations, audiences, auth, bars, news, preflight, properties, requests, settle,
+    trust,
 };
 use crate::store::{self, account, letters, state};
 
@@ -50,6 +51,7 @@ impl Worker {
                 .find(|worker| worker.target == Target::HubSpot)
             {
                 associations::settle(worker, &self.world, heard.associations)?;
+                bars::settle(worker, &self.world, clock)?;
             }
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {

@@ -10,6 +10,7 @@ mod associations;
 mod audiences;
 mod auth;
 mod backfill;
+mod bars;
 mod connection;
 mod daily;
 mod erasures;
@@ -39,6 +40,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use integration_engine::call::Beside;
+use integration_engine::clock::Tick;
 use integration_engine::outcome::Verdict;
 use integration_engine::record::{SourceId, Target};
 use pgrx::prelude::*;
@@ -62,6 +64,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was sent for it, JSON.
     pub request: Option<String>,
+    /// What the service may hold now or may not: the call was made, and its answer says nothing.
+    pub doubtful: Vec<Tick>,
     /// The target as a whole is failing or resting: not this record's fault.
     pub resting: bool,
     /// What the call did besides writing fields.
@@ -138,6 +142,10 @@ impl Worker {
             ca_file: settings.ca_file.clone(),
         };
         let engine = latch::without_signals(|| Engine::start(&network))?;
+        // What an earlier worker had under way is not any more.
+        Target::ALL
+            .into_iter()
+            .for_each(|target| slot.flights(target).clear());
         let targets = Target::ALL
             .into_iter()
             .map(|target| TargetWorker::new(target, &settings))
@@ -239,6 +247,9 @@ impl Worker {
 
     /// Reads configuration, pauses and counts.
     fn load(&mut self) -> SpiResult<()> {
+        // Each statement sees what is committed by then: jobs are read first, so that the tables they
+        // were asked for are among those read next.
+        let jobs = state::open_jobs()?;
         self.world.settings = Settings::read();
         self.world.sources = sources::load()?
             .into_iter()
@@ -252,6 +263,7 @@ impl Worker {
         let states = state::states()?;
         let guard = self.world.settings.guard_deletes;
         self.requests.open_session(&self.world.settings)?;
+        let clock = self.clock();
         for worker in &mut self.targets {
             worker.trust.load(account::known(worker.target)?);
             worker.audiences.load()?;
@@ -282,13 +294,15 @@ impl Worker {
             settle::outlook(worker)?;
             worker.preflight.recheck();
             preflight::refine(worker, &mut self.world)?;
+            bars::recheck(worker);
+            bars::settle(worker, &self.world, clock)?;
             associations::reload(worker, &self.world)?;
         }
         self.backfills.load(&mut self.targets, &self.world)?;
         self.reconciles.load(&self.world)?;
         self.polls.load()?;
         self.erasures.load(&mut self.targets)?;
-        self.requests.jobs = state::open_jobs()?;
+        self.requests.jobs = jobs;
         for worker in &mut self.targets {
             provision::begin(worker, &self.world, &mut self.requests);
         }
@@ -392,6 +406,16 @@ impl Worker {
             |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
         if self.poll_prepared {
             at_most(PREPARED_POLL);
+        }
+        let clock = self.clock();
+        let able = |worker: &&TargetWorker| worker.may_send(&self.world.settings, now);
+        let refused = self
+            .targets
+            .iter()
+            .filter(able)
+            .filter_map(|worker| worker.bars.next());
+        if let Some(at) = refused.min() {
+            at_most(Duration::from_micros(at.saturating_sub(clock).max(1_000)));
         }
         if let Some(at) = self.tidy_at {
             at_most(at.saturating_duration_since(now));

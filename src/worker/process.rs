@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::target::{State, TargetWorker};
-use super::{World, preflight, run};
+use super::{World, bars, preflight, run};
 use crate::store::{changes, execute, select, state};
 use crate::{config, extension, latch, store};
 
@@ -151,12 +151,15 @@ pub fn publish_gauges(worker: &TargetWorker, world: &World) {
         .map(|planned| planned.flights.len())
         .sum();
     let flying = worker.queue.flying().saturating_sub(planned);
-    gauges.held.store(
-        (worker.queue.len() - flying) as i64 + worker.erasures,
-        Ordering::Relaxed,
-    );
+    // Every record counts once: what is retried is not pending, what is under way neither of both.
+    let (retried, retried_flying) = worker.queue.retried();
+    let held = worker.queue.len() - flying - (retried - retried_flying);
+    let retrying = worker.retrying.max(retried as i64) - retried_flying as i64;
+    gauges
+        .held
+        .store(held as i64 + worker.erasures, Ordering::Relaxed);
     gauges.in_flight.store(flying as i64, Ordering::Relaxed);
-    gauges.retrying.store(worker.retrying, Ordering::Relaxed);
+    gauges.retrying.store(retrying, Ordering::Relaxed);
     gauges.oldest_pending.store(
         worker.queue.oldest().map_or(0, |at| at.0),
         Ordering::Relaxed,
@@ -170,7 +173,12 @@ const ALARMING: [&str; 5] = ["unauthorized", "outage", "throttled", "fenced", "h
 pub fn tell_states(changed: &[(Target, State)]) -> SpiResult<()> {
     for (target, state) in changed {
         state::put_state(*target, state.name, state.reason.as_deref())?;
-        let mut holds = vec!["provision", preflight::DROPPED, preflight::UNREAD];
+        let mut holds = vec![
+            "provision",
+            preflight::DROPPED,
+            preflight::UNREAD,
+            bars::ALERT,
+        ];
         if ALARMING.contains(&state.name) {
             state::raise(
                 state.name,

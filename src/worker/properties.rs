@@ -9,7 +9,7 @@ use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
-use super::{World, answers, provision};
+use super::{World, answers, bars, provision};
 use crate::store::{execute, state};
 use std::time::Instant;
 
@@ -41,7 +41,7 @@ pub fn known(worker: &TargetWorker, world: &World) -> bool {
     entities(worker, world).iter().all(|entity| {
         matches!(
             worker.properties.get(entity),
-            Some(Property::Ready | Property::Missing)
+            Some(Property::Ready | Property::Missing | Property::Refused)
         )
     })
 }
@@ -58,6 +58,7 @@ pub fn begin(worker: &mut TargetWorker, world: &World) {
 /// Takes in an answer.
 pub fn hear(
     worker: &mut TargetWorker,
+    world: &World,
     entity: Entity,
     creating: bool,
     result: &Result<Reply, TransportError>,
@@ -72,6 +73,11 @@ pub fn hear(
         PropertyState::Ready => (Property::Ready, None),
         PropertyState::Missing => (Property::Missing, None),
         PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
+        PropertyState::Forbidden { why } if creating => (Property::Missing, Some(why)),
+        PropertyState::Forbidden { why } => {
+            bars::refuse_object(worker, world, entity, &why, clock);
+            (Property::Refused, Some(why))
+        }
         PropertyState::Unknown { why } => {
             worker.hear(
                 &failing(result, &why),
@@ -89,7 +95,10 @@ pub fn hear(
             )
         }
     };
-    if matches!(state, Property::Ready | Property::Missing) {
+    if matches!(
+        state,
+        Property::Ready | Property::Missing | Property::Refused
+    ) {
         worker.breaker.success();
     }
     worker.properties.insert(entity, state);

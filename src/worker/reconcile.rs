@@ -296,6 +296,11 @@ pub fn note(
         return;
     }
     let signal = answers::signal(worker.target, result);
+    if matches!(signal, TargetSignal::Forbidden { .. }) {
+        // That is for whoever asked; the target as a whole is well.
+        worker.breaker.success();
+        return;
+    }
     if !current && matches!(signal, TargetSignal::Unauthorized { .. }) {
         return;
     }

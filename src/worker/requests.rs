@@ -211,6 +211,11 @@ impl Requests {
             };
             let request = planned.call.request.clone();
             worker.calls_in_flight += 1;
+            if let Some(slot) = world.slot {
+                let flights = slot.flights(worker.target);
+                let records = planned.flights.iter();
+                records.for_each(|flight| flights.begin(flight.record.hash()));
+            }
             self.send(worker.target, world, request, Underway::Records(planned));
         }
     }

@@ -1,8 +1,9 @@
 //! Several rows, one e-mail address: who has it, who inherits it, who has to wait.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use integration_engine::call::{CallKind, Item, Link, Work};
+use integration_engine::circle::{self, Chain};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Op, Target};
 use integration_engine::value;
@@ -11,7 +12,7 @@ use pgrx::spi::SpiResult;
 use super::World;
 use super::fill::{self, Move};
 use super::target::{Flight, TargetWorker};
-use crate::store::changes::Retry;
+use crate::store::changes::{self, Retry};
 use crate::store::letters;
 use crate::store::links::{self, Entry, Holder as Known};
 use crate::store::sources::Source;
@@ -37,14 +38,14 @@ enum Holder {
 ///
 /// A holder that keeps it is named as rival. A new row whose holder is gone takes its place: the
 /// row's key changed, or it moved to another partition. Gives the records that have to wait until
-/// the target has been told of their holder's change.
+/// the target has been told of their holder's change, and whether that counts as an attempt.
 pub fn resolve(
     worker: &TargetWorker,
     world: &World,
     block: &mut Block,
     moves: &mut Vec<Move>,
-) -> SpiResult<Vec<usize>> {
-    let mut waits = Vec::new();
+) -> SpiResult<BTreeMap<usize, bool>> {
+    let mut waits = BTreeMap::new();
     if block.source.entity != Entity::Contact {
         return Ok(waits);
     }
@@ -78,10 +79,64 @@ pub fn resolve(
                 others.for_each(|others| others.retain(|known| known.record != other));
             }
             Holder::Moved(to) if swap(worker, world, block, (index, &other, &to), moves) => {}
-            Holder::Gone | Holder::Moved(_) => waits.push(index),
+            Holder::Moved(_) => {
+                let flight = &block.flights[index];
+                let chain = chain(world, flight, worker.target)?;
+                if chain.gives_way(flight.attempts) {
+                    block.works[index].gives_way = true;
+                } else {
+                    let open = chain == Chain::Open && is_on_its_way(worker, &other)?;
+                    waits.insert(index, !open);
+                }
+            }
+            Holder::Gone => {
+                waits.insert(index, true);
+            }
         }
     }
     Ok(waits)
+}
+
+/// Who waits for whom: rows that swap their addresses would do so for ever. HubSpot lets a contact
+/// be without an address for a while.
+fn chain(world: &World, flight: &Flight, target: Target) -> SpiResult<Chain<RecordRef>> {
+    let known = flight
+        .link
+        .as_ref()
+        .and_then(|link| link.remote_key.as_ref());
+    if target != Target::HubSpot || known.is_none() {
+        return Ok(Chain::Open);
+    }
+    circle::follow(flight.record.clone(), |record| {
+        wants_from(world, target, record)
+    })
+}
+
+/// Whether the target will hear of a record's change by itself.
+fn is_on_its_way(worker: &TargetWorker, record: &RecordRef) -> SpiResult<bool> {
+    Ok(worker.target == Target::HubSpot
+        && (worker.queue.changed_at(record).is_some()
+            || changes::is_retried(worker.target, record)?))
+}
+
+/// Whose address a record of ours wants.
+fn wants_from(world: &World, target: Target, record: &RecordRef) -> SpiResult<Option<RecordRef>> {
+    let source = world.sources.get(&record.source);
+    let Some((source, map)) = source.and_then(|source| Some((source, source.maps.get(&target)?)))
+    else {
+        return Ok(None);
+    };
+    let mut rows = source.read(map, &[&record.key])?;
+    let place = rows
+        .remove(&record.key)
+        .and_then(|row| Place::of_row(world, source, target, &row));
+    let Some(place) = place else { return Ok(None) };
+    let mut holders = links::holders(target, std::slice::from_ref(&place.address))?;
+    let holders = holders.remove(&place.address).unwrap_or_default();
+    let other = holders
+        .into_iter()
+        .find(|holder| place.is_held_by(holder, record, world));
+    Ok(other.map(|holder| holder.record))
 }
 
 /// Where a row wants to be known: under its address, at Mailchimp in its audience.

@@ -5,7 +5,9 @@ use std::time::Instant;
 use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
-use super::{Worker, fill, identity, intake, news, preflight, process, requests, settle};
+use super::{
+    Worker, allowance, bars, fill, identity, intake, news, preflight, process, requests, settle,
+};
 use crate::store::{self, changes};
 
 impl Worker {
@@ -21,6 +23,13 @@ impl Worker {
                 fill::give_back(worker, planned);
             }
             return Ok(());
+        }
+        if worker.trust.known() {
+            worker.bars.confirm();
+        }
+        let clock = allowance::since(self.started);
+        if worker.bars.next().is_some_and(|at| at <= clock) {
+            store::transaction(|| bars::retry(worker, clock))?;
         }
         self.requests
             .ask_for_properties(worker, &self.world, self.started);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{HubSpotOnDelete, Link};
+use integration_engine::call::{Beside, HubSpotOnDelete, Link};
+use integration_engine::clock::{Tick, Writer};
 use integration_engine::consent::{self, Party};
 use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
 use integration_engine::queue::RecordRef;
@@ -12,20 +13,22 @@ use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
 use pgrx::spi::SpiResult;
 
-use super::adopt;
 use super::associations::{self, Settled};
-use super::process;
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
+use super::{adopt, process};
 use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
 use crate::store::erasures;
-use crate::store::letters::{self, Letter};
+use crate::store::letters::{self, Deed, Letter};
 use crate::store::links::{self, Cause, Entry};
 
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
 /// 500 down to one, with some to spare for identities.
 const MOST_ROUNDS: u32 = 16;
+
+/// What we wrote may be dated so much later by the service's clock, in milliseconds.
+const ECHO: i64 = 5_000;
 
 /// What is to be written; collected first, so that every table is written once.
 #[derive(Default)]
@@ -82,17 +85,28 @@ pub fn settle(
         enter(worker, world, outcome, &mut ledger);
     }
     write(worker, world, ledger)?;
+    // Whoever sees in the tables that all is done sees it in the figures, too.
+    process::publish_gauges(worker, world);
     Ok(news)
 }
 
 fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mut Ledger) {
     let Outcome {
-        flight,
+        mut flight,
         verdict,
         request,
+        doubtful,
         resting,
         beside,
     } = outcome;
+    if let Some(link) = flight.link.as_mut().filter(|_| !doubtful.is_empty())
+        && link.clock.doubt(&doubtful)
+    {
+        ledger.noted.push(Entry {
+            record: flight.record.clone(),
+            link: link.clone(),
+        });
+    }
     match verdict {
         Verdict::Delivered {
             remote_id,
@@ -123,7 +137,13 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
                     reason: None,
                 });
             }
-            ticks.into_iter().for_each(|tick| link.clock.set(tick));
+            for tick in ticks {
+                // What we wrote in between is older than what we write now.
+                let before = link.clock.get(tick.field);
+                let before = before.filter(|before| before.by == Writer::Crm);
+                let at = before.map_or(tick.at, |before| before.at.max(tick.at));
+                link.clock.set(Tick { at, ..tick });
+            }
             link.membership.given = beside.given.unwrap_or(link.membership.given);
             ledger.pushed.push(Entry {
                 record: flight.record.clone(),
@@ -140,6 +160,39 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
                 ledger.superseded.push(flight.record.clone());
                 close(worker, flight.handle, flight.record, ledger);
             }
+        }
+        Verdict::Overruled {
+            remote_id,
+            remote_key,
+            ticks,
+            why,
+        } => {
+            ledger.letters.push(Letter {
+                record: flight.record.clone(),
+                deed: Deed::Write(flight.op),
+                category: Category::Validation,
+                status: None,
+                why,
+                request: request.filter(|text| !text.is_empty()),
+                attempts: flight.attempts + 1,
+                enqueued_at: flight.changed_at,
+            });
+            let verdict = Verdict::Delivered {
+                remote_id: Some(remote_id),
+                remote_key,
+                member_status: None,
+                ticks,
+                met: false,
+            };
+            let outcome = Outcome {
+                flight,
+                verdict,
+                request: None,
+                doubtful: Vec::new(),
+                resting,
+                beside: Beside::default(),
+            };
+            enter(worker, world, outcome, ledger);
         }
         Verdict::Unchanged | Verdict::NoConsent => {
             ledger.superseded.push(flight.record.clone());
@@ -270,6 +323,15 @@ fn again(
             }),
             None => ledger.unlinked.push(flight.record.clone()),
         },
+        Some(Relink::Unaddressed(ticks)) => moved(&flight, ledger, |mut link| {
+            link.remote_key = None;
+            // When the service tells of it, that is no news, even if its clock is ahead of ours.
+            let at = Timestamp(now_ms() + ECHO);
+            ticks
+                .into_iter()
+                .for_each(|tick| link.clock.set(Tick { at, ..tick }));
+            link
+        }),
         Some(Relink::Leave { ask }) => moved(&flight, ledger, |link| link.leave(ask)),
         Some(Relink::Left { list, ask }) => moved(&flight, ledger, |link| link.left(&list, ask)),
         Some(Relink::ErasedIn(list)) => moved(&flight, ledger, |link| link.erased_in(&list)),
@@ -283,7 +345,7 @@ fn again(
     }
 }
 
-/// A step from one audience to another.
+/// A step on the way to where the record shall be.
 fn moved(flight: &Flight, ledger: &mut Ledger, step: impl FnOnce(Link) -> Link) {
     let link = flight.link.clone().unwrap_or_default();
     ledger.noted.push(Entry {
@@ -353,7 +415,7 @@ fn bury(
 ) {
     ledger.letters.push(Letter {
         record: flight.record.clone(),
-        op: flight.op,
+        deed: Deed::Write(flight.op),
         category,
         status,
         why,
@@ -385,11 +447,12 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
         changes::drop_retries(target, &ledger.withheld)?;
     }
     changes::put_retries(target, &ledger.retries)?;
-    letters::bury(target, &ledger.letters)?;
     consent_log::write(&ledger.consent)?;
+    // What was delivered but for one value has a new letter in place of its old one.
     if world.dead(target) > 0 {
         letters::supersede(target, &ledger.superseded)?;
     }
+    letters::bury(target, &ledger.letters)?;
     if !ledger.letters.is_empty() || world.dead(target) > 0 {
         world.set_dead(target, letters::count(target)?);
     }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use integration_engine::bars::Bars;
 use integration_engine::breaker::Breaker;
-use integration_engine::call::{Allowance, Call};
+use integration_engine::call::{Allowance, Call, Scope};
 use integration_engine::mailchimp::provision::Provision;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::pace::Pace;
@@ -94,6 +95,8 @@ pub enum Property {
     Asked,
     Ready,
     Missing,
+    /// The credential may not see it.
+    Refused,
     /// Missing, and somebody wants it created.
     Wanted,
     Creating,
@@ -143,6 +146,9 @@ pub struct TargetWorker {
     pub trust: Trust,
     daily_limit: Option<u32>,
     pub associations: super::associations::Lane,
+    /// What the credential may not do.
+    pub bars: Bars<Scope>,
+    pub bars_told: super::bars::Told,
     /// Mailchimp's.
     pub audiences: super::audiences::Audiences,
 }
@@ -189,6 +195,8 @@ impl TargetWorker {
             trust: Trust::default(),
             daily_limit: None,
             associations: super::associations::Lane::new(settings),
+            bars: Bars::default(),
+            bars_told: super::bars::Told::default(),
             audiences: super::audiences::Audiences::default(),
         }
     }
@@ -213,6 +221,7 @@ impl TargetWorker {
             self.trust.doubt();
             self.not_before = None;
             self.properties.clear();
+            super::bars::forget(self);
             self.preflight.forget();
             self.breaker = Breaker::new(
                 BREAKER_THRESHOLD,
@@ -318,7 +327,7 @@ impl TargetWorker {
                 let wait = self.pace.wait(*wait);
                 self.rest(now, wait, State::because("throttled", why));
             }
-            TargetSignal::Unauthorized { why } => {
+            TargetSignal::Unauthorized { why } | TargetSignal::Forbidden { why } => {
                 let state = State::because("unauthorized", why);
                 let wait = self.trust.refuse(state.clone(), now);
                 self.rest(now, wait, state);

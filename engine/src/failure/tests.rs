@@ -24,6 +24,7 @@ fn shape(class: &Class) -> (&'static str, Option<u64>, bool) {
         Class::DailyLimit { wait, .. } => ("daily", Some(wait.as_secs()), false),
         Class::Crowded { wait, counted, .. } => ("crowded", Some(wait.as_secs()), *counted),
         Class::Unauthorized { .. } => ("unauthorized", None, false),
+        Class::Forbidden { .. } => ("forbidden", None, false),
     }
 }
 
@@ -57,7 +58,7 @@ fn every_status_has_its_class() {
             403,
             vec![],
             r#"{"category":"MISSING_SCOPES"}"#,
-            ("unauthorized", None, false),
+            ("forbidden", None, false),
         ),
         (
             HubSpot,
@@ -181,7 +182,7 @@ fn missing_scopes_are_named() {
     let body = r#"{"status":"error","message":"This app hasn't been granted all required scopes","category":"MISSING_SCOPES",
         "errors":[{"message":"x","context":{"requiredGranularScopes":["crm.objects.deals.write","crm.objects.deals.read"]}}]}"#;
     let class = classify(Target::HubSpot, Ok(&reply(403, &[], body)));
-    let Class::Unauthorized { why } = class else {
+    let Class::Forbidden { why } = class else {
         panic!("{class:?}")
     };
     assert!(

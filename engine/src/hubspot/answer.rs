@@ -9,6 +9,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     call::{Call, CallKind, HubSpotSettings, Item, Reading, Reply, TransportError},
+    clock::ValueHash,
     erasure::is_confirmed,
     failure::{Class, classify},
     outcome::{BudgetReport, Category, Relink, TargetSignal, Verdict},
@@ -98,13 +99,67 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
                 let value = property(row.properties?, id_property)?;
                 Some(named(value.as_str(), id_property).into_owned())
             };
-            Ok(verdicts(call, reply.status, &body, key, settings))
+            let kept = |row: &Row<'_, Option<&RawValue>>| {
+                Some(property(row.properties?, STAGE)?.as_str().to_owned())
+            };
+            Ok(verdicts(call, reply.status, &body, key, kept, settings))
+        }
+        CallKind::HubSpotUpdate { .. } if call.items.iter().any(|item| stage(item).is_some()) => {
+            let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
+            let key = |row: &Row<'_, Option<&RawValue>>| Some(row.id.as_str().to_owned());
+            let kept = |row: &Row<'_, Option<&RawValue>>| {
+                Some(property(row.properties?, STAGE)?.as_str().to_owned())
+            };
+            Ok(verdicts(call, reply.status, &body, key, kept, settings))
         }
         _ => {
             let body: BatchReply<'_, IgnoredAny> = parse(reply)?;
             let key = |row: &Row<'_, IgnoredAny>| Some(row.id.as_str().to_owned());
-            Ok(verdicts(call, reply.status, &body, key, settings))
+            Ok(verdicts(call, reply.status, &body, key, |_| None, settings))
         }
+    }
+}
+
+/// A contact's or company's stage in its life as a customer.
+const STAGE: &str = "lifecyclestage";
+
+/// The lifecycle stage that is sent for a record.
+fn stage(item: &Item) -> Option<&str> {
+    let (_, rest) = item.fragment.split_once("\"lifecyclestage\":\"")?;
+    let (stage, _) = rest.split_once('"')?;
+    (!stage.is_empty()).then_some(stage)
+}
+
+/// HubSpot: a lifecycle stage only moves forward; an earlier one is ignored without a word.
+fn overruled(verdict: Verdict, item: &Item, kept: Option<String>) -> Verdict {
+    let (sent, kept) = match (stage(item), kept) {
+        (Some(sent), Some(kept)) if !kept.is_empty() && kept != sent => (sent, kept),
+        _ => return verdict,
+    };
+    let Verdict::Delivered {
+        remote_id: Some(remote_id),
+        remote_key,
+        mut ticks,
+        met: false,
+        ..
+    } = verdict
+    else {
+        return verdict;
+    };
+    let hash = ValueHash::of(Some(sent));
+    for tick in ticks.iter_mut().filter(|tick| tick.hash == hash) {
+        tick.hash = ValueHash::of(Some(&kept));
+    }
+    let why = format!(
+        "HubSpot kept {STAGE} {kept}: the stage only moves forward, and {sent} comes before it. \
+         Everything else was written. Set it to {kept} or a later one, or clear it at HubSpot and \
+         retry this"
+    );
+    Verdict::Overruled {
+        remote_id,
+        remote_key,
+        ticks,
+        why,
     }
 }
 
@@ -134,6 +189,7 @@ fn verdicts<P>(
     status: u16,
     body: &BatchReply<'_, P>,
     key: impl Fn(&Row<'_, P>) -> Option<String>,
+    kept: impl Fn(&Row<'_, P>) -> Option<String>,
     settings: &HubSpotSettings,
 ) -> Vec<Verdict> {
     let items = &call.items;
@@ -160,7 +216,11 @@ fn verdicts<P>(
         match at.filter(|at| found[*at].is_none()) {
             Some(at) => {
                 let met = row.new == Some(false);
-                found[at] = Some(success(&call.kind, &items[at], row.id.as_str(), met));
+                let verdict = success(&call.kind, &items[at], row.id.as_str(), met);
+                found[at] = Some(match stage(&items[at]) {
+                    Some(_) => overruled(verdict, &items[at], kept(row)),
+                    None => verdict,
+                });
             }
             None => strangers.push(row.id.as_str()),
         }
@@ -203,6 +263,11 @@ fn success(kind: &CallKind, item: &Item, id: &str, met: bool) -> Verdict {
             why: format!("HubSpot has it as record {id}"),
         },
         CallKind::HubSpotArchive { .. } => Verdict::Removed,
+        CallKind::HubSpotGiveWay { .. } => Verdict::Again {
+            relink: Some(Relink::Unaddressed(item.ticks.clone())),
+            batch_cap: None,
+            why: "it gave up its e-mail address, which another record wants".to_owned(),
+        },
         _ => Verdict::Delivered {
             remote_id: Some(RemoteId::from(id)),
             remote_key: item.remote_key.clone(),

@@ -3,11 +3,13 @@
 //! A pair is noted as held before the call that makes it, and until the call that ends it is
 //! confirmed. So whatever answer gets lost, a pair that HubSpot may hold is never forgotten, and
 //! both calls can be repeated without harm.
+//!
+//! People give pairs labels of their own. The call that names types replaces them all, so it is
+//! made only where there is a primary type to be set, after a look at what the pair has.
 
 mod answer;
+mod request;
 mod standing;
-
-use std::collections::HashSet;
 
 pub use {
     answer::{AssociationReading, PairVerdict, read},
@@ -15,15 +17,16 @@ pub use {
 };
 
 use crate::{
-    call::{HubSpotSettings, Method, Request},
-    json::{push_name, push_string},
-    record::{Entity, RemoteId, Target},
+    call::{HubSpotSettings, Request},
+    record::{Entity, RemoteId},
 };
 
-use super::{object_type, versioned};
+use request::call;
 
 /// HubSpot: at most 2,000 pairs in a batch create.
 const PAIRS_MAX: usize = 2_000;
+/// HubSpot: at most 1,000 records whose associations are read in one call.
+const LOOKS_MAX: usize = 1_000;
 /// HubSpot: at most 100 records whose associations are removed in one call.
 const FROMS_MAX: usize = 100;
 
@@ -118,6 +121,32 @@ pub fn next_step(owed: &Owed) -> Step {
     }
 }
 
+/// One kind of association that a pair has. HubSpot's numbers are unique within a category only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label {
+    pub category: String,
+    pub id: i64,
+}
+
+impl Label {
+    /// HubSpot's own, by its number.
+    fn defined(id: u16) -> Label {
+        Label {
+            category: "HUBSPOT_DEFINED".to_owned(),
+            id: id.into(),
+        }
+    }
+}
+
+/// What is known of the labels that a pair has already.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Labels {
+    Unknown,
+    /// They are on a page that begins here.
+    After(String),
+    Known(Vec<Label>),
+}
+
 /// A pair to be sent. `work` is the caller's number for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sending {
@@ -126,140 +155,98 @@ pub struct Sending {
     pub to: Entity,
     pub action: Action,
     pub pair: Pair,
+    pub labels: Labels,
+}
+
+/// What a call does with its pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    Archive,
+    /// Reads which labels they have.
+    Look,
+    /// Sets all the labels they shall have.
+    Create,
+    /// Associates them, whatever labels they have.
+    CreateDefault,
+}
+
+impl Sending {
+    fn verb(&self) -> Verb {
+        match (self.action, types(self.from, self.to), &self.labels) {
+            (Action::Archive, ..) => Verb::Archive,
+            (Action::Create, [_], _) => Verb::CreateDefault,
+            (Action::Create, _, Labels::Known(_)) => Verb::Create,
+            (Action::Create, ..) => Verb::Look,
+        }
+    }
+
+    fn group(&self) -> (Verb, Entity, Entity) {
+        (self.verb(), self.from, self.to)
+    }
 }
 
 /// A call ready to go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AssociationCall {
-    pub action: Action,
-    pub from: Entity,
-    pub to: Entity,
+    pub verb: Verb,
     pub request: Request,
-    /// The callers' numbers, with what is sent for each.
-    pub pairs: Vec<(usize, Pair)>,
+    pub pairs: Vec<Sending>,
 }
 
 impl AssociationCall {
     /// As two calls of half the size each.
     pub fn halves(self, settings: &HubSpotSettings) -> Vec<AssociationCall> {
         let half = self.pairs.len().div_ceil(2).max(1);
-        let call = |pairs: &[(usize, Pair)]| {
-            call(self.action, self.from, self.to, pairs.to_vec(), settings)
-        };
-        self.pairs.chunks(half).map(call).collect()
+        self.pairs
+            .chunks(half)
+            .flat_map(|pairs| call(pairs.to_vec(), settings))
+            .collect()
     }
 }
 
 /// Puts pairs together into as few calls as HubSpot allows, archives first.
 pub fn assemble(mut sendings: Vec<Sending>, settings: &HubSpotSettings) -> Vec<AssociationCall> {
+    sendings.sort_by(|a, b| {
+        (a.group(), &a.pair, &a.labels, a.work).cmp(&(b.group(), &b.pair, &b.labels, b.work))
+    });
     sendings
-        .sort_by(|a, b| (a.action, a.from, a.to, &a.pair).cmp(&(b.action, b.from, b.to, &b.pair)));
-    sendings
-        .chunk_by(|a, b| (a.action, a.from, a.to) == (b.action, b.from, b.to))
-        .flat_map(|alike| {
-            let first = &alike[0];
-            chunks(first.action, alike)
-                .into_iter()
-                .map(|pairs| call(first.action, first.from, first.to, pairs, settings))
-        })
+        .chunk_by(|a, b| a.group() == b.group())
+        .flat_map(chunks)
+        .filter_map(|pairs| call(pairs, settings))
         .collect()
 }
 
-fn chunks(action: Action, alike: &[Sending]) -> Vec<Vec<(usize, Pair)>> {
-    let mut chunks: Vec<Vec<(usize, Pair)>> = vec![Vec::new()];
-    let mut froms = HashSet::new();
+/// Pairs that go the same way, in calls that are not too large.
+fn chunks(alike: &[Sending]) -> Vec<Vec<Sending>> {
+    let mut chunks: Vec<Vec<Sending>> = Vec::new();
+    let mut inputs = 0;
     for sending in alike {
-        let full = match action {
-            Action::Create => chunks.last().is_some_and(|last| last.len() >= PAIRS_MAX),
-            Action::Archive => froms.len() >= FROMS_MAX && !froms.contains(&sending.pair.from),
+        let verb = sending.verb();
+        let last = chunks.last().and_then(|chunk| chunk.last());
+        // Where a record's pairs stand together, its input is one.
+        let same_input = match verb {
+            Verb::Archive => last.is_some_and(|last| last.pair.from == sending.pair.from),
+            Verb::Look => last.is_some_and(|last| {
+                (&last.pair.from, &last.labels) == (&sending.pair.from, &sending.labels)
+            }),
+            Verb::Create | Verb::CreateDefault => false,
         };
-        if full {
-            froms.clear();
-            chunks.push(Vec::new());
-        }
-        froms.insert(&sending.pair.from);
-        if let Some(last) = chunks.last_mut() {
-            last.push((sending.work, sending.pair.clone()));
+        let most = match verb {
+            Verb::Archive => FROMS_MAX,
+            Verb::Look => LOOKS_MAX,
+            Verb::Create | Verb::CreateDefault => PAIRS_MAX,
+        };
+        match chunks.last_mut() {
+            Some(chunk) if same_input => chunk.push(sending.clone()),
+            Some(chunk) if inputs < most => {
+                inputs += 1;
+                chunk.push(sending.clone());
+            }
+            _ => {
+                inputs = 1;
+                chunks.push(vec![sending.clone()]);
+            }
         }
     }
     chunks
-}
-
-fn call(
-    action: Action,
-    from: Entity,
-    to: Entity,
-    pairs: Vec<(usize, Pair)>,
-    settings: &HubSpotSettings,
-) -> AssociationCall {
-    // HubSpot: batches of associations came with v4; v3 knows other ones.
-    let version = match settings.api_version.as_str() {
-        "v3" => "v4",
-        version => version,
-    };
-    let verb = match action {
-        Action::Create => "create",
-        Action::Archive => "archive",
-    };
-    let path = format!(
-        "{}/{}/{}/batch/{verb}",
-        versioned("crm/", "associations", version),
-        object_type(from),
-        object_type(to)
-    );
-    let request = Request {
-        target: Target::HubSpot,
-        method: Method::Post,
-        path,
-        body: Some(body(action, types(from, to), &pairs).into_bytes()),
-    };
-    AssociationCall {
-        action,
-        from,
-        to,
-        request,
-        pairs,
-    }
-}
-
-fn body(action: Action, types: &[u16], pairs: &[(usize, Pair)]) -> String {
-    let labels: Vec<String> = types
-        .iter()
-        .map(|id| {
-            format!("{{\"associationCategory\":\"HUBSPOT_DEFINED\",\"associationTypeId\":{id}}}")
-        })
-        .collect();
-    let labels = labels.join(",");
-    let inputs: Vec<String> = match action {
-        Action::Create => pairs
-            .iter()
-            .map(|(_, pair)| {
-                let (from, to) = (reference(&pair.from), reference(&pair.to));
-                format!("{{\"from\":{from},\"to\":{to},\"types\":[{labels}]}}")
-            })
-            .collect(),
-        Action::Archive => pairs
-            .chunk_by(|(_, a), (_, b)| a.from == b.from)
-            .map(|of_one| {
-                let ends: Vec<String> =
-                    of_one.iter().map(|(_, pair)| reference(&pair.to)).collect();
-                let from = reference(&of_one[0].1.from);
-                format!("{{\"from\":{from},\"to\":[{}]}}", ends.join(","))
-            })
-            .collect(),
-    };
-    let mut body = String::from("{");
-    push_name(&mut body, "inputs");
-    body.push('[');
-    body.push_str(&inputs.join(","));
-    body.push_str("]}");
-    body
-}
-
-fn reference(id: &RemoteId) -> String {
-    let mut out = String::from("{");
-    push_name(&mut out, "id");
-    push_string(&mut out, id.as_str());
-    out.push('}');
-    out
 }

@@ -61,6 +61,7 @@ fn route(kind: &CallKind) -> Option<(Entity, &str)> {
     match kind {
         CallKind::HubSpotUpsert { entity, .. } => Some((*entity, "batch/upsert")),
         CallKind::HubSpotUpdate { entity } => Some((*entity, "batch/update")),
+        CallKind::HubSpotGiveWay { entity } => Some((*entity, "batch/update")),
         CallKind::HubSpotPatch { entity, id } => Some((*entity, id.as_str())),
         CallKind::HubSpotArchive { entity } => Some((*entity, "batch/archive")),
         CallKind::HubSpotErase => Some((Entity::Contact, ERASE)),
@@ -121,7 +122,9 @@ fn body(kind: &CallKind, items: &[Item]) -> String {
     // Without a trace id on every input, one bad record fails the whole call.
     let traced = matches!(
         kind,
-        CallKind::HubSpotUpsert { .. } | CallKind::HubSpotUpdate { .. }
+        CallKind::HubSpotUpsert { .. }
+            | CallKind::HubSpotUpdate { .. }
+            | CallKind::HubSpotGiveWay { .. }
     );
     for (position, item) in items.iter().enumerate() {
         if position > 0 {

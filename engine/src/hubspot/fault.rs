@@ -159,7 +159,9 @@ impl Fault {
                 batch_cap: Some(1),
                 why: "HubSpot does not have this record under its id".to_owned(),
             },
-            CallKind::HubSpotPatch { .. } | CallKind::HubSpotFind { .. } => Verdict::Again {
+            CallKind::HubSpotPatch { .. }
+            | CallKind::HubSpotGiveWay { .. }
+            | CallKind::HubSpotFind { .. } => Verdict::Again {
                 relink: Some(Relink::Forget),
                 batch_cap: None,
                 why: "HubSpot no longer has this record; it is created anew".to_owned(),

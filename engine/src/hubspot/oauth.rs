@@ -276,7 +276,13 @@ pub fn read_token(reply: Result<&Reply, &TransportError>) -> Answer {
     let status = reply.map_or(0, |reply| reply.status);
     match (classify(Target::HubSpot, reply), reply) {
         (Class::Answered, Ok(reply)) => granted(reply),
-        (Class::Rejected | Class::NotFound | Class::Unauthorized { .. }, Ok(reply)) => {
+        (
+            Class::Rejected
+            | Class::NotFound
+            | Class::Unauthorized { .. }
+            | Class::Forbidden { .. },
+            Ok(reply),
+        ) => {
             let why = complaint(reply);
             Answer::Refused {
                 why: format!(
@@ -290,9 +296,9 @@ pub fn read_token(reply: Result<&Reply, &TransportError>) -> Answer {
                 Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },
                 Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
                 Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
-                Class::Failing { why, .. } | Class::Unauthorized { why } => {
-                    TargetSignal::Failing { why }
-                }
+                Class::Failing { why, .. }
+                | Class::Unauthorized { why }
+                | Class::Forbidden { why } => TargetSignal::Failing { why },
                 Class::Answered | Class::Rejected | Class::NotFound => TargetSignal::Failing {
                     why: format!("HubSpot's token endpoint answered HTTP {status}"),
                 },

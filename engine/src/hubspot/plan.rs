@@ -91,6 +91,11 @@ impl Plan<'_> {
     fn present(&self, row: &Row) -> Result<Decision, Verdict> {
         let email = self.email(row)?;
         match &self.work.link {
+            Some(Link {
+                remote_id: Some(id),
+                remote_key: Some(_),
+                ..
+            }) if self.work.gives_way => Ok(self.give_way(id)),
             Some(link) if link.remote_id.is_some() => {
                 if email.is_some() && email != link.remote_key {
                     self.refuse_rival(email.as_deref())?;
@@ -188,10 +193,12 @@ impl Plan<'_> {
                 }
                 continue;
             }
-            // Nothing is said about a field that is empty: HubSpot may know more.
-            if let Some(value) = self.value(row, at, field)? {
-                push_member(&mut fragment, &field.remote, &value);
-                ticks.push(self.tick(field, ValueHash::of(Some(&value))));
+            let value = self.value(row, at, field)?;
+            // Nothing is said about a field that is empty: HubSpot may know more. Unless that is
+            // ours: the answer to an earlier call was lost.
+            if value.is_some() || self.is_doubtful(field) {
+                push_member(&mut fragment, &field.remote, value.as_deref().unwrap_or(""));
+                ticks.push(self.tick(field, ValueHash::of(value.as_deref())));
             }
         }
         fragment.push_str("}}");
@@ -249,6 +256,28 @@ impl Plan<'_> {
             kind,
             self.item(id.to_owned(), email, ticks, fragment),
         ))
+    }
+
+    /// Its address is wanted by a record whose address it wants: HubSpot takes neither before the
+    /// other is free.
+    fn give_way(&self, id: &RemoteId) -> Decision {
+        let mut fragment = String::with_capacity(64);
+        fragment.push('{');
+        push_member(&mut fragment, "id", id.as_str());
+        push_name(&mut fragment, "properties");
+        fragment.push('{');
+        push_member(&mut fragment, EMAIL, "");
+        fragment.push_str("}}");
+        let emails = self.pushed().filter(|(_, field)| self.is_email(field));
+        let ticks = emails
+            .map(|(_, field)| self.tick(field, ValueHash::of(None)))
+            .collect();
+        let entity = self.map.entity;
+        let mut item = self.item(id.as_str().to_owned(), None, ticks, fragment);
+        // Should the answer be lost, and the row have its old address again, that is not news to
+        // what was agreed before.
+        item.intent = true;
+        Decision::Send(CallKind::HubSpotGiveWay { entity }, item)
     }
 
     /// Whether the record holds another row's key, or none though it is written anyway: it was
@@ -342,6 +371,11 @@ impl Plan<'_> {
             at: self.work.changed_at,
             by: Writer::Crm,
         }
+    }
+
+    fn is_doubtful(&self, field: &Field) -> bool {
+        let link = self.work.link.as_ref();
+        link.is_some_and(|link| link.clock.is_doubtful(field.id))
     }
 
     fn value<'t>(

@@ -20,6 +20,8 @@ pub enum PropertyState {
     Missing,
     /// There is a property of that name that cannot serve; uniqueness cannot be added later.
     NotUnique { why: String },
+    /// The credential may not see it, or not create it.
+    Forbidden { why: String },
     /// The answer does not tell; ask again later.
     Unknown { why: String },
 }
@@ -55,6 +57,7 @@ pub fn property_exists(reply: Result<&Reply, &TransportError>) -> PropertyState 
     match (classify(Target::HubSpot, reply), reply) {
         (Class::Answered, Ok(reply)) => definition(reply),
         (Class::NotFound, Ok(reply)) if says_not_found(reply) => PropertyState::Missing,
+        (Class::Forbidden { why }, _) => PropertyState::Forbidden { why },
         (class, reply) => PropertyState::Unknown {
             why: told(&class, reply.ok()),
         },
@@ -91,6 +94,7 @@ pub fn property_created(reply: Result<&Reply, &TransportError>) -> PropertyState
     match (classify(Target::HubSpot, reply), reply) {
         (Class::Answered, Ok(_)) => PropertyState::Ready,
         (Class::Rejected, Ok(reply)) if reply.status == 409 => PropertyState::Missing,
+        (Class::Forbidden { why }, _) => PropertyState::Forbidden { why },
         (class, reply) => PropertyState::Unknown {
             why: told(&class, reply.ok()),
         },

@@ -79,6 +79,7 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         CallKind::MailchimpErase { list, hash } => (Method::Post, erase_path(list, hash), None),
         CallKind::HubSpotUpsert { .. }
         | CallKind::HubSpotUpdate { .. }
+        | CallKind::HubSpotGiveWay { .. }
         | CallKind::HubSpotPatch { .. }
         | CallKind::HubSpotArchive { .. }
         | CallKind::HubSpotErase

@@ -78,7 +78,7 @@ impl Plan<'_> {
             .link
             .as_ref()
             .and_then(|link| link.clock.get(field.id));
-        let certain = last.is_some_and(|last| last.hash != ValueHash::UNCERTAIN);
+        let certain = last.is_some_and(|last| last.hash != ValueHash::UNKNOWN);
         let is_new = |each: &&String| !certain || !known.contains(each);
         let new = wanted.iter().filter(is_new).cloned().collect();
         Ok(Standing {

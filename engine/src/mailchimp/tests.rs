@@ -69,6 +69,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         changed_at: Timestamp(1_000),
         batch_cap: 500,
         rival: None,
+        gives_way: false,
         audience_met: true,
         syncing: false,
     }

@@ -112,6 +112,7 @@ fn withdrawn_are_those_that_only_wait_in_that_lane() {
 #[derive(Clone, Debug)]
 enum Step {
     Push(Vec<u8>, bool),
+    Retry(u8),
     Take(usize),
     Close(usize),
     Again(usize),
@@ -122,6 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (prop::collection::vec(0u8..12, 1..6), any::<bool>())
             .prop_map(|(keys, urgent)| Step::Push(keys, urgent)),
+        (0u8..12).prop_map(Step::Retry),
         (1usize..8).prop_map(Step::Take),
         any::<usize>().prop_map(Step::Close),
         any::<usize>().prop_map(Step::Again),
@@ -148,6 +150,7 @@ proptest! {
                     waiting.insert(next_row, keys.into_iter().collect());
                     next_row += 1;
                 }
+                Step::Retry(key) => queue.push_retry(change(key, Lane::Retry)),
                 Step::Take(most) => {
                     for handle in queue.take(most) {
                         let key: u8 = queue.record(handle).expect("taken").key.as_str().parse().expect("a number");
@@ -176,7 +179,10 @@ proptest! {
                 Step::Again(_) | Step::PutBack(_) => {}
             }
             prop_assert_eq!(queue.flying(), carried.len());
+            let (retried, retried_flying) = queue.retried();
+            prop_assert!(retried_flying <= queue.flying() && retried - retried_flying <= queue.ready());
         }
         prop_assert!(waiting.is_empty() && queue.is_empty());
+        prop_assert_eq!(queue.retried(), (0, 0));
     }
 }

@@ -128,7 +128,7 @@ impl Default for HubSpotConfig {
     }
 }
 
-const SCOPES: [&str; 7] = [
+const SCOPES: [&str; 11] = [
     "oauth",
     "crm.objects.contacts.read",
     "crm.objects.contacts.write",
@@ -136,6 +136,10 @@ const SCOPES: [&str; 7] = [
     "crm.objects.companies.write",
     "crm.objects.deals.read",
     "crm.objects.deals.write",
+    "crm.objects.owners.read",
+    "crm.schemas.contacts.write",
+    "crm.schemas.companies.write",
+    "crm.schemas.deals.write",
 ];
 
 /// So many requests in a rolling window.

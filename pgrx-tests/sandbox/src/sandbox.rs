@@ -276,6 +276,16 @@ impl Sandbox {
         self.shared.world().hubspot.person_associates(from, to)
     }
 
+    /// A person gives an associated pair a label of their own, known by its number.
+    pub fn label_association(
+        &self,
+        from: (ObjectType, u64),
+        to: (ObjectType, u64),
+        label: u32,
+    ) -> Result<(), String> {
+        self.shared.world().hubspot.person_labels(from, to, label)
+    }
+
     // What administrators do.
 
     /// Defines a property, as the API's `POST /crm/properties/{V}/{type}` takes it.

@@ -31,7 +31,7 @@ pub fn start_on(cluster: Arc<Cluster>, config: Config) -> Crm {
     crm
 }
 
-fn start() -> Crm {
+pub fn start() -> Crm {
     start_on(Cluster::shared(), unlimited())
 }
 
@@ -96,7 +96,7 @@ pub fn agree(crm: &mut Crm) -> Known {
     held
 }
 
-fn companies(crm: &mut Crm, number: u32) {
+pub fn companies(crm: &mut Crm, number: u32) {
     crm.run(&format!(
         "INSERT INTO crm.companies (name) SELECT 'Company ' || n FROM generate_series(1, {number}) n"
     ));

@@ -197,26 +197,39 @@ fn malformed_address_is_explained() {
 }
 
 #[test]
-fn backward_lifecycle_stage_is_sent_once_and_not_fought_over() {
+fn backward_lifecycle_stage_is_sent_once_explained_and_not_fought_over() {
     let mut crm = with(
-        "CREATE TABLE crm.people (id int PRIMARY KEY, email text, lifecycle_stage text);
+        "CREATE TABLE crm.people (id int PRIMARY KEY, email text, first_name text, lifecycle_stage text);
          SELECT integration.track('crm.people', 'contact', targets => '{hubspot}')",
     );
-    crm.run("INSERT INTO crm.people VALUES (1, 'p1@example.org', 'customer')");
+    crm.run("INSERT INTO crm.people VALUES (1, 'p1@example.org', 'P', 'customer'), (2, 'p2@example.org', 'P', 'lead')");
     crm.settle();
     crm.remote.clear_webhooks();
     let before = crm.remote.writes_to(Service::HubSpot);
-    crm.run("UPDATE crm.people SET lifecycle_stage = 'lead'");
+    crm.run("UPDATE crm.people SET lifecycle_stage = CASE id WHEN 1 THEN 'lead' ELSE 'customer' END, first_name = 'Q'");
     crm.settle();
-    assert_eq!(
-        crm.remote.contact("p1@example.org").unwrap().1["lifecyclestage"],
-        "customer"
+    let value =
+        |crm: &Crm, key: &str, name: &str| fields(crm, ObjectType::Contact, key)[name].clone();
+    for (key, stage) in [("1", "customer"), ("2", "customer")] {
+        assert_eq!(value(&crm, key, "lifecyclestage"), stage);
+        assert_eq!(value(&crm, key, "firstname"), "Q");
+    }
+    one_is_dead(
+        &mut crm,
+        "1",
+        "validation",
+        &["lifecyclestage", "customer", "lead", "forward"],
     );
     assert_eq!(crm.remote.writes_to(Service::HubSpot), before + 1);
-    assert_eq!(crm.remote.webhooks_of(Service::HubSpot).len(), 0);
-    crm.run("UPDATE crm.people SET lifecycle_stage = 'lead'");
+    crm.run("UPDATE crm.people SET lifecycle_stage = 'lead' WHERE id = 1");
     crm.settle();
     assert_eq!(crm.remote.writes_to(Service::HubSpot), before + 1);
+    // Cleared at HubSpot, it can be retried; what was wrong is over.
+    let id = crm.remote.contact("p1@example.org").unwrap().0;
+    crm.remote.person_sets(id, "lifecyclestage", "");
+    crm.run("SELECT integration.dlq_retry()");
+    crm.settle();
+    assert_eq!(value(&crm, "1", "lifecyclestage"), "lead");
     assert_eq!(dead(&mut crm), []);
 }
 

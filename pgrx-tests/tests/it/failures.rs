@@ -228,3 +228,61 @@ fn record_that_keeps_failing_is_exhausted_and_its_mates_are_not() {
     let dead = crm.rows("SELECT target, record_key, category, http_status FROM integration.dlq");
     assert_eq!(dead, ["hubspot|60|exhausted|500"]);
 }
+
+#[test]
+fn value_that_goes_back_while_its_answer_is_lost_goes_back_at_the_services() {
+    let mut crm = Crm::start();
+    // Long enough to change the row before the call is repeated.
+    crm.set("retry_base", "2s");
+    crm.set("retry_max", "2s");
+    let id = crm.add_contact("ada@example.org", true);
+    crm.run(&format!(
+        "UPDATE crm.contacts SET phone = '+49 1' WHERE id = {id}"
+    ));
+    crm.converges();
+    for (phone, name) in [("'+49 2'", "'Augusta'"), ("NULL", "NULL")] {
+        for service in [Service::HubSpot, Service::Mailchimp] {
+            crm.remote
+                .add_fault(Fault::new(FaultKind::AnswerLost, When::NextN(1)).service(service));
+        }
+        crm.run(&format!(
+            "UPDATE crm.contacts SET phone = {phone}, first_name = {name} WHERE id = {id}"
+        ));
+        wait_until("the answers are lost", SOON, || {
+            (crm.ask::<i64>("SELECT count(*) FROM integration.outbox WHERE attempts > 0") == 2)
+                .then_some(())
+        });
+        crm.run(&format!(
+            "UPDATE crm.contacts SET phone = '+49 1', first_name = 'Ada' WHERE id = {id}"
+        ));
+        crm.converges();
+    }
+}
+
+#[test]
+fn value_that_is_cleared_while_the_answer_to_its_create_is_lost_is_cleared_there() {
+    let mut crm = Crm::start();
+    crm.set("retry_base", "2s");
+    crm.set("retry_max", "2s");
+    crm.remote.add_fault(
+        Fault::new(FaultKind::AnswerLost, When::NextN(1))
+            .service(Service::HubSpot)
+            .path("/batch/upsert"),
+    );
+    crm.run("INSERT INTO crm.contacts (email, phone) VALUES ('ada@example.org', '+49 1')");
+    wait_until("the answer is lost", SOON, || {
+        (crm.ask::<i64>("SELECT count(*) FROM integration.outbox WHERE attempts > 0") == 1)
+            .then_some(())
+    });
+    let phone = |crm: &Crm| {
+        crm.remote
+            .contact("ada@example.org")
+            .unwrap()
+            .1
+            .remove("phone")
+    };
+    assert_eq!(phone(&crm).as_deref(), Some("+49 1"));
+    crm.run("UPDATE crm.contacts SET phone = NULL");
+    crm.converges();
+    assert_eq!(phone(&crm), None);
+}

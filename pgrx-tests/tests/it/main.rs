@@ -6,6 +6,7 @@
 
 mod access;
 mod addresses;
+mod association_refusals;
 mod associations;
 mod audience_events;
 mod audience_moves;
@@ -42,6 +43,8 @@ mod operate;
 mod poison;
 mod reconcile;
 mod reconcile_members;
+mod scopes;
 mod secrets;
 mod shapes;
+mod swaps;
 mod values;

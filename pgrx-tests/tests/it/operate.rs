@@ -8,7 +8,7 @@ use std::{
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER, SOON},
-    remote::{Service, unlimited},
+    remote::{Fault, FaultBody, FaultKind, Service, When, unlimited},
     sql::refused_with_hint,
     wait::{holds_for, wait_until},
 };
@@ -81,6 +81,44 @@ fn sync_status_follows_a_record() {
     let told: String = crm.ask("SELECT remote_id FROM integration.sync_status('crm.contacts', '1') WHERE target = 'hubspot' AND pushed_at IS NOT NULL");
     assert_eq!(told, id.to_string());
     assert!(crm.rows("SELECT state FROM integration.sync_status('crm.contacts', '999') WHERE state NOT IN ('untracked', 'no_consent')").is_empty());
+}
+
+#[test]
+fn each_record_counts_once_wherever_it_is() {
+    let mut crm = Crm::start();
+    crm.set("retry_base", "1s");
+    crm.set("retry_max", "1s");
+    let figures =
+        "SELECT pending, retrying, in_flight FROM integration.status WHERE target = 'hubspot'";
+    let state =
+        "SELECT state FROM integration.sync_status('crm.contacts', '1') WHERE target = 'hubspot'";
+    let slow = Fault::new(FaultKind::Delay { ms: 1_500 }, When::UntilCleared)
+        .service(Service::HubSpot)
+        .path("/batch/upsert");
+    let busy = FaultKind::Status {
+        code: 500,
+        body: FaultBody::Json,
+        retry_after: None,
+    };
+    crm.remote.add_fault(slow);
+    // Once only: a target that fails as a whole is another matter.
+    crm.remote.add_fault(
+        Fault::new(busy, When::NextN(1))
+            .service(Service::HubSpot)
+            .path("/batch/upsert"),
+    );
+    crm.add_contact("ada@example.org", false);
+    let until = |crm: &mut Crm, wanted: &str, counted: &str| {
+        wait_until(&format!("it is {wanted}"), SOON, || {
+            (crm.rows(state) == [wanted] && crm.rows(figures) == [counted]).then_some(())
+        });
+    };
+    until(&mut crm, "in_flight", "0|0|1");
+    until(&mut crm, "retrying", "0|1|0");
+    until(&mut crm, "in_flight", "0|0|1");
+    crm.settle();
+    assert_eq!(crm.rows(state), ["synced"]);
+    assert_eq!(crm.rows(figures), ["0|0|0"]);
 }
 
 #[test]

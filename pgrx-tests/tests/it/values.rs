@@ -221,18 +221,8 @@ fn every_kind_of_object_is_created_changed_archived_and_created_again() {
 fn required_properties_that_are_not_mapped_are_said_by_notice() {
     let mut crm = Crm::untracked(Cluster::shared(), unlimited());
     crm.run("CREATE TABLE crm.mails (id int PRIMARY KEY, subject text); CREATE TABLE crm.sales (id int PRIMARY KEY, title text)");
-    let (sender, notices) = std::sync::mpsc::channel();
-    let mut client = crm
-        .cluster
-        .connect_with_notices(&crm.database, move |notice| {
-            // Nobody listens any more once the test is over.
-            let _ = sender.send(notice.message().to_owned());
-        });
-    client
-        .batch_execute("SELECT integration.track('crm.mails', 'email'); SELECT integration.track('crm.sales', 'deal')")
-        .unwrap();
-    drop(client);
-    let said: Vec<String> = notices
+    let said: Vec<String> = crm
+        .notices("SELECT integration.track('crm.mails', 'email'); SELECT integration.track('crm.sales', 'deal')")
         .into_iter()
         .filter(|said| said.contains("creates no"))
         .collect();

@@ -111,7 +111,9 @@ impl Lane {
                 self.breaker.failure(clock, fastrand::f64());
                 return;
             }
-            TargetSignal::Healthy | TargetSignal::Unauthorized { .. } => None,
+            TargetSignal::Healthy
+            | TargetSignal::Unauthorized { .. }
+            | TargetSignal::Forbidden { .. } => None,
             TargetSignal::Throttled { wait, .. } => {
                 if let Some(budget) = &mut self.budget {
                     budget.throttle(clock, *wait);

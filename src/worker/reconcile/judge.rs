@@ -78,6 +78,7 @@ pub(super) fn understand(
             "the service refuses to list records (HTTP {})",
             reply.status
         )),
+        (Class::Forbidden { why }, _) => Understood::Refused(why),
         (_, Err(TransportError::TooLarge(_))) => {
             Understood::Refused("a record is too large to be read".to_owned())
         }

@@ -347,6 +347,7 @@ fn why(signal: &TargetSignal) -> String {
         | TargetSignal::Throttled { why, .. }
         | TargetSignal::DailyLimit { why, .. }
         | TargetSignal::Crowded { why, .. }
-        | TargetSignal::Unauthorized { why } => why.clone(),
+        | TargetSignal::Unauthorized { why }
+        | TargetSignal::Forbidden { why } => why.clone(),
     }
 }

@@ -14,8 +14,8 @@ use crate::worker::auth::Granted;
 use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    Outcome, World, answers, associations, audiences, erasures, preflight, properties, provision,
-    reconcile,
+    Outcome, World, answers, associations, audiences, bars, erasures, preflight, properties,
+    provision, reconcile,
 };
 
 /// What came in at one go.
@@ -84,7 +84,8 @@ impl Requests {
                 Underway::Associations(call) => {
                     let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
                     entry.records = call.pairs.len();
-                    let answered = associations::hear(worker, call, &answer.result, current, clock);
+                    let answered =
+                        associations::hear(worker, world, call, &answer.result, current, clock);
                     entry.error.clone_from(&answered.reading().error);
                     entry.correlation_id = answered.reading().correlation_id.clone();
                     heard.log.push(entry);
@@ -107,6 +108,7 @@ impl Requests {
                     }
                     heard.properties.push(properties::hear(
                         worker,
+                        world,
                         entity,
                         creating,
                         &answer.result,
@@ -195,10 +197,20 @@ fn hear_records(
     heard: &mut Heard,
 ) -> Vec<Outcome> {
     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-    let reading = answers::read(worker.target, &planned, &answer.result, world);
-    let outdated = !current && matches!(reading.signal, TargetSignal::Unauthorized { .. });
+    if let Some(slot) = world.slot {
+        let flights = slot.flights(worker.target);
+        let records = planned.flights.iter();
+        records.for_each(|flight| flights.end(flight.record.hash()));
+    }
+    let mut reading = answers::read(worker.target, &planned, &answer.result, world);
+    let refused = matches!(
+        reading.signal,
+        TargetSignal::Unauthorized { .. } | TargetSignal::Forbidden { .. }
+    );
+    let outdated = !current && refused;
     let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, clock);
-    if !outdated && !own {
+    let partial = !outdated && bars::hear(worker, world, &planned.call.kind, &mut reading, clock);
+    if !outdated && !own && !partial {
         worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
     }
     if reading.signal == TargetSignal::Healthy {

@@ -26,7 +26,11 @@ impl Requests {
             {
                 Property::Unknown => false,
                 Property::Wanted => true,
-                Property::Asked | Property::Creating | Property::Ready | Property::Missing => {
+                Property::Asked
+                | Property::Creating
+                | Property::Ready
+                | Property::Missing
+                | Property::Refused => {
                     continue;
                 }
             };

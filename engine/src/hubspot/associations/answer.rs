@@ -1,17 +1,20 @@
 //! What HubSpot's answer to a call means for each of its pairs.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Action, AssociationCall, Pair};
+use super::{AssociationCall, Label, Labels, Pair, Sending, Verb, types};
 use crate::{
     call::{Reply, TransportError},
     failure::{Class, classify},
     hubspot::answer as batch,
     json::{Text, shortened},
-    outcome::{BudgetReport, TargetSignal, Verdict},
+    outcome::{BudgetReport, Category, TargetSignal, Verdict},
     record::Target,
     verdicts::for_all,
 };
@@ -24,10 +27,16 @@ const QUOTED: usize = 500;
 pub enum PairVerdict {
     /// HubSpot holds it, or no longer does, as asked.
     Done,
+    /// It has been looked at, and is to be sent on with what is known of its labels now.
+    Looked(Labels),
     /// HubSpot has no record with one of these ids (any more).
     DeadId { ids: Vec<String>, why: String },
     /// It will not be accepted.
-    Refused { why: String },
+    Refused {
+        why: String,
+        category: Category,
+        status: Option<u16>,
+    },
     Retry {
         why: String,
         wait: Option<Duration>,
@@ -89,17 +98,26 @@ fn of_all(verdict: Verdict) -> PairVerdict {
         Verdict::Retry {
             why, wait, counted, ..
         } => PairVerdict::Retry { why, wait, counted },
-        Verdict::Dead { why, .. } => PairVerdict::Refused { why },
+        Verdict::Dead {
+            why,
+            category,
+            status,
+            ..
+        } => PairVerdict::Refused {
+            why,
+            category,
+            status,
+        },
         _ => unknown(),
     }
 }
 
 fn complaint(verdict: &PairVerdict) -> Option<String> {
     match verdict {
-        PairVerdict::Done => None,
+        PairVerdict::Done | PairVerdict::Looked(_) => None,
         PairVerdict::Split => Some("HubSpot refused the call; it is sent in halves".to_owned()),
         PairVerdict::DeadId { why, .. }
-        | PairVerdict::Refused { why }
+        | PairVerdict::Refused { why, .. }
         | PairVerdict::Retry { why, .. } => Some(why.clone()),
     }
 }
@@ -147,6 +165,7 @@ struct Complaint {
     ids: Vec<String>,
     dead_id: bool,
     passing: bool,
+    category: Category,
     why: String,
 }
 
@@ -173,6 +192,11 @@ impl Complaint {
             dead_id: text("subCategory").ends_with("INVALID_IDENTIFIER")
                 || category == "OBJECT_NOT_FOUND",
             passing: category.starts_with("RATE_LIMIT") || category.is_empty(),
+            // HubSpot: "Missing 'Edit Associations' permission." is a 400.
+            category: match category == "MISSING_SCOPES" || message.contains("permission") {
+                true => Category::Permission,
+                false => Category::Validation,
+            },
             why: format!(
                 "HubSpot refused the association: {}",
                 shortened(message, QUOTED)
@@ -186,11 +210,13 @@ impl Complaint {
             .any(|id| id == pair.from.as_str() || id == pair.to.as_str())
     }
 
-    fn verdict(&self, action: Action) -> PairVerdict {
+    fn verdict(&self, verb: Verb, status: u16) -> PairVerdict {
         let why = self.why.clone();
-        match action {
+        match verb {
             // What does not exist has no associations.
-            Action::Archive if self.dead_id => PairVerdict::Done,
+            Verb::Archive if self.dead_id => PairVerdict::Done,
+            // Reading harms nobody: the call that follows says what is wrong.
+            Verb::Look => PairVerdict::Looked(Labels::Known(Vec::new())),
             _ if self.dead_id => PairVerdict::DeadId {
                 ids: self.ids.clone(),
                 why,
@@ -200,32 +226,129 @@ impl Complaint {
                 wait: None,
                 counted: true,
             },
-            _ => PairVerdict::Refused { why },
+            _ => PairVerdict::Refused {
+                why,
+                category: self.category,
+                status: Some(status),
+            },
         }
     }
 }
 
+/// HubSpot: what a record is associated with, by pages.
+#[derive(Deserialize)]
+struct Seen<'a> {
+    #[serde(borrow)]
+    from: End<'a>,
+    #[serde(borrow, default)]
+    to: Vec<SeenEnd<'a>>,
+    #[serde(borrow, default)]
+    paging: Option<Paging<'a>>,
+}
+
+#[derive(Deserialize)]
+struct SeenEnd<'a> {
+    #[serde(borrow, default, rename = "toObjectId")]
+    id: Text<'a>,
+    #[serde(borrow, default, rename = "associationTypes")]
+    types: Vec<SeenType<'a>>,
+}
+
+#[derive(Deserialize)]
+struct SeenType<'a> {
+    #[serde(borrow, default)]
+    category: Text<'a>,
+    #[serde(default, rename = "typeId")]
+    id: i64,
+}
+
+#[derive(Deserialize)]
+struct Paging<'a> {
+    #[serde(borrow, default)]
+    next: Option<Next<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Next<'a> {
+    #[serde(borrow, default)]
+    after: Text<'a>,
+}
+
+#[derive(Deserialize)]
+struct Look<'a> {
+    #[serde(borrow, default)]
+    results: Vec<Seen<'a>>,
+}
+
+impl Seen<'_> {
+    /// What this page says of a pair.
+    fn verdict(&self, sending: &Sending) -> PairVerdict {
+        let to = sending.pair.to.as_str();
+        if let Some(end) = self.to.iter().find(|end| end.id.as_str() == to) {
+            let label = |seen: &SeenType<'_>| Label {
+                category: seen.category.as_str().to_owned(),
+                id: seen.id,
+            };
+            let labels: Vec<Label> = end.types.iter().map(label).collect();
+            let all = types(sending.from, sending.to);
+            if all.iter().all(|id| labels.contains(&Label::defined(*id))) {
+                return PairVerdict::Done;
+            }
+            return PairVerdict::Looked(Labels::Known(labels));
+        }
+        let next = self.paging.as_ref().and_then(|paging| paging.next.as_ref());
+        match next.map(|next| next.after.as_str()) {
+            None | Some("") => PairVerdict::Looked(Labels::Known(Vec::new())),
+            Some(after) => PairVerdict::Looked(Labels::After(after.to_owned())),
+        }
+    }
+}
+
+/// What pairs have. A record that is not among the results has no associations: HubSpot says so
+/// in `errors`.
+fn looked(call: &AssociationCall, reply: &Reply) -> Vec<PairVerdict> {
+    let Ok(look) = serde_json::from_slice::<Look<'_>>(&reply.body) else {
+        return vec![unknown(); call.pairs.len()];
+    };
+    let seen: HashMap<&str, &Seen<'_>> = look
+        .results
+        .iter()
+        .map(|seen| (seen.from.id.as_str(), seen))
+        .collect();
+    let verdict = |sending: &Sending| match seen.get(sending.pair.from.as_str()) {
+        Some(seen) => seen.verdict(sending),
+        None => PairVerdict::Looked(Labels::Known(Vec::new())),
+    };
+    call.pairs.iter().map(verdict).collect()
+}
+
 fn answered(call: &AssociationCall, reply: &Reply) -> Vec<PairVerdict> {
+    if call.verb == Verb::Look {
+        return looked(call, reply);
+    }
     let empty = reply.body.iter().all(u8::is_ascii_whitespace);
     let parsed = serde_json::from_slice::<Answer<'_>>(&reply.body);
-    let answer = match (parsed, call.action) {
+    let answer = match (parsed, call.verb) {
         (Ok(answer), _) => answer,
         // HubSpot: v4 answers 204 to a batch archive.
-        (Err(_), Action::Archive) if empty => Answer::default(),
+        (Err(_), Verb::Archive) if empty => Answer::default(),
         (Err(_), _) => return vec![unknown(); call.pairs.len()],
     };
     let made: HashSet<(&str, &str)> = answer.results.iter().map(Made::ends).collect();
     let complaints: Vec<Complaint> = answer.errors.iter().map(Complaint::of).collect();
     let unnamed = complaints.iter().find(|complaint| complaint.ids.is_empty());
-    let verdict = |(_, pair): &(usize, Pair)| {
+    let verdict = |sending: &Sending| {
+        let pair = &sending.pair;
         if made.contains(&(pair.from.as_str(), pair.to.as_str())) {
             return PairVerdict::Done;
         }
         let named = complaints.iter().find(|complaint| complaint.names(pair));
         match (named, unnamed) {
-            (Some(complaint), _) => complaint.verdict(call.action),
-            (None, Some(complaint)) if call.pairs.len() == 1 => complaint.verdict(call.action),
-            (None, None) if call.action == Action::Archive => PairVerdict::Done,
+            (Some(complaint), _) => complaint.verdict(call.verb, reply.status),
+            (None, Some(complaint)) if call.pairs.len() == 1 => {
+                complaint.verdict(call.verb, reply.status)
+            }
+            (None, None) if call.verb == Verb::Archive => PairVerdict::Done,
             (None, Some(_)) => PairVerdict::Split,
             (None, None) => unknown(),
         }
@@ -241,5 +364,5 @@ fn rejected(call: &AssociationCall, reply: &Reply) -> Vec<PairVerdict> {
     if call.pairs.len() > 1 {
         return vec![PairVerdict::Split; call.pairs.len()];
     }
-    vec![complaint.verdict(call.action)]
+    vec![complaint.verdict(call.verb, reply.status)]
 }

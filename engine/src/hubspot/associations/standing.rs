@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Action, Owed, Pair, PairVerdict, Step};
-use crate::retry::{self, Next, Policy};
+use crate::{
+    outcome::Category,
+    retry::{self, Next, Policy},
+};
 
 /// How an association stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +17,11 @@ pub enum State {
     Waiting,
     /// HubSpot holds what the column asks for.
     Agreed,
-    /// Given up on, until the record changes.
-    Failed,
+    /// Given up on, until the record changes: a dead letter.
+    Failed {
+        category: Category,
+        status: Option<u16>,
+    },
     /// Nothing is held, nothing wanted.
     Gone,
 }
@@ -27,7 +33,7 @@ impl State {
             State::Pending => "pending",
             State::Waiting => "waiting",
             State::Agreed => "agreed",
-            State::Failed => "failed",
+            State::Failed { .. } => "failed",
             State::Gone => "gone",
         }
     }
@@ -83,14 +89,27 @@ pub fn after(
             return Standing::new(Some(held.clone()), State::Agreed);
         }
         (PairVerdict::Done, Action::Archive) => return Standing::new(None, State::Pending),
-        (PairVerdict::Refused { why }, _) => {
+        (
+            PairVerdict::Refused {
+                why,
+                category,
+                status,
+            },
+            _,
+        ) => {
+            let state = State::Failed {
+                category: *category,
+                status: *status,
+            };
             return Standing {
                 attempts: attempts + 1,
                 why: Some(why.clone()),
-                ..Standing::new(Some(held.clone()), State::Failed)
+                ..Standing::new(Some(held.clone()), state)
             };
         }
-        (PairVerdict::Split, _) => return Standing::new(Some(held.clone()), State::Pending),
+        (PairVerdict::Split | PairVerdict::Looked(_), _) => {
+            return Standing::new(Some(held.clone()), State::Pending);
+        }
         (PairVerdict::DeadId { why, .. }, _) => (why, None, true),
         (PairVerdict::Retry { why, wait, counted }, _) => (why, *wait, *counted),
     };
@@ -107,7 +126,16 @@ pub fn after(
                 "given up after {} attempts; the last one: {why}",
                 attempts + 1
             )),
-            ..Standing::new(Some(held.clone()), State::Failed)
+            ..Standing::new(
+                Some(held.clone()),
+                State::Failed {
+                    category: match verdict {
+                        PairVerdict::DeadId { .. } => Category::NotFound,
+                        _ => Category::Exhausted,
+                    },
+                    status: None,
+                },
+            )
         },
     }
 }

@@ -318,7 +318,7 @@ fn failures_of_the_target_are_nobodys_fault() {
             403,
             r#"{"category":"MISSING_SCOPES"}"#,
             "retry false None",
-            "Unauthorized",
+            "Forbidden",
         ),
         (
             404,
@@ -484,4 +484,78 @@ fn erased_is_what_hubspot_confirms_or_no_longer_has() {
             ..
         }
     ));
+}
+
+#[test]
+fn lifecycle_stage_that_hubspot_kept_is_noticed() {
+    let mut call = call(update(), &["1", "2"]);
+    for item in &mut call.items {
+        item.fragment = r#"{"id":"1","properties":{"lifecyclestage":"lead"}}"#.into();
+        item.ticks = vec![Tick {
+            field: FieldId(7),
+            hash: ValueHash::of(Some("lead")),
+            at: Timestamp(1),
+            by: Writer::Crm,
+        }];
+    }
+    let body = r#"{"results":[{"id":"2","properties":{"lifecyclestage":"lead"}},{"id":"1","properties":{"lifecyclestage":"customer"}}]}"#;
+    let reading = read(&call, Ok(&reply(200, body)), &settings(&[]));
+    let Verdict::Overruled { ticks, why, .. } = &reading.verdicts[0] else {
+        panic!("{:?}", reading.verdicts[0]);
+    };
+    assert_eq!(ticks[0].hash, ValueHash::of(Some("customer")));
+    assert!(why.contains("customer") && why.contains("lead"), "{why}");
+    assert!(matches!(reading.verdicts[1], Verdict::Delivered { .. }));
+    // An answer that does not tell is believed.
+    let silent = r#"{"results":[{"id":"1"},{"id":"2","properties":{"lifecyclestage":null}}]}"#;
+    let reading = read(&call, Ok(&reply(200, silent)), &settings(&[]));
+    assert!(
+        reading
+            .verdicts
+            .iter()
+            .all(|verdict| matches!(verdict, Verdict::Delivered { .. }))
+    );
+}
+
+/// Calls that are made until every record has its verdict, where HubSpot refuses whole calls and
+/// never says for which record.
+fn calls_to_find(culprits: &[usize], records: usize) -> usize {
+    let names: Vec<String> = (0..records).map(|number| number.to_string()).collect();
+    let is_bad = |name: &str| culprits.iter().any(|bad| bad.to_string() == name);
+    let mut waiting = vec![names];
+    let mut calls = 0;
+    while let Some(batch) = waiting.pop() {
+        calls += 1;
+        let names: Vec<&str> = batch.iter().map(String::as_str).collect();
+        let call = call(update(), &names);
+        let body = r#"{"status":"error","category":"VALIDATION_ERROR","message":"no"}"#;
+        let refused = names.iter().any(|name| is_bad(name));
+        if !refused {
+            continue;
+        }
+        let reading = read(&call, Ok(&reply(400, body)), &settings(&[]));
+        match &reading.verdicts[0] {
+            Verdict::Again {
+                batch_cap: Some(cap),
+                ..
+            } => waiting.extend(batch.chunks(*cap).map(<[String]>::to_vec)),
+            Verdict::Dead { .. } => assert!(batch.len() == 1 && is_bad(&batch[0])),
+            other => panic!("{other:?}"),
+        }
+    }
+    calls
+}
+
+proptest::proptest! {
+    #[test]
+    fn culprits_nobody_names_are_found_by_halving(records in 1_usize..=100, seeds in proptest::collection::vec(proptest::prelude::any::<usize>(), 1..5)) {
+        let mut culprits: Vec<usize> = seeds.iter().map(|seed| seed % records).collect();
+        culprits.sort_unstable();
+        culprits.dedup();
+        let halvings = records.next_power_of_two().ilog2() as usize;
+        // The call that was refused, and two for each halving on the way to a culprit.
+        let most = 1 + 2 * halvings * culprits.len();
+        let calls = calls_to_find(&culprits, records);
+        proptest::prop_assert!(calls <= most, "{calls} calls for {} of {records}, at most {most}", culprits.len());
+    }
 }

@@ -10,6 +10,9 @@ use crate::{
     call::{Method, Request},
     erasure::Step,
     hubspot::{
+        associations::{Action, Label, Labels, Pair, Sending, types},
+        census::{Wanted, list_request, read_request, single_request},
+        oauth,
         preflight::{Preflight, Subject},
         property::{create_property_request, property_request},
     },
@@ -72,6 +75,8 @@ impl Specs {
             return;
         }
         let right = match name {
+            // HubSpot's documents sort by objects; its client's types have strings there.
+            "string" if place.ends_with(".sorts[]") => value["propertyName"].is_string(),
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
             "number" => value.is_number(),
@@ -124,6 +129,15 @@ fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
         work(None, link(Some("5"), None, &[])),
         work(None, link(None, Some("a@example.com"), &[])),
         work(None, link(None, None, &[])),
+        // Alone, and giving way.
+        Work {
+            batch_cap: 1,
+            ..work(row(texts), link(Some("6"), Some("a@example.com"), &[]))
+        },
+        Work {
+            gives_way: true,
+            ..work(row(texts), link(Some("7"), Some("b@example.com"), &[]))
+        },
     ];
     let map = map(entity);
     let erasing = HubSpotSettings {
@@ -140,6 +154,11 @@ fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
             Decision::Settled(_) => None,
         })
     });
+    let known_by_others = CallKind::HubSpotMatch {
+        entity,
+        property: "domain".to_owned(),
+    };
+    let sends = sends.chain([(known_by_others, item("acme.example.com"))]);
     let sends: Vec<_> = sends.collect();
     let calls = assemble(sends, settings);
     let erasure = [
@@ -155,14 +174,62 @@ fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
         .collect()
 }
 
+/// Every pair of objects, associated, looked at and parted.
+fn associations(settings: &HubSpotSettings) -> Vec<Request> {
+    let pairs = Entity::ALL
+        .into_iter()
+        .flat_map(|from| Entity::ALL.map(|to| (from, to)))
+        .filter(|(from, to)| !types(*from, *to).is_empty());
+    let label = Label {
+        category: "USER_DEFINED".to_owned(),
+        id: 36,
+    };
+    let states = [
+        (Action::Archive, Labels::Unknown),
+        (Action::Create, Labels::Unknown),
+        (Action::Create, Labels::After("500".to_owned())),
+        (Action::Create, Labels::Known(vec![label])),
+    ];
+    let sendings = pairs.flat_map(|(from, to)| {
+        states.clone().map(|(action, labels)| Sending {
+            work: 0,
+            from,
+            to,
+            action,
+            pair: Pair {
+                from: RemoteId::from("1"),
+                to: RemoteId::from("2"),
+            },
+            labels,
+        })
+    });
+    let calls = crate::hubspot::associations::assemble(sendings.collect(), settings);
+    calls.into_iter().map(|call| call.request).collect()
+}
+
+/// What a comparison of both sides asks.
+fn census(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
+    let (ids, names) = ([RemoteId::from("5")], ["email".to_owned()]);
+    let read = |wanted| read_request(settings, entity, &ids, &names, wanted);
+    let mut all = vec![
+        single_request(settings, entity, &ids[0]),
+        list_request(settings, entity, None),
+        list_request(settings, entity, Some("5")),
+    ];
+    all.extend([Wanted::Values, Wanted::Times, Wanted::Archived].map(read));
+    all
+}
+
 fn requests(settings: &HubSpotSettings) -> Vec<Request> {
     let mut all = Vec::new();
     for entity in Entity::ALL {
         all.extend(records(entity, settings));
+        all.extend(census(entity, settings));
         all.push(property_request(settings, entity));
         all.push(create_property_request(settings, entity));
         all.push(Preflight::default().ask(Subject::Properties(entity), settings));
     }
+    all.extend(associations(settings));
     let mut preflight = Preflight::default();
     all.push(preflight.ask(Subject::Owners, settings));
     let page = reply(200, r#"{"results":[],"paging":{"next":{"after":"1"}}}"#);
@@ -181,6 +248,12 @@ fn requests_are_those_of_the_official_client() {
         endpoints: specs::read(&folder, "endpoints.json"),
         models: specs::read(&folder, "models.json"),
     };
+    let token = specs.operation(&oauth::token_request("2026-09"));
+    let form = oauth::token_form("id", "secret", "token");
+    for (name, _) in form_urlencoded::parse(form.as_bytes()) {
+        let known = token["form"].as_array().unwrap();
+        assert!(known.iter().any(|known| *known == *name), "{name}");
+    }
     for version in ["2026-09", "v3"] {
         let settings = HubSpotSettings {
             api_version: version.to_owned(),
@@ -196,11 +269,32 @@ fn requests_are_those_of_the_official_client() {
         let kinds: BTreeSet<String> = all
             .iter()
             .filter(|request| request.method == Method::Post)
-            .filter_map(|request| Some(request.path.split("/batch/").nth(1)?.to_owned()))
+            .filter_map(|request| {
+                let path = request.path.split('?').next()?;
+                Some(path.split("/batch/").nth(1)?.to_owned())
+            })
             .collect();
         assert_eq!(
             kinds.into_iter().collect::<Vec<_>>(),
-            ["archive", "read", "update", "upsert"]
+            [
+                "archive",
+                "associate/default",
+                "create",
+                "read",
+                "update",
+                "upsert"
+            ]
+        );
+        let others = ["/search", "/crm/"];
+        assert!(
+            others
+                .iter()
+                .all(|part| all.iter().any(|request| request.path.contains(part)))
+        );
+        let methods: BTreeSet<&str> = all.iter().map(|request| request.method.name()).collect();
+        assert_eq!(
+            methods.into_iter().collect::<Vec<_>>(),
+            ["GET", "PATCH", "POST"]
         );
     }
 }

@@ -525,3 +525,39 @@ fn contacts_are_erased_one_at_a_time() {
         ))
     );
 }
+
+#[test]
+fn a_record_gives_up_its_address_where_others_wait_for_it() {
+    let known = link(
+        Some("512"),
+        Some("ada@example.com"),
+        &[(1, "ada@example.com")],
+    );
+    let bob = [Some("bob@example.com"), Some("Ada"), None, None];
+    let mut work = work(row(bob), known);
+    work.gives_way = true;
+    let (kind, item) = sent(plan(&work, Entity::Contact, &Entity::ALL));
+    let entity = Entity::Contact;
+    assert_eq!(kind, CallKind::HubSpotGiveWay { entity });
+    assert_eq!(item.fragment, r#"{"id":"512","properties":{"email":""}}"#);
+    let call = assemble(vec![(kind, item)], &settings(&Entity::ALL)).remove(0);
+    assert_eq!(
+        call.request.path,
+        "/crm/objects/2026-09/contacts/batch/update"
+    );
+    let answer = r#"{"status":"COMPLETE","results":[{"id":"512","properties":{}}]}"#;
+    let reading = read(&call, Ok(&reply(200, answer)), &settings(&Entity::ALL));
+    let Verdict::Again {
+        relink: Some(Relink::Unaddressed(ticks)),
+        ..
+    } = &reading.verdicts[0]
+    else {
+        panic!("{:?}", reading.verdicts[0]);
+    };
+    assert_eq!(ticks[0].hash, ValueHash::of(None));
+    // What has no address cannot give one up.
+    work.link = link(Some("512"), None, &[]);
+    let (kind, item) = sent(plan(&work, Entity::Contact, &Entity::ALL));
+    assert_eq!(kind, update());
+    assert!(item.fragment.contains("bob@example.com"));
+}

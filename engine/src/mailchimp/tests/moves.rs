@@ -121,6 +121,7 @@ fn each_step_of_a_move_follows_from_the_link() {
     ];
     for (list, link, met, expected) in cases {
         let work = Work {
+            gives_way: false,
             audience_met: met,
             ..work(named(list), link.clone())
         };

@@ -156,7 +156,7 @@ fn only_tags_of_ours_are_taken_back() {
     let noted = to_note(known(ours(), agreed, "", "").as_ref(), &item, &kind).unwrap();
     assert_eq!(noted.membership.given, ours());
     let tick = noted.clock.get(FieldId(5)).unwrap();
-    assert_eq!(tick.hash, ValueHash::UNCERTAIN);
+    assert_eq!(tick.hash, ValueHash::UNKNOWN);
 
     // A cleared column takes back all of them; a backfill sets off no automation.
     let cleared = Work {

@@ -1,6 +1,6 @@
 //! Associations between records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,10 +15,50 @@ use crate::reply::Reply;
 
 type End = (ObjectType, u64);
 
-/// Both directions of every pair, each with its type ids.
+/// One of the types that a pair has: HubSpot's own, or a label that people made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tie {
+    Defined(u32),
+    Label(u32),
+}
+
+impl Tie {
+    fn reverse(self) -> Tie {
+        match self {
+            Tie::Defined(id) => Tie::Defined(reverse(id)),
+            label @ Tie::Label(_) => label,
+        }
+    }
+
+    pub(crate) fn defined(self) -> Option<u32> {
+        match self {
+            Tie::Defined(id) => Some(id),
+            Tie::Label(_) => None,
+        }
+    }
+
+    pub(crate) fn label(self) -> Option<u32> {
+        match self {
+            Tie::Defined(_) => None,
+            Tie::Label(id) => Some(id),
+        }
+    }
+
+    fn to_json(self) -> Value {
+        let (category, id) = match self {
+            Tie::Defined(id) => ("HUBSPOT_DEFINED", id),
+            Tie::Label(id) => ("USER_DEFINED", id),
+        };
+        json!({"category": category, "typeId": id, "label": null})
+    }
+}
+
+/// Both directions of every pair, each with its types.
 #[derive(Debug, Default)]
 pub(crate) struct Associations {
-    pairs: BTreeMap<(ObjectType, u64, ObjectType, u64), Vec<u32>>,
+    pairs: BTreeMap<(ObjectType, u64, ObjectType, u64), Vec<Tie>>,
+    /// Labels that administrators have defined, by the objects they are between.
+    labels: BTreeSet<(ObjectType, ObjectType, u32)>,
 }
 
 /// HubSpot: 2,000 pairs a batch.
@@ -41,7 +81,18 @@ impl Id {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Label {
+    #[serde(default)]
+    association_category: String,
     association_type_id: u32,
+}
+
+impl Label {
+    fn tie(&self) -> Tie {
+        match self.association_category.as_str() {
+            "USER_DEFINED" => Tie::Label(self.association_type_id),
+            _ => Tie::Defined(self.association_type_id),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -70,7 +121,7 @@ struct WithCreate {
 }
 
 impl Associations {
-    pub(crate) fn targets(&self, from: End, to: ObjectType) -> impl Iterator<Item = (u64, &[u32])> {
+    pub(crate) fn targets(&self, from: End, to: ObjectType) -> impl Iterator<Item = (u64, &[Tie])> {
         self.pairs
             .range((from.0, from.1, to, 0)..=(from.0, from.1, to, u64::MAX))
             .map(|((_, _, _, id), types)| (*id, types.as_slice()))
@@ -92,17 +143,44 @@ impl Associations {
         }
     }
 
-    pub(crate) fn connect(&mut self, from: End, to: End, types: &[u32]) {
-        self.one_way(from, to, types);
-        let back: Vec<u32> = types.iter().map(|id| reverse(*id)).collect();
+    /// Gives the pair these types instead of any that it has. Without any: associates the two, and
+    /// takes nothing away.
+    pub(crate) fn connect(&mut self, from: End, to: End, types: &[Tie]) {
+        let mut all = types.to_vec();
+        if types.is_empty() {
+            let known = self.pairs.get(&(from.0, from.1, to.0, to.1));
+            all.extend(known.into_iter().flatten());
+        }
+        self.one_way(from, to, &all);
+        let back: Vec<Tie> = all.iter().map(|tie| tie.reverse()).collect();
         self.one_way(to, from, &back);
     }
 
-    /// Replaces the labels of the pair. A first company becomes the primary one by itself.
-    fn one_way(&mut self, from: End, to: End, types: &[u32]) {
+    /// A label that a person gives a pair, in either direction; defines it if need be.
+    pub(crate) fn label(&mut self, from: End, to: End, id: u32) {
+        self.labels.insert((from.0, to.0, id));
+        self.labels.insert((to.0, from.0, id));
+        for key in [(from.0, from.1, to.0, to.1), (to.0, to.1, from.0, from.1)] {
+            let ties = self.pairs.entry(key).or_default();
+            ties.push(Tie::Label(id));
+            ties.sort_unstable();
+            ties.dedup();
+        }
+    }
+
+    fn knows(&self, from: ObjectType, to: ObjectType, tie: Tie) -> bool {
+        match tie {
+            Tie::Defined(id) => target_of(from, id) == Some(to),
+            Tie::Label(id) => self.labels.contains(&(from, to, id)),
+        }
+    }
+
+    /// Replaces the types of the pair. A first company becomes the primary one by itself.
+    fn one_way(&mut self, from: End, to: End, types: &[Tie]) {
         let mut all = types.to_vec();
-        all.extend(default_type(from.0, to.0));
-        if let Some(primary) = primary_type(from.0, to.0).filter(|_| to.0 == ObjectType::Company) {
+        all.extend(default_type(from.0, to.0).map(Tie::Defined));
+        let primary = primary_type(from.0, to.0).filter(|_| to.0 == ObjectType::Company);
+        if let Some(primary) = primary.map(Tie::Defined) {
             if all.contains(&primary) {
                 for (_, labels) in self
                     .pairs
@@ -125,7 +203,7 @@ impl Associations {
     }
 
     /// Everything, for inspection.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (End, End, &[u32])> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (End, End, &[Tie])> {
         self.pairs
             .iter()
             .map(|((from, from_id, to, to_id), types)| {
@@ -171,34 +249,42 @@ impl HubSpot {
             let Ok(wanted) = WithCreate::deserialize(association) else {
                 continue;
             };
-            let types: Vec<u32> = wanted
-                .types
-                .iter()
-                .map(|label| label.association_type_id)
-                .collect();
-            let to = types.first().and_then(|first| target_of(from, *first));
+            let types: Vec<Tie> = wanted.types.iter().map(Label::tie).collect();
+            let first = wanted.types.first();
+            let to = first.and_then(|first| target_of(from, first.association_type_id));
             if let (Some(to), Ok(to_id)) = (to, wanted.to.text().parse()) {
                 self.connect((from, id), (to, to_id), &types, moment);
             }
         }
     }
 
-    pub(crate) fn connect(&mut self, from: End, to: End, types: &[u32], moment: &Moment) {
+    pub(crate) fn connect(&mut self, from: End, to: End, types: &[Tie], moment: &Moment) {
         self.associations.connect(from, to, types);
         self.tell(from, to, types, false, moment);
     }
 
-    fn tell(&mut self, from: End, to: End, types: &[u32], removed: bool, moment: &Moment) {
-        let first = types
-            .first()
-            .copied()
-            .or_else(|| default_type(from.0, to.0))
-            .unwrap_or(0);
+    fn tell(&mut self, from: End, to: End, types: &[Tie], removed: bool, moment: &Moment) {
+        let defined = types.iter().find_map(|tie| tie.defined());
+        let first = defined.or_else(|| default_type(from.0, to.0)).unwrap_or(0);
         let wanted = &self.config.subscriptions;
         self.events
             .association(from, to, first, removed, moment, wanted);
         self.events
             .association(to, from, reverse(first), removed, moment, wanted);
+    }
+
+    fn check_types(&self, from: ObjectType, to: ObjectType, types: &[Tie]) -> Result<(), Problem> {
+        match types
+            .iter()
+            .find(|tie| !self.associations.knows(from, to, **tie))
+        {
+            None => Ok(()),
+            Some(tie) => Err(Problem::validation(format!(
+                "Invalid association type {tie:?} between {} and {}",
+                from.plural(),
+                to.plural()
+            ))),
+        }
     }
 
     fn ends(
@@ -233,11 +319,9 @@ impl HubSpot {
         moment: &Moment,
     ) -> Result<Reply, Problem> {
         let labels: Vec<Label> = body.map_or(Ok(Vec::new()), parse)?;
-        let types: Vec<u32> = labels
-            .iter()
-            .map(|label| label.association_type_id)
-            .collect();
+        let types: Vec<Tie> = labels.iter().map(Label::tie).collect();
         let (from, to) = self.ends(from.0, from.1, to.0, to.1)?;
+        self.check_types(from.0, to.0, &types)?;
         self.connect(from, to, &types, moment);
         Ok(match body {
             Some(_) => Reply::value(201, &described(from, to)),
@@ -279,10 +363,7 @@ impl HubSpot {
         self.associations
             .targets(from, to)
             .map(|(id, types)| {
-                let types: Vec<Value> = types
-                    .iter()
-                    .map(|id| json!({"category": "HUBSPOT_DEFINED", "typeId": id, "label": null}))
-                    .collect();
+                let types: Vec<Value> = types.iter().map(|tie| tie.to_json()).collect();
                 json!({"toObjectId": id, "associationTypes": types})
             })
             .collect()
@@ -338,12 +419,20 @@ impl HubSpot {
         }
         let (mut results, mut errors) = (Vec::new(), Vec::new());
         for pair in &batch.inputs {
-            let types: Vec<u32> = pair
-                .types
-                .iter()
-                .map(|label| label.association_type_id)
-                .collect();
-            match self.ends(from, &pair.from.text(), to, &pair.to.text()) {
+            let types: Vec<Tie> = pair.types.iter().map(Label::tie).collect();
+            let ends = self.ends(from, &pair.from.text(), to, &pair.to.text());
+            let checked = ends.and_then(|ends| {
+                let refused = labelled && types.is_empty();
+                let named = if refused {
+                    Err(Problem::validation(
+                        "At least one association type is required",
+                    ))
+                } else {
+                    self.check_types(from, to, &types)
+                };
+                named.map(|()| ends)
+            });
+            match checked {
                 Ok((from, to)) => {
                     self.connect(from, to, &types, moment);
                     results.push(if labelled {

@@ -100,7 +100,7 @@ pub(crate) const CORRELATION: &str = "00000000-0000-4000-8000-000000000001";
 pub(crate) fn for_status(code: u16) -> Reply {
     match code {
         401 => expired_token(42),
-        403 => missing_scopes(),
+        403 => missing_scopes(&["crm.objects.contacts.write".to_owned()]),
         404 => Problem::not_found().reply(),
         409 => Problem::new(409, "CONFLICT", "Contact already exists").reply(),
         429 => super::limits::refused(
@@ -127,7 +127,7 @@ pub(crate) fn bad_token() -> Reply {
     Problem::new(401, "INVALID_AUTHENTICATION", message).reply()
 }
 
-fn missing_scopes() -> Reply {
+pub(crate) fn missing_scopes(scopes: &[String]) -> Reply {
     let mut problem = Problem::new(
         403,
         "MISSING_SCOPES",
@@ -136,7 +136,7 @@ fn missing_scopes() -> Reply {
     );
     problem.details.push(json!({
         "message": "One or more of the following scopes are required.",
-        "context": {"requiredGranularScopes": ["crm.objects.contacts.write"]},
+        "context": {"requiredGranularScopes": scopes},
     }));
     problem.reply()
 }

@@ -15,6 +15,7 @@ mod merge;
 mod people;
 mod properties;
 mod render;
+mod scopes;
 mod search;
 pub mod signature;
 mod single;
@@ -114,6 +115,9 @@ impl HubSpot {
         }
         if let Err(refusal) = self.authorize(call.authorization, call.now.mono) {
             return refusal;
+        }
+        if let Some(lacking) = scopes::lacking(&self.config.scopes, call.method, &segments) {
+            return errors::missing_scopes(&lacking);
         }
         let family = limits::Family::of(&segments);
         if let Err(refusal) = self.limits.admit(&self.config, family, call.now.mono) {

@@ -28,7 +28,10 @@ pub struct Association {
     pub from: u64,
     pub to_type: &'static str,
     pub to: u64,
+    /// HubSpot's own types.
     pub type_ids: Vec<u32>,
+    /// Labels that people gave the pair.
+    pub labels: Vec<u32>,
 }
 
 fn by_a_person() -> Moment {
@@ -138,6 +141,19 @@ impl HubSpot {
         Ok(())
     }
 
+    /// A person gives the pair a label, which is defined if there is none of that number.
+    pub(crate) fn person_labels(
+        &mut self,
+        from: (ObjectType, u64),
+        to: (ObjectType, u64),
+        label: u32,
+    ) -> Result<(), String> {
+        self.live(from.0, from.1)?;
+        self.live(to.0, to.1)?;
+        self.associations.label(from, to, label);
+        Ok(())
+    }
+
     fn live(&self, object: ObjectType, id: u64) -> Result<usize, String> {
         let store = &self.stores[object.index()];
         store
@@ -205,7 +221,8 @@ impl HubSpot {
                 from: from.1,
                 to_type: to.0.plural(),
                 to: to.1,
-                type_ids: types.to_vec(),
+                type_ids: types.iter().filter_map(|tie| tie.defined()).collect(),
+                labels: types.iter().filter_map(|tie| tie.label()).collect(),
             })
             .collect()
     }

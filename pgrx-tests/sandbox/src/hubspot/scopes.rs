@@ -1,0 +1,54 @@
+//! Which scopes a call needs.
+
+use super::types::ObjectType;
+
+/// The scopes that a call needs and the credential does not have; `None`: it may be made.
+pub(crate) fn lacking(granted: &[String], method: &str, segments: &[&str]) -> Option<Vec<String>> {
+    let lacking: Vec<String> = needed(method, segments)
+        .into_iter()
+        .filter(|scope| !granted.contains(scope))
+        .collect();
+    (!lacking.is_empty()).then_some(lacking)
+}
+
+fn needed(method: &str, segments: &[&str]) -> Vec<String> {
+    // The version stands before or behind the family.
+    let (family, rest) = match segments {
+        ["crm", version, family, rest @ ..] if super::is_version(version) => (*family, rest),
+        ["crm", family, _, rest @ ..] => (*family, rest),
+        _ => return Vec::new(),
+    };
+    let reads = method == "GET" || rest.contains(&"read") || rest.last() == Some(&"search");
+    let verb = if reads { "read" } else { "write" };
+    let of = |object: &&str| ObjectType::parse(object).map(scope_object);
+    let objects = |objects: &[&str]| -> Vec<String> {
+        objects
+            .iter()
+            .filter_map(of)
+            .map(|object| format!("crm.objects.{object}.{verb}"))
+            .collect()
+    };
+    match (family, rest) {
+        ("objects", [object, _, "associations", "default", to, ..])
+        | ("objects", [object, _, "associations", to, ..])
+        | ("associations", [object, to, ..]) => objects(&[object, to]),
+        ("objects" | "pipelines", [object, ..]) => objects(&[object]),
+        ("properties", [object, ..]) if reads => objects(&[object]),
+        // HubSpot: property definitions are part of the objects' schemas.
+        ("properties", [object, ..]) => of(object)
+            .map(|object| format!("crm.schemas.{object}.write"))
+            .into_iter()
+            .collect(),
+        ("owners", _) => vec!["crm.objects.owners.read".to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+/// HubSpot: what is allowed of contacts is allowed of notes, calls, meetings and tasks.
+fn scope_object(object: ObjectType) -> &'static str {
+    match object {
+        ObjectType::Company => "companies",
+        ObjectType::Deal => "deals",
+        _ => "contacts",
+    }
+}

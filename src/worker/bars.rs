@@ -1,0 +1,206 @@
+//! What HubSpot's credential may not do: alerts about it, and what is sent again once it may.
+
+use integration_engine::bars::Refusal;
+use integration_engine::call::{CallKind, Reading, Scope};
+use integration_engine::outcome::{Category, TargetSignal, Verdict};
+use integration_engine::record::{Entity, Target};
+use pgrx::spi::SpiResult;
+
+use super::target::{Property, TargetWorker};
+use super::trust::Standing;
+use super::{World, settle};
+use crate::store::letters::{self, Forbidden};
+use crate::store::state;
+
+/// Kind of the alert raised here.
+pub const ALERT: &str = "permission";
+
+/// Dead letters sent again at once when something is granted.
+const REVIVED: i64 = 10_000;
+
+/// What is told and owed at present.
+#[derive(Default)]
+pub struct Told {
+    /// `None`: what was told before this worker began has not been looked at.
+    message: Option<Option<String>>,
+    /// What is allowed again: dead letters are to be sent again.
+    granted: Vec<Scope>,
+}
+
+/// A call of this scope was refused. Before it is given up on, the credential is asked about.
+pub fn refused(
+    worker: &mut TargetWorker,
+    world: &World,
+    scope: Scope,
+    why: &str,
+    clock: u64,
+) -> Refusal {
+    worker.breaker.success();
+    let wait = world.settings.retry.max;
+    let refusal = worker.bars.refused(scope, why, wait, clock);
+    if refusal == Refusal::Doubt && worker.trust.known() {
+        worker.trust.standing = Standing::Unknown;
+    }
+    refusal
+}
+
+/// What the answer to a records' call says about its scope; `true`: the target as a whole has
+/// nothing to do with it.
+pub fn hear(
+    worker: &mut TargetWorker,
+    world: &World,
+    kind: &CallKind,
+    reading: &mut Reading,
+    clock: u64,
+) -> bool {
+    let Some(scope) = kind.scope() else {
+        return false;
+    };
+    match &reading.signal {
+        TargetSignal::Healthy => {
+            passed(worker, scope);
+            false
+        }
+        TargetSignal::Forbidden { why } => {
+            let why = why.clone();
+            if refused(worker, world, scope, &why, clock) == Refusal::Final {
+                let verdict = forbidden(why);
+                reading.verdicts.fill(verdict);
+            }
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A call of this scope went through.
+pub fn passed(worker: &mut TargetWorker, scope: Scope) {
+    if worker.bars.passed(scope) {
+        worker.bars_told.granted.push(scope);
+    }
+}
+
+/// What becomes of a record that may not be sent.
+pub fn forbidden(why: String) -> Verdict {
+    Verdict::Dead {
+        category: Category::Permission,
+        status: Some(403),
+        why,
+        member_status: None,
+    }
+}
+
+/// What becomes of the records of an object of which nothing may be seen.
+pub fn hidden(worker: &TargetWorker, entity: Entity) -> Option<Verdict> {
+    let refused = worker.properties.get(&entity) == Some(&Property::Refused);
+    let why = worker.bars.bars(Scope::Write(entity))?;
+    refused.then(|| forbidden(why.to_owned()))
+}
+
+/// The object's definitions may not be seen: nothing about its records may.
+pub fn refuse_object(
+    worker: &mut TargetWorker,
+    world: &World,
+    entity: Entity,
+    why: &str,
+    clock: u64,
+) {
+    let wait = world.settings.retry.max;
+    for scope in [Scope::Read(entity), Scope::Write(entity)] {
+        worker.bars.refused_for_sure(scope, why, wait, clock);
+    }
+}
+
+/// Another credential: whatever was refused is tried again.
+pub fn forget(worker: &mut TargetWorker) {
+    let refused = worker.bars.forget();
+    worker.bars_told.granted.extend(refused);
+}
+
+/// Somebody may have granted what was lacking.
+pub fn recheck(worker: &mut TargetWorker) {
+    for scope in worker.bars.recheck() {
+        ask_again(worker, scope);
+    }
+}
+
+/// What has been refused for long enough is tried again, with one of the records that were given up
+/// on. In a transaction.
+pub fn retry(worker: &mut TargetWorker, clock: u64) -> SpiResult<()> {
+    for scope in worker.bars.due(clock) {
+        ask_again(worker, scope);
+        letters::revive(&of(scope), 1)?;
+    }
+    settle::outlook(worker)
+}
+
+fn ask_again(worker: &mut TargetWorker, scope: Scope) {
+    if let Scope::Read(entity) = scope
+        && worker.properties.get(&entity) == Some(&Property::Refused)
+    {
+        worker.properties.insert(entity, Property::Unknown);
+    }
+}
+
+fn of(scope: Scope) -> Forbidden {
+    match scope {
+        Scope::Read(entity) | Scope::Write(entity) => Forbidden::Records(entity),
+        Scope::Associate(..) => Forbidden::Associations,
+    }
+}
+
+/// Tells what has changed, and sends again what may be sent now. In a transaction.
+pub fn settle(worker: &mut TargetWorker, world: &World, clock: u64) -> SpiResult<()> {
+    if worker.target != Target::HubSpot {
+        return Ok(());
+    }
+    if worker.bars_told.message.is_none() {
+        remember(worker, world, clock)?;
+    }
+    let mut reasons: Vec<String> = worker
+        .bars
+        .reasons()
+        .map(|(scope, why)| sentence(scope, why))
+        .collect();
+    reasons.dedup();
+    let message = (!reasons.is_empty()).then(|| reasons.join("\n"));
+    if worker.bars_told.message.as_ref() != Some(&message) {
+        match &message {
+            Some(message) => state::raise(ALERT, Target::HubSpot, message)?,
+            None => state::clear_alert(Target::HubSpot, ALERT)?,
+        }
+        worker.bars_told.message = Some(message);
+    }
+    let granted = std::mem::take(&mut worker.bars_told.granted);
+    if granted.is_empty() {
+        return Ok(());
+    }
+    for scope in granted {
+        letters::revive(&of(scope), REVIVED)?;
+        letters::revive(&Forbidden::Associations, REVIVED)?;
+    }
+    world.set_dead(worker.target, letters::count(worker.target)?);
+    settle::outlook(worker)
+}
+
+/// What an earlier worker had found out, as its dead letters tell.
+fn remember(worker: &mut TargetWorker, world: &World, clock: u64) -> SpiResult<()> {
+    for (entity, why) in letters::forbidden()? {
+        let wait = world.settings.retry.max;
+        let scope = Scope::Write(entity);
+        worker.bars.refused_for_sure(scope, &why, wait, clock);
+    }
+    Ok(())
+}
+
+fn sentence(scope: Scope, why: &str) -> String {
+    let what = match scope {
+        Scope::Read(entity) | Scope::Write(entity) => format!("records of {}", entity.name()),
+        Scope::Associate(from, to) => {
+            format!("associations of {} with {}", from.name(), to.name())
+        }
+    };
+    format!(
+        "{what} are dead letters until that is put right; they are sent again by themselves then. {why}"
+    )
+}
