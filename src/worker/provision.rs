@@ -68,7 +68,7 @@ pub fn look(worker: &mut TargetWorker, requests: &mut Requests) -> bool {
 
 impl Requests {
     /// Whether somebody asked for what a target lacks to be created. Without a target that is for
-    /// all that can be reached.
+    /// all that are set up and used.
     pub fn wants_provision(&self, target: Target, world: &World) -> bool {
         self.provisions()
             .any(|job| targets(job, world).contains(&target))
@@ -112,7 +112,13 @@ fn targets(job: &Job, world: &World) -> Vec<Target> {
         Some(target) => vec![target],
         None => Target::ALL
             .into_iter()
-            .filter(|target| world.settings.endpoint(*target).is_ok())
+            .filter(|target| world.settings.endpoint(*target).is_ok() && is_used(world, *target))
             .collect(),
     }
+}
+
+/// Whether anything tracked goes there; a target that nobody uses need not be reachable.
+fn is_used(world: &World, target: Target) -> bool {
+    let mut sources = world.sources.values();
+    sources.any(|source| source.maps.contains_key(&target))
 }
