@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     call::{Call, CallKind, Item, MailchimpSettings, Reading, Reply, TransportError},
+    erasure::is_confirmed,
     failure::{Class, classify},
     json::Text,
     outcome::{BudgetReport, Category, MemberStatus, Relink, TargetSignal, Verdict},
@@ -117,7 +118,7 @@ fn answered(
         CallKind::MailchimpMeet { .. }
         | CallKind::MailchimpLeave { .. }
         | CallKind::MailchimpErase { .. } => {
-            parse_if_any(reply)?;
+            confirmed(reply)?;
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
         CallKind::MailchimpLook {
@@ -133,10 +134,13 @@ fn answered(
             Ok(call.items.iter().map(seen).collect())
         }
         CallKind::MailchimpArchive { .. } => {
-            parse_if_any(reply)?;
+            confirmed(reply)?;
             Ok(call.items.iter().map(archived).collect())
         }
-        CallKind::MailchimpTags { .. } => Ok(call.items.iter().map(retagged).collect()),
+        CallKind::MailchimpTags { .. } => {
+            confirmed(reply)?;
+            Ok(call.items.iter().map(retagged).collect())
+        }
         CallKind::MailchimpBulk { .. } => {
             let body: BulkReply<'_> = parse(reply)?;
             Ok(bulk(call, reply.status, &body))
@@ -152,12 +156,17 @@ fn answered(
     }
 }
 
-/// Mailchimp answers what takes somebody away with 204 and nothing else. A page of HTML, whatever its
-/// status, comes from something in between, which did not pass the call on.
-fn parse_if_any(reply: &Reply) -> Result<(), Class> {
-    match reply.body.is_empty() {
+/// What has no body to be read has to be Mailchimp's own answer all the same.
+fn confirmed(reply: &Reply) -> Result<(), Class> {
+    match is_confirmed(reply) {
         true => Ok(()),
-        false => parse::<serde::de::IgnoredAny>(reply).map(|_| ()),
+        false => Err(failing(
+            format!(
+                "something before Mailchimp answered HTTP {} in its place",
+                reply.status
+            ),
+            true,
+        )),
     }
 }
 
