@@ -221,11 +221,14 @@ fn webhooks_of_several_audiences_are_signed_with_their_own_secrets() {
 #[test]
 fn sign_up_counts_in_the_audience_that_the_row_names() {
     let mut crm = start();
+    // Neither of them ever gets there: an opt-out in the second of the sign-up would count instead.
+    crm.run("SELECT integration.pause('mailchimp')");
     let email = "ada@example.org";
     let id = add(&mut crm, email, Some(OTHER));
     let email_of = "eda@example.org";
     let elsewhere = add(&mut crm, email_of, Some(OTHER));
     crm.run("UPDATE crm.contacts SET marketing_opt_in = false");
+    crm.run("SELECT integration.resume('mailchimp')");
     crm.settle();
     let signs_up = MemberAction::Subscribe {
         merge_fields: Default::default(),
