@@ -227,7 +227,7 @@ fn labels_are_looked_for_page_by_page() {
     ] {
         assert_eq!(
             read(&asked, Ok(&reply(status, body))).verdicts,
-            [nothing.clone()],
+            std::slice::from_ref(&nothing),
             "{body}"
         );
     }
