@@ -184,16 +184,6 @@ struct FieldRow {
     type_name: String,
 }
 
-/// Whether a source is there and tracked for a target at this moment, whatever was read before.
-pub fn is_tracked(source: SourceId, target: Target) -> SpiResult<bool> {
-    let rows = select(
-        "SELECT EXISTS (SELECT FROM integration.tracked_table t JOIN pg_catalog.pg_class c ON c.oid = t.source WHERE t.id = $1 AND $2 = ANY (t.targets))",
-        &[source.0.into(), target.name().into()],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(rows.into_iter().flatten().any(|tracked| tracked))
-}
-
 fn kind(name: &str) -> ValueKind {
     match name {
         "integer" => ValueKind::Integer,

@@ -18,7 +18,6 @@ use super::{World, now_ms};
 use crate::capture;
 use crate::owner::SqlError;
 use crate::store::backfills::{self, End, Stage, Walk};
-use crate::store::sources;
 
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
@@ -74,20 +73,20 @@ pub struct Backfills {
 }
 
 impl Backfills {
-    /// Reads which there are, and clears away those that are over.
-    pub fn load(&mut self, targets: &mut [TargetWorker], world: &World) -> SpiResult<()> {
+    /// Takes in which there are, and clears away those that are over.
+    pub fn load(
+        &mut self,
+        stored: Vec<Walk>,
+        targets: &mut [TargetWorker],
+        world: &World,
+    ) -> SpiResult<()> {
         self.jobs.loaded();
-        let stored = backfills::load()?;
         // Those that are over, and those that ought to be but whose row somebody holds just now.
         let (mut over, mut stuck) = (BTreeSet::new(), BTreeSet::new());
         for walk in &stored {
             let source = world.sources.get(&walk.source);
             let sent = source.is_some_and(|source| source.maps.contains_key(&walk.target));
-            if walk.open && source.is_none() && sources::is_tracked(walk.source, walk.target)? {
-                // Since the tables were read: the next look sees both.
-                stuck.insert(walk.job);
-            } else if walk.open && !sent && !over.contains(&walk.job) && !stuck.contains(&walk.job)
-            {
+            if walk.open && !sent && !over.contains(&walk.job) && !stuck.contains(&walk.job) {
                 let why = match source {
                     Some(source) => format!("{} is no longer sent to {}", source.name, walk.target),
                     None => "the table is no longer tracked, or was dropped".to_owned(),

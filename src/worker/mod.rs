@@ -247,9 +247,11 @@ impl Worker {
 
     /// Reads configuration, pauses and counts.
     fn load(&mut self) -> SpiResult<()> {
-        // Each statement sees what is committed by then: jobs are read first, so that the tables they
-        // were asked for are among those read next.
+        // Each statement sees what is committed by then: jobs are read first, so that tables and
+        // rules are read as whoever asked for them left them, or later.
         let jobs = state::open_jobs()?;
+        let walks = store::backfills::load()?;
+        let courses = store::drift::load()?;
         self.world.settings = Settings::read();
         self.world.sources = sources::load()?
             .into_iter()
@@ -298,8 +300,8 @@ impl Worker {
             bars::settle(worker, &self.world, clock)?;
             associations::reload(worker, &self.world)?;
         }
-        self.backfills.load(&mut self.targets, &self.world)?;
-        self.reconciles.load(&self.world)?;
+        self.backfills.load(walks, &mut self.targets, &self.world)?;
+        self.reconciles.load(courses, &self.world)?;
         self.polls.load()?;
         self.erasures.load(&mut self.targets)?;
         self.requests.jobs = jobs;

@@ -26,7 +26,6 @@ use super::target::{Property, TargetWorker};
 use super::{World, answers, now_ms, properties, requests};
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
-use crate::store::sources;
 
 /// Answers that make no sense, or rows that cannot be read, before a job fails.
 const MOST_FAILURES: u32 = 3;
@@ -131,19 +130,17 @@ pub struct Reconciles {
 }
 
 impl Reconciles {
-    /// Reads which there are, and clears away those that are over.
-    pub fn load(&mut self, world: &World) -> SpiResult<()> {
+    /// Takes in which there are, and clears away those that are over.
+    pub fn load(&mut self, stored: Vec<Course>, world: &World) -> SpiResult<()> {
         self.jobs.loaded();
-        let stored = drift::load()?;
         let mut over = BTreeSet::new();
         for course in &stored {
-            let source = world.sources.get(&course.source);
-            let sent = source.is_some_and(|source| source.maps.contains_key(&course.target));
+            let sent = world
+                .sources
+                .get(&course.source)
+                .is_some_and(|source| source.maps.contains_key(&course.target));
             if !course.open {
                 over.insert(course.job);
-            } else if source.is_none() && sources::is_tracked(course.source, course.target)? {
-                // Since the tables were read: the next look sees both.
-                self.jobs.try_again();
             } else if !sent && !over.contains(&course.job) {
                 let why = format!("the table is no longer sent to {}", course.target);
                 if backfills::end(course.job, &End::Cancelled(why))? {
