@@ -56,9 +56,9 @@ COMMENT ON COLUMN _retry.enqueued_at IS 'when the change was first queued';
 CREATE TABLE _link (
     source        integer NOT NULL,
     target        smallint NOT NULL,
-    record_key    text NOT NULL,
-    remote_id     text,
-    remote_key    text,
+    record_key    text COLLATE "C" NOT NULL,
+    remote_id     text COLLATE "C",
+    remote_key    text COLLATE "C",
     member_status text,
     pushed_at     timestamptz,
     pulled_at     timestamptz,
