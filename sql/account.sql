@@ -47,3 +47,18 @@ CREATE FUNCTION _accept_account(wanted text DEFAULT NULL) RETURNS void LANGUAGE 
     WHERE a.other IS NOT NULL AND (wanted IS NULL OR a.target = wanted)
 $$;
 COMMENT ON FUNCTION _accept_account(text) IS 'the account that the settings lead to now is the one to write to';
+
+CREATE TABLE _webhook (
+    list_id   text NOT NULL,
+    url       text NOT NULL,
+    hook_id   text NOT NULL,
+    sealed    bytea,
+    stored_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (list_id, url)
+);
+COMMENT ON TABLE _webhook IS 'Mailchimp''s webhooks that integration.mailchimp_register_webhook() made, with their signing secrets, encrypted with integration.encryption_key';
+COMMENT ON COLUMN _webhook.list_id IS 'the audience it belongs to';
+COMMENT ON COLUMN _webhook.url IS 'where Mailchimp sends its events';
+COMMENT ON COLUMN _webhook.hook_id IS 'Mailchimp''s id of it';
+COMMENT ON COLUMN _webhook.sealed IS 'its signing secret: nonce, ciphertext and tag (AES-256-GCM); NULL: Mailchimp gave none';
+COMMENT ON COLUMN _webhook.stored_at IS 'when it was made';

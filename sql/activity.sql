@@ -57,3 +57,26 @@ COMMENT ON COLUMN consent_log.recorded_at IS 'when it was noted here';
 COMMENT ON COLUMN consent_log.origin IS 'outbox: Mailchimp accepted, or refused, what the CRM says; inbox and a number: the event it was reported by';
 COMMENT ON COLUMN consent_log.reason IS 'the service''s word for why, such as manual, abuse, hard_bounce';
 CREATE INDEX consent_log_recorded ON consent_log (recorded_at);
+
+CREATE TABLE standing (
+    subscriber_hash text NOT NULL,
+    list_id         text NOT NULL DEFAULT '',
+    status          text NOT NULL CHECK (status IN ('subscribed', 'unsubscribed_by_member', 'cleaned', 'forgotten')),
+    decided_by      text NOT NULL CHECK (decided_by IN ('crm', 'mailchimp', 'mandrill', 'hubspot')),
+    occurred_at     timestamptz,
+    recorded_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    origin          text NOT NULL,
+    asked_at        timestamptz,
+    archived_at     timestamptz,
+    PRIMARY KEY (subscriber_hash, list_id)
+);
+COMMENT ON TABLE standing IS 'who left Mailchimp, by address: asked before anybody is subscribed, and kept when rows and links are gone';
+COMMENT ON COLUMN standing.subscriber_hash IS 'Mailchimp''s hash (MD5) of the lower-case e-mail address; a pseudonym, not the address';
+COMMENT ON COLUMN standing.list_id IS 'Mailchimp''s id of the audience it is about; empty: all of them';
+COMMENT ON COLUMN standing.status IS 'unsubscribed_by_member, cleaned (mail bounced) or forgotten (erased for good): how they left; subscribed: they did not, or came back by themselves';
+COMMENT ON COLUMN standing.decided_by IS 'who reported it: mailchimp, mandrill; crm: opted out there before they had answered the question whether they want mail';
+COMMENT ON COLUMN standing.occurred_at IS 'when it was decided; a later sign-up by the person themselves goes before it; NULL: nothing of theirs is known';
+COMMENT ON COLUMN standing.recorded_at IS 'when it was last noted here';
+COMMENT ON COLUMN standing.origin IS 'outbox: an answer of Mailchimp''s; inbox and a number: the event it was reported by; reconcile: a comparison';
+COMMENT ON COLUMN standing.asked_at IS 'when they were asked whether they want to come back, which is done once; NULL: not yet';
+COMMENT ON COLUMN standing.archived_at IS 'since when they are archived because their row was deleted, though they were subscribed: if the row comes back, they are subscribed again';

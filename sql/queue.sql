@@ -39,6 +39,7 @@ CREATE TABLE _retry (
     not_before  timestamptz NOT NULL,
     last_error  text,
     enqueued_at timestamptz NOT NULL,
+    lane        smallint NOT NULL DEFAULT 2,
     PRIMARY KEY (target, source, record_key)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0, fillfactor = 70);
 CREATE INDEX _retry_due ON _retry (target, not_before);
@@ -52,6 +53,7 @@ COMMENT ON COLUMN _retry.attempts IS 'failed attempts that count';
 COMMENT ON COLUMN _retry.not_before IS 'when it is tried again';
 COMMENT ON COLUMN _retry.last_error IS 'why the last attempt failed';
 COMMENT ON COLUMN _retry.enqueued_at IS 'when the change was first queued';
+COMMENT ON COLUMN _retry.lane IS '0: an opt-out, which goes before everything else; 2: any other retry';
 
 CREATE TABLE _link (
     source        integer NOT NULL,
@@ -217,7 +219,7 @@ CREATE TABLE job (
 CREATE INDEX job_open ON job (id) WHERE state IN ('waiting', 'running', 'paused');
 COMMENT ON TABLE job IS 'long-running work asked for by SQL functions such as integration.provision()';
 COMMENT ON COLUMN job.id IS 'what the function returned';
-COMMENT ON COLUMN job.kind IS 'provision, backfill, reconcile, poll or erase';
+COMMENT ON COLUMN job.kind IS 'provision, backfill, reconcile, poll, erase or webhook';
 COMMENT ON COLUMN job.args IS 'its arguments';
 COMMENT ON COLUMN job.state IS 'waiting, running, paused, done, failed or cancelled';
 COMMENT ON COLUMN job.done IS 'steps done; of a backfill, rows, for each target; of a comparison, rows and the service''s records; of a poll, campaigns; of an erasure, requests';

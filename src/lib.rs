@@ -113,6 +113,11 @@ extension_sql_file!(
     name = "engagement",
     requires = ["backfill", "activity"]
 );
+extension_sql_file!(
+    "../sql/webhook.sql",
+    name = "webhook",
+    requires = ["backfill", "account"]
+);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[pg_guard]

@@ -68,6 +68,7 @@ mod tests {
             member_status: None,
             expected: None,
             intent: false,
+            leaver: Default::default(),
             batch_cap,
             fragment: "{}".to_owned(),
             beside: Default::default(),

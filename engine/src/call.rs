@@ -9,6 +9,7 @@ use crate::{
     outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
     rate::Rate,
     record::{Entity, RecordKey, RemoteId, SourceId, Target, Timestamp},
+    standing::Standing,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,20 @@ pub struct Work {
     pub audience_met: bool,
     /// It is sent because it has been so all along, not because it has just changed.
     pub syncing: bool,
+    /// Mailchimp: what is remembered of its address, and counts in its audience.
+    pub standing: Option<Standing>,
+}
+
+/// Somebody who had left Mailchimp and whom the CRM opts in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaver {
+    /// Not one of them.
+    #[default]
+    No,
+    /// Asked whether they want to come back. That is noted before the call is made.
+    Asked,
+    /// Unsubscribed where they still get mail, and planned again then.
+    Unheeded,
 }
 
 /// One record inside a call.
@@ -140,6 +155,8 @@ pub struct Item {
     /// call is made. Without a link: one with no id, for it may exist remotely from then on. With
     /// one (Mailchimp): no `member_status`, for the person may get mail from then on.
     pub intent: bool,
+    /// Mailchimp only.
+    pub leaver: Leaver,
     /// Never put more than this many records in a call with it; from [`Work::batch_cap`].
     pub batch_cap: usize,
     /// This record's part of the body, JSON.
@@ -197,13 +214,23 @@ pub enum CallKind {
     MailchimpLook {
         list: String,
         hash: String,
-        /// If it is archived, that was us: it was coming back.
-        returning: bool,
+        leaving: Leaving,
     },
     /// `DELETE /lists/{id}/members/{hash}`: archive, because the record moves to another audience.
     MailchimpLeave { list: String, hash: String },
     /// `POST …/actions/delete-permanent` in an audience that the member was archived in.
     MailchimpErase { list: String, hash: String },
+}
+
+/// Why a member leaves an audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leaving {
+    /// Its row names another one.
+    Elsewhere,
+    /// As before, but it was coming back here: if it is archived, that was us.
+    ElsewhereAgain,
+    /// Its row is gone.
+    ForGood,
 }
 
 /// Whose limits a call counts against.

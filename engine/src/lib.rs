@@ -36,6 +36,7 @@ pub mod seal;
 pub mod signature;
 #[cfg(test)]
 mod specs;
+pub mod standing;
 pub mod value;
 mod verdicts;
 pub mod webhook;

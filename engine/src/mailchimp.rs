@@ -12,6 +12,7 @@ pub mod engagement;
 pub mod erasure;
 mod fault;
 pub mod given;
+pub mod hooks;
 mod known;
 pub mod mandrill;
 mod member;

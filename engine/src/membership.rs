@@ -5,7 +5,7 @@
 //! leaves, so that it is the same move after a crash.
 
 use crate::{
-    call::{CallKind, Item, Link},
+    call::{CallKind, Item, Leaver, Link},
     clock::{Tick, ValueHash},
     mailchimp::{given::Given, subscriber_hash},
     record::RemoteId,
@@ -117,6 +117,18 @@ impl Link {
         self
     }
 
+    /// Somebody who had left is about to be asked, and may not be subscribed in any other way.
+    #[must_use]
+    fn asked(mut self, leaver: Leaver) -> Link {
+        self.membership.ask |= leaver == Leaver::Asked;
+        self
+    }
+
+    /// A question of ours whose answer did not come: it may be repeated.
+    pub const fn is_being_asked(&self) -> bool {
+        self.member_status.is_none() && (self.membership.ask || self.remote_id.is_some())
+    }
+
     /// A call to this audience is about to be made that may add it there.
     #[must_use]
     pub fn arrive(self, written_under: Option<&str>, list: &str) -> Link {
@@ -164,21 +176,23 @@ pub fn noted(known: Option<&Link>, item: &Item, kind: &CallKind) -> Link {
     let address = item.remote_key.as_deref();
     match (known, kind) {
         // Stored already; it only has to be safe.
-        (Some(link), CallKind::MailchimpLeave { .. }) => link.clone(),
+        (Some(link), CallKind::MailchimpLeave { .. } | CallKind::MailchimpArchive { .. }) => {
+            link.clone()
+        }
         // Others go on to wait for the address until it is certainly free.
         (Some(link), CallKind::HubSpotGiveWay { .. }) => {
             let mut link = link.clone();
             link.clock.doubt(&item.ticks);
             link
         }
-        (Some(link), _) if !link.is_nowhere() => link.uncertain(address),
+        (Some(link), _) if !link.is_nowhere() => link.uncertain(address).asked(item.leaver),
         (known, _) => {
             let link = Link {
                 remote_key: item.remote_key.clone(),
                 ..known.cloned().unwrap_or_default()
             };
             match kind.list() {
-                Some(list) => link.arrive(address, list),
+                Some(list) => link.arrive(address, list).asked(item.leaver),
                 None => link,
             }
         }

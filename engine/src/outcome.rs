@@ -70,8 +70,14 @@ pub enum Relink {
     /// to be asked where it arrives.
     Leave { ask: bool },
     /// Mailchimp: the member has left this audience: it was archived there, or gets no mail from
-    /// there anyway. With `ask` as above.
-    Left { list: String, ask: bool },
+    /// there anyway, as `how` says if that was not our doing. With `ask` as above.
+    Left {
+        list: String,
+        ask: bool,
+        how: Option<MemberStatus>,
+    },
+    /// Mailchimp: the member gets no mail (any more), for it left in this way, whatever the CRM says.
+    Unsubscribed(MemberStatus),
     /// Mailchimp: the member was erased in this audience, which it had left before.
     ErasedIn(String),
 }

@@ -264,9 +264,29 @@ impl<R: RowId> Queue<R> {
 
     /// Takes out up to `most` records for a flight, earlier lanes first, parents before children.
     pub fn take(&mut self, most: usize) -> Vec<Handle> {
+        self.take_from(|_| true, most)
+    }
+
+    /// As [`Queue::take`], of one lane only.
+    pub fn take_in(&mut self, lane: Lane, most: usize) -> Vec<Handle> {
+        self.take_from(|known| known == lane, most)
+    }
+
+    /// Whether a record waits in this lane.
+    pub fn has_ready(&self, lane: Lane) -> bool {
+        let mut lines = self.ready.iter().filter(|((known, ..), _)| *known == lane);
+        lines.any(|(_, line)| {
+            line.iter().any(|handle| {
+                let entry = self.entry(*handle);
+                entry.is_some_and(|entry| !entry.flying && entry.lane == lane)
+            })
+        })
+    }
+
+    fn take_from(&mut self, wanted: impl Fn(Lane) -> bool, most: usize) -> Vec<Handle> {
         let mut taken = Vec::with_capacity(most.min(self.ready()));
         let mut ready = std::mem::take(&mut self.ready);
-        for ((lane, ..), line) in &mut ready {
+        for ((lane, ..), line) in ready.iter_mut().filter(|((lane, ..), _)| wanted(*lane)) {
             while taken.len() < most {
                 let Some(handle) = line.pop_front() else {
                     break;

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 pub use integration_sandbox::{
-    AudienceField, Config, Delivery, Engagement, Fault, FaultBody, FaultKind, ListMember,
-    LoggedRequest, MemberAction, ObjectType, Rate, Sandbox, Service, Status, When,
+    Actor, AudienceField, Config, Delivery, Engagement, Fault, FaultBody, FaultKind, ListMember,
+    LoggedRequest, MemberAction, ObjectType, Rate, Sandbox, Service, Status, Subscribed, When,
     mandrill_webhook, signature_v3,
 };
 

@@ -66,6 +66,7 @@ fn preview(
         gives_way: false,
         audience_met: true,
         syncing: false,
+        standing: None,
     };
     let (map, unread) = &without_unread(map);
     // Whether the unique property exists is asked when something is sent; here it is assumed.

@@ -2,40 +2,62 @@
 
 use integration_engine::call::Link;
 use integration_engine::clock::{Tick, ValueHash, Writer};
-use integration_engine::consent::{self, Consent, Party};
+use integration_engine::consent::{self, Consent, Party, ReportedConsent};
+use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::mapping::{Field, SourceMap};
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Target, Timestamp};
+use integration_engine::standing::{self, Remembered, Standing};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::{Fate, Scene, applied, ignored, unless_written};
 use crate::store::consent_log::{self, Change};
 use crate::store::links::{self, Cause, Entry};
+use crate::store::standings::{self, SignUps};
 use crate::store::{apply, sources::Source};
 
 /// A decision that was reported.
 #[derive(Clone)]
 pub struct Decided {
-    pub status: MemberStatus,
-    pub by: Party,
+    pub reported: ReportedConsent,
+    /// The audience it was made in.
+    pub list: String,
     /// The address it is about, lower case.
     pub email: String,
-    pub at: Timestamp,
     /// The event's number in the inbox; `None`: found by a comparison.
     pub event: Option<i64>,
     pub reason: Option<String>,
-    /// In an audience of Mailchimp's that the record has left: it counts for the CRM, but the
-    /// member in the present one is as it was.
-    pub elsewhere: bool,
 }
 
 impl Decided {
-    /// Whether the member that the record is linked to has this status now. What Mandrill reports,
-    /// Mailchimp has yet to be told.
-    fn is_of_member(&self) -> bool {
-        self.by != Party::Mandrill && !self.elsewhere
+    /// Takes note of it beyond the life of rows and links. `link`: of the record it is about, where
+    /// there is one.
+    pub fn remember(&self, link: Option<&Link>) -> SpiResult<()> {
+        let Some((list, news)) = self.reported.remembered(&self.list, link) else {
+            return Ok(());
+        };
+        let news = Remembered {
+            list: list.to_owned(),
+            address: self.email.clone(),
+            news,
+        };
+        let sign_ups = match link {
+            Some(_) => SignUps::OfLeavers,
+            None => SignUps::All,
+        };
+        let origin = match self.event {
+            Some(id) => format!("inbox {id}"),
+            None => "reconcile".to_owned(),
+        };
+        standings::remember(&[news], sign_ups, &origin)
+    }
+
+    fn standing(&self, link: Option<&Link>) -> SpiResult<Option<Standing>> {
+        let all = standings::of_address(&self.email)?;
+        let hash = subscriber_hash(&self.email);
+        Ok(standing::weigh(all.of(&hash), &self.list, link))
     }
 }
 
@@ -52,16 +74,29 @@ pub fn record(
         .get(&Target::Mailchimp)
         .and_then(|map| Some((map, map.field_named("status")?)))
     else {
+        decided.remember(known.as_ref())?;
         return Ok(ignored("no consent column is mapped"));
     };
-    let mut link = known.clone().unwrap_or_default();
-    if is_older(&link, field, &decided) {
+    let reported = decided.reported;
+    let link = known.clone().unwrap_or_default();
+    let standing = decided.standing(known.as_ref())?;
+    // What the link knows is about the address it was written under.
+    let of_link = link
+        .remote_key
+        .as_ref()
+        .is_none_or(|known| *known == decided.email);
+    let last = link.clock.get(field.id).filter(|_| of_link);
+    if reported.is_older(&link, last, standing.as_ref()) {
+        if reported.counts_though_older(&link) {
+            decided.remember(known.as_ref())?;
+        }
         return Ok(ignored("older than the last change of consent"));
     }
+    decided.remember(known.as_ref())?;
     let rows = source.read(map, &[&record.key])?;
     let row = rows.get(&record.key);
-    if !decided.is_of_member()
-        && decided.status == MemberStatus::Cleaned
+    if !reported.is_of_member()
+        && reported.status == MemberStatus::Cleaned
         && row.is_some_and(|row| has_another_address(map, row, &decided.email))
     {
         return Ok(ignored("the CRM row has another address by now"));
@@ -70,15 +105,15 @@ pub fn record(
     let says = present
         .as_ref()
         .map(|text| consent::read(field.kind, text.as_deref()));
-    if opts_in(&decided)
-        && changed_since(scene, &record, decided.at)
+    if reported.opts_in()
+        && changed_since(scene, &record, reported.at)
         && says != Some(Consent::OptedIn)
     {
         return Ok(ignored("the person opted out in the CRM since"));
     }
     let before = link.member_status;
-    note(&mut link, field, &decided);
-    let value = consent::to_column(field.kind, decided.status);
+    let link = note(link, field, &reported);
+    let value = consent::to_column(field.kind, reported.status);
     let wanted = consent::read(field.kind, Some(value));
     let same = says.is_none_or(|says| says == wanted);
     if !same {
@@ -103,25 +138,25 @@ pub fn record(
         ),
     };
     // Mandrill knows nothing of the audience: without a link there is none to keep.
-    if known.is_some() || decided.is_of_member() {
+    if known.is_some() || reported.is_of_member() {
         let entry = Entry {
             record: record.clone(),
             link: link.clone(),
         };
         links::write(Target::Mailchimp, Cause::Pulled, &[entry])?;
     }
-    let after = match decided.is_of_member() {
-        false => decided.status,
-        true => link.member_status.unwrap_or(decided.status),
+    let after = match reported.is_of_member() {
+        false => reported.status,
+        true => link.member_status.unwrap_or(reported.status),
     };
-    if decided.by == Party::Mailchimp || !same {
+    if reported.by == Party::Mailchimp || !same {
         consent_log::write(&[Change {
             record,
             address: Some(decided.email),
-            by: decided.by,
+            by: reported.by,
             before,
             after,
-            at: decided.at,
+            at: reported.at,
             event: decided.event,
             reason: decided.reason,
         }])?;
@@ -129,29 +164,20 @@ pub fn record(
     Ok(applied(detail))
 }
 
-fn opts_in(decided: &Decided) -> bool {
-    decided.status == MemberStatus::Subscribed
-}
-
 /// What the link is to say afterwards.
-fn note(link: &mut Link, field: &Field, decided: &Decided) {
-    let status = decided.status;
+fn note(link: Link, field: &Field, reported: &ReportedConsent) -> Link {
+    let mut link = reported.note(link);
+    let last = link.clock.get(field.id);
+    if last.is_some_and(|last| last.by == Writer::Remote && last.at > reported.at) {
+        return link;
+    }
     link.clock.set(Tick {
         field: field.id,
-        hash: ValueHash::of(Some(links::status_name(status))),
-        at: decided.at,
+        hash: ValueHash::of(Some(links::status_name(reported.status))),
+        at: reported.at,
         by: Writer::Remote,
     });
-    if !decided.is_of_member() {
-        return;
-    }
-    *link = std::mem::take(link).settled(status == MemberStatus::Subscribed);
-    // News of an opt-out that we sent ourselves: it stays the CRM's, which may take it back.
-    let ours = status == MemberStatus::UnsubscribedByMember
-        && link.member_status == Some(MemberStatus::UnsubscribedByCrm);
-    if !ours {
-        link.member_status = Some(status);
-    }
+    link
 }
 
 /// Whether the CRM has changed the record since, and Mailchimp has not been told yet.
@@ -171,23 +197,4 @@ fn has_another_address(map: &SourceMap, row: &[Option<String>], email: &str) -> 
         .and_then(Option::as_deref)
         .unwrap_or_default();
     value::email_key(present).is_ok_and(|present| present != email)
-}
-
-/// Events come in any order. Of two at the same second, the one that opts out counts.
-fn is_older(link: &Link, field: &Field, decided: &Decided) -> bool {
-    let opts_in = opts_in(decided);
-    match link
-        .clock
-        .get(field.id)
-        .filter(|tick| tick.by == Writer::Remote)
-    {
-        Some(last) => last.at > decided.at || (opts_in && last.at == decided.at),
-        // Without a time, an opt-out that is known stays.
-        None => {
-            opts_in
-                && link.member_status.is_some_and(|status| {
-                    status != MemberStatus::Pending && status != MemberStatus::Subscribed
-                })
-        }
-    }
 }

@@ -17,8 +17,10 @@ use crate::capture;
 use crate::config::{self, WebhookSettings};
 use crate::error::Error;
 use crate::latch::{self, Wake};
+use crate::secret::Secret;
 use crate::store::inbox::{self, State};
-use crate::worker::now_ms;
+use crate::store::webhooks;
+use crate::worker::{auth, now_ms};
 
 /// What an import did: events received, queued, known already, and of no interest.
 #[derive(Default)]
@@ -172,12 +174,16 @@ fn check_mailchimp(
     headers: &serde_json::Value,
     secret: Option<&str>,
 ) -> Result<(), Error> {
-    if let Some(signing) = &settings.mailchimp_signing_secret {
+    let kept = kept_secrets()?;
+    let set = settings.mailchimp_signing_secret.as_ref();
+    if set.is_some() || !kept.is_empty() {
         let given = header(headers, "x-mailchimp-signature").ok_or_else(|| {
             Error::Signature("the header X-Mailchimp-Signature is missing".to_owned())
         })?;
         // Mailchimp: every webhook has a secret of its own, and every audience its own webhooks.
-        let secrets = signing.reveal().split([',', ' ', '\n']);
+        let set = set.map(Secret::reveal).unwrap_or_default();
+        let kept = kept.iter().map(Secret::reveal);
+        let secrets = set.split([',', ' ', '\n']).chain(kept);
         let now = Timestamp(now_ms());
         let checked = secrets
             .filter(|secret| !secret.is_empty())
@@ -197,6 +203,34 @@ fn check_mailchimp(
             "the secret is not the one in integration.mailchimp_webhook_secret".to_owned(),
         )),
     }
+}
+
+/// The secrets of webhooks that were made here, as far as they can be read.
+fn kept_secrets() -> Result<Vec<Secret>, Error> {
+    let kept = webhooks::all().map_err(Error::Spi)?;
+    let signing = kept.iter().filter(|kept| kept.sealed.is_some());
+    signing
+        .map(|kept| {
+            auth::open_webhook(kept).map_err(|why| {
+                Error::Setting(format!(
+                    "the signing secret of the webhook {} cannot be read: {why}",
+                    kept.hook
+                ))
+            })
+        })
+        .collect()
+}
+
+/// Why no webhook can be had under a URL; NULL: it can.
+#[pg_extern(immutable)]
+fn _unfit_webhook(url: Option<&str>) -> Option<&'static str> {
+    mailchimp::hooks::unfit(url.unwrap_or_default())
+}
+
+/// Why secrets cannot be stored; NULL: they can.
+#[pg_extern]
+fn _lacks_encryption_key() -> Option<String> {
+    auth::lacks_seal_key()
 }
 
 fn no_secret(name: &str) -> Error {

@@ -2,13 +2,13 @@
 
 use integration_engine::call::Link;
 use integration_engine::clock::Writer;
-use integration_engine::consent::Party;
+use integration_engine::consent::{Party, ReportedConsent};
 use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::mailchimp::webhook::{self, MailchimpSubject};
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{RemoteId, Target};
-use integration_engine::value;
+use integration_engine::{standing, value};
 use pgrx::spi::SpiResult;
 
 use super::audience::{Place, place};
@@ -90,48 +90,52 @@ fn change_consent(
     let Ok(email) = value::email_key(email) else {
         return Ok(ignored("no usable address"));
     };
-    let (record, link, elsewhere) = match place(scene, list, &email)? {
+    let mut decided = Decided {
+        reported: ReportedConsent {
+            status,
+            by: Party::Mailchimp,
+            at: event.occurred_at,
+            elsewhere: false,
+        },
+        list: list.to_owned(),
+        email,
+        event: Some(event.id),
+        reason,
+    };
+    // Of whoever is no row's, it is remembered for the row that may come.
+    let remembered = |decided: Decided, why: String| {
+        decided.remember(None)?;
+        Ok(ignored(why))
+    };
+    let (record, link, elsewhere) = match place(scene, list, &decided.email)? {
         Place::Here(record, link) => (record, link, false),
-        Place::Left(record, link) if leaves(status) => (record, link, true),
+        // That somebody wants no more mail, or can get none, counts wherever it was said. Being
+        // archived in an audience does not.
+        Place::Left(record, link) if standing::left(status) => (record, link, true),
         Place::Left(..) => {
             return Ok(ignored(format!(
                 "another audience: {list}, which the record has left"
             )));
         }
-        Place::Elsewhere => return Ok(ignored(format!("another audience: {list}"))),
-        Place::Nowhere => return Ok(ignored("no CRM row is known under this address")),
+        Place::Elsewhere => return remembered(decided, format!("another audience: {list}")),
+        Place::Nowhere => {
+            let why = "no CRM row is known under this address";
+            return remembered(decided, why.to_owned());
+        }
     };
     let Some(source) = scene.source(&record) else {
-        return Ok(ignored("the table is tracked no longer"));
+        return remembered(decided, "the table is tracked no longer".to_owned());
     };
     let written_under = link.remote_key.as_deref();
-    if !elsewhere && written_under.is_some_and(|address| address != email) {
-        return Ok(ignored(
-            "the CRM row with this address is linked to a member with another one",
-        ));
+    if !elsewhere && written_under.is_some_and(|address| address != decided.email) {
+        let why = "the CRM row with this address is linked to a member with another one";
+        return remembered(decided, why.to_owned());
     }
     if scene.flying(Target::Mailchimp, &record) {
         return Ok(Fate::Later);
     }
-    let decided = Decided {
-        status,
-        by: Party::Mailchimp,
-        email,
-        at: event.occurred_at,
-        event: Some(event.id),
-        reason,
-        elsewhere,
-    };
+    decided.reported.elsewhere = elsewhere;
     consent::record(scene, source, record, Some(link), decided)
-}
-
-/// Whether the person wants no more mail, or can get none: that counts wherever it was said. Being
-/// archived in an audience does not.
-const fn leaves(status: MemberStatus) -> bool {
-    matches!(
-        status,
-        MemberStatus::UnsubscribedByMember | MemberStatus::Cleaned
-    )
 }
 
 /// The record that Mailchimp knows under an address in an audience.

@@ -1,7 +1,7 @@
 //! Mandrill events: what people did with transactional messages, and what that says of their consent.
 
 use integration_engine::call::Link;
-use integration_engine::consent::Party;
+use integration_engine::consent::{Party, ReportedConsent};
 use integration_engine::mailchimp::webhook;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
@@ -24,14 +24,32 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
     let Some(Ok(email)) = subject.email.as_deref().map(value::email_key) else {
         return Ok(ignored("no usable address"));
     };
-    let Some((record, link)) = people::by_email(scene.world.sources.values(), &email)? else {
+    let kind = activity.kind;
+    let decided = subject.member_status().map(|status| Decided {
+        reported: ReportedConsent {
+            status,
+            by: Party::Mandrill,
+            at: event.occurred_at,
+            elsewhere: false,
+        },
+        list: scene.world.settings.mailchimp_api.list.clone(),
+        email: email.clone(),
+        event: Some(event.id),
+        reason: Some(subject.event),
+    });
+    let found = people::by_email(scene.world.sources.values(), &email)?;
+    let found = found.and_then(|(record, link)| {
+        let source = scene.source(&record)?;
+        Some((record, link, source))
+    });
+    let Some((record, link, source)) = found else {
+        // For the row that may come.
+        decided
+            .iter()
+            .try_for_each(|decided| decided.remember(None))?;
         return Ok(ignored("no CRM row is known under this address"));
     };
-    let Some(source) = scene.source(&record) else {
-        return Ok(ignored("the table is tracked no longer"));
-    };
-    let kind = activity.kind;
-    let Some(status) = subject.member_status() else {
+    let Some(decided) = decided else {
         activity::put(&record, event, activity)?;
         return Ok(applied(format!("{kind} noted")));
     };
@@ -46,15 +64,6 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
         return Ok(Fate::Later);
     }
     activity::put(&record, event, activity)?;
-    let decided = Decided {
-        status,
-        by: Party::Mandrill,
-        email,
-        at: event.occurred_at,
-        event: Some(event.id),
-        reason: Some(subject.event),
-        elsewhere: false,
-    };
     for (other, link) in others {
         if let Some(source) = scene.source(&other) {
             let fate = consent::record(scene, source, other, Some(link), decided.clone())?;

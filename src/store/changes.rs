@@ -117,6 +117,8 @@ pub fn count(target: Target) -> SpiResult<i64> {
 pub struct Retry {
     pub record: RecordRef,
     pub op: Op,
+    /// That of opt-outs, which they keep, or that of retries.
+    pub lane: Lane,
     pub attempts: u32,
     pub wait_ms: i64,
     pub why: String,
@@ -124,14 +126,14 @@ pub struct Retry {
 }
 
 const PUT_RETRY: &str = "\
-    INSERT INTO integration._retry AS r (target, source, record_key, op, attempts, not_before, last_error, enqueued_at) \
+    INSERT INTO integration._retry AS r (target, source, record_key, op, attempts, not_before, last_error, enqueued_at, lane) \
     SELECT $1, n.source, n.key, n.op::\"char\", n.attempts, \
-           pg_catalog.clock_timestamp() + n.wait * interval '1 millisecond', n.why, pg_catalog.to_timestamp(n.enqueued_at / 1000.0) \
-    FROM unnest($2::int4[], $3::text[], $4::text[], $5::int4[], $6::int8[], $7::text[], $8::int8[]) \
-         AS n(source, key, op, attempts, wait, why, enqueued_at) \
+           pg_catalog.clock_timestamp() + n.wait * interval '1 millisecond', n.why, pg_catalog.to_timestamp(n.enqueued_at / 1000.0), n.lane \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::int4[], $6::int8[], $7::text[], $8::int8[], $9::int2[]) \
+         AS n(source, key, op, attempts, wait, why, enqueued_at, lane) \
     ON CONFLICT (target, source, record_key) DO UPDATE \
     SET op = excluded.op, attempts = greatest(r.attempts, excluded.attempts), not_before = excluded.not_before, \
-        last_error = excluded.last_error, enqueued_at = least(r.enqueued_at, excluded.enqueued_at)";
+        last_error = excluded.last_error, enqueued_at = least(r.enqueued_at, excluded.enqueued_at), lane = least(r.lane, excluded.lane)";
 
 /// Notes changes that wait for another attempt.
 pub fn put_retries(target: Target, retries: &[Retry]) -> SpiResult<()> {
@@ -163,6 +165,11 @@ pub fn put_retries(target: Target, retries: &[Retry]) -> SpiResult<()> {
             .iter()
             .map(|retry| retry.enqueued_at.0)
             .collect::<Vec<i64>>()
+            .into(),
+        retries
+            .iter()
+            .map(|retry| retry.lane as i16)
+            .collect::<Vec<i16>>()
             .into(),
     ];
     execute(PUT_RETRY, &args).map(|_| ())
@@ -205,16 +212,23 @@ pub struct Due {
     pub record: RecordRef,
     pub attempts: u32,
     pub enqueued_at: Timestamp,
+    pub lane: Lane,
 }
 
 const DUE: &str = "\
-    SELECT r.source, r.record_key, r.attempts, (1000 * extract(epoch FROM r.enqueued_at))::int8 \
-    FROM integration._retry r WHERE r.target = $1 AND r.not_before <= pg_catalog.clock_timestamp() \
-    ORDER BY r.not_before LIMIT $2";
+    SELECT r.source, r.record_key, r.attempts, (1000 * extract(epoch FROM r.enqueued_at))::int8, r.lane = 0 \
+    FROM integration._retry r WHERE r.target = $1 AND r.not_before <= pg_catalog.clock_timestamp() AND r.lane <= $3 \
+    ORDER BY r.lane, r.not_before LIMIT $2";
 
-pub fn due_retries(target: Target, most: i64) -> SpiResult<Vec<Due>> {
-    select(DUE, &[target.number().into(), most.into()], |row| {
+/// Retries whose time has come: opt-outs first, and up to this lane.
+pub fn due_retries(target: Target, last: Lane, most: i64) -> SpiResult<Vec<Due>> {
+    let args = [target.number().into(), most.into(), (last as i16).into()];
+    select(DUE, &args, |row| {
         Ok(Due {
+            lane: match row.get(5)?.unwrap_or(false) {
+                true => Lane::OptOut,
+                false => Lane::Retry,
+            },
             record: RecordRef {
                 source: SourceId(row.get(1)?.unwrap_or(0)),
                 key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
@@ -230,11 +244,14 @@ pub fn due_retries(target: Target, most: i64) -> SpiResult<Vec<Due>> {
 pub struct RetryOutlook {
     pub count: i64,
     pub next_in_ms: Option<i64>,
+    /// Some of them are opt-outs.
+    pub opt_outs: bool,
 }
 
 const OUTLOOK: &str = "\
     SELECT (SELECT count(*) FROM integration._retry r WHERE r.target = $1), \
-           (SELECT (1000 * extract(epoch FROM min(r.not_before) - pg_catalog.clock_timestamp()))::int8 FROM integration._retry r WHERE r.target = $1)";
+           (SELECT (1000 * extract(epoch FROM min(r.not_before) - pg_catalog.clock_timestamp()))::int8 FROM integration._retry r WHERE r.target = $1), \
+           EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.lane = 0)";
 
 /// Counts the retry table: for the worker's start and after retries were noted.
 pub fn retry_outlook(target: Target) -> SpiResult<RetryOutlook> {
@@ -242,6 +259,7 @@ pub fn retry_outlook(target: Target) -> SpiResult<RetryOutlook> {
         Ok(RetryOutlook {
             count: row.get(1)?.unwrap_or(0),
             next_in_ms: row.get(2)?,
+            opt_outs: row.get(3)?.unwrap_or(false),
         })
     })?;
     Ok(rows.into_iter().next().unwrap_or_default())

@@ -29,7 +29,8 @@ pub const fn status_name(status: MemberStatus) -> &'static str {
     }
 }
 
-fn status_from(name: &str) -> Option<MemberStatus> {
+/// The status of a stored name.
+pub fn status_from(name: &str) -> Option<MemberStatus> {
     [
         MemberStatus::Subscribed,
         MemberStatus::Pending,

@@ -18,7 +18,9 @@ pub mod letters;
 pub mod links;
 pub mod people;
 pub mod sources;
+pub mod standings;
 pub mod state;
+pub mod webhooks;
 pub mod withheld;
 
 use std::cell::RefCell;

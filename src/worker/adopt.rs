@@ -2,7 +2,7 @@
 
 use integration_engine::call::Link;
 use integration_engine::outcome::{Category, Relink, Verdict};
-use integration_engine::record::{Entity, Op, RemoteId, Target, Timestamp};
+use integration_engine::record::{Entity, Lane, Op, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::rivals::describe;
@@ -146,6 +146,7 @@ pub fn whole_again(known: Entry, why: String, changed_at: Timestamp) -> (Retry, 
     let retry = Retry {
         record: known.record.clone(),
         op: Op::Upsert,
+        lane: Lane::Retry,
         attempts: 0,
         wait_ms: 0,
         why,

@@ -15,7 +15,7 @@ use super::process;
 use crate::config::{self, Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
 use crate::secret::Secret;
-use crate::store::{account, state};
+use crate::store::{account, state, webhooks::Kept};
 
 /// Alert kind: a rotated refresh token could not be stored.
 const UNSAVED: &str = "encryption_key";
@@ -235,6 +235,31 @@ impl Session {
     pub fn hurry(&mut self) {
         self.tokens.hurry();
     }
+}
+
+/// What a webhook's secret is sealed with beside the key: it is of use for that webhook only.
+pub fn webhook_context(list: &str, url: &str) -> String {
+    format!("mailchimp webhook {list} {url}")
+}
+
+/// Seals a secret for a table.
+pub fn seal(context: &str, secret: &str) -> Result<Vec<u8>, String> {
+    let key = seal_key()?;
+    key.seal(nonce()?, context, secret)
+        .map_err(|why| why.to_string())
+}
+
+/// The signing secret of a webhook that was made here.
+pub fn open_webhook(kept: &Kept) -> Result<Secret, String> {
+    let sealed = kept.sealed.as_deref().ok_or("it has none")?;
+    let opened = seal_key()?.open(&webhook_context(&kept.list, &kept.url), sealed);
+    let opened = opened.map_err(|why| format!("integration.encryption_key: {why}"))?;
+    Ok(Secret::of(opened))
+}
+
+/// Why secrets cannot be sealed.
+pub fn lacks_seal_key() -> Option<String> {
+    seal_key().err()
 }
 
 fn seal_key() -> Result<SealKey, String> {

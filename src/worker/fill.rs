@@ -14,6 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::bars;
 use super::rivals::{self, Block, Claims};
+use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
 use crate::store::{changes::Retry, links, sources::Source, withheld};
@@ -66,14 +67,61 @@ pub struct Move {
 pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResult<Planning> {
     let wanted = (batches * worker.batch()).min(BLOCK);
     let mut draft = Draft::default();
-    while draft.sends.len() < wanted && draft.seen < MOST_SEEN {
-        let handles = worker.queue.take(wanted - draft.sends.len());
+    let mut at_once = first_glance(worker, batches).min(wanted);
+    while draft.sends.len() < wanted && draft.calls() < batches && draft.seen < MOST_SEEN {
+        let handles = worker.queue.take(at_once.min(wanted - draft.sends.len()));
         if handles.is_empty() {
             break;
         }
         plan_block(worker, world, handles, &mut draft)?;
+        at_once = at_once.saturating_mul(4);
     }
+    let (planning, calls) = assemble(worker, world, draft);
+    let records: usize = calls.iter().map(|planned| planned.flights.len()).sum();
+    if let Some(average) = records.checked_div(calls.len()) {
+        worker.records_a_call = average.max(1);
+    }
+    worker.planned.extend(calls);
+    Ok(planning)
+}
+
+/// Records to begin with. Where most of them need a call of their own, as few as there is room for
+/// calls: the others would only wait, and what they were planned by would grow old.
+fn first_glance(worker: &TargetWorker, batches: usize) -> usize {
+    match worker.target {
+        Target::HubSpot => usize::MAX,
+        Target::Mailchimp => worker.records_a_call.saturating_mul(2 * batches).max(16),
+    }
+}
+
+/// As [`plan`], for opt-outs alone, one call's worth. Gives the calls, too.
+pub fn plan_opt_outs(
+    worker: &mut TargetWorker,
+    world: &World,
+) -> SpiResult<(Planning, Vec<Planned>)> {
+    let mut draft = Draft::default();
+    let handles = worker.queue.take_in(Lane::OptOut, worker.batch());
+    plan_block(worker, world, handles, &mut draft)?;
     Ok(assemble(worker, world, draft))
+}
+
+impl Draft {
+    /// About how many calls it will be: for Mailchimp, where members in bulk calls are one, and
+    /// each of the others has one of its own.
+    fn calls(&self) -> usize {
+        let alone = |kind: &CallKind| {
+            matches!(
+                kind,
+                CallKind::MailchimpPut { .. }
+                    | CallKind::MailchimpPatch { .. }
+                    | CallKind::MailchimpArchive { .. }
+                    | CallKind::MailchimpLook { .. }
+                    | CallKind::MailchimpLeave { .. }
+                    | CallKind::MailchimpErase { .. }
+            )
+        };
+        self.sends.iter().filter(|(kind, _)| alone(kind)).count()
+    }
 }
 
 fn plan_block(
@@ -121,6 +169,11 @@ fn plan_source(
     let heirs = rivals::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
     draft.planning.heirs.extend(heirs);
     let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning.moves)?;
+    if let Some(map) = source.maps.get(&Target::Mailchimp)
+        && worker.target == Target::Mailchimp
+    {
+        standings::recall(world, map, &mut works, &mut flights)?;
+    }
     for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
         draft.claims.refuse(worker.target, world, source, work);
@@ -214,6 +267,7 @@ fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Out
         changed_at: change.changed_at,
         link: None,
         list: None,
+        identity: None,
     };
     Some(Outcome {
         flight,
@@ -263,6 +317,7 @@ fn read_source(
             changed_at: change.changed_at,
             link: link.clone(),
             list: None,
+            identity: None,
         });
         works.push(Work {
             source: source.id,
@@ -275,6 +330,7 @@ fn read_source(
             gives_way: false,
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
             syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),
+            standing: None,
         });
     }
     if worker.target == Target::Mailchimp {
@@ -356,8 +412,8 @@ fn ready_entities(properties: &BTreeMap<Entity, Property>) -> Vec<Entity> {
 }
 
 /// Puts what is to be sent into calls.
-fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> Planning {
-    let mut flights = draft.flights;
+fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> (Planning, Vec<Planned>) {
+    let (mut flights, mut planned) = (draft.flights, Vec::new());
     let calls = match worker.target {
         Target::HubSpot => hubspot::assemble(draft.sends, &world.settings.hubspot_api),
         Target::Mailchimp => mailchimp::assemble(draft.sends, &world.settings.mailchimp_api),
@@ -368,17 +424,18 @@ fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> Planning 
             .iter()
             .filter_map(|item| flights.remove(&item.work))
             .collect();
-        worker.planned.push_back(Planned {
+        planned.push(Planned {
             call,
             flights: carried,
             guarded: false,
+            urgent: false,
         });
     }
     // A record that no call carries is planned again.
     for flight in flights.into_values() {
         worker.queue.put_back(flight.handle);
     }
-    draft.planning
+    (draft.planning, planned)
 }
 
 /// Records in planned calls that no call was made for.

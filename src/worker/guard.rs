@@ -37,6 +37,7 @@ impl TargetWorker {
     pub fn release(&mut self, guard: Option<&Rate>, now: Instant) {
         self.held = None;
         self.deletions.clear();
+        self.counted.clear();
         self.guard_off_until = guard.map(|guard| now + guard.interval);
     }
 

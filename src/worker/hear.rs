@@ -70,6 +70,10 @@ impl Worker {
             .get_or_insert_with(|| Instant::now() + self.tidy_in);
         news::tell_crm(&self.world, news)?;
         self.take_erasures(erasures)?;
+        let (hooks, census): (Vec<_>, Vec<_>) = census
+            .into_iter()
+            .partition(|answered| self.hooks.asked(answered));
+        self.take_hooks(hooks)?;
         let (reports, census) = census
             .into_iter()
             .partition(|answered| self.polls.asked(answered));

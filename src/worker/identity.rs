@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use integration_engine::call::{Item, Leaver, Link};
 use integration_engine::membership::to_note;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
+use integration_engine::standing::{EVERYWHERE, News, Remembered};
 use pgrx::spi::SpiResult;
 
 use super::World;
@@ -12,6 +14,7 @@ use super::fill::Move;
 use super::target::Planned;
 use crate::store::associations::{self as table, Association};
 use crate::store::links::{self, Cause, Entry};
+use crate::store::standings::{self, SignUps};
 
 /// Whether something has to be stored before a call leaves.
 pub fn is_to_note(planned: &Planned) -> bool {
@@ -22,13 +25,16 @@ pub fn is_to_note(planned: &Planned) -> bool {
 /// Notes, before a call is made, which records it may create: should the answer be lost, the
 /// record is looked for instead of being created twice. `true` when there is something to note.
 pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResult<bool> {
-    let mut entries = Vec::new();
+    let (mut entries, mut asked) = (Vec::new(), Vec::new());
     for planned in planned {
         for (item, flight) in planned.call.items.iter_mut().zip(&mut planned.flights) {
             let Some(link) = to_note(flight.link.as_ref(), item, &planned.call.kind) else {
                 continue;
             };
             (item.intent, item.beside.note) = (false, false);
+            if item.leaver == Leaver::Asked {
+                asked.extend(asks(item, planned.call.kind.list(), &link));
+            }
             flight.link = Some(link.clone());
             entries.push(Entry {
                 record: flight.record.clone(),
@@ -37,7 +43,25 @@ pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResul
         }
     }
     links::write(target, Cause::Noted, &entries)?;
+    standings::remember(&asked, SignUps::OfLeavers, "outbox")?;
     Ok(!entries.is_empty())
+}
+
+/// That somebody who left is about to be asked whether they want to come back: the only time for
+/// what is known of them by now.
+fn asks(item: &Item, list: Option<&str>, link: &Link) -> Vec<Remembered> {
+    let Some(address) = &item.remote_key else {
+        return Vec::new();
+    };
+    let former = link.membership.former.iter().map(String::as_str);
+    let lists = list.into_iter().chain([EVERYWHERE]).chain(former);
+    lists
+        .map(|list| Remembered {
+            list: list.to_owned(),
+            address: address.clone(),
+            news: News::Asked,
+        })
+        .collect()
 }
 
 /// Stores links under the keys their rows have by now.

@@ -48,6 +48,14 @@ pub fn read_queue(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftove
     Ok(leftover)
 }
 
+/// Reads opt-outs, whatever the room.
+pub fn read_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftover> {
+    let mut leftover = Leftover::default();
+    read_lane(worker, Lane::OptOut, world, &mut leftover)?;
+    load_opt_outs(worker, world)?;
+    Ok(leftover)
+}
+
 /// `false`: there is more than there is room for.
 fn read_lane(
     worker: &mut TargetWorker,
@@ -185,14 +193,36 @@ fn take_in(
 }
 
 fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    if !worker.retries_due(Instant::now()) || worker.queue.len() >= world.settings.max_records {
+    if worker.queue.len() >= world.settings.max_records {
+        return load_opt_outs(worker, world);
+    }
+    if !worker.retries_due(Instant::now()) {
         return Ok(());
     }
-    let due_now = changes::due_retries(worker.target, RETRIES)?;
+    let due_now = changes::due_retries(worker.target, Lane::Retry, RETRIES)?;
     if due_now.is_empty() {
         // The server's clock has not got there yet.
         return super::settle::outlook(worker);
     }
+    push_retries(worker, world, due_now);
+    // Until some of these are settled, which looks again, the table is not asked.
+    worker.next_retry = None;
+    Ok(())
+}
+
+/// Opt-outs that are to be tried again are let in whatever the backlog.
+fn load_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+    if !worker.retrying_opt_outs || !worker.retries_due(Instant::now()) {
+        return Ok(());
+    }
+    let due_now = changes::due_retries(worker.target, Lane::OptOut, RETRIES)?;
+    // As above.
+    worker.retrying_opt_outs = due_now.is_empty();
+    push_retries(worker, world, due_now);
+    Ok(())
+}
+
+fn push_retries(worker: &mut TargetWorker, world: &World, due_now: Vec<changes::Due>) {
     for due in due_now {
         let Some(source) = world.sources.get(&due.record.source) else {
             continue;
@@ -200,12 +230,9 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         worker.queue.push_retry(Change {
             record: due.record,
             entity: source.entity,
-            lane: Lane::Retry,
+            lane: due.lane,
             changed_at: due.enqueued_at,
             attempts: due.attempts,
         });
     }
-    // Until some of these are settled, which looks again, the table is not asked.
-    worker.next_retry = None;
-    Ok(())
 }

@@ -8,15 +8,17 @@ mod allowance;
 mod answers;
 mod associations;
 mod audiences;
-mod auth;
+pub mod auth;
 mod backfill;
 mod bars;
 mod connection;
 mod daily;
+mod deciders;
 mod erasures;
 pub mod fill;
 mod guard;
 mod hear;
+mod hooks;
 mod identity;
 mod intake;
 mod jobs;
@@ -33,8 +35,10 @@ mod requests;
 mod rivals;
 mod serve;
 pub mod settle;
+mod standings;
 pub mod target;
 mod trust;
+mod urgent;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -42,7 +46,7 @@ use std::time::{Duration, Instant};
 use integration_engine::call::Beside;
 use integration_engine::clock::Tick;
 use integration_engine::outcome::Verdict;
-use integration_engine::record::{SourceId, Target};
+use integration_engine::record::{Lane, SourceId, Target};
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
@@ -132,6 +136,7 @@ struct Worker {
     reconciles: Reconciles,
     polls: Polls,
     erasures: Erasures,
+    hooks: hooks::Hooks,
 }
 
 impl Worker {
@@ -171,6 +176,7 @@ impl Worker {
             reconciles: Reconciles::default(),
             polls: Polls::default(),
             erasures: Erasures::default(),
+            hooks: hooks::Hooks::default(),
         })
     }
 
@@ -217,6 +223,7 @@ impl Worker {
             self.serve(index)?;
         }
         self.note_provisions()?;
+        self.register_hooks()?;
         self.associate()?;
         self.compare()?;
         self.poll()?;
@@ -227,7 +234,8 @@ impl Worker {
 
     /// Whether requests are under way or there is more to send at once.
     fn busy(&self) -> bool {
-        self.targets.iter().any(|worker| worker.calls_in_flight > 0)
+        let busy = |worker: &TargetWorker| worker.calls_in_flight > 0 || worker.urgent.underway;
+        self.targets.iter().any(busy)
     }
 
     /// What the worker does not want to be woken for: changes for targets that may not send.
@@ -235,12 +243,13 @@ impl Worker {
         let silent = self.targets.iter().filter(|worker| {
             worker.told.is_some() && !worker.may_send(&self.world.settings, Instant::now())
         });
+        let now = Instant::now();
         silent
             .flat_map(|worker| {
-                worker
-                    .lanes
-                    .keys()
-                    .map(|lane| Wake::changes(worker.target, *lane))
+                let urgent = worker.lets_opt_outs_through(&self.world.settings, now);
+                let unheard = move |lane: &&Lane| !urgent || **lane != Lane::OptOut;
+                let lanes = worker.lanes.keys().filter(unheard);
+                lanes.map(|lane| Wake::changes(worker.target, *lane))
             })
             .fold(Wake::NONE, Wake::and)
     }
@@ -406,6 +415,11 @@ impl Worker {
             .min();
         let mut at_most =
             |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
+        for worker in &self.targets {
+            if let Some(delay) = worker.opt_out_in(&self.world.settings, now) {
+                at_most(delay);
+            }
+        }
         if self.poll_prepared {
             at_most(PREPARED_POLL);
         }
@@ -435,6 +449,9 @@ impl Worker {
             at_most(delay);
         }
         if let Some(delay) = self.erasures.next_look() {
+            at_most(delay);
+        }
+        if let Some(delay) = self.hooks.next_look(&self.targets, &self.world) {
             at_most(delay);
         }
         if let Some(delay) = self.inbox.retry_in() {

@@ -211,13 +211,30 @@ impl Requests {
             };
             let request = planned.call.request.clone();
             worker.calls_in_flight += 1;
-            if let Some(slot) = world.slot {
-                let flights = slot.flights(worker.target);
-                let records = planned.flights.iter();
-                records.for_each(|flight| flights.begin(flight.record.hash()));
-            }
+            self.begin(worker, world, &planned);
             self.send(worker.target, world, request, Underway::Records(planned));
         }
+    }
+
+    /// Records that a call is about to carry are shown as in flight.
+    fn begin(&self, worker: &TargetWorker, world: &World, planned: &Planned) {
+        if let Some(slot) = world.slot {
+            let flights = slot.flights(worker.target);
+            let records = planned.flights.iter();
+            records.for_each(|flight| flights.begin(flight.record.hash()));
+        }
+    }
+
+    /// Sends opt-outs out of turn, beside the calls that have their share of connections.
+    pub fn send_urgent(&mut self, worker: &mut TargetWorker, world: &World, planned: Planned) {
+        let request = planned.call.request.clone();
+        worker.urgent.underway = true;
+        self.begin(worker, world, &planned);
+        let planned = Planned {
+            urgent: true,
+            ..planned
+        };
+        self.send(worker.target, world, request, Underway::Records(planned));
     }
 
     fn permitted(&mut self, worker: &mut TargetWorker, started: Instant) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use integration_engine::call::{CallKind, Item, Link, Work};
 use integration_engine::circle::{self, Chain};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Op, Target};
+use integration_engine::record::{Entity, Lane, Op, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
@@ -399,6 +399,7 @@ pub fn bequeath(
             heirs.push(Retry {
                 record: heir.clone(),
                 op: Op::Upsert,
+                lane: Lane::Retry,
                 attempts: 0,
                 wait_ms: 0,
                 why: format!(

@@ -2,13 +2,37 @@
 
 use std::time::Instant;
 
-use integration_engine::record::SourceId;
+use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
+use super::target::TargetWorker;
 use super::{
     Worker, allowance, bars, fill, identity, intake, news, preflight, process, requests, settle,
 };
 use crate::store::{self, changes};
+
+impl TargetWorker {
+    /// Consent is read again when a call leaves: what was planned before, and had to wait, is
+    /// planned anew. (In an outage it only shows that there is something to ask for.)
+    fn plan_anew(&mut self) {
+        if self.target == Target::Mailchimp && self.breaker.is_closed() {
+            self.keep_planned(0);
+        }
+    }
+
+    /// Plans of more calls than can leave at once are taken back, before anything is noted of them.
+    fn keep_planned(&mut self, most: usize) {
+        let most = self.planned.len().min(most);
+        for planned in self.planned.split_off(most) {
+            fill::give_back(self, planned);
+        }
+    }
+
+    /// Whether what is planned leaves in this turn.
+    fn leaves_now(&self) -> bool {
+        self.target != Target::Mailchimp || self.breaker.is_closed()
+    }
+}
 
 impl Worker {
     /// Reads, plans and sends for one target, as far as it may.
@@ -22,7 +46,7 @@ impl Worker {
             while let Some(planned) = worker.planned.pop_front() {
                 fill::give_back(worker, planned);
             }
-            return Ok(());
+            return self.serve_opt_outs(index);
         }
         if worker.trust.known() {
             worker.bars.confirm();
@@ -31,6 +55,7 @@ impl Worker {
         if worker.bars.next().is_some_and(|at| at <= clock) {
             store::transaction(|| bars::retry(worker, clock))?;
         }
+        worker.plan_anew();
         self.requests
             .ask_for_properties(worker, &self.world, self.started);
         self.requests
@@ -43,10 +68,11 @@ impl Worker {
             self.requests.dispatch(worker, &self.world, self.started);
             let batches = self.requests.wanted_batches(worker, &self.world);
             if batches == 0 {
-                return self.read_ahead(index);
+                self.read_ahead(index)?;
+                return self.serve_opt_outs(index);
             }
             if !self.refill(index, batches)? {
-                return Ok(());
+                return self.serve_opt_outs(index);
             }
         }
     }
@@ -67,7 +93,7 @@ impl Worker {
 
     /// A table that began to be tracked in the very transaction that queued changes of it: looks
     /// it up; `true` when the configuration was read again.
-    fn learn(&mut self, unknown: &[SourceId]) -> SpiResult<bool> {
+    pub(super) fn learn(&mut self, unknown: &[SourceId]) -> SpiResult<bool> {
         if unknown.is_empty() {
             return Ok(false);
         }
@@ -106,6 +132,9 @@ impl Worker {
             worker.preflight.mailchimp.use_audience(list);
         }
         preflight::second_chance(worker, &self.world, &mut outcomes, clock);
+        if self.targets[index].target == Target::Mailchimp {
+            self.targets[index].keep_planned(batches);
+        }
         let held = self.guard(index);
         let reloaded = self.learn(&leftover.unknown)?;
         let (world, worker) = (&self.world, &mut self.targets[index]);
@@ -118,7 +147,9 @@ impl Worker {
                     changes::put_retries(worker.target, &heirs)?;
                     settle::outlook(worker)?;
                 }
-                if identity::note_intents(worker.target, &mut worker.planned)? {
+                if worker.leaves_now()
+                    && identity::note_intents(worker.target, &mut worker.planned)?
+                {
                     // A request must not leave before the note that it may have been made is safe.
                     process::commit_durably()?;
                 }
@@ -140,11 +171,13 @@ impl Worker {
         let mut count = 0;
         for planned in worker.planned.iter_mut().filter(|planned| !planned.guarded) {
             planned.guarded = true;
-            count += planned
+            for flight in planned
                 .flights
                 .iter()
                 .filter(|flight| settle::deletes(flight))
-                .count();
+            {
+                count += usize::from(worker.counted.insert(flight.record.clone()));
+            }
         }
         if !worker.too_many_deletions(count, guard.as_ref(), Instant::now()) {
             return false;

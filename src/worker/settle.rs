@@ -11,9 +11,12 @@ use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Lane, Op, RemoteId, Target, Timestamp};
 use integration_engine::retry::{self, Next};
 use integration_engine::scan::Position;
+use integration_engine::standing::{self, Remembered};
 use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};
+use super::deciders;
+use super::standings::Identity;
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, now_ms};
 use super::{adopt, process};
@@ -22,6 +25,7 @@ use crate::store::consent_log::{self, Change};
 use crate::store::erasures;
 use crate::store::letters::{self, Deed, Letter};
 use crate::store::links::{self, Cause, Entry};
+use crate::store::standings::{self, SignUps};
 
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
 /// 500 down to one, with some to spare for identities.
@@ -47,6 +51,7 @@ pub struct Ledger {
     superseded: Vec<RecordRef>,
     letters: Vec<Letter>,
     consent: Vec<Change>,
+    remembered: Vec<Remembered>,
     rows: Vec<RowId>,
     /// What is noted has to be safe on disk before the next call leaves.
     durable: bool,
@@ -99,6 +104,11 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
         resting,
         beside,
     } = outcome;
+    let identity = flight.identity.as_ref();
+    ledger.remembered.extend(identity.and_then(|identity| {
+        let attempt = identity.attempt(flight.link.as_ref());
+        standing::learnt(&attempt, &verdict, Timestamp(now_ms()))
+    }));
     if let Some(link) = flight.link.as_mut().filter(|_| !doubtful.is_empty())
         && link.clock.doubt(&doubtful)
     {
@@ -124,7 +134,12 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             link.remote_key = remote_key.or(link.remote_key);
             if let Some(status) = member_status.filter(|status| link.member_status != Some(*status))
             {
-                let by = consent::decided_by(link.member_status, status);
+                let remembered = identity.and_then(|identity| identity.standing);
+                let remembered = remembered.filter(|known| known.has_left());
+                let by = match remembered.filter(|known| known.status == status) {
+                    Some(known) => known.by,
+                    None => consent::decided_by(link.member_status, status),
+                };
                 let before = link.member_status.replace(status);
                 ledger.consent.push(Change {
                     record: flight.record.clone(),
@@ -236,27 +251,16 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
             member_status,
         } => {
             if let Some(member_status) = member_status {
-                let known = flight.link.clone().unwrap_or_default();
-                if known.member_status != Some(member_status) {
-                    ledger.consent.push(Change {
+                let stranger = || identity.map(Identity::link).unwrap_or_default();
+                let known = flight.link.clone().unwrap_or_else(stranger);
+                let attempt = identity.map(|identity| identity.attempt(flight.link.as_ref()));
+                if !attempt.is_some_and(|attempt| attempt.spares_member(member_status)) {
+                    refused(&flight, &known, member_status, ledger);
+                    ledger.noted.push(Entry {
                         record: flight.record.clone(),
-                        address: known.remote_key.clone(),
-                        by: Party::Mailchimp,
-                        before: known.member_status,
-                        after: member_status,
-                        at: Timestamp(now_ms()),
-                        event: None,
-                        reason: Some("refused".to_owned()),
+                        link: known.unsubscribed(member_status),
                     });
                 }
-                let link = Link {
-                    member_status: Some(member_status),
-                    ..known.settled(false)
-                };
-                ledger.noted.push(Entry {
-                    record: flight.record.clone(),
-                    link,
-                });
             }
             bury(worker, flight, category, status, why, request, ledger);
         }
@@ -273,6 +277,30 @@ fn archived(target: Target, world: &World, flight: &Flight) -> Option<(RecordRef
     kept.then(|| (flight.record.clone(), id))
 }
 
+/// Somebody is opted in, and cannot be subscribed: it is remembered that they left, or Mailchimp
+/// says so.
+fn refused(flight: &Flight, known: &Link, status: MemberStatus, ledger: &mut Ledger) {
+    if known.member_status == Some(status) {
+        return;
+    }
+    let identity = flight.identity.as_ref();
+    let remembered = identity.and_then(|identity| identity.standing);
+    let remembered = remembered.filter(|standing| standing.has_left());
+    ledger.consent.push(Change {
+        record: flight.record.clone(),
+        address: known.remote_key.clone(),
+        by: remembered.map_or(Party::Mailchimp, |standing| standing.by),
+        before: known.member_status,
+        after: status,
+        at: Timestamp(now_ms()),
+        event: None,
+        reason: Some(match remembered {
+            Some(_) => "remembered of the address".to_owned(),
+            None => "refused".to_owned(),
+        }),
+    });
+}
+
 fn close(
     worker: &mut TargetWorker,
     handle: integration_engine::queue::Handle,
@@ -280,6 +308,7 @@ fn close(
     ledger: &mut Ledger,
 ) {
     ledger.rows.extend(worker.queue.close(handle).rows);
+    worker.counted.remove(&record);
     ledger.done.push(record);
 }
 
@@ -333,7 +362,14 @@ fn again(
             link
         }),
         Some(Relink::Leave { ask }) => moved(&flight, ledger, |link| link.leave(ask)),
-        Some(Relink::Left { list, ask }) => moved(&flight, ledger, |link| link.left(&list, ask)),
+        Some(Relink::Left { list, ask, .. }) => {
+            moved(&flight, ledger, |link| link.left(&list, ask))
+        }
+        Some(Relink::Unsubscribed(status)) => {
+            let known = flight.link.clone().unwrap_or_default();
+            refused(&flight, &known, status, ledger);
+            moved(&flight, ledger, |link| link.unsubscribed(status));
+        }
         Some(Relink::ErasedIn(list)) => moved(&flight, ledger, |link| link.erased_in(&list)),
         None => {}
     }
@@ -389,9 +425,14 @@ fn back_off(
             );
         }
         Next::RetryIn(delay, attempts) => {
+            let lane = worker.queue.change(flight.handle).map(|change| change.lane);
             ledger.retries.push(Retry {
                 record: flight.record.clone(),
                 op: flight.op,
+                lane: match lane {
+                    Some(Lane::OptOut) => Lane::OptOut,
+                    _ => Lane::Retry,
+                },
                 attempts,
                 wait_ms: i64::try_from(delay.as_millis()).unwrap_or(i64::MAX),
                 why,
@@ -426,7 +467,7 @@ fn bury(
     close(worker, flight.handle, flight.record, ledger);
 }
 
-fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<()> {
+fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiResult<()> {
     let target = worker.target;
     if ledger.durable {
         process::commit_durably()?;
@@ -447,7 +488,9 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
         changes::drop_retries(target, &ledger.withheld)?;
     }
     changes::put_retries(target, &ledger.retries)?;
+    deciders::attribute(world, &mut ledger.consent)?;
     consent_log::write(&ledger.consent)?;
+    standings::remember(&ledger.remembered, SignUps::OfLeavers, "outbox")?;
     // What was delivered but for one value has a new letter in place of its old one.
     if world.dead(target) > 0 {
         letters::supersede(target, &ledger.superseded)?;
@@ -468,6 +511,7 @@ fn write(worker: &mut TargetWorker, world: &World, ledger: Ledger) -> SpiResult<
 pub fn outlook(worker: &mut TargetWorker) -> SpiResult<()> {
     let outlook = changes::retry_outlook(worker.target)?;
     worker.retrying = outlook.count;
+    worker.retrying_opt_outs = outlook.opt_outs;
     worker.next_retry = outlook.next_in_ms.map(|ms| {
         // What is due already may be in memory: it is not asked for more than once in a while.
         Instant::now() + Duration::from_millis(ms.max(20).unsigned_abs())

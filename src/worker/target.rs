@@ -1,6 +1,6 @@
 //! One target in the worker: its queue, its budget, whether it may send, and what it says of itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use integration_engine::bars::Bars;
@@ -62,6 +62,8 @@ pub struct Flight {
     pub link: Option<integration_engine::call::Link>,
     /// Mailchimp: the audience it is planned for.
     pub list: Option<String>,
+    /// Mailchimp's.
+    pub identity: Option<super::standings::Identity>,
 }
 
 /// A call with the records it carries, in the order of its items.
@@ -70,6 +72,8 @@ pub struct Planned {
     pub flights: Vec<Flight>,
     /// Its deletions have been counted by the guard.
     pub guarded: bool,
+    /// Opt-outs, sent although nothing else may leave.
+    pub urgent: bool,
 }
 
 /// What keeps a target from sending.
@@ -129,6 +133,11 @@ pub struct TargetWorker {
     pub ready_since: Option<Instant>,
     pub next_retry: Option<Instant>,
     pub retrying: i64,
+    /// Some of them are opt-outs.
+    pub retrying_opt_outs: bool,
+    pub urgent: super::urgent::Urgent,
+    /// Records a call carried on average, when some were planned last.
+    pub records_a_call: usize,
     /// Queue rows of backfills that are not settled.
     pub chunks: usize,
     /// Requests that erasures still have to make.
@@ -142,6 +151,8 @@ pub struct TargetWorker {
     pub preflight_told: Told,
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
+    /// Records whose deletion has been counted, and is not settled: it is planned more than once.
+    pub counted: HashSet<RecordRef>,
     pub guard_off_until: Option<Instant>,
     pub trust: Trust,
     daily_limit: Option<u32>,
@@ -183,6 +194,9 @@ impl TargetWorker {
             ready_since: None,
             next_retry: Some(Instant::now()),
             retrying: 0,
+            retrying_opt_outs: false,
+            urgent: super::urgent::Urgent::default(),
+            records_a_call: usize::MAX,
             chunks: 0,
             erasures: 0,
             told: None,
@@ -191,6 +205,7 @@ impl TargetWorker {
             provision: Provision::default(),
             preflight_told: Told::default(),
             deletions: VecDeque::new(),
+            counted: HashSet::new(),
             guard_off_until: None,
             trust: Trust::default(),
             daily_limit: None,
@@ -365,9 +380,19 @@ impl TargetWorker {
             .any(|lane| lane.stale || lane.scan.is_some())
     }
 
+    /// Whether opt-outs may be in the tables that have not been read.
+    pub fn unread_opt_outs(&self) -> bool {
+        let lane = self.lanes.get(&Lane::OptOut);
+        lane.is_some_and(|lane| lane.stale || lane.scan.is_some())
+            || (self.retrying_opt_outs && self.retries_due(Instant::now()))
+    }
+
     pub fn pause(&mut self, reason: Option<String>) {
-        let reason = reason
+        let mut reason = reason
             .unwrap_or_else(|| format!("SELECT integration.resume('{}'); goes on", self.target));
+        if self.target == Target::Mailchimp {
+            reason.push_str(" (opt-outs wait, too)");
+        }
         self.paused = Some(State::because("paused", reason));
     }
 }

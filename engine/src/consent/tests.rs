@@ -1,5 +1,3 @@
-mod model;
-
 use super::*;
 use crate::call::OnDelete;
 
@@ -20,6 +18,14 @@ fn link(remote_id: Option<&str>, member_status: Option<MemberStatus>) -> Option<
         member_status,
         ..Link::default()
     })
+}
+
+fn person<'a>(link: &'a Option<Link>, standing: Option<&'a Standing>) -> Person<'a> {
+    Person {
+        link: link.as_ref(),
+        standing,
+        readdressed: false,
+    }
 }
 
 #[test]
@@ -127,7 +133,7 @@ fn every_state_has_its_answer() {
     ];
     for (consent, link, expected) in cases {
         assert_eq!(
-            decide(consent, link.as_ref(), &never),
+            decide(consent, person(&link, None), &never),
             expected,
             "{consent:?} {link:?}"
         );
@@ -135,17 +141,153 @@ fn every_state_has_its_answer() {
     let asking = settings(Resubscribe::Pending, true);
     let member = link(Some("c"), Some(UnsubscribedByMember));
     assert_eq!(
-        decide(OptedIn, member.as_ref(), &asking),
+        decide(OptedIn, person(&member, None), &asking),
         SetStatus(Pending)
     );
     let own = link(Some("c"), Some(UnsubscribedByCrm));
-    assert_eq!(decide(OptedIn, own.as_ref(), &asking), SetStatus(Pending));
-    assert_eq!(decide(OptedIn, None, &asking), Subscribe(Pending));
+    assert_eq!(
+        decide(OptedIn, person(&own, None), &asking),
+        SetStatus(Pending)
+    );
+    assert_eq!(
+        decide(OptedIn, Person::default(), &asking),
+        Subscribe(Pending)
+    );
     let cleaned = link(Some("c"), Some(Cleaned));
     assert_eq!(
-        decide(OptedIn, cleaned.as_ref(), &asking),
+        decide(OptedIn, person(&cleaned, None), &asking),
         Suppressed(Cleaned)
     );
+}
+
+#[test]
+fn what_is_remembered_of_the_address_counts() {
+    use {Consent::*, ConsentAction::*, MemberStatus::*};
+    let standing = |status, asked, archived| Standing {
+        status,
+        by: Party::Mandrill,
+        at: None,
+        asked,
+        archived,
+    };
+    let left = standing(UnsubscribedByMember, false, false);
+    let asked = standing(UnsubscribedByMember, true, false);
+    let bounced = standing(Cleaned, false, false);
+    let archived = standing(Subscribed, false, true);
+    let (never, pending) = (Resubscribe::Never, Resubscribe::Pending);
+    let member = |status| link(Some("c"), status);
+    let by_crm = member(Some(UnsubscribedByCrm));
+    let by_member = member(Some(UnsubscribedByMember));
+    let cases = [
+        // A row that is new.
+        (OptedIn, None, left, never, Suppressed(UnsubscribedByMember)),
+        (OptedIn, None, left, pending, SetStatus(Pending)),
+        (
+            OptedIn,
+            None,
+            asked,
+            pending,
+            Suppressed(UnsubscribedByMember),
+        ),
+        (OptedIn, None, bounced, pending, Suppressed(Cleaned)),
+        (OptedOut, None, left, pending, NoConsent),
+        (OptedIn, None, archived, never, Subscribe(Subscribed)),
+        // Archived by us, when they were subscribed.
+        (
+            OptedIn,
+            member(None),
+            archived,
+            never,
+            SetStatus(Subscribed),
+        ),
+        // Reported by Mandrill: Mailchimp has to hear of it.
+        (
+            OptedOut,
+            member(Some(Subscribed)),
+            left,
+            never,
+            Unsubscribe(UnsubscribedByMember),
+        ),
+        (
+            OptedOut,
+            member(Some(Subscribed)),
+            bounced,
+            never,
+            Unsubscribe(Cleaned),
+        ),
+        (
+            OptedIn,
+            member(Some(Subscribed)),
+            left,
+            never,
+            Unsubscribe(UnsubscribedByMember),
+        ),
+        (
+            OptedIn,
+            member(Some(Subscribed)),
+            left,
+            pending,
+            SetStatus(Pending),
+        ),
+        (
+            OptedIn,
+            by_crm,
+            left,
+            never,
+            Suppressed(UnsubscribedByMember),
+        ),
+        // Asked once; while the answer is awaited, the question may be repeated.
+        (
+            OptedIn,
+            by_member,
+            asked,
+            pending,
+            Suppressed(UnsubscribedByMember),
+        ),
+        (OptedIn, member(None), asked, pending, SetStatus(Pending)),
+        (
+            OptedIn,
+            member(None),
+            asked,
+            never,
+            UnsubscribeIfThere(UnsubscribedByMember),
+        ),
+        (
+            OptedIn,
+            member(Some(Pending)),
+            asked,
+            pending,
+            Update(Pending),
+        ),
+    ];
+    for (consent, link, standing, resubscribe, expected) in cases {
+        let settings = settings(resubscribe, false);
+        let found = decide(consent, person(&link, Some(&standing)), &settings);
+        assert_eq!(found, expected, "{consent:?} {link:?} {standing:?}");
+    }
+    // Asked at another address than that of who left.
+    let pending = member(Some(Pending));
+    let readdressed = Person {
+        readdressed: true,
+        ..person(&pending, Some(&left))
+    };
+    let settings = settings(never, false);
+    assert_eq!(
+        decide(OptedIn, readdressed, &settings),
+        Unsubscribe(UnsubscribedByMember)
+    );
+    // That mail to the new address bounced says nothing about the member's.
+    let known = member(Some(Subscribed));
+    let readdressed = Person {
+        readdressed: true,
+        ..person(&known, Some(&bounced))
+    };
+    for consent in [OptedIn, OptedOut] {
+        assert_eq!(
+            decide(consent, readdressed, &settings),
+            Unsubscribe(UnsubscribedByCrm)
+        );
+    }
 }
 
 #[test]
@@ -172,4 +314,24 @@ fn statuses_are_written_back() {
         to_column(ValueKind::Text, UnsubscribedByMember),
         "unsubscribed"
     );
+}
+
+#[test]
+fn who_decided() {
+    use MemberStatus::*;
+    let cases = [
+        (None, Subscribed, Party::Crm),
+        (None, Pending, Party::Crm),
+        (Some(UnsubscribedByCrm), Subscribed, Party::Crm),
+        (Some(Subscribed), UnsubscribedByCrm, Party::Crm),
+        // Who was asked and then opted out by the CRM.
+        (Some(Pending), UnsubscribedByMember, Party::Crm),
+        (Some(Pending), Subscribed, Party::Mailchimp),
+        (Some(Subscribed), Cleaned, Party::Mailchimp),
+        (Some(Subscribed), Archived, Party::Mailchimp),
+        (Some(Subscribed), Forgotten, Party::Mailchimp),
+    ];
+    for (before, after, party) in cases {
+        assert_eq!(decided_by(before, after), party, "{before:?} {after:?}");
+    }
 }

@@ -315,6 +315,7 @@ impl Plan<'_> {
             member_status: None,
             expected: None,
             intent: false,
+            leaver: Default::default(),
             batch_cap: self.work.batch_cap,
             fragment,
             beside: Default::default(),

@@ -72,6 +72,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         gives_way: false,
         audience_met: true,
         syncing: false,
+        standing: None,
     }
 }
 
@@ -104,6 +105,7 @@ fn item(name: &str) -> Item {
         member_status: None,
         expected: None,
         intent: false,
+        leaver: Default::default(),
         batch_cap: 100,
         fragment: r#"{"id":"x"}"#.into(),
         beside: Default::default(),

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap};
 use serde::Deserialize;
 
 use crate::{
-    call::{Call, CallKind, Item, MailchimpSettings, Reading, Reply, TransportError},
+    call::{Call, CallKind, Item, Leaver, MailchimpSettings, Reading, Reply, TransportError},
     erasure::is_confirmed,
     failure::{Class, classify},
     json::Text,
@@ -121,14 +121,12 @@ fn answered(
             confirmed(reply)?;
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
-        CallKind::MailchimpLook {
-            list, returning, ..
-        } => {
+        CallKind::MailchimpLook { list, leaving, .. } => {
             let member: Member<'_> = parse(reply)?;
             let held = Some(member.status.as_str());
             let look = moves::Look {
                 list,
-                returning: *returning,
+                leaving: *leaving,
             };
             let seen = |item| moves::seen(item, held, &look, reply.status, settings);
             Ok(call.items.iter().map(seen).collect())
@@ -275,6 +273,13 @@ fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
 
 fn opted_out(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
     match member.status.as_str() {
+        "cleaned" if item.leaver == Leaver::Unheeded => unheeded(MemberStatus::Cleaned),
+        "unsubscribed" | "archived" | "transactional" if item.leaver == Leaver::Unheeded => {
+            unheeded(
+                item.member_status
+                    .unwrap_or(MemberStatus::UnsubscribedByMember),
+            )
+        }
         "unsubscribed" => member.delivered(item, item.member_status),
         "cleaned" => member.delivered(item, Some(MemberStatus::Cleaned)),
         "archived" | "transactional" => member.delivered(item, Some(MemberStatus::Archived)),
@@ -284,6 +289,15 @@ fn opted_out(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
             wait: None,
             counted: true,
         },
+    }
+}
+
+/// Gets no mail any more; that the CRM opts the person in is to be answered yet.
+pub(super) fn unheeded(status: MemberStatus) -> Verdict {
+    Verdict::Again {
+        relink: Some(Relink::Unsubscribed(status)),
+        batch_cap: None,
+        why: "unsubscribed at Mailchimp, for the person left".to_owned(),
     }
 }
 
@@ -342,11 +356,11 @@ fn not_found(
         CallKind::MailchimpLook {
             list,
             hash,
-            returning,
+            leaving,
         } if reply.status == 404 => {
             let look = moves::Look {
                 list,
-                returning: *returning,
+                leaving: *leaving,
             };
             let nobody = |item| moves::seen(item, None, &look, reply.status, settings);
             let verdict = |item| other_name(item, hash).unwrap_or_else(|| nobody(item));

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::{
-    call::Item,
+    call::{Item, Leaver, Reply},
     json::shortened,
-    outcome::{Category, MemberStatus, Verdict},
+    outcome::{Category, MemberStatus, Relink, Verdict},
 };
 
 use super::plan::suppression;
@@ -137,6 +137,11 @@ impl Fault {
             member_status,
         };
         match self.kind() {
+            Kind::Suppressed(known) if item.leaver == Leaver::Unheeded => Verdict::Again {
+                relink: Some(Relink::Unsubscribed(known)),
+                batch_cap: None,
+                why: "gets no mail from Mailchimp as it is".to_owned(),
+            },
             // Leaving is what was asked for, and that is how it is.
             Kind::Suppressed(known) if is_opt_out(item) => Verdict::Delivered {
                 remote_id: None,
@@ -218,10 +223,25 @@ fn tag(field: &str) -> Option<&str> {
     (!tag.is_empty() && tag.bytes().all(plain)).then_some(tag)
 }
 
+/// What a refusal of something that is no member says, for people.
+pub(super) fn refusal(reply: &Reply) -> String {
+    let said = Fault::of_body(&reply.body);
+    format!(
+        "Mailchimp answered HTTP {}: {}",
+        reply.status,
+        said.quoted()
+    )
+}
+
 /// Whether the record was sent to take the person off the list.
 pub(super) const fn is_opt_out(item: &Item) -> bool {
     matches!(
         item.member_status,
-        Some(MemberStatus::UnsubscribedByCrm | MemberStatus::UnsubscribedByMember)
+        Some(
+            MemberStatus::UnsubscribedByCrm
+                | MemberStatus::UnsubscribedByMember
+                | MemberStatus::Cleaned
+                | MemberStatus::Forgotten
+        )
     )
 }

@@ -2,12 +2,12 @@
 //! it means when there is none left.
 
 use crate::{
-    call::Item,
+    call::{Item, Leaver},
     outcome::{Relink, Verdict},
     record::RemoteId,
 };
 
-use super::{fault::is_opt_out, in_path, subscriber_hash};
+use super::{answer::unheeded, fault::is_opt_out, in_path, subscriber_hash};
 
 /// No member under this name. A change of address may have happened in a call whose answer was
 /// lost: the person is looked for under the contact's id, the old address and the present one.
@@ -39,6 +39,9 @@ pub(super) fn other_name(item: &Item, path: &str) -> Option<Verdict> {
 pub(super) fn no_such_member(item: &Item, path: &str) -> Verdict {
     if let Some(verdict) = other_name(item, path) {
         return verdict;
+    }
+    if let (Leaver::Unheeded, Some(status)) = (item.leaver, item.member_status) {
+        return unheeded(status);
     }
     if is_opt_out(item) {
         return Verdict::Delivered {

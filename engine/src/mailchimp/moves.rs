@@ -5,7 +5,7 @@
 //! are, unsubscribed, and is added nowhere else.
 
 use crate::{
-    call::{CallKind, Decision, Item, Link, MailchimpSettings, OnDelete, Resubscribe},
+    call::{CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete, Resubscribe},
     outcome::{Category, MemberStatus, Relink, Verdict},
 };
 
@@ -36,7 +36,10 @@ impl Plan<'_> {
             CallKind::MailchimpLook {
                 list,
                 hash,
-                returning: link.is_returning(),
+                leaving: match link.is_returning() {
+                    true => Leaving::ElsewhereAgain,
+                    false => Leaving::Elsewhere,
+                },
             }
         };
         let mut item = self.item(known.address, Some(&email), link.member_status, Body::new());
@@ -45,6 +48,28 @@ impl Plan<'_> {
         // who archived it.
         item.intent = link.membership.leaving;
         Ok(Some(Decision::Send(kind, item)))
+    }
+
+    /// Who is archived because their row is gone is looked at first: Mailchimp forgets with that
+    /// whether they had left. `None`: that is known, or has been done.
+    pub(super) fn look_before_archiving(&self, link: &Link) -> Option<Decision> {
+        let uncertain = matches!(
+            link.member_status,
+            None | Some(MemberStatus::Subscribed | MemberStatus::Pending)
+        );
+        let looked = link.membership.leaving || link.is_nowhere();
+        if self.settings.on_delete != OnDelete::Archive || !uncertain || looked {
+            return None;
+        }
+        let address = link.remote_key.as_deref()?;
+        let kind = CallKind::MailchimpLook {
+            list: self.list(),
+            hash: self.known(link, None).path(),
+            leaving: Leaving::ForGood,
+        };
+        let mut item = self.item(address, Some(address), link.member_status, Body::new());
+        item.expected.clone_from(&link.remote_id);
+        Some(Decision::Send(kind, item))
     }
 
     /// A row that is gone is erased wherever it ever was, if it is to be erased at all.
@@ -70,6 +95,7 @@ pub(super) fn done(kind: &CallKind) -> Verdict {
             Some(Relink::Left {
                 list: list.clone(),
                 ask: false,
+                how: None,
             }),
             format!("archived in the audience {list}; to be added to another one"),
         ),
@@ -110,26 +136,42 @@ pub(super) fn seen(
         why: why.to_owned(),
     };
     let leave = |ask| {
-        let why = "looked at; to be archived in its audience, for the record names another one";
+        let why = "looked at; to be archived in its audience";
         again(Relink::Leave { ask }, why)
     };
-    let left = |ask| {
+    let left = |ask, how| {
         let list = look.list.to_owned();
-        again(Relink::Left { list, ask }, "gets no mail from its audience")
+        let relink = Relink::Left { list, ask, how };
+        again(relink, "gets no mail from its audience")
     };
+    if look.leaving == Leaving::ForGood {
+        return match held {
+            Some("unsubscribed") => again(
+                Relink::Unsubscribed(MemberStatus::UnsubscribedByMember),
+                "unsubscribed before the row was deleted",
+            ),
+            Some("cleaned") => again(
+                Relink::Unsubscribed(MemberStatus::Cleaned),
+                "cleaned before the row was deleted",
+            ),
+            Some("archived") | None => Verdict::Removed,
+            Some(held) => leave(held != "subscribed"),
+        };
+    }
+    let member = Some(MemberStatus::UnsubscribedByMember);
     match held {
         Some("subscribed") => leave(false),
-        Some("archived") if look.returning => leave(false),
+        Some("archived") if look.leaving == Leaving::ElsewhereAgain => leave(false),
         Some("unsubscribed") => match (item.member_status, settings.resubscribe) {
             // It was the CRM that opted them out, and opts them in anew.
-            (Some(MemberStatus::UnsubscribedByCrm), _) => left(false),
-            (_, Resubscribe::Pending) => left(true),
+            (Some(MemberStatus::UnsubscribedByCrm), _) => left(false, None),
+            (_, Resubscribe::Pending) => left(true, member),
             (_, Resubscribe::Never) => suppressed(MemberStatus::UnsubscribedByMember),
         },
         Some("cleaned") => match item.remote_key.as_deref() == Some(item.name.as_str()) {
             true => suppressed(MemberStatus::Cleaned),
             // An address that bounced says nothing about the next one.
-            false => left(false),
+            false => left(false, Some(MemberStatus::Cleaned)),
         },
         // It may never have been created. Who was a member and is not found any more may have been
         // erased, or never confirmed.
@@ -142,6 +184,5 @@ pub(super) fn seen(
 /// A look at a member.
 pub(super) struct Look<'a> {
     pub(super) list: &'a str,
-    /// It was coming back there.
-    pub(super) returning: bool,
+    pub(super) leaving: Leaving,
 }

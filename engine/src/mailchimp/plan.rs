@@ -1,11 +1,12 @@
 //! What is to be sent to Mailchimp for one record. Consent decides first, then what changed.
 
 use crate::{
-    call::{Beside, CallKind, Decision, Item, Link, MailchimpSettings, OnDelete, Work},
-    consent::{self, Consent, ConsentAction},
+    call::{Beside, CallKind, Decision, Item, Leaver, Link, MailchimpSettings, OnDelete, Work},
+    consent::{self, Consent, ConsentAction, Person},
     json::push_member,
     mapping::SourceMap,
     outcome::{Category, MemberStatus, Relink, Verdict},
+    standing,
     verdicts::dead,
 };
 
@@ -62,6 +63,9 @@ impl Plan<'_> {
         if let Some(decision) = self.erase_former(link) {
             return decision;
         }
+        if let Some(look) = self.look_before_archiving(link) {
+            return look;
+        }
         let done = match (self.settings.on_delete, link.member_status) {
             (OnDelete::Ignore, _) | (_, Some(MemberStatus::Forgotten)) => true,
             (OnDelete::Archive, status) => status == Some(MemberStatus::Archived),
@@ -75,7 +79,10 @@ impl Plan<'_> {
                         .known(link, None)
                         .path_to_archive(self.settings.on_delete),
                 };
-                Decision::Send(kind, self.item(address, Some(address), None, Body::new()))
+                let mut item = self.item(address, Some(address), None, Body::new());
+                // Mailchimp forgets how they were; that has to be safe here.
+                item.intent = self.settings.on_delete == OnDelete::Archive;
+                Decision::Send(kind, item)
             }
             _ => Decision::Settled(Verdict::Removed),
         }
@@ -86,23 +93,53 @@ impl Plan<'_> {
             return Ok(Decision::Settled(Verdict::NoConsent));
         };
         let link = self.work.link.as_ref();
-        let action = consent::decide(consent, link, self.settings);
+        let written_under = link.and_then(|link| link.remote_key.as_deref());
+        let person = Person {
+            link,
+            standing: self.work.standing.as_ref(),
+            readdressed: written_under.is_some()
+                && written_under != self.email(row).ok().as_deref(),
+        };
+        let action = consent::decide(consent, person, self.settings);
         if let (Consent::OptedIn, Some(link)) = (consent, link)
-            && !matches!(action, ConsentAction::Suppressed(_))
+            && !leaves(action)
             && let Some(step) = self.relocate(row, link)?
         {
             return Ok(step);
         }
-        match (action, link) {
+        let mut decision = match (action, link) {
             (ConsentAction::Subscribe(status), _) => self.subscribe(row, status),
             (ConsentAction::Update(if_new), Some(link)) => self.update(row, link, if_new),
             (ConsentAction::SetStatus(status), Some(link)) => self.set_status(row, link, status),
+            // Somebody who left, under a row that is new.
+            (ConsentAction::SetStatus(status), None) => {
+                audience_of(self.map, row, self.settings)?;
+                self.set_status(row, &Link::default(), status)
+            }
             (ConsentAction::Unsubscribe(known), Some(link)) => Ok(self.opt_out(row, link, known)),
             (ConsentAction::UnsubscribeIfThere(known), Some(link)) => {
                 Ok(self.opt_out_if_there(row, link, known))
             }
-            (ConsentAction::Suppressed(status), Some(link)) => self.suppressed(row, link, status),
+            (ConsentAction::Suppressed(status), link) => self.suppressed(row, link, status),
             _ => Ok(Decision::Settled(Verdict::NoConsent)),
+        }?;
+        if let (Consent::OptedIn, Decision::Send(_, item)) = (consent, &mut decision) {
+            item.leaver = self.leaver(action);
+        }
+        Ok(decision)
+    }
+
+    /// What the call is to somebody who had left, and whom the CRM opts in.
+    fn leaver(&self, action: ConsentAction) -> Leaver {
+        let left = |status: Option<MemberStatus>| status.is_some_and(standing::left);
+        let link = self.work.link.as_ref().and_then(|link| link.member_status);
+        let remembered = self.work.standing.map(|standing| standing.status);
+        match action {
+            ConsentAction::SetStatus(MemberStatus::Pending) if left(link) || left(remembered) => {
+                Leaver::Asked
+            }
+            action if leaves(action) => Leaver::Unheeded,
+            _ => Leaver::No,
         }
     }
 
@@ -265,13 +302,15 @@ impl Plan<'_> {
     fn suppressed(
         &self,
         row: &Row,
-        link: &Link,
+        link: Option<&Link>,
         status: MemberStatus,
     ) -> Result<Decision, Verdict> {
         // An address that bounced says nothing about the next one.
         if status == MemberStatus::Cleaned {
             let email = self.email(row)?;
-            if link.remote_key.as_deref().is_some_and(|old| old != email) {
+            let bounced = link.filter(|link| link.member_status == Some(status));
+            let old = bounced.and_then(|link| link.remote_key.as_deref());
+            if old.is_some_and(|old| old != email) {
                 return Ok(Decision::Settled(Verdict::Again {
                     relink: Some(Relink::Forget),
                     batch_cap: None,
@@ -279,10 +318,16 @@ impl Plan<'_> {
                 }));
             }
         }
+        let standing = self.work.standing.as_ref();
+        let asked = standing.is_some_and(|standing| standing.has_left() && standing.asked);
+        let why = match (status, asked) {
+            (MemberStatus::UnsubscribedByMember, true) => ASKED,
+            _ => suppression(status),
+        };
         Err(Verdict::Dead {
             category: Category::Consent,
             status: None,
-            why: suppression(status).to_owned(),
+            why: why.to_owned(),
             member_status: Some(status),
         })
     }
@@ -370,6 +415,7 @@ impl Plan<'_> {
             member_status,
             expected: None,
             intent: false,
+            leaver: Leaver::No,
             batch_cap: self.work.batch_cap,
             fragment: body.json,
             beside: Beside {
@@ -381,18 +427,31 @@ impl Plan<'_> {
     }
 }
 
+/// Whether somebody who left gets no mail from here on.
+const fn leaves(action: ConsentAction) -> bool {
+    matches!(
+        action,
+        ConsentAction::Suppressed(_)
+            | ConsentAction::Unsubscribe(_)
+            | ConsentAction::UnsubscribeIfThere(_)
+    )
+}
+
+const ASKED: &str = "this person unsubscribed, and was asked once whether they want to come back; the opt-in \
+     in the CRM has no effect until they sign up by themselves";
+
 /// Why nobody but the person can change it.
 pub(super) const fn suppression(status: MemberStatus) -> &'static str {
     match status {
         MemberStatus::Cleaned => {
-            "Mailchimp no longer mails this address because mail to it bounced; enter another one"
+            "this address is no longer mailed because mail to it bounced; enter another one"
         }
         MemberStatus::Forgotten => {
             "this person was permanently deleted at Mailchimp; only a sign-up form of Mailchimp's \
              own brings them back"
         }
         _ => {
-            "this person unsubscribed at Mailchimp, so the opt-in in the CRM has no effect; they \
+            "this person unsubscribed by themselves, so the opt-in in the CRM has no effect; they \
              can sign up again by themselves, or be asked if integration.mailchimp_resubscribe is \
              'pending'"
         }

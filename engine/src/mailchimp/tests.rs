@@ -11,7 +11,8 @@ mod rest;
 use super::*;
 use crate::{
     call::{
-        Call, CallKind, Decision, Item, Link, MailchimpSettings, OnDelete, Reply, Resubscribe, Work,
+        Call, CallKind, Decision, Item, Leaver, Leaving, Link, MailchimpSettings, OnDelete, Reply,
+        Resubscribe, Work,
     },
     clock::{FieldClock, Tick, ValueHash, Writer},
     mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
@@ -72,6 +73,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         gives_way: false,
         audience_met: true,
         syncing: false,
+        standing: None,
     }
 }
 

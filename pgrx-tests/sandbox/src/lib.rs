@@ -34,7 +34,9 @@ pub use faults::{ActiveFault, Fault, FaultBody, FaultKind, Matcher, When};
 pub use hubspot::signature::{signature_v1, signature_v3};
 pub use hubspot::{Association, HubSpotRecord, ObjectType};
 pub use mailchimp::webhooks::signature as mailchimp_signature;
-pub use mailchimp::{Actor, AudienceField, Engagement, ListMember, MemberAction, Status};
+pub use mailchimp::{
+    Actor, AudienceField, Engagement, ListMember, MemberAction, Status, Subscribed,
+};
 pub use mandrill::mandrill_webhook;
 pub use sandbox::Sandbox;
 pub use world::{LoggedRequest, Stats};

@@ -10,7 +10,7 @@ use crate::config::{Config, Service};
 use crate::delivery::Delivery;
 use crate::faults::{ActiveFault, Fault};
 use crate::hubspot::{Association, HubSpotRecord, ObjectType};
-use crate::mailchimp::{AudienceField, ListMember, MemberAction};
+use crate::mailchimp::{AudienceField, ListMember, MemberAction, Subscribed};
 use crate::server::{self, Command, Shared};
 use crate::world::{LoggedRequest, Stats, World};
 
@@ -181,6 +181,11 @@ impl Sandbox {
     /// A member of any audience by address or hash.
     pub fn member_of(&self, list_id: &str, email: &str) -> Option<ListMember> {
         self.shared.world().mailchimp.look_at(list_id, email)
+    }
+
+    /// Every time that somebody became subscribed, oldest first.
+    pub fn subscribed(&self) -> Vec<Subscribed> {
+        self.shared.world().mailchimp.subscribed.clone()
     }
 
     /// Whether the address was permanently deleted in any audience.

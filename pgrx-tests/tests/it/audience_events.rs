@@ -80,7 +80,7 @@ fn late_event_of_the_old_audience_counts_if_it_is_an_opt_out() {
         everywhere(&crm, email),
         [Some(Archived), Some(Unsubscribed), None]
     );
-    // Only a new opt-in in the CRM brings them back.
+    // They left by themselves: a new opt-in in the CRM has no effect.
     move_to(&mut crm, id, THIRD);
     crm.settle();
     assert_eq!(
@@ -91,8 +91,9 @@ fn late_event_of_the_old_audience_counts_if_it_is_an_opt_out() {
     crm.settle();
     assert_eq!(
         everywhere(&crm, email),
-        [Some(Archived), Some(Unsubscribed), Some(Subscribed)]
+        [Some(Archived), Some(Unsubscribed), None]
     );
+    assert_eq!(says(&mut crm, id), Some(false));
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use integration_tests::{
     crm::Crm,
-    remote::{Delivery, Service, path_secret},
+    remote::{Delivery, ObjectType, Service, path_secret},
     sql::{quote_literal, refused},
     wait::{holds_for, wait_until},
 };
+use serde_json::json;
 
 /// Calls the import function with a webhook as it was sent; received, queued, duplicate, ignored.
 pub fn import(crm: &mut Crm, webhook: &Delivery) -> String {
@@ -73,6 +74,50 @@ fn change_in_hubspot_reaches_the_crm_and_mailchimp_and_does_not_echo() {
         || crm.remote.writes_to(Service::HubSpot) == before,
     );
     assert!(crm.ask::<bool>("SELECT pulled_at IS NOT NULL FROM integration.link WHERE target = 'hubspot' AND record_key = '4'"));
+}
+
+/// The log says who decided: HubSpot, if the consent column is what HubSpot wrote into it.
+#[test]
+fn consent_given_in_hubspot_is_logged_as_hubspots() {
+    let mut crm = in_step();
+    let property = json!({"name": "newsletter", "label": "Newsletter", "type": "string", "fieldType": "text", "groupName": "contactinformation"});
+    crm.remote
+        .define_property(ObjectType::Contact, property)
+        .unwrap();
+    crm.run(
+        "ALTER TABLE crm.contacts ADD newsletter text;
+         SELECT integration.map_field('crm.contacts', 'newsletter', 'mailchimp', 'status');
+         SELECT integration.map_field('crm.contacts', 'newsletter', 'hubspot', 'newsletter');
+         UPDATE crm.contacts SET newsletter = CASE WHEN marketing_opt_in THEN 'subscribed' ELSE 'unsubscribed' END",
+    );
+    crm.settle();
+    crm.remote.clear_webhooks();
+    let log = "SELECT changed_by, to_status FROM integration.consent_log WHERE record_key = '4' ORDER BY id";
+    for (value, by, status) in [
+        ("unsubscribed", "hubspot", "unsubscribed_by_crm"),
+        ("subscribed", "hubspot", "subscribed"),
+    ] {
+        let webhook = changed_in_hubspot(&mut crm, "newsletter", value);
+        import(&mut crm, &webhook);
+        crm.settle();
+        assert_eq!(
+            crm.rows(log).last(),
+            Some(&format!("{by}|{status}")),
+            "{}",
+            crm.report()
+        );
+    }
+    crm.run("UPDATE crm.contacts SET newsletter = 'unsubscribed' WHERE id = 4");
+    crm.settle();
+    assert_eq!(
+        crm.rows(log),
+        [
+            "crm|subscribed",
+            "hubspot|unsubscribed_by_crm",
+            "hubspot|subscribed",
+            "crm|unsubscribed_by_crm"
+        ]
+    );
 }
 
 #[test]

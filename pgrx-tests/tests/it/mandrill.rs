@@ -129,11 +129,11 @@ fn bounce_complaint_and_unsubscribe_opt_out_everywhere() {
         crm.rows(log),
         [
             "2|mandrill|subscribed|cleaned|hard_bounce",
-            "2|crm|subscribed|unsubscribed_by_crm|NULL",
+            "2|mandrill|subscribed|cleaned|NULL",
             "4|mandrill|subscribed|unsubscribed_by_member|spam",
-            "4|crm|subscribed|unsubscribed_by_crm|NULL",
+            "4|mandrill|subscribed|unsubscribed_by_member|NULL",
             "6|mandrill|subscribed|unsubscribed_by_member|unsub",
-            "6|crm|subscribed|unsubscribed_by_crm|NULL",
+            "6|mandrill|subscribed|unsubscribed_by_member|NULL",
         ]
     );
     // Told once more, about people who are opted out already.

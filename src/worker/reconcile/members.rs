@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::call::Link;
-use integration_engine::consent::{self, Consent, Party};
+use integration_engine::consent::{self, Consent, Party, ReportedConsent};
 use integration_engine::drift::{ConsentRemedy, Record, consent_remedy, differences};
 use integration_engine::mailchimp::census;
 use integration_engine::mapping::{Field, SourceMap};
@@ -214,6 +214,11 @@ impl Judge<'_> {
         self.put(Some(&pair.key), id, Kind::WrongLink, None, repair)
     }
 
+    fn list_of(&self, link: &Link) -> String {
+        let default = &self.scene.world.settings.mailchimp_api.list;
+        link.membership.list.as_ref().unwrap_or(default).clone()
+    }
+
     fn link(&self, pair: &Pair, held: MemberStatus) -> SpiResult<()> {
         let link = Link {
             remote_id: Some(RemoteId::from(pair.record.id.as_str())),
@@ -244,13 +249,16 @@ impl Judge<'_> {
             ConsentRemedy::TellCrm => {
                 let at = pair.record.written.get("status").copied();
                 let decided = Decided {
-                    status: held,
-                    by: Party::Mailchimp,
+                    reported: ReportedConsent {
+                        status: held,
+                        by: Party::Mailchimp,
+                        at: at.unwrap_or_else(|| Timestamp(now_ms())),
+                        elsewhere: false,
+                    },
+                    list: self.list_of(&pair.link),
                     email: address(pair.record),
-                    at: at.unwrap_or_else(|| Timestamp(now_ms())),
                     event: None,
                     reason: Some("found by reconcile()".to_owned()),
-                    elsewhere: false,
                 };
                 let link = Link {
                     remote_id: Some(RemoteId::from(pair.record.id.as_str())),

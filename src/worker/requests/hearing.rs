@@ -196,13 +196,17 @@ fn hear_records(
     clock: u64,
     heard: &mut Heard,
 ) -> Vec<Outcome> {
-    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
     if let Some(slot) = world.slot {
         let flights = slot.flights(worker.target);
         let records = planned.flights.iter();
         records.for_each(|flight| flights.end(flight.record.hash()));
     }
     let mut reading = answers::read(worker.target, &planned, &answer.result, world);
+    if planned.urgent {
+        worker.urgent.hear(&reading.signal, Instant::now());
+    } else {
+        worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+    }
     let refused = matches!(
         reading.signal,
         TargetSignal::Unauthorized { .. } | TargetSignal::Forbidden { .. }

@@ -10,6 +10,7 @@ fn item(name: &str, asked: Option<MemberStatus>) -> Item {
         member_status: asked,
         expected: None,
         intent: false,
+        leaver: Default::default(),
         batch_cap: 500,
         fragment: r#"{"x":1}"#.into(),
         beside: Default::default(),

@@ -206,6 +206,7 @@ fn verdict(kind: CallKind, status: u16, body: &str, settings: &MailchimpSettings
         member_status: Some(MemberStatus::Subscribed),
         expected: Some("c1".into()),
         intent: false,
+        leaver: Default::default(),
         batch_cap: 500,
         fragment: String::new(),
         beside: Default::default(),
@@ -217,8 +218,8 @@ fn verdict(kind: CallKind, status: u16, body: &str, settings: &MailchimpSettings
 
 #[test]
 fn what_is_seen_decides_how_they_leave() {
-    let look = |returning| CallKind::MailchimpLook {
-        returning,
+    let look = |leaving| CallKind::MailchimpLook {
+        leaving,
         list: "a1".into(),
         hash: subscriber_hash("ada@example.com"),
     };
@@ -233,7 +234,7 @@ fn what_is_seen_decides_how_they_leave() {
     ];
     for (code, held, ask) in cases {
         let body = format!(r#"{{"status":"{held}"}}"#);
-        let verdict = verdict(look(false), code, &body, &several());
+        let verdict = verdict(look(Leaving::Elsewhere), code, &body, &several());
         match (&verdict, ask) {
             (
                 Verdict::Again {
@@ -253,7 +254,12 @@ fn what_is_seen_decides_how_they_leave() {
         }
     }
     // We archived them ourselves, and they were on their way back.
-    let ours = verdict(look(true), 200, r#"{"status":"archived"}"#, &several());
+    let ours = verdict(
+        look(Leaving::ElsewhereAgain),
+        200,
+        r#"{"status":"archived"}"#,
+        &several(),
+    );
     let relink = Some(Relink::Leave { ask: false });
     assert!(matches!(ours, Verdict::Again { relink: known, .. } if known == relink));
     let leave = CallKind::MailchimpLeave {
@@ -265,8 +271,57 @@ fn what_is_seen_decides_how_they_leave() {
         let left = Some(Relink::Left {
             list: "a1".into(),
             ask: false,
+            how: None,
         });
         assert!(matches!(verdict, Verdict::Again { relink, .. } if relink == left));
+    }
+}
+
+#[test]
+fn who_is_archived_for_good_is_looked_at_first() {
+    let status = Some(MemberStatus::Subscribed);
+    let gone = work(None, link(Some("c1"), "ada@example.com", status, &[]));
+    let sent = sent(&gone, &settings());
+    assert!(sent.starts_with("GET /lists/a1/members/c1 "), "{sent}");
+    let look = CallKind::MailchimpLook {
+        leaving: Leaving::ForGood,
+        list: "a1".into(),
+        hash: subscriber_hash("ada@example.com"),
+    };
+    let again = |relink| Some(Some(relink));
+    let cases = [
+        (200, "subscribed", again(Relink::Leave { ask: false })),
+        (200, "pending", again(Relink::Leave { ask: true })),
+        (
+            200,
+            "unsubscribed",
+            again(Relink::Unsubscribed(MemberStatus::UnsubscribedByMember)),
+        ),
+        (
+            200,
+            "cleaned",
+            again(Relink::Unsubscribed(MemberStatus::Cleaned)),
+        ),
+        (200, "archived", None),
+        (404, "", None),
+    ];
+    for (code, held, expected) in cases {
+        let body = format!(r#"{{"status":"{held}"}}"#);
+        let found = match verdict(look.clone(), code, &body, &settings()) {
+            Verdict::Again { relink, .. } => Some(relink),
+            Verdict::Removed => None,
+            other => panic!("{held}: {other:?}"),
+        };
+        assert_eq!(found, expected, "{held}");
+    }
+    // Known to have left, or looked at: archived at once.
+    let left = Some(MemberStatus::UnsubscribedByMember);
+    let known = work(None, link(Some("c1"), "ada@example.com", left, &[]));
+    let mut looked = link(Some("c1"), "ada@example.com", status, &[]);
+    looked = looked.map(|link| link.leave(false));
+    for gone in [known, work(None, looked)] {
+        let sent = self::sent(&gone, &settings());
+        assert!(sent.starts_with("! DELETE /lists/a1/members/"), "{sent}");
     }
 }
 

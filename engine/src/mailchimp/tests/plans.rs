@@ -289,7 +289,8 @@ fn opting_in_anew_sets_the_status_alone() {
 
 #[test]
 fn a_gone_row_is_archived_erased_or_left() {
-    let known = link(Some("c"), ADA, SUBSCRIBED, &[]);
+    // It has been looked at.
+    let known = link(Some("c"), ADA, SUBSCRIBED, &[]).map(|link| link.leave(false));
     let hash = subscriber_hash(ADA);
     let cases = [
         (

@@ -169,6 +169,7 @@ impl Mailchimp {
                         "Sorry, you can't set up multiple WebHooks for one URL",
                     ));
                 }
+                verify(&url)?;
                 check_names(&new.events, &EVENTS, "events")?;
                 check_names(&new.sources, &["user", "admin", "api"], "sources")?;
                 let hook = Hook {
@@ -204,6 +205,42 @@ impl Mailchimp {
             _ => Err(Problem::not_found()),
         }
     }
+}
+
+/// Mailchimp sends a GET to a new URL, which has to be answered with 200. Only loopback is asked here.
+fn verify(url: &str) -> Result<(), Problem> {
+    let Some((host, path)) = url
+        .strip_prefix("http://")
+        .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+        .filter(|(host, _)| host.starts_with("127.0.0.1:"))
+    else {
+        return Ok(());
+    };
+    let code = ask(host, path).unwrap_or(0);
+    match code {
+        200 => Ok(()),
+        _ => Err(Problem::field(
+            "url",
+            format!(
+                "We couldn't verify the URL is working. Please double check and try again. HTTP Code: {code}"
+            ),
+        )),
+    }
+}
+
+/// The status of a GET.
+fn ask(host: &str, path: &str) -> std::io::Result<u16> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(host)?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+    let request = format!(
+        "GET /{path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: MailChimp.com WebHook Validator\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    let code = std::str::from_utf8(&head[9..]).unwrap_or_default();
+    Ok(code.parse().unwrap_or(0))
 }
 
 fn add_field(audience: &mut Audience, new: NewField, limit: usize) -> Result<Reply, Problem> {

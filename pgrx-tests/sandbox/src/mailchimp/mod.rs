@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub use admin::AudienceField;
-pub use people::{ListMember, MemberAction};
+pub use people::{ListMember, MemberAction, Subscribed};
 pub use reports::Engagement;
 pub use status::{Actor, Status};
 
@@ -43,6 +43,8 @@ pub(crate) struct Mailchimp {
     campaigns: Vec<reports::Campaign>,
     rng: Rng,
     pub overlaps: u64,
+    /// Every time a member became subscribed.
+    pub subscribed: Vec<Subscribed>,
     /// Requests refused for too many connections.
     pub refused: u64,
 }
@@ -63,6 +65,7 @@ impl Mailchimp {
             campaigns: Vec::new(),
             rng: Rng::with_seed(seed),
             overlaps: 0,
+            subscribed: Vec::new(),
             refused: 0,
             config,
         }

@@ -34,6 +34,20 @@ pub struct ListMember {
     pub last_changed: i64,
 }
 
+/// An address that mail goes to from then on, however that came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Subscribed {
+    pub list_id: String,
+    /// As it was then.
+    pub email: String,
+    /// Who did it: the person by a form or by confirming, or the API.
+    pub by: Actor,
+    /// How the member was before; `None`: subscribed, under another address.
+    pub from: Option<Status>,
+    /// Milliseconds since 1970.
+    pub at: i64,
+}
+
 /// Something that happens to a member in Mailchimp itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "action")]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Mailchimp;
 use super::errors::Problem;
+use super::people::Subscribed;
 use super::status::{Actor, Decision, Status, Way, decide};
 use super::store::{Pairs, hash_of, lower};
 use super::validate::{check_merge, check_required};
@@ -280,6 +281,18 @@ impl Mailchimp {
         at
     }
 
+    /// Mail goes to this address from now on.
+    fn note_subscribed(&mut self, list: usize, at: usize, from: Option<Status>, moment: &Moment) {
+        let audience = &self.audiences[list];
+        self.subscribed.push(Subscribed {
+            list_id: audience.id.clone(),
+            email: audience.members[at].email.to_string(),
+            by: moment.by,
+            from,
+            at: moment.now.wall,
+        });
+    }
+
     /// Notes that a write of this member is on its way, and whether another one is.
     pub(crate) fn mark_busy(&mut self, list: usize, at: usize, is_new: bool, moment: &Moment) {
         let member = &mut self.audiences[list].members[at];
@@ -308,6 +321,9 @@ impl Mailchimp {
         member.hash = hash;
         member.last_changed = moment.now.wall;
         audience.by_hash.insert(hash, at);
+        if self.audiences[list].members[at].status == Status::Subscribed {
+            self.note_subscribed(list, at, None, moment);
+        }
         let audience = &self.audiences[list];
         self.outgoing.upemail(
             audience,
@@ -330,7 +346,7 @@ impl Mailchimp {
     ) {
         let audience = &mut self.audiences[list];
         let member = &mut audience.members[at];
-        member.status = status;
+        let from = std::mem::replace(&mut member.status, status);
         member.status_by = moment.by;
         member.last_changed = moment.now.wall;
         member.unsubscribe_reason = match (status, moment.by) {
@@ -339,6 +355,9 @@ impl Mailchimp {
             (Status::Unsubscribed, _) => "N/A (Unsubscribed by an admin)",
             _ => "",
         };
+        if status == Status::Subscribed && from != status {
+            self.note_subscribed(list, at, Some(from), moment);
+        }
         let audience = &self.audiences[list];
         let member = &audience.members[at];
         let now = moment.now.wall;

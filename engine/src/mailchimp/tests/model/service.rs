@@ -1,0 +1,265 @@
+//! A small Mailchimp that keeps members by audience and address, and the truth about people.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::super::*;
+use crate::call::Method;
+
+type At = (String, String);
+
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub status: &'static str,
+    /// The present status is the person's own doing.
+    own: bool,
+    contact: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    members: BTreeMap<At, Member>,
+    created: u32,
+    /// Who left, where, and has not come back by themselves.
+    gone: BTreeSet<At>,
+    /// When they last came by themselves.
+    came: BTreeMap<At, i64>,
+    /// The person left somewhere, and neither they nor the CRM have opted in since.
+    pub refuses: bool,
+}
+
+fn known_status(text: &str) -> &'static str {
+    ["subscribed", "pending", "unsubscribed"]
+        .into_iter()
+        .find(|known| *known == text)
+        .unwrap()
+}
+
+impl Service {
+    // What people do.
+
+    pub fn signs_up(&mut self, list: &str, address: &str, now: i64) {
+        let at = (list.to_owned(), address.to_owned());
+        self.came.insert(at.clone(), now);
+        self.gone.remove(&at);
+        self.refuses = false;
+        self.created += 1;
+        let contact = format!("contact{}", self.created);
+        let member = self.members.entry(at).or_insert(Member {
+            status: "subscribed",
+            own: true,
+            contact,
+        });
+        (member.status, member.own) = ("subscribed", true);
+    }
+
+    /// Whoever was asked says yes.
+    pub fn confirm(&mut self, now: i64) -> Vec<At> {
+        let pending = |(_, member): &(&At, &Member)| member.status == "pending";
+        let asked: Vec<At> = self
+            .members
+            .iter()
+            .filter(pending)
+            .map(|(at, _)| at.clone())
+            .collect();
+        asked
+            .iter()
+            .for_each(|(list, address)| self.signs_up(list, address, now));
+        asked
+    }
+
+    /// Whoever is subscribed becomes this; gives who that is.
+    pub fn become_all(&mut self, status: &'static str) -> Vec<At> {
+        let all = self.subscribed();
+        for at in &all {
+            if let Some(member) = self.members.get_mut(at) {
+                (member.status, member.own) = (status, true);
+            }
+            if status != "archived" {
+                self.gone.insert(at.clone());
+            }
+        }
+        all
+    }
+
+    /// Mandrill told of what happened then.
+    pub fn gone_everywhere(&mut self, address: &str, then: i64) {
+        for list in ["a1", "b2"] {
+            let at = (list.to_owned(), address.to_owned());
+            if self.came.get(&at).is_none_or(|came| *came <= then) {
+                self.gone.insert(at);
+            }
+        }
+    }
+
+    pub fn subscribed(&self) -> Vec<At> {
+        let all = self.members.iter();
+        all.filter(|(_, member)| member.status == "subscribed")
+            .map(|(at, _)| at.clone())
+            .collect()
+    }
+
+    /// Subscribed by a form, or by an answer to a question.
+    pub fn came_alone(&self, list: &str, address: &str) -> bool {
+        let member = self.members.get(&(list.to_owned(), address.to_owned()));
+        member.is_some_and(|member| member.status == "subscribed" && member.own)
+    }
+
+    // What we do.
+
+    pub fn answer(&mut self, call: &Call, opted_in: bool) -> Reply {
+        let body: Value = match call.request.body.as_deref() {
+            Some(body) => serde_json::from_slice(body).unwrap(),
+            None => Value::Null,
+        };
+        match &call.kind {
+            CallKind::MailchimpBulk { list } => {
+                let members = body["members"].as_array().unwrap();
+                let mut done = Vec::new();
+                for member in members {
+                    let address = member["email_address"].as_str().unwrap().to_owned();
+                    let at = (list.clone(), address);
+                    self.write(&at, member, opted_in);
+                    done.push(self.shown(&at));
+                }
+                reply(
+                    200,
+                    &json!({ "updated_members": done, "errors": [] }).to_string(),
+                )
+            }
+            CallKind::MailchimpPut { list, hash } | CallKind::MailchimpPatch { list, hash } => {
+                self.single(call.request.method, list, hash, &body, opted_in)
+            }
+            CallKind::MailchimpArchive { list, hash } | CallKind::MailchimpLeave { list, hash } => {
+                match self.locate(list, hash) {
+                    Some(at) => match self.members.get_mut(&at) {
+                        Some(member) if member.status != "archived" => {
+                            (member.status, member.own) = ("archived", false);
+                        }
+                        _ => return reply(405, "{}"),
+                    },
+                    None => return reply(404, "{}"),
+                }
+                reply(204, "")
+            }
+            CallKind::MailchimpLook { list, hash, .. } => match self.locate(list, hash) {
+                Some(at) => reply(200, &self.shown(&at).to_string()),
+                None => reply(404, "{}"),
+            },
+            CallKind::MailchimpMeet { .. } => reply(200, "{}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// By the hash of the address, or by the contact's id.
+    fn locate(&self, list: &str, name: &str) -> Option<At> {
+        let mut members = self.members.iter().filter(|((known, _), _)| known == list);
+        members
+            .find(|((_, address), member)| {
+                subscriber_hash(address) == name || member.contact == name
+            })
+            .map(|(at, _)| at.clone())
+    }
+
+    fn single(
+        &mut self,
+        method: Method,
+        list: &str,
+        hash: &str,
+        body: &Value,
+        opted_in: bool,
+    ) -> Reply {
+        let found = self.locate(list, hash);
+        let wanted = body["email_address"].as_str();
+        let wanted = wanted.map(|address| (list.to_owned(), address.to_owned()));
+        let renamed = found
+            .clone()
+            .zip(wanted.clone())
+            .filter(|(old, new)| old != new);
+        if renamed
+            .as_ref()
+            .is_some_and(|(_, new)| self.members.contains_key(new))
+        {
+            return reply(400, r#"{"title":"Member Exists"}"#);
+        }
+        let at = match (found, wanted) {
+            (None, _) if method == Method::Patch => return reply(404, "{}"),
+            (None, wanted) => wanted.unwrap(),
+            (Some(old), _) => old,
+        };
+        let refused = self.members.get(&at).is_some_and(|member| {
+            let left = member.own && matches!(member.status, "unsubscribed");
+            (left && body["status"] == "subscribed")
+                || (member.status == "cleaned"
+                    && body["status"] != "unsubscribed"
+                    && !body["status"].is_null())
+        });
+        if refused {
+            let bounced = self.members[&at].status == "cleaned";
+            let why = if bounced {
+                "due to bounce"
+            } else {
+                "compliance state"
+            };
+            return reply(
+                400,
+                &format!(r#"{{"title":"Member In Compliance State","detail":"{why}"}}"#),
+            );
+        }
+        let at = match renamed {
+            Some((old, new)) => {
+                let member = self.members.remove(&old).unwrap();
+                let gets_mail = member.status == "subscribed" && body["status"].is_null();
+                assert!(
+                    !gets_mail || !self.gone.contains(&new),
+                    "{new:?} gets mail, and had left"
+                );
+                self.members.insert(new.clone(), member);
+                new
+            }
+            None => at,
+        };
+        self.write(&at, body, opted_in);
+        reply(200, &self.shown(&at).to_string())
+    }
+
+    fn write(&mut self, at: &At, body: &Value, opted_in: bool) {
+        let explicit = body["status"].as_str().map(known_status);
+        let before = self.members.get(at).cloned();
+        let status = match (&before, explicit) {
+            // Gets no mail as it is.
+            (Some(member), Some("unsubscribed")) if member.status == "cleaned" => "cleaned",
+            (_, Some(status)) => status,
+            (Some(member), None) => member.status,
+            (None, None) => known_status(body["status_if_new"].as_str().unwrap()),
+        };
+        let changed = before.as_ref().is_none_or(|member| member.status != status);
+        if status == "subscribed" && changed {
+            assert!(opted_in, "{at:?} subscribed without an opt-in");
+            assert!(!self.gone.contains(at), "{at:?} subscribed after leaving");
+            assert!(!self.refuses, "{at:?} subscribed after leaving elsewhere");
+        }
+        self.created += 1;
+        let fresh = Member {
+            status,
+            own: false,
+            contact: format!("contact{}", self.created),
+        };
+        let member = before.unwrap_or(fresh);
+        let own = member.own && !changed;
+        self.members.insert(
+            at.clone(),
+            Member {
+                status,
+                own,
+                ..member
+            },
+        );
+    }
+
+    fn shown(&self, at: &At) -> Value {
+        let member = &self.members[at];
+        json!({ "email_address": at.1, "status": member.status, "contact_id": member.contact })
+    }
+}

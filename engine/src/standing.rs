@@ -1,0 +1,286 @@
+//! What is remembered of an address at Mailchimp, beyond the life of CRM rows and their links.
+//!
+//! A row can be deleted and come back, under another key or from an old file; Mailchimp forgets who
+//! left when a member is archived, and tells nobody about those it has no row for. So who left, how
+//! and when is kept by the address itself (as a hash) and asked before anybody is added.
+
+use crate::{
+    call::Link,
+    consent::{Party, decided_by},
+    outcome::{MemberStatus, Relink, Verdict},
+    record::Timestamp,
+};
+
+/// What is remembered of an address in one audience, or in all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How they left: unsubscribed by themselves, cleaned or forgotten. `Subscribed`: they did not,
+    /// or have come back by themselves since.
+    pub status: MemberStatus,
+    pub by: Party,
+    /// When that was decided; `None`: of no known time, older than anything.
+    pub at: Option<Timestamp>,
+    /// They have been asked whether they want to come back; nobody is asked twice.
+    pub asked: bool,
+    /// They were subscribed when we archived them because their row was deleted.
+    pub archived: bool,
+}
+
+/// The audience of what concerns all of them.
+pub const EVERYWHERE: &str = "";
+
+/// Something to be remembered of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// They left in this way.
+    Left {
+        status: MemberStatus,
+        by: Party,
+        at: Timestamp,
+        /// They had been asked, and were opted out before they answered.
+        asked: bool,
+    },
+    /// They came by themselves: a form, or the answer to our question.
+    SignedUp { at: Timestamp },
+    /// We archived them when they were subscribed.
+    Archived,
+    /// They are about to be asked whether they want to come back.
+    Asked,
+    /// They are a member again.
+    Back,
+}
+
+/// News of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// [`EVERYWHERE`]: of all audiences.
+    pub list: String,
+    /// Lower case.
+    pub address: String,
+    pub news: News,
+}
+
+/// Ways of having left that a new row must not undo. An opt-out of the CRM's own is not among them:
+/// the CRM may take it back.
+pub const fn left(status: MemberStatus) -> bool {
+    matches!(
+        status,
+        MemberStatus::UnsubscribedByMember | MemberStatus::Cleaned | MemberStatus::Forgotten
+    )
+}
+
+impl Standing {
+    pub const fn has_left(&self) -> bool {
+        left(self.status)
+    }
+
+    /// What is remembered once there is this news; `None`: nothing. Of two decisions the later one
+    /// counts, of two in the same moment the one to leave.
+    #[must_use]
+    pub fn after(known: Option<Standing>, news: News) -> Option<Standing> {
+        let subscribed = |at, archived| Standing {
+            status: MemberStatus::Subscribed,
+            by: Party::Mailchimp,
+            at,
+            asked: false,
+            archived,
+        };
+        match (news, known) {
+            (News::Left { at, .. }, Some(known)) if known.at > Some(at) => Some(known),
+            (
+                News::Left {
+                    status,
+                    by,
+                    at,
+                    asked,
+                },
+                known,
+            ) => Some(Standing {
+                status,
+                by,
+                at: Some(at),
+                // As long as they have not come back, it is the same departure, told once more.
+                asked: asked || known.is_some_and(|known| known.has_left() && known.asked),
+                archived: false,
+            }),
+            (News::SignedUp { at }, Some(known)) if known.at >= Some(at) => Some(known),
+            (News::SignedUp { at }, _) => Some(subscribed(Some(at), false)),
+            (News::Archived, Some(known)) => Some(Standing {
+                archived: !known.has_left(),
+                ..known
+            }),
+            (News::Archived, None) => Some(subscribed(None, true)),
+            (News::Asked, known) => known.map(|known| Standing {
+                asked: known.has_left(),
+                ..known
+            }),
+            (News::Back, known) => {
+                let known = known.map(|known| Standing {
+                    archived: false,
+                    ..known
+                });
+                known.filter(|known| known.has_left() || known.at.is_some())
+            }
+        }
+    }
+}
+
+/// What counts for a member of an audience, of all that is remembered of an address. `link`: the
+/// record's, whose former audiences count as well, unless it is on its way from one of them: that
+/// has been looked at there.
+pub fn weigh<'s>(
+    remembered: impl Iterator<Item = (&'s str, Standing)>,
+    list: &str,
+    link: Option<&Link>,
+) -> Option<Standing> {
+    let (mut away, mut here) = (None::<Standing>, None);
+    for (of, standing) in remembered {
+        let counts = of == EVERYWHERE
+            || of == list
+            || link.is_some_and(|link| !link.is_nowhere() && link.membership.was_in(of));
+        if standing.has_left() && counts {
+            let asked = standing.asked || away.is_some_and(|away| away.asked);
+            away = match away {
+                Some(known) if known.at > standing.at => Some(Standing { asked, ..known }),
+                _ => Some(Standing { asked, ..standing }),
+            };
+        } else if of == list && !standing.has_left() {
+            here = Some(standing);
+        }
+    }
+    match (away, here) {
+        (Some(away), Some(here)) if here.at > away.at => Some(here),
+        (Some(away), _) => Some(away),
+        (None, here) => here,
+    }
+}
+
+/// What counts for a record: what is remembered of its present address, and if Mailchimp still knows
+/// it under another one, what they decided there. That mail to that one bounced says nothing about
+/// the present one.
+pub fn both(present: Option<Standing>, linked: Option<Standing>) -> Option<Standing> {
+    let decided = linked.filter(|linked| linked.status == MemberStatus::UnsubscribedByMember);
+    match (present, decided) {
+        (Some(present), Some(linked)) if present.has_left() || present.at > linked.at => {
+            Some(present)
+        }
+        (present, None) => present,
+        (_, linked) => linked,
+    }
+}
+
+/// A record whose attempt has come to something.
+pub struct Attempt<'a> {
+    /// As it was planned with; `None`: there was no link.
+    pub link: Option<&'a Link>,
+    /// The audience it was about.
+    pub list: &'a str,
+    /// The record's present address, where it has one.
+    pub address: Option<&'a str>,
+    pub standing: Option<&'a Standing>,
+}
+
+/// What a verdict says that is to be remembered.
+pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Option<Remembered> {
+    let before = attempt.link.and_then(|link| link.member_status);
+    let linked = attempt.link.and_then(|link| link.remote_key.as_deref());
+    let remember = |list: &str, address: Option<&str>, news| {
+        Some(Remembered {
+            list: list.to_owned(),
+            address: address?.to_owned(),
+            news,
+        })
+    };
+    let gone = |status, by| News::Left {
+        status,
+        by,
+        at: now,
+        asked: before == Some(MemberStatus::Pending),
+    };
+    let known = |status| {
+        let mut standing = attempt.standing.into_iter();
+        standing.any(|standing| standing.has_left() && standing.status == status)
+    };
+    match verdict {
+        Verdict::Delivered {
+            member_status: Some(after),
+            remote_key,
+            ..
+        } => {
+            let address = remote_key.as_deref().or(linked);
+            let asked = before == Some(MemberStatus::Pending);
+            if left(*after) {
+                let news = gone(*after, decided_by(before, *after));
+                let told = known(*after) && !asked;
+                remember(attempt.list, address.filter(|_| !told), news)
+            } else if asked && *after == MemberStatus::Subscribed {
+                remember(attempt.list, address, News::SignedUp { at: now })
+            } else {
+                let back = attempt.standing.is_some_and(|standing| standing.archived);
+                remember(attempt.list, address.filter(|_| back), News::Back)
+            }
+        }
+        Verdict::Dead {
+            member_status: Some(after),
+            ..
+        } if left(*after) && !known(*after) => {
+            let address = attempt.address.or(linked);
+            remember(attempt.list, address, gone(*after, Party::Mailchimp))
+        }
+        Verdict::Again {
+            relink: Some(Relink::Unsubscribed(after)),
+            ..
+        } if left(*after) && !known(*after) => {
+            remember(attempt.list, linked, gone(*after, Party::Mailchimp))
+        }
+        Verdict::Again {
+            relink:
+                Some(Relink::Left {
+                    list,
+                    how: Some(after),
+                    ..
+                }),
+            ..
+        } => remember(list, linked, gone(*after, Party::Mailchimp)),
+        Verdict::Removed => {
+            let status = before.filter(|status| left(*status) && !known(*status));
+            let looked = attempt
+                .link
+                .is_some_and(|link| link.membership.leaving && !link.membership.ask);
+            match status {
+                Some(status) => {
+                    remember(attempt.list, linked, gone(status, decided_by(None, status)))
+                }
+                None => remember(attempt.list, linked.filter(|_| looked), News::Archived),
+            }
+        }
+        _ => None,
+    }
+}
+
+impl Attempt<'_> {
+    /// Whether a refusal is about the CRM's address only, and the member, which has another one, is
+    /// as it was.
+    pub fn spares_member(&self, status: MemberStatus) -> bool {
+        let linked = self.link.and_then(|link| link.remote_key.as_deref());
+        let remembered = self
+            .standing
+            .is_some_and(|standing| standing.status == status);
+        let bounced = matches!(status, MemberStatus::Cleaned | MemberStatus::Forgotten);
+        bounced && remembered && linked.is_some() && linked != self.address
+    }
+}
+
+impl Link {
+    /// The member left in this way, as an answer says, and gets no mail (any more).
+    #[must_use]
+    pub fn unsubscribed(self, status: MemberStatus) -> Link {
+        Link {
+            member_status: Some(status),
+            ..self.settled(false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+-- Registering webhooks at Mailchimp.
+
+CREATE FUNCTION mailchimp_register_webhook(url text, list_id text DEFAULT NULL, replace boolean DEFAULT false) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    why text := integration._unfit_webhook(url);
+    list text := coalesce(list_id, nullif(current_setting('integration.mailchimp_list_id', true), ''));
+    known bigint;
+BEGIN
+    IF why IS NOT NULL THEN
+        RAISE EXCEPTION 'no webhook can be sent to this URL: %', why
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Use something like https://crm.example.com/webhooks/mailchimp/<random word>, whatever receives HTTP for your CRM.';
+    ELSIF list IS NULL OR list !~ '^[A-Za-z0-9_-]{1,50}$' THEN
+        RAISE EXCEPTION 'it is not known which audience is meant'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass its id as list_id, or set integration.mailchimp_list_id.';
+    END IF;
+    why := integration._lacks_encryption_key();
+    IF why IS NOT NULL THEN
+        RAISE EXCEPTION 'the webhook''s signing secret could not be kept: %', why
+            USING ERRCODE = 'config_file_error',
+                  HINT = 'Mailchimp shows it once. Set integration.encryption_key (32 bytes in hex or base64, env:NAME or file:/path), which encrypts it.';
+    END IF;
+    SELECT j.id INTO known FROM integration.job j
+    WHERE j.kind = 'webhook' AND j.state IN ('waiting', 'running', 'paused')
+      AND j.args @> jsonb_build_object('url', mailchimp_register_webhook.url, 'list', list)
+    ORDER BY j.id LIMIT 1;
+    IF FOUND THEN
+        RETURN known;
+    END IF;
+    INSERT INTO integration.job (kind, args) VALUES ('webhook', jsonb_build_object('url', url, 'list', list, 'replace', replace)) RETURNING id INTO known;
+    PERFORM integration._begin_job();
+    RETURN known;
+END
+$$;
+COMMENT ON FUNCTION mailchimp_register_webhook(text, text, boolean) IS 'creates the audience''s webhook at Mailchimp and keeps its signing secret for import_mailchimp_webhook(); with replace, one with this URL whose secret is not known here is made anew; returns the job''s id';
