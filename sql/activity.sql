@@ -77,6 +77,6 @@ COMMENT ON COLUMN standing.status IS 'unsubscribed_by_member, cleaned (mail boun
 COMMENT ON COLUMN standing.decided_by IS 'who reported it: mailchimp, mandrill; crm: opted out there before they had answered the question whether they want mail';
 COMMENT ON COLUMN standing.occurred_at IS 'when it was decided; a later sign-up by the person themselves goes before it; NULL: nothing of theirs is known';
 COMMENT ON COLUMN standing.recorded_at IS 'when it was last noted here';
-COMMENT ON COLUMN standing.origin IS 'outbox: an answer of Mailchimp''s; inbox and a number: the event it was reported by; reconcile: a comparison';
+COMMENT ON COLUMN standing.origin IS 'outbox: an answer of Mailchimp''s; inbox and a number: the event it was reported by; reconcile: a comparison; job and a number: integration.erase()';
 COMMENT ON COLUMN standing.asked_at IS 'when they were asked whether they want to come back, which is done once; NULL: not yet';
 COMMENT ON COLUMN standing.archived_at IS 'since when they are archived because their row was deleted, though they were subscribed: if the row comes back, they are subscribed again';

@@ -106,7 +106,12 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/erasure.sql",
     name = "erasure",
-    requires = ["reconcile", "withheld", api::erasure::_addresses]
+    requires = [
+        "reconcile",
+        "withheld",
+        "activity",
+        api::erasure::_addresses
+    ]
 );
 extension_sql_file!(
     "../sql/engagement.sql",

@@ -78,7 +78,8 @@ pub fn is_gone(crm: &mut Crm) {
         kept,
         [
             "integration._withheld.name",
-            "integration.consent_log.subscriber_hash"
+            "integration.consent_log.subscriber_hash",
+            "integration.standing.subscriber_hash"
         ]
     );
     assert_eq!(
@@ -306,6 +307,25 @@ fn allowed_again_a_person_is_refused_by_the_services_and_people_can_see_why() {
     crm.run("UPDATE crm.contacts SET email = 'lovelace@example.org' WHERE id = 1");
     crm.settle();
     assert!(crm.remote.contact("lovelace@example.org").is_some());
+}
+
+#[test]
+fn another_row_with_the_address_does_not_bring_a_person_back_to_mailchimp() {
+    let mut crm = with_ada();
+    erase(&mut crm);
+    let before = crm.remote.writes_to(Service::Mailchimp);
+    crm.run("DELETE FROM crm.contacts WHERE id = 1");
+    crm.run(
+        "INSERT INTO crm.contacts (email, marketing_opt_in) VALUES ('Ada.Byron@Example.org', true)",
+    );
+    crm.settle();
+    assert_eq!(
+        crm.rows("SELECT category FROM integration.dlq WHERE target = 'mailchimp'"),
+        ["consent"]
+    );
+    let says = "SELECT marketing_opt_in FROM crm.contacts WHERE email = 'Ada.Byron@Example.org'";
+    assert!(!crm.ask::<bool>(says));
+    assert_eq!(crm.remote.writes_to(Service::Mailchimp), before);
 }
 
 #[test]
