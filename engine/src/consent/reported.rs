@@ -9,6 +9,9 @@ use crate::{
     standing::{EVERYWHERE, News, Standing, left},
 };
 
+/// Mailchimp: `fired_at` has whole seconds.
+const SECOND: i64 = 1_000;
+
 /// A decision that was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportedConsent {
@@ -43,7 +46,7 @@ impl ReportedConsent {
         // An archived member may have been written to since, and how they were then is known.
         let mut ticks = link.clock.ticks().iter();
         if self.status == MemberStatus::Archived
-            && ticks.any(|tick| tick.by == Writer::Crm && tick.at > self.at)
+            && ticks.any(|tick| tick.by == Writer::Crm && tick.at.0 >= self.at.0 + SECOND)
         {
             return true;
         }

@@ -93,7 +93,9 @@ fn late_event_of_the_old_audience_counts_if_it_is_an_opt_out() {
         everywhere(&crm, email),
         [Some(Archived), Some(Unsubscribed), None]
     );
-    assert_eq!(says(&mut crm, id), Some(false));
+    wait_until("the CRM is told", SOON, || {
+        (says(&mut crm, id) == Some(false)).then_some(())
+    });
 }
 
 #[test]
