@@ -21,6 +21,7 @@ mod consent;
 mod consent_histories;
 mod copies;
 mod crash;
+mod daily;
 mod deletions;
 mod delivery;
 mod engagement;
