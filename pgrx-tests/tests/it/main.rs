@@ -48,6 +48,7 @@ mod reconcile;
 mod reconcile_members;
 mod scopes;
 mod secrets;
+mod sensitive;
 mod shapes;
 mod standing;
 mod swaps;
