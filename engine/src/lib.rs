@@ -12,6 +12,7 @@ pub mod circle;
 pub mod clock;
 pub mod conflict;
 pub mod consent;
+pub mod daily;
 pub mod drift;
 pub mod erasure;
 pub mod failure;

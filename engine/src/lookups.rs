@@ -58,7 +58,14 @@ pub enum Heard {
     Later,
 }
 
-/// What a body held.
+/// Why there is nothing to read.
+pub(crate) struct Unread {
+    pub status: Option<u16>,
+    /// In words.
+    pub why: String,
+}
+
+/// What an answer held.
 pub(crate) enum Read {
     /// All of it. `lacks`: something that is mapped is not there.
     All { changed: bool, lacks: bool },
@@ -129,7 +136,7 @@ impl<S: Ord + Clone> Lookups<S> {
     }
 
     /// Takes in the answer. What cannot be read is gone without: what was known before stays.
-    /// `told` puts a refusal into words.
+    /// `told` puts a refusal into words; `read` is given the body, or that, and where its page began.
     pub(crate) fn hear(
         &mut self,
         target: Target,
@@ -137,7 +144,7 @@ impl<S: Ord + Clone> Lookups<S> {
         reply: Result<&Reply, &TransportError>,
         now: u64,
         told: impl Fn(&Class, Option<&Reply>) -> String,
-        read: impl FnOnce(&[u8], Option<&str>) -> Result<Read, String>,
+        read: impl FnOnce(Result<&[u8], Unread>, Option<&str>) -> Result<Read, String>,
     ) -> Heard {
         // Nobody needs it any more, or something else by now: then it is asked for again.
         let Some(lookup) = self
@@ -147,9 +154,13 @@ impl<S: Ord + Clone> Lookups<S> {
         else {
             return Heard::Nothing;
         };
-        let read = match (classify(target, reply), reply) {
-            (Class::Answered, Ok(reply)) => read(&reply.body, lookup.after.as_deref()),
-            (class, Ok(reply)) if reply.status == 403 => Err(told(&class, Some(reply))),
+        let unread = |class: &Class, reply: Option<&Reply>| Unread {
+            status: reply.map(|reply| reply.status),
+            why: told(class, reply),
+        };
+        let answer = match (classify(target, reply), reply) {
+            (Class::Answered, Ok(reply)) => Ok(&*reply.body),
+            (class, Ok(reply)) if reply.status == 403 => Err(unread(&class, Some(reply))),
             (
                 Class::Throttled { .. }
                 | Class::DailyLimit { .. }
@@ -161,8 +172,9 @@ impl<S: Ord + Clone> Lookups<S> {
                 (lookup.state, lookup.after) = (State::Wanted, None);
                 return Heard::Later;
             }
-            (class, reply) => Err(told(&class, reply.ok())),
+            (class, reply) => Err(unread(&class, reply.ok())),
         };
+        let read = read(answer, lookup.after.as_deref());
         let (trusted_until, refused, changed, again) = match read {
             Ok(Read::Page(after)) => {
                 (lookup.state, lookup.after) = (State::Wanted, Some(after));

@@ -85,13 +85,6 @@ pub struct Budget {
     /// Thousandths of the budget given up after a 429, and since when.
     squeeze: u64,
     squeezed_at: u64,
-    daily: Option<Daily>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Daily {
-    left: u32,
-    resets_at: u64,
 }
 
 impl Budget {
@@ -105,7 +98,6 @@ impl Budget {
             blocked_until: 0,
             squeeze: 0,
             squeezed_at: 0,
-            daily: None,
         }
     }
 
@@ -133,9 +125,6 @@ impl Budget {
         let gap = self.gap(now);
         self.next_slot = self.next_slot.max(now.saturating_sub(CATCH_UP_GAPS * gap)) + gap;
         self.sent.push_back(now);
-        if let Some(daily) = &mut self.daily {
-            daily.left = daily.left.saturating_sub(1);
-        }
         Ok(())
     }
 
@@ -160,9 +149,6 @@ impl Budget {
                 self.others.push_back((now, theirs));
             }
         }
-        if let (Some(left), Some(daily)) = (report.daily_remaining, &mut self.daily) {
-            daily.left = daily.left.min(left);
-        }
     }
 
     /// The service refused a request: send nothing for `wait`, and go slower for a while.
@@ -175,20 +161,8 @@ impl Budget {
         self.blocked_until = self.blocked_until.max(now.saturating_add(micros(wait)));
     }
 
-    /// Sets the day's budget: `used` of `limit` requests are spent, all are back in `resets_in`.
-    /// No limit lifts it.
-    pub fn daily(&mut self, now: u64, limit: Option<u32>, used: u32, resets_in: Duration) {
-        self.daily = limit.map(|limit| Daily {
-            left: limit.saturating_sub(used),
-            resets_at: now.saturating_add(micros(resets_in)),
-        });
-    }
-
     fn free_at(&self, now: u64) -> u64 {
         let mut free_at = self.blocked_until;
-        if let Some(daily) = self.daily.filter(|daily| daily.left == 0) {
-            free_at = free_at.max(daily.resets_at);
-        }
         let allowed = self.allowed(now);
         let used = self.used(now);
         if used >= allowed {
@@ -275,23 +249,6 @@ impl Budget {
         {
             self.others.pop_front();
         }
-        if self.daily.is_some_and(|daily| daily.resets_at <= now) {
-            self.daily = None;
-        }
-    }
-}
-
-/// How long to rest once a day's requests are used up, by the account's own clock. HubSpot counts
-/// from midnight; soon after midnight it is more likely that clocks differ than that they are used
-/// up again.
-pub fn daily_rest(since_midnight: Duration, to_midnight: Duration) -> Duration {
-    const CLOCKS_DIFFER: Duration = Duration::from_secs(30 * 60);
-    const ASK_AGAIN: Duration = Duration::from_secs(5 * 60);
-    const SLACK: Duration = Duration::from_secs(30);
-    if since_midnight < CLOCKS_DIFFER {
-        ASK_AGAIN
-    } else {
-        to_midnight + SLACK
     }
 }
 

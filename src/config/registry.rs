@@ -288,7 +288,7 @@ fn register_hubspot() {
     );
     number(
         c"integration.hubspot_daily_limit",
-        c"HubSpot requests a day after which nothing is sent until the next; 0: HubSpot's own limit.",
+        c"HubSpot requests a day after which nothing is sent until the next, by HubSpot's count or, where it does not tell, by ours; 0: HubSpot's own limit.",
         &HUBSPOT_DAILY_LIMIT,
         0,
         i32::MAX,

@@ -17,6 +17,9 @@ pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<
         HubSpotAction::PropertyChange { property, value } => {
             property_change(scene, event, at, property, value.as_deref())
         }
+        HubSpotAction::Redacted { property } => Ok(ignored(format!(
+            "HubSpot does not tell the value of {property}, which is sensitive; integration.reconcile() reads it"
+        ))),
         HubSpotAction::Merge { merged, surviving } => merge(scene, event, merged, surviving),
         HubSpotAction::Creation => Ok(ignored(
             "a record created in HubSpot is taken over when it is linked",

@@ -90,6 +90,19 @@ pub fn day(time_zone: &str) -> SpiResult<Option<Day>> {
     Ok(rows.into_iter().next())
 }
 
+const REQUESTS_TODAY: &str = "\
+    SELECT count(*) FROM integration.request_log r \
+    WHERE r.target = $1 AND r.at >= date_trunc('day', pg_catalog.clock_timestamp() AT TIME ZONE $2) AT TIME ZONE $2";
+
+/// Requests that have been answered, or given up on, since midnight there, as far as the log holds
+/// them still.
+pub fn requests_today(target: Target, time_zone: &str) -> SpiResult<u32> {
+    let args = [target.name().into(), time_zone.into()];
+    let count = select(REQUESTS_TODAY, &args, |row| row.get::<i64>(1))?;
+    let count = count.into_iter().flatten().next().unwrap_or(0);
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
 /// A refresh token that replaced the one in the settings: what it descends from, and itself, sealed.
 pub fn rotated(target: Target) -> SpiResult<Option<(String, Vec<u8>)>> {
     let rows = select(

@@ -13,6 +13,10 @@ use super::target::TargetWorker;
 impl TargetWorker {
     /// Whether a call may leave now; else how long to wait.
     pub fn permit(&mut self, allowance: Allowance, clock: u64) -> Result<(), Duration> {
+        let now = Instant::now();
+        if let Some(ends) = self.daily.used_up(now) {
+            return Err(ends - now);
+        }
         if !self.breaker.is_closed() {
             return self.breaker.permit(clock);
         }

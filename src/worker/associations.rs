@@ -125,7 +125,7 @@ impl Worker {
             && let Some(call) = lane.planned.pop_front()
         {
             lane.under_way = true;
-            self.requests.send_associations(call, world);
+            self.requests.send_associations(worker, call, world);
         }
         Ok(())
     }

@@ -211,6 +211,7 @@ impl Worker {
                 self.requests.test(worker, &self.world);
             }
         }
+        self.begin_days()?;
         self.hear_answers()?;
         self.store_tests()?;
         if wake.has(Wake::INBOX) {

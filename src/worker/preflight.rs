@@ -23,9 +23,13 @@ const LISTED: usize = 20;
 /// What is told in alerts at present.
 #[derive(Default)]
 pub struct Told {
-    dropped: Option<String>,
-    unread: Option<String>,
+    dropped: Said,
+    unread: Said,
 }
+
+/// What this worker has said in an alert; `None`: not a word so far, and the alert is as an earlier
+/// worker left it.
+type Said = Option<Option<String>>;
 
 /// Something that is read of a service.
 #[derive(Clone, Debug)]
@@ -111,9 +115,10 @@ pub fn refine(worker: &mut TargetWorker, world: &mut World) -> SpiResult<()> {
             listed(&refusals)
         )
     });
-    let target = worker.target;
-    tell(target, DROPPED, &mut worker.preflight_told.dropped, dropped)?;
-    tell(target, UNREAD, &mut worker.preflight_told.unread, unread)
+    let (target, known) = (worker.target, worker.preflight.is_known());
+    let told = &mut worker.preflight_told;
+    tell(target, DROPPED, &mut told.dropped, dropped, known)?;
+    tell(target, UNREAD, &mut told.unread, unread, known)
 }
 
 fn listed(all: &[String]) -> String {
@@ -168,20 +173,22 @@ fn refine_mailchimp(worker: &mut TargetWorker, world: &mut World) -> Vec<String>
     dropped
 }
 
+/// Nothing to tell is all well only where all is `known`.
 fn tell(
     target: Target,
     kind: &str,
-    told: &mut Option<String>,
+    told: &mut Said,
     message: Option<String>,
+    known: bool,
 ) -> SpiResult<()> {
-    if *told == message {
+    if told.as_ref() == Some(&message) || (message.is_none() && !known) {
         return Ok(());
     }
     match &message {
         Some(message) => state::raise(kind, target, message)?,
         None => state::clear_alert(target, kind)?,
     }
-    *told = message;
+    *told = Some(message);
     Ok(())
 }
 
@@ -193,10 +200,13 @@ pub fn hear(
     clock: u64,
 ) -> bool {
     let preflight = &mut worker.preflight;
+    let known_before = preflight.is_known();
     let heard = match subject {
         Subject::HubSpot(subject) => preflight.hubspot.hear(*subject, result.as_ref(), clock),
         Subject::Mailchimp(subject) => preflight.mailchimp.hear(subject, result.as_ref(), clock),
     };
+    // What was not told for want of knowledge can be told now.
+    let news = heard == Heard::News || (!known_before && preflight.is_known());
     let signal = answers::signal(worker.target, result);
     // A permission that is missing here, or a failure, need not concern the records.
     let concerns_all = heard == Heard::Later
@@ -206,7 +216,7 @@ pub fn hear(
     } else {
         worker.breaker.success();
     }
-    heard == Heard::News
+    news
 }
 
 /// Reads the maps from the tables again, and refines them for all targets.

@@ -138,6 +138,13 @@ impl Requests {
         self.engine.socket()
     }
 
+    /// Requests of a target that wait for their answers.
+    pub fn under_way(&self, target: Target) -> u32 {
+        let sent = self.underway.values();
+        let count = sent.filter(|sent| sent.target == target).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// Starts the engine anew when the way to the outside has changed. Requests under way then end
     /// as lost connections do.
     pub fn check_network(&mut self, world: &World) -> Result<(), String> {
@@ -197,12 +204,8 @@ impl Requests {
                 return;
             };
             if !worker.breaker.is_closed() {
-                self.send(
-                    worker.target,
-                    world,
-                    answers::probe(worker.target, world),
-                    Underway::Probe,
-                );
+                let request = answers::probe(worker.target, world);
+                self.send(worker, world, request, Underway::Probe);
                 worker.blocked_until = Some(Instant::now() + world.settings.request_timeout);
                 return;
             }
@@ -212,7 +215,7 @@ impl Requests {
             let request = planned.call.request.clone();
             worker.calls_in_flight += 1;
             self.begin(worker, world, &planned);
-            self.send(worker.target, world, request, Underway::Records(planned));
+            self.send(worker, world, request, Underway::Records(planned));
         }
     }
 
@@ -248,23 +251,29 @@ impl Requests {
         permitted.is_ok()
     }
 
-    fn send(&mut self, target: Target, world: &World, request: Request, underway: Underway) {
-        let Ok(endpoint) = world.settings.endpoint(target) else {
+    fn send(
+        &mut self,
+        worker: &mut TargetWorker,
+        world: &World,
+        request: Request,
+        underway: Underway,
+    ) {
+        let Ok(endpoint) = world.settings.endpoint(worker.target) else {
             return;
         };
         let credential = self.credential(&endpoint.credential);
-        self.hand_over(target, credential, request, None, underway);
+        self.hand_over(worker, credential, request, None, underway);
     }
 
     /// Sends a call about associations.
-    pub fn send_associations(&mut self, call: AssociationCall, world: &World) {
+    pub fn send_associations(
+        &mut self,
+        worker: &mut TargetWorker,
+        call: AssociationCall,
+        world: &World,
+    ) {
         let request = call.request.clone();
-        self.send(
-            Target::HubSpot,
-            world,
-            request,
-            Underway::Associations(call),
-        );
+        self.send(worker, world, request, Underway::Associations(call));
     }
 
     /// Sends a request of a comparison or a poll, if one may leave now.
@@ -306,7 +315,7 @@ impl Requests {
         let permitted = self.permitted(worker, started);
         if permitted {
             worker.calls_in_flight += 1;
-            self.send(worker.target, world, request, underway);
+            self.send(worker, world, request, underway);
         }
         permitted
     }

@@ -14,7 +14,7 @@ use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
 
-use super::daily;
+use super::daily::{self, Daily};
 use super::pace;
 use super::preflight::{Preflight, Told};
 use super::trust::Trust;
@@ -155,7 +155,7 @@ pub struct TargetWorker {
     pub counted: HashSet<RecordRef>,
     pub guard_off_until: Option<Instant>,
     pub trust: Trust,
-    daily_limit: Option<u32>,
+    pub daily: Daily,
     pub associations: super::associations::Lane,
     /// What the credential may not do.
     pub bars: Bars<Scope>,
@@ -208,7 +208,7 @@ impl TargetWorker {
             counted: HashSet::new(),
             guard_off_until: None,
             trust: Trust::default(),
-            daily_limit: None,
+            daily: Daily::default(),
             associations: super::associations::Lane::new(settings),
             bars: Bars::default(),
             bars_told: super::bars::Told::default(),
@@ -228,10 +228,12 @@ impl TargetWorker {
                 .map(|rate| Budget::new(rate.limit, rate.interval));
             self.rate = rate;
         }
-        self.daily_limit = settings
-            .endpoint(self.target)
-            .ok()
-            .and_then(|endpoint| endpoint.daily_limit);
+        self.daily.configure(
+            settings
+                .endpoint(self.target)
+                .ok()
+                .and_then(|endpoint| endpoint.daily_limit),
+        );
         if credential_changed {
             self.trust.doubt();
             self.not_before = None;
@@ -270,6 +272,9 @@ impl TargetWorker {
             Some((until, state)) if *until > now => return state.clone(),
             _ => {}
         }
+        if let Some(used_up) = self.daily.state(self.target, now) {
+            return used_up;
+        }
         if let Some(refused) = &self.trust.refused {
             return refused.clone();
         }
@@ -298,7 +303,8 @@ impl TargetWorker {
         let resting = self
             .not_before
             .as_ref()
-            .is_some_and(|(until, _)| *until > now);
+            .is_some_and(|(until, _)| *until > now)
+            || self.daily.used_up(now).is_some();
         let stopped = self.fenced || self.paused.is_some() || self.held.is_some();
         settings.enabled && settings.endpoint(self.target).is_ok() && !stopped && !resting
     }
@@ -318,10 +324,11 @@ impl TargetWorker {
         if let Some(budget) = &mut self.budget {
             budget.report(clock, report);
         }
+        self.daily.hear(report, now);
         match signal {
             TargetSignal::Healthy => {
                 self.breaker.success();
-                if daily::used_up(report, self.daily_limit) {
+                if daily::used_up(report) {
                     let why = format!("{}: the day's requests are used up", self.target);
                     daily::rest(self, None, &why, now);
                 }

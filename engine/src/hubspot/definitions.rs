@@ -67,11 +67,57 @@ struct Property {
 
 /// The properties of one object type that are mapped, and exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Definitions(BTreeMap<String, Property>);
+pub struct Definitions {
+    known: BTreeMap<String, Property>,
+    /// Lists that the credential may not see.
+    hidden: Vec<Sensitivity>,
+}
 
 impl Definitions {
     pub(super) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.known.contains_key(name)
+    }
+
+    /// Takes over what another list has.
+    pub(super) fn add(&mut self, other: Definitions) {
+        self.known.extend(other.known);
+    }
+
+    /// The credential may not see this list.
+    pub(super) fn hide(&mut self, list: Sensitivity) {
+        self.hidden.push(list);
+    }
+}
+
+/// How sensitive the values of a property are, if they are. HubSpot lists such properties apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sensitivity {
+    Sensitive,
+    HighlySensitive,
+}
+
+impl Sensitivity {
+    /// As HubSpot's `dataSensitivity`, and in the names of scopes.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Sensitivity::Sensitive => "sensitive",
+            Sensitivity::HighlySensitive => "highly_sensitive",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Sensitivity> {
+        [Sensitivity::Sensitive, Sensitivity::HighlySensitive]
+            .into_iter()
+            .find(|known| known.name() == name)
+    }
+
+    /// The list that is looked at after this one; `None`: after the usual one.
+    pub(super) const fn after(list: Option<Sensitivity>) -> Option<Sensitivity> {
+        match list {
+            None => Some(Sensitivity::Sensitive),
+            Some(Sensitivity::Sensitive) => Some(Sensitivity::HighlySensitive),
+            Some(Sensitivity::HighlySensitive) => None,
+        }
     }
 }
 
@@ -93,17 +139,20 @@ pub struct Dropped {
     pub why: Defect,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Defect {
     Missing,
+    /// It is in no list that the credential may see, but there are these.
+    Hidden(Vec<Sensitivity>),
     ReadOnly,
 }
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = match self.why {
-            Defect::Missing => "does not exist",
-            Defect::ReadOnly => "is read-only",
+        let why = match &self.why {
+            Defect::Missing => "does not exist".to_owned(),
+            Defect::Hidden(lists) => hidden(self.object, lists),
+            Defect::ReadOnly => "is read-only".to_owned(),
         };
         write!(
             f,
@@ -111,6 +160,18 @@ impl fmt::Display for Dropped {
             self.column, self.table, self.property, self.object
         )
     }
+}
+
+/// HubSpot: `crm.objects.{type}.sensitive.{read,write}.v2`, and the same with `highly_sensitive`.
+fn hidden(object: &str, lists: &[Sensitivity]) -> String {
+    let scopes: Vec<String> = lists
+        .iter()
+        .map(|list| format!("crm.objects.{object}.{}.read.v2", list.name()))
+        .collect();
+    format!(
+        "does not exist, or it is sensitive and the token lacks the scope {} (and the one with write instead of read, to send it)",
+        scopes.join(" or ")
+    )
 }
 
 impl Catalog {
@@ -127,11 +188,20 @@ impl Catalog {
                 fields.push(field.clone());
                 continue;
             }
-            let known = definitions.0.get(&field.remote);
+            let known = definitions.known.get(&field.remote);
             let why = match known {
-                None => Some(Defect::Missing),
+                None if definitions.hidden.is_empty() => Some(Defect::Missing),
+                None => Some(Defect::Hidden(definitions.hidden.clone())),
                 Some(known) if known.read_only && field.direction != Direction::Pull => {
                     Some(Defect::ReadOnly)
+                }
+                Some(_) => None,
+            };
+            let direction = match &why {
+                None => Some(field.direction),
+                // What cannot be written can still be read.
+                Some(Defect::ReadOnly) if field.direction == Direction::Both => {
+                    Some(Direction::Pull)
                 }
                 Some(_) => None,
             };
@@ -142,11 +212,8 @@ impl Catalog {
                 object: object_type(map.entity),
                 why,
             }));
-            let direction = match why {
-                None => field.direction,
-                // What cannot be written can still be read.
-                Some(Defect::ReadOnly) if field.direction == Direction::Both => Direction::Pull,
-                Some(_) => continue,
+            let Some(direction) = direction else {
+                continue;
             };
             fields.push(Field {
                 direction,
@@ -180,7 +247,7 @@ impl Catalog {
         let known = self
             .objects
             .get(&entity)
-            .and_then(|all| all.0.get(&field.remote));
+            .and_then(|all| all.known.get(&field.remote));
         field.remote == OWNER
             || known.is_some_and(|known| matches!(known.remote_type, RemoteType::Owner(_)))
     }
@@ -198,10 +265,19 @@ fn is_ours(map: &SourceMap, field: &Field, settings: &HubSpotSettings) -> bool {
         || (map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL))
 }
 
-/// `GET /crm/properties/{V}/{type}` lists all of them; there is no paging.
-pub(super) fn properties_request(settings: &HubSpotSettings, entity: Entity) -> Request {
+/// `GET /crm/properties/{V}/{type}` lists all of them but sensitive ones, which have lists of their
+/// own; there is no paging.
+pub(super) fn properties_request(
+    settings: &HubSpotSettings,
+    entity: Entity,
+    list: Option<Sensitivity>,
+) -> Request {
     let area = versioned("crm/", "properties", &settings.api_version);
-    Request::get(Target::HubSpot, format!("{area}/{}", object_type(entity)))
+    let list = list.map_or(String::new(), |list| {
+        format!("?dataSensitivity={}", list.name())
+    });
+    let path = format!("{area}/{}{list}", object_type(entity));
+    Request::get(Target::HubSpot, path)
 }
 
 /// `GET /crm/owners/{V}`, a page of 100.
@@ -284,16 +360,28 @@ struct OwnerRow {
     archived: Option<bool>,
 }
 
-/// Reads a list of property definitions, keeping those of `names`.
+/// Reads the usual list of property definitions, keeping those of `names`.
 pub(super) fn read_properties(body: &[u8], names: &[String]) -> Result<Definitions, String> {
     let listed: Listed<PropertyRow> = parse(body)?;
     if listed.results.is_empty() {
         // Every object comes with properties of its own.
         return Err("the list of properties is empty".to_owned());
     }
+    Ok(mapped(listed, names))
+}
+
+/// Reads a list of sensitive ones, of which there may be none.
+pub(super) fn read_sensitive(body: &[u8], names: &[String]) -> Result<Definitions, String> {
+    Ok(mapped(parse(body)?, names))
+}
+
+fn mapped(listed: Listed<PropertyRow>, names: &[String]) -> Definitions {
     let wanted = |row: &PropertyRow| row.archived != Some(true) && names.contains(&row.name);
     let mapped = listed.results.into_iter().filter(wanted);
-    Ok(Definitions(mapped.map(property).collect()))
+    Definitions {
+        known: mapped.map(property).collect(),
+        hidden: Vec::new(),
+    }
 }
 
 fn property(row: PropertyRow) -> (String, Property) {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use crate::lookups::Heard;
 use crate::{
     call::{HubSpotSettings, Reply, Request, TransportError},
-    lookups::{Lookups, Read, replace},
+    lookups::{Lookups, Read, Unread, replace},
     mapping::SourceMap,
     record::{Entity, Target},
 };
 
 use super::{
-    definitions::{self, Catalog, Owners, PIPELINE, STAGE},
+    definitions::{self, Catalog, Definitions, Owners, PIPELINE, STAGE, Sensitivity},
     property::told,
 };
 
@@ -29,8 +29,14 @@ pub struct Preflight {
     pub catalog: Catalog,
     lookups: Lookups<Subject>,
     names: BTreeMap<Entity, Vec<String>>,
-    /// Pages of owners read so far.
-    pages: Owners,
+    pages: Pages,
+}
+
+/// What has been read so far of what takes several answers.
+#[derive(Clone, Debug, Default)]
+struct Pages {
+    owners: Owners,
+    properties: BTreeMap<Entity, Definitions>,
 }
 
 impl Preflight {
@@ -89,7 +95,10 @@ impl Preflight {
     pub fn ask(&mut self, subject: Subject, settings: &HubSpotSettings) -> Request {
         let after = self.lookups.ask(&subject);
         match subject {
-            Subject::Properties(entity) => definitions::properties_request(settings, entity),
+            Subject::Properties(entity) => {
+                let list = after.and_then(Sensitivity::from_name);
+                definitions::properties_request(settings, entity, list)
+            }
             Subject::Owners => definitions::owners_request(settings, after),
             Subject::Pipelines => definitions::pipelines_request(settings),
         }
@@ -108,9 +117,29 @@ impl Preflight {
             names,
             pages,
         } = self;
-        lookups.hear(Target::HubSpot, &subject, reply, now, told, |body, _| {
-            read(catalog, names, pages, subject, body)
-        })
+        let read = |answer: Result<&[u8], Unread>, after: Option<&str>| match subject {
+            Subject::Properties(entity) => {
+                let names = names.get(&entity).map_or(&[][..], Vec::as_slice);
+                let pages = pages.properties.entry(entity).or_default();
+                let list = after.and_then(Sensitivity::from_name);
+                let (lacks, all) = match read_properties(pages, names, answer, list)? {
+                    Listing::Next(list) => return Ok(Read::Page(list.name().to_owned())),
+                    Listing::End { lacks, all } => (lacks, all),
+                };
+                let changed = replace(catalog.objects.entry(entity).or_default(), all);
+                Ok(Read::All { changed, lacks })
+            }
+            Subject::Owners => read_owners(catalog, &mut pages.owners, whole(answer)?),
+            Subject::Pipelines => {
+                let read = definitions::read_pipelines(whole(answer)?)?;
+                let changed = replace(&mut catalog.pipelines, Some(read.into()));
+                Ok(Read::All {
+                    changed,
+                    lacks: false,
+                })
+            }
+        };
+        lookups.hear(Target::HubSpot, &subject, reply, now, told, read)
     }
 
     /// A record of this object was refused for what its definitions are, or are thought to be.
@@ -137,33 +166,56 @@ impl Preflight {
     }
 }
 
-fn read(
-    catalog: &mut Catalog,
-    names: &BTreeMap<Entity, Vec<String>>,
-    pages: &mut Owners,
-    subject: Subject,
-    body: &[u8],
-) -> Result<Read, String> {
-    let mut lacks = false;
-    let changed = match subject {
-        Subject::Properties(entity) => {
-            let names = names.get(&entity).map_or(&[][..], Vec::as_slice);
-            let read = definitions::read_properties(body, names)?;
-            lacks = names.iter().any(|name| !read.has(name));
-            replace(catalog.objects.entry(entity).or_default(), read)
-        }
-        Subject::Owners => {
-            let (page, after) = definitions::read_owners(body)?;
-            pages.0.extend(page.0);
-            if let Some(after) = after {
-                return Ok(Read::Page(after));
-            }
-            replace(&mut catalog.owners, Some(std::mem::take(pages).into()))
-        }
-        Subject::Pipelines => {
-            let read = Some(definitions::read_pipelines(body)?.into());
-            replace(&mut catalog.pipelines, read)
-        }
-    };
-    Ok(Read::All { changed, lacks })
+fn whole(answer: Result<&[u8], Unread>) -> Result<&[u8], String> {
+    answer.map_err(|unread| unread.why)
+}
+
+/// What is known after one of the lists of an object's properties.
+enum Listing {
+    /// Something is missing that another list may have.
+    Next(Sensitivity),
+    End {
+        lacks: bool,
+        all: Definitions,
+    },
+}
+
+/// Reads one of the lists of an object's properties. HubSpot leaves sensitive ones out of the usual
+/// one: what is missing there is looked for in theirs.
+fn read_properties(
+    pages: &mut Definitions,
+    names: &[String],
+    answer: Result<&[u8], Unread>,
+    list: Option<Sensitivity>,
+) -> Result<Listing, String> {
+    match (list, answer) {
+        (None, Ok(body)) => *pages = definitions::read_properties(body, names)?,
+        (Some(_), Ok(body)) => pages.add(definitions::read_sensitive(body, names)?),
+        (Some(list), Err(unread)) if unread.status == Some(403) => pages.hide(list),
+        // An account, or an object, that has none of them.
+        (Some(_), Err(unread)) if matches!(unread.status, Some(400 | 404)) => {}
+        (_, Err(unread)) => return Err(unread.why),
+    }
+    let lacks = names.iter().any(|name| !pages.has(name));
+    Ok(match Sensitivity::after(list).filter(|_| lacks) {
+        Some(next) => Listing::Next(next),
+        None => Listing::End {
+            lacks,
+            all: std::mem::take(pages),
+        },
+    })
+}
+
+/// Reads a page of owners.
+fn read_owners(catalog: &mut Catalog, pages: &mut Owners, body: &[u8]) -> Result<Read, String> {
+    let (page, after) = definitions::read_owners(body)?;
+    pages.0.extend(page.0);
+    if let Some(after) = after {
+        return Ok(Read::Page(after));
+    }
+    let read = Some(std::mem::take(pages).into());
+    Ok(Read::All {
+        changed: replace(&mut catalog.owners, read),
+        lacks: false,
+    })
 }

@@ -35,6 +35,10 @@ pub enum HubSpotAction {
         property: String,
         value: Option<String>,
     },
+    /// The value of a sensitive property changed, and HubSpot does not tell to what.
+    Redacted {
+        property: String,
+    },
     Creation,
     Deletion,
     /// Deleted for good; HubSpot sends [`HubSpotAction::Deletion`] as well, in either order.
@@ -159,10 +163,16 @@ fn property_change(event: &Map<String, Value>) -> Option<HubSpotAction> {
         Some(Value::Number(number)) => Some(number.to_string()),
         value => text(value),
     };
-    // The values of sensitive properties are withheld; the word is not one of them.
-    let withheld = event.get("isSensitive").and_then(Value::as_bool) == Some(true)
-        && value.as_deref() == Some("REDACTED");
-    (!withheld).then_some(HubSpotAction::PropertyChange { property, value })
+    // The values of sensitive properties are withheld. Classic event types do not say that they are:
+    // then the word alone has to do.
+    let is_sensitive = event.get("isSensitive").and_then(Value::as_bool);
+    Some(
+        if is_sensitive != Some(false) && value.as_deref() == Some("REDACTED") {
+            HubSpotAction::Redacted { property }
+        } else {
+            HubSpotAction::PropertyChange { property, value }
+        },
+    )
 }
 
 fn merge(event: &Map<String, Value>) -> Option<HubSpotAction> {
@@ -294,8 +304,30 @@ mod tests {
                 Other("contact.propertyChange".into()),
             ),
             (
-                r#""subscriptionType":"contact.propertyChange","propertyName":"x","propertyValue":"REDACTED","isSensitive":true"#,
-                Other("contact.propertyChange".into()),
+                r#""subscriptionType":"object.propertyChange","objectTypeId":"0-1","propertyName":"x","propertyValue":"REDACTED","isSensitive":true"#,
+                Redacted {
+                    property: "x".into(),
+                },
+            ),
+            (
+                r#""subscriptionType":"contact.propertyChange","propertyName":"x","propertyValue":"REDACTED""#,
+                Redacted {
+                    property: "x".into(),
+                },
+            ),
+            (
+                r#""subscriptionType":"object.propertyChange","objectTypeId":"0-1","propertyName":"x","propertyValue":"REDACTED","isSensitive":false"#,
+                PropertyChange {
+                    property: "x".into(),
+                    value: Some("REDACTED".into()),
+                },
+            ),
+            (
+                r#""subscriptionType":"object.propertyChange","objectTypeId":"0-1","propertyName":"x","propertyValue":"","isSensitive":true"#,
+                PropertyChange {
+                    property: "x".into(),
+                    value: Some(String::new()),
+                },
             ),
             (
                 r#""subscriptionType":"conversation.newMessage""#,

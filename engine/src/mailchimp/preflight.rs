@@ -191,7 +191,8 @@ impl Preflight {
             reply,
             now,
             told,
-            |body, after| {
+            |answer, after| {
+                let body = answer.map_err(|unread| unread.why)?;
                 let pages = pages.entry(subject.list.clone()).or_default();
                 read(catalog, mapped, pages, subject, body, after)
             },

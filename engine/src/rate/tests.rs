@@ -174,24 +174,6 @@ fn a_refusal_blocks_and_then_slows_down_for_a_while() {
     );
 }
 
-#[test]
-fn the_days_budget_ends() {
-    let mut budget = Budget::new(100, TEN);
-    budget.daily(0, Some(10), 8, Duration::from_secs(100));
-    assert_eq!(saturate(&mut budget, 0, 50).len(), 2);
-    assert_eq!(budget.permit(50 * SECOND), Err(Duration::from_secs(50)));
-    assert_eq!(budget.permit(100 * SECOND), Ok(()));
-    budget.daily(100 * SECOND, Some(10), 0, Duration::from_secs(100));
-    let spent = BudgetReport {
-        daily_remaining: Some(0),
-        ..BudgetReport::default()
-    };
-    budget.report(100 * SECOND, &spent);
-    assert!(budget.permit(101 * SECOND).is_err());
-    budget.daily(101 * SECOND, None, 0, Duration::ZERO);
-    assert_eq!(budget.permit(101 * SECOND), Ok(()));
-}
-
 proptest! {
     // Requests arrive up to 150 ms after they were sent, each at its own delay, and load comes
     // and goes: the service never counts more than the limit in any rolling interval.
@@ -231,20 +213,5 @@ proptest! {
             }
         }
         prop_assert!(f64::from(sent) >= 0.95 * f64::from(limit) * 10.0, "{sent} of {limit}");
-    }
-}
-
-#[test]
-fn after_the_daily_limit_it_rests_until_midnight_unless_midnight_just_was() {
-    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let cases = [
-        (0, 1_440, 300),
-        (29, 1_411, 300),
-        (30, 1_410, 84_630),
-        (1_439, 1, 90),
-    ];
-    for (since, to, seconds) in cases {
-        let rest = daily_rest(minutes(since), minutes(to));
-        assert_eq!(rest, Duration::from_secs(seconds), "{since} {to}");
     }
 }

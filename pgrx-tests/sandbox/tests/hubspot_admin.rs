@@ -71,6 +71,42 @@ fn properties_come_change_and_go() {
 }
 
 #[test]
+fn sensitive_properties_are_listed_apart_and_take_scopes() {
+    let sandbox = Sandbox::start(Config::default());
+    let list = |sensitivity: &str| {
+        let path = format!("/crm/properties/2026-09/contacts{sensitivity}");
+        let answer = hubspot(&sandbox, "GET", &path, "");
+        let named = answer.json()["results"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|property| property["name"] == "ssn"));
+        (answer.status, named)
+    };
+    let write = || {
+        let written = json!({"email": "a@example.com", "ssn": "1"});
+        upsert(&sandbox, "2026-09", "contacts", &written).0
+    };
+    let new = json!({"name": "ssn", "label": "SSN", "type": "string", "fieldType": "text",
+        "groupName": "contactinformation", "dataSensitivity": "sensitive"});
+    sandbox.define_property(ObjectType::Contact, new).unwrap();
+    assert_eq!(list(""), (200, false));
+    assert_eq!(list("?dataSensitivity=non_sensitive"), (200, false));
+    assert_eq!(list("?dataSensitivity=sensitive"), (403, false));
+    assert_eq!(list("?dataSensitivity=highly_sensitive"), (403, false));
+    assert_eq!(list("?dataSensitivity=secret"), (400, false));
+    assert_eq!(write(), 403);
+    let grant = |verb: &str| {
+        let scope = format!("crm.objects.contacts.sensitive.{verb}.v2");
+        sandbox.configure(|config| config.hubspot.scopes.push(scope));
+    };
+    grant("read");
+    assert_eq!(list("?dataSensitivity=sensitive"), (200, true));
+    assert_eq!(list("?dataSensitivity=highly_sensitive"), (403, false));
+    assert_eq!(write(), 403);
+    grant("write");
+    assert_eq!(write(), 201);
+}
+
+#[test]
 fn owners_are_listed_page_by_page_and_others_refused() {
     let sandbox = Sandbox::start(Config::default());
     let (_, added) = control(

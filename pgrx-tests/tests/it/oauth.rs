@@ -15,7 +15,7 @@ const SECRET: &str = "oauth-client-SECRET-value";
 const REFRESH: &str = "na1-REFRESH-token-value";
 
 /// A HubSpot app with OAuth instead of a static token.
-fn app() -> Config {
+pub fn app() -> Config {
     let mut config = unlimited();
     config.hubspot.token = None;
     config.hubspot.client_secret = SECRET.to_owned();
@@ -28,7 +28,7 @@ fn with_oauth(config: Config, key: Option<&str>) -> Crm {
     with_oauth_on(Cluster::shared(), config, key)
 }
 
-fn with_oauth_on(cluster: Arc<Cluster>, config: Config, key: Option<&str>) -> Crm {
+pub fn with_oauth_on(cluster: Arc<Cluster>, config: Config, key: Option<&str>) -> Crm {
     let client_id = config.hubspot.client_id.clone();
     let mut crm = Crm::untracked(cluster, config);
     crm.run(&format!(

@@ -52,7 +52,7 @@ impl Requests {
         let wait = match self.session.as_mut().map(Session::step) {
             None | Some(Step::Send(_)) => return true,
             Some(Step::Renew) => {
-                self.renew();
+                self.renew(worker);
                 self.timeout
             }
             // Its answer wakes us.
@@ -63,13 +63,13 @@ impl Requests {
         false
     }
 
-    fn renew(&mut self) {
+    fn renew(&mut self, worker: &mut TargetWorker) {
         let Some(session) = &self.session else { return };
         let (request, body) = session.request();
         let underway = Underway::Token {
             session: session.opened(),
         };
-        self.hand_over(Target::HubSpot, None, request, Some(body), underway);
+        self.hand_over(worker, None, request, Some(body), underway);
     }
 
     /// The credential for a call.
@@ -80,14 +80,16 @@ impl Requests {
         }
     }
 
+    /// Every request leaves here.
     pub(super) fn hand_over(
         &mut self,
-        target: Target,
+        worker: &mut TargetWorker,
         credential: Option<Secret>,
         request: Request,
         secret_body: Option<SecretBody>,
         underway: Underway,
     ) {
+        let target = worker.target;
         let Some(endpoint) = self.endpoints.get(&target).and_then(Option::as_ref) else {
             return;
         };
@@ -110,6 +112,7 @@ impl Requests {
             token: credential,
         };
         self.underway.insert(self.next_id, sent);
+        worker.daily.leave();
         // A dead thread is found out by the next wait: its end of the bell is closed.
         let _ = self.engine.send(outgoing);
     }
@@ -204,7 +207,7 @@ impl Requests {
         }
         worker.trust.standing = Standing::Asked;
         let request = answers::probe(worker.target, world);
-        self.send(worker.target, world, request, Underway::Account);
+        self.send(worker, world, request, Underway::Account);
     }
 
     /// `again`: the answer is about a credential that is not the present one.
@@ -262,15 +265,14 @@ impl Requests {
         }
     }
 
-    fn ask(&mut self, worker: &TargetWorker, world: &World, question: Question) {
-        let target = worker.target;
-        let Ok(endpoint) = world.settings.endpoint(target) else {
+    fn ask(&mut self, worker: &mut TargetWorker, world: &World, question: Question) {
+        let Ok(endpoint) = world.settings.endpoint(worker.target) else {
             return;
         };
         let token = self.credential(&endpoint.credential);
         let session = self.session.as_ref();
         let (request, body) = connection::request(worker, question, world, session, token.as_ref());
-        self.hand_over(target, token, request, body, Underway::Test(question));
+        self.hand_over(worker, token, request, body, Underway::Test(question));
     }
 
     pub(super) fn hear_test(

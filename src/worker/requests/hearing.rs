@@ -71,6 +71,7 @@ impl Requests {
             let again = self.outdated(&sent, &answer);
             let current = sent.generation == self.generation && !again;
             let worker = &mut targets[index];
+            worker.daily.settle();
             if let Some(records) = sent.underway.records() {
                 worker.keep_pace(&world.settings, &answer, records, clock);
             }

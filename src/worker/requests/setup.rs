@@ -45,7 +45,7 @@ impl Requests {
             };
             worker.properties.insert(entity, state);
             self.send(
-                worker.target,
+                worker,
                 world,
                 request,
                 Underway::Property { entity, creating },
@@ -70,7 +70,7 @@ impl Requests {
                 subject,
                 request: request.clone(),
             };
-            self.send(worker.target, world, request, underway);
+            self.send(worker, world, request, underway);
         }
     }
 
@@ -93,7 +93,7 @@ impl Requests {
         if let Some(request) = worker.provision.next(preflight, provision::maps(world)) {
             worker.calls_in_flight += 1;
             let underway = Underway::MergeField(request.clone());
-            self.send(worker.target, world, request, underway);
+            self.send(worker, world, request, underway);
         }
     }
 

@@ -24,7 +24,7 @@ impl Requests {
             .filter(|_| !world.associations.is_empty() && worker.may_send(&world.settings, now))
             .and_then(|lane| lane.next_look(now))
             .map(|wait| now + wait);
-        [resting, worker.blocked_until]
+        [resting, worker.daily.used_up(now), worker.blocked_until]
             .into_iter()
             .chain([window, retry].into_iter().filter(|_| can_plan))
             .chain([owed])

@@ -31,9 +31,110 @@ fn informed() -> Preflight {
 }
 
 fn answered(preflight: &mut Preflight, reply: &Reply, now: u64) -> Heard {
+    let (_, heard) = turn(preflight, reply, now);
+    if heard != Heard::Nothing || preflight.is_known() {
+        return heard;
+    }
+    // Something is missing, and there are no sensitive properties.
+    turn(preflight, &reply_with_none(), now);
+    turn(preflight, &reply_with_none(), now).1
+}
+
+fn reply_with_none() -> Reply {
+    reply(200, r#"{"results":[]}"#)
+}
+
+/// The next request, answered.
+fn turn(preflight: &mut Preflight, reply: &Reply, now: u64) -> (String, Heard) {
     let subject = preflight.due(now).unwrap();
-    preflight.ask(subject, &settings(&[]));
-    preflight.hear(subject, Ok(reply), now)
+    let request = preflight.ask(subject, &settings(&[]));
+    (request.path, preflight.hear(subject, Ok(reply), now))
+}
+
+const USUAL: &str = "/crm/properties/2026-09/contacts";
+const SENSITIVE: &str = "/crm/properties/2026-09/contacts?dataSensitivity=sensitive";
+const HIGHLY: &str = "/crm/properties/2026-09/contacts?dataSensitivity=highly_sensitive";
+
+#[test]
+fn what_is_missing_is_looked_for_among_sensitive_properties() {
+    let found = || listing(&["score", "ssn"]);
+    let refused = || reply(403, r#"{"status":"error","category":"MISSING_SCOPES"}"#);
+    let scope = |list: &str| format!("the scope crm.objects.contacts.{list}.read.v2");
+    let or = format!(
+        "{} or crm.objects.contacts.highly_sensitive.read.v2",
+        scope("sensitive")
+    );
+    // The lists in turn after the usual one, which has no score, and what is said of that.
+    let cases: [(Vec<Reply>, Option<String>); 9] = [
+        (vec![found()], None),
+        (vec![reply_with_none(), found()], None),
+        (vec![refused(), found()], None),
+        (vec![refused(), reply_with_none()], Some(scope("sensitive"))),
+        (
+            vec![reply_with_none(), refused()],
+            Some(scope("highly_sensitive")),
+        ),
+        (vec![refused(), refused()], Some(or)),
+        (
+            vec![reply_with_none(), reply_with_none()],
+            Some("does not exist".to_owned()),
+        ),
+        (
+            vec![reply(400, "{}"), reply(404, "{}")],
+            Some("does not exist".to_owned()),
+        ),
+        (vec![refused(), reply(400, "{}")], Some(scope("sensitive"))),
+    ];
+    for (lists, told) in cases {
+        let mut preflight = Preflight::default();
+        preflight.expect([&map(Entity::Contact)].into_iter());
+        let usual = turn(&mut preflight, &listing(&ALL[..3]), 0);
+        assert_eq!(usual, (USUAL.to_owned(), Heard::Nothing));
+        for (path, reply) in [SENSITIVE, HIGHLY].into_iter().zip(&lists) {
+            assert!(!preflight.is_known(), "{lists:?}");
+            assert_eq!(turn(&mut preflight, reply, 0).0, path, "{lists:?}");
+        }
+        assert!(preflight.is_known(), "{lists:?}");
+        assert_eq!(preflight.refusals(), [""; 0], "{lists:?}");
+        let (refined, dropped) = preflight
+            .catalog
+            .refine(&map(Entity::Contact), &settings(&[]));
+        let said: Vec<String> = dropped.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), usize::from(told.is_some()), "{said:?}");
+        assert!(
+            said.iter()
+                .zip(&told)
+                .all(|(said, told)| said.contains(told)
+                    && said.contains("does not exist")
+                    && told.contains("scope") == said.contains("scope")),
+            "{said:?}: {told:?}"
+        );
+        let kept = refined.fields.iter().any(|field| field.remote == "score");
+        assert_eq!(kept, told.is_none(), "{lists:?}");
+        // Somebody may grant the scope, or create the property.
+        assert_eq!(preflight.due(61 * SECOND).is_some(), told.is_some());
+    }
+}
+
+#[test]
+fn failing_list_of_sensitive_properties_leaves_what_was_known() {
+    let mut preflight = informed();
+    preflight.doubt(Entity::Contact, 0);
+    let before = preflight.catalog.clone();
+    turn(&mut preflight, &listing(&ALL[..3]), 0);
+    let (path, heard) = turn(&mut preflight, &reply(500, "oops"), 0);
+    assert_eq!((path.as_str(), heard), (SENSITIVE, Heard::News));
+    assert_eq!(preflight.catalog, before);
+    assert_eq!(preflight.refusals().len(), 1);
+    // Asked again, it begins with the usual list; so it does after a refusal that is for later.
+    assert_eq!(
+        turn(&mut preflight, &listing(&ALL[..3]), 61 * SECOND).0,
+        USUAL
+    );
+    let (path, heard) = turn(&mut preflight, &reply(429, "{}"), 61 * SECOND);
+    assert_eq!((path.as_str(), heard), (SENSITIVE, Heard::Later));
+    assert_eq!(turn(&mut preflight, &listing(&ALL), 62 * SECOND).0, USUAL);
+    assert!(preflight.is_known());
 }
 
 #[test]
@@ -156,7 +257,9 @@ fn owners_are_read_page_by_page_and_only_where_they_are_mapped() {
     while let Some(subject) = preflight.due(0) {
         let path = preflight.ask(subject, &settings(&[])).path;
         let body = match (subject, path.contains("after")) {
-            (Subject::Properties(_), _) => listing(&ALL),
+            (Subject::Properties(_), _) => {
+                listing(&[&ALL[..], &["hubspot_owner_id", "dealstage"]].concat())
+            }
             (Subject::Owners, false) => reply(
                 200,
                 r#"{"results":[{"id":"1","email":"a@example.com"}],"paging":{"next":{"after":"1/x"}}}"#,

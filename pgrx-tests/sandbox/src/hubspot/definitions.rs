@@ -22,6 +22,35 @@ pub(crate) enum PropertyType {
     PhoneNumber,
 }
 
+/// HubSpot shows sensitive properties only to those who ask for them, and may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sensitivity {
+    #[default]
+    NonSensitive,
+    Sensitive,
+    HighlySensitive,
+}
+
+impl Sensitivity {
+    /// As in `dataSensitivity`, and in the names of scopes.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NonSensitive => "non_sensitive",
+            Self::Sensitive => "sensitive",
+            Self::HighlySensitive => "highly_sensitive",
+        }
+    }
+
+    pub(crate) fn parse(name: Option<&str>) -> Option<Self> {
+        let all = [Self::NonSensitive, Self::Sensitive, Self::HighlySensitive];
+        match name {
+            None => Some(Self::NonSensitive),
+            Some(name) => all.into_iter().find(|known| known.name() == name),
+        }
+    }
+}
+
 /// A choice of an enumeration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +80,7 @@ pub(crate) struct Definition {
     pub is_owner: bool,
     /// Values are e-mail addresses: kept lower-case, checked.
     pub is_email: bool,
+    pub sensitivity: Sensitivity,
 }
 
 /// All properties of one object type.
@@ -119,6 +149,7 @@ impl Definition {
             archived: false,
             is_owner: false,
             is_email: false,
+            sensitivity: Sensitivity::NonSensitive,
         }
     }
 
@@ -130,7 +161,7 @@ impl Definition {
             "hasUniqueValue": self.unique, "calculated": false, "externalOptions": self.is_owner,
             "referencedObjectType": self.is_owner.then_some("OWNER"),
             "hubspotDefined": self.hubspot_defined, "hidden": false, "formField": !self.read_only,
-            "displayOrder": -1, "archived": self.archived, "dataSensitivity": "non_sensitive",
+            "displayOrder": -1, "archived": self.archived, "dataSensitivity": self.sensitivity,
             "createdAt": "2020-01-01T00:00:00.000Z", "updatedAt": "2020-01-01T00:00:00.000Z",
             "modificationMetadata": {
                 "archivable": !self.hubspot_defined, "readOnlyDefinition": self.hubspot_defined,

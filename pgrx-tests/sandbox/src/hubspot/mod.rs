@@ -182,6 +182,15 @@ impl HubSpot {
         moment: &Moment,
     ) -> Result<Reply, Problem> {
         let body = call.body;
+        if matches!(
+            (call.method, rest),
+            ("POST", ["batch", "upsert" | "update" | "create"] | []) | ("PATCH", [_])
+        ) {
+            let lacking = self.lacking_to_write(object, body);
+            if !lacking.is_empty() {
+                return Ok(errors::missing_scopes(&lacking));
+            }
+        }
         match (call.method, rest) {
             ("POST", ["batch", "upsert"]) => self.batch_write(object, Verb::Upsert, body, moment),
             ("POST", ["batch", "update"]) => self.batch_write(object, Verb::Update, body, moment),

@@ -4,9 +4,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::HubSpot;
-use super::definitions::{Definition, PropertyChoice, PropertyType};
-use super::errors::Problem;
+use super::definitions::{Definition, PropertyChoice, PropertyType, Sensitivity};
+use super::errors::{self, Problem};
 use super::inputs::parse;
+use super::scopes;
 use super::types::ObjectType;
 use super::write::Moment;
 use crate::query::Query;
@@ -23,6 +24,8 @@ pub(crate) struct NewProperty {
     group_name: String,
     #[serde(default)]
     has_unique_value: bool,
+    #[serde(default)]
+    data_sensitivity: Sensitivity,
     #[serde(default)]
     options: Vec<PropertyChoice>,
 }
@@ -58,7 +61,20 @@ impl HubSpot {
         moment: &Moment,
     ) -> Result<Reply, Problem> {
         match (method, rest) {
-            ("GET", []) => Ok(self.list_properties(object, query.flag("archived"))),
+            ("GET", []) => {
+                let wanted = query.get("dataSensitivity");
+                let sensitivity = Sensitivity::parse(wanted).ok_or_else(|| {
+                    Problem::validation(format!(
+                        "Invalid dataSensitivity: {}",
+                        wanted.unwrap_or_default()
+                    ))
+                })?;
+                let lacking = scopes::lacking_for(&self.config.scopes, object, "read", sensitivity);
+                Ok(match lacking {
+                    Some(scope) => errors::missing_scopes(&[scope]),
+                    None => self.list_properties(object, query.flag("archived"), sensitivity),
+                })
+            }
             ("POST", []) => Ok(Reply::value(
                 201,
                 &self.create_property(object, parse(body)?)?,
@@ -89,11 +105,18 @@ impl HubSpot {
         }
     }
 
-    fn list_properties(&self, object: ObjectType, archived: bool) -> Reply {
+    fn list_properties(
+        &self,
+        object: ObjectType,
+        archived: bool,
+        sensitivity: Sensitivity,
+    ) -> Reply {
         let all = self.stores[object.index()].definitions.all();
         let results: Vec<Value> = all
             .iter()
-            .filter(|definition| definition.archived == archived)
+            .filter(|definition| {
+                definition.archived == archived && definition.sensitivity == sensitivity
+            })
             .map(Definition::to_json)
             .collect();
         Reply::value(200, &json!({"results": results}))
@@ -155,6 +178,7 @@ impl HubSpot {
         definition.group = new.group_name;
         definition.options = new.options;
         definition.unique = new.has_unique_value;
+        definition.sensitivity = new.data_sensitivity;
         if definition.kind == PropertyType::Bool && definition.options.is_empty() {
             definition.options = ["true", "false"]
                 .map(|value| PropertyChoice {
@@ -256,6 +280,39 @@ impl HubSpot {
         }
         definition.archived = true;
         Ok(())
+    }
+}
+
+impl HubSpot {
+    /// The scopes that writing the sensitive properties named in a body takes, and that are not
+    /// granted.
+    pub(crate) fn lacking_to_write(&self, object: ObjectType, body: &[u8]) -> Vec<String> {
+        let definitions = &self.stores[object.index()].definitions;
+        let sensitive: Vec<&Definition> = definitions
+            .all()
+            .iter()
+            .filter(|definition| definition.sensitivity != Sensitivity::NonSensitive)
+            .collect();
+        if sensitive.is_empty() {
+            return Vec::new();
+        }
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let inputs = body["inputs"].as_array().cloned();
+        let inputs = inputs.unwrap_or_else(|| vec![body]);
+        let written = |definition: &&&Definition| {
+            inputs
+                .iter()
+                .any(|input| input["properties"].get(&definition.name).is_some())
+        };
+        let mut lacking: Vec<String> = sensitive
+            .iter()
+            .filter(written)
+            .filter_map(|definition| {
+                scopes::lacking_for(&self.config.scopes, object, "write", definition.sensitivity)
+            })
+            .collect();
+        lacking.dedup();
+        lacking
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which scopes a call needs.
 
+use super::definitions::Sensitivity;
 use super::types::ObjectType;
 
 /// The scopes that a call needs and the credential does not have; `None`: it may be made.
@@ -9,6 +10,21 @@ pub(crate) fn lacking(granted: &[String], method: &str, segments: &[&str]) -> Op
         .filter(|scope| !granted.contains(scope))
         .collect();
     (!lacking.is_empty()).then_some(lacking)
+}
+
+/// The scope that sensitive properties of an object take, if it is not granted.
+pub(crate) fn lacking_for(
+    granted: &[String],
+    object: ObjectType,
+    verb: &str,
+    sensitivity: Sensitivity,
+) -> Option<String> {
+    if sensitivity == Sensitivity::NonSensitive {
+        return None;
+    }
+    let object = scope_object(object);
+    let scope = format!("crm.objects.{object}.{}.{verb}.v2", sensitivity.name());
+    (!granted.contains(&scope)).then_some(scope)
 }
 
 fn needed(method: &str, segments: &[&str]) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use super::definitions::{Definition, Sensitivity};
 use super::signature::{signature_v1, signature_v3};
 use super::types::ObjectType;
 use super::write::Moment;
@@ -15,6 +16,9 @@ use super::store::ChangeSource;
 
 /// HubSpot: at most 100 events per request.
 const MAX_EVENTS: usize = 100;
+
+/// HubSpot: what stands in events instead of a sensitive value.
+const REDACTED: &str = "REDACTED";
 
 /// A change that somebody subscribed to.
 #[derive(Debug, Clone)]
@@ -37,6 +41,7 @@ enum What {
     Property {
         name: Box<str>,
         value: Box<str>,
+        is_sensitive: bool,
     },
     Merge {
         primary: u64,
@@ -105,11 +110,13 @@ impl Events {
         &mut self,
         object: ObjectType,
         id: u64,
-        name: &str,
+        definition: &Definition,
         value: &str,
         moment: &Moment,
         wanted: &Subscriptions,
     ) {
+        let is_sensitive = definition.sensitivity != Sensitivity::NonSensitive;
+        let name = &*definition.name;
         self.push(
             object,
             id,
@@ -119,7 +126,8 @@ impl Events {
             Some(name),
             || What::Property {
                 name: name.into(),
-                value: value.into(),
+                value: if is_sensitive { REDACTED } else { value }.into(),
+                is_sensitive,
             },
         );
     }
@@ -287,13 +295,17 @@ impl Event {
             What::Creation => vec![("changeFlag", json!("CREATED"))],
             What::Deletion { .. } => vec![("changeFlag", json!("DELETED"))],
             What::Restore => Vec::new(),
-            What::Property { name, value } => {
+            What::Property {
+                name,
+                value,
+                is_sensitive,
+            } => {
                 let mut extra = vec![
                     ("propertyName", json!(name)),
                     ("propertyValue", json!(value)),
                 ];
                 if generic {
-                    extra.push(("isSensitive", json!(false)));
+                    extra.push(("isSensitive", json!(is_sensitive)));
                 }
                 extra
             }

@@ -171,9 +171,16 @@ impl HubSpot {
         let added = add_option(store, position, key, value);
         let value = added.as_deref().unwrap_or(value);
         if store.set(position, key, value, moment.source, moment.now.wall) {
-            let (id, name) = (store.records[position].id, &store.definitions.get(key).name);
-            self.events
-                .property(object, id, name, value, moment, &self.config.subscriptions);
+            let id = store.records[position].id;
+            let definition = store.definitions.get(key);
+            self.events.property(
+                object,
+                id,
+                definition,
+                value,
+                moment,
+                &self.config.subscriptions,
+            );
         }
     }
 
