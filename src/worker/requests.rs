@@ -237,7 +237,7 @@ impl Requests {
             urgent: true,
             ..planned
         };
-        self.send(worker.target, world, request, Underway::Records(planned));
+        self.send(worker, world, request, Underway::Records(planned));
     }
 
     fn permitted(&mut self, worker: &mut TargetWorker, started: Instant) -> bool {
