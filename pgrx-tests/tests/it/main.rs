@@ -13,6 +13,7 @@ mod audience_moves;
 mod audiences;
 mod backfill;
 mod backfill_stops;
+mod bad_batches;
 mod bad_input;
 mod bad_values;
 mod bulk;

@@ -65,8 +65,11 @@ pub(crate) struct HubSpot {
 impl HubSpot {
     pub(crate) fn new(config: HubSpotConfig, seed: u64, webhook_capacity: usize) -> Self {
         Self {
+            stores: ObjectType::ALL
+                .into_iter()
+                .map(|object| Store::new(object, config.first_id))
+                .collect(),
             config,
-            stores: ObjectType::ALL.into_iter().map(Store::new).collect(),
             associations: associations::Associations::default(),
             owners: admin::first_owner(),
             pipelines: admin::default_pipeline(),

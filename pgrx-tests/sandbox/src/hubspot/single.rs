@@ -214,8 +214,8 @@ impl HubSpot {
         let shape = Shape::asked(store, &properties, &history);
         let mut out = b"{\"results\":[".to_vec();
         let (mut shown, mut next) = (0, None);
-        let first = usize::try_from(u64::saturating_sub(start, super::types::FIRST_ID))
-            .unwrap_or(usize::MAX);
+        let first =
+            usize::try_from(u64::saturating_sub(start, store.first_id)).unwrap_or(usize::MAX);
         for (position, record) in store.records.iter().enumerate().skip(first) {
             if !(if archived {
                 matches!(record.state, State::Archived(_))

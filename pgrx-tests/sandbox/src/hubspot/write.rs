@@ -74,7 +74,7 @@ impl HubSpot {
                     return Err(exists(holder));
                 }
                 // A create has no id yet; HubSpot names the one it would have had.
-                None => super::types::FIRST_ID + store.records.len() as u64,
+                None => store.first_id + store.records.len() as u64,
             };
             return Err(Problem::validation(format!(
                 "Cannot set PropertyValueCoordinates{{portalId={}, objectTypeId={}, propertyName={name}, value={value}}} \
