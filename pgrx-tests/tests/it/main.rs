@@ -54,4 +54,5 @@ mod shapes;
 mod standing;
 mod swaps;
 mod values;
+mod versions;
 mod webhook_registration;

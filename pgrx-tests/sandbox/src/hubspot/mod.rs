@@ -15,6 +15,7 @@ mod merge;
 mod people;
 mod properties;
 mod render;
+mod rules;
 mod scopes;
 mod search;
 pub mod signature;
@@ -106,7 +107,7 @@ impl HubSpot {
             arrived: call.arrived,
             answered: call.answered,
             source: ChangeSource::Integration,
-            warns: call.path.contains("/2026-09"),
+            since_2026_09: call.path.contains("/2026-09"),
         };
         let segments: Vec<&str> = call
             .path

@@ -115,7 +115,7 @@ impl HubSpot {
         let mut values = Values::new();
         let store = &self.stores[object.index()];
         validate::check(&store.definitions, &mut input.properties, &mut values)?;
-        self.check_record(store, None, &values)
+        self.check_record(store, None, &values, moment)
             .map_err(without_context)?;
         self.check_associations(object, &input.associations)?;
         let plan = Plan {
@@ -144,7 +144,7 @@ impl HubSpot {
         let store = &self.stores[object.index()];
         let position = locate(store, id, query.get("idProperty"))?;
         validate::check(&store.definitions, &mut input.properties, &mut values)?;
-        self.check_record(store, Some(position), &values)?;
+        self.check_record(store, Some(position), &values, moment)?;
         let plan = Plan {
             target: Some(position),
             values: 0..values.len(),
