@@ -72,6 +72,8 @@ pub struct HubSpotConfig {
     pub first_id: u64,
     /// Rolling window; `None` is off, and then no rate headers are sent.
     pub rate: Option<Rate>,
+    /// What another app asks for on the usual budget, evenly spread. `None`: we have it to ourselves.
+    pub others: Option<Rate>,
     /// The window of requests about associations, which count in no other. HubSpot: 100 in 10 s and
     /// more. `None` is off.
     pub association_rate: Option<Rate>,
@@ -115,6 +117,7 @@ impl Default for HubSpotConfig {
                 max: 190,
                 interval_ms: 10_000,
             }),
+            others: None,
             association_rate: Some(Rate {
                 max: 100,
                 interval_ms: 10_000,

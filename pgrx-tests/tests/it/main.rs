@@ -33,6 +33,7 @@ mod failures;
 mod groups;
 mod harness;
 mod histories;
+mod hubspot_limits;
 mod identity;
 mod inbound;
 mod lifecycle;
