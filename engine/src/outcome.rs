@@ -180,4 +180,6 @@ pub struct BudgetReport {
     pub interval: Option<Duration>,
     pub daily: Option<u32>,
     pub daily_remaining: Option<u32>,
+    /// How long the answer took: what it tells may be so old.
+    pub took: Option<Duration>,
 }

@@ -59,8 +59,10 @@ const LIMIT_SAFETY: u64 = 50;
 const INTERVAL_SAFETY: u64 = 64;
 /// A permit may be used up to so many gaps late without the pace falling behind.
 const CATCH_UP_GAPS: u64 = 4;
-/// An answer may tell of a window that ended this part of an interval ago.
+/// An answer may tell of a window that ended this part of an interval ago, and of none before.
 const REPORT_LAG: u64 = 4;
+/// How much older it may be than the time it took to come, because we had no time for it.
+const REPORT_SLACK: u64 = 64;
 /// After a 429 a tenth of the budget is given up, but never more than half of it …
 const SQUEEZE_STEP: u64 = 100;
 const SQUEEZE_MAX: u64 = 500;
@@ -140,8 +142,7 @@ impl Budget {
         }
         if let (Some(remaining), Some(max)) = (report.remaining, report.max) {
             let used = max.saturating_sub(remaining);
-            // Everything of ours that the service may have counted, however late its answer.
-            let ours = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
+            let ours = self.counted_of_ours(now, report.took);
             let theirs = used
                 .saturating_sub(ours)
                 .saturating_sub(self.known_of_others());
@@ -193,6 +194,19 @@ impl Budget {
             }
         }
         now
+    }
+
+    /// Everything of ours that the service may have counted when it answered.
+    fn counted_of_ours(&self, now: u64, took: Option<Duration>) -> u32 {
+        let most = self.interval / REPORT_LAG;
+        let lag = took.map_or(most, |took| {
+            (2 * micros(took)).saturating_add(self.interval / REPORT_SLACK)
+        });
+        let remembered = self.window() + lag.min(most);
+        let gone = self
+            .sent
+            .partition_point(|at| at.saturating_add(remembered) <= now);
+        u32::try_from(self.sent.len() - gone).unwrap_or(u32::MAX)
     }
 
     /// Requests in the window that ends now: ours and others'.

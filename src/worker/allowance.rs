@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use integration_engine::breaker::micros;
 use integration_engine::call::Allowance;
-use integration_engine::outcome::TargetSignal;
+use integration_engine::hubspot;
+use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::rate::Budget;
+use integration_engine::record::Target;
 
 use super::target::TargetWorker;
+use crate::http::Answer;
 
 impl TargetWorker {
     /// Whether a call may leave now; else how long to wait.
@@ -21,8 +24,8 @@ impl TargetWorker {
             return self.breaker.permit(clock);
         }
         let budget = match allowance.own_rate() {
-            // Whoever sets no limit for the target has none in the way.
-            Some(rate) if self.budget.is_some() => Some(
+            // Whoever sets no limit for the target has none in the way, until the service says so.
+            Some(rate) if self.budget.is_some() || self.budgets.contains_key(&allowance) => Some(
                 self.budgets
                     .entry(allowance)
                     .or_insert_with(|| Budget::new(rate.limit, rate.interval)),
@@ -38,14 +41,30 @@ impl TargetWorker {
 
     /// What an answer says about a limit of its own; the target as a whole goes on.
     pub fn hear_of(&mut self, allowance: Allowance, signal: &TargetSignal, clock: u64) -> bool {
-        match (signal, self.budgets.get_mut(&allowance)) {
-            (TargetSignal::Throttled { wait, .. }, Some(budget)) => {
-                self.breaker.success();
-                budget.throttle(clock, *wait);
-                true
-            }
-            _ => false,
-        }
+        let (TargetSignal::Throttled { wait, .. }, Some(rate)) = (signal, allowance.own_rate())
+        else {
+            return false;
+        };
+        self.breaker.success();
+        self.budgets
+            .entry(allowance)
+            .or_insert_with(|| Budget::new(rate.limit, rate.interval))
+            .throttle(clock, *wait);
+        true
+    }
+
+    /// The first answers of all are about the set-up: they tell what the limit is before much is sent.
+    pub fn correct_budget(&mut self, answer: &Answer, clock: u64) {
+        let (Target::HubSpot, Some(budget), Ok(reply)) =
+            (self.target, self.budget.as_mut(), &answer.result)
+        else {
+            return;
+        };
+        let report = BudgetReport {
+            took: Some(answer.duration),
+            ..hubspot::budget(reply)
+        };
+        budget.report(clock, &report);
     }
 
     /// Nothing is permitted before `wait` has passed.

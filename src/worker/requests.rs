@@ -81,6 +81,17 @@ impl Underway {
             _ => None,
         }
     }
+
+    /// Whether nobody else looks at what the answer's headers say about the budget.
+    fn is_about_set_up(&self) -> bool {
+        matches!(
+            self,
+            Underway::Property { .. }
+                | Underway::Definitions { .. }
+                | Underway::Probe
+                | Underway::Account
+        )
+    }
 }
 
 struct Sent {

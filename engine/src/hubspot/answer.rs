@@ -413,6 +413,7 @@ pub fn budget(reply: &Reply) -> BudgetReport {
             .map(|milliseconds| Duration::from_millis(milliseconds.into())),
         daily: number("x-hubspot-ratelimit-daily"),
         daily_remaining: number("x-hubspot-ratelimit-daily-remaining"),
+        took: None,
     }
 }
 

@@ -19,6 +19,16 @@ const PROVISION_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 /// Messages are quoted up to so many characters.
 const QUOTED: usize = 500;
 
+/// What to do about a property that is required.
+const ADVICE: &str = "map a column with a value to it; or, if it was an administrator of the HubSpot \
+     account who made it required, set integration.hubspot_api_version = '2026-03', which is not \
+     subject to such rules";
+
+/// HubSpot: what administrators require is enforced from 2026-09 on.
+fn enforces_rules(version: &str) -> bool {
+    version.starts_with("20") && version >= "2026-09"
+}
+
 /// An error of an answer, whole or of one record. Every field of it is optional.
 #[derive(Debug, Default)]
 pub(super) struct Fault {
@@ -134,13 +144,15 @@ impl Fault {
             "RATE_LIMIT" | "RATE_LIMITS" => later(self.sentence(), Some(status), LIMIT_WAIT),
             "MISSING_SCOPES" => dead(Category::Permission, status, self.sentence()),
             _ if self.doubts_definitions() => dead(Category::Definition, status, self.sentence()),
-            "VALIDATION_ERROR" => dead(Category::Validation, status, self.sentence()),
+            "VALIDATION_ERROR" => dead(Category::Validation, status, self.told(settings)),
             "CONFLICT" | "OBJECT_ALREADY_EXISTS" => {
                 dead(Category::Conflict, status, self.sentence())
             }
             // A refusal of the whole call with this record alone in it is final; an unknown
             // error of one record among others may pass.
-            _ if matches!(status, 400..=499) => dead(Category::Validation, status, self.sentence()),
+            _ if matches!(status, 400..=499) => {
+                dead(Category::Validation, status, self.told(settings))
+            }
             _ => Verdict::Retry {
                 why: self.sentence(),
                 status: Some(status),
@@ -200,6 +212,20 @@ impl Fault {
             batch_cap: None,
             why: format!("HubSpot already has this {property}, with record {holder}"),
         })
+    }
+
+    /// The error in words, and what can be done about what an administrator requires.
+    fn told(&self, settings: &HubSpotSettings) -> String {
+        let required = self.details.iter().any(|detail| {
+            matches!(
+                detail.code.as_str(),
+                "MISSING_REQUIRED_PROPERTY" | "MISSING_CONDITIONAL_REQUIRED_PROPERTY"
+            )
+        });
+        match required && enforces_rules(&settings.api_version) {
+            true => format!("{}; {ADVICE}", self.sentence()),
+            false => self.sentence(),
+        }
     }
 
     /// The error in words.

@@ -130,6 +130,25 @@ fn late_answers_do_not_look_like_other_users() {
     assert_eq!(budget.known_of_others(), 0);
 }
 
+/// What we sent before the window was counted in no longer: whoever takes it for what the service
+/// tells of overlooks as many requests of others.
+#[test]
+fn quick_answers_tell_others_from_what_left_the_window() {
+    let mut budget = Budget::new(100, TEN);
+    for _ in 0..30 {
+        budget.permit(0).unwrap();
+    }
+    budget.permit(11 * SECOND).unwrap();
+    let report = BudgetReport {
+        max: Some(100),
+        remaining: Some(100 - 1 - 25),
+        took: Some(Duration::from_millis(20)),
+        ..BudgetReport::default()
+    };
+    budget.report(11 * SECOND, &report);
+    assert_eq!(budget.known_of_others(), 25);
+}
+
 #[test]
 fn the_service_knows_its_limit_better() {
     let mut budget = Budget::new(100, TEN);

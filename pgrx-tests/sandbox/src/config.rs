@@ -67,8 +67,13 @@ pub struct HubSpotConfig {
     pub portal_id: u64,
     /// The app that the token belongs to: `sourceId` of the echoes of its writes.
     pub app_id: u64,
+    /// The first id that every type of record hands out: ids are unique within their type only. Read
+    /// when the sandbox starts and when it is reset.
+    pub first_id: u64,
     /// Rolling window; `None` is off, and then no rate headers are sent.
     pub rate: Option<Rate>,
+    /// What another app asks for on the usual budget, evenly spread. `None`: we have it to ourselves.
+    pub others: Option<Rate>,
     /// The window of requests about associations, which count in no other. HubSpot: 100 in 10 s and
     /// more. `None` is off.
     pub association_rate: Option<Rate>,
@@ -107,10 +112,12 @@ impl Default for HubSpotConfig {
             expires_in: 1_800,
             portal_id: 12_345_678,
             app_id: 50_780_459,
+            first_id: 541_935_000_001,
             rate: Some(Rate {
                 max: 190,
                 interval_ms: 10_000,
             }),
+            others: None,
             association_rate: Some(Rate {
                 max: 100,
                 interval_ms: 10_000,

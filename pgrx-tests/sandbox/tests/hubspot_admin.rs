@@ -167,3 +167,36 @@ fn dates_that_are_normalised_are_warned_about_from_2026_09_on() {
         Value::Null
     );
 }
+
+#[test]
+fn what_administrators_require_is_enforced_from_2026_09_on() {
+    let sandbox = Sandbox::start(Config::default());
+    let condition = json!({"property": "jobtitle", "value": "Manager"});
+    for (property, rule) in [
+        ("jobtitle", json!({"required": true})),
+        ("company", json!({"requiredWhen": condition})),
+    ] {
+        sandbox
+            .change_property(ObjectType::Contact, property, rule)
+            .unwrap();
+    }
+    for (name, properties, code) in [
+        ("a", json!({}), Some("MISSING_REQUIRED_PROPERTY")),
+        (
+            "b",
+            json!({"jobtitle": "Manager"}),
+            Some("MISSING_CONDITIONAL_REQUIRED_PROPERTY"),
+        ),
+        ("c", json!({"jobtitle": "Manager", "company": "Acme"}), None),
+        ("d", json!({"jobtitle": "Clerk"}), None),
+    ] {
+        let mut properties = properties;
+        for (version, code) in [("2026-09", code), ("2026-03", None), ("v3", None)] {
+            properties["email"] = json!(format!("{name}.{version}@example.com"));
+            let (status, answer) = upsert(&sandbox, version, "contacts", &properties);
+            assert_eq!(status, if code.is_some() { 207 } else { 201 }, "{answer}");
+            let said = answer["errors"][0]["message"].as_str().unwrap_or_default();
+            assert!(code.is_none_or(|code| said.contains(code)), "{answer}");
+        }
+    }
+}

@@ -29,6 +29,12 @@ fn with_oauth(config: Config, key: Option<&str>) -> Crm {
 }
 
 pub fn with_oauth_on(cluster: Arc<Cluster>, config: Config, key: Option<&str>) -> Crm {
+    let mut crm = untracked_with_oauth(cluster, config, key);
+    crm.track();
+    crm
+}
+
+pub fn untracked_with_oauth(cluster: Arc<Cluster>, config: Config, key: Option<&str>) -> Crm {
     let client_id = config.hubspot.client_id.clone();
     let mut crm = Crm::untracked(cluster, config);
     crm.run(&format!(
@@ -43,7 +49,6 @@ pub fn with_oauth_on(cluster: Arc<Cluster>, config: Config, key: Option<&str>) -
     let name = format!("{}-refresh", crm.database);
     let file = secret_file(&crm.cluster, &name, REFRESH);
     crm.set("hubspot_refresh_token", &format!("file:{}", file.display()));
-    crm.track();
     crm
 }
 

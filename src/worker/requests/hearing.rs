@@ -75,6 +75,9 @@ impl Requests {
             if let Some(records) = sent.underway.records() {
                 worker.keep_pace(&world.settings, &answer, records, clock);
             }
+            if sent.underway.is_about_set_up() {
+                worker.correct_budget(&answer, clock);
+            }
             match sent.underway {
                 Underway::Records(planned) => {
                     self.note_remarks(&planned.call.request, &answer, &mut heard);
@@ -203,6 +206,7 @@ fn hear_records(
         records.for_each(|flight| flights.end(flight.record.hash()));
     }
     let mut reading = answers::read(worker.target, &planned, &answer.result, world);
+    reading.budget.took = Some(answer.duration);
     if planned.urgent {
         worker.urgent.hear(&reading.signal, Instant::now());
     } else {

@@ -559,3 +559,35 @@ fn erased_is_what_hubspot_confirms_or_no_longer_has() {
         }
     ));
 }
+
+#[test]
+fn what_an_administrator_requires_comes_with_advice_where_it_is_enforced() {
+    let body = |code: &str| {
+        format!(
+            r#"{{"category":"VALIDATION_ERROR","message":"not valid","errors":[{{"message":"Property is required","code":"{code}","context":{{"propertyName":["jobtitle"]}}}}]}}"#
+        )
+    };
+    for (version, code, advised) in [
+        ("2026-09", "MISSING_REQUIRED_PROPERTY", true),
+        ("2026-09", "MISSING_CONDITIONAL_REQUIRED_PROPERTY", true),
+        ("2027-03", "MISSING_REQUIRED_PROPERTY", true),
+        ("2026-09", "INVALID_EMAIL", false),
+        ("2026-03", "MISSING_REQUIRED_PROPERTY", false),
+        ("v3", "MISSING_REQUIRED_PROPERTY", false),
+    ] {
+        let mut settings = settings(&Entity::ALL);
+        version.clone_into(&mut settings.api_version);
+        let call = call(upsert(), &["ada@example.com"]);
+        let read = read(&call, Ok(&reply(400, &body(code))), &settings);
+        let [Verdict::Dead { category, why, .. }] = read.verdicts.as_slice() else {
+            panic!("{:?}", read.verdicts);
+        };
+        assert_eq!(*category, Category::Validation);
+        assert!(why.contains("jobtitle") && why.contains(code), "{why}");
+        assert_eq!(
+            why.contains("integration.hubspot_api_version = '2026-03'"),
+            advised,
+            "{version} {code}: {why}"
+        );
+    }
+}

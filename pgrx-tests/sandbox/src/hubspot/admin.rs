@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::HubSpot;
-use super::definitions::{DEAL_STAGES, PropertyChoice, PropertyKey};
+use super::definitions::{Condition, DEAL_STAGES, PropertyChoice, PropertyKey};
 use super::errors::Problem;
 use super::store::Store;
 use super::types::ObjectType;
@@ -35,6 +35,8 @@ pub(crate) struct Pipeline {
 pub(crate) struct PropertyChange {
     options: Option<Vec<PropertyChoice>>,
     read_only: Option<bool>,
+    required: Option<bool>,
+    required_when: Option<Condition>,
 }
 
 pub(crate) fn first_owner() -> Vec<Owner> {
@@ -93,6 +95,10 @@ impl HubSpot {
         if let Some(read_only) = change.read_only {
             definition.read_only = read_only;
         }
+        if let Some(required) = change.required {
+            definition.required = required;
+        }
+        definition.required_when = change.required_when.or(definition.required_when.take());
         Ok(())
     }
 

@@ -49,7 +49,7 @@ impl HubSpot {
         let key = check_id_property(store, verb, &inputs)?;
         check_duplicates(store, verb, &inputs)?;
         let traced = all_traced(&inputs);
-        let warnings: Vec<Vec<Value>> = match moment.warns {
+        let warnings: Vec<Vec<Value>> = match moment.since_2026_09 {
             true => inputs
                 .iter()
                 .map(|input| validate::warnings(&store.definitions, &input.properties))
@@ -59,7 +59,7 @@ impl HubSpot {
         let mut values = Values::with_capacity(inputs.len() * 8);
         let mut plans = Vec::with_capacity(inputs.len());
         for input in &mut inputs {
-            plans.push(self.plan(store, verb, key, input, &mut values));
+            plans.push(self.plan(store, verb, key, input, &mut values, moment));
         }
         check_batch_conflicts(store, &plans, &values)?;
         if !traced && let Some(problem) = plans.iter().find_map(fatal) {
@@ -76,6 +76,7 @@ impl HubSpot {
         key: Option<u16>,
         input: &mut Input<'a>,
         values: &mut Values<'a>,
+        moment: &Moment,
     ) -> Result<Plan, Problem> {
         let id = input.id.as_ref().map_or("", |id| &*id.0);
         let target = match (verb, key) {
@@ -105,7 +106,7 @@ impl HubSpot {
             values: start..values.len(),
         };
         let problem = self
-            .check_record(store, target, &values[start..])
+            .check_record(store, target, &values[start..], moment)
             .and_then(|()| self.check_associations(store.object, &input.associations));
         problem
             .map(|()| plan)

@@ -81,6 +81,17 @@ pub(crate) struct Definition {
     /// Values are e-mail addresses: kept lower-case, checked.
     pub is_email: bool,
     pub sensitivity: Sensitivity,
+    /// An administrator wants a value of whatever is created.
+    pub required: bool,
+    /// An administrator wants a value while another property has a certain one.
+    pub required_when: Option<Condition>,
+}
+
+/// While the property has the value.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Condition {
+    pub property: String,
+    pub value: String,
 }
 
 /// All properties of one object type.
@@ -150,6 +161,8 @@ impl Definition {
             is_owner: false,
             is_email: false,
             sensitivity: Sensitivity::NonSensitive,
+            required: false,
+            required_when: None,
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Limits {
     window: VecDeque<Instant>,
     search: VecDeque<Instant>,
     associations: VecDeque<Instant>,
+    /// When another app last asked for something.
+    others_at: Option<Instant>,
     pub today: u64,
     pub refused: u64,
 }
@@ -46,12 +48,38 @@ impl Limits {
         family: Family,
         now: Instant,
     ) -> Result<(), Reply> {
+        self.admit_others(config, now);
         let verdict = self.check(config, family, now);
         match verdict {
             Ok(()) => self.today += 1,
             Err(_) => self.refused += 1,
         }
         verdict
+    }
+
+    /// What another app asked for since the last time; it is refused what is beyond the limit.
+    fn admit_others(&mut self, config: &HubSpotConfig, now: Instant) {
+        let (Some(others), Some(rate)) = (config.others.filter(|rate| rate.max > 0), config.rate)
+        else {
+            self.others_at = None;
+            return;
+        };
+        let gap = Duration::from_millis(others.interval_ms) / others.max;
+        let interval = Duration::from_millis(rate.interval_ms);
+        // It has been at it for as long as the window is.
+        let mut last = self
+            .others_at
+            .or_else(|| now.checked_sub(interval))
+            .unwrap_or(now);
+        while last + gap <= now {
+            last += gap;
+            forget(&mut self.window, interval, last);
+            if self.window.len() < rate.max as usize {
+                self.window.push_back(last);
+                self.today += 1;
+            }
+        }
+        self.others_at = Some(last);
     }
 
     fn check(&mut self, config: &HubSpotConfig, family: Family, now: Instant) -> Result<(), Reply> {
@@ -76,12 +104,7 @@ impl Limits {
             return Ok(());
         };
         let interval = Duration::from_millis(interval_ms);
-        while window
-            .front()
-            .is_some_and(|first| now.saturating_duration_since(*first) >= interval)
-        {
-            window.pop_front();
-        }
+        forget(window, interval, now);
         if window.len() >= max as usize {
             let message = format!("You have reached your {} limit.", policy.to_lowercase());
             return Err(self.with_headers(refused(policy, &message), config, family));
@@ -121,6 +144,16 @@ impl Limits {
                 );
         }
         reply
+    }
+}
+
+/// Requests that left the window.
+fn forget(window: &mut VecDeque<Instant>, interval: Duration, now: Instant) {
+    while window
+        .front()
+        .is_some_and(|first| now.saturating_duration_since(*first) >= interval)
+    {
+        window.pop_front();
     }
 }
 

@@ -15,6 +15,7 @@ mod merge;
 mod people;
 mod properties;
 mod render;
+mod rules;
 mod scopes;
 mod search;
 pub mod signature;
@@ -65,8 +66,11 @@ pub(crate) struct HubSpot {
 impl HubSpot {
     pub(crate) fn new(config: HubSpotConfig, seed: u64, webhook_capacity: usize) -> Self {
         Self {
+            stores: ObjectType::ALL
+                .into_iter()
+                .map(|object| Store::new(object, config.first_id))
+                .collect(),
             config,
-            stores: ObjectType::ALL.into_iter().map(Store::new).collect(),
             associations: associations::Associations::default(),
             owners: admin::first_owner(),
             pipelines: admin::default_pipeline(),
@@ -103,7 +107,7 @@ impl HubSpot {
             arrived: call.arrived,
             answered: call.answered,
             source: ChangeSource::Integration,
-            warns: call.path.contains("/2026-09"),
+            since_2026_09: call.path.contains("/2026-09"),
         };
         let segments: Vec<&str> = call
             .path

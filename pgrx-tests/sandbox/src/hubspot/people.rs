@@ -41,7 +41,7 @@ fn by_a_person() -> Moment {
         arrived: now.mono,
         answered: now.mono,
         source: ChangeSource::CrmUi,
-        warns: false,
+        since_2026_09: false,
     }
 }
 

@@ -115,7 +115,7 @@ impl HubSpot {
         let mut values = Values::new();
         let store = &self.stores[object.index()];
         validate::check(&store.definitions, &mut input.properties, &mut values)?;
-        self.check_record(store, None, &values)
+        self.check_record(store, None, &values, moment)
             .map_err(without_context)?;
         self.check_associations(object, &input.associations)?;
         let plan = Plan {
@@ -144,7 +144,7 @@ impl HubSpot {
         let store = &self.stores[object.index()];
         let position = locate(store, id, query.get("idProperty"))?;
         validate::check(&store.definitions, &mut input.properties, &mut values)?;
-        self.check_record(store, Some(position), &values)?;
+        self.check_record(store, Some(position), &values, moment)?;
         let plan = Plan {
             target: Some(position),
             values: 0..values.len(),
@@ -214,8 +214,8 @@ impl HubSpot {
         let shape = Shape::asked(store, &properties, &history);
         let mut out = b"{\"results\":[".to_vec();
         let (mut shown, mut next) = (0, None);
-        let first = usize::try_from(u64::saturating_sub(start, super::types::FIRST_ID))
-            .unwrap_or(usize::MAX);
+        let first =
+            usize::try_from(u64::saturating_sub(start, store.first_id)).unwrap_or(usize::MAX);
         for (position, record) in store.records.iter().enumerate().skip(first) {
             if !(if archived {
                 matches!(record.state, State::Archived(_))

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::definitions::{Definitions, PropertyKey};
-use super::types::{FIRST_ID, ObjectType};
+use super::types::ObjectType;
 use crate::clock::{Millis, Now};
 
 /// Who made a change, as HubSpot labels it.
@@ -69,10 +69,11 @@ impl Record {
     }
 }
 
-/// All records of a type. An id is `FIRST_ID` plus the position.
+/// All records of a type. An id is `first_id` plus the position.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub object: ObjectType,
+    pub first_id: u64,
     pub definitions: Definitions,
     pub records: Vec<Record>,
     /// Value → position, for each unique property; holds live records only.
@@ -80,10 +81,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(object: ObjectType) -> Self {
+    pub(crate) fn new(object: ObjectType, first_id: u64) -> Self {
         let definitions = Definitions::of(object);
         let mut store = Self {
             object,
+            first_id,
             definitions,
             records: Vec::new(),
             unique: Vec::new(),
@@ -138,7 +140,7 @@ impl Store {
     /// Position of an id, whatever state the record is in.
     #[inline]
     pub(crate) fn position(&self, id: u64) -> Option<usize> {
-        let position = usize::try_from(id.checked_sub(FIRST_ID)?).ok()?;
+        let position = usize::try_from(id.checked_sub(self.first_id)?).ok()?;
         (position < self.records.len()).then_some(position)
     }
 
@@ -163,7 +165,7 @@ impl Store {
     pub(crate) fn create(&mut self, now: Now, capacity: usize) -> usize {
         let position = self.records.len();
         self.records.push(Record {
-            id: FIRST_ID + position as u64,
+            id: self.first_id + position as u64,
             state: State::Live,
             created: now.wall,
             updated: now.wall,

@@ -123,7 +123,3 @@ impl ObjectType {
         )
     }
 }
-
-/// The first id that a type hands out; ids are unique within their type only, so all types
-/// start at the same one on purpose.
-pub(crate) const FIRST_ID: u64 = 541_935_000_001;

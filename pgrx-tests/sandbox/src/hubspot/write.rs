@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::HubSpot;
 use super::definitions::PropertyKey;
 use super::errors::Problem;
+use super::rules;
 use super::store::{ChangeSource, State, Store};
 use super::types::ObjectType;
 use super::validate::{self, Values};
@@ -22,8 +23,9 @@ pub(crate) struct Moment {
     /// When its answer leaves.
     pub answered: Instant,
     pub source: ChangeSource,
-    /// HubSpot: from 2026-09 on, answers say which dates were normalised.
-    pub warns: bool,
+    /// HubSpot: from 2026-09 on, answers say which dates were normalised, and what administrators
+    /// require is enforced.
+    pub since_2026_09: bool,
 }
 
 /// What one input is going to do: to which record (a new one if none), and its part of the
@@ -41,6 +43,7 @@ impl HubSpot {
         store: &Store,
         target: Option<usize>,
         values: &[(PropertyKey, Cow<'_, str>)],
+        moment: &Moment,
     ) -> Result<(), Problem> {
         self.check_unique(store, target, values)?;
         self.check_blocked(store, values)?;
@@ -48,7 +51,10 @@ impl HubSpot {
         if target.is_none() && self.config.required_on_create {
             check_required(store, values)?;
         }
-        Ok(())
+        match moment.since_2026_09 {
+            true => rules::check(store, target, values),
+            false => Ok(()),
+        }
     }
 
     fn check_unique(
@@ -74,7 +80,7 @@ impl HubSpot {
                     return Err(exists(holder));
                 }
                 // A create has no id yet; HubSpot names the one it would have had.
-                None => super::types::FIRST_ID + store.records.len() as u64,
+                None => store.first_id + store.records.len() as u64,
             };
             return Err(Problem::validation(format!(
                 "Cannot set PropertyValueCoordinates{{portalId={}, objectTypeId={}, propertyName={name}, value={value}}} \
