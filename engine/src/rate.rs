@@ -57,6 +57,8 @@ fn parse_rate(text: &str) -> Option<Rate> {
 /// about 3.5 %.
 const LIMIT_SAFETY: u64 = 50;
 const INTERVAL_SAFETY: u64 = 64;
+/// How unevenly requests arrive does not depend on the interval: at least this much is added to it.
+const JITTER: u64 = 50_000;
 /// A permit may be used up to so many gaps late without the pace falling behind.
 const CATCH_UP_GAPS: u64 = 4;
 /// An answer may tell of a window that ended this part of an interval ago, and of none before.
@@ -237,8 +239,8 @@ impl Budget {
             .saturating_sub(intervals.saturating_mul(RECOVERY))
     }
 
-    const fn window(&self) -> u64 {
-        self.interval + self.interval / INTERVAL_SAFETY
+    fn window(&self) -> u64 {
+        self.interval + (self.interval / INTERVAL_SAFETY).max(JITTER)
     }
 
     // Rounded up: the pace must not outrun the window, or it stutters.
