@@ -85,11 +85,12 @@ impl Service {
 
     /// Mandrill told of what happened then.
     pub fn gone_everywhere(&mut self, address: &str, then: i64) {
-        for list in ["a1", "b2"] {
-            let at = (list.to_owned(), address.to_owned());
-            if self.came.get(&at).is_none_or(|came| *came <= then) {
-                self.gone.insert(at);
-            }
+        let at = |list: &str| (list.to_owned(), address.to_owned());
+        let lists = ["a1", "b2"];
+        // Who has come by themselves since wants mail, wherever their row goes.
+        let came = |list: &&str| self.came.get(&at(list)).is_some_and(|came| *came > then);
+        if !lists.iter().any(came) {
+            self.gone.extend(lists.map(at));
         }
     }
 
@@ -210,6 +211,11 @@ impl Service {
         let at = match renamed {
             Some((old, new)) => {
                 let member = self.members.remove(&old).unwrap();
+                // How a member left goes along with it: under the new address, too, only they can
+                // come back by themselves.
+                if member.own && member.status == "unsubscribed" && self.gone.remove(&old) {
+                    self.gone.insert(new.clone());
+                }
                 let gets_mail = member.status == "subscribed" && body["status"].is_null();
                 assert!(
                     !gets_mail || !self.gone.contains(&new),
