@@ -211,11 +211,6 @@ impl Service {
         let at = match renamed {
             Some((old, new)) => {
                 let member = self.members.remove(&old).unwrap();
-                // How a member left goes along with it: under the new address, too, only they can
-                // come back by themselves.
-                if member.own && member.status == "unsubscribed" && self.gone.remove(&old) {
-                    self.gone.insert(new.clone());
-                }
                 let gets_mail = member.status == "subscribed" && body["status"].is_null();
                 assert!(
                     !gets_mail || !self.gone.contains(&new),
