@@ -215,6 +215,8 @@ pub enum CallKind {
         list: String,
         hash: String,
         leaving: Leaving,
+        /// When the CRM opted them out, if that was our last word.
+        opted_out: Option<Timestamp>,
     },
     /// `DELETE /lists/{id}/members/{hash}`: archive, because the record moves to another audience.
     MailchimpLeave { list: String, hash: String },
@@ -222,13 +224,15 @@ pub enum CallKind {
     MailchimpErase { list: String, hash: String },
 }
 
-/// Why a member leaves an audience.
+/// Why a member leaves an audience, or an address in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Leaving {
     /// Its row names another one.
     Elsewhere,
     /// As before, but it was coming back here: if it is archived, that was us.
     ElsewhereAgain,
+    /// Mail to its address bounced, and its row has another one.
+    Bounced,
     /// Its row is gone.
     ForGood,
 }

@@ -8,6 +8,7 @@ use crate::{
     call::{CallKind, Item, Leaver, Link},
     clock::{Tick, ValueHash},
     mailchimp::{given::Given, subscriber_hash},
+    outcome::MemberStatus,
     record::RemoteId,
 };
 
@@ -175,6 +176,13 @@ impl Link {
 pub fn noted(known: Option<&Link>, item: &Item, kind: &CallKind) -> Link {
     let address = item.remote_key.as_deref();
     match (known, kind) {
+        // Once archived, somebody who left by themselves before the CRM opted them out could be
+        // subscribed by a call that Mailchimp refuses as yet.
+        (Some(link), CallKind::MailchimpArchive { .. })
+            if link.member_status == Some(MemberStatus::UnsubscribedByCrm) =>
+        {
+            link.clone().leave(true)
+        }
         // Stored already; it only has to be safe.
         (Some(link), CallKind::MailchimpLeave { .. } | CallKind::MailchimpArchive { .. }) => {
             link.clone()

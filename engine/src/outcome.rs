@@ -77,7 +77,8 @@ pub enum Relink {
         how: Option<MemberStatus>,
     },
     /// Mailchimp: the member gets no mail (any more), for it left in this way, whatever the CRM says.
-    Unsubscribed(MemberStatus),
+    /// With what is agreed about that, if it was our call that opted it out.
+    Unsubscribed { how: MemberStatus, ticks: Vec<Tick> },
     /// Mailchimp: the member was erased in this audience, which it had left before.
     ErasedIn(String),
 }

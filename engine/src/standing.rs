@@ -181,15 +181,16 @@ pub struct Attempt<'a> {
 }
 
 /// What a verdict says that is to be remembered.
-pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Option<Remembered> {
+pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Vec<Remembered> {
     let before = attempt.link.and_then(|link| link.member_status);
     let linked = attempt.link.and_then(|link| link.remote_key.as_deref());
     let remember = |list: &str, address: Option<&str>, news| {
-        Some(Remembered {
+        let remembered = address.map(|address| Remembered {
             list: list.to_owned(),
-            address: address?.to_owned(),
+            address: address.to_owned(),
             news,
-        })
+        });
+        remembered.into_iter().collect::<Vec<_>>()
     };
     let gone = |status, by| News::Left {
         status,
@@ -211,8 +212,14 @@ pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Optio
             let asked = before == Some(MemberStatus::Pending);
             if left(*after) {
                 let news = gone(*after, decided_by(before, *after));
-                let told = known(*after) && !asked;
-                remember(attempt.list, address.filter(|_| !told), news)
+                if known(*after) && !asked {
+                    return Vec::new();
+                }
+                // If the call changed the address, they had left under the old one.
+                let mut told = remember(attempt.list, address, news);
+                let old = linked.filter(|old| Some(*old) != address);
+                told.extend(remember(attempt.list, old, news));
+                told
             } else if asked && *after == MemberStatus::Subscribed {
                 remember(attempt.list, address, News::SignedUp { at: now })
             } else {
@@ -222,13 +229,21 @@ pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Optio
         }
         Verdict::Dead {
             member_status: Some(after),
+            status,
             ..
         } if left(*after) && !known(*after) => {
-            let address = attempt.address.or(linked);
-            remember(attempt.list, address, gone(*after, Party::Mailchimp))
+            let news = gone(*after, Party::Mailchimp);
+            let present = attempt.address.or(linked);
+            let old = linked.filter(|old| Some(*old) != present);
+            // That a change of address was refused for a bounce says nothing about the new one.
+            let refused = status.is_none_or(|status| status >= 300);
+            let spared = refused && old.is_some() && *after == MemberStatus::Cleaned;
+            let mut told = remember(attempt.list, old, news);
+            told.extend(remember(attempt.list, present.filter(|_| !spared), news));
+            told
         }
         Verdict::Again {
-            relink: Some(Relink::Unsubscribed(after)),
+            relink: Some(Relink::Unsubscribed { how: after, .. }),
             ..
         } if left(*after) && !known(*after) => {
             remember(attempt.list, linked, gone(*after, Party::Mailchimp))
@@ -254,7 +269,7 @@ pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Optio
                 None => remember(attempt.list, linked.filter(|_| looked), News::Archived),
             }
         }
-        _ => None,
+        _ => Vec::new(),
     }
 }
 

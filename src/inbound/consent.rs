@@ -112,7 +112,7 @@ pub fn record(
         return Ok(ignored("the person opted out in the CRM since"));
     }
     let before = link.member_status;
-    let link = note(link, field, &reported);
+    let link = note(link, of_link, field, &reported);
     let value = consent::to_column(field.kind, reported.status);
     let wanted = consent::read(field.kind, Some(value));
     let same = says.is_none_or(|says| says == wanted);
@@ -164,9 +164,10 @@ pub fn record(
     Ok(applied(detail))
 }
 
-/// What the link is to say afterwards.
-fn note(link: Link, field: &Field, reported: &ReportedConsent) -> Link {
-    let mut link = reported.note(link);
+/// What the link is to say afterwards. `of_link`: what it knows is about the address in question.
+fn note(link: Link, of_link: bool, field: &Field, reported: &ReportedConsent) -> Link {
+    let last = link.clock.get(field.id).filter(|_| of_link).copied();
+    let mut link = reported.note(link, last.as_ref());
     let last = link.clock.get(field.id);
     if last.is_some_and(|last| last.by == Writer::Remote && last.at > reported.at) {
         return link;

@@ -105,10 +105,12 @@ fn enter(worker: &mut TargetWorker, world: &World, outcome: Outcome, ledger: &mu
         beside,
     } = outcome;
     let identity = flight.identity.as_ref();
-    ledger.remembered.extend(identity.and_then(|identity| {
-        let attempt = identity.attempt(flight.link.as_ref());
-        standing::learnt(&attempt, &verdict, Timestamp(now_ms()))
-    }));
+    ledger
+        .remembered
+        .extend(identity.into_iter().flat_map(|identity| {
+            let attempt = identity.attempt(flight.link.as_ref());
+            standing::learnt(&attempt, &verdict, Timestamp(now_ms()))
+        }));
     if let Some(link) = flight.link.as_mut().filter(|_| !doubtful.is_empty())
         && link.clock.doubt(&doubtful)
     {
@@ -365,10 +367,14 @@ fn again(
         Some(Relink::Left { list, ask, .. }) => {
             moved(&flight, ledger, |link| link.left(&list, ask))
         }
-        Some(Relink::Unsubscribed(status)) => {
+        Some(Relink::Unsubscribed { how, ticks }) => {
             let known = flight.link.clone().unwrap_or_default();
-            refused(&flight, &known, status, ledger);
-            moved(&flight, ledger, |link| link.unsubscribed(status));
+            refused(&flight, &known, how, ledger);
+            moved(&flight, ledger, |link| {
+                let mut link = link.unsubscribed(how);
+                ticks.into_iter().for_each(|tick| link.clock.set(tick));
+                link
+            });
         }
         Some(Relink::ErasedIn(list)) => moved(&flight, ledger, |link| link.erased_in(&list)),
         None => {}

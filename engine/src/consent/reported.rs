@@ -50,15 +50,20 @@ impl ReportedConsent {
         {
             return true;
         }
-        match last.filter(|tick| tick.by == Writer::Remote) {
-            Some(last) => last.at > self.at || (self.opts_in() && last.at == self.at),
+        let gets_mail = gets_mail(link);
+        match last {
+            Some(last) if last.by == Writer::Remote => {
+                last.at > self.at || (self.opts_in() && last.at == self.at)
+            }
+            // Who confirms in the second in which they were asked does so after that.
+            Some(last) if gets_mail => self.opts_in() && last.at.0 >= self.at.0 + SECOND,
+            Some(last) => self.opts_in() && last.at >= self.at,
             // Without a time, an opt-out that is known stays; one that is remembered has a time.
             None => {
                 self.opts_in()
                     && !standing.is_some_and(Standing::has_left)
-                    && link.member_status.is_some_and(|status| {
-                        status != MemberStatus::Pending && status != MemberStatus::Subscribed
-                    })
+                    && link.member_status.is_some()
+                    && !gets_mail
             }
         }
     }
@@ -66,11 +71,7 @@ impl ReportedConsent {
     /// Whether it is to be remembered although it is older than what the link knows: it is not a
     /// later sign-up that it gives way to, but another opt-out.
     pub fn counts_though_older(&self, link: &Link) -> bool {
-        let gets_mail = matches!(
-            link.member_status,
-            Some(MemberStatus::Subscribed | MemberStatus::Pending)
-        );
-        left(self.status) && !gets_mail
+        left(self.status) && !gets_mail(link)
     }
 
     /// News of an opt-out that we sent ourselves: it stays the CRM's, which may take it back.
@@ -81,11 +82,14 @@ impl ReportedConsent {
             && status == Some(MemberStatus::UnsubscribedByCrm)
     }
 
-    /// What the link says afterwards.
+    /// What the link says afterwards. `last` as above.
     #[must_use]
-    pub fn note(&self, link: Link) -> Link {
+    pub fn note(&self, link: Link, last: Option<&Tick>) -> Link {
         if !self.is_of_member() {
             return link;
+        }
+        if !self.opts_in() && self.is_outdated(&link, last) {
+            return link.uncertain(None);
         }
         let ours = self.is_ours(Some(&link));
         let mut link = link.settled(self.opts_in());
@@ -93,6 +97,18 @@ impl ReportedConsent {
             link.member_status = Some(self.status);
         }
         link
+    }
+
+    /// Whether the member may have become something else since, by a call of ours: one that was
+    /// accepted after that, or one whose answer is not known.
+    fn is_outdated(&self, link: &Link, last: Option<&Tick>) -> bool {
+        let written =
+            last.is_some_and(|last| last.by == Writer::Crm && last.at.0 >= self.at.0 + SECOND);
+        match link.member_status {
+            Some(MemberStatus::Subscribed | MemberStatus::Pending) => written,
+            None => link.remote_id.is_some() && !link.clock.ticks().is_empty(),
+            _ => false,
+        }
     }
 
     /// What is to be remembered of the address, and of which audience (`list`: where it happened).
@@ -115,5 +131,95 @@ impl ReportedConsent {
             asked: false,
         };
         left(self.status).then_some((list, news))
+    }
+}
+
+/// Subscribed, or asked, as far as we know.
+fn gets_mail(link: &Link) -> bool {
+    matches!(
+        link.member_status,
+        Some(MemberStatus::Subscribed | MemberStatus::Pending)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::{FieldClock, ValueHash},
+        mapping::FieldId,
+        record::RemoteId,
+    };
+
+    fn reported(status: MemberStatus, at: i64) -> ReportedConsent {
+        ReportedConsent {
+            status,
+            by: Party::Mailchimp,
+            at: Timestamp(at),
+            elsewhere: false,
+        }
+    }
+
+    fn tick(by: Writer, at: i64) -> Tick {
+        Tick {
+            field: FieldId(2),
+            hash: ValueHash(1),
+            at: Timestamp(at),
+            by,
+        }
+    }
+
+    fn member(member_status: Option<MemberStatus>, tick: Tick) -> Link {
+        let mut clock = FieldClock::default();
+        clock.set(tick);
+        Link {
+            remote_id: Some(RemoteId::from("c")),
+            member_status,
+            clock,
+            ..Link::default()
+        }
+    }
+
+    #[test]
+    fn sign_up_counts_if_it_is_later_than_what_the_crm_said() {
+        use MemberStatus::{Pending, Subscribed, UnsubscribedByCrm};
+        // What we know of the member, when the CRM said so, when they signed up.
+        let cases = [
+            (UnsubscribedByCrm, 10_400, 9_000, true),
+            (UnsubscribedByCrm, 10_400, 10_000, true),
+            (UnsubscribedByCrm, 10_400, 11_000, false),
+            // Times of events are whole seconds, and an answer comes after the question.
+            (Pending, 10_400, 10_000, false),
+            (Pending, 10_400, 9_000, true),
+        ];
+        for (status, said, came, older) in cases {
+            let last = tick(Writer::Crm, said);
+            let link = member(Some(status), last);
+            let found = reported(Subscribed, came).is_older(&link, Some(&last), None);
+            assert_eq!(found, older, "{status:?} {said} {came}");
+        }
+        // Whose opt-out has no time stays opted out.
+        let link = member(Some(UnsubscribedByCrm), tick(Writer::Crm, 0));
+        assert!(reported(Subscribed, 9_000).is_older(&link, None, None));
+    }
+
+    #[test]
+    fn opt_out_that_is_told_late_leaves_open_how_the_member_is_by_now() {
+        use MemberStatus::{Subscribed, UnsubscribedByMember};
+        let noted = |status, last: Tick| {
+            let link =
+                reported(UnsubscribedByMember, 10_000).note(member(status, last), Some(&last));
+            link.member_status
+        };
+        let gone = Some(UnsubscribedByMember);
+        let known = Some(Subscribed);
+        assert_eq!(noted(known, tick(Writer::Crm, 9_000)), gone);
+        assert_eq!(noted(known, tick(Writer::Remote, 9_000)), gone);
+        // We wrote in the second in which they left: nobody knows which came first, and Mailchimp
+        // refuses to subscribe who has left.
+        assert_eq!(noted(known, tick(Writer::Crm, 10_400)), gone);
+        // A write of ours was accepted since, or may have been.
+        assert_eq!(noted(known, tick(Writer::Crm, 11_000)), None);
+        assert_eq!(noted(None, tick(Writer::Remote, 9_000)), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     json::Text,
     outcome::{BudgetReport, Category, MemberStatus, Relink, TargetSignal, Verdict},
     record::{RemoteId, Target},
+    value::time,
     verdicts::{bisect, failing, for_all, no_verdict, summary},
 };
 
@@ -95,6 +96,9 @@ struct Member<'a> {
     contact_id: Text<'a>,
     #[serde(borrow, default)]
     id: Text<'a>,
+    /// When they last opted in, ISO 8601; empty: never.
+    #[serde(borrow, default)]
+    timestamp_opt: Text<'a>,
 }
 
 #[derive(Deserialize)]
@@ -121,12 +125,22 @@ fn answered(
             confirmed(reply)?;
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
-        CallKind::MailchimpLook { list, leaving, .. } => {
+        CallKind::MailchimpLook {
+            list,
+            leaving,
+            opted_out,
+            ..
+        } => {
             let member: Member<'_> = parse(reply)?;
             let held = Some(member.status.as_str());
+            let came = time::moment(member.timestamp_opt.as_str()).ok();
+            let address = lower_case(member.email_address.as_str());
             let look = moves::Look {
                 list,
+                address: Some(&*address).filter(|address| !address.is_empty()),
                 leaving: *leaving,
+                opted_out: opted_out.is_some(),
+                came_since: opted_out.is_some_and(|out| came.is_some_and(|came| came > out)),
             };
             let seen = |item| moves::seen(item, held, &look, reply.status, settings);
             Ok(call.items.iter().map(seen).collect())
@@ -273,9 +287,10 @@ fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
 
 fn opted_out(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
     match member.status.as_str() {
-        "cleaned" if item.leaver == Leaver::Unheeded => unheeded(MemberStatus::Cleaned),
+        "cleaned" if item.leaver == Leaver::Unheeded => unheeded(item, MemberStatus::Cleaned),
         "unsubscribed" | "archived" | "transactional" if item.leaver == Leaver::Unheeded => {
             unheeded(
+                item,
                 item.member_status
                     .unwrap_or(MemberStatus::UnsubscribedByMember),
             )
@@ -293,9 +308,10 @@ fn opted_out(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
 }
 
 /// Gets no mail any more; that the CRM opts the person in is to be answered yet.
-pub(super) fn unheeded(status: MemberStatus) -> Verdict {
+pub(super) fn unheeded(item: &Item, how: MemberStatus) -> Verdict {
+    let ticks = item.ticks.clone();
     Verdict::Again {
-        relink: Some(Relink::Unsubscribed(status)),
+        relink: Some(Relink::Unsubscribed { how, ticks }),
         batch_cap: None,
         why: "unsubscribed at Mailchimp, for the person left".to_owned(),
     }
@@ -357,10 +373,14 @@ fn not_found(
             list,
             hash,
             leaving,
+            ..
         } if reply.status == 404 => {
             let look = moves::Look {
                 list,
                 leaving: *leaving,
+                address: None,
+                opted_out: false,
+                came_since: false,
             };
             let nobody = |item| moves::seen(item, None, &look, reply.status, settings);
             let verdict = |item| other_name(item, hash).unwrap_or_else(|| nobody(item));
@@ -437,8 +457,8 @@ fn nobody_to_tag(item: &Item, path: &str) -> Verdict {
     }
 }
 
-/// What was archived: the record itself, or only what may have been created under an address that
-/// has been replaced since, so that the record now starts anew.
+/// What was archived: the record itself, or only what it was under an address that has been replaced,
+/// so that the record now starts anew.
 fn archived(item: &Item) -> Verdict {
     match item.member_status {
         None => Verdict::Removed,

@@ -67,7 +67,7 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         },
         CallKind::MailchimpMeet { list } => (Method::Get, super::audience_request(list).path, None),
         CallKind::MailchimpLook { list, hash, .. } => {
-            let fields = "fields=contact_id,id,email_address,status";
+            let fields = "fields=contact_id,id,email_address,status,timestamp_opt";
             let path = format!("/lists/{list}/members/{hash}?{fields}");
             (Method::Get, path, None)
         }

@@ -138,7 +138,10 @@ impl Fault {
         };
         match self.kind() {
             Kind::Suppressed(known) if item.leaver == Leaver::Unheeded => Verdict::Again {
-                relink: Some(Relink::Unsubscribed(known)),
+                relink: Some(Relink::Unsubscribed {
+                    how: known,
+                    ticks: Vec::new(),
+                }),
                 batch_cap: None,
                 why: "gets no mail from Mailchimp as it is".to_owned(),
             },

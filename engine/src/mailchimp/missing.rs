@@ -41,7 +41,7 @@ pub(super) fn no_such_member(item: &Item, path: &str) -> Verdict {
         return verdict;
     }
     if let (Leaver::Unheeded, Some(status)) = (item.leaver, item.member_status) {
-        return unheeded(status);
+        return unheeded(item, status);
     }
     if is_opt_out(item) {
         return Verdict::Delivered {

@@ -6,48 +6,89 @@
 
 use crate::{
     call::{CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete, Resubscribe},
+    clock::{ValueHash, Writer},
+    consent::ConsentAction,
     outcome::{Category, MemberStatus, Relink, Verdict},
 };
 
 use super::{
+    STATUS,
     audience::audience_of,
-    member::{Body, Row},
-    plan::{Plan, suppression},
+    member::{Body, Row, status_text},
+    plan::{Plan, leaves, suppression},
     subscriber_hash,
 };
 
 impl Plan<'_> {
     /// The next step of a move; `None`: the member is where it belongs, or in no audience.
-    pub(super) fn relocate(&self, row: &Row, link: &Link) -> Result<Option<Decision>, Verdict> {
-        let wanted = audience_of(self.map, row, self.settings)?;
-        let list = self.list();
-        if link.is_nowhere() || (wanted == list && !link.membership.leaving) {
+    pub(super) fn relocate(
+        &self,
+        row: &Row,
+        link: &Link,
+        action: ConsentAction,
+    ) -> Result<Option<Decision>, Verdict> {
+        let bounced = action == ConsentAction::Suppressed(MemberStatus::Cleaned)
+            && link.member_status == Some(MemberStatus::Cleaned);
+        if link.is_nowhere() || (leaves(action) && !bounced) {
             return Ok(None);
         }
+        let wanted = audience_of(self.map, row, self.settings)?;
+        let list = self.list();
         let email = self.email(row)?;
-        self.refuse_rival(&email)?;
         let known = self.known(link, Some(&email));
+        let readdressed = known.address != email;
+        // A create under the old address may have happened.
+        let unborn = matches!(action, ConsentAction::Subscribe(_));
+        let replaced = readdressed && (bounced || unborn || asks_anew(action, link));
+        let stays = bounced || wanted == list;
+        if stays && !replaced && !link.membership.leaving {
+            return Ok(None);
+        }
+        self.refuse_rival(&email)?;
         let hash = known.path();
         let kind = if link.membership.leaving {
-            CallKind::MailchimpLeave { list, hash }
-        } else if !self.work.audience_met {
+            match readdressed && wanted == list {
+                true => CallKind::MailchimpArchive { list, hash },
+                false => CallKind::MailchimpLeave { list, hash },
+            }
+        } else if !stays && !self.work.audience_met {
             CallKind::MailchimpMeet { list: wanted }
         } else {
-            CallKind::MailchimpLook {
-                list,
-                hash,
-                leaving: match link.is_returning() {
-                    true => Leaving::ElsewhereAgain,
-                    false => Leaving::Elsewhere,
-                },
-            }
+            let leaving = match link.is_returning() {
+                _ if bounced => Leaving::Bounced,
+                true => Leaving::ElsewhereAgain,
+                false => Leaving::Elsewhere,
+            };
+            self.look(link, hash, leaving)
         };
-        let mut item = self.item(known.address, Some(&email), link.member_status, Body::new());
+        // Who is looked for under the present address as well, if not found under the old one.
+        let other = match replaced {
+            true => known.address,
+            false => &email,
+        };
+        let mut item = self.item(known.address, Some(other), link.member_status, Body::new());
         item.expected.clone_from(&link.remote_id);
+        if matches!(kind, CallKind::MailchimpArchive { .. }) {
+            // The record goes on under the new address.
+            item.member_status = Some(MemberStatus::Archived);
+        }
         // That it was seen there has to be safe before it is archived: afterwards nobody can tell
         // who archived it.
         item.intent = link.membership.leaving;
         Ok(Some(Decision::Send(kind, item)))
+    }
+
+    fn look(&self, link: &Link, hash: String, leaving: Leaving) -> CallKind {
+        let status = self.map.field_named(STATUS);
+        let tick = status.and_then(|(_, field)| link.clock.get(field.id));
+        let out = ValueHash::of(Some(status_text(MemberStatus::UnsubscribedByCrm)));
+        let opted_out = tick.filter(|tick| tick.by == Writer::Crm && tick.hash == out);
+        CallKind::MailchimpLook {
+            list: self.list(),
+            hash,
+            leaving,
+            opted_out: opted_out.map(|tick| tick.at),
+        }
     }
 
     /// Who is archived because their row is gone is looked at first: Mailchimp forgets with that
@@ -62,11 +103,7 @@ impl Plan<'_> {
             return None;
         }
         let address = link.remote_key.as_deref()?;
-        let kind = CallKind::MailchimpLook {
-            list: self.list(),
-            hash: self.known(link, None).path(),
-            leaving: Leaving::ForGood,
-        };
+        let kind = self.look(link, self.known(link, None).path(), Leaving::ForGood);
         let mut item = self.item(address, Some(address), link.member_status, Body::new());
         item.expected.clone_from(&link.remote_id);
         Some(Decision::Send(kind, item))
@@ -144,31 +181,38 @@ pub(super) fn seen(
         let relink = Relink::Left { list, ask, how };
         again(relink, "gets no mail from its audience")
     };
+    let gone = |how, why: &str| {
+        let ticks = Vec::new();
+        again(Relink::Unsubscribed { how, ticks }, why)
+    };
     if look.leaving == Leaving::ForGood {
         return match held {
-            Some("unsubscribed") => again(
-                Relink::Unsubscribed(MemberStatus::UnsubscribedByMember),
+            Some("unsubscribed") => gone(
+                MemberStatus::UnsubscribedByMember,
                 "unsubscribed before the row was deleted",
             ),
-            Some("cleaned") => again(
-                Relink::Unsubscribed(MemberStatus::Cleaned),
-                "cleaned before the row was deleted",
-            ),
+            Some("cleaned") => gone(MemberStatus::Cleaned, "cleaned before the row was deleted"),
             Some("archived") | None => Verdict::Removed,
             Some(held) => leave(held != "subscribed"),
         };
     }
     let member = Some(MemberStatus::UnsubscribedByMember);
+    let bounced = look.leaving == Leaving::Bounced;
+    let forget = || again(Relink::Forget, "the address that bounced was replaced");
     match held {
+        Some("cleaned" | "archived") | None if bounced => forget(),
+        Some("unsubscribed") if bounced && look.opted_out && !look.came_since => forget(),
+        // Back under the address that bounced: at the new one they are asked.
+        Some("subscribed") if bounced => leave(true),
         Some("subscribed") => leave(false),
         Some("archived") if look.leaving == Leaving::ElsewhereAgain => leave(false),
         Some("unsubscribed") => match (item.member_status, settings.resubscribe) {
             // It was the CRM that opted them out, and opts them in anew.
-            (Some(MemberStatus::UnsubscribedByCrm), _) => left(false, None),
+            (Some(MemberStatus::UnsubscribedByCrm), _) if !look.came_since => left(false, None),
             (_, Resubscribe::Pending) => left(true, member),
             (_, Resubscribe::Never) => suppressed(MemberStatus::UnsubscribedByMember),
         },
-        Some("cleaned") => match item.remote_key.as_deref() == Some(item.name.as_str()) {
+        Some("cleaned") => match item.remote_key.as_deref() == look.address.or(Some(&item.name)) {
             true => suppressed(MemberStatus::Cleaned),
             // An address that bounced says nothing about the next one.
             false => left(false, Some(MemberStatus::Cleaned)),
@@ -185,4 +229,20 @@ pub(super) fn seen(
 pub(super) struct Look<'a> {
     pub(super) list: &'a str,
     pub(super) leaving: Leaving,
+    /// The address that they have there.
+    pub(super) address: Option<&'a str>,
+    /// The CRM opted them out.
+    pub(super) opted_out: bool,
+    /// They came by themselves after the CRM had opted them out, so they have left by themselves.
+    pub(super) came_since: bool,
+}
+
+/// Whether the member, who may be subscribed under one address, is to be asked under another one:
+/// its owner had left. An answer to that would not tell whether they leave the first one.
+fn asks_anew(action: ConsentAction, link: &Link) -> bool {
+    let gets_mail = matches!(
+        link.member_status,
+        Some(MemberStatus::Subscribed | MemberStatus::Pending)
+    );
+    gets_mail && action == ConsentAction::SetStatus(MemberStatus::Pending)
 }

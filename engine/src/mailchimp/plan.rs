@@ -2,10 +2,11 @@
 
 use crate::{
     call::{Beside, CallKind, Decision, Item, Leaver, Link, MailchimpSettings, OnDelete, Work},
+    clock::{Tick, ValueHash},
     consent::{self, Consent, ConsentAction, Person},
     json::push_member,
     mapping::SourceMap,
-    outcome::{Category, MemberStatus, Relink, Verdict},
+    outcome::{Category, MemberStatus, Verdict},
     standing,
     verdicts::dead,
 };
@@ -102,8 +103,7 @@ impl Plan<'_> {
         };
         let action = consent::decide(consent, person, self.settings);
         if let (Consent::OptedIn, Some(link)) = (consent, link)
-            && !leaves(action)
-            && let Some(step) = self.relocate(row, link)?
+            && let Some(step) = self.relocate(row, link, action)?
         {
             return Ok(step);
         }
@@ -120,7 +120,7 @@ impl Plan<'_> {
             (ConsentAction::UnsubscribeIfThere(known), Some(link)) => {
                 Ok(self.opt_out_if_there(row, link, known))
             }
-            (ConsentAction::Suppressed(status), link) => self.suppressed(row, link, status),
+            (ConsentAction::Suppressed(status), _) => self.suppressed(status),
             _ => Ok(Decision::Settled(Verdict::NoConsent)),
         }?;
         if let (Consent::OptedIn, Decision::Send(_, item)) = (consent, &mut decision) {
@@ -158,20 +158,6 @@ impl Plan<'_> {
         let fresh = link.is_none_or(Link::is_nowhere);
         if fresh {
             audience_of(self.map, row, self.settings)?;
-        } else if let Some(Link {
-            remote_key: Some(old),
-            ..
-        }) = link
-            && *old != email
-        {
-            // A create under the old address may have happened. It must not stay behind, and
-            // without its id it could not be followed if an answer were lost again.
-            let kind = CallKind::MailchimpArchive {
-                list: self.list(),
-                hash: subscriber_hash(old),
-            };
-            let item = self.item(old, Some(old), Some(status), Body::new());
-            return Ok(Decision::Send(kind, item));
         }
         let mut body = self.open(row, &email, Some(("status_if_new", status)));
         self.fields(&mut body, row, Fields::Filled, Tags::Along)?;
@@ -234,12 +220,16 @@ impl Plan<'_> {
         status: MemberStatus,
     ) -> Result<Decision, Verdict> {
         let email = self.email(row)?;
-        let address = self.known(link, Some(&email)).address;
+        let address = match link.is_nowhere() {
+            true => &email,
+            false => self.known(link, Some(&email)).address,
+        };
         if address != email {
             self.refuse_rival(&email)?;
         }
         let hash = subscriber_hash(address);
         let mut body = self.open(row, &email, Some((STATUS, status)));
+        body.ticks.extend(self.status_tick(status));
         push_member(&mut body.json, "status_if_new", status_text(status));
         self.fields(&mut body, row, Fields::Filled, Tags::Not)?;
         let kind = CallKind::MailchimpPut {
@@ -265,12 +255,23 @@ impl Plan<'_> {
         push_member(&mut json, STATUS, "unsubscribed");
         let body = Body {
             json,
+            ticks: self.status_tick(status).into_iter().collect(),
             ..Body::new()
         }
         .close();
         let mut item = self.item(known.address, Some(known.address), Some(status), body);
         item.expected = known.contact.cloned();
         Decision::Send(self.bulk(), item)
+    }
+
+    /// That this status was set for what the CRM says. News of Mailchimp's from before that is older.
+    fn status_tick(&self, status: MemberStatus) -> Option<Tick> {
+        let field = self
+            .map
+            .fields
+            .iter()
+            .find(|field| field.remote == STATUS)?;
+        Some(self.tick(field, ValueHash::of(Some(status_text(status)))))
     }
 
     /// Never creates a member, and tells whether there is one.
@@ -285,6 +286,7 @@ impl Plan<'_> {
         push_member(&mut json, STATUS, "unsubscribed");
         let body = Body {
             json,
+            ticks: self.status_tick(status).into_iter().collect(),
             ..Body::new()
         }
         .close();
@@ -299,25 +301,7 @@ impl Plan<'_> {
         )
     }
 
-    fn suppressed(
-        &self,
-        row: &Row,
-        link: Option<&Link>,
-        status: MemberStatus,
-    ) -> Result<Decision, Verdict> {
-        // An address that bounced says nothing about the next one.
-        if status == MemberStatus::Cleaned {
-            let email = self.email(row)?;
-            let bounced = link.filter(|link| link.member_status == Some(status));
-            let old = bounced.and_then(|link| link.remote_key.as_deref());
-            if old.is_some_and(|old| old != email) {
-                return Ok(Decision::Settled(Verdict::Again {
-                    relink: Some(Relink::Forget),
-                    batch_cap: None,
-                    why: "the address that bounced was replaced".to_owned(),
-                }));
-            }
-        }
+    fn suppressed(&self, status: MemberStatus) -> Result<Decision, Verdict> {
         let standing = self.work.standing.as_ref();
         let asked = standing.is_some_and(|standing| standing.has_left() && standing.asked);
         let why = match (status, asked) {
@@ -428,7 +412,7 @@ impl Plan<'_> {
 }
 
 /// Whether somebody who left gets no mail from here on.
-const fn leaves(action: ConsentAction) -> bool {
+pub(super) const fn leaves(action: ConsentAction) -> bool {
     matches!(
         action,
         ConsentAction::Suppressed(_)

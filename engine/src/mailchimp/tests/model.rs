@@ -227,7 +227,7 @@ impl Crm {
             address: present.as_deref().filter(|_| work.row.is_some()),
             standing: work.standing.as_ref(),
         };
-        if let Some(learnt) = standing::learnt(&attempt, &verdict, Timestamp(self.now)) {
+        for learnt in standing::learnt(&attempt, &verdict, Timestamp(self.now)) {
             self.remember(&learnt.list, &learnt.address, learnt.news);
         }
         let about_address = match &verdict {
@@ -284,7 +284,11 @@ impl Crm {
                     },
                     Some(Relink::Leave { ask }) => Some(link.leave(ask)),
                     Some(Relink::Left { list, ask, .. }) => Some(link.left(&list, ask)),
-                    Some(Relink::Unsubscribed(status)) => Some(link.unsubscribed(status)),
+                    Some(Relink::Unsubscribed { how, ticks }) => {
+                        let mut link = link.unsubscribed(how);
+                        ticks.into_iter().for_each(|tick| link.clock.set(tick));
+                        Some(link)
+                    }
                     Some(Relink::Adopt(id)) => Some(Link {
                         remote_id: Some(id),
                         clock: FieldClock::default(),
@@ -441,8 +445,8 @@ impl Crm {
             .remote_key
             .as_ref()
             .is_none_or(|known| *known == event.address);
-        let last = link.clock.get(field).filter(|_| of_link);
-        let older = reported.is_older(&link, last, standing.as_ref());
+        let last = link.clock.get(field).filter(|_| of_link).copied();
+        let older = reported.is_older(&link, last.as_ref(), standing.as_ref());
         if older && !reported.counts_though_older(&link) {
             return;
         }
@@ -471,11 +475,9 @@ impl Crm {
                 (row.opted_in, row.changed_at) = (wanted, Some(self.now));
             }
         }
-        let newer = link
-            .clock
-            .get(field)
-            .is_some_and(|last| last.at > reported.at);
-        if !newer {
+        link = reported.note(link, last.as_ref());
+        let newer = |last: &Tick| last.by == Writer::Remote && last.at > reported.at;
+        if !link.clock.get(field).is_some_and(newer) {
             link.clock.set(Tick {
                 field,
                 hash: ValueHash(1),
@@ -484,7 +486,7 @@ impl Crm {
             });
         }
         if known.is_some() || reported.is_of_member() {
-            self.links.insert(key, reported.note(link));
+            self.links.insert(key, link);
         }
     }
 }

@@ -198,12 +198,23 @@ fn gone_rows_are_erased_wherever_they_were() {
 }
 
 fn verdict(kind: CallKind, status: u16, body: &str, settings: &MailchimpSettings) -> Verdict {
+    verdict_of(kind, Some(MemberStatus::Subscribed), status, body, settings)
+}
+
+/// Of a member who is known to be so.
+fn verdict_of(
+    kind: CallKind,
+    known: Option<MemberStatus>,
+    status: u16,
+    body: &str,
+    settings: &MailchimpSettings,
+) -> Verdict {
     let item = Item {
         work: 0,
         name: "ada@example.com".into(),
         ticks: Vec::new(),
         remote_key: Some("ada@example.com".into()),
-        member_status: Some(MemberStatus::Subscribed),
+        member_status: known,
         expected: Some("c1".into()),
         intent: false,
         leaver: Default::default(),
@@ -219,6 +230,7 @@ fn verdict(kind: CallKind, status: u16, body: &str, settings: &MailchimpSettings
 #[test]
 fn what_is_seen_decides_how_they_leave() {
     let look = |leaving| CallKind::MailchimpLook {
+        opted_out: None,
         leaving,
         list: "a1".into(),
         hash: subscriber_hash("ada@example.com"),
@@ -277,6 +289,73 @@ fn what_is_seen_decides_how_they_leave() {
     }
 }
 
+/// Of a member who moves to another audience, or whose address bounced and was replaced.
+#[test]
+fn who_came_back_and_left_by_themselves_is_told_from_whom_the_crm_opted_out() {
+    let by_us = Some(MemberStatus::UnsubscribedByCrm);
+    let out = Some(Timestamp(1_767_323_045_000));
+    let before = "2026-01-02T03:04:05+00:00";
+    let since = "2026-01-02T03:04:06+00:00";
+    let elsewhere = Some(Relink::Left {
+        list: "a1".into(),
+        ask: false,
+        how: None,
+    });
+    let bounced = Some(MemberStatus::Cleaned);
+    let cases = [
+        (Leaving::Elsewhere, by_us, out, before, elsewhere.clone()),
+        (Leaving::Elsewhere, by_us, out, "", elsewhere.clone()),
+        (Leaving::Elsewhere, by_us, None, since, elsewhere),
+        (Leaving::Elsewhere, by_us, out, since, None),
+        (Leaving::Bounced, bounced, out, before, Some(Relink::Forget)),
+        (Leaving::Bounced, bounced, out, since, None),
+        (Leaving::Bounced, bounced, None, before, None),
+    ];
+    for (leaving, known, opted_out, opted_in, expected) in cases {
+        let kind = CallKind::MailchimpLook {
+            opted_out,
+            leaving,
+            list: "a1".into(),
+            hash: "c1".into(),
+        };
+        let body = format!(r#"{{"status":"unsubscribed","timestamp_opt":"{opted_in}"}}"#);
+        let found = match verdict_of(kind, known, 200, &body, &several()) {
+            Verdict::Again { relink, .. } => relink,
+            Verdict::Dead { member_status, .. } => {
+                assert_eq!(member_status, Some(MemberStatus::UnsubscribedByMember));
+                None
+            }
+            verdict => panic!("{verdict:?}"),
+        };
+        assert_eq!(found, expected, "{leaving:?} {opted_out:?} {opted_in}");
+    }
+}
+
+#[test]
+fn replaced_address_that_bounced_is_let_go_unless_they_came_back_there() {
+    let kind = |leaving| CallKind::MailchimpLook {
+        opted_out: None,
+        leaving,
+        list: "a1".into(),
+        hash: "c1".into(),
+    };
+    let bounced = Some(MemberStatus::Cleaned);
+    for (code, held, expected) in [
+        (200, "cleaned", Relink::Forget),
+        (200, "archived", Relink::Forget),
+        (200, "subscribed", Relink::Leave { ask: true }),
+        (200, "pending", Relink::Leave { ask: true }),
+    ] {
+        let body = format!(r#"{{"status":"{held}"}}"#);
+        let verdict = verdict_of(kind(Leaving::Bounced), bounced, code, &body, &several());
+        let expected = Some(expected);
+        assert!(
+            matches!(&verdict, Verdict::Again { relink, .. } if *relink == expected),
+            "{held}: {verdict:?}"
+        );
+    }
+}
+
 #[test]
 fn who_is_archived_for_good_is_looked_at_first() {
     let status = Some(MemberStatus::Subscribed);
@@ -284,9 +363,14 @@ fn who_is_archived_for_good_is_looked_at_first() {
     let sent = sent(&gone, &settings());
     assert!(sent.starts_with("GET /lists/a1/members/c1 "), "{sent}");
     let look = CallKind::MailchimpLook {
+        opted_out: None,
         leaving: Leaving::ForGood,
         list: "a1".into(),
         hash: subscriber_hash("ada@example.com"),
+    };
+    let gone = |how| {
+        let ticks = Vec::new();
+        Some(Some(Relink::Unsubscribed { how, ticks }))
     };
     let again = |relink| Some(Some(relink));
     let cases = [
@@ -295,13 +379,9 @@ fn who_is_archived_for_good_is_looked_at_first() {
         (
             200,
             "unsubscribed",
-            again(Relink::Unsubscribed(MemberStatus::UnsubscribedByMember)),
+            gone(MemberStatus::UnsubscribedByMember),
         ),
-        (
-            200,
-            "cleaned",
-            again(Relink::Unsubscribed(MemberStatus::Cleaned)),
-        ),
+        (200, "cleaned", gone(MemberStatus::Cleaned)),
         (200, "archived", None),
         (404, "", None),
     ];

@@ -27,6 +27,9 @@ pub(crate) struct MergeField {
 }
 
 /// A contact of one audience.
+/// When a member opted in: told by whoever subscribed them, or else when that was.
+pub(crate) const TIMESTAMP_OPT: &str = "timestamp_opt";
+
 #[derive(Debug)]
 pub(crate) struct Member {
     pub email: Box<str>,
@@ -39,6 +42,8 @@ pub(crate) struct Member {
     pub unsubscribe_reason: &'static str,
     pub last_changed: Millis,
     pub created: Millis,
+    /// When they last became subscribed.
+    pub opted_in: Option<Millis>,
     /// By position of the field's definition; only fields that have a value.
     pub merge: Vec<(usize, Value)>,
     pub tags: Vec<Box<str>>,
@@ -148,6 +153,7 @@ impl Audience {
             unsubscribe_reason: "",
             last_changed: now.wall,
             created: now.wall,
+            opted_in: None,
             merge: Vec::new(),
             tags: Vec::new(),
             email_type: "html".into(),
@@ -309,6 +315,12 @@ pub(crate) fn render(out: &mut Vec<u8>, audience: &Audience, member: &Member) {
     if !audience.permissions.is_empty() {
         out.extend_from_slice(b",\"marketing_permissions\":");
         push(out, &audience.permissions_of(member));
+    }
+    if let Some(opted_in) = member.opted_in
+        && !member.other.contains_key(TIMESTAMP_OPT)
+    {
+        out.extend_from_slice(b",\"timestamp_opt\":");
+        push_str(out, &clock::mailchimp_iso(opted_in));
     }
     for (name, value) in &member.other {
         out.push(b',');

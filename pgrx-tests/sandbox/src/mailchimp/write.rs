@@ -10,7 +10,7 @@ use super::Mailchimp;
 use super::errors::Problem;
 use super::people::Subscribed;
 use super::status::{Actor, Decision, Status, Way, decide};
-use super::store::{Pairs, hash_of, lower};
+use super::store::{Pairs, TIMESTAMP_OPT, hash_of, lower};
 use super::validate::{check_merge, check_required};
 use crate::clock::{self, Now};
 
@@ -356,6 +356,10 @@ impl Mailchimp {
             _ => "",
         };
         if status == Status::Subscribed && from != status {
+            member.opted_in = Some(moment.now.wall);
+            if moment.by != Actor::Api {
+                member.other.remove(TIMESTAMP_OPT);
+            }
             self.note_subscribed(list, at, Some(from), moment);
         }
         let audience = &self.audiences[list];

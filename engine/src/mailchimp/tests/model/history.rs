@@ -77,6 +77,7 @@ impl Crm {
     pub fn apply(&mut self, step: &Step) {
         self.now += 1_000;
         let now = self.now;
+        self.service.now = now;
         match step {
             Step::Consent(_) | Step::Address(_) | Step::Audience(_) => self.edit(step),
             Step::Delete if self.uncertain => {}

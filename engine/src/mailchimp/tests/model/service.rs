@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::super::*;
-use crate::call::Method;
+use crate::{call::Method, value::time};
 
 type At = (String, String);
 
@@ -15,6 +15,10 @@ pub struct Member {
     /// The present status is the person's own doing.
     own: bool,
     contact: String,
+    /// Addresses the contact had before.
+    former: Vec<At>,
+    /// When they last became subscribed, however that was.
+    opted_in_at: i64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,7 @@ pub struct Service {
     came: BTreeMap<At, i64>,
     /// The person left somewhere, and neither they nor the CRM have opted in since.
     pub refuses: bool,
+    pub now: i64,
 }
 
 fn known_status(text: &str) -> &'static str {
@@ -50,8 +55,13 @@ impl Service {
             status: "subscribed",
             own: true,
             contact,
+            former: Vec::new(),
+            opted_in_at: now,
         });
-        (member.status, member.own) = ("subscribed", true);
+        member.former.iter().for_each(|at| {
+            self.gone.remove(at);
+        });
+        (member.status, member.own, member.opted_in_at) = ("subscribed", true, now);
     }
 
     /// Whoever was asked says yes.
@@ -210,7 +220,8 @@ impl Service {
         }
         let at = match renamed {
             Some((old, new)) => {
-                let member = self.members.remove(&old).unwrap();
+                let mut member = self.members.remove(&old).unwrap();
+                member.former.push(old);
                 let gets_mail = member.status == "subscribed" && body["status"].is_null();
                 assert!(
                     !gets_mail || !self.gone.contains(&new),
@@ -246,14 +257,22 @@ impl Service {
             status,
             own: false,
             contact: format!("contact{}", self.created),
+            former: Vec::new(),
+            opted_in_at: 0,
         };
         let member = before.unwrap_or(fresh);
         let own = member.own && !changed;
+        let opts_in = changed && status == "subscribed";
         self.members.insert(
             at.clone(),
             Member {
                 status,
                 own,
+                opted_in_at: if opts_in {
+                    self.now
+                } else {
+                    member.opted_in_at
+                },
                 ..member
             },
         );
@@ -261,6 +280,12 @@ impl Service {
 
     fn shown(&self, at: &At) -> Value {
         let member = &self.members[at];
-        json!({ "email_address": at.1, "status": member.status, "contact_id": member.contact })
+        let opted_in = time::iso(member.opted_in_at).unwrap();
+        json!({
+            "email_address": at.1,
+            "status": member.status,
+            "contact_id": member.contact,
+            "timestamp_opt": opted_in,
+        })
     }
 }
