@@ -9,7 +9,7 @@ use integration_engine::record::Target;
 use integration_engine::{hubspot, mailchimp};
 
 use super::target::{Planned, TargetWorker};
-use super::{Outcome, World, now_ms};
+use super::{Outcome, World, doubts, now_ms};
 use crate::http::Answer;
 use crate::store::letters::LogEntry;
 
@@ -80,17 +80,13 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
     let items = planned.call.items.into_iter().zip(planned.flights);
     items
         .zip(reading.verdicts)
-        .map(|((item, flight), verdict)| {
+        .map(|((item, mut flight), verdict)| {
             let request = matches!(
                 verdict,
                 Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Overruled { .. }
             )
             .then_some(item.fragment);
-            let doubtful = if verdict.is_uncertain() {
-                item.ticks
-            } else {
-                Vec::new()
-            };
+            let doubtful = doubts::left(&mut flight, &verdict, item.ticks);
             Outcome {
                 flight,
                 verdict,

@@ -13,6 +13,7 @@ use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
 use super::bars;
+use super::doubts;
 use super::rivals::{self, Block, Claims};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
@@ -190,25 +191,12 @@ fn plan_source(
             },
         };
         match decision {
-            Decision::Settled(verdict) => draft.planning.outcomes.push(Outcome {
-                flight,
-                verdict,
-                request: None,
-                doubtful: Vec::new(),
-                resting: false,
-                beside: Beside::default(),
-            }),
+            Decision::Settled(verdict) => draft.planning.outcomes.push(uncalled(flight, verdict)),
             Decision::Send(kind, _)
                 if let Some(why) = kind.scope().and_then(|scope| worker.bars.bars(scope)) =>
             {
-                draft.planning.outcomes.push(Outcome {
-                    flight,
-                    verdict: bars::forbidden(why.to_owned()),
-                    request: None,
-                    doubtful: Vec::new(),
-                    beside: Beside::default(),
-                    resting: false,
-                });
+                let verdict = bars::forbidden(why.to_owned());
+                draft.planning.outcomes.push(uncalled(flight, verdict));
             }
             Decision::Send(kind, item) => {
                 draft.claims.note(&kind, &item, &flight.record);
@@ -268,15 +256,21 @@ fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Out
         link: None,
         list: None,
         identity: None,
+        doubts: Vec::new(),
     };
-    Some(Outcome {
+    Some(uncalled(flight, verdict))
+}
+
+/// What a record comes to that no call is made for.
+fn uncalled(mut flight: Flight, verdict: Verdict) -> Outcome {
+    Outcome {
+        doubtful: doubts::left(&mut flight, &verdict, Vec::new()),
         flight,
         verdict,
         request: None,
-        doubtful: Vec::new(),
         resting: false,
         beside: Beside::default(),
-    })
+    }
 }
 
 /// Reads rows and links of one source's records.
@@ -303,7 +297,7 @@ fn read_source(
     let mut links = links::read(source.id, worker.target, &texts)?;
     for (handle, change) in records {
         let row = rows.remove(&change.record.key);
-        let link = links.remove(&change.record.key);
+        let mut link = links.remove(&change.record.key);
         let audience = row.as_deref().and_then(|row| named(world, map, row));
         flights.push(Flight {
             handle,
@@ -318,7 +312,10 @@ fn read_source(
             link: link.clone(),
             list: None,
             identity: None,
+            doubts: doubts::of(source, map, &change, link.as_ref()),
         });
+        let doubts = flights.last().map_or(&[][..], |flight| &flight.doubts);
+        link.as_mut().map(|link| link.clock.doubt(doubts));
         works.push(Work {
             source: source.id,
             key: change.record.key,

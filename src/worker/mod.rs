@@ -14,6 +14,7 @@ mod bars;
 mod connection;
 mod daily;
 mod deciders;
+mod doubts;
 mod erasures;
 pub mod fill;
 mod guard;
@@ -466,7 +467,8 @@ impl Worker {
 fn run(slot: &'static Slot) -> Result<(), String> {
     let mut worker = Worker::start(slot)?;
     let failed = |error: pgrx::spi::Error| error.to_string();
-    store::transaction(|| process::count_backlog(&worker.world)).map_err(failed)?;
+    store::transaction(|| process::look_back(&mut worker.targets, &worker.world))
+        .map_err(failed)?;
     log!("integration worker started");
     loop {
         let deaf = worker.deaf();

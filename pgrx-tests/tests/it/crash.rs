@@ -40,7 +40,7 @@ fn under_way(crm: &Crm, at_least: usize) {
 }
 
 /// The worker's death ends all sessions: a new one, once the server lets us in.
-fn reconnect(crm: &mut Crm) {
+pub fn reconnect(crm: &mut Crm) {
     let client = try_until(SOON, || crm.cluster.try_connect(&crm.database).ok());
     crm.client = client
         .unwrap_or_else(|| panic!("the server does not come back:\n{}", crm.cluster.log_tail()));
