@@ -138,6 +138,7 @@ struct Worker {
     polls: Polls,
     erasures: Erasures,
     hooks: hooks::Hooks,
+    news: news::News,
 }
 
 impl Worker {
@@ -178,6 +179,7 @@ impl Worker {
             polls: Polls::default(),
             erasures: Erasures::default(),
             hooks: hooks::Hooks::default(),
+            news: news::News::default(),
         })
     }
 
@@ -224,6 +226,7 @@ impl Worker {
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
+        self.tell_crm_again()?;
         self.note_provisions()?;
         self.register_hooks()?;
         self.associate()?;
@@ -457,6 +460,9 @@ impl Worker {
             at_most(delay);
         }
         if let Some(delay) = self.inbox.retry_in() {
+            at_most(delay);
+        }
+        if let Some(delay) = self.news.retry_in() {
             at_most(delay);
         }
         wait
