@@ -102,8 +102,8 @@ fn opt_out_does_not_wait_for_the_look_whether_an_outage_is_over() {
     crm.add_contacts(9, 10);
     crm.converges();
     let down = FaultKind::Status {
-        code: 503,
-        body: FaultBody::Html,
+        code: 500,
+        body: FaultBody::Json,
         retry_after: None,
     };
     let down = Fault::new(down, When::UntilCleared).service(Service::Mailchimp);
@@ -126,12 +126,10 @@ fn opt_out_does_not_wait_for_the_look_whether_an_outage_is_over() {
     wait_until("the opt-out arrives", Duration::from_secs(3), || {
         (crm.remote.status_of(LEAVING) == Some(Status::Unsubscribed)).then_some(())
     });
-    assert_eq!(
-        state(&mut crm),
-        "outage",
-        "nobody knows yet that it is over"
-    );
-    assert_eq!(crm.remote.status_of("person2@example.org"), None);
+    // And its answer is as good a sign as that of the look, which is still under way.
+    wait_until("the outage is over", Duration::from_secs(1), || {
+        (state(&mut crm) == "running").then_some(())
+    });
     crm.remote.clear_faults();
     crm.converges();
 }
