@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use integration_engine::call::{Reading, Reply, Request, TransportError};
 use integration_engine::failure::{self, Class};
 use integration_engine::outcome::{TargetSignal, Verdict};
-use integration_engine::record::Target;
+use integration_engine::record::{Op, Target};
 use integration_engine::{hubspot, mailchimp};
 
 use super::target::{Planned, TargetWorker};
@@ -86,7 +86,11 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
                 Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Overruled { .. }
             )
             .then_some(item.fragment);
-            let doubtful = doubts::left(&mut flight, &verdict, item.ticks);
+            let sent = match (worker.target, flight.op) {
+                (Target::HubSpot, Op::Delete) => doubts::of_deletion(&flight),
+                _ => item.ticks,
+            };
+            let doubtful = doubts::left(&mut flight, &verdict, sent);
             Outcome {
                 flight,
                 verdict,

@@ -26,6 +26,13 @@ pub fn of(source: &Source, map: &SourceMap, change: &Change, link: Option<&Link>
         .doubts(&link.clock, &watched, change.changed_at)
 }
 
+/// A deletion is no write, but if it may have happened, nothing of the record is certain. (What is
+/// known of Mailchimp's members is noted before.)
+pub fn of_deletion(flight: &Flight) -> Vec<Tick> {
+    let link = flight.link.as_ref();
+    link.map_or_else(Vec::new, |link| link.clock.ticks().to_vec())
+}
+
 /// What is to be noted as unknown besides what the verdict stores. `sent`: what the call carried.
 pub fn left(flight: &mut Flight, verdict: &Verdict, sent: Vec<Tick>) -> Vec<Tick> {
     let mut doubts = std::mem::take(&mut flight.doubts);

@@ -206,6 +206,21 @@ fn value_of_a_row_that_was_entered_again_is_sent_again() {
 }
 
 #[test]
+fn value_of_a_row_that_got_another_key_is_sent_again() {
+    let mut crm = ada_on(own_server());
+    crm.run("ALTER TABLE crm.contacts ALTER id DROP IDENTITY");
+    interrupted(
+        &mut crm,
+        "UPDATE crm.contacts SET phone = '2'",
+        |crm| both_have(crm, "2"),
+        Death::Worker,
+        "UPDATE crm.contacts SET phone = '1', id = 7",
+    );
+    crm.converges();
+    assert!(both_have(&crm, "1"));
+}
+
+#[test]
 fn address_that_was_taken_back_leaves_nobody_behind() {
     let mut crm = ada_on(own_server());
     let new = "countess@example.org";
@@ -336,6 +351,29 @@ fn value_that_is_taken_back_while_its_call_is_under_way_is_sent_again() {
     crm.run("UPDATE crm.contacts SET phone = '1'");
     crm.converges();
     assert!(both_have(&crm, "1"));
+}
+
+/// As before, of a deletion: nobody knows whether the record still is there.
+#[test]
+fn row_that_is_entered_again_after_a_lost_deletion_is_there_again() {
+    let mut crm = ada_on(Cluster::shared());
+    crm.set("retry_base", "1s");
+    crm.set("retry_max", "1s");
+    crm.run("UPDATE crm.contacts SET first_name = 'Augusta'");
+    crm.converges();
+    let lost = Fault::new(FaultKind::AnswerLost, When::NextN(1)).service(Service::HubSpot);
+    crm.remote.add_fault(lost.path("/batch/archive"));
+    crm.run("DELETE FROM crm.contacts");
+    wait_until("it waits for its retry", SOON, || {
+        crm.ask::<bool>("SELECT EXISTS (SELECT FROM integration._retry WHERE target = 1)")
+            .then_some(())
+    });
+    crm.run(
+        "INSERT INTO crm.contacts (id, email, first_name, phone, marketing_opt_in) OVERRIDING SYSTEM VALUE
+         VALUES (1, 'ada@example.org', 'Augusta', '1', true)",
+    );
+    crm.converges();
+    assert_eq!(crm.remote.contacts().len(), 1);
 }
 
 /// What a change does not name was not under way: it is not said again, whoever dies.
