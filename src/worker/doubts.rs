@@ -3,7 +3,7 @@
 
 use integration_engine::call::Link;
 use integration_engine::clock::Tick;
-use integration_engine::mapping::SourceMap;
+use integration_engine::mapping::{Field, SourceMap};
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::Change;
 use integration_engine::traces::{Watched, but_for};
@@ -11,19 +11,22 @@ use integration_engine::traces::{Watched, but_for};
 use super::target::Flight;
 use crate::store::sources::Source;
 
-/// The fields that are in doubt for a record that is about to be planned.
-pub fn of(source: &Source, map: &SourceMap, change: &Change, link: Option<&Link>) -> Vec<Tick> {
-    let Some(link) = link.filter(|_| change.traces.is_inherited()) else {
-        return Vec::new();
-    };
-    let watched: Vec<Watched> = map
-        .fields
+/// The fields of a table that may be in doubt.
+pub fn watched(source: &Source, map: &SourceMap) -> Vec<Watched> {
+    let number = |field: &Field| source.number(&field.column);
+    map.fields
         .iter()
-        .filter_map(|field| Watched::of(map.target, field, source.number(&field.column)))
-        .collect();
-    change
-        .traces
-        .doubts(&link.clock, &watched, change.changed_at)
+        .filter_map(|field| Watched::of(map.target, field, number(field)))
+        .collect()
+}
+
+/// Those that are in doubt for a record that is about to be planned.
+pub fn of(change: &Change, link: Option<&Link>, watched: &[Watched]) -> Vec<Tick> {
+    link.map_or_else(Vec::new, |link| {
+        change
+            .traces
+            .doubts(&link.clock, watched, change.changed_at)
+    })
 }
 
 /// A deletion is no write, but if it may have happened, nothing of the record is certain. (What is

@@ -180,7 +180,8 @@ fn one_new_token_after_the_other_refused_means_unauthorized() {
 fn a_token_with_which_a_call_was_accepted_says_nothing_against_the_credential() {
     const YES: bool = true;
     const NO: bool = false;
-    let cases: [(&str, &[(u32, bool)], Refusal); 6] = [
+    type Heard = [(u32, bool)];
+    let cases: [(&str, &Heard, Refusal); 6] = [
         (
             "each is heard to have been refused before it is heard to have been accepted",
             &[(1, NO), (1, YES), (2, NO), (2, YES), (3, NO)],
