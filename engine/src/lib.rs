@@ -38,6 +38,7 @@ pub mod signature;
 #[cfg(test)]
 mod specs;
 pub mod standing;
+pub mod traces;
 pub mod value;
 mod verdicts;
 pub mod webhook;

@@ -43,16 +43,16 @@ use md5::{Digest, Md5};
 pub const BULK_MAX: usize = 500;
 
 /// The field an address goes to, and by which a member is known.
-const EMAIL_ADDRESS: &str = "email_address";
+pub(crate) const EMAIL_ADDRESS: &str = "email_address";
 /// The field that carries consent.
-const STATUS: &str = "status";
+pub(crate) const STATUS: &str = "status";
 const TAGS: &str = "tags";
 /// The groups that a member is in.
 const INTERESTS: &str = "interests";
 /// What a member has agreed to (GDPR).
 const PERMISSIONS: &str = "marketing_permissions";
 /// The field that names a record's audience.
-const LIST_ID: &str = "list_id";
+pub(crate) const LIST_ID: &str = "list_id";
 const LANGUAGE: &str = "language";
 
 /// A member's name in paths: the MD5 of the address in lower case, in hex.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::record::{Entity, Lane, RecordKey, SourceId, Timestamp};
+use crate::traces::Traces;
 
 /// A row of the queue table, by whatever the caller finds it again with.
 pub trait RowId: Copy + PartialEq {}
@@ -35,6 +36,8 @@ pub struct Change {
     pub changed_at: Timestamp,
     /// Failed attempts so far, for changes that come from the retry table.
     pub attempts: u32,
+    /// What may have been sent of it before this worker began.
+    pub traces: Traces,
 }
 
 /// A record taken out to be sent; give it back with one of the `Queue`'s closing calls.
@@ -51,6 +54,8 @@ struct Entry {
     lane: Lane,
     changed_at: Timestamp,
     attempts: u32,
+    /// Of all its changes since it came in, those that came in flight included.
+    traces: Traces,
     batch_cap: usize,
     rounds: u32,
     flying: bool,
@@ -190,6 +195,7 @@ impl<R: RowId> Queue<R> {
             entity: change.entity,
             changed_at: change.changed_at,
             attempts: change.attempts,
+            traces: change.traces,
             batch_cap: NO_CAP,
             rounds: 0,
             flying: false,
@@ -214,6 +220,7 @@ impl<R: RowId> Queue<R> {
         let Some(entry) = self.slots[slot as usize].1.as_mut() else {
             return;
         };
+        entry.traces.join(&change.traces);
         if entry.flying {
             // A retry of what is flying adds nothing; a new change has to be sent after it.
             if let Some(row) = row {
@@ -325,6 +332,7 @@ impl<R: RowId> Queue<R> {
             lane: entry.lane,
             changed_at: entry.changed_at,
             attempts: entry.attempts,
+            traces: entry.traces.clone(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! The queue: reading what is new, deleting what is settled, and the retry table.
 
+use std::rc::Rc;
+
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, Op, RecordKey, SourceId, Target, Timestamp};
 use integration_engine::scan::{Position, Snapshot, Window};
@@ -14,9 +16,19 @@ pub struct ChangeRow {
     /// How many keys it holds.
     pub records: usize,
     pub keys: Vec<u8>,
-    /// All rows of the table went: the keys have to be taken from the links.
-    pub truncate: bool,
+    pub op: ChangeOp,
+    /// Numbers of the columns that changed, as a set of bits; `None`: those of a whole row.
+    pub changed: Option<Rc<[u8]>>,
     pub enqueued_at: Timestamp,
+}
+
+/// What happened to the rows whose keys a queue row holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOp {
+    Upsert,
+    Delete,
+    /// All rows of the table went: the keys have to be taken from the links.
+    Truncate,
 }
 
 const SNAPSHOT: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
@@ -32,7 +44,7 @@ pub fn snapshot() -> SpiResult<Option<Snapshot>> {
 }
 
 const NEXT: &str = "\
-    SELECT c.xid::text, c.seq, c.source, c.keys, c.op = 't', (1000 * extract(epoch FROM c.enqueued_at))::int8, c.records \
+    SELECT c.xid::text, c.seq, c.source, c.keys, c.op::text, (1000 * extract(epoch FROM c.enqueued_at))::int8, c.records, c.changed \
     FROM integration._change c \
     WHERE c.lane = $2 AND (c.xid, c.seq) > ($3::text::xid8, $4) AND c.xid < $5::text::xid8 AND c.targets & $1 <> 0 \
     ORDER BY c.lane, c.xid, c.seq LIMIT $6";
@@ -56,7 +68,12 @@ pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<
             },
             source: SourceId(row.get(3)?.unwrap_or(0)),
             keys: row.get(4)?.unwrap_or_default(),
-            truncate: row.get(5)?.unwrap_or(false),
+            op: match row.get::<&str>(5)? {
+                Some("t") => ChangeOp::Truncate,
+                Some("d") => ChangeOp::Delete,
+                _ => ChangeOp::Upsert,
+            },
+            changed: row.get::<&[u8]>(8)?.map(Rc::from),
             records: row.get::<i32>(7)?.unwrap_or(0).unsigned_abs() as usize,
             enqueued_at: Timestamp(row.get(6)?.unwrap_or(0)),
         })
@@ -104,13 +121,36 @@ pub const fn bit(target: Target) -> i16 {
     1 << (target.number() - 1)
 }
 
-const COUNT: &str =
-    "SELECT coalesce(sum(c.records), 0)::int8 FROM integration._change c WHERE c.targets & $1 <> 0";
+/// What was in the queue when the worker began.
+pub struct Heritage {
+    /// Keys.
+    pub count: i64,
+    /// When the latest of its changes was made.
+    pub latest: Timestamp,
+}
 
-/// Keys in the queue. Reads all of it: for the worker's start only.
-pub fn count(target: Target) -> SpiResult<i64> {
-    let count = select(COUNT, &[bit(target).into()], |row| row.get::<i64>(1))?;
-    Ok(count.into_iter().flatten().next().unwrap_or(0))
+const HERITAGE: &str = "\
+    SELECT coalesce(sum(c.records), 0)::int8, (1000 * extract(epoch FROM greatest(pg_catalog.clock_timestamp(), max(c.enqueued_at), \
+           (SELECT max(r.enqueued_at) FROM integration._retry r WHERE r.target = $2))))::int8 \
+    FROM integration._change c WHERE c.targets & $1 <> 0";
+
+/// Looks at what is in the queue. Reads all of it: for the worker's start only. After a fail-over
+/// the clock may be behind those of the changes.
+pub fn heritage(target: Target) -> SpiResult<Heritage> {
+    let rows = select(
+        HERITAGE,
+        &[bit(target).into(), target.number().into()],
+        |row| {
+            Ok(Heritage {
+                count: row.get(1)?.unwrap_or(0),
+                latest: Timestamp(row.get(2)?.unwrap_or(0)),
+            })
+        },
+    )?;
+    Ok(rows.into_iter().next().unwrap_or(Heritage {
+        count: 0,
+        latest: Timestamp::default(),
+    }))
 }
 
 /// A change that failed and is to be tried again.

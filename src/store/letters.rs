@@ -198,6 +198,21 @@ pub fn conflicts(target: Target) -> SpiResult<Vec<(RecordRef, String)>> {
     })
 }
 
+const REFUSALS: &str = "\
+    SELECT DISTINCT t.id, d.record_key FROM integration.dlq d JOIN integration.tracked_table t ON t.source = d.source \
+    WHERE d.target = 'mailchimp' AND d.resolution IS NULL AND d.category = 'consent'";
+
+/// Records that are opted in, and that Mailchimp does not take for what the person decided: their
+/// letters are open until the CRM says otherwise.
+pub fn refusals() -> SpiResult<Vec<RecordRef>> {
+    select(REFUSALS, &[], |row| {
+        Ok(RecordRef {
+            source: SourceId(row.get(1)?.unwrap_or(0)),
+            key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
+        })
+    })
+}
+
 const COUNT: &str =
     "SELECT count(*) FROM integration.dlq d WHERE d.target = $1 AND d.resolution IS NULL";
 

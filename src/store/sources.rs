@@ -29,6 +29,9 @@ pub struct Source {
     /// The map for Mailchimp as it is in each audience: the same fields in the same order, with what
     /// is known of them there.
     pub audiences: HashMap<String, SourceMap>,
+    /// Numbers of the mapped columns in the table, where its triggers number them the same: not
+    /// those of a payload view, nor of partitions.
+    numbers: HashMap<String, i16>,
     /// Type of each mapped column, quoted as SQL wants it.
     pub column_types: HashMap<String, String>,
 }
@@ -75,6 +78,11 @@ impl Source {
         }
         let parts: Vec<String> = serde_json::from_str(key).ok()?;
         (parts.len() == self.key.len()).then_some(parts)
+    }
+
+    /// The number of a mapped column as triggers note it, if that is known.
+    pub fn number(&self, column: &str) -> Option<i16> {
+        self.numbers.get(column).copied()
     }
 
     /// Whether the table itself is read, and not a payload view.
@@ -172,7 +180,8 @@ const TABLES: &str = "\
 
 const FIELDS: &str = "\
     SELECT t.id, m.target, m.field, m.column_name::text, integration._value_kind(a.atttypid), m.remote_field, m.direction, m.conflict, \
-           pg_catalog.format_type(a.atttypid, a.atttypmod) \
+           pg_catalog.format_type(a.atttypid, a.atttypmod), \
+           CASE WHEN t.payload IS NULL AND (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = t.source) = 'r' THEN a.attnum END \
     FROM integration.field_map m JOIN integration.tracked_table t ON t.source = m.source \
     JOIN pg_catalog.pg_attribute a ON a.attrelid = coalesce(t.payload, t.source) AND a.attname = m.column_name AND NOT a.attisdropped \
     WHERE m.target = ANY (t.targets) ORDER BY t.id, m.field";
@@ -182,6 +191,7 @@ struct FieldRow {
     target: Target,
     field: Field,
     type_name: String,
+    number: Option<i16>,
 }
 
 fn kind(name: &str) -> ValueKind {
@@ -229,6 +239,7 @@ fn fields() -> SpiResult<Vec<FieldRow>> {
                 },
             },
             type_name: text(9)?,
+            number: row.get(10)?,
         }))
     })?;
     Ok(rows.into_iter().flatten().collect())
@@ -277,6 +288,10 @@ pub fn load() -> SpiResult<Vec<Source>> {
                 .map(|target| (target, map(target)))
                 .collect(),
             audiences: HashMap::new(),
+            numbers: mine
+                .iter()
+                .filter_map(|row| Some((row.field.column.clone(), row.number?)))
+                .collect(),
             column_types: mine
                 .iter()
                 .map(|row| (row.field.column.clone(), row.type_name.clone()))

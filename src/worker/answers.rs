@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use integration_engine::call::{Reading, Reply, Request, TransportError};
 use integration_engine::failure::{self, Class};
 use integration_engine::outcome::{TargetSignal, Verdict};
-use integration_engine::record::Target;
+use integration_engine::record::{Op, Target};
 use integration_engine::{hubspot, mailchimp};
 
 use super::target::{Planned, TargetWorker};
-use super::{Outcome, World, now_ms};
+use super::{Outcome, World, doubts, now_ms};
 use crate::http::Answer;
 use crate::store::letters::LogEntry;
 
@@ -80,17 +80,17 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
     let items = planned.call.items.into_iter().zip(planned.flights);
     items
         .zip(reading.verdicts)
-        .map(|((item, flight), verdict)| {
+        .map(|((item, mut flight), verdict)| {
             let request = matches!(
                 verdict,
                 Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Overruled { .. }
             )
             .then_some(item.fragment);
-            let doubtful = if verdict.is_uncertain() {
-                item.ticks
-            } else {
-                Vec::new()
+            let sent = match (worker.target, flight.op) {
+                (Target::HubSpot, Op::Delete) => doubts::of_deletion(&flight),
+                _ => item.ticks,
             };
+            let doubtful = doubts::left(&mut flight, &verdict, sent);
             Outcome {
                 flight,
                 verdict,

@@ -1,34 +1,32 @@
 //! From changes in memory to calls ready to go: read the records' present state, and let the
 //! engine decide.
 
+mod gather;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use integration_engine::call::{Beside, CallKind, Decision, Item, Work};
 use integration_engine::mapping::SourceMap;
 use integration_engine::outcome::Verdict;
-use integration_engine::queue::{Change, Handle, RecordRef};
-use integration_engine::record::{Entity, Lane, Op, RecordKey, SourceId, Target};
+use integration_engine::queue::{Handle, RecordRef};
+use integration_engine::record::{Entity, Lane, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
 use super::bars;
+use super::doubts;
 use super::rivals::{self, Block, Claims};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
-use crate::store::{changes::Retry, links, sources::Source, withheld};
+use crate::store::{changes::Retry, links, sources::Source};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
 
 /// Records looked at for one round of calls: many may turn out to need none.
 const MOST_SEEN: usize = 20 * BLOCK;
-
-/// Counted attempts after which a record travels in small company, and then alone: it may be what
-/// makes its batches fail.
-const SUSPECT_AFTER: u32 = 1;
-const ALONE_AFTER: u32 = 2;
 
 /// What planning has come to so far.
 #[derive(Default)]
@@ -144,7 +142,7 @@ fn plan_block(
                 // The table is tracked no longer.
                 let gone = handles
                     .into_iter()
-                    .filter_map(|handle| unsent(worker, handle, Verdict::Unchanged));
+                    .filter_map(|handle| gather::unsent(worker, handle, Verdict::Unchanged));
                 draft.planning.outcomes.extend(gone);
             }
         }
@@ -159,8 +157,8 @@ fn plan_source(
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<()> {
-    let handles = without_withheld(worker, world, source, handles, draft)?;
-    let (mut flights, mut works) = read_source(worker, world, source, handles)?;
+    let handles = gather::without_withheld(worker, world, source, handles, draft)?;
+    let (mut flights, mut works) = gather::read_source(worker, world, source, handles)?;
     let mut block = Block {
         source,
         flights: &mut flights,
@@ -190,25 +188,12 @@ fn plan_source(
             },
         };
         match decision {
-            Decision::Settled(verdict) => draft.planning.outcomes.push(Outcome {
-                flight,
-                verdict,
-                request: None,
-                doubtful: Vec::new(),
-                resting: false,
-                beside: Beside::default(),
-            }),
+            Decision::Settled(verdict) => draft.planning.outcomes.push(uncalled(flight, verdict)),
             Decision::Send(kind, _)
                 if let Some(why) = kind.scope().and_then(|scope| worker.bars.bars(scope)) =>
             {
-                draft.planning.outcomes.push(Outcome {
-                    flight,
-                    verdict: bars::forbidden(why.to_owned()),
-                    request: None,
-                    doubtful: Vec::new(),
-                    beside: Beside::default(),
-                    resting: false,
-                });
+                let verdict = bars::forbidden(why.to_owned());
+                draft.planning.outcomes.push(uncalled(flight, verdict));
             }
             Decision::Send(kind, item) => {
                 draft.claims.note(&kind, &item, &flight.record);
@@ -230,115 +215,16 @@ fn wait_for_the_address(counted: bool) -> Verdict {
     }
 }
 
-/// Takes out records that are not to be sent until somebody allows it again.
-fn without_withheld(
-    worker: &TargetWorker,
-    world: &World,
-    source: &Source,
-    handles: Vec<Handle>,
-    draft: &mut Draft,
-) -> SpiResult<Vec<Handle>> {
-    if !world.withheld {
-        return Ok(handles);
-    }
-    let key = |handle: &Handle| Some(worker.queue.record(*handle)?.key.as_str());
-    let keys: Vec<&str> = handles.iter().filter_map(key).collect();
-    let withheld = withheld::among(source.id, worker.target, &keys)?;
-    let (out, rest): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(|handle| {
-        let record = worker.queue.record(*handle);
-        record.is_some_and(|record| withheld.contains(&record.key))
-    });
-    draft.seen += out.len();
-    let outcomes = out
-        .into_iter()
-        .filter_map(|handle| unsent(worker, handle, Verdict::Withheld));
-    draft.planning.outcomes.extend(outcomes);
-    Ok(rest)
-}
-
-/// Nothing is to be sent for a record, whatever it is like now.
-fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Outcome> {
-    let change = worker.queue.change(handle)?;
-    let flight = Flight {
-        handle,
-        record: change.record,
-        op: Op::Upsert,
-        attempts: change.attempts,
-        changed_at: change.changed_at,
-        link: None,
-        list: None,
-        identity: None,
-    };
-    Some(Outcome {
+/// What a record comes to that no call is made for.
+fn uncalled(mut flight: Flight, verdict: Verdict) -> Outcome {
+    Outcome {
+        doubtful: doubts::left(&mut flight, &verdict, Vec::new()),
         flight,
         verdict,
         request: None,
-        doubtful: Vec::new(),
         resting: false,
         beside: Beside::default(),
-    })
-}
-
-/// Reads rows and links of one source's records.
-fn read_source(
-    worker: &TargetWorker,
-    world: &World,
-    source: &Source,
-    handles: Vec<Handle>,
-) -> SpiResult<(Vec<Flight>, Vec<Work>)> {
-    let (mut flights, mut works) = (Vec::new(), Vec::new());
-    let Some(map) = source.maps.get(&worker.target) else {
-        return Ok((flights, works));
-    };
-    let records: Vec<(Handle, Change)> = handles
-        .into_iter()
-        .filter_map(|handle| Some((handle, worker.queue.change(handle)?)))
-        .collect();
-    let keys: Vec<&RecordKey> = records
-        .iter()
-        .map(|(_, change)| &change.record.key)
-        .collect();
-    let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-    let mut rows = source.read(map, &keys)?;
-    let mut links = links::read(source.id, worker.target, &texts)?;
-    for (handle, change) in records {
-        let row = rows.remove(&change.record.key);
-        let link = links.remove(&change.record.key);
-        let audience = row.as_deref().and_then(|row| named(world, map, row));
-        flights.push(Flight {
-            handle,
-            record: change.record.clone(),
-            op: if row.is_some() {
-                Op::Upsert
-            } else {
-                Op::Delete
-            },
-            attempts: change.attempts,
-            changed_at: change.changed_at,
-            link: link.clone(),
-            list: None,
-            identity: None,
-        });
-        works.push(Work {
-            source: source.id,
-            key: change.record.key,
-            row,
-            link,
-            changed_at: change.changed_at,
-            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts).min(worker.batch()),
-            rival: None,
-            gives_way: false,
-            audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
-            syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),
-            standing: None,
-        });
     }
-    if worker.target == Target::Mailchimp {
-        for (flight, work) in flights.iter_mut().zip(&works) {
-            flight.list = Some(mailchimp::list_of(work, map, &world.settings.mailchimp_api));
-        }
-    }
-    Ok((flights, works))
 }
 
 /// The Mailchimp audience that a row belongs to.
@@ -347,14 +233,6 @@ pub fn named(world: &World, map: &SourceMap, row: &[Option<String>]) -> Option<S
     (map.target == Target::Mailchimp)
         .then(|| mailchimp::audience_of(map, row, settings).ok())
         .flatten()
-}
-
-fn cap(asked: usize, attempts: u32) -> usize {
-    match attempts {
-        ALONE_AFTER.. => 1,
-        SUSPECT_AFTER.. => asked.min(10),
-        _ => asked,
-    }
 }
 
 /// A record for an audience whose fields have not been read waits until they have been.

@@ -6,8 +6,7 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Worker, associations, audiences, auth, bars, news, preflight, properties, requests, settle,
-    trust,
+    Worker, associations, audiences, auth, bars, preflight, properties, requests, settle, trust,
 };
 use crate::store::{self, account, letters, state};
 
@@ -56,8 +55,7 @@ impl Worker {
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {
                 if !outcomes.is_empty() {
-                    let told = settle::settle(worker, &self.world, outcomes, Vec::new())?;
-                    news.extend(told.into_iter().map(|told| (worker.target, told)));
+                    news.extend(settle::settle(worker, &self.world, outcomes, Vec::new())?);
                 }
             }
             Ok::<_, pgrx::spi::Error>(news)
@@ -68,7 +66,7 @@ impl Worker {
         }
         self.tidy_at
             .get_or_insert_with(|| Instant::now() + self.tidy_in);
-        news::tell_crm(&self.world, news)?;
+        self.tell_crm(news)?;
         self.take_erasures(erasures)?;
         let (hooks, census): (Vec<_>, Vec<_>) = census
             .into_iter()

@@ -7,11 +7,13 @@ use integration_engine::keys;
 use integration_engine::queue::{Change, RecordRef};
 use integration_engine::record::{Lane, RecordKey, SourceId};
 use integration_engine::scan::Scan;
+use integration_engine::traces::Traces;
 use pgrx::spi::SpiResult;
 
 use super::World;
 use super::target::{LaneScan, RowId, TargetWorker};
-use crate::store::{changes, links};
+use crate::store::changes::{self, ChangeOp};
+use crate::store::links;
 
 /// Queue rows read at once, at most and at least.
 const ROWS: (usize, usize) = (1_000, 16);
@@ -164,10 +166,9 @@ fn take_in(
         leftover.empty.push(id);
         return Ok(());
     };
-    let keys = if row.truncate {
-        links::keys(source.id, worker.target)?
-    } else {
-        keys::unpack(&row.keys).unwrap_or_default()
+    let keys = match row.op {
+        ChangeOp::Truncate => links::keys(source.id, worker.target)?,
+        ChangeOp::Upsert | ChangeOp::Delete => keys::unpack(&row.keys).unwrap_or_default(),
     };
     if keys.is_empty() {
         leftover.empty.push(id);
@@ -178,6 +179,8 @@ fn take_in(
             .scanned
             .fetch_add(keys.len() as i64, Ordering::Relaxed);
     }
+    let inherited = row.enqueued_at <= worker.inherited_until;
+    let traces = Traces::new(inherited, row.op != ChangeOp::Upsert, row.changed);
     let change = |key: RecordKey| Change {
         record: RecordRef {
             source: source.id,
@@ -187,6 +190,7 @@ fn take_in(
         lane,
         changed_at: row.enqueued_at,
         attempts: 0,
+        traces: traces.clone(),
     };
     worker.queue.push_row(id, keys.into_iter().map(change));
     Ok(())
@@ -233,6 +237,7 @@ fn push_retries(worker: &mut TargetWorker, world: &World, due_now: Vec<changes::
             lane: due.lane,
             changed_at: due.enqueued_at,
             attempts: due.attempts,
+            traces: Traces::new(due.enqueued_at <= worker.inherited_until, false, None),
         });
     }
 }

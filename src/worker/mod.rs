@@ -14,6 +14,7 @@ mod bars;
 mod connection;
 mod daily;
 mod deciders;
+mod doubts;
 mod erasures;
 pub mod fill;
 mod guard;
@@ -23,6 +24,7 @@ mod identity;
 mod intake;
 mod jobs;
 pub mod launcher;
+mod load;
 mod news;
 mod pace;
 mod poll;
@@ -30,6 +32,7 @@ mod preflight;
 mod process;
 mod properties;
 mod provision;
+mod publish;
 mod reconcile;
 mod requests;
 mod rivals;
@@ -39,6 +42,7 @@ mod standings;
 pub mod target;
 mod trust;
 mod urgent;
+mod waits;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -46,7 +50,7 @@ use std::time::{Duration, Instant};
 use integration_engine::call::Beside;
 use integration_engine::clock::Tick;
 use integration_engine::outcome::Verdict;
-use integration_engine::record::{Lane, SourceId, Target};
+use integration_engine::record::{SourceId, Target};
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
@@ -54,7 +58,7 @@ use crate::config::Settings;
 use crate::http::{self, Engine};
 use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
-use crate::store::{self, account, letters, sources, state};
+use crate::store::{self, sources, state};
 use backfill::Backfills;
 use erasures::Erasures;
 use poll::Polls;
@@ -137,6 +141,7 @@ struct Worker {
     polls: Polls,
     erasures: Erasures,
     hooks: hooks::Hooks,
+    news: news::News,
 }
 
 impl Worker {
@@ -177,6 +182,7 @@ impl Worker {
             polls: Polls::default(),
             erasures: Erasures::default(),
             hooks: hooks::Hooks::default(),
+            news: news::News::default(),
         })
     }
 
@@ -223,6 +229,7 @@ impl Worker {
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
+        self.tell_crm_again()?;
         self.note_provisions()?;
         self.register_hooks()?;
         self.associate()?;
@@ -231,97 +238,6 @@ impl Worker {
         self.tidy()?;
         self.publish()?;
         Ok(self.next_wait())
-    }
-
-    /// Whether requests are under way or there is more to send at once.
-    fn busy(&self) -> bool {
-        let busy = |worker: &TargetWorker| worker.calls_in_flight > 0 || worker.urgent.underway;
-        self.targets.iter().any(busy)
-    }
-
-    /// What the worker does not want to be woken for: changes for targets that may not send.
-    fn deaf(&self) -> Wake {
-        let silent = self.targets.iter().filter(|worker| {
-            worker.told.is_some() && !worker.may_send(&self.world.settings, Instant::now())
-        });
-        let now = Instant::now();
-        silent
-            .flat_map(|worker| {
-                let urgent = worker.lets_opt_outs_through(&self.world.settings, now);
-                let unheard = move |lane: &&Lane| !urgent || **lane != Lane::OptOut;
-                let lanes = worker.lanes.keys().filter(unheard);
-                lanes.map(|lane| Wake::changes(worker.target, *lane))
-            })
-            .fold(Wake::NONE, Wake::and)
-    }
-
-    /// Reads configuration, pauses and counts.
-    fn load(&mut self) -> SpiResult<()> {
-        // Each statement sees what is committed by then: jobs are read first, so that tables and
-        // rules are read as whoever asked for them left them, or later.
-        let jobs = state::open_jobs()?;
-        let walks = store::backfills::load()?;
-        let courses = store::drift::load()?;
-        self.world.settings = Settings::read();
-        self.world.sources = sources::load()?
-            .into_iter()
-            .map(|source| (source.id, source))
-            .collect();
-        self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
-        self.world.associations = store::associations::load()?;
-        self.world.withheld = store::withheld::any()?;
-        let fenced = self.world.sources.values().any(|source| !source.bound);
-        let pauses = state::pauses()?;
-        let states = state::states()?;
-        let guard = self.world.settings.guard_deletes;
-        self.requests.open_session(&self.world.settings)?;
-        let clock = self.clock();
-        for worker in &mut self.targets {
-            worker.trust.load(account::known(worker.target)?);
-            worker.audiences.load()?;
-            worker.fenced = fenced;
-            worker.paused = None;
-            if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {
-                worker.pause(pause.reason.clone());
-            }
-            let still_held = states
-                .iter()
-                .any(|(target, name)| *target == worker.target && name == "held");
-            let still_held = still_held && worker.trust.foreign(worker.target).is_none();
-            if worker.told.is_none() && still_held {
-                worker.still_held();
-            } else if worker.held.is_some()
-                && !still_held
-                && worker.told.as_ref().is_some_and(|told| told.name == "held")
-            {
-                worker.release(guard.as_ref(), Instant::now());
-            }
-            worker.configure(
-                &self.world.settings,
-                self.requests
-                    .credential_changed(worker.target, &self.world.settings),
-            );
-            self.world
-                .set_dead(worker.target, letters::count(worker.target)?);
-            settle::outlook(worker)?;
-            worker.preflight.recheck();
-            preflight::refine(worker, &mut self.world)?;
-            bars::recheck(worker);
-            bars::settle(worker, &self.world, clock)?;
-            associations::reload(worker, &self.world)?;
-        }
-        self.backfills.load(walks, &mut self.targets, &self.world)?;
-        self.reconciles.load(courses, &self.world)?;
-        self.polls.load()?;
-        self.erasures.load(&mut self.targets)?;
-        self.requests.jobs = jobs;
-        for worker in &mut self.targets {
-            provision::begin(worker, &self.world, &mut self.requests);
-        }
-        if self.requests.wants_provision(Target::HubSpot, &self.world) {
-            properties::settle(&mut self.targets, &self.world, &mut self.requests, &[])?;
-        }
-        self.requests.settle_provision(&self.world)
     }
 
     fn note_provisions(&mut self) -> SpiResult<()> {
@@ -371,102 +287,14 @@ impl Worker {
         }
         Ok(())
     }
-
-    /// Tells the world how the targets are doing; tables are written only when something changed.
-    fn publish(&mut self) -> SpiResult<()> {
-        let now = Instant::now();
-        let mut changed = Vec::new();
-        for worker in &mut self.targets {
-            process::publish_gauges(worker, &self.world);
-            let state = worker.state(&self.world.settings, now);
-            if worker.told.as_ref() != Some(&state) {
-                worker.told = Some(state.clone());
-                changed.push((worker.target, state));
-            }
-        }
-        if !changed.is_empty() {
-            store::transaction(|| process::tell_states(&changed))?;
-        }
-        let news = self.backfills.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.backfills.jobs.tell(news))?;
-        }
-        let news = self.reconciles.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.reconciles.jobs.tell(news))?;
-        }
-        let news = self.polls.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.polls.jobs.tell(news))?;
-        }
-        let news = self.erasures.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.erasures.jobs.tell(news))?;
-        }
-        process::report_statistics();
-        Ok(())
-    }
-
-    fn next_wait(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let mut wait = self
-            .targets
-            .iter()
-            .filter_map(|worker| self.requests.next_look(worker, &self.world))
-            .min();
-        let mut at_most =
-            |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
-        for worker in &self.targets {
-            if let Some(delay) = worker.opt_out_in(&self.world.settings, now) {
-                at_most(delay);
-            }
-        }
-        if self.poll_prepared {
-            at_most(PREPARED_POLL);
-        }
-        let clock = self.clock();
-        let able = |worker: &&TargetWorker| worker.may_send(&self.world.settings, now);
-        let refused = self
-            .targets
-            .iter()
-            .filter(able)
-            .filter_map(|worker| worker.bars.next());
-        if let Some(at) = refused.min() {
-            at_most(Duration::from_micros(at.saturating_sub(clock).max(1_000)));
-        }
-        if let Some(at) = self.tidy_at {
-            at_most(at.saturating_duration_since(now));
-        }
-        if let Some(delay) = self.backfills.next_look(&self.targets, &self.world) {
-            at_most(delay);
-        }
-        if let Some(delay) = self.reconciles.next_look(&self.targets, &self.world) {
-            at_most(delay);
-        }
-        if let Some(delay) = self
-            .polls
-            .next_look(&self.targets, &self.world, &self.reconciles)
-        {
-            at_most(delay);
-        }
-        if let Some(delay) = self.erasures.next_look() {
-            at_most(delay);
-        }
-        if let Some(delay) = self.hooks.next_look(&self.targets, &self.world) {
-            at_most(delay);
-        }
-        if let Some(delay) = self.inbox.retry_in() {
-            at_most(delay);
-        }
-        wait
-    }
 }
 
 /// Works until the server asks to stop.
 fn run(slot: &'static Slot) -> Result<(), String> {
     let mut worker = Worker::start(slot)?;
     let failed = |error: pgrx::spi::Error| error.to_string();
-    store::transaction(|| process::count_backlog(&worker.world)).map_err(failed)?;
+    store::transaction(|| process::look_back(&mut worker.targets, &worker.world))
+        .map_err(failed)?;
     log!("integration worker started");
     loop {
         let deaf = worker.deaf();

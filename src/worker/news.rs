@@ -1,56 +1,191 @@
-//! What a service said about a person's consent goes into the CRM's own column at once.
+//! What a service said about a person's consent goes into the CRM's own column at once, and if that
+//! cannot be, as soon as it can.
+//!
+//! Nothing is lost with the worker: the dead letter that was written with the verdict stays open
+//! until the CRM says the same, so the next worker finds from the letters what it has to tell.
+
+use std::time::{Duration, Instant};
 
 use integration_engine::consent;
+use integration_engine::outcome::MemberStatus;
 use integration_engine::record::Target;
+use integration_engine::standing;
+use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 
-use super::World;
 use super::settle::ConsentNews;
-use crate::store::{self, apply};
+use super::target::TargetWorker;
+use super::{Worker, World};
+use crate::owner::SqlError;
+use crate::store::apply::{self, Applied};
+use crate::store::{self, changes, letters, links};
 
-/// Records refusals in the CRM, so that nobody tries again and people can see why.
-pub fn tell_crm(world: &World, news: Vec<(Target, ConsentNews)>) -> SpiResult<()> {
-    for (target, ConsentNews { record, status }) in news {
-        let Some(source) = world.sources.get(&record.source) else {
-            continue;
-        };
-        let Some(map) = source.maps.get(&target) else {
-            continue;
-        };
-        let Some((index, field)) = map.field_named("status") else {
-            continue;
-        };
-        store::transaction(|| {
-            let rows = source.read(map, &[&record.key])?;
-            let Some(present) = rows.get(&record.key) else {
-                return Ok(());
-            };
-            let present = present.get(index).cloned().flatten();
-            let value = consent::to_column(field.kind, status);
-            if present.as_deref().is_some_and(|text| {
-                consent::read(field.kind, Some(text)) == consent::read(field.kind, Some(value))
-            }) {
-                return Ok(());
-            }
-            match apply::set_column(
-                source,
-                &record.key,
-                &field.column,
-                present.as_deref(),
-                Some(value),
-            )? {
-                apply::Applied::Written | apply::Applied::Moved => {}
-                apply::Applied::Refused(why) => {
-                    pgrx::warning!(
-                        "integration: cannot record consent of {} {}: {}",
-                        source.name,
-                        record.key.as_str(),
-                        why.message
-                    );
-                }
-            }
-            Ok::<(), pgrx::spi::Error>(())
-        })?;
+/// Between attempts at rows that somebody holds: doubled each time, up to the latter.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Rows found held in one round, each of which is waited for; the others' turn comes later.
+const MOST_HELD: usize = 3;
+
+/// News that the CRM has not been told yet.
+#[derive(Default)]
+pub struct News {
+    waiting: Vec<ConsentNews>,
+    again_at: Option<Instant>,
+    failures: u32,
+    recalled: bool,
+}
+
+impl News {
+    /// How long until it is tried again.
+    pub fn retry_in(&self) -> Option<Duration> {
+        let at = self.again_at.filter(|_| !self.waiting.is_empty())?;
+        Some(at.saturating_duration_since(Instant::now()))
     }
-    Ok(())
+
+    fn wait(&mut self, news: Vec<ConsentNews>) {
+        if news.is_empty() {
+            if self.waiting.is_empty() {
+                self.failures = 0;
+            }
+            return;
+        }
+        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        self.again_at = Some(Instant::now() + wait.min(LONGEST_WAIT));
+        self.waiting.extend(news);
+    }
+}
+
+/// What came of telling.
+enum Told {
+    /// There is nothing more to tell.
+    Settled,
+    /// Somebody holds the row.
+    Later,
+}
+
+impl Worker {
+    /// Records refusals in the CRM, so that nobody tries again and people can see why.
+    pub(super) fn tell_crm(&mut self, news: Vec<ConsentNews>) -> SpiResult<()> {
+        let (mut news, mut held) = (news.into_iter(), Vec::new());
+        while held.len() < MOST_HELD
+            && let Some(each) = news.next()
+        {
+            match store::transaction(|| tell(&self.world, &each))? {
+                Told::Settled => {}
+                Told::Later => held.push(each),
+            }
+        }
+        self.news.wait(news.chain(held).collect());
+        Ok(())
+    }
+
+    /// As above, of what had to wait, or what an earlier worker did not come to.
+    pub(super) fn tell_crm_again(&mut self) -> SpiResult<()> {
+        if !self.world.settings.enabled || self.targets.iter().any(|worker| worker.fenced) {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.news.recalled, true) {
+            let known = store::transaction(recall)?;
+            self.news.wait(known);
+        }
+        let is_time = self.news.retry_in().is_some_and(|wait| wait.is_zero());
+        let worker = self
+            .targets
+            .iter()
+            .find(|of| of.target == Target::Mailchimp);
+        let Some(worker) = worker.filter(|_| is_time) else {
+            return Ok(());
+        };
+        // What the CRM has decided since is in the queue, and is for Mailchimp to answer.
+        let waiting = std::mem::take(&mut self.news.waiting);
+        if worker.unread() {
+            self.news.wait(waiting);
+            return Ok(());
+        }
+        let waiting = store::transaction(|| without_decided(worker, waiting))?;
+        self.tell_crm(waiting)
+    }
+}
+
+/// What open dead letters say that the CRM may not have been told.
+fn recall() -> SpiResult<Vec<ConsentNews>> {
+    let mut news = Vec::new();
+    for record in letters::refusals()? {
+        let key = record.key.as_str();
+        let link = links::read(record.source, Target::Mailchimp, &[key])?.remove(&record.key);
+        let known = link.and_then(|link| link.member_status);
+        let left = known.filter(|status| standing::left(*status));
+        news.push(ConsentNews {
+            // It was refused for what is remembered of the address.
+            status: left.unwrap_or(MemberStatus::UnsubscribedByMember),
+            record,
+        });
+    }
+    Ok(news)
+}
+
+/// Leaves out records that the CRM has changed since.
+fn without_decided(worker: &TargetWorker, news: Vec<ConsentNews>) -> SpiResult<Vec<ConsentNews>> {
+    let mut left = Vec::new();
+    for news in news {
+        let queued = worker.queue.changed_at(&news.record).is_some();
+        if !queued && !changes::is_retried(worker.target, &news.record)? {
+            left.push(news);
+        }
+    }
+    Ok(left)
+}
+
+fn tell(world: &World, news: &ConsentNews) -> SpiResult<Told> {
+    let ConsentNews { record, status } = news;
+    let source = world.sources.get(&record.source);
+    let Some((source, map)) =
+        source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
+    else {
+        return Ok(Told::Settled);
+    };
+    let Some((index, field)) = map.field_named("status") else {
+        return Ok(Told::Settled);
+    };
+    let rows = source.read(map, &[&record.key])?;
+    let Some(present) = rows.get(&record.key) else {
+        return Ok(Told::Settled);
+    };
+    let present = present.get(index).cloned().flatten();
+    let value = consent::to_column(field.kind, *status);
+    let says = |text: Option<&str>| consent::read(field.kind, text);
+    if present.is_some() && says(present.as_deref()) == says(Some(value)) {
+        return Ok(Told::Settled);
+    }
+    match apply::set_column(
+        source,
+        &record.key,
+        &field.column,
+        present.as_deref(),
+        Some(value),
+    )? {
+        Applied::Written | Applied::Moved => {}
+        Applied::Refused(why) if is_held(&why) => return Ok(Told::Later),
+        Applied::Refused(why) => {
+            pgrx::warning!(
+                "integration: cannot record consent of {} {}: {}",
+                source.name,
+                record.key.as_str(),
+                why.message
+            );
+        }
+    }
+    Ok(Told::Settled)
+}
+
+/// Whether somebody else's transaction is in the way.
+fn is_held(why: &SqlError) -> bool {
+    matches!(
+        why.code,
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+            | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+            | PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
+    )
 }

@@ -127,15 +127,17 @@ pub fn commit_durably() -> SpiResult<()> {
     .map(|_| ())
 }
 
-/// Counts what is in the queue: once, at the start.
-pub fn count_backlog(world: &World) -> SpiResult<()> {
-    for target in Target::ALL {
+/// Looks at what is in the queue: once, at the start.
+pub fn look_back(targets: &mut [TargetWorker], world: &World) -> SpiResult<()> {
+    for worker in targets {
+        let heritage = changes::heritage(worker.target)?;
+        worker.inherited_until = heritage.latest;
         if let Some(slot) = world.slot {
-            let gauges = slot.gauges(target);
+            let gauges = slot.gauges(worker.target);
             let arrived = gauges.arrived.load(Ordering::Relaxed);
             gauges
                 .scanned
-                .store(arrived - changes::count(target)?, Ordering::Relaxed);
+                .store(arrived - heritage.count, Ordering::Relaxed);
         }
     }
     Ok(())

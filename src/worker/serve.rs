@@ -7,7 +7,7 @@ use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
 use super::{
-    Worker, allowance, bars, fill, identity, intake, news, preflight, process, requests, settle,
+    Worker, allowance, bars, fill, identity, intake, preflight, process, requests, settle,
 };
 use crate::store::{self, changes};
 
@@ -155,11 +155,7 @@ impl Worker {
                 }
                 settle::settle(worker, world, outcomes, leftover.empty)
             })?;
-            let target = worker.target;
-            news::tell_crm(
-                &self.world,
-                news.into_iter().map(|told| (target, told)).collect(),
-            )?;
+            self.tell_crm(news)?;
         }
         Ok(progress)
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use integration_engine::bars::Bars;
 use integration_engine::breaker::Breaker;
 use integration_engine::call::{Allowance, Call, Scope};
+use integration_engine::clock::Tick;
 use integration_engine::mailchimp::provision::Provision;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::pace::Pace;
@@ -64,6 +65,8 @@ pub struct Flight {
     pub list: Option<String>,
     /// Mailchimp's.
     pub identity: Option<super::standings::Identity>,
+    /// What the service may hold otherwise than the link says, by a call of an earlier worker's.
+    pub doubts: Vec<Tick>,
 }
 
 /// A call with the records it carries, in the order of its items.
@@ -110,6 +113,8 @@ pub enum Property {
 pub struct TargetWorker {
     pub target: Target,
     pub queue: Queue<RowId>,
+    /// Changes made by then may have been sent by an earlier worker.
+    pub inherited_until: Timestamp,
     pub lanes: BTreeMap<Lane, LaneScan>,
     /// Calls ready to go that wait for the budget.
     pub planned: VecDeque<Planned>,
@@ -173,6 +178,7 @@ impl TargetWorker {
         TargetWorker {
             target,
             queue: Queue::default(),
+            inherited_until: Timestamp::default(),
             lanes: LANES.into_iter().map(|lane| (lane, fresh())).collect(),
             planned: VecDeque::new(),
             calls_in_flight: 0,

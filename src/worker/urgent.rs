@@ -9,7 +9,7 @@ use integration_engine::record::{Lane, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{Planned, TargetWorker};
-use super::{Worker, fill, identity, intake, news, process, settle};
+use super::{Worker, fill, identity, intake, process, settle};
 use crate::config::Settings;
 use crate::store;
 
@@ -129,11 +129,9 @@ impl Worker {
             }
             settle::settle(worker, world, draft.outcomes, Vec::new())
         })?;
-        let target = worker.target;
         if let Some(planned) = planned.pop_front() {
             self.requests.send_urgent(worker, world, planned);
         }
-        let told = told.into_iter().map(|told| (target, told)).collect();
-        news::tell_crm(&self.world, told)
+        self.tell_crm(told)
     }
 }

@@ -21,9 +21,9 @@ use crate::{
 /// HubSpot: a token is good for 30 minutes, and is renewed about five minutes before its end.
 const EARLY: Duration = Duration::from_secs(300);
 
-/// So many tokens refused in a row are more than bad luck. Not two: of calls under way when a token
-/// runs out, those refused may be heard of before those accepted.
-const HOPELESS: u32 = 3;
+/// So many tokens in a row that were only ever refused are more than bad luck. Not two: of calls
+/// under way when a token runs out, those refused may be heard of before those accepted.
+const HOPELESS: usize = 3;
 
 /// Between attempts to get a token while the endpoint fails: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ struct Access<T> {
     token: T,
     renew_at: Micros,
     expires_at: Micros,
+    /// A call made with it was accepted.
+    worked: bool,
 }
 
 /// The tokens of one account. At most one renewal is under way at any time.
@@ -46,8 +48,9 @@ pub struct Tokens<T> {
     renewing: bool,
     not_before: Micros,
     failures: u32,
-    /// Tokens in a row that were refused, with no call accepted since.
-    refusals: u32,
+    /// Tokens in a row that were refused, oldest first, with which no call is known to have been
+    /// accepted.
+    refused: Vec<T>,
 }
 
 /// What is to be done before a call can be made.
@@ -79,7 +82,7 @@ impl<T> Default for Tokens<T> {
             renewing: false,
             not_before: 0,
             failures: 0,
-            refusals: 0,
+            refused: Vec::new(),
         }
     }
 }
@@ -117,33 +120,36 @@ impl<T: Clone + PartialEq> Tokens<T> {
             .map(|access| &access.token)
     }
 
-    /// A call made with `token` was accepted.
+    /// A call made with `token` was accepted. That may be heard of after others were refused: then
+    /// it had run out, and so says nothing against the credential, nor do those before it.
     pub fn accepted(&mut self, token: &T) {
-        if self
-            .access
-            .as_ref()
-            .is_some_and(|known| known.token == *token)
-        {
-            self.refusals = 0;
+        match &mut self.access {
+            Some(access) if access.token == *token => {
+                access.worked = true;
+                self.refused.clear();
+            }
+            _ => {
+                if let Some(place) = self.refused.iter().position(|known| known == token) {
+                    self.refused.drain(..=place);
+                }
+            }
         }
     }
 
     /// A call made with `token` was answered 401. Many may have been under way with one token: it
     /// is dropped once.
     pub fn refused(&mut self, token: &T) -> Refusal {
-        if self
-            .access
-            .as_ref()
-            .is_none_or(|known| known.token != *token)
-        {
+        let Some(access) = self.access.take_if(|known| known.token == *token) else {
+            return Refusal::Resend;
+        };
+        if access.worked {
             return Refusal::Resend;
         }
-        self.access = None;
-        self.refusals += 1;
-        if self.refusals < HOPELESS {
+        self.refused.push(access.token);
+        if self.refused.len() < HOPELESS {
             return Refusal::Resend;
         }
-        self.refusals = 0;
+        self.refused.clear();
         Refusal::Unauthorized
     }
 
@@ -154,6 +160,7 @@ impl<T: Clone + PartialEq> Tokens<T> {
             token,
             renew_at: now.saturating_add(micros(expires_in - early)),
             expires_at: now.saturating_add(micros(expires_in)),
+            worked: false,
         });
         self.renewing = false;
         self.failures = 0;

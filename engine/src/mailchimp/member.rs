@@ -24,8 +24,8 @@ pub(super) type Row = [Option<String>];
 /// Which fields go into a body.
 #[derive(Clone, Copy)]
 pub(super) enum Fields<'a> {
-    /// All that hold something.
-    Filled,
+    /// All that hold something, and what the member may hold of us by a call whose answer was lost.
+    Filled(Option<&'a Link>),
     /// All that differ from what was last agreed on.
     Changed(&'a Link),
 }
@@ -269,7 +269,9 @@ impl Fields<'_> {
     pub(super) fn includes(self, field: &Field, hash: ValueHash) -> bool {
         let empty = ValueHash::of(None);
         match self {
-            Fields::Filled => hash != empty,
+            Fields::Filled(link) => {
+                hash != empty || link.is_some_and(|link| link.clock.is_doubtful(field.id))
+            }
             Fields::Changed(link) => {
                 hash != link.clock.get(field.id).map_or(empty, |tick| tick.hash)
             }

@@ -160,7 +160,7 @@ impl Plan<'_> {
             audience_of(self.map, row, self.settings)?;
         }
         let mut body = self.open(row, &email, Some(("status_if_new", status)));
-        self.fields(&mut body, row, Fields::Filled, Tags::Along)?;
+        self.fields(&mut body, row, Fields::Filled(link), Tags::Along)?;
         let mut item = self.item(&email, Some(&email), Some(status), body.close());
         item.intent = fresh;
         Ok(Decision::Send(self.bulk(), item))
@@ -175,7 +175,9 @@ impl Plan<'_> {
         let moved = known.address != email;
         // Alone, it is sent to the person wherever they are: a bulk call goes by the address, and
         // met somebody else under it if an earlier change of address went unanswered.
-        let singly = moved || (self.is_alone() && known.contact.is_some());
+        // Nor is it certain that the member still is under this address if another was on its way.
+        let unsure = self.is_address_doubtful(link);
+        let singly = moved || unsure || (self.is_alone() && known.contact.is_some());
         let (status, tags) = match singly {
             true => (None, Tags::Not),
             false => (Some(("status_if_new", if_new)), Tags::Along),
@@ -200,6 +202,11 @@ impl Plan<'_> {
         let mut item = self.item(&email, Some(&email), None, body.close());
         item.expected = known.contact.cloned();
         Ok(Decision::Send(self.bulk(), item))
+    }
+
+    fn is_address_doubtful(&self, link: &Link) -> bool {
+        let field = self.map.field_named(EMAIL_ADDRESS);
+        field.is_some_and(|(_, field)| link.clock.is_doubtful(field.id))
     }
 
     /// Under the contact's id or the old address's hash, so that history, tags and consent stay
@@ -231,7 +238,7 @@ impl Plan<'_> {
         let mut body = self.open(row, &email, Some((STATUS, status)));
         body.ticks.extend(self.status_tick(status));
         push_member(&mut body.json, "status_if_new", status_text(status));
-        self.fields(&mut body, row, Fields::Filled, Tags::Not)?;
+        self.fields(&mut body, row, Fields::Filled(Some(link)), Tags::Not)?;
         let kind = CallKind::MailchimpPut {
             list: self.list(),
             hash,

@@ -105,7 +105,7 @@ impl Plan<'_> {
     pub(super) fn owes_permissions(&self, field: &Field, text: Option<&str>) -> bool {
         let known = match self.work.link.as_ref().filter(|link| !link.is_nowhere()) {
             Some(link) => Fields::Changed(link),
-            None => Fields::Filled,
+            None => Fields::Filled(self.work.link.as_ref()),
         };
         let standing = self.standing(field, text, known);
         standing.map_or(true, |standing| standing.is_pending())

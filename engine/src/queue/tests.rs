@@ -14,6 +14,7 @@ fn change(key: u8, lane: Lane) -> Change {
         lane,
         changed_at: Timestamp(i64::from(key)),
         attempts: 0,
+        traces: Traces::default(),
     }
 }
 

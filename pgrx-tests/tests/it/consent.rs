@@ -151,6 +151,38 @@ fn unsubscribe_that_no_webhook_told_us_sticks_too() {
     );
 }
 
+/// The row is locked for longer than the worker waits for it.
+#[test]
+fn refusal_reaches_a_row_that_somebody_holds_once_it_is_free() {
+    let mut crm = Crm::start();
+    crm.add_contacts(1, 2);
+    crm.converges();
+    crm.remote.person_unsubscribes("person2@example.org");
+    // So that the row is held before the answer is there.
+    crm.remote.configure(|config| config.delay_ms = 500);
+    crm.run("UPDATE crm.contacts SET last_name = 'Changed' WHERE id = 2");
+    let mut holder = crm.connect();
+    let mut held = holder.transaction().unwrap();
+    held.execute("SELECT FROM crm.contacts WHERE id = 2 FOR UPDATE", &[])
+        .unwrap();
+    // Others do not wait for it.
+    wait_until("Mailchimp has refused", SOON, || {
+        crm.ask::<bool>("SELECT EXISTS (SELECT FROM integration.dlq WHERE category = 'consent')")
+            .then_some(())
+    });
+    crm.add_contacts(3, 4);
+    wait_until("others have arrived", SOON, || {
+        crm.remote.member("person4@example.org").map(|_| ())
+    });
+    let told = "SELECT NOT marketing_opt_in FROM crm.contacts WHERE id = 2";
+    assert!(!crm.ask::<bool>(told));
+    held.rollback().unwrap();
+    wait_until("the CRM is told", SOON, || {
+        crm.ask::<bool>(told).then_some(())
+    });
+    crm.converges();
+}
+
 #[test]
 fn cleaned_address_is_not_subscribed_again() {
     let mut crm = Crm::start();

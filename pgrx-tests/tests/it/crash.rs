@@ -40,7 +40,7 @@ fn under_way(crm: &Crm, at_least: usize) {
 }
 
 /// The worker's death ends all sessions: a new one, once the server lets us in.
-fn reconnect(crm: &mut Crm) {
+pub fn reconnect(crm: &mut Crm) {
     let client = try_until(SOON, || crm.cluster.try_connect(&crm.database).ok());
     crm.client = client
         .unwrap_or_else(|| panic!("the server does not come back:\n{}", crm.cluster.log_tail()));
@@ -137,6 +137,49 @@ fn company_created_right_before_a_crash_goes_with_its_row() {
         crm.kill_worker();
         crm.run("DELETE FROM crm.companies");
         crm.remote.come_up(Service::HubSpot).unwrap();
+        crm.converges();
+    }
+}
+
+/// The verdict is stored, the CRM's own row is in somebody's hands, and then comes the crash.
+#[test]
+fn refusal_that_the_crm_was_not_told_yet_is_told_by_the_next_worker() {
+    let mut crm = own_server();
+    crm.add_contacts(1, 4);
+    crm.converges();
+    for (id, server_too) in [(2, false), (4, true)] {
+        let email = format!("person{id}@example.org");
+        crm.remote.person_unsubscribes(&email);
+        // So that the row is held before the answer is there.
+        crm.remote.configure(|config| config.delay_ms = 500);
+        crm.run(&format!(
+            "UPDATE crm.contacts SET first_name = 'Changed' WHERE id = {id}"
+        ));
+        let mut holder = crm.connect();
+        let mut held = holder.transaction().unwrap();
+        held.execute("SELECT FROM crm.contacts FOR UPDATE", &[])
+            .unwrap();
+        let refused = format!(
+            "SELECT EXISTS (SELECT FROM integration.dlq WHERE category = 'consent' AND record_key = '{id}')"
+        );
+        wait_until("Mailchimp has refused", SOON, || {
+            crm.ask::<bool>(&refused).then_some(())
+        });
+        let told = format!("SELECT NOT marketing_opt_in FROM crm.contacts WHERE id = {id}");
+        assert!(!crm.ask::<bool>(&told), "nobody can write it");
+        // A commit that is waited for: what the worker committed before is safe as well.
+        crm.run("CREATE TABLE crm.safe (); DROP TABLE crm.safe");
+        if server_too {
+            crm.cluster.kill9();
+            crm.cluster.launch();
+            reconnect(&mut crm);
+        } else {
+            crm.kill_worker();
+        }
+        crm.remote.configure(|config| config.delay_ms = 0);
+        wait_until("the CRM is told", SOON, || {
+            crm.ask::<bool>(&told).then_some(())
+        });
         crm.converges();
     }
 }

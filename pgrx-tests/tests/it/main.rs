@@ -22,6 +22,7 @@ mod consent;
 mod consent_histories;
 mod copies;
 mod crash;
+mod crash_reverts;
 mod daily;
 mod deletions;
 mod delivery;

@@ -93,6 +93,47 @@ fn opt_out_is_sent_during_an_outage_as_soon_as_it_can_be() {
     arrives(&mut crm, "before that");
 }
 
+/// Mailchimp is being asked whether it answers again, and takes its time.
+#[test]
+fn opt_out_does_not_wait_for_the_look_whether_an_outage_is_over() {
+    let mut crm = start();
+    crm.set("retry_base", "1s");
+    crm.set("retry_max", "1s");
+    crm.add_contacts(9, 10);
+    crm.converges();
+    let down = FaultKind::Status {
+        code: 500,
+        body: FaultBody::Json,
+        retry_after: None,
+    };
+    let down = Fault::new(down, When::UntilCleared).service(Service::Mailchimp);
+    let down = crm.remote.add_fault(down);
+    crm.add_contacts(1, 2);
+    wait_until("there is an outage", SOON, || {
+        (state(&mut crm) == "outage").then_some(())
+    });
+    let slow = Fault::new(FaultKind::Delay { ms: 4_500 }, When::UntilCleared)
+        .service(Service::Mailchimp)
+        .method("GET");
+    let slow = crm.remote.add_fault(slow);
+    crm.remote.remove_fault(down);
+    wait_until("it is asked", SOON, || {
+        let faults = crm.remote.faults();
+        let asked = faults.iter().any(|known| known.id == slow && known.hit > 0);
+        asked.then_some(())
+    });
+    opt_out(&mut crm);
+    wait_until("the opt-out arrives", Duration::from_secs(3), || {
+        (crm.remote.status_of(LEAVING) == Some(Status::Unsubscribed)).then_some(())
+    });
+    // And its answer is as good a sign as that of the look, which is still under way.
+    wait_until("the outage is over", Duration::from_secs(1), || {
+        (state(&mut crm) == "running").then_some(())
+    });
+    crm.remote.clear_faults();
+    crm.converges();
+}
+
 #[test]
 fn opt_out_overtakes_its_own_retry_and_all_others() {
     let mut crm = start();

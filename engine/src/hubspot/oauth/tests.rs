@@ -156,13 +156,14 @@ fn one_new_token_after_the_other_refused_means_unauthorized() {
         // Token, whether a call is accepted with it before it is refused, what the refusal means.
         ("a", true, Refusal::Resend),
         ("b", false, Refusal::Resend),
-        ("c", false, Refusal::Unauthorized),
-        ("d", true, Refusal::Resend),
+        ("c", false, Refusal::Resend),
+        ("d", false, Refusal::Unauthorized),
         ("e", false, Refusal::Resend),
         ("f", true, Refusal::Resend),
         ("g", false, Refusal::Resend),
-        ("h", false, Refusal::Unauthorized),
-        ("i", false, Refusal::Resend),
+        ("h", false, Refusal::Resend),
+        ("i", false, Refusal::Unauthorized),
+        ("j", false, Refusal::Resend),
     ];
     for (token, works, meaning) in grants {
         tokens.granted(token, life, 0);
@@ -171,6 +172,60 @@ fn one_new_token_after_the_other_refused_means_unauthorized() {
         }
         tokens.accepted(&"a straggler");
         assert_eq!(tokens.refused(&token), meaning, "{token}");
+    }
+}
+
+/// What is heard of calls made with each token, in order; `expected` is what the last of it means.
+#[test]
+fn a_token_with_which_a_call_was_accepted_says_nothing_against_the_credential() {
+    const YES: bool = true;
+    const NO: bool = false;
+    type Heard = [(u32, bool)];
+    let cases: [(&str, &Heard, Refusal); 6] = [
+        (
+            "each is heard to have been refused before it is heard to have been accepted",
+            &[(1, NO), (1, YES), (2, NO), (2, YES), (3, NO)],
+            Refusal::Resend,
+        ),
+        (
+            "as before, and the next one is there already",
+            &[(1, NO), (2, NO), (1, YES), (3, NO), (2, YES), (4, NO)],
+            Refusal::Resend,
+        ),
+        (
+            "a later one worked: those before it had run out, too",
+            &[(1, NO), (2, NO), (2, YES), (3, NO), (4, NO)],
+            Refusal::Resend,
+        ),
+        (
+            "an earlier one worked, the later ones never",
+            &[(1, NO), (2, NO), (1, YES), (3, NO), (4, NO)],
+            Refusal::Unauthorized,
+        ),
+        (
+            "calls under way together count once",
+            &[(1, NO), (1, NO), (1, NO), (2, NO), (2, NO), (2, NO)],
+            Refusal::Resend,
+        ),
+        (
+            "none ever worked",
+            &[(1, NO), (2, NO), (3, NO)],
+            Refusal::Unauthorized,
+        ),
+    ];
+    for (case, heard, expected) in cases {
+        let (mut tokens, mut known, mut meaning) = (Tokens::default(), 0, Refusal::Resend);
+        for &(token, accepted) in heard {
+            while known < token {
+                known += 1;
+                tokens.granted(known, Duration::from_secs(1_800), 0);
+            }
+            match accepted {
+                true => tokens.accepted(&token),
+                false => meaning = tokens.refused(&token),
+            }
+        }
+        assert_eq!(meaning, expected, "{case}");
     }
 }
 
@@ -196,6 +251,35 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    /// Calls with one token are answered in any order, and those of the one before may be heard of
+    /// after the first refusal of this one: as long as each token worked at all, nobody is to be alarmed.
+    #[test]
+    fn tokens_that_worked_and_ran_out_alarm_nobody(
+        batches in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..12), 1..12),
+        shuffle in prop::collection::vec(any::<u32>(), 400),
+    ) {
+        let (mut tokens, mut late, mut keys) = (Tokens::default(), Vec::new(), shuffle.into_iter().cycle());
+        for (token, answers) in batches.into_iter().enumerate() {
+            tokens.granted(token, Duration::from_secs(1_800), 0);
+            let mut heard: Vec<_> = answers
+                .into_iter()
+                .chain([true, false])
+                .map(|accepted| (keys.next(), token, accepted))
+                .collect();
+            heard.sort();
+            let rest = heard.split_off(heard.len() / 2);
+            let mut now: Vec<_> = std::mem::replace(&mut late, rest).into_iter().chain(heard).collect();
+            now.iter_mut().for_each(|answer| answer.0 = keys.next());
+            now.sort();
+            for (_, token, accepted) in now {
+                match accepted {
+                    true => tokens.accepted(&token),
+                    false => prop_assert_eq!(tokens.refused(&token), Refusal::Resend),
+                }
+            }
+        }
+    }
+
     /// Whatever happens: one renewal at a time, no expired token is sent, and never nothing to do.
     #[test]
     fn never_two_renewals_nor_an_expired_token(events in prop::collection::vec(event(), 0..80)) {

@@ -1,0 +1,135 @@
+//! Records that are about to be planned: their rows, their links, and what is in doubt about them.
+
+use integration_engine::call::Work;
+use integration_engine::mailchimp;
+use integration_engine::outcome::Verdict;
+use integration_engine::queue::{Change, Handle};
+use integration_engine::record::{Lane, Op, RecordKey, Target};
+use pgrx::spi::SpiResult;
+
+use super::{Draft, named, uncalled};
+use crate::store::{links, sources::Source, withheld};
+use crate::worker::target::{Flight, TargetWorker};
+use crate::worker::{Outcome, World, doubts};
+
+/// Counted attempts after which a record travels in small company, and then alone: it may be what
+/// makes its batches fail.
+const SUSPECT_AFTER: u32 = 1;
+const ALONE_AFTER: u32 = 2;
+
+/// Takes out records that are not to be sent until somebody allows it again.
+pub fn without_withheld(
+    worker: &TargetWorker,
+    world: &World,
+    source: &Source,
+    handles: Vec<Handle>,
+    draft: &mut Draft,
+) -> SpiResult<Vec<Handle>> {
+    if !world.withheld {
+        return Ok(handles);
+    }
+    let key = |handle: &Handle| Some(worker.queue.record(*handle)?.key.as_str());
+    let keys: Vec<&str> = handles.iter().filter_map(key).collect();
+    let withheld = withheld::among(source.id, worker.target, &keys)?;
+    let (out, rest): (Vec<Handle>, Vec<Handle>) = handles.into_iter().partition(|handle| {
+        let record = worker.queue.record(*handle);
+        record.is_some_and(|record| withheld.contains(&record.key))
+    });
+    draft.seen += out.len();
+    let outcomes = out
+        .into_iter()
+        .filter_map(|handle| unsent(worker, handle, Verdict::Withheld));
+    draft.planning.outcomes.extend(outcomes);
+    Ok(rest)
+}
+
+/// Nothing is to be sent for a record, whatever it is like now.
+pub fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Outcome> {
+    let change = worker.queue.change(handle)?;
+    let flight = Flight {
+        handle,
+        record: change.record,
+        op: Op::Upsert,
+        attempts: change.attempts,
+        changed_at: change.changed_at,
+        link: None,
+        list: None,
+        identity: None,
+        doubts: Vec::new(),
+    };
+    Some(uncalled(flight, verdict))
+}
+
+/// Reads rows and links of one source's records.
+pub fn read_source(
+    worker: &TargetWorker,
+    world: &World,
+    source: &Source,
+    handles: Vec<Handle>,
+) -> SpiResult<(Vec<Flight>, Vec<Work>)> {
+    let (mut flights, mut works) = (Vec::new(), Vec::new());
+    let Some(map) = source.maps.get(&worker.target) else {
+        return Ok((flights, works));
+    };
+    let records: Vec<(Handle, Change)> = handles
+        .into_iter()
+        .filter_map(|handle| Some((handle, worker.queue.change(handle)?)))
+        .collect();
+    let keys: Vec<&RecordKey> = records
+        .iter()
+        .map(|(_, change)| &change.record.key)
+        .collect();
+    let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
+    let watched = doubts::watched(source, map);
+    let mut rows = source.read(map, &keys)?;
+    let mut links = links::read(source.id, worker.target, &texts)?;
+    for (handle, change) in records {
+        let row = rows.remove(&change.record.key);
+        let mut link = links.remove(&change.record.key);
+        let audience = row.as_deref().and_then(|row| named(world, map, row));
+        flights.push(Flight {
+            handle,
+            record: change.record.clone(),
+            op: if row.is_some() {
+                Op::Upsert
+            } else {
+                Op::Delete
+            },
+            attempts: change.attempts,
+            changed_at: change.changed_at,
+            link: link.clone(),
+            list: None,
+            identity: None,
+            doubts: doubts::of(&change, link.as_ref(), &watched),
+        });
+        let doubts = flights.last().map_or(&[][..], |flight| &flight.doubts);
+        link.as_mut().map(|link| link.clock.doubt(doubts));
+        works.push(Work {
+            source: source.id,
+            key: change.record.key,
+            row,
+            link,
+            changed_at: change.changed_at,
+            batch_cap: cap(worker.queue.batch_cap(handle), change.attempts).min(worker.batch()),
+            rival: None,
+            gives_way: false,
+            audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
+            syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),
+            standing: None,
+        });
+    }
+    if worker.target == Target::Mailchimp {
+        for (flight, work) in flights.iter_mut().zip(&works) {
+            flight.list = Some(mailchimp::list_of(work, map, &world.settings.mailchimp_api));
+        }
+    }
+    Ok((flights, works))
+}
+
+fn cap(asked: usize, attempts: u32) -> usize {
+    match attempts {
+        ALONE_AFTER.. => 1,
+        SUSPECT_AFTER.. => asked.min(10),
+        _ => asked,
+    }
+}

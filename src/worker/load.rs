@@ -1,0 +1,81 @@
+//! What the worker goes by, read from the tables: at its start, and when somebody changed it.
+
+use std::time::Instant;
+
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use super::{Worker, associations, audiences, bars, preflight, properties, provision, settle};
+use crate::config::Settings;
+use crate::store::{self, account, letters, sources, state};
+
+impl Worker {
+    /// Reads configuration, pauses and counts.
+    pub(super) fn load(&mut self) -> SpiResult<()> {
+        // Each statement sees what is committed by then: jobs are read first, so that tables and
+        // rules are read as whoever asked for them left them, or later.
+        let jobs = state::open_jobs()?;
+        let walks = store::backfills::load()?;
+        let courses = store::drift::load()?;
+        self.world.settings = Settings::read();
+        self.world.sources = sources::load()?
+            .into_iter()
+            .map(|source| (source.id, source))
+            .collect();
+        self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
+        self.world.associations = store::associations::load()?;
+        self.world.withheld = store::withheld::any()?;
+        let fenced = self.world.sources.values().any(|source| !source.bound);
+        let pauses = state::pauses()?;
+        let states = state::states()?;
+        let guard = self.world.settings.guard_deletes;
+        self.requests.open_session(&self.world.settings)?;
+        let clock = self.clock();
+        for worker in &mut self.targets {
+            worker.trust.load(account::known(worker.target)?);
+            worker.audiences.load()?;
+            worker.fenced = fenced;
+            worker.paused = None;
+            if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {
+                worker.pause(pause.reason.clone());
+            }
+            let still_held = states
+                .iter()
+                .any(|(target, name)| *target == worker.target && name == "held");
+            let still_held = still_held && worker.trust.foreign(worker.target).is_none();
+            if worker.told.is_none() && still_held {
+                worker.still_held();
+            } else if worker.held.is_some()
+                && !still_held
+                && worker.told.as_ref().is_some_and(|told| told.name == "held")
+            {
+                worker.release(guard.as_ref(), Instant::now());
+            }
+            worker.configure(
+                &self.world.settings,
+                self.requests
+                    .credential_changed(worker.target, &self.world.settings),
+            );
+            self.world
+                .set_dead(worker.target, letters::count(worker.target)?);
+            settle::outlook(worker)?;
+            worker.preflight.recheck();
+            preflight::refine(worker, &mut self.world)?;
+            bars::recheck(worker);
+            bars::settle(worker, &self.world, clock)?;
+            associations::reload(worker, &self.world)?;
+        }
+        self.backfills.load(walks, &mut self.targets, &self.world)?;
+        self.reconciles.load(courses, &self.world)?;
+        self.polls.load()?;
+        self.erasures.load(&mut self.targets)?;
+        self.requests.jobs = jobs;
+        for worker in &mut self.targets {
+            provision::begin(worker, &self.world, &mut self.requests);
+        }
+        if self.requests.wants_provision(Target::HubSpot, &self.world) {
+            properties::settle(&mut self.targets, &self.world, &mut self.requests, &[])?;
+        }
+        self.requests.settle_provision(&self.world)
+    }
+}

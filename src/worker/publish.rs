@@ -1,0 +1,45 @@
+//! What the worker tells of itself, once a turn; nothing where nothing has changed.
+
+use std::time::Instant;
+
+use pgrx::spi::SpiResult;
+
+use super::{Worker, process};
+use crate::store;
+
+impl Worker {
+    /// Tells the world how the targets are doing; tables are written only when something changed.
+    pub(super) fn publish(&mut self) -> SpiResult<()> {
+        let now = Instant::now();
+        let mut changed = Vec::new();
+        for worker in &mut self.targets {
+            process::publish_gauges(worker, &self.world);
+            let state = worker.state(&self.world.settings, now);
+            if worker.told.as_ref() != Some(&state) {
+                worker.told = Some(state.clone());
+                changed.push((worker.target, state));
+            }
+        }
+        if !changed.is_empty() {
+            store::transaction(|| process::tell_states(&changed))?;
+        }
+        let news = self.backfills.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.backfills.jobs.tell(news))?;
+        }
+        let news = self.reconciles.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.reconciles.jobs.tell(news))?;
+        }
+        let news = self.polls.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.polls.jobs.tell(news))?;
+        }
+        let news = self.erasures.news(&self.targets, &self.world);
+        if !news.is_empty() {
+            store::transaction(|| self.erasures.jobs.tell(news))?;
+        }
+        process::report_statistics();
+        Ok(())
+    }
+}

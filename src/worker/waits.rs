@@ -1,0 +1,91 @@
+//! How long the worker may sleep, and what it is to be woken for.
+
+use std::time::{Duration, Instant};
+
+use integration_engine::record::Lane;
+
+use super::target::TargetWorker;
+use super::{PREPARED_POLL, Worker};
+use crate::latch::Wake;
+
+impl Worker {
+    /// Whether requests are under way or there is more to send at once.
+    pub(super) fn busy(&self) -> bool {
+        let busy = |worker: &TargetWorker| worker.calls_in_flight > 0 || worker.urgent.underway;
+        self.targets.iter().any(busy)
+    }
+
+    /// What the worker does not want to be woken for: changes for targets that may not send.
+    pub(super) fn deaf(&self) -> Wake {
+        let silent = self.targets.iter().filter(|worker| {
+            worker.told.is_some() && !worker.may_send(&self.world.settings, Instant::now())
+        });
+        let now = Instant::now();
+        silent
+            .flat_map(|worker| {
+                let urgent = worker.lets_opt_outs_through(&self.world.settings, now);
+                let unheard = move |lane: &&Lane| !urgent || **lane != Lane::OptOut;
+                let lanes = worker.lanes.keys().filter(unheard);
+                lanes.map(|lane| Wake::changes(worker.target, *lane))
+            })
+            .fold(Wake::NONE, Wake::and)
+    }
+
+    /// How long there is nothing to do unless somebody wakes us.
+    pub(super) fn next_wait(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let mut wait = self
+            .targets
+            .iter()
+            .filter_map(|worker| self.requests.next_look(worker, &self.world))
+            .min();
+        let mut at_most =
+            |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
+        for worker in &self.targets {
+            if let Some(delay) = worker.opt_out_in(&self.world.settings, now) {
+                at_most(delay);
+            }
+        }
+        if self.poll_prepared {
+            at_most(PREPARED_POLL);
+        }
+        let clock = self.clock();
+        let able = |worker: &&TargetWorker| worker.may_send(&self.world.settings, now);
+        let refused = self
+            .targets
+            .iter()
+            .filter(able)
+            .filter_map(|worker| worker.bars.next());
+        if let Some(at) = refused.min() {
+            at_most(Duration::from_micros(at.saturating_sub(clock).max(1_000)));
+        }
+        if let Some(at) = self.tidy_at {
+            at_most(at.saturating_duration_since(now));
+        }
+        if let Some(delay) = self.backfills.next_look(&self.targets, &self.world) {
+            at_most(delay);
+        }
+        if let Some(delay) = self.reconciles.next_look(&self.targets, &self.world) {
+            at_most(delay);
+        }
+        if let Some(delay) = self
+            .polls
+            .next_look(&self.targets, &self.world, &self.reconciles)
+        {
+            at_most(delay);
+        }
+        if let Some(delay) = self.erasures.next_look() {
+            at_most(delay);
+        }
+        if let Some(delay) = self.hooks.next_look(&self.targets, &self.world) {
+            at_most(delay);
+        }
+        if let Some(delay) = self.inbox.retry_in() {
+            at_most(delay);
+        }
+        if let Some(delay) = self.news.retry_in() {
+            at_most(delay);
+        }
+        wait
+    }
+}
