@@ -79,7 +79,7 @@ impl Traces {
             let named = watched.number.is_some_and(|number| self.has(number));
             // Which of them changed cannot be told: one that came back takes a second change.
             let perhaps = watched.number.is_none() && self.several && self.columns.is_some();
-            let again = self.gone && !watched.is_address;
+            let again = self.gone && watched.returns;
             named || ((perhaps || again) && written(watched.field))
         });
         key.then(|| tick(FieldId::CRM_KEY))
@@ -102,20 +102,22 @@ pub struct Watched {
     /// Number of its column as triggers see it. `None`: it is computed, or the table has parts with
     /// columns in another order.
     pub number: Option<i16>,
-    /// By which Mailchimp knows members. It is as it was for a row that was entered again.
-    is_address: bool,
+    /// Whether a row that was entered again may have lost it. Mailchimp's members keep the address
+    /// they are known by, and that they were archived is noted before.
+    returns: bool,
 }
 
 impl Watched {
-    /// `None`: it does not travel there, or not as a field: whether and where somebody is a member
-    /// of an audience is noted before each call that changes it.
+    /// `None`: it does not travel there, or not as a field: in which audience somebody is a member
+    /// is noted before each call that changes it.
     pub fn of(target: Target, field: &Field, number: Option<i16>) -> Option<Watched> {
-        let membership =
-            target == Target::Mailchimp && matches!(field.remote.as_str(), STATUS | LIST_ID);
-        (field.direction != Direction::Pull && !membership).then_some(Watched {
+        let remote = field.remote.as_str();
+        let audience = target == Target::Mailchimp && remote == LIST_ID;
+        let member = target == Target::Mailchimp && matches!(remote, EMAIL_ADDRESS | STATUS);
+        (field.direction != Direction::Pull && !audience).then_some(Watched {
             field: field.id,
             number,
-            is_address: target == Target::Mailchimp && field.remote == EMAIL_ADDRESS,
+            returns: !member,
         })
     }
 }

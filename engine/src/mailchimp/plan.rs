@@ -7,7 +7,7 @@ use crate::{
     json::push_member,
     mapping::SourceMap,
     outcome::{Category, MemberStatus, Verdict},
-    standing,
+    standing::{self, Standing},
     verdicts::dead,
 };
 
@@ -101,6 +101,12 @@ impl Plan<'_> {
             readdressed: written_under.is_some()
                 && written_under != self.email(row).ok().as_deref(),
         };
+        let unsure = link.filter(|_| consent == Consent::OptedIn);
+        let opted_out = unsure.and_then(|link| self.perhaps_opted_out(link));
+        let person = Person {
+            link: opted_out.as_ref().or(link),
+            ..person
+        };
         let action = consent::decide(consent, person, self.settings);
         if let (Consent::OptedIn, Some(link)) = (consent, link)
             && let Some(step) = self.relocate(row, link, action)?
@@ -127,6 +133,20 @@ impl Plan<'_> {
             item.leaver = self.leaver(action);
         }
         Ok(decision)
+    }
+
+    /// Whom the CRM opted out in a call whose answer nobody heard: if it opts them in again, that is
+    /// as if the call had been carried out.
+    fn perhaps_opted_out(&self, link: &Link) -> Option<Link> {
+        let (_, field) = self.map.field_named(STATUS)?;
+        let unsure = link.clock.is_doubtful(field.id);
+        let subscribed = link.member_status == Some(MemberStatus::Subscribed);
+        let standing = self.work.standing.as_ref();
+        let left = standing.is_some_and(Standing::has_left);
+        (unsure && subscribed && !left).then(|| Link {
+            member_status: Some(MemberStatus::UnsubscribedByCrm),
+            ..link.clone()
+        })
     }
 
     /// What the call is to somebody who had left, and whom the CRM opts in.

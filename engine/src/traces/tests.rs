@@ -7,14 +7,14 @@ const NOW: Timestamp = Timestamp(5);
 
 /// Fields 1 to 4 are columns 11 to 14, field 5 is computed, 6 is an address.
 fn fields() -> Vec<Watched> {
-    let watched = |field, number, is_address| Watched {
+    let watched = |field, number, returns| Watched {
         field: FieldId(field),
         number,
-        is_address,
+        returns,
     };
-    let plain = (1..=4).map(|field| watched(field, Some(10 + field), false));
+    let plain = (1..=4).map(|field| watched(field, Some(10 + field), true));
     plain
-        .chain([watched(5, None, false), watched(6, Some(16), true)])
+        .chain([watched(5, None, true), watched(6, Some(16), false)])
         .collect()
 }
 

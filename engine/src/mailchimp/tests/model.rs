@@ -180,7 +180,13 @@ impl Crm {
             Decision::Send(kind, item) => {
                 self.note_intent(key, &item, &kind);
                 let list = kind.list().unwrap_or(&list).to_owned();
+                let sent = item.ticks.clone();
                 let call = assemble(vec![(kind, item)], &settings).remove(0);
+                if (request_lost || answer_lost)
+                    && let Some(link) = self.links.get_mut(&key)
+                {
+                    link.clock.doubt(&sent);
+                }
                 if request_lost {
                     self.uncertain = true;
                     return false;

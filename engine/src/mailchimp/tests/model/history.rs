@@ -248,16 +248,28 @@ impl Crm {
             self.service
         );
         let Some(row) = row else { return Ok(()) };
+        let link = self.links.get(&row.key);
+        let member = link.filter(|link| {
+            let known = (link.member_status, link.remote_key.as_deref());
+            row.opted_in && known == (Some(MemberStatus::Subscribed), Some(&address(row.address)))
+        });
+        let dropped = member.is_some() && self.service.was_dropped(&here(&row));
+        prop_assert!(!dropped, "{:?} {:?}", self.links, self.service);
         if let Some(present) = &mut self.row {
             (present.opted_in, present.changed_at) = (false, Some(self.now));
         }
         for key in self.keys().repeat(3) {
             self.sync_all(key, false, false);
         }
-        let here = (Crm::named(&row).to_owned(), address(row.address));
+        let here = here(&row);
         let still =
             self.service.subscribed().contains(&here) && !self.service.came_alone(&here.0, &here.1);
         prop_assert!(keeps || !still, "{:?} {:?}", self.links, self.service);
         Ok(())
     }
+}
+
+/// Where a row wants to be a member, and under which address.
+fn here(row: &Person) -> (String, String) {
+    (Crm::named(row).to_owned(), address(row.address))
 }

@@ -111,6 +111,14 @@ impl Service {
             .collect()
     }
 
+    /// Unsubscribed, and not by themselves. (Who signs up while an opt-out of the CRM's is on its
+    /// way is unsubscribed after all; the next answer tells.)
+    pub fn was_dropped(&self, at: &At) -> bool {
+        let member = self.members.get(at);
+        member.is_some_and(|member| member.status == "unsubscribed" && !member.own)
+            && !self.came.contains_key(at)
+    }
+
     /// Subscribed by a form, or by an answer to a question.
     pub fn came_alone(&self, list: &str, address: &str) -> bool {
         let member = self.members.get(&(list.to_owned(), address.to_owned()));
