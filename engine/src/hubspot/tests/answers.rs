@@ -222,6 +222,15 @@ fn a_merged_record_is_followed_to_its_new_id() {
             "{body}"
         );
     }
+    // It may be another row's by now; the one that was asked for is not.
+    for (id, other) in [("7", false), ("9", true)] {
+        let body = format!(r#"{{"id":"{id}","properties":{{}}}}"#);
+        let verdicts = verdicts(patch.clone(), &["7"], 200, &body);
+        let [Verdict::Delivered { met, .. }] = verdicts.as_slice() else {
+            panic!("{verdicts:?}");
+        };
+        assert_eq!(*met, other, "{body}");
+    }
 }
 
 #[test]
