@@ -13,7 +13,7 @@ use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
 use super::bars;
-use super::rivals::{self, Block, Claims};
+use super::rivals::{self, Block, Claims, Wait};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
@@ -160,7 +160,8 @@ fn plan_source(
     draft: &mut Draft,
 ) -> SpiResult<()> {
     let handles = without_withheld(worker, world, source, handles, draft)?;
-    let (mut flights, mut works) = read_source(worker, world, source, handles)?;
+    let (mut flights, mut works) =
+        read_source(worker, world, source, handles, &draft.planning.moves)?;
     let mut block = Block {
         source,
         flights: &mut flights,
@@ -168,7 +169,7 @@ fn plan_source(
     };
     let heirs = rivals::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
     draft.planning.heirs.extend(heirs);
-    let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning.moves)?;
+    let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning)?;
     if let Some(map) = source.maps.get(&Target::Mailchimp)
         && worker.target == Target::Mailchimp
     {
@@ -179,7 +180,7 @@ fn plan_source(
         draft.claims.refuse(worker.target, world, source, work);
         draft.seen += 1;
         let decision = match waits.get(&place) {
-            Some(counted) => Decision::Settled(wait_for_the_address(*counted)),
+            Some(wait) => Decision::Settled(wait_for_the_address(wait)),
             // Nothing can be decided about records of an object that may not be seen.
             None => match bars::hidden(worker, source.entity) {
                 Some(verdict) => Decision::Settled(verdict),
@@ -221,12 +222,15 @@ fn plan_source(
 }
 
 /// Another row is giving up the e-mail address; the service has to hear of that first.
-fn wait_for_the_address(counted: bool) -> Verdict {
+fn wait_for_the_address(wait: &Wait) -> Verdict {
     Verdict::Retry {
-        why: "another row had this e-mail address, and the service has not been told of its change yet".to_owned(),
+        why: format!(
+            "record {} had this e-mail address, and the service has not been told of its change yet; see what holds that up",
+            wait.holder
+        ),
         status: None,
         wait: Some(Duration::from_millis(200)),
-        counted,
+        counted: wait.counted,
     }
 }
 
@@ -285,6 +289,7 @@ fn read_source(
     world: &World,
     source: &Source,
     handles: Vec<Handle>,
+    moves: &[Move],
 ) -> SpiResult<(Vec<Flight>, Vec<Work>)> {
     let (mut flights, mut works) = (Vec::new(), Vec::new());
     let Some(map) = source.maps.get(&worker.target) else {
@@ -301,6 +306,15 @@ fn read_source(
     let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
     let mut rows = source.read(map, &keys)?;
     let mut links = links::read(source.id, worker.target, &texts)?;
+    // What was planned before is stored later on.
+    for moved in moves.iter().filter(|moved| moved.from.source == source.id) {
+        links.remove(&moved.from.key);
+    }
+    for to in moves.iter().map(|moved| &moved.to) {
+        if to.record.source == source.id && texts.contains(&to.record.key.as_str()) {
+            links.insert(to.record.key.clone(), to.link.clone());
+        }
+    }
     for (handle, change) in records {
         let row = rows.remove(&change.record.key);
         let link = links.remove(&change.record.key);

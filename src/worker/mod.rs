@@ -32,6 +32,7 @@ mod properties;
 mod provision;
 mod reconcile;
 mod requests;
+mod rings;
 mod rivals;
 mod serve;
 pub mod settle;

@@ -11,17 +11,17 @@ use integration_tests::{
 };
 
 /// Contacts go to Mailchimp only.
-fn mailing(config: Config) -> Crm {
+pub fn mailing(config: Config) -> Crm {
     mailing_on(Cluster::shared(), config)
 }
 
-fn mailing_on(cluster: Arc<Cluster>, config: Config) -> Crm {
+pub fn mailing_on(cluster: Arc<Cluster>, config: Config) -> Crm {
     let mut crm = Crm::untracked(cluster, config);
     crm.run("SELECT integration.track('crm.contacts', 'contact', targets => '{mailchimp}')");
     crm
 }
 
-fn first_name(crm: &Crm, email: &str) -> String {
+pub fn first_name(crm: &Crm, email: &str) -> String {
     let member = crm.remote.member(email).unwrap();
     member.merge_fields["FNAME"].as_str().unwrap().to_owned()
 }
