@@ -35,6 +35,9 @@ enum Holder {
     Gone,
 }
 
+/// Attempts after which a change of the holder that is not in the queue will not come any more.
+const PATIENCE: u32 = 2;
+
 /// A record has to wait for the address it wants.
 pub struct Wait {
     /// Whether that counts as an attempt: nothing is known to be on its way that would end it.
@@ -96,8 +99,8 @@ pub fn resolve(
             Holder::Moved => {
                 let flight = &block.flights[index];
                 let chain = chain(world, flight, worker.target, &mut wants)?;
-                let open = chain == Chain::Open && is_on_its_way(worker, &other)?;
-                let wait = wait(!open);
+                let on_its_way = is_on_its_way(worker, &other)?;
+                let wait = wait(chain != Chain::Open || !on_its_way);
                 let settled = match (worker.target, &chain) {
                     (Target::HubSpot, chain) => {
                         let gives_way = chain.gives_way(flight.attempts);
@@ -106,6 +109,11 @@ pub fn resolve(
                     }
                     (Target::Mailchimp, Chain::Circle(ring)) => {
                         rings::turn(worker, world, block, ring, planning)?
+                    }
+                    // Nothing is sent for whoever is opted out, nor for a row that was given up
+                    // on: the member stays at its former address, and is that address's.
+                    (Target::Mailchimp, _) if !on_its_way && flight.attempts >= PATIENCE => {
+                        inherit(worker, world, block, index, &other, &mut planning.moves)?
                     }
                     (Target::Mailchimp, _) => false,
                 };
@@ -297,8 +305,8 @@ fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) ->
     })
 }
 
-/// Gives the link of a row that is gone to the new row with its address; `false` when it has to
-/// wait, because the old link is in use or the new row has one of its own.
+/// Gives the link of a row that is gone, or has another address by now, to the new row with its
+/// address; `false` when it has to wait, because the old link is in use or the new row has one of its own.
 fn inherit(
     worker: &TargetWorker,
     world: &World,

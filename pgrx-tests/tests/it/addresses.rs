@@ -217,6 +217,35 @@ fn rows_that_swap_their_addresses_swap_their_members() {
 }
 
 #[test]
+fn address_of_a_row_that_opted_out_and_moved_on_is_free_for_another() {
+    let mut crm = mailing(unlimited());
+    crm.run("INSERT INTO crm.contacts (email, first_name, marketing_opt_in) VALUES ('ada@example.org', 'Ada', true)");
+    crm.settle();
+    // Nothing is sent of the new address: the member keeps the old one.
+    crm.run(
+        "UPDATE crm.contacts SET email = 'lovelace@example.org', marketing_opt_in = false WHERE id = 1",
+    );
+    crm.settle();
+    assert_eq!(
+        crm.remote.status_of("ada@example.org"),
+        Some(Status::Unsubscribed)
+    );
+    crm.run("INSERT INTO crm.contacts (email, first_name) VALUES ('ada@example.org', 'Second')");
+    crm.settle();
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = true, first_name = 'Back' WHERE id = 1");
+    crm.settle();
+    assert_eq!(
+        crm.remote.status_of("ada@example.org"),
+        Some(Status::Unsubscribed)
+    );
+    assert_eq!(first_name(&crm, "lovelace@example.org"), "Back");
+    assert_eq!(
+        crm.rows("SELECT error FROM integration.dlq WHERE resolution IS NULL"),
+        [""; 0]
+    );
+}
+
+#[test]
 fn address_in_too_many_lists_is_parked_for_a_day() {
     let mut config = unlimited();
     config.mailchimp.busy_words = vec!["busy".into()];

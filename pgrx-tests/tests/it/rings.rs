@@ -109,9 +109,7 @@ fn who_opted_out_stays_so_in_a_ring() {
         "nobody was subscribed a second time: {again:?}"
     );
     assert_eq!(
-        crm.rows(
-            "SELECT record_key, category FROM integration.dlq WHERE resolution IS NULL ORDER BY 1"
-        ),
+        crm.rows("SELECT DISTINCT record_key, category FROM integration.dlq ORDER BY 1"),
         ["1|consent", "4|consent"]
     );
 }
