@@ -1,8 +1,8 @@
 //! Records that each want what the next one has, such as rows that swapped their e-mail addresses.
 //! None of them can go first unless one gives up what it has.
 
-/// Followed no further: whoever wants more is told that there is no end in sight.
-const FAR: usize = 16;
+/// How far to follow where one of a circle gives way, and every step costs a look at the tables.
+pub const FAR: usize = 16;
 
 /// Attempts after which every member of a circle gives way, not only the one whose turn it is.
 const PATIENCE: u32 = 3;
@@ -18,9 +18,11 @@ pub enum Chain<T> {
     Endless,
 }
 
-/// Follows the chain from `start`. `next` gives whose thing a record wants.
+/// Follows the chain from `start`, over at most `far` records: whoever wants more is told that
+/// there is no end in sight. `next` gives whose thing a record wants.
 pub fn follow<T: PartialEq + Clone, E>(
     start: T,
+    far: usize,
     mut next: impl FnMut(&T) -> Result<Option<T>, E>,
 ) -> Result<Chain<T>, E> {
     let mut members = vec![start];
@@ -30,7 +32,7 @@ pub fn follow<T: PartialEq + Clone, E>(
             Some(record) if members.first() == Some(&record) => return Ok(Chain::Circle(members)),
             // It leads into a circle of others, who will see to it.
             Some(record) if members.contains(&record) => return Ok(Chain::Open),
-            Some(_) if members.len() >= FAR => return Ok(Chain::Endless),
+            Some(_) if members.len() >= far => return Ok(Chain::Endless),
             Some(record) => members.push(record),
         }
     }
@@ -61,7 +63,8 @@ mod tests {
 
     fn chain(start: u32, wants: &[(u32, u32)]) -> Chain<u32> {
         let wants: HashMap<u32, u32> = wants.iter().copied().collect();
-        let Ok(chain) = follow::<_, Infallible>(start, |record| Ok(wants.get(record).copied()));
+        let Ok(chain) =
+            follow::<_, Infallible>(start, FAR, |record| Ok(wants.get(record).copied()));
         chain
     }
 
@@ -77,6 +80,8 @@ mod tests {
         assert_eq!(chain(9, &[(9, 1), (1, 2), (2, 1)]), Chain::Open);
         let long: Vec<(u32, u32)> = (0..100).map(|n| (n, (n + 1) % 100)).collect();
         assert_eq!(chain(5, &long), Chain::Endless);
+        let Ok(whole) = follow::<_, Infallible>(5, 100, |n| Ok(Some((n + 1) % 100)));
+        assert!(matches!(whole, Chain::Circle(members) if members.len() == 100));
     }
 
     #[test]
@@ -107,7 +112,7 @@ mod tests {
                             has.insert(wanted, record);
                         }
                         Some(_) => {
-                            let Ok(chain) = follow::<_, Infallible>(record, |other| {
+                            let Ok(chain) = follow::<_, Infallible>(record, FAR, |other| {
                                 let wanted = order[*other as usize];
                                 Ok(has.get(&wanted).copied().filter(|holder| holder != other))
                             });

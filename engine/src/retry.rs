@@ -37,6 +37,10 @@ pub fn next_delay(attempt: u32, policy: &Policy, jitter: f64) -> Duration {
     bound.mul_f64(jitter).min(bound)
 }
 
+/// What puts a record off for so long is tried a few times only: nobody would look for it weeks later.
+const LONG: Duration = Duration::from_hours(24);
+const FEW: u32 = 3;
+
 /// What to do after a failure. `wait` is what the service asked for; it is never cut short. An
 /// attempt that is not `counted` (the target as a whole is failing) never exhausts a change.
 pub fn after_failure(
@@ -51,7 +55,11 @@ pub fn after_failure(
     } else {
         attempts_before
     };
-    if counted && attempts >= policy.max_attempts {
+    let most = match wait {
+        Some(wait) if wait >= LONG => policy.max_attempts.min(FEW),
+        _ => policy.max_attempts,
+    };
+    if counted && attempts >= most {
         return Next::Exhausted;
     }
     let delay = next_delay(attempts.max(1), policy, jitter);
@@ -105,6 +113,15 @@ mod tests {
             (11, false, None, Next::RetryIn(Duration::from_secs(900), 11)),
             (0, false, None, Next::RetryIn(second, 0)),
             (0, false, Some(100 * second), Next::RetryIn(101 * second, 0)),
+            (1, true, Some(LONG), Next::RetryIn(LONG + 2 * second, 2)),
+            (2, true, Some(LONG), Next::Exhausted),
+            (
+                2,
+                true,
+                Some(LONG / 2),
+                Next::RetryIn(LONG / 2 + 4 * second, 3),
+            ),
+            (2, false, Some(LONG), Next::RetryIn(LONG + 2 * second, 2)),
             (
                 0,
                 true,

@@ -7,6 +7,7 @@
 )]
 
 pub mod cluster;
+mod contract;
 pub mod crm;
 pub mod equal;
 pub mod process;

@@ -8,6 +8,8 @@ pub use integration_sandbox::{
     mandrill_webhook, signature_v3,
 };
 
+use crate::contract::Contract;
+
 pub type Fields = BTreeMap<String, String>;
 
 /// A sandbox without limits: a test that is about limits sets them.
@@ -18,21 +20,48 @@ pub fn unlimited() -> Config {
     config
 }
 
-/// Clones share one sandbox.
+/// Clones share one sandbox. When the last one goes, so does a test whose requests were not all
+/// documented ones.
 #[derive(Clone)]
-pub struct Remote(Arc<Sandbox>);
+pub struct Remote(Arc<Watched>);
+
+struct Watched {
+    sandbox: Sandbox,
+    contract: Contract,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let broken = self.contract.take_broken();
+        // The first failure is the one to look at.
+        if !std::thread::panicking() {
+            assert!(
+                broken.is_empty(),
+                "requests that the services do not document:\n{}",
+                broken.join("\n")
+            );
+        }
+    }
+}
 
 impl Deref for Remote {
     type Target = Sandbox;
 
     fn deref(&self) -> &Sandbox {
-        &self.0
+        &self.0.sandbox
     }
 }
 
 impl Remote {
     pub fn start(config: Config) -> Remote {
-        Remote(Arc::new(Sandbox::start(config)))
+        let (sandbox, contract) = (Sandbox::start(config), Contract::default());
+        contract.watch(&sandbox);
+        Remote(Arc::new(Watched { sandbox, contract }))
+    }
+
+    /// What was wrong with requests so far, for a test that makes such; it is forgiven by that.
+    pub fn take_broken(&self) -> Vec<String> {
+        self.0.contract.take_broken()
     }
 
     pub fn contacts(&self) -> Vec<(u64, Fields)> {

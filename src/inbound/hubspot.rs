@@ -11,6 +11,7 @@ use super::{Fate, Scene, applied, ignored, removal};
 use crate::store::links::{self, Cause, Entry};
 use crate::store::sources::Source;
 use crate::store::withheld::Reason;
+use crate::worker::adopt::{self, Claim};
 
 pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<Fate> {
     match &event.action {
@@ -76,15 +77,17 @@ fn property_change(
     news.take(&[(property.to_owned(), reported.map(str::to_owned))])
 }
 
-/// HubSpot: a merge makes a new id; the old ones no longer resolve in batch calls.
+/// HubSpot: a merge makes a new id; the old ones no longer resolve in batch calls. Where several
+/// rows are linked to what was merged, one goes along.
 fn merge(
     scene: &Scene,
     event: &HubSpotSubject,
     merged: &[String],
     surviving: &str,
 ) -> SpiResult<Fate> {
-    let mut followed = Vec::new();
-    for id in merged.iter().filter(|id| *id != surviving) {
+    let surviving = RemoteId::from(surviving);
+    let mut concerned = Vec::new();
+    for id in merged.iter().filter(|id| **id != *surviving.as_str()) {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
             let of_kind = scene
                 .source(&record)
@@ -92,19 +95,39 @@ fn merge(
             if of_kind && scene.flying(Target::HubSpot, &record) {
                 return Ok(Fate::Later);
             } else if of_kind {
-                followed.push(Entry {
-                    record,
-                    link: Link {
-                        remote_id: Some(RemoteId::from(surviving)),
-                        ..link
-                    },
-                });
+                concerned.push((record, link));
             }
         }
     }
-    if followed.is_empty() {
-        return Ok(ignored("no CRM row is linked to the merged records"));
+    let (mut followed, mut refused) = (0, Vec::new());
+    for (record, link) in concerned {
+        match adopt::claim(scene.world, &record, &surviving, [].iter())? {
+            Claim::Kept(_, other) => {
+                refused.push(adopt::give_up_merged(
+                    scene.world,
+                    &record,
+                    &surviving,
+                    &other,
+                )?);
+            }
+            Claim::Free | Claim::Leaving(_) => {
+                let link = Link {
+                    remote_id: Some(surviving.clone()),
+                    ..link
+                };
+                links::write(Target::HubSpot, Cause::Pulled, &[Entry { record, link }])?;
+                followed += 1;
+            }
+        }
     }
-    links::write(Target::HubSpot, Cause::Pulled, &followed)?;
-    Ok(applied(format!("now linked to {surviving}")))
+    Ok(match (followed, refused.is_empty()) {
+        (0, true) => ignored("no CRM row is linked to the merged records"),
+        (0, false) => applied(refused.join("; ")),
+        (_, true) => applied(format!("now linked to {}", surviving.as_str())),
+        (_, false) => applied(format!(
+            "now linked to {}; {}",
+            surviving.as_str(),
+            refused.join("; ")
+        )),
+    })
 }

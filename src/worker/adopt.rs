@@ -2,18 +2,20 @@
 
 use integration_engine::call::Link;
 use integration_engine::outcome::{Category, Relink, Verdict};
+use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Lane, Op, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::rivals::describe;
 use super::settle::Ledger;
 use super::target::{Flight, TargetWorker};
-use super::{Outcome, World};
+use super::{Outcome, World, now_ms};
 use crate::store::changes::Retry;
+use crate::store::letters::{self, Deed, Letter};
 use crate::store::links::{self, Entry};
 
 /// Whose a remote record is.
-enum Claim {
+pub enum Claim {
     Free,
     /// A row that is there, with its link, and how to call it.
     Kept(Box<Entry>, String),
@@ -22,7 +24,7 @@ enum Claim {
 }
 
 /// Two rows are never linked to one HubSpot record: the verdict on a record that was found, or met
-/// under an address, becomes another one where it is another row's. (Mailchimp's members are told
+/// under an address or an id that was merged into it, becomes another one where it is another row's. (Mailchimp's members are told
 /// apart by their addresses.)
 pub fn judge(
     worker: &TargetWorker,
@@ -45,21 +47,26 @@ pub fn judge(
     if worker.target != Target::HubSpot {
         return Ok(outcome);
     }
-    let claim = claim(world, &outcome.flight, &found, ledger)?;
-    if let Some(verdict) = contested(world, &outcome.flight, &found, claim, ledger) {
+    let noted = ledger.noted.iter();
+    let claim = claim(world, &outcome.flight.record, &found, noted)?;
+    let written = matches!(outcome.verdict, Verdict::Delivered { .. });
+    if let Some(verdict) = contested(world, &outcome.flight, &found, claim, written, ledger) {
         outcome.verdict = verdict;
     }
     Ok(outcome)
 }
 
-fn claim(world: &World, flight: &Flight, id: &RemoteId, ledger: &Ledger) -> SpiResult<Claim> {
-    let mine = &flight.record;
+/// Whose a HubSpot record is, by what is stored and by links that are about to be.
+pub fn claim<'e>(
+    world: &World,
+    mine: &RecordRef,
+    id: &RemoteId,
+    noted: impl Iterator<Item = &'e Entry>,
+) -> SpiResult<Claim> {
     let Some(seen_from) = world.sources.get(&mine.source) else {
         return Ok(Claim::Free);
     };
-    let noted = ledger
-        .noted
-        .iter()
+    let noted = noted
         .filter(|entry| entry.link.remote_id.as_ref() == Some(id))
         .map(|entry| (entry.record.clone(), entry.link.clone()));
     let stored = links::by_remote_id(Target::HubSpot, id.as_str())?;
@@ -85,12 +92,48 @@ fn claim(world: &World, flight: &Flight, id: &RemoteId, ledger: &Ledger) -> SpiR
     Ok(Claim::Free)
 }
 
-/// `None`: the verdict stands.
+/// Gives up on a row whose record was merged into another row's: a dead letter names both. The
+/// row's link stays as it is, for HubSpot goes on to know the old id: whenever the row changes, it
+/// is found out again, and no second record is made of it.
+pub fn give_up_merged(
+    world: &World,
+    record: &RecordRef,
+    id: &RemoteId,
+    other: &str,
+) -> SpiResult<String> {
+    let why = one_and_the_same(record, other, id);
+    letters::supersede(Target::HubSpot, std::slice::from_ref(record))?;
+    let letter = Letter {
+        record: record.clone(),
+        deed: Deed::Write(Op::Upsert),
+        category: Category::Conflict,
+        status: None,
+        why: why.clone(),
+        request: None,
+        attempts: 0,
+        enqueued_at: Timestamp(now_ms()),
+    };
+    letters::bury(Target::HubSpot, &[letter])?;
+    world.set_dead(Target::HubSpot, letters::count(Target::HubSpot)?);
+    Ok(why)
+}
+
+fn one_and_the_same(record: &RecordRef, other: &str, id: &RemoteId) -> String {
+    format!(
+        "records {} and {other} are one and the same record {} of HubSpot; change one of them, or \
+         merge them",
+        record.key.as_str(),
+        id.as_str()
+    )
+}
+
+/// `None`: the verdict stands. `written`: the other row's record has been written to already.
 fn contested(
     world: &World,
     flight: &Flight,
     id: &RemoteId,
     claim: Claim,
+    written: bool,
     ledger: &mut Ledger,
 ) -> Option<Verdict> {
     let again = |relink, why: &str| Verdict::Again {
@@ -103,19 +146,14 @@ fn contested(
     match claim {
         Claim::Free => None,
         _ if flight.op == Op::Delete => Some(again(Relink::Forget, "the record is another row's")),
-        // HubSpot takes several companies with one domain.
-        _ if is_company => Some(again(Relink::Vacant, "the company is another row's")),
+        // HubSpot takes several companies with one domain; what people merged is one.
+        _ if is_company && !written => Some(again(Relink::Vacant, "the company is another row's")),
         Claim::Kept(holder, other) => {
             send_whole(*holder, flight.changed_at, ledger);
             Some(Verdict::Dead {
                 category: Category::Conflict,
                 status: None,
-                why: format!(
-                    "records {} and {other} are one and the same record {} of HubSpot; change \
-                     one of them, or merge them",
-                    flight.record.key.as_str(),
-                    id.as_str()
-                ),
+                why: one_and_the_same(&flight.record, &other, id),
                 member_status: None,
             })
         }
@@ -131,10 +169,10 @@ fn contested(
     }
 }
 
-/// What was written under a second address of a record is made good: its holder forgets what was
-/// agreed, and is sent again.
+/// What was written under a second address or a former id of a record is made good: its holder
+/// forgets what was agreed, and is sent again.
 fn send_whole(holder: Entry, changed_at: Timestamp, ledger: &mut Ledger) {
-    let why = "another record was written under a second address of this one";
+    let why = "another record was written under a second address or a former id of this one";
     let (retry, entry) = whole_again(holder, why.to_owned(), changed_at);
     ledger.retries.push(retry);
     ledger.noted.retain(|noted| noted.record != entry.record);

@@ -9,7 +9,7 @@ mod letters;
 use std::time::{Duration, Instant};
 
 use integration_engine::bars::Refusal;
-use integration_engine::call::{Reply, Scope, TransportError};
+use integration_engine::call::Scope;
 use integration_engine::hubspot::associations::{
     self as engine, Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
 };
@@ -23,6 +23,7 @@ pub use lane::Lane;
 
 use super::target::TargetWorker;
 use super::{Worker, World, adopt, bars, now_ms, process};
+use crate::http::Answer;
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
 use crate::store::changes;
@@ -211,11 +212,12 @@ pub fn hear(
     worker: &mut TargetWorker,
     world: &World,
     call: AssociationCall,
-    result: &Result<Reply, TransportError>,
+    answer: &Answer,
     current: bool,
     clock: u64,
 ) -> Answered {
-    let mut reading = engine::read(&call, result.as_ref());
+    let mut reading = engine::read(&call, answer.result.as_ref());
+    reading.budget.took = Some(answer.duration);
     worker.associations.under_way = false;
     judge_scope(worker, world, &call, &mut reading, current, clock);
     if matches!(reading.signal, TargetSignal::Unauthorized { .. }) {

@@ -16,7 +16,7 @@ use pgrx::spi::SpiResult;
 
 use super::bars;
 use super::doubts;
-use super::rivals::{self, Block, Claims};
+use super::rivals::{self, Block, Claims, Wait};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
@@ -158,7 +158,8 @@ fn plan_source(
     draft: &mut Draft,
 ) -> SpiResult<()> {
     let handles = gather::without_withheld(worker, world, source, handles, draft)?;
-    let (mut flights, mut works) = gather::read_source(worker, world, source, handles)?;
+    let (mut flights, mut works) =
+        gather::read_source(worker, world, source, handles, &draft.planning.moves)?;
     let mut block = Block {
         source,
         flights: &mut flights,
@@ -166,7 +167,7 @@ fn plan_source(
     };
     let heirs = rivals::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
     draft.planning.heirs.extend(heirs);
-    let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning.moves)?;
+    let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning)?;
     if let Some(map) = source.maps.get(&Target::Mailchimp)
         && worker.target == Target::Mailchimp
     {
@@ -177,7 +178,7 @@ fn plan_source(
         draft.claims.refuse(worker.target, world, source, work);
         draft.seen += 1;
         let decision = match waits.get(&place) {
-            Some(counted) => Decision::Settled(wait_for_the_address(*counted)),
+            Some(wait) => Decision::Settled(wait_for_the_address(wait)),
             // Nothing can be decided about records of an object that may not be seen.
             None => match bars::hidden(worker, source.entity) {
                 Some(verdict) => Decision::Settled(verdict),
@@ -206,12 +207,15 @@ fn plan_source(
 }
 
 /// Another row is giving up the e-mail address; the service has to hear of that first.
-fn wait_for_the_address(counted: bool) -> Verdict {
+fn wait_for_the_address(wait: &Wait) -> Verdict {
     Verdict::Retry {
-        why: "another row had this e-mail address, and the service has not been told of its change yet".to_owned(),
+        why: format!(
+            "record {} had this e-mail address, and the service has not been told of its change yet; see what holds that up",
+            wait.holder
+        ),
         status: None,
         wait: Some(Duration::from_millis(200)),
-        counted,
+        counted: wait.counted,
     }
 }
 

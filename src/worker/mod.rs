@@ -3,7 +3,7 @@
 //! No transaction is open while a request is under way. Whatever is in memory can be lost at any
 //! moment: the tables hold it all, and every write to a service can be repeated.
 
-mod adopt;
+pub mod adopt;
 mod allowance;
 mod answers;
 mod associations;
@@ -35,6 +35,7 @@ mod provision;
 mod publish;
 mod reconcile;
 mod requests;
+mod rings;
 mod rivals;
 mod serve;
 pub mod settle;

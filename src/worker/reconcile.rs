@@ -24,6 +24,7 @@ use pgrx::spi::SpiResult;
 use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
 use super::{World, answers, now_ms, properties, requests};
+use crate::http::Answer;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
 
@@ -281,12 +282,8 @@ pub struct Answered {
 }
 
 /// What an answer says about its target. `current`: it was asked with the credential we have now.
-pub fn note(
-    worker: &mut TargetWorker,
-    result: &Result<Reply, TransportError>,
-    current: bool,
-    clock: u64,
-) {
+pub fn note(worker: &mut TargetWorker, answer: &Answer, current: bool, clock: u64) {
+    let result = &answer.result;
     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
     worker.blocked_until = None;
     if matches!(result, Err(TransportError::TooLarge(_))) {
@@ -303,10 +300,11 @@ pub fn note(
     if !current && matches!(signal, TargetSignal::Unauthorized { .. }) {
         return;
     }
-    let budget = match (worker.target, result) {
+    let mut budget = match (worker.target, result) {
         (Target::HubSpot, Ok(reply)) => hubspot::budget(reply),
         _ => Default::default(),
     };
+    budget.took = Some(answer.duration);
     if signal == TargetSignal::Healthy {
         worker.trust.proven();
     }

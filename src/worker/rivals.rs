@@ -10,7 +10,8 @@ use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::World;
-use super::fill::{self, Move};
+use super::fill::{self, Move, Planning};
+use super::rings;
 use super::target::{Flight, TargetWorker};
 use crate::store::changes::{self, Retry};
 use crate::store::letters;
@@ -30,22 +31,34 @@ enum Holder {
     /// It still has the address.
     Keeps,
     /// It has another one, which the service has not been told yet, or none.
-    Moved(Option<Place>),
+    Moved,
     Gone,
+}
+
+/// Attempts after which a change of the holder that is not in the queue will not come any more.
+const PATIENCE: u32 = 2;
+
+/// A record has to wait for the address it wants.
+pub struct Wait {
+    /// Whether that counts as an attempt: nothing is known to be on its way that would end it.
+    pub counted: bool,
+    /// Who has the address at the service.
+    pub holder: String,
 }
 
 /// Looks at records of ours that are known to the target under the address another one wants.
 ///
 /// A holder that keeps it is named as rival. A new row whose holder is gone takes its place: the
 /// row's key changed, or it moved to another partition. Gives the records that have to wait until
-/// the target has been told of their holder's change, and whether that counts as an attempt.
+/// the target has been told of their holder's change.
 pub fn resolve(
     worker: &TargetWorker,
     world: &World,
     block: &mut Block,
-    moves: &mut Vec<Move>,
-) -> SpiResult<BTreeMap<usize, bool>> {
+    planning: &mut Planning,
+) -> SpiResult<BTreeMap<usize, Wait>> {
     let mut waits = BTreeMap::new();
+    let mut wants = HashMap::new();
     if block.source.entity != Entity::Contact {
         return Ok(waits);
     }
@@ -71,52 +84,86 @@ pub fn resolve(
         else {
             continue;
         };
+        let name = describe(world, block.source, &other);
+        let wait = |counted| Wait {
+            counted,
+            holder: name.clone(),
+        };
         match look_at(world, worker.target, &other, &place)? {
-            Holder::Keeps => block.works[index].rival = Some(describe(world, block.source, &other)),
-            Holder::Gone if inherit(worker, world, block, index, &other, moves)? => {
+            Holder::Keeps => block.works[index].rival = Some(name),
+            Holder::Gone if inherit(worker, world, block, index, &other, &mut planning.moves)? => {
                 // One heir only.
                 let others = holders.get_mut(&place.address).into_iter();
                 others.for_each(|others| others.retain(|known| known.record != other));
             }
-            Holder::Moved(to) if swap(worker, world, block, (index, &other, &to), moves) => {}
-            Holder::Moved(_) => {
+            Holder::Moved => {
                 let flight = &block.flights[index];
-                let chain = chain(world, flight, worker.target)?;
-                if chain.gives_way(flight.attempts) {
-                    block.works[index].gives_way = true;
-                } else {
-                    let open = chain == Chain::Open && is_on_its_way(worker, &other)?;
-                    waits.insert(index, !open);
+                let chain = chain(world, flight, worker.target, &mut wants)?;
+                let on_its_way = is_on_its_way(worker, &other)?;
+                let wait = wait(chain != Chain::Open || !on_its_way);
+                let settled = match (worker.target, &chain) {
+                    (Target::HubSpot, chain) => {
+                        let gives_way = chain.gives_way(flight.attempts);
+                        block.works[index].gives_way = gives_way;
+                        gives_way
+                    }
+                    (Target::Mailchimp, Chain::Circle(ring)) => {
+                        rings::turn(worker, world, block, ring, planning)?
+                    }
+                    // Nothing is sent for whoever is opted out, nor for a row that was given up
+                    // on: the member stays at its former address, and is that address's.
+                    (Target::Mailchimp, _) if !on_its_way && flight.attempts >= PATIENCE => {
+                        inherit(worker, world, block, index, &other, &mut planning.moves)?
+                    }
+                    (Target::Mailchimp, _) => false,
+                };
+                if !settled {
+                    waits.insert(index, wait);
                 }
             }
             Holder::Gone => {
-                waits.insert(index, true);
+                waits.insert(index, wait(true));
             }
         }
     }
     Ok(waits)
 }
 
+/// Whose address each record wants, as far as that has been looked up.
+type Wants = HashMap<RecordRef, Option<RecordRef>>;
+
 /// Who waits for whom: rows that swap their addresses would do so for ever. HubSpot lets a contact
-/// be without an address for a while.
-fn chain(world: &World, flight: &Flight, target: Target) -> SpiResult<Chain<RecordRef>> {
+/// be without an address for a while; at Mailchimp the members are passed on, all at once.
+fn chain(
+    world: &World,
+    flight: &Flight,
+    target: Target,
+    wants: &mut Wants,
+) -> SpiResult<Chain<RecordRef>> {
     let known = flight
         .link
         .as_ref()
         .and_then(|link| link.remote_key.as_ref());
-    if target != Target::HubSpot || known.is_none() {
+    if known.is_none() {
         return Ok(Chain::Open);
     }
-    circle::follow(flight.record.clone(), |record| {
-        wants_from(world, target, record)
+    let far = match target {
+        Target::HubSpot => circle::FAR,
+        Target::Mailchimp => rings::LONGEST,
+    };
+    circle::follow(flight.record.clone(), far, |record| {
+        if let Some(known) = wants.get(record) {
+            return Ok(known.clone());
+        }
+        let from = wants_from(world, target, record)?;
+        wants.insert(record.clone(), from.clone());
+        Ok(from)
     })
 }
 
 /// Whether the target will hear of a record's change by itself.
-fn is_on_its_way(worker: &TargetWorker, record: &RecordRef) -> SpiResult<bool> {
-    Ok(worker.target == Target::HubSpot
-        && (worker.queue.changed_at(record).is_some()
-            || changes::is_retried(worker.target, record)?))
+pub fn is_on_its_way(worker: &TargetWorker, record: &RecordRef) -> SpiResult<bool> {
+    Ok(worker.queue.changed_at(record).is_some() || changes::is_retried(worker.target, record)?)
 }
 
 /// Whose address a record of ours wants.
@@ -253,50 +300,13 @@ fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) ->
         None => Holder::Gone,
         Some(row) => match Place::of_row(world, source, target, row) {
             Some(place) if place == *wanted => Holder::Keeps,
-            place => Holder::Moved(place),
+            _ => Holder::Moved,
         },
     })
 }
 
-/// Two rows that changed addresses with each other: each takes over the other's member, for at
-/// Mailchimp neither address can be given to anybody else while it has one. What a person decided
-/// at Mailchimp stays with their address. `false`: they did not, or one of them is not at hand.
-fn swap(
-    worker: &TargetWorker,
-    world: &World,
-    block: &mut Block,
-    (index, other, to): (usize, &RecordRef, &Option<Place>),
-    moves: &mut Vec<Move>,
-) -> bool {
-    let beside = block
-        .flights
-        .iter()
-        .position(|flight| flight.record == *other);
-    let (Some(beside), Some(to), Target::Mailchimp) = (beside, to, worker.target) else {
-        return false;
-    };
-    if beside == index || !to.is_known(&block.works[index], world) {
-        return false;
-    }
-    let links = [index, beside].map(|at| block.works[at].link.take());
-    for (at, from, link) in [(index, beside, &links[1]), (beside, index, &links[0])] {
-        block.works[at].link.clone_from(link);
-        block.flights[at].link.clone_from(link);
-        if let Some(link) = link {
-            moves.push(Move {
-                from: block.flights[from].record.clone(),
-                to: Entry {
-                    record: block.flights[at].record.clone(),
-                    link: link.clone(),
-                },
-            });
-        }
-    }
-    true
-}
-
-/// Gives the link of a row that is gone to the new row with its address; `false` when it has to
-/// wait, because the old link is in use or the new row has one of its own.
+/// Gives the link of a row that is gone, or has another address by now, to the new row with its
+/// address; `false` when it has to wait, because the old link is in use or the new row has one of its own.
 fn inherit(
     worker: &TargetWorker,
     world: &World,
@@ -336,7 +346,7 @@ fn inherit(
 }
 
 /// Whether a record is being erased: who comes after it is not to get what it had.
-fn is_erased(world: &World, record: &RecordRef) -> SpiResult<bool> {
+pub fn is_erased(world: &World, record: &RecordRef) -> SpiResult<bool> {
     let key = record.key.as_str();
     let withheld = |target| withheld::among(record.source, target, &[key]);
     Ok(world.withheld

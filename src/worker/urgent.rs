@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 use super::target::{Planned, TargetWorker};
 use super::{Worker, fill, identity, intake, process, settle};
 use crate::config::Settings;
-use crate::store;
+use crate::store::{self, changes};
 
 /// Mailchimp: at most 10 connections at a time.
 const MOST_CONNECTIONS: usize = 10;
@@ -124,6 +124,10 @@ impl Worker {
         let mut planned = VecDeque::from(planned);
         let told = store::transaction(|| {
             identity::move_links(worker.target, world, draft.moves)?;
+            if !draft.heirs.is_empty() {
+                changes::put_retries(worker.target, &draft.heirs)?;
+                settle::outlook(worker)?;
+            }
             if identity::note_intents(worker.target, &mut planned)? {
                 process::commit_durably()?;
             }

@@ -1,8 +1,9 @@
 //! What HubSpot's answer to a batch call means for each of its records.
 
 mod lookups;
+mod results;
 
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
@@ -12,15 +13,15 @@ use crate::{
     clock::ValueHash,
     erasure::is_confirmed,
     failure::{Class, classify},
-    outcome::{BudgetReport, Category, Relink, TargetSignal, Verdict},
-    record::{RemoteId, Target},
+    outcome::{BudgetReport, Category, TargetSignal, Verdict},
+    record::Target,
     verdicts::{bisect, failing, for_all, no_verdict, summary},
 };
 
 use lookups::{matched, patched, vacant};
+use results::{named, success, verdicts};
 
 use super::{
-    EMAIL,
     fault::Fault,
     wire::{BatchReply, Row, property},
 };
@@ -173,135 +174,6 @@ fn parse<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, Class> {
             true,
         )
     })
-}
-
-/// A key as items are named by it: e-mail addresses in lower case.
-fn named<'a>(value: &'a str, id_property: &str) -> Cow<'a, str> {
-    if id_property == EMAIL && value.chars().any(char::is_uppercase) {
-        Cow::Owned(value.to_lowercase())
-    } else {
-        Cow::Borrowed(value)
-    }
-}
-
-fn verdicts<P>(
-    call: &Call,
-    status: u16,
-    body: &BatchReply<'_, P>,
-    key: impl Fn(&Row<'_, P>) -> Option<String>,
-    kept: impl Fn(&Row<'_, P>) -> Option<String>,
-    settings: &HubSpotSettings,
-) -> Vec<Verdict> {
-    let items = &call.items;
-    let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
-    let positions: HashMap<&str, usize> = items
-        .iter()
-        .enumerate()
-        .map(|(at, item)| (item.name.as_str(), at))
-        .collect();
-    let mut strangers = Vec::new();
-    for row in body
-        .results
-        .iter()
-        .flatten()
-        .filter(|row| !row.id.as_str().is_empty())
-    {
-        let traced = row
-            .trace
-            .as_str()
-            .parse()
-            .ok()
-            .filter(|at| *at < items.len());
-        let at = traced.or_else(|| positions.get(key(row)?.as_str()).copied());
-        match at.filter(|at| found[*at].is_none()) {
-            Some(at) => {
-                let met = row.new == Some(false);
-                let verdict = success(&call.kind, &items[at], row.id.as_str(), met);
-                found[at] = Some(match stage(&items[at]) {
-                    Some(_) => overruled(verdict, &items[at], kept(row)),
-                    None => verdict,
-                });
-            }
-            None => strangers.push(row.id.as_str()),
-        }
-    }
-    let faults: Vec<Fault> = body.errors.iter().flatten().map(Fault::of).collect();
-    for fault in faults.iter().filter(|fault| fault.names_records()) {
-        for (at, item) in items.iter().enumerate() {
-            if found[at].is_none() && fault.concerns(at, item) {
-                found[at] = Some(fault.verdict(&call.kind, item, settings, status));
-            }
-        }
-    }
-    by_exclusion(call, &mut found, &strangers);
-    let unnamed = faults.iter().find(|fault| !fault.names_records());
-    let rest = |item| silent(call, item, unnamed, status, settings);
-    found
-        .into_iter()
-        .zip(items)
-        .map(|(verdict, item)| verdict.unwrap_or_else(|| rest(item)))
-        .collect()
-}
-
-/// One result and one record are left over: they belong together. HubSpot answers with a contact's
-/// primary address where a secondary one was sent, and with a new id where records were merged.
-fn by_exclusion(call: &Call, found: &mut [Option<Verdict>], strangers: &[&str]) {
-    let mut left = found
-        .iter_mut()
-        .enumerate()
-        .filter(|(_, verdict)| verdict.is_none());
-    if let ([id], Some((at, verdict)), None) = (strangers, left.next(), left.next()) {
-        *verdict = Some(success(&call.kind, &call.items[at], id, true));
-    }
-}
-
-fn success(kind: &CallKind, item: &Item, id: &str, met: bool) -> Verdict {
-    match kind {
-        CallKind::HubSpotFind { .. } => Verdict::Again {
-            relink: Some(Relink::Adopt(RemoteId::from(id))),
-            batch_cap: None,
-            why: format!("HubSpot has it as record {id}"),
-        },
-        CallKind::HubSpotArchive { .. } => Verdict::Removed,
-        CallKind::HubSpotGiveWay { .. } => Verdict::Again {
-            relink: Some(Relink::Unaddressed(item.ticks.clone())),
-            batch_cap: None,
-            why: "it gave up its e-mail address, which another record wants".to_owned(),
-        },
-        _ => Verdict::Delivered {
-            remote_id: Some(RemoteId::from(id)),
-            remote_key: item.remote_key.clone(),
-            member_status: None,
-            ticks: item.ticks.clone(),
-            met: met && is_by_address(kind),
-        },
-    }
-}
-
-fn is_by_address(kind: &CallKind) -> bool {
-    matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == EMAIL)
-}
-
-/// A record that neither a result nor an error names.
-fn silent(
-    call: &Call,
-    item: &Item,
-    unnamed: Option<&Fault>,
-    status: u16,
-    settings: &HubSpotSettings,
-) -> Verdict {
-    match (&call.kind, unnamed) {
-        // A single record's error needs no name.
-        (kind, Some(fault)) if call.items.len() == 1 => fault.verdict(kind, item, settings, status),
-        (CallKind::HubSpotArchive { .. }, None) => Verdict::Removed,
-        // Reading is not writing: what is not among the results does not exist.
-        (CallKind::HubSpotFind { .. }, None) => Verdict::Again {
-            relink: Some(Relink::Forget),
-            batch_cap: None,
-            why: "HubSpot does not have this record".to_owned(),
-        },
-        _ => no_verdict("HubSpot", call.items.len(), status),
-    }
 }
 
 /// The whole call was refused.

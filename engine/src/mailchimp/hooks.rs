@@ -82,7 +82,7 @@ pub fn unfit(url: &str) -> Option<&'static str> {
 pub fn list_request(wanted: &Wanted) -> Request {
     Request::get(
         Target::Mailchimp,
-        format!("/lists/{}/webhooks?count=1000", wanted.list),
+        format!("/lists/{}/webhooks", wanted.list),
     )
 }
 

@@ -39,4 +39,4 @@ pub use mailchimp::{
 };
 pub use mandrill::mandrill_webhook;
 pub use sandbox::Sandbox;
-pub use world::{LoggedRequest, Stats};
+pub use world::{LoggedRequest, Seen, Stats};

@@ -12,7 +12,7 @@ use crate::faults::{ActiveFault, Fault};
 use crate::hubspot::{Association, HubSpotRecord, ObjectType};
 use crate::mailchimp::{AudienceField, ListMember, MemberAction, Subscribed};
 use crate::server::{self, Command, Shared};
-use crate::world::{LoggedRequest, Stats, World};
+use crate::world::{LoggedRequest, Seen, Stats, Watcher, World};
 
 /// A running sandbox. It serves from a thread of its own and stops when dropped.
 #[derive(Debug)]
@@ -209,6 +209,11 @@ impl Sandbox {
     /// Whether the log keeps request bodies; off at first.
     pub fn keep_bodies(&self, keep: bool) {
         self.shared.world().keep_bodies = keep;
+    }
+
+    /// Has every request told to this function as well, before it is answered.
+    pub fn watch(&self, watcher: impl Fn(Seen<'_>) + Send + 'static) {
+        self.shared.world().watcher = Watcher(Some(Box::new(watcher)));
     }
 
     pub fn stats(&self) -> Stats {

@@ -61,6 +61,28 @@ pub struct Stats {
     pub members: usize,
 }
 
+/// A request that is all there, whatever becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    pub service: Service,
+    pub method: &'a str,
+    /// With the query.
+    pub path: &'a str,
+    pub body: &'a [u8],
+}
+
+type Tell = dyn Fn(Seen<'_>) + Send;
+
+/// Is told of every request; see [`crate::Sandbox::watch`].
+#[derive(Default)]
+pub(crate) struct Watcher(pub Option<Box<Tell>>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Watcher").field(&self.0.is_some()).finish()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct World {
     pub config: Config,
@@ -69,6 +91,7 @@ pub(crate) struct World {
     pub faults: Faults,
     pub log: VecDeque<LoggedRequest>,
     pub keep_bodies: bool,
+    pub watcher: Watcher,
     totals: Stats,
     numbered: u64,
     pub hubspot_in_flight: usize,
@@ -93,6 +116,15 @@ pub(crate) struct Incoming<'a> {
     pub arrived: Instant,
 }
 
+impl Incoming<'_> {
+    fn path_and_query(&self) -> String {
+        match self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
+        }
+    }
+}
+
 impl World {
     pub(crate) fn new(config: Config) -> Self {
         Self {
@@ -106,6 +138,7 @@ impl World {
             faults: Faults::default(),
             log: VecDeque::new(),
             keep_bodies: false,
+            watcher: Watcher::default(),
             totals: Stats::default(),
             numbered: 0,
             hubspot_in_flight: 0,
@@ -117,7 +150,9 @@ impl World {
     pub(crate) fn reset(&mut self) {
         let (hubspot, mailchimp) = (self.hubspot_in_flight, self.mailchimp_in_flight);
         let (numbered, keep_bodies) = (self.numbered, self.keep_bodies);
+        let watcher = std::mem::take(&mut self.watcher);
         *self = Self {
+            watcher,
             hubspot_in_flight: hubspot,
             mailchimp_in_flight: mailchimp,
             numbered,
@@ -153,6 +188,14 @@ impl World {
 
     /// Carries a request out.
     pub(crate) fn handle(&mut self, request: &Incoming<'_>) -> Outcome {
+        if let Watcher(Some(watcher)) = &self.watcher {
+            watcher(Seen {
+                service: request.service,
+                method: request.method,
+                path: &request.path_and_query(),
+                body: request.body,
+            });
+        }
         let verdict =
             self.faults
                 .judge(request.service, request.method, request.path, request.body);
@@ -217,10 +260,7 @@ impl World {
             number: self.numbered,
             service: request.service,
             method: request.method.to_owned(),
-            path: match request.query {
-                Some(query) => format!("{}?{query}", request.path),
-                None => request.path.to_owned(),
-            },
+            path: request.path_and_query(),
             status: reply.status,
             inputs,
             at: wall,

@@ -11,17 +11,17 @@ use integration_tests::{
 };
 
 /// Contacts go to Mailchimp only.
-fn mailing(config: Config) -> Crm {
+pub fn mailing(config: Config) -> Crm {
     mailing_on(Cluster::shared(), config)
 }
 
-fn mailing_on(cluster: Arc<Cluster>, config: Config) -> Crm {
+pub fn mailing_on(cluster: Arc<Cluster>, config: Config) -> Crm {
     let mut crm = Crm::untracked(cluster, config);
     crm.run("SELECT integration.track('crm.contacts', 'contact', targets => '{mailchimp}')");
     crm
 }
 
-fn first_name(crm: &Crm, email: &str) -> String {
+pub fn first_name(crm: &Crm, email: &str) -> String {
     let member = crm.remote.member(email).unwrap();
     member.merge_fields["FNAME"].as_str().unwrap().to_owned()
 }
@@ -214,6 +214,35 @@ fn rows_that_swap_their_addresses_swap_their_members() {
         Some(Status::Unsubscribed)
     );
     assert_eq!(first_name(&crm, "person2@example.org"), "Third");
+}
+
+#[test]
+fn address_of_a_row_that_opted_out_and_moved_on_is_free_for_another() {
+    let mut crm = mailing(unlimited());
+    crm.run("INSERT INTO crm.contacts (email, first_name, marketing_opt_in) VALUES ('ada@example.org', 'Ada', true)");
+    crm.settle();
+    // Nothing is sent of the new address: the member keeps the old one.
+    crm.run(
+        "UPDATE crm.contacts SET email = 'lovelace@example.org', marketing_opt_in = false WHERE id = 1",
+    );
+    crm.settle();
+    assert_eq!(
+        crm.remote.status_of("ada@example.org"),
+        Some(Status::Unsubscribed)
+    );
+    crm.run("INSERT INTO crm.contacts (email, first_name) VALUES ('ada@example.org', 'Second')");
+    crm.settle();
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = true, first_name = 'Back' WHERE id = 1");
+    crm.settle();
+    assert_eq!(
+        crm.remote.status_of("ada@example.org"),
+        Some(Status::Unsubscribed)
+    );
+    assert_eq!(first_name(&crm, "lovelace@example.org"), "Back");
+    assert_eq!(
+        crm.rows("SELECT error FROM integration.dlq WHERE resolution IS NULL"),
+        [""; 0]
+    );
 }
 
 #[test]

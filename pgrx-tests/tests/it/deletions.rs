@@ -351,4 +351,9 @@ fn a_merge_is_no_deletion() {
     let webhooks = told(&crm);
     import_all(&mut crm, &webhooks);
     assert_eq!(crm.ask::<i64>("SELECT count(*) FROM crm.contacts"), 10);
+    // The survivor is one row's; the other one is told of.
+    let letters = "SELECT category, error ~ '^records (4 and 5|5 and 4) are one' FROM integration.dlq WHERE resolution IS NULL";
+    assert_eq!(crm.rows(letters), ["conflict|t"]);
+    let shared = "SELECT count(*) FROM integration.link WHERE target = 'hubspot' GROUP BY source, remote_id HAVING count(*) > 1";
+    assert_eq!(crm.rows(shared), [""; 0]);
 }

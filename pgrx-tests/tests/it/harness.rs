@@ -1,5 +1,10 @@
 //! The harness itself: a check that cannot fail shows nothing.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use integration_tests::{
     cluster::{Cluster, Stop},
     crm::TABLES,
@@ -130,4 +135,51 @@ fn assert_found(client: &mut postgres::Client, remote: &Remote, expected: &[&str
     for (line, part) in found.iter().zip(expected) {
         assert!(line.contains(part), "{line} should say {part}");
     }
+}
+
+/// One request, whatever is answered.
+fn send(url: &str, method: &str, path: &str, body: &str) {
+    let host = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 "));
+}
+
+#[test]
+fn requests_that_no_service_documents_fail_a_test() {
+    if integration_contracts::hubspot().is_none() || integration_contracts::mailchimp().is_none() {
+        return;
+    }
+    let remote = Remote::start(unlimited());
+    let (hubspot, mailchimp) = (remote.hubspot_url(), remote.mailchimp_url());
+    let upsert = "/crm/objects/2026-09/contacts/batch/upsert";
+    let input = r#"{"id":"1","properties":{}}"#;
+    let inputs = |count| format!(r#"{{"inputs":[{}]}}"#, vec![input; count].join(","));
+    // Those are documented, whatever comes of them.
+    send(&hubspot, "POST", upsert, &inputs(100));
+    send(&mailchimp, "GET", "/3.0/lists/a1/members?count=10", "");
+    assert_eq!(remote.take_broken(), [""; 0]);
+    send(&hubspot, "POST", upsert, &inputs(101));
+    send(&hubspot, "POST", upsert, r#"{"inputs":[{"id":"1"}]}"#);
+    send(&mailchimp, "GET", "/3.0/people", "");
+    let broken = remote.take_broken();
+    let expected = [
+        format!("HubSpot, POST {upsert}: 101 inputs, at most 100 are allowed"),
+        format!(
+            "HubSpot, POST {upsert}: the body.inputs[]: SimplePublicObjectBatchInputUpsert requires properties"
+        ),
+        "Mailchimp, GET /people: there is no such call".to_owned(),
+    ];
+    assert_eq!(broken, expected);
+    // One that nobody asked about fails the test that made it.
+    send(&mailchimp, "GET", "/3.0/people", "");
+    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(remote)));
+    assert!(dropped.is_err());
 }

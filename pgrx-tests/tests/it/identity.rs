@@ -123,6 +123,42 @@ fn merged_company_is_followed_without_a_webhook() {
 }
 
 #[test]
+fn rows_whose_companies_were_merged_are_not_both_written_to_one() {
+    let mut crm = Crm::start();
+    crm.run("INSERT INTO crm.companies (name, domain) VALUES ('Acme', 'acme.example.org'), ('Ajax', 'ajax.example.org')");
+    crm.settle();
+    let id = |domain: &str| {
+        let found = crm.remote.find(ObjectType::Company, "domain", domain);
+        found.unwrap().id
+    };
+    let (acme, ajax) = (id("acme.example.org"), id("ajax.example.org"));
+    let merged = crm
+        .remote
+        .merge_records(ObjectType::Company, acme, ajax)
+        .unwrap();
+    // Nobody tells; whoever changes first has it.
+    for name in ["Acme", "Ajax"] {
+        crm.run(&format!(
+            "UPDATE crm.companies SET city = 'Ulm' WHERE name = '{name}'"
+        ));
+        crm.settle();
+    }
+    crm.converges();
+    assert_eq!(
+        crm.rows(
+            "SELECT record_key, category, error FROM integration.dlq WHERE resolution IS NULL"
+        ),
+        [format!(
+            "2|conflict|records 2 and 1 are one and the same record {merged} of HubSpot; change one of them, or merge them"
+        )]
+    );
+    let companies = crm.remote.companies();
+    assert_eq!(companies.len(), 1, "{companies:?}");
+    assert_eq!(companies[0].1["name"], "Acme");
+    assert_eq!(companies[0].1["crm_id"], "1");
+}
+
+#[test]
 fn searches_keep_to_their_own_limit_and_hold_up_nobody() {
     let mut config = Config::default();
     config.hubspot.rate = None;

@@ -49,6 +49,7 @@ mod opt_outs;
 mod poison;
 mod reconcile;
 mod reconcile_members;
+mod rings;
 mod scopes;
 mod secrets;
 mod sensitive;

@@ -255,6 +255,66 @@ fn merged_record_is_a_wrong_link() {
 }
 
 #[test]
+fn two_rows_of_one_merged_record_keep_one_link() {
+    let mut crm = few();
+    let (first, second) = (id_of(&crm, 7), id_of(&crm, 8));
+    let merged = crm
+        .remote
+        .merge_records(ObjectType::Contact, first, second)
+        .unwrap();
+    let letters = "SELECT record_key, category, error FROM integration.dlq WHERE resolution IS NULL AND target = 'hubspot'";
+    // Looking only says so; asked twice to put it right, there still is one dead letter.
+    let mut found = compared(&mut crm, false);
+    found.retain(|each| each.starts_with("wrong_link"));
+    assert_eq!(
+        found,
+        [7, 8].map(|key| format!("wrong_link|{key}|NULL|NULL|{merged}|NULL|f"))
+    );
+    assert_eq!(crm.rows(letters), [""; 0]);
+    for _ in 0..2 {
+        compared(&mut crm, true);
+        crm.settle();
+        assert_eq!(
+            crm.rows("SELECT record_key, remote_id FROM integration.link WHERE target = 'hubspot' AND record_key IN ('7', '8') ORDER BY record_key"),
+            [format!("7|{merged}"), format!("8|{second}")]
+        );
+        assert_eq!(
+            crm.rows(letters),
+            [format!(
+                "8|conflict|records 8 and 7 are one and the same record {merged} of HubSpot; change one of them, or merge them"
+            )]
+        );
+        assert_eq!(
+            crm.ask::<i64>("SELECT dead FROM integration.status WHERE target = 'hubspot'"),
+            1
+        );
+    }
+    // The second row has no part in it, whatever becomes of it.
+    crm.run("UPDATE crm.contacts SET first_name = 'Other' WHERE id = 8");
+    crm.converges();
+    assert!(
+        crm.rows(letters)
+            .iter()
+            .all(|letter| letter.starts_with("8|conflict|"))
+    );
+    let name: String = crm.ask("SELECT first_name FROM crm.contacts WHERE id = 7");
+    let (id, fields) = crm
+        .remote
+        .contacts()
+        .into_iter()
+        .find(|(id, _)| *id == merged)
+        .unwrap();
+    assert_eq!(
+        (id, &fields["firstname"], fields["crm_id"].as_str()),
+        (merged, &name, "7")
+    );
+    crm.run("DELETE FROM crm.contacts WHERE id = 8");
+    crm.converges();
+    assert_eq!(crm.rows(letters), [""; 0]);
+    assert_eq!(compared(&mut crm, false), [""; 0]);
+}
+
+#[test]
 fn links_that_were_lost_are_found_by_the_key() {
     let mut crm = few();
     crm.run("DELETE FROM integration._link WHERE target = 1 AND record_key = '9'");

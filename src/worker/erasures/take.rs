@@ -11,6 +11,7 @@ use integration_engine::retry;
 use pgrx::spi::SpiResult;
 
 use super::begin::is_free;
+use crate::http;
 use crate::owner;
 use crate::store;
 use crate::store::withheld::{self, Reason};
@@ -32,12 +33,8 @@ pub struct Answered {
 
 /// What an answer says about its target. That we may not erase people (HTTP 403) says nothing about
 /// what else we may do there.
-pub fn note(
-    worker: &mut TargetWorker,
-    result: &Result<Reply, TransportError>,
-    current: bool,
-    clock: u64,
-) {
+pub fn note(worker: &mut TargetWorker, answer: &http::Answer, current: bool, clock: u64) {
+    let result = &answer.result;
     let forbidden = matches!(result, Ok(reply) if reply.status == 403);
     let signal = answers::signal(worker.target, result);
     if forbidden && matches!(signal, TargetSignal::Unauthorized { .. }) {
@@ -46,7 +43,7 @@ pub fn note(
         worker.breaker.success();
         return;
     }
-    reconcile::note(worker, result, current, clock);
+    reconcile::note(worker, answer, current, clock);
 }
 
 impl Worker {

@@ -7,7 +7,7 @@ use integration_engine::queue::{Change, Handle};
 use integration_engine::record::{Lane, Op, RecordKey, Target};
 use pgrx::spi::SpiResult;
 
-use super::{Draft, named, uncalled};
+use super::{Draft, Move, named, uncalled};
 use crate::store::{links, sources::Source, withheld};
 use crate::worker::target::{Flight, TargetWorker};
 use crate::worker::{Outcome, World, doubts};
@@ -66,6 +66,7 @@ pub fn read_source(
     world: &World,
     source: &Source,
     handles: Vec<Handle>,
+    moves: &[Move],
 ) -> SpiResult<(Vec<Flight>, Vec<Work>)> {
     let (mut flights, mut works) = (Vec::new(), Vec::new());
     let Some(map) = source.maps.get(&worker.target) else {
@@ -83,6 +84,15 @@ pub fn read_source(
     let watched = doubts::watched(source, map);
     let mut rows = source.read(map, &keys)?;
     let mut links = links::read(source.id, worker.target, &texts)?;
+    // What was planned before is stored later on.
+    for moved in moves.iter().filter(|moved| moved.from.source == source.id) {
+        links.remove(&moved.from.key);
+    }
+    for to in moves.iter().map(|moved| &moved.to) {
+        if to.record.source == source.id && texts.contains(&to.record.key.as_str()) {
+            links.insert(to.record.key.clone(), to.link.clone());
+        }
+    }
     for (handle, change) in records {
         let row = rows.remove(&change.record.key);
         let mut link = links.remove(&change.record.key);

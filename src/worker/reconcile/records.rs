@@ -15,6 +15,7 @@ use super::{Ask, Asked};
 use crate::store::drift::{self, Kind, Repair};
 use crate::store::links::{self, Cause, Entry};
 use crate::store::sources::Source;
+use crate::worker::adopt::{self, Claim};
 use crate::worker::now_ms;
 
 impl Judge<'_> {
@@ -161,27 +162,41 @@ impl Judge<'_> {
         if record.id == id.as_str() {
             return Ok(());
         }
-        let holder = self.holder(&record.id)?;
-        let repair = match (self.course.repair, holder) {
-            (false, _) => Repair::Nothing,
-            (true, Some(other)) => Repair::Refused(format!(
-                "record {} is linked to it; the two are one at HubSpot",
-                other.key.as_str()
+        let to = RemoteId::from(record.id.as_str());
+        let repair = match self.course.repair {
+            false => Repair::Nothing,
+            true => self.follow(key, link, to, todo)?,
+        };
+        let (old, new) = (id.as_str().to_owned(), record.id.clone());
+        self.put(Some(key), Some(old), Kind::WrongLink, Some(new), repair)
+    }
+
+    /// Links a row to the record that its own was merged into, unless that is another row's.
+    fn follow(
+        &self,
+        key: &RecordKey,
+        link: Link,
+        to: RemoteId,
+        todo: &mut VecDeque<Ask>,
+    ) -> SpiResult<Repair> {
+        let (world, record) = (self.scene.world, self.record(key));
+        Ok(match adopt::claim(world, &record, &to, [].iter())? {
+            Claim::Kept(_, other) => {
+                Repair::Refused(adopt::give_up_merged(world, &record, &to, &other)?)
+            }
+            Claim::Leaving(other) => Repair::Refused(format!(
+                "record {other} is linked to it, whose row is gone; compare once that is known there"
             )),
-            (true, None) => {
-                let to = RemoteId::from(record.id.as_str());
+            Claim::Free => {
                 let link = Link {
                     remote_id: Some(to.clone()),
                     ..link
                 };
-                let record = self.record(key);
                 links::write(self.course.target, Cause::Noted, &[Entry { record, link }])?;
                 todo.push_back(Ask::Linked(vec![(key.clone(), to)], Wanted::Values));
                 Repair::Done("linked to the record it was merged into".to_owned())
             }
-        };
-        let (old, new) = (id.as_str().to_owned(), record.id.clone());
-        self.put(Some(key), Some(old), Kind::WrongLink, Some(new), repair)
+        })
     }
 
     /// Who is linked to a record of this kind.

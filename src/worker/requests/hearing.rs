@@ -88,8 +88,7 @@ impl Requests {
                 Underway::Associations(call) => {
                     let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
                     entry.records = call.pairs.len();
-                    let answered =
-                        associations::hear(worker, world, call, &answer.result, current, clock);
+                    let answered = associations::hear(worker, world, call, &answer, current, clock);
                     entry.error.clone_from(&answered.reading().error);
                     entry.correlation_id = answered.reading().correlation_id.clone();
                     heard.log.push(entry);
@@ -137,7 +136,7 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    reconcile::note(worker, &answer.result, current, clock);
+                    reconcile::note(worker, &answer, current, clock);
                     heard.census.push(reconcile::Answered {
                         target: sent.target,
                         job,
@@ -154,7 +153,7 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    erasures::note(worker, &answer.result, current, clock);
+                    erasures::note(worker, &answer, current, clock);
                     heard.erasures.push(erasures::Answered {
                         job: asked.job,
                         place: asked.place,

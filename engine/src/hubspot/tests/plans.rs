@@ -1,3 +1,7 @@
+mod removals;
+
+mod calls;
+
 use super::*;
 use crate::json::push_string;
 
@@ -275,29 +279,6 @@ fn an_uncertain_create_is_repeated_or_looked_for() {
 }
 
 #[test]
-fn a_gone_row_is_archived_if_it_was_there() {
-    let (kind, item) = sent(plan(
-        &work(None, link(Some("512"), None, &[])),
-        Entity::Contact,
-        &[],
-    ));
-    assert_eq!(
-        kind,
-        CallKind::HubSpotArchive {
-            entity: Entity::Contact
-        }
-    );
-    assert_eq!(
-        (item.fragment.as_str(), item.name.as_str()),
-        (r#"{"id":"512"}"#, "512")
-    );
-    assert_eq!(
-        settled(plan(&work(None, None), Entity::Contact, &[])),
-        Verdict::Removed
-    );
-}
-
-#[test]
 fn values_that_cannot_go_name_column_property_and_value() {
     let cases = [
         (
@@ -332,62 +313,6 @@ fn values_that_cannot_go_name_column_property_and_value() {
         } => assert!(why.len() < 400, "{why}"),
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn calls_carry_traces_and_stay_within_their_size() {
-    let names: Vec<String> = (0..250).map(|at| format!("p{at}@example.com")).collect();
-    let sends: Vec<_> = names.iter().map(|name| (upsert(), item(name))).collect();
-    let calls = assemble(sends, &settings(&[]));
-    assert_eq!(
-        calls
-            .iter()
-            .map(|call| call.items.len())
-            .collect::<Vec<_>>(),
-        [100, 100, 50]
-    );
-    assert_eq!(
-        calls[0].request.path,
-        "/crm/objects/2026-09/contacts/batch/upsert"
-    );
-    let body: serde_json::Value =
-        serde_json::from_slice(calls[2].request.body.as_deref().unwrap()).unwrap();
-    let traces: Vec<_> = body["inputs"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|input| input["objectWriteTraceId"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(traces, (0..50).map(|at| at.to_string()).collect::<Vec<_>>());
-
-    let find = CallKind::HubSpotFind {
-        entity: Entity::Company,
-        id_property: "crm_id".into(),
-    };
-    let mut fragment = String::from("{\"id\":");
-    push_string(&mut fragment, "17");
-    fragment.push('}');
-    let calls = assemble(
-        vec![(
-            find,
-            Item {
-                fragment,
-                ..item("17")
-            },
-        )],
-        &HubSpotSettings {
-            api_version: "v3".into(),
-            ..settings(&[])
-        },
-    );
-    assert_eq!(
-        calls[0].request.path,
-        "/crm/v3/objects/companies/batch/read"
-    );
-    assert_eq!(
-        calls[0].request.body.as_deref(),
-        Some(&br#"{"properties":["crm_id"],"propertiesWithHistory":[],"idProperty":"crm_id","inputs":[{"id":"17"}]}"#[..])
-    );
 }
 
 proptest::proptest! {
@@ -475,89 +400,4 @@ fn a_record_gives_up_its_address_where_others_wait_for_it() {
     let (kind, item) = sent(plan(&work, Entity::Contact, &Entity::ALL));
     assert_eq!(kind, update());
     assert!(item.fragment.contains("bob@example.com"));
-}
-
-fn deleted(entity: Entity, on_delete: HubSpotOnDelete, link: Option<Link>) -> Decision {
-    let settings = HubSpotSettings {
-        on_delete,
-        ..settings(&Entity::ALL)
-    };
-    decide(&work(None, link), 0, &map(entity), &settings)
-}
-
-#[test]
-fn a_deleted_row_is_archived_erased_or_left_alone_as_the_setting_says() {
-    use HubSpotOnDelete::{Archive, Gdpr, Ignore};
-    let known = || link(Some("512"), Some("ada@example.com"), &[]);
-    let archive = |entity| CallKind::HubSpotArchive { entity };
-    let cases = [
-        (
-            Entity::Contact,
-            Archive,
-            archive(Entity::Contact),
-            r#"{"id":"512"}"#,
-        ),
-        (
-            Entity::Contact,
-            Gdpr,
-            CallKind::HubSpotErase,
-            r#"{"objectId":"512"}"#,
-        ),
-        // Nothing but contacts can be erased.
-        (
-            Entity::Company,
-            Gdpr,
-            archive(Entity::Company),
-            r#"{"id":"512"}"#,
-        ),
-        (Entity::Note, Gdpr, archive(Entity::Note), r#"{"id":"512"}"#),
-    ];
-    for (entity, on_delete, expected, fragment) in cases {
-        let (kind, item) = sent(deleted(entity, on_delete, known()));
-        assert_eq!((&kind, item.fragment.as_str()), (&expected, fragment));
-    }
-    for on_delete in [Archive, Gdpr] {
-        // It may have been created: that is found out first.
-        let (kind, _) = sent(deleted(
-            Entity::Contact,
-            on_delete,
-            link(None, Some("a@x.org"), &[]),
-        ));
-        assert!(matches!(kind, CallKind::HubSpotFind { .. }));
-    }
-    for link in [known(), link(None, Some("a@x.org"), &[]), None] {
-        assert_eq!(
-            settled(deleted(Entity::Contact, Ignore, link)),
-            Verdict::Removed
-        );
-    }
-}
-
-#[test]
-fn contacts_are_erased_one_at_a_time() {
-    let settings = settings(&[]);
-    let sends = ["512", "513"].map(|id| {
-        let item = Item {
-            fragment: format!(r#"{{"objectId":"{id}"}}"#),
-            ..item(id)
-        };
-        (CallKind::HubSpotErase, item)
-    });
-    let calls = assemble(sends.into(), &settings);
-    let made: Vec<_> = calls
-        .iter()
-        .map(|call| {
-            let body = String::from_utf8(call.request.body.clone().unwrap()).unwrap();
-            (call.request.method, call.request.path.clone(), body)
-        })
-        .collect();
-    let path = "/crm/objects/2026-09/contacts/gdpr-delete";
-    assert_eq!(
-        made,
-        ["512", "513"].map(|id| (
-            Method::Post,
-            path.to_owned(),
-            format!(r#"{{"objectId":"{id}"}}"#)
-        ))
-    );
 }

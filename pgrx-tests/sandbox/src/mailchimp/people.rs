@@ -46,6 +46,8 @@ pub struct Subscribed {
     pub from: Option<Status>,
     /// Milliseconds since 1970.
     pub at: i64,
+    /// When the request that did it came in, likewise.
+    pub arrived: i64,
 }
 
 /// Something that happens to a member in Mailchimp itself.

@@ -12,7 +12,7 @@ use super::people::Subscribed;
 use super::status::{Actor, Decision, Status, Way, decide};
 use super::store::{Pairs, TIMESTAMP_OPT, hash_of, lower};
 use super::validate::{check_merge, check_required};
-use crate::clock::{self, Now};
+use crate::clock::{self, Millis, Now};
 
 /// Facts about the request that a write belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,14 @@ pub(crate) struct Moment {
     pub arrived: Instant,
     pub answered: Instant,
     pub by: Actor,
+}
+
+impl Moment {
+    /// When the request came in.
+    fn arrived_at(&self) -> Millis {
+        let ago = self.now.mono.saturating_duration_since(self.arrived);
+        self.now.wall - Millis::try_from(ago.as_millis()).unwrap_or_default()
+    }
 }
 
 /// A member as sent, in single calls and in bulk.
@@ -290,6 +298,7 @@ impl Mailchimp {
             by: moment.by,
             from,
             at: moment.now.wall,
+            arrived: moment.arrived_at(),
         });
     }
 

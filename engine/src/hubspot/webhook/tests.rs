@@ -1,0 +1,195 @@
+use super::*;
+
+fn one(event: &str) -> (Event, HubSpotSubject) {
+    let event = parse(format!("[{event}]").as_bytes()).unwrap().remove(0);
+    match event.subject.clone() {
+        Subject::HubSpot(subject) => (event, subject),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn both_dialects_are_read() {
+    let classic = r#"{"eventId":4101286121,"subscriptionId":7562680,"portalId":247187887,"appId":50780459,"occurredAt":1790000000000,"subscriptionType":"contact.propertyChange","attemptNumber":0,
+        "objectId":9007199254740993,"propertyName":"email","propertyValue":"ada@example.com","changeSource":"CRM_UI","sourceId":"userId:7006"}"#;
+    let (event, subject) = one(classic);
+    assert_eq!(event.kind, "contact.propertyChange");
+    assert_eq!(event.occurred_at, Timestamp(1_790_000_000_000));
+    assert_eq!(
+        event.payload,
+        serde_json::from_str::<Value>(classic).unwrap()
+    );
+    assert_eq!(subject.entity, Some(Entity::Contact));
+    assert_eq!(
+        subject.object_id.as_deref(),
+        Some("9007199254740993"),
+        "never as a float"
+    );
+    assert_eq!(subject.portal_id, "247187887");
+    let change = HubSpotAction::PropertyChange {
+        property: "email".into(),
+        value: Some("ada@example.com".into()),
+    };
+    assert_eq!(subject.action, change);
+
+    let generic = r#"{"portalId":1,"occurredAt":5,"subscriptionType":"object.propertyChange","objectTypeId":"0-3","objectId":"900","propertyName":"amount","propertyValue":""}"#;
+    let (_, subject) = one(generic);
+    assert_eq!(
+        (subject.entity, subject.object_id.as_deref()),
+        (Some(Entity::Deal), Some("900"))
+    );
+    let cleared = HubSpotAction::PropertyChange {
+        property: "amount".into(),
+        value: Some(String::new()),
+    };
+    assert_eq!(subject.action, cleared);
+}
+
+#[test]
+fn every_kind_is_told_apart() {
+    let action = |fields: &str| {
+        one(&format!(
+            r#"{{"portalId":1,"occurredAt":5,"objectId":512,{fields}}}"#
+        ))
+        .1
+        .action
+    };
+    use HubSpotAction::*;
+    let cases = [
+        (r#""subscriptionType":"contact.creation""#, Creation),
+        (
+            r#""eventType":"object.creation","objectTypeId":"0-1""#,
+            Creation,
+        ),
+        (r#""subscriptionType":"contact.deletion""#, Deletion),
+        (
+            r#""subscriptionType":"contact.privacyDeletion""#,
+            PrivacyDeletion,
+        ),
+        (r#""subscriptionType":"contact.restore""#, Restore),
+        (
+            r#""subscriptionType":"object.associationChange","fromObjectTypeId":"0-1""#,
+            AssociationChange,
+        ),
+        (
+            r#""subscriptionType":"contact.merge","primaryObjectId":512,"mergedObjectIds":[514],"newObjectId":700"#,
+            Merge {
+                merged: vec!["512".into(), "514".into()],
+                surviving: "700".into(),
+            },
+        ),
+        (
+            r#""subscriptionType":"contact.merge","primaryObjectId":512,"mergedObjectIds":[514],"newObjectId":512"#,
+            Merge {
+                merged: vec!["514".into()],
+                surviving: "512".into(),
+            },
+        ),
+        (
+            r#""subscriptionType":"contact.merge""#,
+            Other("contact.merge".into()),
+        ),
+        (
+            r#""subscriptionType":"contact.propertyChange""#,
+            Other("contact.propertyChange".into()),
+        ),
+        (
+            r#""subscriptionType":"object.propertyChange","objectTypeId":"0-1","propertyName":"x","propertyValue":"REDACTED","isSensitive":true"#,
+            Redacted {
+                property: "x".into(),
+            },
+        ),
+        (
+            r#""subscriptionType":"contact.propertyChange","propertyName":"x","propertyValue":"REDACTED""#,
+            Redacted {
+                property: "x".into(),
+            },
+        ),
+        (
+            r#""subscriptionType":"object.propertyChange","objectTypeId":"0-1","propertyName":"x","propertyValue":"REDACTED","isSensitive":false"#,
+            PropertyChange {
+                property: "x".into(),
+                value: Some("REDACTED".into()),
+            },
+        ),
+        (
+            r#""subscriptionType":"object.propertyChange","objectTypeId":"0-1","propertyName":"x","propertyValue":"","isSensitive":true"#,
+            PropertyChange {
+                property: "x".into(),
+                value: Some(String::new()),
+            },
+        ),
+        (
+            r#""subscriptionType":"conversation.newMessage""#,
+            Other("conversation.newMessage".into()),
+        ),
+    ];
+    for (fields, expected) in cases {
+        assert_eq!(action(fields), expected, "{fields}");
+    }
+    let (_, ticket) = one(
+        r#"{"portalId":1,"occurredAt":5,"subscriptionType":"object.creation","objectTypeId":"0-5"}"#,
+    );
+    assert_eq!((ticket.entity, ticket.object_type.as_str()), (None, "0-5"));
+}
+
+#[test]
+fn echoes_are_our_own_writes() {
+    let subject = |source: &str| {
+        one(&format!(
+            r#"{{"portalId":1,"occurredAt":5,"subscriptionType":"contact.creation",{source}}}"#
+        ))
+        .1
+    };
+    assert!(is_echo(
+        &subject(r#""changeSource":"INTEGRATION","sourceId":"9""#),
+        "9"
+    ));
+    assert!(is_echo(
+        &subject(r#""changeSource":"INTEGRATION","sourceId":9"#),
+        "9"
+    ));
+    assert!(!is_echo(
+        &subject(r#""changeSource":"INTEGRATION","sourceId":"8""#),
+        "9"
+    ));
+    assert!(!is_echo(
+        &subject(r#""changeSource":"CRM_UI","sourceId":"9""#),
+        "9"
+    ));
+}
+
+#[test]
+fn deliveries_of_one_event_have_one_key() {
+    let event = |attempt: u8, property: &str| {
+        one(&format!(
+            r#"{{"eventId":1,"subscriptionId":2,"portalId":3,"occurredAt":4,"subscriptionType":"contact.propertyChange","objectId":5,"attemptNumber":{attempt},"propertyName":"{property}"}}"#
+        )).0.event_key
+    };
+    assert_eq!(event(0, "email"), event(3, "email"));
+    assert_ne!(event(0, "email"), event(0, "phone"));
+}
+
+#[test]
+fn unreadable_bodies_say_why() {
+    let event = r#"{"portalId":1,"occurredAt":5,"subscriptionType":"contact.creation"}"#;
+    let many = |count: usize| format!("[{}]", vec![event; count].join(","));
+    assert_eq!(parse(many(1_000).as_bytes()).unwrap().len(), 1_000);
+    assert_eq!(
+        parse(many(1_001).as_bytes()),
+        Err(WebhookError::TooMany { count: 1_001 })
+    );
+    assert_eq!(parse(b"[]"), Ok(Vec::new()));
+    assert!(matches!(parse(b"{"), Err(WebhookError::NotJson(_))));
+    assert_eq!(parse(b"{}"), Err(WebhookError::NotAList));
+    assert_eq!(parse(b"[1]"), Err(WebhookError::NotAList));
+    let incomplete = |position, field| Err(WebhookError::Incomplete { position, field });
+    assert_eq!(
+        parse(format!("[{event},{{}}]").as_bytes()),
+        incomplete(1, "subscriptionType")
+    );
+    assert_eq!(
+        parse(br#"[{"subscriptionType":"x.y","portalId":1,"occurredAt":1.5}]"#),
+        incomplete(0, "occurredAt")
+    );
+}
