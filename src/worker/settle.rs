@@ -1,6 +1,6 @@
 //! From verdicts to the tables: links, retries, dead letters, settled queue rows, in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use integration_engine::call::{HubSpotOnDelete, Link};
@@ -24,7 +24,7 @@ use crate::store::changes::{self, Retry};
 use crate::store::consent_log::{self, Change};
 use crate::store::erasures;
 use crate::store::letters::{self, Deed, Letter};
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause, Entry, intents};
 use crate::store::standings::{self, SignUps};
 
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
@@ -53,6 +53,8 @@ pub struct Ledger {
     consent: Vec<Change>,
     remembered: Vec<Remembered>,
     rows: Vec<RowId>,
+    /// Calls of which it was noted that they may create records.
+    intents: BTreeSet<i64>,
     /// What is noted has to be safe on disk before the next call leaves.
     durable: bool,
 }
@@ -76,6 +78,8 @@ pub fn settle(
     };
     let mut news = Vec::new();
     for outcome in outcomes {
+        let intent = intents::call_of(worker.target, &outcome.flight.record);
+        ledger.intents.extend(intent);
         if let Verdict::Dead {
             member_status: Some(status),
             ..
@@ -481,6 +485,7 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
     links::write(target, Cause::Pushed, &ledger.pushed)?;
     links::write(target, Cause::Noted, &ledger.noted)?;
     links::remove(target, &ledger.unlinked)?;
+    intents::end(&ledger.intents)?;
     erasures::note_archived(&ledger.archived)?;
     let settled = Settled {
         done: &ledger.done,
