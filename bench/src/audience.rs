@@ -11,7 +11,7 @@ use crate::{
     server::Server,
     site::Site,
     stats::median,
-    tables::{Tracking, rows},
+    tables::{Tracking, opted_in},
 };
 
 /// What Mailchimp takes over a bulk call.
@@ -83,16 +83,14 @@ fn send(server: &Server, options: &Options, connections: u32) -> Result<(Sent, S
     let mut site = Site::mailing(server, remote.address(), connections)?;
     site.add(Tracking::Ours, 0)?;
     // Who we are has been found out before anything is measured.
-    site.run(&format!("INSERT INTO ours.contacts {}", rows(2)))?;
+    site.run(&format!("INSERT INTO ours.contacts {}", opted_in(1)))?;
     site.drained()?;
     site.pause()?;
-    let rest = rows(options.contacts);
+    let rest = opted_in(options.contacts);
     site.run(&format!(
         "INSERT INTO ours.contacts {rest} ON CONFLICT DO NOTHING"
     ))?;
-    site.run(OPT_IN)?;
     remote.delay(CALL)?;
-    // One of the first two was opted in already.
     let new = drain(&mut site, &remote, options.contacts - 1)?;
     let members = remote.counted()?.members;
     if members != u64::from(options.contacts) {

@@ -68,12 +68,21 @@ impl Tracking {
     }
 }
 
-/// A query for so many realistic contacts.
+/// A query for so many realistic contacts, every other one opted in.
 pub fn rows(contacts: u32) -> String {
+    query(contacts, "n % 2 = 0")
+}
+
+/// The same, all of them opted in.
+pub fn opted_in(contacts: u32) -> String {
+    query(contacts, "true")
+}
+
+fn query(contacts: u32, opted_in: &str) -> String {
     format!(
         "SELECT n, format('person%s@example.org', n), 'First ' || n, 'Last ' || n % 5000, '+49 30 ' || 100000 + n,
                 'Company ' || n % 1000, (ARRAY['Clerk', 'Manager', 'Engineer', 'Director'])[1 + n % 4],
-                (ARRAY['Berlin', 'Hamburg', 'Leipzig', 'Bremen'])[1 + n % 4], n % 2 = 0, now()
+                (ARRAY['Berlin', 'Hamburg', 'Leipzig', 'Bremen'])[1 + n % 4], {opted_in}, now()
          FROM generate_series(1, {contacts}) AS n"
     )
 }

@@ -60,6 +60,23 @@ impl Membership {
 }
 
 impl Link {
+    /// Of a record that never was at the service, and that a call about to leave may create there.
+    pub fn to_be(written_under: Option<String>, list: Option<String>) -> Link {
+        Link {
+            remote_key: written_under,
+            membership: Membership {
+                list,
+                ..Membership::default()
+            },
+            ..Link::default()
+        }
+    }
+
+    /// Whether that is all it says.
+    pub fn is_to_be(&self) -> bool {
+        *self == Link::to_be(self.remote_key.clone(), self.membership.list.clone())
+    }
+
     /// Between two audiences: archived in one, and not yet added to another.
     pub fn is_nowhere(&self) -> bool {
         self.membership.list.is_none() && self.remote_id.is_none() && self.membership.has_past()

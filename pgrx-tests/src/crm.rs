@@ -290,6 +290,11 @@ impl Crm {
     #[track_caller]
     pub fn converges_within(&mut self, timeout: Duration) {
         self.settle_within(timeout);
+        assert_eq!(
+            self.ask::<i64>("SELECT count(*) FROM integration._intent"),
+            0,
+            "nothing is under way, and nothing is noted to be"
+        );
         // What was settled is already there: comparing once is enough.
         let differences = equal::differences(&mut self.client, &self.remote);
         assert!(

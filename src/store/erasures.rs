@@ -7,6 +7,7 @@ use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId, Target};
 use pgrx::spi::SpiResult;
 
+use super::links::intents;
 use super::{execute, select};
 
 /// An erasure.
@@ -189,9 +190,11 @@ pub fn taken_members(
         record.source.0.into(),
         record.key.as_str().into(),
     ];
-    select(MEMBERS, &args, |row| {
+    let mut taken = select(MEMBERS, &args, |row| {
         Ok((row.get::<String>(1)?.unwrap_or_default(), row.get(2)?))
-    })
+    })?;
+    taken.extend(intents::members(hashes, record));
+    Ok(taken)
 }
 
 const TRACES: &str = "SELECT integration._erase_traces($1, $2, $3, $4, $5)";

@@ -3,6 +3,8 @@
 //! Look-ups of many keys are fenced (OFFSET 0), so that each is one index look-up whatever the
 //! planner believes of the table: plans are kept while it grows.
 
+pub mod intents;
+
 use std::collections::HashMap;
 
 use integration_engine::call::Link;
@@ -87,7 +89,8 @@ pub fn read(
             ))
         },
     )?;
-    Ok(rows.into_iter().collect())
+    let noted = intents::read(source, target, keys);
+    Ok(rows.into_iter().chain(noted).collect())
 }
 
 const BY_REMOTE_ID: &str = "\
@@ -114,7 +117,9 @@ pub fn by_remote_id(target: Target, id: &str) -> SpiResult<Vec<(RecordRef, Link)
 
 /// The records written under this e-mail address.
 pub fn by_remote_key(target: Target, key: &str) -> SpiResult<Vec<(RecordRef, Link)>> {
-    select(BY_REMOTE_KEY, &[target.number().into(), key.into()], found)
+    let mut records = select(BY_REMOTE_KEY, &[target.number().into(), key.into()], found)?;
+    records.extend(intents::by_remote_key(target, key));
+    Ok(records)
 }
 
 const RIVALS: &str = "\
@@ -149,7 +154,7 @@ pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec
             Ok((row.get::<String>(1)?.unwrap_or_default(), holder))
         },
     )?;
-    for (key, holder) in rows {
+    for (key, holder) in rows.into_iter().chain(intents::holders(target, keys)) {
         holders.entry(key).or_default().push(holder);
     }
     Ok(holders)
@@ -173,99 +178,89 @@ pub enum Cause {
     Noted,
 }
 
-const WRITE: &str = "\
-    INSERT INTO integration._link AS l (target, source, record_key, remote_id, remote_key, member_status, clock, pushed_at, pulled_at, \
-                                        list_id, leaving, former_lists, ask, given) \
-    SELECT $1, n.source, n.key, n.remote_id, n.remote_key, n.status, n.clock, \
-           CASE WHEN $8 = 'pushed' THEN pg_catalog.clock_timestamp() END, CASE WHEN $8 = 'pulled' THEN pg_catalog.clock_timestamp() END, \
-           n.list, n.leaving, pg_catalog.string_to_array(n.former, ' '), n.ask, n.given::jsonb \
-    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $9::text[], $10::bool[], $11::text[], $12::bool[], $13::text[]) \
-         AS n(source, key, remote_id, remote_key, status, clock, list, leaving, former, ask, given) \
-    ON CONFLICT (source, target, record_key) DO UPDATE \
-    SET remote_id = excluded.remote_id, remote_key = excluded.remote_key, member_status = excluded.member_status, clock = excluded.clock, \
-        pushed_at = coalesce(excluded.pushed_at, l.pushed_at), pulled_at = coalesce(excluded.pulled_at, l.pulled_at), \
-        list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask, given = excluded.given";
+macro_rules! insert {
+    () => {
+        "INSERT INTO integration._link AS l (target, source, record_key, remote_id, remote_key, member_status, clock, pushed_at, pulled_at, \
+                                             list_id, leaving, former_lists, ask, given) \
+         SELECT $1, n.source, n.key, n.remote_id, n.remote_key, n.status, n.clock, \
+                CASE WHEN $8 = 'pushed' THEN pg_catalog.clock_timestamp() END, CASE WHEN $8 = 'pulled' THEN pg_catalog.clock_timestamp() END, \
+                n.list, n.leaving, pg_catalog.string_to_array(n.former, ' '), n.ask, n.given::jsonb \
+         FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $9::text[], $10::bool[], $11::text[], $12::bool[], $13::text[]) \
+              AS n(source, key, remote_id, remote_key, status, clock, list, leaving, former, ask, given)"
+    };
+}
+
+// Half the work of the one below.
+const INSERT: &str = insert!();
+const WRITE: &str = concat!(
+    insert!(),
+    " ON CONFLICT (source, target, record_key) DO UPDATE \
+     SET remote_id = excluded.remote_id, remote_key = excluded.remote_key, member_status = excluded.member_status, clock = excluded.clock, \
+         pushed_at = coalesce(excluded.pushed_at, l.pushed_at), pulled_at = coalesce(excluded.pulled_at, l.pulled_at), \
+         list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask, given = excluded.given"
+);
 
 /// Stores links, each whole.
 pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
+    let (new, known): (Vec<&Entry>, Vec<&Entry>) = entries
+        .iter()
+        .partition(|entry| intents::is_open(target, &entry.record));
+    insert(target, cause, &new)?;
+    put(WRITE, target, cause, &known)?;
+    for entry in entries {
+        intents::supersede(target, &entry.record);
+    }
+    Ok(())
+}
+
+/// Stores links of records that have none.
+fn insert(target: Target, cause: Cause, entries: &[&Entry]) -> SpiResult<()> {
+    put(INSERT, target, cause, entries)
+}
+
+fn put(sql: &str, target: Target, cause: Cause, entries: &[&Entry]) -> SpiResult<()> {
     if entries.is_empty() {
         return Ok(());
+    }
+    fn column<'a, T>(entries: &[&'a Entry], value: impl Fn(&'a Entry) -> T) -> Vec<T> {
+        entries.iter().map(|entry| value(entry)).collect()
     }
     let cause = match cause {
         Cause::Pushed => "pushed",
         Cause::Pulled => "pulled",
         Cause::Noted => "noted",
     };
-    let clocks: Vec<Vec<u8>> = entries
-        .iter()
-        .map(|entry| entry.link.clock.pack())
-        .collect();
-    let formers: Vec<String> = entries
-        .iter()
-        .map(|entry| entry.link.membership.former.join(" "))
-        .collect();
-    let given: Vec<Option<String>> = entries
-        .iter()
-        .map(|entry| entry.link.membership.given.pack())
-        .collect();
-    let memberships = || entries.iter().map(|entry| &entry.link.membership);
+    let clocks = column(entries, |entry| entry.link.clock.pack());
+    let formers = column(entries, |entry| entry.link.membership.former.join(" "));
+    let given = column(entries, |entry| entry.link.membership.given.pack());
+    let given: Vec<Option<&str>> = given.iter().map(Option::as_deref).collect();
     let args = [
         target.number().into(),
-        entries
-            .iter()
-            .map(|entry| entry.record.source.0)
-            .collect::<Vec<i32>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.record.key.as_str())
-            .collect::<Vec<&str>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.link.remote_id.as_ref().map(RemoteId::as_str))
-            .collect::<Vec<Option<&str>>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.link.remote_key.as_deref())
-            .collect::<Vec<Option<&str>>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.link.member_status.map(status_name))
-            .collect::<Vec<Option<&str>>>()
-            .into(),
+        column(entries, |entry| entry.record.source.0).into(),
+        column(entries, |entry| entry.record.key.as_str()).into(),
+        column(entries, |entry| {
+            entry.link.remote_id.as_ref().map(RemoteId::as_str)
+        })
+        .into(),
+        column(entries, |entry| entry.link.remote_key.as_deref()).into(),
+        column(entries, |entry| entry.link.member_status.map(status_name)).into(),
         clocks
             .iter()
             .map(Vec::as_slice)
             .collect::<Vec<&[u8]>>()
             .into(),
         cause.into(),
-        memberships()
-            .map(|membership| membership.list.as_deref())
-            .collect::<Vec<Option<&str>>>()
-            .into(),
-        memberships()
-            .map(|membership| membership.leaving)
-            .collect::<Vec<bool>>()
-            .into(),
+        column(entries, |entry| entry.link.membership.list.as_deref()).into(),
+        column(entries, |entry| entry.link.membership.leaving).into(),
         formers
             .iter()
             .map(String::as_str)
             .collect::<Vec<&str>>()
             .into(),
-        memberships()
-            .map(|membership| membership.ask)
-            .collect::<Vec<bool>>()
-            .into(),
-        given
-            .iter()
-            .map(Option::as_deref)
-            .collect::<Vec<Option<&str>>>()
-            .into(),
+        column(entries, |entry| entry.link.membership.ask).into(),
+        given.into(),
     ];
-    execute(WRITE, &args).map(|_| ())
+    execute(sql, &args).map(|_| ())
 }
 
 const REMOVE: &str = "\
@@ -283,8 +278,11 @@ pub fn remove(target: Target, records: &[RecordRef]) -> SpiResult<()> {
     execute(
         REMOVE,
         &[target.number().into(), sources.into(), keys.into()],
-    )
-    .map(|_| ())
+    )?;
+    for record in records {
+        intents::supersede(target, record);
+    }
+    Ok(())
 }
 
 const KEYS: &str =
@@ -292,7 +290,9 @@ const KEYS: &str =
 
 /// All linked records of a source; for a TRUNCATE.
 pub fn keys(source: SourceId, target: Target) -> SpiResult<Vec<RecordKey>> {
-    select(KEYS, &[source.0.into(), target.number().into()], |row| {
+    let mut keys = select(KEYS, &[source.0.into(), target.number().into()], |row| {
         Ok(RecordKey::from(row.get::<String>(1)?.unwrap_or_default()))
-    })
+    })?;
+    keys.extend(intents::keys(source, target));
+    Ok(keys)
 }

@@ -174,7 +174,7 @@ const TIDY_CONSENT: &str = "\
     DELETE FROM integration.consent_log c USING (SELECT x.source, x.record_key, x.id FROM integration.consent_log x \
     WHERE x.recorded_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' \
     AND EXISTS (SELECT FROM integration.consent_log y WHERE y.source = x.source AND y.record_key = x.record_key AND y.id > x.id) \
-    ORDER BY x.recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED) o WHERE c.source = o.source AND c.record_key = o.record_key AND c.id = o.id";
+    LIMIT $2 FOR UPDATE SKIP LOCKED) o WHERE c.source = o.source AND c.record_key = o.record_key AND c.id = o.id";
 
 /// Deletes what people did and decided, where it is not kept for ever.
 pub fn tidy_people(activity: Option<Duration>, consent_log: Option<Duration>) -> SpiResult<()> {

@@ -16,6 +16,7 @@ use pgrx::spi::SpiResult;
 
 use super::bars;
 use super::doubts;
+use super::pace;
 use super::rivals::{self, Block, Claims, Wait};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
@@ -63,7 +64,7 @@ pub struct Move {
 ///
 /// Records that turn out to need no call make room for others, so that calls leave full.
 pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResult<Planning> {
-    let wanted = (batches * worker.batch()).min(BLOCK);
+    let wanted = (batches * worker.batch()).min(at_a_time(worker));
     let mut draft = Draft::default();
     let mut at_once = first_glance(worker, batches).min(wanted);
     while draft.sends.len() < wanted && draft.calls() < batches && draft.seen < MOST_SEEN {
@@ -81,6 +82,15 @@ pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResu
     }
     worker.planned.extend(calls);
     Ok(planning)
+}
+
+/// Records planned before some are sent. Mailchimp's calls are large: each leaves as soon as it is
+/// ready, and so the answers don't come all at once either.
+fn at_a_time(worker: &TargetWorker) -> usize {
+    match worker.target {
+        Target::HubSpot => BLOCK,
+        Target::Mailchimp => pace::full(Target::Mailchimp),
+    }
 }
 
 /// Records to begin with. Where most of them need a call of their own, as few as there is room for

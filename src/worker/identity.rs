@@ -13,7 +13,7 @@ use super::World;
 use super::fill::Move;
 use super::target::Planned;
 use crate::store::associations::{self as table, Association};
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause, Entry, intents};
 use crate::store::standings::{self, SignUps};
 
 /// Whether something has to be stored before a call leaves.
@@ -25,8 +25,9 @@ pub fn is_to_note(planned: &Planned) -> bool {
 /// Notes, before a call is made, which records it may create: should the answer be lost, the
 /// record is looked for instead of being created twice. `true` when there is something to note.
 pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResult<bool> {
-    let (mut entries, mut asked) = (Vec::new(), Vec::new());
+    let (mut entries, mut asked, mut noted) = (Vec::new(), Vec::new(), false);
     for planned in planned {
+        let mut creates = Vec::new();
         for (item, flight) in planned.call.items.iter_mut().zip(&mut planned.flights) {
             let Some(link) = to_note(flight.link.as_ref(), item, &planned.call.kind) else {
                 continue;
@@ -35,16 +36,22 @@ pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResul
             if item.leaver == Leaver::Asked {
                 asked.extend(asks(item, planned.call.kind.list(), &link));
             }
-            flight.link = Some(link.clone());
-            entries.push(Entry {
+            let known = flight.link.replace(link.clone());
+            let entry = Entry {
                 record: flight.record.clone(),
                 link,
-            });
+            };
+            match known.is_none() && entry.link.is_to_be() {
+                true => creates.push(entry),
+                false => entries.push(entry),
+            }
         }
+        noted |= !creates.is_empty();
+        intents::note(target, &creates)?;
     }
     links::write(target, Cause::Noted, &entries)?;
     standings::remember(&asked, SignUps::OfLeavers, "outbox")?;
-    Ok(!entries.is_empty())
+    Ok(noted || !entries.is_empty())
 }
 
 /// That somebody who left is about to be asked whether they want to come back: the only time for

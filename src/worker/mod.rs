@@ -59,7 +59,7 @@ use crate::config::Settings;
 use crate::http::{self, Engine};
 use crate::inbound;
 use crate::latch::{self, Slot, Wake, Woken};
-use crate::store::{self, sources, state};
+use crate::store::{self, links, sources, state};
 use backfill::Backfills;
 use erasures::Erasures;
 use poll::Polls;
@@ -294,8 +294,11 @@ impl Worker {
 fn run(slot: &'static Slot) -> Result<(), String> {
     let mut worker = Worker::start(slot)?;
     let failed = |error: pgrx::spi::Error| error.to_string();
-    store::transaction(|| process::look_back(&mut worker.targets, &worker.world))
-        .map_err(failed)?;
+    store::transaction(|| {
+        links::intents::recover()?;
+        process::look_back(&mut worker.targets, &worker.world)
+    })
+    .map_err(failed)?;
     log!("integration worker started");
     loop {
         let deaf = worker.deaf();

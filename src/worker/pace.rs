@@ -18,7 +18,7 @@ pub fn connections(target: Target, settings: &Settings) -> usize {
 }
 
 /// Records in a full call.
-const fn full(target: Target) -> usize {
+pub const fn full(target: Target) -> usize {
     match target {
         // HubSpot: at most 100 inputs a batch.
         Target::HubSpot => 100,

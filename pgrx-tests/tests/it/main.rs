@@ -37,6 +37,7 @@ mod histories;
 mod hubspot_limits;
 mod identity;
 mod inbound;
+mod intents;
 mod lifecycle;
 mod limits;
 mod mailchimp_events;

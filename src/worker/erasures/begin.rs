@@ -14,7 +14,8 @@ use super::{Erasures, Running};
 use crate::owner::{self, SqlError};
 use crate::store;
 use crate::store::erasures::{self, Erasure};
-use crate::store::{letters, links, people};
+use crate::store::links::{self, intents};
+use crate::store::{letters, people};
 use crate::worker::jobs::A_MOMENT;
 use crate::worker::{Worker, World, settle};
 
@@ -25,22 +26,26 @@ const SHARED: &str =
 impl Worker {
     /// Begins an erasure, or ends one that has nothing left to ask.
     pub(super) fn begin_erasure(&mut self, job: i64) -> SpiResult<()> {
-        let Some(begun) = self.erasures.find(job).map(|running| running.erasure.begun) else {
+        let Some(running) = self.erasures.find(job) else {
             return Ok(());
         };
+        let (begun, record) = (running.erasure.begun, running.erasure.record.clone());
         let outcome = store::transaction(|| {
+            for target in Target::ALL {
+                intents::end_for(target, &record)?;
+            }
             // Somebody may hold rows that have to go: that shall not stop the worker.
-            owner::guarded(AssertUnwindSafe(|| match begun {
+            let outcome = owner::guarded(AssertUnwindSafe(|| match begun {
                 true => Ok(false),
                 false => self.find_out(job),
-            }))
-            .and_then(|told| {
+            }));
+            Ok::<_, pgrx::spi::Error>(outcome.and_then(|told| {
                 told.map_err(|why| SqlError {
                     code: pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                     message: why.to_string(),
                 })
-            })
-        });
+            }))
+        })?;
         match outcome {
             Ok(asks) => {
                 if !asks {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::membership::{Membership, to_note};
 
 const IN: [Option<&str>; 5] = [
     Some("Ada@Example.com"),
@@ -46,6 +47,28 @@ fn contact() -> CallKind {
 
 const ADA: &str = "ada@example.com";
 const SUBSCRIBED: Option<MemberStatus> = Some(MemberStatus::Subscribed);
+
+/// What is noted of somebody new says nothing but that they may be there, which is why it fits in
+/// a row that a whole call shares; of somebody known there is more to be kept.
+#[test]
+fn of_somebody_new_it_is_noted_under_which_address_and_where_they_may_be() {
+    let mut without_tags = IN;
+    without_tags[4] = None;
+    let (kind, item) = sent(plan(&work(row(without_tags), None)));
+    let noted = to_note(None, &item, &kind).unwrap();
+    let to_be = Link::to_be(Some(ADA.to_owned()), Some("a1".to_owned()));
+    assert!(noted.is_to_be() && noted == to_be);
+
+    let left = Link {
+        membership: Membership {
+            former: vec!["a2".to_owned()],
+            ..Membership::default()
+        },
+        ..Link::default()
+    };
+    let noted = to_note(Some(&left), &item, &kind).unwrap();
+    assert!(!noted.is_to_be());
+}
 
 #[test]
 fn a_new_opt_in_travels_in_bulk_and_never_forces_a_status() {

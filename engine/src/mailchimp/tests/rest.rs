@@ -109,6 +109,7 @@ fn everything_is_given_to_a_new_member_in_as_few_calls_as_can_be() {
     // Before it leaves, it is known what the member may have of us.
     let noted = to_note(None, &item, &kind).unwrap();
     assert_eq!(Some(&noted.membership.given), item.beside.given.as_ref());
+    assert!(!noted.is_to_be());
 
     let then = known(
         given(&["VIP", "crm"], &["itwo"], &[]),

@@ -1,0 +1,329 @@
+//! Creates under way: noted before the call leaves, one row for the records of a call, and made
+//! into links when the call is settled.
+//!
+//! Between the two, such a record's link is what is said here. The worker, which alone writes
+//! links, has it in memory; the table is for the worker that comes after it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use integration_engine::call::Link;
+use integration_engine::mailchimp::subscriber_hash;
+use integration_engine::queue::RecordRef;
+use integration_engine::record::{RecordKey, SourceId, Target};
+use pgrx::spi::SpiResult;
+
+use super::{Cause, Entry, Holder};
+use crate::store::{execute, returned};
+
+thread_local! {
+    static OPEN: RefCell<Open> = RefCell::default();
+}
+
+/// What was noted of a record.
+struct Intent {
+    key: RecordKey,
+    remote_key: Option<Box<str>>,
+    /// The table of links knows better by now.
+    stored: bool,
+}
+
+/// The records of a noted call.
+struct Call {
+    target: Target,
+    source: SourceId,
+    list: Option<String>,
+    intents: Vec<Intent>,
+}
+
+impl Call {
+    fn record(&self, intent: &Intent) -> RecordRef {
+        RecordRef {
+            source: self.source,
+            key: intent.key.clone(),
+        }
+    }
+
+    fn link(&self, intent: &Intent) -> Link {
+        let address = intent.remote_key.as_deref().map(str::to_owned);
+        Link::to_be(address, self.list.clone())
+    }
+}
+
+/// Hash of what is looked for, call, and place in the call. There may be many records, so this
+/// takes less room than maps of their names.
+type Spot = (u64, i64, usize);
+
+#[derive(Default)]
+struct Open {
+    calls: HashMap<i64, Call>,
+    by_record: BTreeSet<Spot>,
+    by_address: BTreeSet<Spot>,
+}
+
+fn hash(target: Target, source: Option<SourceId>, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (target, source, text).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Open {
+    fn at(spots: &BTreeSet<Spot>, hash: u64) -> impl Iterator<Item = &Spot> {
+        spots.range((hash, i64::MIN, 0)..=(hash, i64::MAX, usize::MAX))
+    }
+
+    fn spot(&self, target: Target, source: SourceId, key: &str) -> Option<Spot> {
+        let is_it = |spot: &&Spot| {
+            self.calls.get(&spot.1).is_some_and(|call| {
+                let named = (call.target, call.source) == (target, source);
+                named && call.intents[spot.2].key.as_str() == key
+            })
+        };
+        let mut spots = Open::at(&self.by_record, hash(target, Some(source), key));
+        spots.find(is_it).copied()
+    }
+
+    /// What is noted of a record that nothing has been stored of since.
+    fn get(&self, target: Target, source: SourceId, key: &str) -> Option<(&Call, &Intent)> {
+        let (_, id, place) = self.spot(target, source, key)?;
+        let call = self.calls.get(&id)?;
+        let intent = &call.intents[place];
+        (!intent.stored).then_some((call, intent))
+    }
+
+    /// The same, of all that are noted under an address.
+    fn under<'a>(
+        &'a self,
+        target: Target,
+        address: &'a str,
+    ) -> impl Iterator<Item = (&'a Call, &'a Intent)> {
+        Open::at(&self.by_address, hash(target, None, address))
+            .filter_map(|(_, id, place)| {
+                let call = self.calls.get(id)?;
+                Some((call, &call.intents[*place]))
+            })
+            .filter(move |(call, intent)| {
+                let named = intent.remote_key.as_deref() == Some(address);
+                named && call.target == target && !intent.stored
+            })
+    }
+
+    fn of_source(&self, target: Target, source: SourceId) -> impl Iterator<Item = &Intent> {
+        let calls = self.calls.values();
+        calls
+            .filter(move |call| (call.target, call.source) == (target, source))
+            .flat_map(|call| call.intents.iter().filter(|intent| !intent.stored))
+    }
+
+    fn supersede(&mut self, target: Target, record: &RecordRef) {
+        let spot = self.spot(target, record.source, record.key.as_str());
+        if let Some((_, id, place)) = spot
+            && let Some(call) = self.calls.get_mut(&id)
+        {
+            call.intents[place].stored = true;
+        }
+    }
+
+    fn add(&mut self, id: i64, call: Call) {
+        for (place, intent) in call.intents.iter().enumerate() {
+            let (target, key) = (call.target, intent.key.as_str());
+            // It may have been in an earlier call that did not leave.
+            if let Some(spot) = self.spot(target, call.source, key) {
+                self.by_record.remove(&spot);
+            }
+            let named = hash(target, Some(call.source), key);
+            self.by_record.insert((named, id, place));
+            if let Some(address) = &intent.remote_key {
+                self.by_address
+                    .insert((hash(target, None, address), id, place));
+            }
+        }
+        self.calls.insert(id, call);
+    }
+
+    /// Forgets a call; gives the records that nothing has been stored of since.
+    fn end(&mut self, id: i64) -> Option<(Target, Vec<Entry>)> {
+        let call = self.calls.remove(&id)?;
+        let mut left = Vec::new();
+        for (place, intent) in call.intents.iter().enumerate() {
+            let named = hash(call.target, Some(call.source), intent.key.as_str());
+            let present = self.by_record.remove(&(named, id, place));
+            if let Some(address) = &intent.remote_key {
+                self.by_address
+                    .remove(&(hash(call.target, None, address), id, place));
+            }
+            if present && !intent.stored {
+                left.push(Entry {
+                    record: call.record(intent),
+                    link: call.link(intent),
+                });
+            }
+        }
+        Some((call.target, left))
+    }
+}
+
+const NOTE: &str = "\
+    INSERT INTO integration._intent (target, source, list_id, record_keys, remote_keys) VALUES ($1, $2, $3, $4, $5) RETURNING id";
+
+/// Notes that records without a link may be created from now on.
+pub fn note(target: Target, entries: &[Entry]) -> SpiResult<()> {
+    let mut groups: BTreeMap<(SourceId, Option<&str>), Vec<&Entry>> = BTreeMap::new();
+    for entry in entries {
+        let list = entry.link.membership.list.as_deref();
+        let of_call = groups.entry((entry.record.source, list)).or_default();
+        of_call.push(entry);
+    }
+    for ((source, list), entries) in groups {
+        let keys: Vec<&str> = entries
+            .iter()
+            .map(|entry| entry.record.key.as_str())
+            .collect();
+        let addresses: Vec<Option<&str>> = entries
+            .iter()
+            .map(|entry| entry.link.remote_key.as_deref())
+            .collect();
+        let args = [
+            target.number().into(),
+            source.0.into(),
+            list.into(),
+            keys.into(),
+            addresses.into(),
+        ];
+        let intent = |entry: &&Entry| Intent {
+            key: entry.record.key.clone(),
+            remote_key: entry.link.remote_key.as_deref().map(Box::from),
+            stored: false,
+        };
+        let call = Call {
+            target,
+            source,
+            list: list.map(str::to_owned),
+            intents: entries.iter().map(intent).collect(),
+        };
+        let ids = returned(NOTE, &args, |row| row.get::<i64>(1))?;
+        if let Some(id) = ids.into_iter().flatten().next() {
+            OPEN.with_borrow_mut(|open| open.add(id, call));
+        }
+    }
+    Ok(())
+}
+
+/// The noted call that a record is in.
+pub fn call_of(target: Target, record: &RecordRef) -> Option<i64> {
+    let spot = |open: &Open| open.spot(target, record.source, record.key.as_str());
+    OPEN.with_borrow(spot).map(|(_, id, _)| id)
+}
+
+/// Whether all that is known of a record is that it may be created.
+pub(super) fn is_open(target: Target, record: &RecordRef) -> bool {
+    let key = record.key.as_str();
+    OPEN.with_borrow(|open| open.get(target, record.source, key).is_some())
+}
+
+/// The table of links knows, from now on, what there is to know of a record.
+pub(super) fn supersede(target: Target, record: &RecordRef) {
+    OPEN.with_borrow_mut(|open| open.supersede(target, record));
+}
+
+const END: &str = "DELETE FROM integration._intent i WHERE i.id = ANY ($1)";
+
+/// Calls have been settled: where nothing was stored of a record, it still may exist.
+pub fn end(calls: &BTreeSet<i64>) -> SpiResult<()> {
+    if calls.is_empty() {
+        return Ok(());
+    }
+    for call in calls {
+        let ended = OPEN.with_borrow_mut(|open| open.end(*call));
+        if let Some((target, left)) = ended {
+            let left: Vec<&Entry> = left.iter().collect();
+            super::insert(target, Cause::Noted, &left)?;
+        }
+    }
+    let calls: Vec<i64> = calls.iter().copied().collect();
+    execute(END, &[calls.into()]).map(|_| ())
+}
+
+/// Makes links of what was noted with a record, so that there is nothing but its link to look at.
+pub fn end_for(target: Target, record: &RecordRef) -> SpiResult<()> {
+    end(&call_of(target, record).into_iter().collect())
+}
+
+const RECOVER: &str = "\
+    INSERT INTO integration._link (target, source, record_key, remote_key, list_id) \
+    SELECT i.target, i.source, n.record_key, n.remote_key, i.list_id \
+    FROM integration._intent i CROSS JOIN LATERAL unnest(i.record_keys, i.remote_keys) AS n(record_key, remote_key) \
+    ON CONFLICT (source, target, record_key) DO NOTHING";
+const FORGET: &str = "DELETE FROM integration._intent";
+
+/// At the start: what an earlier worker was about to create may exist.
+pub fn recover() -> SpiResult<()> {
+    execute(RECOVER, &[])?;
+    execute(FORGET, &[]).map(|_| ())
+}
+
+/// What is noted of some records of a source.
+pub(super) fn read(source: SourceId, target: Target, keys: &[&str]) -> Vec<(RecordKey, Link)> {
+    OPEN.with_borrow(|open| {
+        if open.calls.is_empty() {
+            return Vec::new();
+        }
+        let noted = |key: &&str| {
+            let (call, intent) = open.get(target, source, key)?;
+            Some((intent.key.clone(), call.link(intent)))
+        };
+        keys.iter().filter_map(noted).collect()
+    })
+}
+
+/// All noted records of a source.
+pub(super) fn keys(source: SourceId, target: Target) -> Vec<RecordKey> {
+    OPEN.with_borrow(|open| {
+        let noted = open.of_source(target, source);
+        noted.map(|intent| intent.key.clone()).collect()
+    })
+}
+
+/// The records noted under an address.
+pub(super) fn by_remote_key(target: Target, key: &str) -> Vec<(RecordRef, Link)> {
+    OPEN.with_borrow(|open| {
+        open.under(target, key)
+            .map(|(call, intent)| (call.record(intent), call.link(intent)))
+            .collect()
+    })
+}
+
+/// The same for several addresses, and with no more than where they are.
+pub(super) fn holders(target: Target, keys: &[String]) -> Vec<(String, Holder)> {
+    OPEN.with_borrow(|open| {
+        let holder = |(call, intent): (&Call, &Intent)| Holder {
+            record: call.record(intent),
+            list: call.list.clone(),
+        };
+        let under = |key: &String| {
+            let known = open.under(target, key).map(holder);
+            known.map(|known| (key.clone(), known)).collect::<Vec<_>>()
+        };
+        keys.iter().flat_map(under).collect()
+    })
+}
+
+/// Those noted for Mailchimp under addresses of which the hashes are known, with their audiences.
+pub fn members(hashes: &[String], but: &RecordRef) -> Vec<(String, Option<String>)> {
+    OPEN.with_borrow(|open| {
+        let mut members = Vec::new();
+        let calls = open.calls.values();
+        for call in calls.filter(|call| call.target == Target::Mailchimp) {
+            for intent in call.intents.iter().filter(|intent| !intent.stored) {
+                let hash = intent.remote_key.as_deref().map(subscriber_hash);
+                if let Some(hash) = hash.filter(|hash| hashes.contains(hash))
+                    && call.record(intent) != *but
+                {
+                    members.push((hash, call.list.clone()));
+                }
+            }
+        }
+        members
+    })
+}
