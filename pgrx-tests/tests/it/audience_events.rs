@@ -142,6 +142,34 @@ fn opt_out_is_not_undone_by_moving() {
     );
 }
 
+/// The CRM opted them out. Then they came back by themselves and left again, which nobody told.
+#[test]
+fn who_left_after_an_opt_out_of_the_crms_is_added_nowhere_else() {
+    let mut crm = start();
+    let (left, stayed) = ("left@example.org", "stayed@example.org");
+    let ids = [left, stayed].map(|email| add(&mut crm, email, None));
+    crm.settle();
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = false");
+    crm.settle();
+    let sign_up = MemberAction::Subscribe {
+        merge_fields: Default::default(),
+    };
+    let opted_out: i64 = crm.ask("SELECT extract(epoch FROM clock_timestamp())::bigint");
+    wait_until("a second has passed, in which they come back", SOON, || {
+        crm.remote.member_does(left, sign_up.clone()).ok()?;
+        let member = crm.remote.member(left)?;
+        let leaves = MemberAction::Unsubscribe { abuse: false };
+        crm.remote.member_does(left, leaves).ok()?;
+        (member.opted_in? / 1_000 > opted_out).then_some(())
+    });
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = true, audience = 'bbbbbbbbbb'");
+    crm.settle();
+    assert_eq!(everywhere(&crm, left), [Some(Unsubscribed), None, None]);
+    let moved = [Some(Unsubscribed), Some(Subscribed), None];
+    assert_eq!(everywhere(&crm, stayed), moved);
+    assert_eq!(ids.map(|id| says(&mut crm, id)), [Some(false), Some(true)]);
+}
+
 #[test]
 fn opt_out_in_the_other_audience_stands_when_somebody_comes_there() {
     let mut crm = start();

@@ -114,6 +114,30 @@ fn value_that_was_taken_back_is_sent_again() {
     }
 }
 
+/// An opt-out was carried out without our hearing of it, and the CRM opts the person in again.
+#[test]
+fn opt_out_that_was_taken_back_is_undone() {
+    let mut crm = ada_on(own_server());
+    let status = |crm: &Crm| crm.remote.status_of("ada@example.org");
+    let consent = |says| format!("UPDATE crm.contacts SET marketing_opt_in = {says}");
+    let is_out = |crm: &Crm| status(crm) == Some(Status::Unsubscribed);
+    for death in [Death::Worker, Death::Server, Death::Restart] {
+        interrupted(&mut crm, &consent(false), is_out, death, &consent(true));
+        crm.converges();
+        assert_eq!(status(&crm), Some(Status::Subscribed));
+    }
+    // Nobody dies, and an answer gets lost.
+    let lost = Fault::new(FaultKind::AnswerLost, When::NextN(1)).service(Service::Mailchimp);
+    crm.remote.add_fault(lost);
+    crm.run(&consent(false));
+    wait_until("the opt-out is carried out", SOON, || {
+        is_out(&crm).then_some(())
+    });
+    crm.run(&consent(true));
+    crm.converges();
+    assert_eq!(status(&crm), Some(Status::Subscribed));
+}
+
 /// What never was agreed on before counts as empty on both sides.
 #[test]
 fn value_that_was_empty_before_is_emptied_again() {

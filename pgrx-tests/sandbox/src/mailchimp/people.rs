@@ -32,6 +32,8 @@ pub struct ListMember {
     pub permissions: Vec<String>,
     /// Milliseconds since 1970.
     pub last_changed: i64,
+    /// When they last became subscribed, in milliseconds since 1970.
+    pub opted_in: Option<i64>,
 }
 
 /// An address that mail goes to from then on, however that came about.
@@ -265,5 +267,6 @@ fn seen(audience: &Audience, member: &Member) -> ListMember {
             .map(|(_, text)| text.clone())
             .collect(),
         last_changed: member.last_changed,
+        opted_in: member.opted_in,
     }
 }
