@@ -3,54 +3,23 @@
 //! process's own memory.
 #![allow(unsafe_code)]
 
+mod flights;
+mod wake;
+
+pub use flights::Flights;
+pub use wake::Wake;
+
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 use std::time::Duration;
 
-use integration_engine::record::{Lane, Target};
+use integration_engine::record::Target;
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init, pg_sys};
 
 /// Databases that can have a worker at the same time.
 const SLOTS: usize = 64;
-
-/// Lanes have this many bits of a [`Wake`] word each.
-const LANES: u32 = 5;
-
-/// What a worker was woken for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wake(u32);
-
-impl Wake {
-    /// Events were imported.
-    pub const INBOX: Wake = Wake(1 << 16);
-    /// The configuration, a pause, a job: anything in our tables besides queue and inbox.
-    pub const CONFIG: Wake = Wake(1 << 17);
-    /// A transaction that queued changes was prepared: it will commit without telling us.
-    pub const PREPARED: Wake = Wake(1 << 18);
-    /// Somebody waits for a connection test.
-    pub const TEST: Wake = Wake(1 << 24);
-    pub const NONE: Wake = Wake(0);
-    /// What a worker that begins has to look at.
-    const START: Wake = Wake(!Wake::TEST.0);
-
-    pub fn changes(target: Target, lane: Lane) -> Wake {
-        Wake(1 << ((target.number() as u32 - 1) * LANES + lane as u32))
-    }
-
-    pub fn has(self, other: Wake) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    pub fn and(self, other: Wake) -> Wake {
-        Wake(self.0 | other.0)
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
 
 /// Figures of one target, written by the worker.
 #[derive(Default)]
@@ -74,50 +43,6 @@ pub struct Gauges {
     /// -1: unknown.
     pub rate_remaining: AtomicI64,
     pub rate_limit: AtomicI64,
-}
-
-/// Which records of a target are in requests under way: a hash of each, where its last bits say.
-/// One that another took the place of is missing.
-pub struct Flights([AtomicU32; FLIGHTS]);
-
-/// More than are under way at most times.
-const FLIGHTS: usize = 2_048;
-
-impl Default for Flights {
-    fn default() -> Self {
-        Flights(std::array::from_fn(|_| AtomicU32::new(0)))
-    }
-}
-
-impl Flights {
-    fn place(&self, hash: u64) -> (&AtomicU32, u32) {
-        let mark = ((hash >> 32) as u32).max(1);
-        (&self.0[hash as usize % FLIGHTS], mark)
-    }
-
-    pub fn begin(&self, hash: u64) {
-        let (place, mark) = self.place(hash);
-        place.store(mark, Ordering::Relaxed);
-    }
-
-    pub fn end(&self, hash: u64) {
-        let (place, mark) = self.place(hash);
-        // Another's mark stays; nobody else writes.
-        if place.load(Ordering::Relaxed) == mark {
-            place.store(0, Ordering::Relaxed);
-        }
-    }
-
-    pub fn holds(&self, hash: u64) -> bool {
-        let (place, mark) = self.place(hash);
-        place.load(Ordering::Relaxed) == mark
-    }
-
-    pub fn clear(&self) {
-        self.0
-            .iter()
-            .for_each(|place| place.store(0, Ordering::Relaxed));
-    }
 }
 
 /// One database's worker.

@@ -19,6 +19,7 @@ mod member;
 pub mod merge;
 mod missing;
 mod moves;
+mod opt_out;
 mod plan;
 pub mod preflight;
 pub mod provision;

@@ -1,6 +1,8 @@
 //! What Mailchimp's answer means for each record of a call.
 
-use std::{borrow::Cow, collections::HashMap};
+mod bulk;
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 
@@ -20,8 +22,7 @@ use super::{
     fault::{Fault, is_opt_out},
     missing::{no_such_member, other_name},
     moves,
-    plan::suppression,
-    subscriber_hash,
+    opt_out::suppression,
 };
 
 /// Reads an answer. A bulk call answers 200 even if it took nobody: only the members it returns
@@ -77,16 +78,6 @@ fn too_slow(call: &Call, reply: Result<&Reply, &TransportError>) -> bool {
 }
 
 #[derive(Deserialize)]
-struct BulkReply<'a> {
-    #[serde(borrow, default)]
-    new_members: Option<Vec<Member<'a>>>,
-    #[serde(borrow, default)]
-    updated_members: Option<Vec<Member<'a>>>,
-    #[serde(borrow, default)]
-    errors: Option<Vec<MemberError<'a>>>,
-}
-
-#[derive(Deserialize)]
 struct Member<'a> {
     #[serde(borrow, default)]
     email_address: Text<'a>,
@@ -99,18 +90,6 @@ struct Member<'a> {
     /// When they last opted in, ISO 8601; empty: never.
     #[serde(borrow, default)]
     timestamp_opt: Text<'a>,
-}
-
-#[derive(Deserialize)]
-struct MemberError<'a> {
-    #[serde(borrow, default)]
-    email_address: Text<'a>,
-    #[serde(borrow, default)]
-    error: Text<'a>,
-    #[serde(borrow, default)]
-    field: Text<'a>,
-    #[serde(borrow, default)]
-    field_message: Text<'a>,
 }
 
 fn answered(
@@ -154,8 +133,8 @@ fn answered(
             Ok(call.items.iter().map(retagged).collect())
         }
         CallKind::MailchimpBulk { .. } => {
-            let body: BulkReply<'_> = parse(reply)?;
-            Ok(bulk(call, reply.status, &body))
+            let body: bulk::BulkReply<'_> = parse(reply)?;
+            Ok(bulk::bulk(call, reply.status, &body))
         }
         _ => {
             let member: Member<'_> = parse(reply)?;
@@ -190,48 +169,6 @@ fn parse<'a, T: Deserialize<'a>>(reply: &'a Reply) -> Result<T, Class> {
             true,
         )
     })
-}
-
-fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdict> {
-    let items = &call.items;
-    let positions: HashMap<&str, usize> = items
-        .iter()
-        .enumerate()
-        .map(|(at, item)| (item.name.as_str(), at))
-        .collect();
-    let position = |address: &Text<'_>| positions.get(&*lower_case(address.as_str())).copied();
-    // Should it write an address in another way than we do, its hash is the same.
-    let by_hash = |id: &str| {
-        let same = |item: &Item| subscriber_hash(&item.name) == id;
-        items.iter().position(same).filter(|_| !id.is_empty())
-    };
-    let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
-    let members = body
-        .new_members
-        .iter()
-        .chain(&body.updated_members)
-        .flatten();
-    for member in members {
-        let at = position(&member.email_address).or_else(|| by_hash(member.id.as_str()));
-        if let Some(at) = at {
-            found[at] = Some(returned(&items[at], member, status));
-        }
-    }
-    for error in body.errors.iter().flatten() {
-        let Some(at) = position(&error.email_address).filter(|at| found[*at].is_none()) else {
-            continue;
-        };
-        let fault = Fault::of_member(
-            error.error.as_str(),
-            error.field.as_str(),
-            error.field_message.as_str(),
-        );
-        found[at] = Some(fault.verdict(&items[at], status, items.len() == 1));
-    }
-    found
-        .into_iter()
-        .map(|verdict| verdict.unwrap_or_else(|| no_verdict("Mailchimp", items.len(), status)))
-        .collect()
 }
 
 fn lower_case(address: &str) -> Cow<'_, str> {

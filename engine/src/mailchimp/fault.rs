@@ -13,7 +13,7 @@ use crate::{
     outcome::{Category, MemberStatus, Relink, Verdict},
 };
 
-use super::plan::suppression;
+use super::opt_out::suppression;
 
 /// An address that signed up to too many lists is refused for a while; nobody says how long.
 const TOO_MANY_LISTS_WAIT: Duration = Duration::from_secs(86_400);

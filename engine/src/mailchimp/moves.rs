@@ -15,7 +15,8 @@ use super::{
     STATUS,
     audience::audience_of,
     member::{Body, Row, status_text},
-    plan::{Plan, leaves, suppression},
+    opt_out::{leaves, suppression},
+    plan::Plan,
     subscriber_hash,
 };
 

@@ -8,6 +8,7 @@
 //! known from Mailchimp's event, which comes before that. And Mandrill's opt-outs count from when
 //! they are told, for Mailchimp knows nothing of them.
 
+mod hearing;
 mod history;
 mod service;
 
@@ -18,7 +19,7 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use super::*;
 use crate::{
     call::TransportError,
-    consent::{self, Consent, Party, ReportedConsent},
+    consent::{self, Consent, ReportedConsent},
     standing::{self, Attempt, News, Standing},
 };
 use history::steps;
@@ -346,154 +347,6 @@ impl Crm {
         keys.sort_unstable();
         keys.dedup();
         keys
-    }
-
-    // Hearing.
-
-    /// Applies an event that was told.
-    fn hear(&mut self, event: &Event) {
-        if event.reported.by == Party::Mandrill {
-            return self.hear_of_mail(event);
-        }
-        let news = event.reported.remembered(&event.list, None);
-        match self.place(event) {
-            Some((key, link, elsewhere)) => {
-                let mismatch = link.remote_key.as_ref() != Some(&event.address);
-                if elsewhere && !standing::left(event.reported.status) {
-                    return;
-                }
-                if !elsewhere && mismatch {
-                    news.into_iter()
-                        .for_each(|(list, news)| self.remember(list, &event.address, news));
-                    return;
-                }
-                let reported = ReportedConsent {
-                    elsewhere,
-                    ..event.reported
-                };
-                self.record(key, Some(link), event, reported);
-            }
-            None => news
-                .into_iter()
-                .for_each(|(list, news)| self.remember(list, &event.address, news)),
-        }
-    }
-
-    fn hear_of_mail(&mut self, event: &Event) {
-        // From now on it is known.
-        self.service
-            .gone_everywhere(&event.address, event.reported.at.0);
-        let of_link = |link: &Link| link.remote_key.as_ref() == Some(&event.address);
-        let mut keys: Vec<u8> = self
-            .links
-            .iter()
-            .filter(|(_, link)| of_link(link))
-            .map(|(key, _)| *key)
-            .collect();
-        let row = self
-            .row
-            .as_ref()
-            .filter(|row| address(row.address) == event.address);
-        keys.extend(row.map(|row| row.key).filter(|key| !keys.contains(key)));
-        if keys.is_empty() {
-            let news = event.reported.remembered(&event.list, None);
-            news.into_iter()
-                .for_each(|(list, news)| self.remember(list, &event.address, news));
-        }
-        for key in keys {
-            let link = self.links.get(&key).cloned();
-            self.record(key, link, event, event.reported);
-        }
-    }
-
-    /// Whose the event is, as `inbound::audience::place` finds out; with the link as it is used, and
-    /// whether the record has left the audience.
-    fn place(&self, event: &Event) -> Option<(u8, Link, bool)> {
-        let of_address = |link: &&Link| link.remote_key.as_ref() == Some(&event.address);
-        let is_in = |link: &Link| !link.is_nowhere() && self.list_of(link) == event.list;
-        let links = || self.links.iter().filter(|(_, link)| of_address(link));
-        if let Some((key, link)) = links().find(|(_, link)| is_in(link)) {
-            return Some((*key, link.clone(), false));
-        }
-        if let Some((key, link)) = links().find(|(_, link)| link.membership.was_in(&event.list)) {
-            return Some((*key, link.clone(), true));
-        }
-        let row = self
-            .row
-            .as_ref()
-            .filter(|row| address(row.address) == event.address)?;
-        let link = self.links.get(&row.key).cloned();
-        match link {
-            Some(link) if is_in(&link) => Some((row.key, link, false)),
-            Some(link) if link.membership.was_in(&event.list) => Some((row.key, link, true)),
-            Some(link) if !link.is_nowhere() => None,
-            _ if Crm::named(row) != event.list => None,
-            link => {
-                let mut membership = link.map(|link| link.membership).unwrap_or_default();
-                membership.list = Some(event.list.clone());
-                let joined = Link {
-                    remote_id: Some(RemoteId::from(subscriber_hash(&event.address).as_str())),
-                    remote_key: Some(event.address.clone()),
-                    membership,
-                    ..Link::default()
-                };
-                Some((row.key, joined, false))
-            }
-        }
-    }
-
-    /// As `inbound::consent::record`.
-    fn record(&mut self, key: u8, known: Option<Link>, event: &Event, reported: ReportedConsent) {
-        let mut link = known.clone().unwrap_or_default();
-        let field = FieldId(2);
-        let standing = self.weigh(&event.address, &event.list, known.as_ref());
-        let of_link = link
-            .remote_key
-            .as_ref()
-            .is_none_or(|known| *known == event.address);
-        let last = link.clock.get(field).filter(|_| of_link).copied();
-        let older = reported.is_older(&link, last.as_ref(), standing.as_ref());
-        if older && !reported.counts_though_older(&link) {
-            return;
-        }
-        if let Some((list, news)) = reported.remembered(&event.list, known.as_ref()) {
-            self.remember(list, &event.address, news);
-        }
-        if older {
-            return;
-        }
-        let row = self.row.as_mut().filter(|row| row.key == key);
-        let another = row
-            .as_ref()
-            .is_some_and(|row| address(row.address) != event.address);
-        if !reported.is_of_member() && reported.status == MemberStatus::Cleaned && another {
-            return;
-        }
-        let wanted = reported.opts_in();
-        if let Some(row) = row {
-            let since = row
-                .changed_at
-                .is_some_and(|changed| changed >= reported.at.0);
-            if wanted && since && !row.opted_in {
-                return;
-            }
-            if row.opted_in != wanted {
-                (row.opted_in, row.changed_at) = (wanted, Some(self.now));
-            }
-        }
-        link = reported.note(link, last.as_ref());
-        let newer = |last: &Tick| last.by == Writer::Remote && last.at > reported.at;
-        if !link.clock.get(field).is_some_and(newer) {
-            link.clock.set(Tick {
-                field,
-                hash: ValueHash(1),
-                at: reported.at,
-                by: Writer::Remote,
-            });
-        }
-        if known.is_some() || reported.is_of_member() {
-            self.links.insert(key, link);
-        }
     }
 }
 

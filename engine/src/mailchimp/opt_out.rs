@@ -1,0 +1,156 @@
+//! Nobody gets mail any more: who is opted out, and who left whatever the CRM says.
+
+use crate::{
+    call::{CallKind, Decision, Leaver, Link},
+    clock::{Tick, ValueHash},
+    consent::ConsentAction,
+    json::push_member,
+    outcome::{Category, MemberStatus, Verdict},
+    standing::{self, Standing},
+};
+
+use super::{
+    EMAIL_ADDRESS, STATUS,
+    member::{Body, Row, status_text},
+    plan::Plan,
+};
+
+impl Plan<'_> {
+    /// Whom the CRM opted out in a call whose answer nobody heard: if it opts them in again, that is
+    /// as if the call had been carried out.
+    pub(super) fn perhaps_opted_out(&self, link: &Link) -> Option<Link> {
+        let (_, field) = self.map.field_named(STATUS)?;
+        let unsure = link.clock.is_doubtful(field.id);
+        let subscribed = link.member_status == Some(MemberStatus::Subscribed);
+        let standing = self.work.standing.as_ref();
+        let left = standing.is_some_and(Standing::has_left);
+        (unsure && subscribed && !left).then(|| Link {
+            member_status: Some(MemberStatus::UnsubscribedByCrm),
+            ..link.clone()
+        })
+    }
+
+    /// What the call is to somebody who had left, and whom the CRM opts in.
+    pub(super) fn leaver(&self, action: ConsentAction) -> Leaver {
+        let left = |status: Option<MemberStatus>| status.is_some_and(standing::left);
+        let link = self.work.link.as_ref().and_then(|link| link.member_status);
+        let remembered = self.work.standing.map(|standing| standing.status);
+        match action {
+            ConsentAction::SetStatus(MemberStatus::Pending) if left(link) || left(remembered) => {
+                Leaver::Asked
+            }
+            action if leaves(action) => Leaver::Unheeded,
+            _ => Leaver::No,
+        }
+    }
+
+    pub(super) fn opt_out(&self, row: &Row, link: &Link, status: MemberStatus) -> Decision {
+        let email = self.email(row).ok();
+        let known = self.known(link, email.as_deref());
+        let moved = email.as_deref().is_some_and(|email| email != known.address);
+        let certain = link.remote_key.as_deref() == Some(known.address) && !moved;
+        if !certain || (self.is_alone() && known.contact.is_some()) {
+            return self.opt_out_if_there(row, link, status);
+        }
+        let mut json = String::from("{");
+        push_member(&mut json, EMAIL_ADDRESS, known.address);
+        push_member(&mut json, STATUS, "unsubscribed");
+        let body = Body {
+            json,
+            ticks: self.status_tick(status).into_iter().collect(),
+            ..Body::new()
+        }
+        .close();
+        let mut item = self.item(known.address, Some(known.address), Some(status), body);
+        item.expected = known.contact.cloned();
+        Decision::Send(self.bulk(), item)
+    }
+
+    /// Never creates a member, and tells whether there is one.
+    pub(super) fn opt_out_if_there(
+        &self,
+        row: &Row,
+        link: &Link,
+        status: MemberStatus,
+    ) -> Decision {
+        let email = self.email(row).ok();
+        let known = self.known(link, email.as_deref());
+        if known.address.is_empty() {
+            // Neither side has an address: nothing was ever sent.
+            return Decision::Settled(Verdict::NoConsent);
+        }
+        let mut json = String::from("{");
+        push_member(&mut json, STATUS, "unsubscribed");
+        let body = Body {
+            json,
+            ticks: self.status_tick(status).into_iter().collect(),
+            ..Body::new()
+        }
+        .close();
+        let kind = CallKind::MailchimpPatch {
+            list: self.list(),
+            hash: known.path(),
+        };
+        let present = email.as_deref().unwrap_or(known.address);
+        Decision::Send(
+            kind,
+            self.item(known.address, Some(present), Some(status), body),
+        )
+    }
+
+    /// That this status was set for what the CRM says. News of Mailchimp's from before that is older.
+    pub(super) fn status_tick(&self, status: MemberStatus) -> Option<Tick> {
+        let field = self
+            .map
+            .fields
+            .iter()
+            .find(|field| field.remote == STATUS)?;
+        Some(self.tick(field, ValueHash::of(Some(status_text(status)))))
+    }
+
+    pub(super) fn suppressed(&self, status: MemberStatus) -> Result<Decision, Verdict> {
+        let standing = self.work.standing.as_ref();
+        let asked = standing.is_some_and(|standing| standing.has_left() && standing.asked);
+        let why = match (status, asked) {
+            (MemberStatus::UnsubscribedByMember, true) => ASKED,
+            _ => suppression(status),
+        };
+        Err(Verdict::Dead {
+            category: Category::Consent,
+            status: None,
+            why: why.to_owned(),
+            member_status: Some(status),
+        })
+    }
+}
+
+/// Whether somebody who left gets no mail from here on.
+pub(super) const fn leaves(action: ConsentAction) -> bool {
+    matches!(
+        action,
+        ConsentAction::Suppressed(_)
+            | ConsentAction::Unsubscribe(_)
+            | ConsentAction::UnsubscribeIfThere(_)
+    )
+}
+
+const ASKED: &str = "this person unsubscribed, and was asked once whether they want to come back; the opt-in \
+     in the CRM has no effect until they sign up by themselves";
+
+/// Why nobody but the person can change it.
+pub(super) const fn suppression(status: MemberStatus) -> &'static str {
+    match status {
+        MemberStatus::Cleaned => {
+            "this address is no longer mailed because mail to it bounced; enter another one"
+        }
+        MemberStatus::Forgotten => {
+            "this person was permanently deleted at Mailchimp; only a sign-up form of Mailchimp's \
+             own brings them back"
+        }
+        _ => {
+            "this person unsubscribed by themselves, so the opt-in in the CRM has no effect; they \
+             can sign up again by themselves, or be asked if integration.mailchimp_resubscribe is \
+             'pending'"
+        }
+    }
+}

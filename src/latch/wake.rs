@@ -1,0 +1,40 @@
+//! What a worker is woken for.
+
+use integration_engine::record::{Lane, Target};
+
+/// Lanes have this many bits of a [`Wake`] word each.
+const LANES: u32 = 5;
+
+/// What a worker was woken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wake(pub(super) u32);
+
+impl Wake {
+    /// Events were imported.
+    pub const INBOX: Wake = Wake(1 << 16);
+    /// The configuration, a pause, a job: anything in our tables besides queue and inbox.
+    pub const CONFIG: Wake = Wake(1 << 17);
+    /// A transaction that queued changes was prepared: it will commit without telling us.
+    pub const PREPARED: Wake = Wake(1 << 18);
+    /// Somebody waits for a connection test.
+    pub const TEST: Wake = Wake(1 << 24);
+    pub const NONE: Wake = Wake(0);
+    /// What a worker that begins has to look at.
+    pub(super) const START: Wake = Wake(!Wake::TEST.0);
+
+    pub fn changes(target: Target, lane: Lane) -> Wake {
+        Wake(1 << ((target.number() as u32 - 1) * LANES + lane as u32))
+    }
+
+    pub fn has(self, other: Wake) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub fn and(self, other: Wake) -> Wake {
+        Wake(self.0 | other.0)
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}

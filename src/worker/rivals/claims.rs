@@ -1,0 +1,95 @@
+//! Addresses as their audiences know them, and who has claimed which in the block that is being
+//! planned.
+
+use std::collections::HashMap;
+
+use integration_engine::call::{CallKind, Item, Link, Work};
+use integration_engine::queue::RecordRef;
+use integration_engine::record::Target;
+
+use super::{address, describe};
+use crate::store::links::Holder as Known;
+use crate::store::sources::Source;
+use crate::worker::{World, fill};
+
+/// Where a row wants to be known: under its address, at Mailchimp in its audience.
+#[derive(PartialEq, Eq)]
+pub(super) struct Place {
+    pub address: String,
+    pub audience: Option<String>,
+}
+
+impl Place {
+    pub fn of_row(
+        world: &World,
+        source: &Source,
+        target: Target,
+        row: &[Option<String>],
+    ) -> Option<Place> {
+        Some(Place {
+            address: address(source, target, row)?,
+            audience: fill::named(world, source.maps.get(&target)?, row),
+        })
+    }
+
+    /// Where a record was last written to. `None`: nowhere.
+    pub fn of_link(link: &Link, world: &World) -> Option<Place> {
+        let default = || world.settings.mailchimp_api.list.clone();
+        Some(Place {
+            address: link.remote_key.clone().filter(|_| !link.is_nowhere())?,
+            audience: Some(link.membership.list.clone().unwrap_or_else(default)),
+        })
+    }
+
+    /// Where it is known already.
+    pub fn is_known(&self, work: &Work, world: &World) -> bool {
+        work.link.as_ref().is_some_and(|link| {
+            let list = link.membership.list.as_deref();
+            link.remote_key.as_ref() == Some(&self.address) && self.is_in(list, world)
+        })
+    }
+
+    pub fn is_in(&self, list: Option<&str>, world: &World) -> bool {
+        let default = world.settings.mailchimp_api.list.as_str();
+        let audience = self.audience.as_deref();
+        audience.is_none_or(|audience| audience == list.unwrap_or(default))
+    }
+
+    pub fn is_held_by(&self, holder: &Known, mine: &RecordRef, world: &World) -> bool {
+        holder.record != *mine && self.is_in(holder.list.as_deref(), world)
+    }
+}
+
+/// Mailchimp's members that records are about to be written to in the same round of calls: of two
+/// new rows with one address, nobody is known there yet.
+#[derive(Default)]
+pub struct Claims(HashMap<(String, String), RecordRef>);
+
+impl Claims {
+    /// Names the record that was first as rival of one that wants the same.
+    pub fn refuse(&self, target: Target, world: &World, source: &Source, work: &mut Work) {
+        if target != Target::Mailchimp || self.0.is_empty() || work.rival.is_some() {
+            return;
+        }
+        let place = work
+            .row
+            .as_deref()
+            .and_then(|row| Place::of_row(world, source, target, row))
+            .filter(|place| !place.is_known(work, world));
+        let Some((audience, address)) =
+            place.and_then(|place| Some((place.audience?, place.address)))
+        else {
+            return;
+        };
+        let first = self.0.get(&(audience, address));
+        work.rival = first.map(|first| describe(world, source, first));
+    }
+
+    /// Notes where a record is about to be sent to.
+    pub fn note(&mut self, kind: &CallKind, item: &Item, record: &RecordRef) {
+        if let (Some(list), Some(address)) = (kind.list(), &item.remote_key) {
+            let place = (list.to_owned(), address.clone());
+            self.0.entry(place).or_insert_with(|| record.clone());
+        }
+    }
+}
