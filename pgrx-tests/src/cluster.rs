@@ -187,6 +187,8 @@ impl Cluster {
     pub fn kill9(&self) {
         let mut server = self.server.lock().unwrap();
         let child = server.as_mut().expect("the server is not running");
+        // Stopped first: a child that it started after we looked would not be waited for.
+        signal(child.id().cast_signed(), Signal::SIGSTOP);
         let orphans = children(child.id().cast_signed());
         kill9(child.id().cast_signed());
         child.wait().unwrap();
