@@ -59,6 +59,9 @@ const LIMIT_SAFETY: u64 = 50;
 const INTERVAL_SAFETY: u64 = 64;
 /// How unevenly requests arrive does not depend on the interval: at least this much is added to it.
 const JITTER: u64 = 50_000;
+/// Of what others use, one part in so many more is left to them: of the latest of it no answer has
+/// told yet, and ours that have just left the window are taken for being in it still.
+const OTHERS_RESERVE: u64 = 8;
 /// A permit may be used up to so many gaps late without the pace falling behind.
 const CATCH_UP_GAPS: u64 = 4;
 /// An answer may tell of a window that ended this part of an interval ago, and of none before.
@@ -74,15 +77,19 @@ const RECOVERY: u64 = 20;
 /// A client-side budget that stays below the service's limit in every rolling interval.
 ///
 /// All times are microseconds of one monotonic clock and must not decrease. From rest, half of
-/// the budget may be used at once; beyond that requests are paced evenly.
+/// the budget may be used at once, but only a quarter until answers have told for as long as the
+/// window is how much others use; beyond that requests are paced evenly.
 #[derive(Clone, Debug)]
 pub struct Budget {
     limit: u32,
     interval: u64,
     /// When our requests were sent, oldest first.
     sent: VecDeque<u64>,
-    /// Requests that others made on the same budget: when we heard of them, and how many.
+    /// How many of the requests in the window were others': when we heard that, and how many. The
+    /// first is the highest of the last window's, each of the rest the highest of those after it.
     others: VecDeque<(u64, u32)>,
+    /// Since when answers have been telling how much is used, and when one last did.
+    told: Option<(u64, u64)>,
     /// The next evenly spaced moment.
     next_slot: u64,
     blocked_until: u64,
@@ -98,6 +105,7 @@ impl Budget {
             interval: micros(interval).max(1),
             sent: VecDeque::new(),
             others: VecDeque::new(),
+            told: None,
             next_slot: 0,
             blocked_until: 0,
             squeeze: 0,
@@ -143,11 +151,22 @@ impl Budget {
             self.interval = micros(interval);
         }
         if let (Some(remaining), Some(max)) = (report.remaining, report.max) {
+            self.told = match self.told {
+                Some((since, last)) if self.is_in_window(last, now) => Some((since, now)),
+                _ => Some((now, now)),
+            };
             let used = max.saturating_sub(remaining);
             let ours = self.counted_of_ours(now, report.took);
-            let theirs = used
-                .saturating_sub(ours)
-                .saturating_sub(self.known_of_others());
+            // An answer may have left before requests that are counted as ours here: what others
+            // use is the most that was heard lately.
+            let theirs = used.saturating_sub(ours);
+            while self
+                .others
+                .back()
+                .is_some_and(|(_, known)| *known <= theirs)
+            {
+                self.others.pop_back();
+            }
             if theirs > 0 {
                 self.others.push_back((now, theirs));
             }
@@ -171,10 +190,22 @@ impl Budget {
         if used >= allowed {
             free_at = free_at.max(self.freed_at(used - allowed, now));
         }
-        if used >= allowed.div_ceil(2) {
+        if used >= self.at_once(allowed, now) {
             free_at = free_at.max(self.next_slot);
         }
         free_at
+    }
+
+    /// How many may be sent without pacing.
+    fn at_once(&self, allowed: u32, now: u64) -> u32 {
+        let well_known = self.told.is_some_and(|(since, last)| {
+            self.is_in_window(last, now) && !self.is_in_window(since, now)
+        });
+        allowed.div_ceil(if well_known { 2 } else { 4 })
+    }
+
+    fn is_in_window(&self, at: u64, now: u64) -> bool {
+        at.saturating_add(self.window()) > now
     }
 
     /// When `surplus + 1` of the requests in the window will have left it.
@@ -184,7 +215,7 @@ impl Budget {
             .sent
             .iter()
             .map(|at| (*at, 1))
-            .chain(self.others.iter().copied())
+            .chain(self.others_leaving())
             .filter(|(at, _)| at.saturating_add(window) > now)
             .collect();
         leaving.sort_unstable();
@@ -222,12 +253,20 @@ impl Budget {
     }
 
     fn known_of_others(&self) -> u32 {
-        self.others.iter().map(|(_, count)| count).sum()
+        self.others.front().map_or(0, |(_, count)| *count)
+    }
+
+    /// By how much what is known of others falls if nothing more is heard, and heard when.
+    fn others_leaving(&self) -> impl Iterator<Item = (u64, u32)> {
+        let next = self.others.iter().skip(1).map(|(_, count)| *count);
+        let known = self.others.iter().zip(next.chain(std::iter::once(0)));
+        known.map(|((at, count), next)| (*at, count - next))
     }
 
     fn allowed(&self, now: u64) -> u32 {
         let limit = u64::from(self.limit);
-        let safe = limit - limit / LIMIT_SAFETY;
+        let reserve = u64::from(self.known_of_others()) / OTHERS_RESERVE;
+        let safe = (limit - limit / LIMIT_SAFETY).saturating_sub(reserve);
         u32::try_from(safe * (1_000 - self.squeezed(now)) / 1_000)
             .unwrap_or(u32::MAX)
             .max(1)

@@ -68,10 +68,30 @@ fn settings_are_read() {
 }
 
 #[test]
-fn from_rest_half_the_budget_goes_at_once_and_the_rest_is_paced() {
+fn from_rest_part_of_the_budget_goes_at_once_and_the_rest_is_paced() {
+    let told = |budget: &mut Budget, now| {
+        let report = BudgetReport {
+            max: Some(100),
+            remaining: Some(100),
+            ..BudgetReport::default()
+        };
+        budget.report(now, &report);
+    };
+    let at_once = |budget: &mut Budget, now| {
+        let sent = std::iter::from_fn(|| budget.permit(now).ok());
+        sent.count()
+    };
+    // Nobody has told yet what others use; nor for long enough; and now.
+    let mut budget = Budget::new(100, TEN);
+    assert_eq!(at_once(&mut budget, 0), 25);
+    told(&mut budget, SECOND);
+    assert_eq!(at_once(&mut budget.clone(), 11 * SECOND), 25);
+    told(&mut budget, 10 * SECOND);
+    assert_eq!(at_once(&mut budget.clone(), 12 * SECOND), 49);
+    // That was long ago.
+    assert_eq!(at_once(&mut budget, 30 * SECOND), 25);
     let mut budget = Budget::new(100, TEN);
     let sent = saturate(&mut budget, SECOND, 60);
-    assert_eq!(sent.iter().filter(|at| **at == SECOND).count(), 49);
     // In the long run no two requests leave together.
     let steady: Vec<u64> = sent
         .iter()
@@ -111,8 +131,34 @@ fn other_users_of_the_budget_are_given_room() {
     budget.report(SECOND, &report);
     // 60 requests are not ours; hearing it twice does not double them.
     budget.report(SECOND, &report);
-    assert_eq!(budget.remaining(SECOND), 98 - 70);
+    assert_eq!(budget.remaining(SECOND), 98 - 70 - 60 / 8);
     assert_eq!(budget.remaining(12 * SECOND), 98);
+}
+
+/// What was heard first does not leave all at once while answers go on to tell the same.
+#[test]
+fn others_who_go_on_are_not_forgotten() {
+    let mut budget = Budget::new(100, TEN);
+    let report = |used: u32| BudgetReport {
+        max: Some(100),
+        remaining: Some(100 - used),
+        ..BudgetReport::default()
+    };
+    for second in 0..=15 {
+        budget.report(second * SECOND, &report(50));
+        assert_eq!(budget.known_of_others(), 50);
+    }
+    // They use less and less, and are given less room a window later.
+    for (second, used, known) in [
+        (16, 30, 50),
+        (20, 10, 50),
+        (25, 0, 50),
+        (26, 0, 30),
+        (31, 0, 0),
+    ] {
+        budget.report(second * SECOND, &report(used));
+        assert_eq!(budget.known_of_others(), known, "{second}");
+    }
 }
 
 #[test]
@@ -135,7 +181,7 @@ fn late_answers_do_not_look_like_other_users() {
 #[test]
 fn quick_answers_tell_others_from_what_left_the_window() {
     let mut budget = Budget::new(100, TEN);
-    for _ in 0..30 {
+    for _ in 0..20 {
         budget.permit(0).unwrap();
     }
     budget.permit(11 * SECOND).unwrap();

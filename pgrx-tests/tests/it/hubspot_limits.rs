@@ -165,6 +165,20 @@ fn what_another_app_uses_is_left_to_it() {
     let mut crm = with_rate(config, "100/4s");
     crm.add_contacts(1, 20_000);
     crm.converges_within(LATER);
+    let requests = crm.remote.requests_to(Service::HubSpot);
+    let began = requests.first().map_or(0, |first| first.at);
+    for (number, request) in requests.iter().enumerate() {
+        let window = request.at - 4_000..request.at;
+        let ours = requests[..number]
+            .iter()
+            .filter(|known| window.contains(&known.at));
+        let (after, before) = (request.at - began, ours.count());
+        let told = format!(
+            "request {number}, {after} ms after the first, {before} in the window: {} {}",
+            request.method, request.path
+        );
+        assert_ne!(request.status, 429, "{told}");
+    }
     assert_eq!(refused(&crm), 0);
     nothing_died(&mut crm);
 }
