@@ -52,15 +52,7 @@ impl Plan<'_> {
         if !certain || (self.is_alone() && known.contact.is_some()) {
             return self.opt_out_if_there(row, link, status);
         }
-        let mut json = String::from("{");
-        push_member(&mut json, EMAIL_ADDRESS, known.address);
-        push_member(&mut json, STATUS, "unsubscribed");
-        let body = Body {
-            json,
-            ticks: self.status_tick(status).into_iter().collect(),
-            ..Body::new()
-        }
-        .close();
+        let body = self.unsubscription(Some(known.address), status);
         let mut item = self.item(known.address, Some(known.address), Some(status), body);
         item.expected = known.contact.cloned();
         Decision::Send(self.bulk(), item)
@@ -79,14 +71,7 @@ impl Plan<'_> {
             // Neither side has an address: nothing was ever sent.
             return Decision::Settled(Verdict::NoConsent);
         }
-        let mut json = String::from("{");
-        push_member(&mut json, STATUS, "unsubscribed");
-        let body = Body {
-            json,
-            ticks: self.status_tick(status).into_iter().collect(),
-            ..Body::new()
-        }
-        .close();
+        let body = self.unsubscription(None, status);
         let kind = CallKind::MailchimpPatch {
             list: self.list(),
             hash: known.path(),
@@ -98,13 +83,24 @@ impl Plan<'_> {
         )
     }
 
+    /// The body of an opt-out. `address`: where the path does not say whose it is.
+    fn unsubscription(&self, address: Option<&str>, status: MemberStatus) -> Body {
+        let mut json = String::from("{");
+        if let Some(address) = address {
+            push_member(&mut json, EMAIL_ADDRESS, address);
+        }
+        push_member(&mut json, STATUS, "unsubscribed");
+        let body = Body {
+            json,
+            ticks: self.status_tick(status).into_iter().collect(),
+            ..Body::new()
+        };
+        body.close()
+    }
+
     /// That this status was set for what the CRM says. News of Mailchimp's from before that is older.
     pub(super) fn status_tick(&self, status: MemberStatus) -> Option<Tick> {
-        let field = self
-            .map
-            .fields
-            .iter()
-            .find(|field| field.remote == STATUS)?;
+        let (_, field) = self.map.field_named(STATUS)?;
         Some(self.tick(field, ValueHash::of(Some(status_text(status)))))
     }
 
