@@ -136,17 +136,9 @@ END
 $$;
 COMMENT ON FUNCTION map_association(regclass, name, regclass) IS 'associates HubSpot records: the column holds the key of the row in to_source that the record belongs to';
 
-CREATE FUNCTION map_association(source text, column_name name, to_source text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    unknown text := CASE WHEN to_regclass(source) IS NULL THEN source WHEN to_regclass(to_source) IS NULL THEN to_source END;
-BEGIN
-    IF unknown IS NOT NULL THEN
-        RAISE EXCEPTION 'there is no table %', unknown
-            USING ERRCODE = 'undefined_table', HINT = 'Write it as schema.table; names with capitals or blanks need double quotes inside: ''crm."My Contacts"''.';
-    END IF;
-    PERFORM integration.map_association(to_regclass(source), column_name, to_regclass(to_source));
-END
-$$;
+CREATE FUNCTION map_association(source text, column_name name, to_source text) RETURNS void LANGUAGE sql BEGIN ATOMIC
+    SELECT map_association(_must_exist(source, to_regclass(source)), column_name, _must_exist(to_source, to_regclass(to_source)));
+END;
 COMMENT ON FUNCTION map_association(text, name, text) IS 'associates HubSpot records: the column holds the key of the row in to_source that the record belongs to';
 
 CREATE FUNCTION unmap_association(source regclass, column_name name) RETURNS void

@@ -61,3 +61,14 @@ COMMENT ON COLUMN _target_state.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN _target_state.state IS 'running, paused, throttled, unauthorized, unconfigured, fenced, held or outage';
 COMMENT ON COLUMN _target_state.reason IS 'why, and what to do';
 COMMENT ON COLUMN _target_state.since IS 'since when';
+
+CREATE FUNCTION _must_exist(name text, relation regclass) RETURNS regclass LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF relation IS NULL THEN
+        RAISE EXCEPTION 'there is no table %', name
+            USING ERRCODE = 'undefined_table', HINT = 'Write it as schema.table; names with capitals or blanks need double quotes inside: ''crm."My Contacts"''.';
+    END IF;
+    RETURN relation;
+END
+$$;
+COMMENT ON FUNCTION _must_exist(text, regclass) IS 'the relation that a name was found to mean, or an error';

@@ -24,6 +24,20 @@ COMMENT ON FUNCTION import_hubspot_webhook(text, jsonb, text, text, inet) IS 'ta
 COMMENT ON FUNCTION import_mailchimp_webhook(text, jsonb, text, inet) IS 'takes a Mailchimp webhook, the form-encoded body as it was received';
 COMMENT ON FUNCTION import_mandrill_webhook(text, jsonb, text, inet) IS 'takes a Mandrill (Mailchimp Transactional) webhook, the form-encoded body as it was received, and the URL that Mandrill was told';
 
+-- Names in a body are looked up where only the server's own are found, whoever calls. A body in SQL-standard form was
+-- looked up when it was created; _capture looks nothing up, and is called for every row.
+DO $$
+DECLARE
+    object record;
+BEGIN
+    FOR object IN
+        SELECT p.oid::regprocedure AS name FROM pg_proc p
+        WHERE p.pronamespace = 'integration'::regnamespace AND p.prokind = 'f' AND p.prosqlbody IS NULL AND p.proname <> '_capture'
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', object.name);
+    END LOOP;
+END
+$$;
 
 DO $$
 DECLARE

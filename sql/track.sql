@@ -331,16 +331,11 @@ END
 $$;
 COMMENT ON FUNCTION track(regclass, text, name, text[], regclass) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
 
+-- The name of the table alone is looked up by the caller's search_path.
 CREATE FUNCTION track(source text, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL)
-RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF to_regclass(source) IS NULL THEN
-        RAISE EXCEPTION 'there is no table %', source
-            USING ERRCODE = 'undefined_table', HINT = 'Write it as schema.table; names with capitals or blanks need double quotes inside: ''crm."My Contacts"''.';
-    END IF;
-    PERFORM integration.track(to_regclass(source), entity, key, targets, payload);
-END
-$$;
+RETURNS void LANGUAGE sql BEGIN ATOMIC
+    SELECT track(_must_exist(source, to_regclass(source)), entity, key, targets, payload);
+END;
 COMMENT ON FUNCTION track(text, text, name, text[], regclass) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
 
 CREATE FUNCTION _must_be_tracked(source regclass) RETURNS integration.tracked_table LANGUAGE plpgsql STABLE AS $$

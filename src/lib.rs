@@ -26,6 +26,7 @@ use pgrx::prelude::*;
 
 pgrx::pg_module_magic!(name = c"integration", version = c"0.1.0");
 
+extension_sql_file!("../sql/bootstrap.sql", name = "bootstrap", bootstrap);
 extension_sql_file!("../sql/config.sql", name = "config");
 extension_sql_file!(
     "../sql/account.sql",

@@ -50,6 +50,7 @@ mod opt_outs;
 mod poison;
 mod reconcile;
 mod reconcile_members;
+mod rights;
 mod rings;
 mod scopes;
 mod secrets;
