@@ -25,6 +25,7 @@ pub mod mailchimp;
 pub mod mapping;
 pub mod membership;
 pub mod notice;
+pub mod once;
 pub mod outcome;
 pub mod pace;
 pub mod progress;

@@ -2,6 +2,45 @@
 
 use std::time::Duration;
 
+use crate::{
+    once::Keyed,
+    queue::RecordRef,
+    record::{Lane, Op, Timestamp},
+};
+
+/// A change that waits for another attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub record: RecordRef,
+    pub op: Op,
+    /// That of opt-outs, which they keep, or that of retries.
+    pub lane: Lane,
+    pub attempts: u32,
+    pub wait_ms: i64,
+    pub why: String,
+    pub enqueued_at: Timestamp,
+}
+
+impl Keyed for Retry {
+    type Key = RecordRef;
+
+    fn key(&self) -> RecordRef {
+        self.record.clone()
+    }
+
+    /// The longest wait counts, and its reason: it may be the service that asked for it. No attempt
+    /// is forgotten, and an opt-out stays one.
+    fn merge(&mut self, later: Retry) {
+        if later.wait_ms >= self.wait_ms {
+            (self.wait_ms, self.why) = (later.wait_ms, later.why);
+        }
+        self.op = later.op;
+        self.lane = self.lane.min(later.lane);
+        self.attempts = self.attempts.max(later.attempts);
+        self.enqueued_at = self.enqueued_at.min(later.enqueued_at);
+    }
+}
+
 /// How patient to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {

@@ -143,7 +143,7 @@ pub fn record(
             record: record.clone(),
             link: link.clone(),
         };
-        links::write(Target::Mailchimp, Cause::Pulled, &[entry])?;
+        links::write(Target::Mailchimp, Cause::Pulled, &[entry].into())?;
     }
     let after = match reported.is_of_member() {
         false => reported.status,

@@ -157,7 +157,7 @@ impl Reported<'_> {
                 record: self.record,
                 link: self.link,
             };
-            links::write(self.target, Cause::Pulled, &[entry])?;
+            links::write(self.target, Cause::Pulled, &[entry].into())?;
         }
         if done
             .iter()

@@ -115,7 +115,11 @@ fn merge(
                     remote_id: Some(surviving.clone()),
                     ..link
                 };
-                links::write(Target::HubSpot, Cause::Pulled, &[Entry { record, link }])?;
+                links::write(
+                    Target::HubSpot,
+                    Cause::Pulled,
+                    &[Entry { record, link }].into(),
+                )?;
                 followed += 1;
             }
         }

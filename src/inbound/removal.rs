@@ -123,7 +123,7 @@ pub fn restored(scene: &Scene, event: &HubSpotSubject) -> SpiResult<Fate> {
         record: record.clone(),
         link,
     };
-    links::write(Target::HubSpot, Cause::Pulled, &[entry])?;
+    links::write(Target::HubSpot, Cause::Pulled, &[entry].into())?;
     let key = record.key.as_str();
     capture::enqueue(Target::HubSpot, source.id, Lane::Live, [key]);
     Ok(applied(format!(

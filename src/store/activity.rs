@@ -79,14 +79,15 @@ pub fn put_done(campaign: &str, done: &[Done]) -> SpiResult<HashSet<(String, Val
 }
 
 // Nobody is waited for: a row that somebody is changing is linked the next time. Where the row has
-// the same event already, under another address, this one stays as it is.
+// the same event already, or is about to have it, under another address, this one stays as it is.
 const LINK: &str = "\
-    UPDATE integration.activity a SET source = t.source, record_key = n.key \
+    UPDATE integration.activity a SET source = u.source, record_key = u.key FROM (\
+    SELECT DISTINCT ON (t.source, n.key, k.occurred_at, k.event_hash) k.id, t.source, n.key \
     FROM unnest($1::text[], $2::int4[], $3::text[]) AS n(member, source, key) JOIN integration.tracked_table t ON t.id = n.source \
-    CROSS JOIN LATERAL (SELECT x.id FROM integration.activity x WHERE x.subscriber_hash = n.member AND x.source IS NULL \
+    CROSS JOIN LATERAL (SELECT x.id, x.occurred_at, x.event_hash FROM integration.activity x WHERE x.subscriber_hash = n.member AND x.source IS NULL \
                         AND NOT EXISTS (SELECT FROM integration.activity y WHERE y.source = t.source AND y.record_key = n.key \
                                         AND y.occurred_at = x.occurred_at AND y.event_hash = x.event_hash) FOR UPDATE SKIP LOCKED) AS k \
-    WHERE a.id = k.id";
+    ORDER BY t.source, n.key, k.occurred_at, k.event_hash, k.id) AS u WHERE a.id = u.id";
 
 /// What was stored of members before anybody knew their rows belongs to these.
 pub fn link(members: &[(&str, &RecordRef)]) -> SpiResult<()> {

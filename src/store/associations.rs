@@ -1,5 +1,7 @@
 //! Associations between HubSpot records: which columns say so, and how each of them stands.
 
+use std::collections::BTreeSet;
+
 use integration_engine::hubspot::associations::{Owed, Pair, Standing, Wanted};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId};
@@ -70,11 +72,14 @@ const DROP: &str = "\
 /// Compares settled records with what was last agreed; gives how many associations are owed now.
 /// Those of rows that are gone are forgotten: HubSpot drops them with the record.
 pub fn note(association: &Association, source: &Source, keys: &[&RecordKey]) -> SpiResult<usize> {
-    let rows = source.read_columns(&[&association.column], keys)?;
+    // One that is named twice would be written twice.
+    let keys: BTreeSet<&RecordKey> = keys.iter().copied().collect();
+    let asked: Vec<&RecordKey> = keys.iter().copied().collect();
+    let rows = source.read_columns(&[&association.column], &asked)?;
     let mut present: (Vec<String>, Vec<Option<String>>) = Default::default();
     let mut gone: Vec<String> = Vec::new();
     for key in keys {
-        match rows.get(*key) {
+        match rows.get(key) {
             Some(values) => {
                 present.0.push(key.as_str().to_owned());
                 present.1.push(values.first().cloned().flatten());

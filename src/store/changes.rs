@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 
+use integration_engine::once::Once;
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Op, RecordKey, SourceId, Target, Timestamp};
+use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
+use integration_engine::retry::Retry;
 use integration_engine::scan::{Position, Snapshot, Window};
 use pgrx::spi::SpiResult;
 
@@ -153,18 +155,6 @@ pub fn heritage(target: Target) -> SpiResult<Heritage> {
     }))
 }
 
-/// A change that failed and is to be tried again.
-pub struct Retry {
-    pub record: RecordRef,
-    pub op: Op,
-    /// That of opt-outs, which they keep, or that of retries.
-    pub lane: Lane,
-    pub attempts: u32,
-    pub wait_ms: i64,
-    pub why: String,
-    pub enqueued_at: Timestamp,
-}
-
 const PUT_RETRY: &str = "\
     INSERT INTO integration._retry AS r (target, source, record_key, op, attempts, not_before, last_error, enqueued_at, lane) \
     SELECT $1, n.source, n.key, n.op::\"char\", n.attempts, \
@@ -176,7 +166,7 @@ const PUT_RETRY: &str = "\
         last_error = excluded.last_error, enqueued_at = least(r.enqueued_at, excluded.enqueued_at), lane = least(r.lane, excluded.lane)";
 
 /// Notes changes that wait for another attempt.
-pub fn put_retries(target: Target, retries: &[Retry]) -> SpiResult<()> {
+pub fn put_retries(target: Target, retries: &Once<Retry>) -> SpiResult<()> {
     if retries.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! Polls of Mailchimp's reports: how far they are, and which campaigns there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use integration_engine::mailchimp::engagement::{Report, Sent, Walk};
 use integration_engine::record::Timestamp;
@@ -127,8 +127,10 @@ const OWE: &str = "\
 
 /// Notes campaigns that a poll is to read, from the beginning of their first report on.
 pub fn owe(job: i64, sent: &[&Sent]) -> SpiResult<()> {
+    // A list that changes while it is read can name one twice.
+    let once: BTreeMap<&str, &Sent> = sent.iter().map(|sent| (sent.id.as_str(), *sent)).collect();
+    let sent: &[&Sent] = &once.into_values().collect::<Vec<_>>();
     fn column<'s, T>(sent: &[&'s Sent], value: impl Fn(&'s Sent) -> T) -> Vec<T> {
-        // A list that changes while it is read can name one twice, but not in a page.
         sent.iter().map(|sent| value(sent)).collect()
     }
     if sent.is_empty() {

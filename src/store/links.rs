@@ -11,6 +11,7 @@ use integration_engine::call::Link;
 use integration_engine::clock::FieldClock;
 use integration_engine::mailchimp::given::Given;
 use integration_engine::membership::Membership;
+use integration_engine::once::{Keyed, Once};
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, RemoteId, SourceId, Target};
@@ -167,6 +168,19 @@ pub struct Entry {
     pub link: Link,
 }
 
+impl Keyed for Entry {
+    type Key = RecordRef;
+
+    fn key(&self) -> RecordRef {
+        self.record.clone()
+    }
+
+    /// Each is a whole link, made from what was known by then.
+    fn merge(&mut self, later: Entry) {
+        *self = later;
+    }
+}
+
 /// What a stored link is due to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -201,13 +215,13 @@ const WRITE: &str = concat!(
 );
 
 /// Stores links, each whole.
-pub fn write(target: Target, cause: Cause, entries: &[Entry]) -> SpiResult<()> {
+pub fn write(target: Target, cause: Cause, entries: &Once<Entry>) -> SpiResult<()> {
     let (new, known): (Vec<&Entry>, Vec<&Entry>) = entries
         .iter()
         .partition(|entry| intents::is_open(target, &entry.record));
     insert(target, cause, &new)?;
     put(WRITE, target, cause, &known)?;
-    for entry in entries {
+    for entry in entries.iter() {
         intents::supersede(target, &entry.record);
     }
     Ok(())

@@ -4,13 +4,13 @@ use integration_engine::call::Link;
 use integration_engine::outcome::{Category, Relink, Verdict};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Lane, Op, RemoteId, Target, Timestamp};
+use integration_engine::retry::Retry;
 use pgrx::spi::SpiResult;
 
 use super::rivals::describe;
 use super::settle::Ledger;
 use super::target::{Flight, TargetWorker};
 use super::{Outcome, World, now_ms};
-use crate::store::changes::Retry;
 use crate::store::letters::{self, Deed, Letter};
 use crate::store::links::{self, Entry};
 
@@ -47,8 +47,9 @@ pub fn judge(
     if worker.target != Target::HubSpot {
         return Ok(outcome);
     }
-    let noted = ledger.noted.iter();
-    let claim = claim(world, &outcome.flight.record, &found, noted)?;
+    // What was noted is stored last.
+    let settled = ledger.noted.iter().chain(ledger.pushed.iter());
+    let claim = claim(world, &outcome.flight.record, &found, settled)?;
     let written = matches!(outcome.verdict, Verdict::Delivered { .. });
     if let Some(verdict) = contested(world, &outcome.flight, &found, claim, written, ledger) {
         outcome.verdict = verdict;
@@ -175,7 +176,6 @@ fn send_whole(holder: Entry, changed_at: Timestamp, ledger: &mut Ledger) {
     let why = "another record was written under a second address or a former id of this one";
     let (retry, entry) = whole_again(holder, why.to_owned(), changed_at);
     ledger.retries.push(retry);
-    ledger.noted.retain(|noted| noted.record != entry.record);
     ledger.noted.push(entry);
 }
 

@@ -13,6 +13,7 @@ use integration_engine::call::Scope;
 use integration_engine::hubspot::associations::{
     self as engine, Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
 };
+use integration_engine::once::Once;
 use integration_engine::outcome::{BudgetReport, Category, TargetSignal};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Target, Timestamp};
@@ -348,8 +349,8 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
 /// HubSpot does not know these ids any more: their records are sent whole, which finds out who
 /// they are by now, or creates them anew.
 fn resolve_again(worker: &mut TargetWorker, ids: &[String]) -> SpiResult<()> {
-    let mut entries = Vec::new();
-    let mut retries = Vec::new();
+    let mut entries = Once::default();
+    let mut retries = Once::default();
     for id in ids {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
             let why = format!("HubSpot no longer knows record {id}");

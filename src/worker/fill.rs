@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use integration_engine::call::{Beside, CallKind, Decision, Item, Work};
 use integration_engine::mapping::SourceMap;
+use integration_engine::once::Once;
 use integration_engine::outcome::Verdict;
 use integration_engine::queue::{Handle, RecordRef};
 use integration_engine::record::{Entity, Lane, SourceId, Target};
+use integration_engine::retry::Retry;
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
@@ -21,7 +23,7 @@ use super::rivals::{self, Block, Claims, Wait};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::{Outcome, World};
-use crate::store::{changes::Retry, links, sources::Source};
+use crate::store::{links, sources::Source};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -51,7 +53,7 @@ pub struct Planning {
     /// Mailchimp's audiences whose fields have to be known first.
     pub audiences: BTreeSet<String>,
     /// Records that have to be sent again, for another row left them its link.
-    pub heirs: Vec<Retry>,
+    pub heirs: Once<Retry>,
 }
 
 /// A row that took another row's place: it is the same record to the service.
@@ -185,10 +187,15 @@ fn plan_source(
     }
     for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
-        draft.claims.refuse(worker.target, world, source, work);
+        let first = draft.claims.first(worker.target, world, source, work);
+        let mut wait = waits.get(&place).map(wait_for_the_address);
+        match worker.target {
+            Target::HubSpot => wait = wait.or(first.as_deref().map(wait_for_the_first)),
+            Target::Mailchimp => work.rival = work.rival.take().or(first),
+        }
         draft.seen += 1;
-        let decision = match waits.get(&place) {
-            Some(wait) => Decision::Settled(wait_for_the_address(wait)),
+        let decision = match wait {
+            Some(wait) => Decision::Settled(wait),
             // Nothing can be decided about records of an object that may not be seen.
             None => match bars::hidden(worker, source.entity) {
                 Some(verdict) => Decision::Settled(verdict),
@@ -226,6 +233,17 @@ fn wait_for_the_address(wait: &Wait) -> Verdict {
         status: None,
         wait: Some(Duration::from_millis(200)),
         counted: wait.counted,
+    }
+}
+
+/// Another row with the same e-mail address is about to be sent: whether the contact is its, its
+/// answer says.
+fn wait_for_the_first(first: &str) -> Verdict {
+    Verdict::Retry {
+        why: format!("record {first} has the same e-mail address, and is on its way"),
+        status: None,
+        wait: Some(Duration::from_millis(200)),
+        counted: false,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use integration_engine::call::{Item, Leaver, Link};
 use integration_engine::membership::to_note;
+use integration_engine::once::Once;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
 use integration_engine::standing::{EVERYWHERE, News, Remembered};
@@ -25,7 +26,7 @@ pub fn is_to_note(planned: &Planned) -> bool {
 /// Notes, before a call is made, which records it may create: should the answer be lost, the
 /// record is looked for instead of being created twice. `true` when there is something to note.
 pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResult<bool> {
-    let (mut entries, mut asked, mut noted) = (Vec::new(), Vec::new(), false);
+    let (mut entries, mut asked, mut noted) = (Once::default(), Vec::new(), false);
     for planned in planned {
         let mut creates = Vec::new();
         for (item, flight) in planned.call.items.iter_mut().zip(&mut planned.flights) {
@@ -79,7 +80,7 @@ pub fn move_links(target: Target, world: &World, moves: Vec<Move>) -> SpiResult<
             table::move_record(association, &moved.from.key, &moved.to.record.key)?;
         }
     }
-    let (from, to): (Vec<RecordRef>, Vec<Entry>) = moves
+    let (from, to): (Vec<RecordRef>, Once<Entry>) = moves
         .into_iter()
         .map(|moved| (moved.from, moved.to))
         .unzip();

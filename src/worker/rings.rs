@@ -9,13 +9,13 @@ use integration_engine::call::Link;
 use integration_engine::mailchimp;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, Op, Target, Timestamp};
+use integration_engine::retry::Retry;
 use pgrx::spi::SpiResult;
 
 use super::fill::{Move, Planning};
 use super::rivals::{self, Block};
 use super::target::TargetWorker;
 use super::{World, now_ms};
-use crate::store::changes::Retry;
 use crate::store::links::{self, Entry};
 
 /// Rings are followed so far, as many rows as are planned at once.
@@ -47,7 +47,12 @@ pub fn turn(
             .position(|flight| flight.record == *record);
         let link = match at {
             Some(at) => block.works[at].link.clone(),
-            None if worker.queue.is_flying(record) || rivals::is_erased(world, record)? => None,
+            None if worker.queue.is_flying(record)
+                || rivals::is_moving(&planning.moves, record)
+                || rivals::is_erased(world, record)? =>
+            {
+                None
+            }
             None => {
                 let key = record.key.as_str();
                 links::read(record.source, worker.target, &[key])?.remove(&record.key)

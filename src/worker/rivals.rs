@@ -11,6 +11,7 @@ use integration_engine::call::Work;
 use integration_engine::circle::{self, Chain};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Lane, Op, Target};
+use integration_engine::retry::Retry;
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
@@ -18,7 +19,7 @@ use super::World;
 use super::fill::{Move, Planning};
 use super::rings;
 use super::target::{Flight, TargetWorker};
-use crate::store::changes::{self, Retry};
+use crate::store::changes;
 use crate::store::letters;
 use crate::store::links::{self, Entry};
 use crate::store::sources::Source;
@@ -238,7 +239,8 @@ fn inherit(
     from: &RecordRef,
     moves: &mut Vec<Move>,
 ) -> SpiResult<bool> {
-    if block.works[index].link.is_some() || is_erased(world, from)? {
+    let is_free = block.works[index].link.is_none() && !is_moving(moves, from);
+    if !is_free || is_erased(world, from)? {
         return Ok(false);
     }
     let beside = block
@@ -266,6 +268,13 @@ fn inherit(
         },
     });
     Ok(true)
+}
+
+/// Whether a record's link, as it is stored, is no longer what planning has come to.
+pub fn is_moving(moves: &[Move], record: &RecordRef) -> bool {
+    moves
+        .iter()
+        .any(|moved| moved.from == *record || moved.to.record == *record)
 }
 
 /// Whether a record is being erased: who comes after it is not to get what it had.
@@ -315,6 +324,7 @@ pub fn bequeath(
         let named = format!("e-mail address {}, ", place.address);
         for (heir, _) in refused.iter().filter(|(_, why)| why.contains(&named)) {
             let free = *heir != flight.record
+                && !is_moving(moves, heir)
                 && !worker.queue.is_flying(heir)
                 && matches!(look_at(world, worker.target, heir, &place)?, Holder::Keeps)
                 && links::read(heir.source, worker.target, &[heir.key.as_str()])?.is_empty();

@@ -5,9 +5,11 @@ mod clerk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use integration_engine::once::Once;
 use integration_engine::outcome::{MemberStatus, Verdict};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, Op, RemoteId, Target};
+use integration_engine::retry::Retry;
 use integration_engine::scan::Position;
 use integration_engine::standing::Remembered;
 use pgrx::spi::SpiResult;
@@ -15,7 +17,7 @@ use pgrx::spi::SpiResult;
 use super::associations::{self, Settled};
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, adopt, deciders, process};
-use crate::store::changes::{self, Retry};
+use crate::store::changes;
 use crate::store::consent_log::{self, Change};
 use crate::store::erasures;
 use crate::store::letters::{self, Letter};
@@ -26,14 +28,14 @@ use clerk::Clerk;
 /// What is to be written; collected first, so that every table is written once.
 #[derive(Default)]
 pub struct Ledger {
-    pushed: Vec<Entry>,
-    pub noted: Vec<Entry>,
+    pub pushed: Once<Entry>,
+    pub noted: Once<Entry>,
     unlinked: Vec<RecordRef>,
     /// Contacts that went to HubSpot's recycle bin.
     archived: Vec<(RecordRef, RemoteId)>,
     /// Another record at the service than before.
     readopted: Vec<RecordRef>,
-    pub retries: Vec<Retry>,
+    pub retries: Once<Retry>,
     done: Vec<RecordRef>,
     /// Nothing is to be sent for them, nor are their associations.
     withheld: Vec<RecordRef>,

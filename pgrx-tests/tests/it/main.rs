@@ -42,6 +42,7 @@ mod lifecycle;
 mod limits;
 mod mailchimp_events;
 mod mandrill;
+mod many_tables;
 mod merge_fields;
 mod oauth;
 mod official_clients;

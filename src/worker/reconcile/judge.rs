@@ -189,7 +189,7 @@ impl<'a> Judge<'a> {
             return links::remove(self.course.target, &[record]);
         };
         let entry = links::Entry { record, link };
-        links::write(self.course.target, links::Cause::Noted, &[entry])
+        links::write(self.course.target, links::Cause::Noted, &[entry].into())
     }
 
     pub(super) fn queue(&self, key: &RecordKey) {

@@ -227,7 +227,11 @@ impl Judge<'_> {
             ..pair.link.clone().settled(held == MemberStatus::Subscribed)
         };
         let record = self.record(&pair.key);
-        links::write(Target::Mailchimp, Cause::Noted, &[Entry { record, link }])
+        links::write(
+            Target::Mailchimp,
+            Cause::Noted,
+            &[Entry { record, link }].into(),
+        )
     }
 
     fn repair_consent(

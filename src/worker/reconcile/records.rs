@@ -192,7 +192,11 @@ impl Judge<'_> {
                     remote_id: Some(to.clone()),
                     ..link
                 };
-                links::write(self.course.target, Cause::Noted, &[Entry { record, link }])?;
+                links::write(
+                    self.course.target,
+                    Cause::Noted,
+                    &[Entry { record, link }].into(),
+                )?;
                 todo.push_back(Ask::Linked(vec![(key.clone(), to)], Wanted::Values));
                 Repair::Done("linked to the record it was merged into".to_owned())
             }
@@ -286,7 +290,11 @@ impl Judge<'_> {
                     ..link.unwrap_or_default()
                 };
                 let record = self.record(key);
-                links::write(self.course.target, Cause::Noted, &[Entry { record, link }])?;
+                links::write(
+                    self.course.target,
+                    Cause::Noted,
+                    &[Entry { record, link }].into(),
+                )?;
                 self.queue(key);
                 Repair::Done("linked to the record that carries its key".to_owned())
             }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use integration_engine::call::{CallKind, Item, Link, Work};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::Target;
+use integration_engine::record::{Entity, Target};
 
 use super::{address, describe};
 use crate::store::links::Holder as Known;
@@ -60,34 +60,38 @@ impl Place {
     }
 }
 
-/// Mailchimp's members that records are about to be written to in the same round of calls: of two
+/// Contacts and members that records are about to be written to in the same round of calls: of two
 /// new rows with one address, nobody is known there yet.
 #[derive(Default)]
 pub struct Claims(HashMap<(String, String), RecordRef>);
 
 impl Claims {
-    /// Names the record that was first as rival of one that wants the same.
-    pub fn refuse(&self, target: Target, world: &World, source: &Source, work: &mut Work) {
-        if target != Target::Mailchimp || self.0.is_empty() || work.rival.is_some() {
-            return;
+    /// The record that was first, of those that want the same as this one.
+    pub fn first(
+        &self,
+        target: Target,
+        world: &World,
+        source: &Source,
+        work: &Work,
+    ) -> Option<String> {
+        if self.0.is_empty() || source.entity != Entity::Contact || work.rival.is_some() {
+            return None;
         }
-        let place = work
-            .row
-            .as_deref()
-            .and_then(|row| Place::of_row(world, source, target, row))
-            .filter(|place| !place.is_known(work, world));
-        let Some((audience, address)) =
-            place.and_then(|place| Some((place.audience?, place.address)))
-        else {
-            return;
+        let row = work.row.as_deref()?;
+        let place = Place::of_row(world, source, target, row)
+            .filter(|place| !place.is_known(work, world))?;
+        let audience = match target {
+            Target::HubSpot => String::new(),
+            Target::Mailchimp => place.audience?,
         };
-        let first = self.0.get(&(audience, address));
-        work.rival = first.map(|first| describe(world, source, first));
+        let first = self.0.get(&(audience, place.address))?;
+        Some(describe(world, source, first))
     }
 
     /// Notes where a record is about to be sent to.
     pub fn note(&mut self, kind: &CallKind, item: &Item, record: &RecordRef) {
-        if let (Some(list), Some(address)) = (kind.list(), &item.remote_key) {
+        if let Some(address) = &item.remote_key {
+            let list = kind.list().unwrap_or_default();
             let place = (list.to_owned(), address.clone());
             self.0.entry(place).or_insert_with(|| record.clone());
         }

@@ -8,11 +8,10 @@ use integration_engine::consent::{self, Party};
 use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
 use integration_engine::queue::{Handle, RecordRef};
 use integration_engine::record::{Entity, Lane, RemoteId, Target, Timestamp};
-use integration_engine::retry::{self, Next};
+use integration_engine::retry::{self, Next, Retry};
 use integration_engine::standing;
 
 use super::Ledger;
-use crate::store::changes::Retry;
 use crate::store::consent_log::Change;
 use crate::store::letters::{Deed, Letter};
 use crate::store::links::Entry;
