@@ -96,8 +96,21 @@ pub struct Chunk {
     pub shape: Shape,
     pub keys: Vec<u8>,
     pub records: u32,
-    /// Subtransaction its keys come from; one that is rolled back takes them along.
+    /// Subtransaction its keys belong to: they are written in it, and one that is rolled back
+    /// takes them along.
     pub subtransaction: u32,
+}
+
+impl Chunk {
+    fn is_full(&self) -> bool {
+        self.keys.len() >= FULL_BYTES || self.records >= FULL_RECORDS
+    }
+
+    /// Whether another chunk of the same shape still goes in.
+    fn has_room_for(&self, other: &Chunk) -> bool {
+        self.keys.len() + other.keys.len() <= FULL_BYTES
+            && self.records + other.records <= FULL_RECORDS
+    }
 }
 
 /// All chunks of this session.
@@ -111,41 +124,82 @@ impl Buffer {
         Buffer { chunks: Vec::new() }
     }
 
-    /// Adds a key; returns the chunk when that has filled it.
-    pub fn add(&mut self, shape: &Shape, subtransaction: u32, key: &str) -> Option<Chunk> {
-        // The last one is nearly always the right one.
-        let at = self
-            .chunks
-            .iter()
-            .rposition(|chunk| chunk.subtransaction == subtransaction && chunk.shape == *shape)
-            .unwrap_or_else(|| {
-                self.chunks.push(Chunk {
-                    shape: shape.clone(),
-                    keys: Vec::new(),
-                    records: 0,
-                    subtransaction,
-                });
-                self.chunks.len() - 1
-            });
-        let chunk = &mut self.chunks[at];
-        keys::push(&mut chunk.keys, key);
-        chunk.records += 1;
-        (chunk.keys.len() >= FULL_BYTES || chunk.records >= FULL_RECORDS)
-            .then(|| self.chunks.remove(at))
-    }
-
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
-    pub fn take(&mut self) -> Vec<Chunk> {
-        std::mem::take(&mut self.chunks)
+    /// Adds a key; returns the chunk when that has filled it.
+    pub fn add(&mut self, shape: &Shape, subtransaction: u32, key: &str) -> Option<Chunk> {
+        // The last one is nearly always the right one.
+        let at = self.like(subtransaction, shape).unwrap_or_else(|| {
+            self.chunks.push(Chunk {
+                shape: shape.clone(),
+                keys: Vec::new(),
+                records: 0,
+                subtransaction,
+            });
+            self.chunks.len() - 1
+        });
+        let chunk = &mut self.chunks[at];
+        keys::push(&mut chunk.keys, key);
+        chunk.records += 1;
+        chunk.is_full().then(|| self.chunks.remove(at))
+    }
+
+    /// Takes what a subtransaction has collected; the chunks of those around it stay.
+    pub fn take(&mut self, subtransaction: u32) -> Vec<Chunk> {
+        self.chunks
+            .extract_if(.., |chunk| chunk.subtransaction == subtransaction)
+            .collect()
+    }
+
+    /// Forgets everything: the transaction is rolled back.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+    }
+
+    /// Takes the chunks of a subtransaction that have no room in those of its parent. Without them
+    /// the parent's never grow beyond a queue row, however many subtransactions there are.
+    pub fn take_surplus(&mut self, subtransaction: u32, parent: u32) -> Vec<Chunk> {
+        let (mine, others): (Vec<Chunk>, Vec<Chunk>) = std::mem::take(&mut self.chunks)
+            .into_iter()
+            .partition(|chunk| chunk.subtransaction == subtransaction);
+        self.chunks = others;
+        let (kept, surplus): (Vec<Chunk>, Vec<Chunk>) = mine.into_iter().partition(|chunk| {
+            self.like(parent, &chunk.shape)
+                .is_none_or(|at| self.chunks[at].has_room_for(chunk))
+        });
+        self.chunks.extend(kept);
+        surplus
+    }
+
+    /// The subtransaction has ended well: its keys live or die with its parent from here on.
+    pub fn release(&mut self, subtransaction: u32, parent: u32) {
+        for mut chunk in self.take(subtransaction) {
+            match self.like(parent, &chunk.shape) {
+                Some(at) if self.chunks[at].has_room_for(&chunk) => {
+                    let into = &mut self.chunks[at];
+                    into.keys.append(&mut chunk.keys);
+                    into.records += chunk.records;
+                }
+                _ => {
+                    chunk.subtransaction = parent;
+                    self.chunks.push(chunk);
+                }
+            }
+        }
     }
 
     /// The subtransaction, and with it those begun after it, is rolled back.
     pub fn roll_back(&mut self, subtransaction: u32) {
         self.chunks
             .retain(|chunk| chunk.subtransaction < subtransaction);
+    }
+
+    fn like(&self, subtransaction: u32, shape: &Shape) -> Option<usize> {
+        self.chunks
+            .iter()
+            .rposition(|chunk| chunk.subtransaction == subtransaction && chunk.shape == *shape)
     }
 }
 
@@ -169,7 +223,7 @@ mod tests {
         let full = (0..2_000)
             .filter_map(|n| buffer.add(&shape(Lane::Live), 1, &n.to_string()))
             .collect::<Vec<_>>();
-        let rest = buffer.take();
+        let rest = buffer.take(1);
         assert!(
             full.iter()
                 .chain(&rest)
@@ -191,8 +245,52 @@ mod tests {
         buffer.add(&shape(Lane::Live), 3, "b");
         buffer.add(&shape(Lane::OptOut), 4, "c");
         buffer.roll_back(3);
-        let left = buffer.take();
+        assert_eq!(buffer.take(1).len(), 1);
+        assert!(buffer.take(3).is_empty() && buffer.take(4).is_empty());
+    }
+
+    #[test]
+    fn a_subtransaction_takes_only_what_it_collected() {
+        let mut buffer = Buffer::new();
+        buffer.add(&shape(Lane::Live), 1, "outer");
+        buffer.add(&shape(Lane::Live), 2, "inner");
+        assert_eq!(keys_of(buffer.take(2)), ["inner"]);
+        assert_eq!(keys_of(buffer.take(1)), ["outer"]);
+    }
+
+    #[test]
+    fn keys_of_a_released_subtransaction_live_or_die_with_its_parent() {
+        let mut buffer = Buffer::new();
+        buffer.add(&shape(Lane::Live), 1, "outermost");
+        buffer.add(&shape(Lane::Live), 2, "parent");
+        buffer.add(&shape(Lane::Live), 3, "child");
+        buffer.add(&shape(Lane::OptOut), 3, "leaver");
+        buffer.release(3, 2);
+        assert!(buffer.take(3).is_empty());
+        buffer.roll_back(2);
+        assert_eq!(keys_of(buffer.take(1)), ["outermost"]);
+    }
+
+    #[test]
+    fn many_released_subtransactions_leave_no_more_than_a_queue_row() {
+        let mut buffer = Buffer::new();
+        let mut written = 0;
+        for n in 2..5_000 {
+            buffer.add(&shape(Lane::Live), n, &n.to_string());
+            written += buffer.take_surplus(n, 1).len();
+            buffer.release(n, 1);
+        }
+        let left = buffer.take(1);
         assert_eq!(left.len(), 1);
-        assert_eq!(left[0].subtransaction, 1);
+        assert!(left[0].records <= FULL_RECORDS && left[0].keys.len() <= FULL_BYTES);
+        assert_eq!(left[0].records as usize + written, 4_998);
+    }
+
+    fn keys_of(chunks: Vec<Chunk>) -> Vec<String> {
+        let unpacked = chunks.iter().map(|chunk| keys::unpack(&chunk.keys));
+        unpacked
+            .flat_map(|keys| keys.expect("keys"))
+            .map(|key| key.as_str().to_owned())
+            .collect()
     }
 }

@@ -6,6 +6,8 @@
 
 mod buffer;
 mod plan;
+mod tell;
+mod transaction;
 mod write;
 
 use std::cell::{Cell, RefCell};
@@ -20,7 +22,7 @@ use pgrx::prelude::*;
 use buffer::{ColumnSet, Kind, Shape, Targets};
 use plan::{Column, Plan, Watch};
 
-pub use write::{launch_at_commit, tell_at_commit};
+pub use tell::{launch_at_commit, tell_at_commit};
 
 /// Queues changes that no trigger saw: replayed dead letters, values that won over the service's.
 pub fn enqueue<'a>(

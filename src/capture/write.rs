@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 
 use super::buffer::{Buffer, Chunk};
-use crate::latch::{self, Wake};
+use super::{tell, transaction};
 
 const COLUMNS: usize = 10;
 
@@ -15,18 +15,12 @@ thread_local! {
     static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
     /// Transaction of the rows written last, and how many it has.
     static WRITTEN: Cell<(u64, i32)> = const { Cell::new((0, 0)) };
-    /// What to tell the worker at commit: lanes, and keys per target.
-    static TELL: Cell<(Wake, [i64; 2])> = const { Cell::new((Wake::NONE, [0; 2])) };
-    /// Whether a worker has to be started at commit.
-    static LAUNCH: Cell<bool> = const { Cell::new(false) };
-    static WATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Uses the session's buffer; full chunks are written at once.
 pub fn buffered(fill: impl FnOnce(&mut dyn FnMut(&super::buffer::Shape, &str))) {
-    watch_transactions();
-    // SAFETY: a plain query of this process's transaction state.
-    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    transaction::watch();
+    let subtransaction = transaction::subtransaction();
     let mut full = Vec::new();
     BUFFER.with_borrow_mut(|buffer| {
         fill(&mut |shape, key| full.extend(buffer.add(shape, subtransaction, key)));
@@ -36,25 +30,49 @@ pub fn buffered(fill: impl FnOnce(&mut dyn FnMut(&super::buffer::Shape, &str))) 
     }
 }
 
-/// Writes what the buffer holds.
+/// Writes what the present subtransaction has collected. What those around it have stays: a
+/// rollback of this one must not take it along.
 pub fn flush() {
-    let chunks = BUFFER.with_borrow_mut(Buffer::take);
+    let subtransaction = transaction::subtransaction();
+    let chunks = BUFFER.with_borrow_mut(|buffer| buffer.take(subtransaction));
     if !chunks.is_empty() {
         write(chunks);
     }
 }
 
-/// Wakes the worker when the present transaction commits.
-pub fn tell_at_commit(what: Wake) {
-    watch_transactions();
-    let (wake, keys) = TELL.get();
-    TELL.set((wake.and(what), keys));
+/// Writes what is left at the end of the transaction: rows of triggers whose statement trigger did
+/// not run (a partition written directly, a replication worker).
+pub fn flush_rest() {
+    if !BUFFER.with_borrow(Buffer::is_empty) {
+        transaction::with_snapshot(flush);
+    }
 }
 
-/// Has the launcher look for databases without a worker when the present transaction commits.
-pub fn launch_at_commit() {
-    watch_transactions();
-    LAUNCH.set(true);
+/// A subtransaction is about to end well. What its parent has no room for is written while it
+/// lasts.
+pub fn flush_surplus(subtransaction: u32, parent: u32) {
+    if !BUFFER.with_borrow(Buffer::is_empty) {
+        let surplus =
+            BUFFER.with_borrow_mut(|buffer| buffer.take_surplus(subtransaction, parent));
+        if !surplus.is_empty() {
+            transaction::with_snapshot(|| write(surplus));
+        }
+    }
+}
+
+/// A subtransaction has ended well. Cannot fail.
+pub fn release(subtransaction: u32, parent: u32) {
+    BUFFER.with_borrow_mut(|buffer| buffer.release(subtransaction, parent));
+}
+
+/// A subtransaction is rolled back. Cannot fail.
+pub fn roll_back(subtransaction: u32) {
+    BUFFER.with_borrow_mut(|buffer| buffer.roll_back(subtransaction));
+}
+
+/// The transaction is rolled back. Cannot fail.
+pub fn forget() {
+    BUFFER.with_borrow_mut(Buffer::clear);
 }
 
 fn write(chunks: Vec<Chunk>) {
@@ -124,86 +142,5 @@ unsafe fn insert(relation: pg_sys::Relation, chunk: &Chunk) {
         pg_sys::CatalogTupleInsert(relation, tuple);
         pg_sys::heap_freetuple(tuple);
     }
-    let (wake, mut told) = TELL.get();
-    let mut wake = wake;
-    for target in shape.targets.iter() {
-        told[usize::from(target.number().unsigned_abs()) - 1] += i64::from(chunk.records);
-        wake = wake.and(Wake::changes(target, shape.lane));
-    }
-    TELL.set((wake, told));
-}
-
-fn watch_transactions() {
-    if !WATCHING.replace(true) {
-        // SAFETY: registered once a session; both functions are guarded and take no argument.
-        unsafe {
-            pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
-            pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
-        }
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn at_transaction_end(
-    event: pg_sys::XactEvent::Type,
-    _argument: *mut std::ffi::c_void,
-) {
-    match event {
-        // Rows of triggers whose statement trigger did not run (a partition written directly, a
-        // replication worker).
-        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => {
-            flush_with_snapshot()
-        }
-        pg_sys::XactEvent::XACT_EVENT_COMMIT => publish(Wake::NONE),
-        pg_sys::XactEvent::XACT_EVENT_PREPARE => publish(Wake::PREPARED),
-        pg_sys::XactEvent::XACT_EVENT_ABORT => {
-            TELL.set((Wake::NONE, [0; 2]));
-            LAUNCH.set(false);
-            BUFFER.with_borrow_mut(|buffer| drop(buffer.take()));
-        }
-        _ => {}
-    }
-}
-
-fn flush_with_snapshot() {
-    if BUFFER.with_borrow(Buffer::is_empty) {
-        return;
-    }
-    // SAFETY: still inside the transaction; the snapshot is popped again.
-    unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        flush();
-        pg_sys::PopActiveSnapshot();
-    }
-}
-
-/// The transaction is committed (or prepared): nothing here may fail.
-fn publish(also: Wake) {
-    if LAUNCH.replace(false) {
-        latch::call_launcher();
-    }
-    let (wake, keys) = TELL.replace((Wake::NONE, [0; 2]));
-    if wake.is_empty() {
-        return;
-    }
-    if let Some(slot) = latch::my_slot() {
-        for (gauges, keys) in slot.targets.iter().zip(keys) {
-            gauges
-                .arrived
-                .fetch_add(keys, std::sync::atomic::Ordering::Relaxed);
-        }
-        slot.wake(wake.and(also));
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn at_subtransaction_end(
-    event: pg_sys::SubXactEvent::Type,
-    subtransaction: u32,
-    _parent: u32,
-    _argument: *mut std::ffi::c_void,
-) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        BUFFER.with_borrow_mut(|buffer| buffer.roll_back(subtransaction));
-    }
+    tell::written(shape, chunk.records);
 }

@@ -18,6 +18,7 @@ mod bad_input;
 mod bad_values;
 mod bulk;
 mod capture;
+mod capture_histories;
 mod consent;
 mod consent_histories;
 mod copies;
