@@ -87,8 +87,7 @@ pub fn release(subtransaction: u32, parent: u32) {
 
 /// A subtransaction is rolled back. Cannot fail.
 pub fn roll_back(subtransaction: u32) {
-    MESSAGES
-        .with_borrow_mut(|messages| messages.retain(|one| one.subtransaction < subtransaction));
+    MESSAGES.with_borrow_mut(|messages| messages.retain(|one| one.subtransaction < subtransaction));
 }
 
 /// The transaction is rolled back. Cannot fail.

@@ -52,8 +52,7 @@ pub fn flush_rest() {
 /// lasts.
 pub fn flush_surplus(subtransaction: u32, parent: u32) {
     if !BUFFER.with_borrow(Buffer::is_empty) {
-        let surplus =
-            BUFFER.with_borrow_mut(|buffer| buffer.take_surplus(subtransaction, parent));
+        let surplus = BUFFER.with_borrow_mut(|buffer| buffer.take_surplus(subtransaction, parent));
         if !surplus.is_empty() {
             transaction::with_snapshot(|| write(surplus));
         }

@@ -29,6 +29,7 @@ mod news;
 mod pace;
 mod poll;
 mod preflight;
+mod prepared;
 mod process;
 mod properties;
 mod provision;
@@ -121,9 +122,6 @@ pub fn now_ms() -> i64 {
         })
 }
 
-/// While prepared transactions may commit without telling us, the queue is looked at this often.
-const PREPARED_POLL: Duration = Duration::from_secs(1);
-
 /// Old log rows are deleted this often, while there is traffic.
 const TIDY: Duration = Duration::from_secs(10 * 60);
 
@@ -135,7 +133,7 @@ struct Worker {
     tidy_at: Option<Instant>,
     /// From the first answer on; soon at first, for the worker may have been away for long.
     tidy_in: Duration,
-    poll_prepared: bool,
+    prepared: prepared::Prepared,
     inbox: inbound::Backlog,
     backfills: Backfills,
     reconciles: Reconciles,
@@ -176,7 +174,7 @@ impl Worker {
             started: Instant::now(),
             tidy_at: None,
             tidy_in: Duration::ZERO,
-            poll_prepared: false,
+            prepared: prepared::Prepared::default(),
             inbox: inbound::Backlog::default(),
             backfills: Backfills::default(),
             reconciles: Reconciles::default(),
@@ -194,6 +192,7 @@ impl Worker {
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
+        let wake = wake.and(self.prepared.ended(wake)?);
         if wake.has(Wake::CONFIG)
             || self.backfills.jobs.outdated(Instant::now())
             || self.reconciles.jobs.outdated(Instant::now())
@@ -202,13 +201,9 @@ impl Worker {
         {
             store::transaction(|| self.load())?;
         }
-        self.poll_prepared |= wake.has(Wake::PREPARED);
-        if self.poll_prepared {
-            self.poll_prepared = store::transaction(process::prepared_transactions)?;
-        }
         for worker in &mut self.targets {
             for lane in target::LANES {
-                if wake.has(Wake::changes(worker.target, lane)) || self.poll_prepared {
+                if wake.has(Wake::changes(worker.target, lane)) {
                     worker.look_at(lane);
                 }
             }

@@ -108,16 +108,6 @@ pub fn settings_changed() -> bool {
     changed
 }
 
-/// Whether prepared transactions of this database may still commit changes.
-pub fn prepared_transactions() -> SpiResult<bool> {
-    let rows = select(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database())",
-        &[],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(rows.into_iter().flatten().any(|any| any))
-}
-
 /// Makes the present transaction's commit wait until it is safe on disk.
 pub fn commit_durably() -> SpiResult<()> {
     execute(

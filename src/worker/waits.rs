@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use integration_engine::record::Lane;
 
+use super::Worker;
 use super::target::TargetWorker;
-use super::{PREPARED_POLL, Worker};
 use crate::latch::Wake;
 
 impl Worker {
@@ -46,8 +46,8 @@ impl Worker {
                 at_most(delay);
             }
         }
-        if self.poll_prepared {
-            at_most(PREPARED_POLL);
+        if let Some(delay) = self.prepared.next_look() {
+            at_most(delay);
         }
         let clock = self.clock();
         let able = |worker: &&TargetWorker| worker.may_send(&self.world.settings, now);

@@ -13,11 +13,7 @@ mod script;
 
 use std::{fmt::Write as _, sync::Arc};
 
-use integration_tests::{
-    cluster::Cluster,
-    crm::Crm,
-    remote::unlimited,
-};
+use integration_tests::{cluster::Cluster, crm::Crm, remote::unlimited};
 use postgres::Client;
 
 use script::{End, History};

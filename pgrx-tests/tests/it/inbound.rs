@@ -41,7 +41,7 @@ fn in_step() -> Crm {
 }
 
 /// A person in HubSpot sets a property of contact 4; the webhook of that.
-fn changed_in_hubspot(crm: &mut Crm, property: &str, value: &str) -> Delivery {
+pub fn changed_in_hubspot(crm: &mut Crm, property: &str, value: &str) -> Delivery {
     let (id, _) = crm.remote.contact("person4@example.org").unwrap();
     crm.remote.person_sets(id, property, value);
     let mut webhooks = crm.remote.webhooks_of(Service::HubSpot);

@@ -50,6 +50,7 @@ mod official_clients;
 mod operate;
 mod opt_outs;
 mod poison;
+mod prepared;
 mod reconcile;
 mod reconcile_members;
 mod rights;
