@@ -206,3 +206,37 @@ fn new_columns_and_renamed_ones_do_not_break_writers() {
         "only last_name is mapped, to both targets"
     );
 }
+
+/// A trigger of the user's that changes another tracked table, fails, and carries on.
+fn with_failing_trigger(trigger: &str) -> Crm {
+    let mut crm = paused();
+    crm.add_contacts(1, 50);
+    crm.run(&format!(
+        "CREATE FUNCTION crm.touch() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             BEGIN
+                 INSERT INTO crm.companies (name) VALUES ('Acme');
+                 RAISE EXCEPTION 'no';
+             EXCEPTION WHEN OTHERS THEN NULL;
+             END;
+             RETURN NULL;
+         END $$;
+         DELETE FROM integration._change;
+         CREATE TRIGGER {trigger} EXECUTE FUNCTION crm.touch();
+         UPDATE crm.contacts SET phone = '1'"
+    ));
+    crm
+}
+
+#[test]
+fn trigger_that_fails_in_an_exception_block_takes_nothing_along() {
+    for trigger in [
+        "a AFTER UPDATE ON crm.contacts FOR EACH STATEMENT",
+        "z AFTER UPDATE ON crm.contacts FOR EACH ROW",
+        "b BEFORE UPDATE ON crm.contacts FOR EACH STATEMENT",
+    ] {
+        let mut crm = with_failing_trigger(trigger);
+        let queued = "SELECT source, count(*) FROM integration.outbox GROUP BY source ORDER BY 1";
+        assert_eq!(crm.rows(queued), ["crm.contacts|50"], "{trigger}");
+    }
+}
