@@ -51,15 +51,17 @@ COMMENT ON COLUMN _pause.reason IS 'why, in the words of whoever paused it';
 COMMENT ON COLUMN _pause.since IS 'when it was paused';
 
 CREATE TABLE _target_state (
-    target text PRIMARY KEY,
-    state  text NOT NULL,
-    reason text,
-    since  timestamptz NOT NULL DEFAULT now()
+    target  text PRIMARY KEY,
+    state   text NOT NULL,
+    reason  text,
+    guarded boolean NOT NULL DEFAULT false,
+    since   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE _target_state IS 'what the worker last said about each target; shown by the view status';
 COMMENT ON COLUMN _target_state.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN _target_state.state IS 'running, paused, throttled, unauthorized, unconfigured, fenced, held or outage';
 COMMENT ON COLUMN _target_state.reason IS 'why, and what to do';
+COMMENT ON COLUMN _target_state.guarded IS 'a guard against mass deletions stopped it; integration.resume() lifts that';
 COMMENT ON COLUMN _target_state.since IS 'since when';
 
 CREATE FUNCTION _must_exist(name text, relation regclass) RETURNS regclass LANGUAGE plpgsql STABLE AS $$

@@ -55,7 +55,7 @@ DECLARE
 BEGIN
     FOR object IN
         SELECT c.oid FROM pg_class c
-        WHERE c.relnamespace = 'integration'::regnamespace AND (c.relkind = 'r' AND c.relname NOT IN ('_target_state', '_connection') OR c.relkind = 'S')
+        WHERE c.relnamespace = 'integration'::regnamespace AND (c.relkind = 'r' AND c.relname NOT IN ('_target_state', '_connection', '_hold') OR c.relkind = 'S')
     LOOP
         PERFORM pg_extension_config_dump(object.oid, '');
     END LOOP;

@@ -23,7 +23,7 @@ CREATE FUNCTION resume(target text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM integration._known_target(target);
     DELETE FROM integration._pause p WHERE p.target = resume.target;
-    DELETE FROM integration._target_state s WHERE s.target = resume.target AND s.state = 'held';
+    DELETE FROM integration._target_state s WHERE s.target = resume.target AND s.guarded;
     PERFORM integration._accept_account(resume.target);
     PERFORM integration._wake();
 END

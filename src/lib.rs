@@ -34,6 +34,7 @@ extension_sql_file!(
     requires = ["config"]
 );
 extension_sql_file!("../sql/queue.sql", name = "queue", requires = ["config"]);
+extension_sql_file!("../sql/holds.sql", name = "holds", requires = ["config"]);
 extension_sql_file!(
     "../sql/audience.sql",
     name = "audience",

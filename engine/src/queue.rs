@@ -4,11 +4,14 @@
 //! The table remains the truth: whatever is in here can be lost and is then read again.
 
 mod ends;
+mod parked;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::record::{Entity, Lane, RecordKey, SourceId, Timestamp};
 use crate::traces::Traces;
+
+pub use parked::{Parked, Run};
 
 /// A row of the queue table, by whatever the caller finds it again with.
 pub trait RowId: Copy + PartialEq {}
@@ -99,6 +102,10 @@ pub struct Queue<R> {
     flying: usize,
     retried: usize,
     retried_flying: usize,
+    /// Sources none of whose records are handed out.
+    held: HashSet<SourceId>,
+    /// Records of each source that are not flying.
+    waiting: HashMap<SourceId, usize>,
 }
 
 impl<R: RowId> Default for Queue<R> {
@@ -113,6 +120,8 @@ impl<R: RowId> Default for Queue<R> {
             flying: 0,
             retried: 0,
             retried_flying: 0,
+            held: HashSet::new(),
+            waiting: HashMap::new(),
         }
     }
 }
@@ -136,8 +145,39 @@ impl<R: RowId> Queue<R> {
         (self.retried, self.retried_flying)
     }
 
+    /// Records that may be taken out.
     pub fn ready(&self) -> usize {
-        self.len() - self.flying
+        self.len() - self.flying - self.parked()
+    }
+
+    /// Records of held sources that wait in memory.
+    pub fn parked(&self) -> usize {
+        let waiting = |source| self.waiting.get(source).copied().unwrap_or(0);
+        self.held.iter().map(waiting).sum()
+    }
+
+    /// Sources none of whose records are handed out; returns those that were held and are no longer.
+    pub fn hold(&mut self, sources: HashSet<SourceId>) -> Vec<SourceId> {
+        let before = std::mem::replace(&mut self.held, sources);
+        before.difference(&self.held).copied().collect()
+    }
+
+    /// Whether a source's records stay where they are.
+    pub fn holds(&self, source: SourceId) -> bool {
+        self.held.contains(&source)
+    }
+
+    /// The held sources.
+    pub fn held(&self) -> impl Iterator<Item = SourceId> {
+        self.held.iter().copied()
+    }
+
+    fn waits(&mut self, source: SourceId, more: bool) {
+        let waiting = self.waiting.entry(source).or_default();
+        *waiting = match more {
+            true => *waiting + 1,
+            false => waiting.saturating_sub(1),
+        };
     }
 
     /// Whether a flight of this record is under way.
@@ -214,6 +254,7 @@ impl<R: RowId> Queue<R> {
             (self.slots.len() - 1) as u32
         });
         self.slots[slot as usize].1 = Some(entry);
+        self.waits(change.record.source, true);
         self.by_record.insert(change.record, slot);
         self.enqueue(slot, false);
     }
@@ -268,7 +309,8 @@ impl<R: RowId> Queue<R> {
 
     /// Whether there may be something ready in a lane.
     pub fn has_any(&self, lane: Lane) -> bool {
-        self.ready.keys().any(|(known, ..)| *known == lane)
+        let mut lines = self.ready.keys();
+        lines.any(|(known, _, source)| *known == lane && !self.holds(*source))
     }
 
     /// Takes out up to `most` records for a flight, earlier lanes first, parents before children.
@@ -283,7 +325,9 @@ impl<R: RowId> Queue<R> {
 
     /// Whether a record waits in this lane.
     pub fn has_ready(&self, lane: Lane) -> bool {
-        let mut lines = self.ready.iter().filter(|((known, ..), _)| *known == lane);
+        let offered =
+            |(known, _, source): &(Lane, Entity, SourceId)| *known == lane && !self.holds(*source);
+        let mut lines = self.ready.iter().filter(|(line, _)| offered(line));
         lines.any(|(_, line)| {
             line.iter().any(|handle| {
                 let entry = self.entry(*handle);
@@ -295,7 +339,10 @@ impl<R: RowId> Queue<R> {
     fn take_from(&mut self, wanted: impl Fn(Lane) -> bool, most: usize) -> Vec<Handle> {
         let mut taken = Vec::with_capacity(most.min(self.ready()));
         let mut ready = std::mem::take(&mut self.ready);
-        for ((lane, ..), line) in ready.iter_mut().filter(|((lane, ..), _)| wanted(*lane)) {
+        for ((lane, _, source), line) in &mut ready {
+            if !wanted(*lane) || self.holds(*source) {
+                continue;
+            }
             while taken.len() < most {
                 let Some(handle) = line.pop_front() else {
                     break;
@@ -309,6 +356,7 @@ impl<R: RowId> Queue<R> {
                     entry.flying = true;
                     self.flying += 1;
                     self.retried_flying += usize::from(entry.retried);
+                    self.waits(*source, false);
                     taken.push(handle);
                 }
             }

@@ -29,7 +29,7 @@ pub fn meet(list: &str) -> SpiResult<()> {
         |_| Ok(()),
     )?;
     match missing.is_empty() {
-        true => state::clear_alert(Target::Mailchimp, MISSING),
+        true => state::clear_alert(Target::Mailchimp, MISSING, ""),
         false => Ok(()),
     }
 }

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use integration_engine::once::Once;
-use integration_engine::queue::RecordRef;
+use integration_engine::queue::{RecordRef, Run};
 use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
 use integration_engine::retry::Retry;
 use integration_engine::scan::{Position, Snapshot, Window};
-use pgrx::spi::SpiResult;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{execute, select};
 
@@ -61,25 +61,47 @@ pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<
         window.until_xid.to_string().into(),
         most.into(),
     ];
-    select(NEXT, &args, |row| {
-        let xid: Option<String> = row.get(1)?;
-        Ok(ChangeRow {
-            position: Position {
-                xid: xid.and_then(|xid| xid.parse().ok()).unwrap_or(0),
-                seq: row.get(2)?.unwrap_or(0),
-            },
-            source: SourceId(row.get(3)?.unwrap_or(0)),
-            keys: row.get(4)?.unwrap_or_default(),
-            op: match row.get::<&str>(5)? {
-                Some("t") => ChangeOp::Truncate,
-                Some("d") => ChangeOp::Delete,
-                _ => ChangeOp::Upsert,
-            },
-            changed: row.get::<&[u8]>(8)?.map(Rc::from),
-            records: row.get::<i32>(7)?.unwrap_or(0).unsigned_abs() as usize,
-            enqueued_at: Timestamp(row.get(6)?.unwrap_or(0)),
-        })
+    select(NEXT, &args, change_row)
+}
+
+fn change_row(row: &SpiHeapTupleData) -> SpiResult<ChangeRow> {
+    let xid: Option<String> = row.get(1)?;
+    Ok(ChangeRow {
+        position: Position {
+            xid: xid.and_then(|xid| xid.parse().ok()).unwrap_or(0),
+            seq: row.get(2)?.unwrap_or(0),
+        },
+        source: SourceId(row.get(3)?.unwrap_or(0)),
+        keys: row.get(4)?.unwrap_or_default(),
+        op: match row.get::<&str>(5)? {
+            Some("t") => ChangeOp::Truncate,
+            Some("d") => ChangeOp::Delete,
+            _ => ChangeOp::Upsert,
+        },
+        changed: row.get::<&[u8]>(8)?.map(Rc::from),
+        records: row.get::<i32>(7)?.unwrap_or(0).unsigned_abs() as usize,
+        enqueued_at: Timestamp(row.get(6)?.unwrap_or(0)),
     })
+}
+
+const IN_RUNS: &str = "\
+    SELECT f.* FROM unnest($3::text[], $4::int4[], $5::int4[]) AS d(xid, first, last) CROSS JOIN LATERAL ( \
+        SELECT c.xid::text, c.seq, c.source, c.keys, c.op::text, (1000 * extract(epoch FROM c.enqueued_at))::int8, c.records, c.changed \
+        FROM integration._change c \
+        WHERE c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq BETWEEN d.first AND d.last AND c.targets & $1 <> 0 \
+        ORDER BY c.lane, c.xid, c.seq OFFSET 0) AS f";
+
+/// Rows that were passed over before, as far as they are still there.
+pub fn in_runs(target: Target, lane: Lane, runs: &[Run]) -> SpiResult<Vec<ChangeRow>> {
+    let xids: Vec<String> = runs.iter().map(|run| run.xid.to_string()).collect();
+    let args = [
+        bit(target).into(),
+        (lane as i16).into(),
+        xids.into(),
+        runs.iter().map(|run| run.first).collect::<Vec<_>>().into(),
+        runs.iter().map(|run| run.last).collect::<Vec<_>>().into(),
+    ];
+    select(IN_RUNS, &args, change_row)
 }
 
 /// One index look-up a row, whatever the planner believes of the table (OFFSET 0 is the fence).
@@ -247,12 +269,17 @@ pub struct Due {
 
 const DUE: &str = "\
     SELECT r.source, r.record_key, r.attempts, (1000 * extract(epoch FROM r.enqueued_at))::int8, r.lane = 0 \
-    FROM integration._retry r WHERE r.target = $1 AND r.not_before <= pg_catalog.clock_timestamp() AND r.lane <= $3 \
+    FROM integration._retry r WHERE r.target = $1 AND r.not_before <= pg_catalog.clock_timestamp() AND r.lane <= $3 AND NOT r.source = ANY ($4) \
     ORDER BY r.lane, r.not_before LIMIT $2";
 
-/// Retries whose time has come: opt-outs first, and up to this lane.
-pub fn due_retries(target: Target, last: Lane, most: i64) -> SpiResult<Vec<Due>> {
-    let args = [target.number().into(), most.into(), (last as i16).into()];
+/// Retries whose time has come: opt-outs first, and up to this lane; but for those of some sources.
+pub fn due_retries(target: Target, last: Lane, most: i64, but: &[i32]) -> SpiResult<Vec<Due>> {
+    let args = [
+        target.number().into(),
+        most.into(),
+        (last as i16).into(),
+        but.to_vec().into(),
+    ];
     select(DUE, &args, |row| {
         Ok(Due {
             lane: match row.get(5)?.unwrap_or(false) {
@@ -280,12 +307,14 @@ pub struct RetryOutlook {
 
 const OUTLOOK: &str = "\
     SELECT (SELECT count(*) FROM integration._retry r WHERE r.target = $1), \
-           (SELECT (1000 * extract(epoch FROM min(r.not_before) - pg_catalog.clock_timestamp()))::int8 FROM integration._retry r WHERE r.target = $1), \
-           EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.lane = 0)";
+           (SELECT (1000 * extract(epoch FROM min(r.not_before) - pg_catalog.clock_timestamp()))::int8 FROM integration._retry r WHERE r.target = $1 AND NOT r.source = ANY ($2)), \
+           EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.lane = 0 AND NOT r.source = ANY ($2))";
 
-/// Counts the retry table: for the worker's start and after retries were noted.
-pub fn retry_outlook(target: Target) -> SpiResult<RetryOutlook> {
-    let rows = select(OUTLOOK, &[target.number().into()], |row| {
+/// Counts the retry table: for the worker's start and after retries were noted. Those of some
+/// sources have to wait for something else.
+pub fn retry_outlook(target: Target, but: &[i32]) -> SpiResult<RetryOutlook> {
+    let args = [target.number().into(), but.to_vec().into()];
+    let rows = select(OUTLOOK, &args, |row| {
         Ok(RetryOutlook {
             count: row.get(1)?.unwrap_or(0),
             next_in_ms: row.get(2)?,

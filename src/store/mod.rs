@@ -13,6 +13,7 @@ pub mod consent_log;
 pub mod drift;
 pub mod engagement;
 pub mod erasures;
+pub mod holds;
 pub mod inbox;
 pub mod letters;
 pub mod links;

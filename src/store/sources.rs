@@ -178,6 +178,15 @@ const TABLES: &str = "\
     FROM integration.tracked_table t JOIN pg_catalog.pg_class c ON c.oid = t.source JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE t.targets <> '{}' ORDER BY t.id";
 
+const DROPPED: &str = "\
+    SELECT t.id FROM integration.tracked_table t \
+    WHERE t.targets <> '{}' AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.source)";
+
+/// Returns the tracked tables that were dropped.
+pub fn dropped() -> SpiResult<Vec<SourceId>> {
+    select(DROPPED, &[], |row| Ok(SourceId(row.get(1)?.unwrap_or(0))))
+}
+
 const FIELDS: &str = "\
     SELECT t.id, m.target, m.field, m.column_name::text, integration._value_kind(a.atttypid), m.remote_field, m.direction, m.conflict, \
            pg_catalog.format_type(a.atttypid, a.atttypmod), \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{audiences, execute, select};
+use super::{audiences, execute, holds, select};
 
 /// A target that somebody paused.
 pub struct Pause {
@@ -35,42 +35,57 @@ pub fn pauses() -> SpiResult<Vec<Pause>> {
         .collect()
 }
 
-/// The states last written, by target.
-pub fn states() -> SpiResult<Vec<(Target, String)>> {
+/// The targets that a guard stopped.
+pub fn guarded() -> SpiResult<Vec<Target>> {
     let rows = select(
-        "SELECT s.target, s.state FROM integration._target_state s",
+        "SELECT s.target FROM integration._target_state s WHERE s.guarded",
         &[],
         |row| {
             let target = row
                 .get::<String>(1)?
                 .and_then(|name| Target::from_name(&name));
-            Ok(target.zip(row.get::<String>(2)?))
+            Ok(target)
         },
     )?;
     Ok(rows.into_iter().flatten().collect())
 }
 
 const PUT_STATE: &str = "\
-    INSERT INTO integration._target_state AS s (target, state, reason) VALUES ($1, $2, $3) \
-    ON CONFLICT (target) DO UPDATE SET state = excluded.state, reason = excluded.reason, \
+    INSERT INTO integration._target_state AS s (target, state, reason, guarded) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (target) DO UPDATE SET state = excluded.state, reason = excluded.reason, guarded = excluded.guarded, \
     since = CASE WHEN s.state = excluded.state THEN s.since ELSE pg_catalog.clock_timestamp() END";
 
-pub fn put_state(target: Target, state: &str, reason: Option<&str>) -> SpiResult<()> {
-    execute(
-        PUT_STATE,
-        &[target.name().into(), state.into(), reason.into()],
-    )
-    .map(|_| ())
+/// Stores how a target is doing. `guarded`: a guard stopped it.
+pub fn put_state(
+    target: Target,
+    state: &str,
+    reason: Option<&str>,
+    guarded: bool,
+) -> SpiResult<()> {
+    let args = [
+        target.name().into(),
+        state.into(),
+        reason.into(),
+        guarded.into(),
+    ];
+    execute(PUT_STATE, &args).map(|_| ())
 }
 
 const RAISE: &str = "\
-    INSERT INTO integration.alert AS a (kind, target, message) VALUES ($1, $2, $3) \
-    ON CONFLICT (kind, target) WHERE cleared_at IS NULL \
+    INSERT INTO integration.alert AS a (kind, target, subject, message) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (kind, target, subject) WHERE cleared_at IS NULL \
     DO UPDATE SET message = excluded.message, last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
 
-/// Raises an alert, or counts it when it is open already.
-pub fn raise(kind: &str, target: Target, message: &str) -> SpiResult<()> {
-    execute(RAISE, &[kind.into(), target.name().into(), message.into()]).map(|_| ())
+/// Raises an alert, or counts it when it is open already. `subject`: the table or column it is
+/// about, so that several of a kind can be open; empty where there is one at most.
+pub fn raise(kind: &str, target: Target, subject: &str, message: &str) -> SpiResult<()> {
+    let args = [
+        kind.into(),
+        target.name().into(),
+        subject.into(),
+        message.into(),
+    ];
+    execute(RAISE, &args).map(|_| ())
 }
 
 const CLEAR: &str = "\
@@ -78,11 +93,12 @@ const CLEAR: &str = "\
     WHERE a.target = $1 AND a.cleared_at IS NULL AND NOT (a.kind = ANY ($2))";
 
 /// Kinds that how a target is doing says nothing about.
-const LASTING: [&str; 4] = [
+const LASTING: [&str; 5] = [
     "deprecation",
     "warning",
     "encryption_key",
     audiences::MISSING,
+    holds::ALERT,
 ];
 
 /// Clears a target's alerts, but for those kinds that still hold.
@@ -97,7 +113,7 @@ const REMARK: &str = "\
     INSERT INTO integration.alert AS a (kind, target, message) \
     SELECT $1, $2, $3 || ': ' || $4 \
     WHERE NOT EXISTS (SELECT FROM integration.alert k WHERE k.kind = $1 AND k.target = $2 AND position($3 || ': ' IN k.message) > 0) \
-    ON CONFLICT (kind, target) WHERE cleared_at IS NULL \
+    ON CONFLICT (kind, target, subject) WHERE cleared_at IS NULL \
     DO UPDATE SET message = left(a.message || E'\\n' || excluded.message, 10000), last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
 
 /// Raises an alert about something once.
@@ -111,11 +127,12 @@ pub fn remark(kind: &str, target: Target, about: &str, text: &str) -> SpiResult<
 
 const CLEAR_ONE: &str = "\
     UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
-    WHERE a.target = $1 AND a.kind = $2 AND a.cleared_at IS NULL";
+    WHERE a.target = $1 AND a.kind = $2 AND a.subject = $3 AND a.cleared_at IS NULL";
 
-/// Clears one kind of a target's alerts.
-pub fn clear_alert(target: Target, kind: &str) -> SpiResult<()> {
-    execute(CLEAR_ONE, &[target.name().into(), kind.into()]).map(|_| ())
+/// Clears a target's alert of one kind about a subject.
+pub fn clear_alert(target: Target, kind: &str, subject: &str) -> SpiResult<()> {
+    let args = [target.name().into(), kind.into(), subject.into()];
+    execute(CLEAR_ONE, &args).map(|_| ())
 }
 
 /// A job that waits to be begun, or was under way when the worker ended.

@@ -95,6 +95,7 @@ impl Session {
             Err(why) => state::raise(
                 UNSAVED,
                 Target::HubSpot,
+                "",
                 &format!(
                     "the stored HubSpot refresh token cannot be read: {why}; the one in the settings is used"
                 ),
@@ -112,13 +113,14 @@ impl Session {
                 account::keep_rotated(Target::HubSpot, &self.seed, &sealed)?;
                 process::commit_durably()?;
                 self.unsaved = false;
-                state::clear_alert(Target::HubSpot, UNSAVED)
+                state::clear_alert(Target::HubSpot, UNSAVED, "")
             }
             Err(why) => {
                 self.unsaved = true;
                 state::raise(
                     UNSAVED,
                     Target::HubSpot,
+                    "",
                     &format!(
                         "HubSpot sent a new refresh token that cannot be stored: {why}. It is kept in memory, and lost when the worker ends"
                     ),

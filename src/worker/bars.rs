@@ -166,8 +166,8 @@ pub fn settle(worker: &mut TargetWorker, world: &World, clock: u64) -> SpiResult
     let message = (!reasons.is_empty()).then(|| reasons.join("\n"));
     if worker.bars_told.message.as_ref() != Some(&message) {
         match &message {
-            Some(message) => state::raise(ALERT, Target::HubSpot, message)?,
-            None => state::clear_alert(Target::HubSpot, ALERT)?,
+            Some(message) => state::raise(ALERT, Target::HubSpot, "", message)?,
+            None => state::clear_alert(Target::HubSpot, ALERT, "")?,
         }
         worker.bars_told.message = Some(message);
     }

@@ -70,6 +70,9 @@ pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResu
     let mut draft = Draft::default();
     let mut at_once = first_glance(worker, batches).min(wanted);
     while draft.sends.len() < wanted && draft.calls() < batches && draft.seen < MOST_SEEN {
+        if worker.holds_changed() {
+            worker.note_holds(world)?;
+        }
         let handles = worker.queue.take(at_once.min(wanted - draft.sends.len()));
         if handles.is_empty() {
             break;
@@ -110,6 +113,9 @@ pub fn plan_opt_outs(
     world: &World,
 ) -> SpiResult<(Planning, Vec<Planned>)> {
     let mut draft = Draft::default();
+    if worker.holds_changed() {
+        worker.note_holds(world)?;
+    }
     let handles = worker.queue.take_in(Lane::OptOut, worker.batch());
     plan_block(worker, world, handles, &mut draft)?;
     Ok(assemble(worker, world, draft))

@@ -10,8 +10,8 @@ use integration_engine::scan::Scan;
 use integration_engine::traces::Traces;
 use pgrx::spi::SpiResult;
 
-use super::World;
 use super::target::{LaneScan, RowId, TargetWorker};
+use super::{World, settle};
 use crate::store::changes::{self, ChangeOp};
 use crate::store::links;
 
@@ -44,16 +44,24 @@ pub fn read_queue(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftove
         room &= read_lane(worker, lane, world, &mut leftover)?;
     }
     if room && let (Some(gauges), Some(arrived)) = (gauges, arrived) {
-        gauges.scanned.store(arrived, Ordering::Relaxed);
+        let parked = i64::try_from(worker.parked.keys()).unwrap_or(0);
+        gauges.scanned.store(arrived - parked, Ordering::Relaxed);
     }
+    read_parked(worker, world, &mut leftover)?;
     load_retries(worker, world)?;
     Ok(leftover)
+}
+
+/// Records in memory; what is left of held tables there is no reason to let the others wait.
+pub fn in_memory(worker: &TargetWorker) -> usize {
+    worker.queue.len() - worker.queue.parked()
 }
 
 /// Reads opt-outs, whatever the room.
 pub fn read_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftover> {
     let mut leftover = Leftover::default();
     read_lane(worker, Lane::OptOut, world, &mut leftover)?;
+    read_parked(worker, world, &mut leftover)?;
     load_opt_outs(worker, world)?;
     Ok(leftover)
 }
@@ -67,9 +75,10 @@ fn read_lane(
 ) -> SpiResult<bool> {
     loop {
         // An opt-out is let in whatever the backlog.
-        if lane != Lane::OptOut && worker.queue.len() >= world.settings.max_records {
+        if lane != Lane::OptOut && in_memory(worker) >= world.settings.max_records {
             return Ok(false);
         }
+        let room = world.settings.max_records.saturating_sub(in_memory(worker));
         let Some(state) = worker.lanes.get_mut(&lane) else {
             return Ok(true);
         };
@@ -81,17 +90,13 @@ fn read_lane(
             continue;
         };
         // A row holds one key or a thousand; as many are read as there is likely to be room for.
-        let room = world
-            .settings
-            .max_records
-            .saturating_sub(worker.queue.len());
         let most = (room / state.keys_a_row.unwrap_or(FULL_ROW).max(1)).clamp(ROWS.1, ROWS.0);
         let rows = changes::next(worker.target, lane, window, most as i64)?;
         let full = rows.len() == most;
         state.keys_a_row = keys_a_row(&rows).or(state.keys_a_row);
         for row in rows {
             // What there is no room for stays in the table, and is read again from there.
-            if lane != Lane::OptOut && worker.queue.len() >= world.settings.max_records {
+            if lane != Lane::OptOut && in_memory(worker) >= world.settings.max_records {
                 return Ok(false);
             }
             if !world.sources.contains_key(&row.source) && !world.gone.contains(&row.source) {
@@ -154,6 +159,40 @@ fn take_in(
         // Committed after this walk's snapshot: the next one reads it.
         return Ok(());
     }
+    if worker.queue.holds(row.source) {
+        let keys = row.records;
+        worker.parked.skip(row.source, lane, row.position, keys);
+        return Ok(());
+    }
+    push(worker, lane, row, world, leftover)
+}
+
+/// Reads what was passed over of tables that are held no longer.
+fn read_parked(worker: &mut TargetWorker, world: &World, leftover: &mut Leftover) -> SpiResult<()> {
+    while in_memory(worker) < world.settings.max_records
+        && let Some((lane, runs)) = worker.parked.next(ROWS.0)
+    {
+        for row in changes::in_runs(worker.target, lane, &runs)? {
+            worker.parked.read(row.records);
+            if worker.queue.holds(row.source) {
+                let keys = row.records;
+                worker.parked.skip(row.source, lane, row.position, keys);
+            } else {
+                push(worker, lane, row, world, leftover)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes a row's changes into memory.
+fn push(
+    worker: &mut TargetWorker,
+    lane: Lane,
+    row: changes::ChangeRow,
+    world: &World,
+    leftover: &mut Leftover,
+) -> SpiResult<()> {
     let id = RowId {
         lane,
         position: row.position,
@@ -197,16 +236,16 @@ fn take_in(
 }
 
 fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    if worker.queue.len() >= world.settings.max_records {
+    if in_memory(worker) >= world.settings.max_records {
         return load_opt_outs(worker, world);
     }
     if !worker.retries_due(Instant::now()) {
         return Ok(());
     }
-    let due_now = changes::due_retries(worker.target, Lane::Retry, RETRIES)?;
+    let due_now = changes::due_retries(worker.target, Lane::Retry, RETRIES, &settle::held(worker))?;
     if due_now.is_empty() {
         // The server's clock has not got there yet.
-        return super::settle::outlook(worker);
+        return settle::outlook(worker);
     }
     push_retries(worker, world, due_now);
     // Until some of these are settled, which looks again, the table is not asked.
@@ -219,7 +258,8 @@ fn load_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
     if !worker.retrying_opt_outs || !worker.retries_due(Instant::now()) {
         return Ok(());
     }
-    let due_now = changes::due_retries(worker.target, Lane::OptOut, RETRIES)?;
+    let due_now =
+        changes::due_retries(worker.target, Lane::OptOut, RETRIES, &settle::held(worker))?;
     // As above.
     worker.retrying_opt_outs = due_now.is_empty();
     push_retries(worker, world, due_now);

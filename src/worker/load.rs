@@ -7,7 +7,7 @@ use pgrx::spi::SpiResult;
 
 use super::{Worker, associations, audiences, bars, preflight, properties, provision, settle};
 use crate::config::Settings;
-use crate::store::{self, account, letters, sources, state};
+use crate::store::{self, account, holds, letters, sources, state};
 
 impl Worker {
     /// Reads configuration, pauses and counts.
@@ -25,9 +25,16 @@ impl Worker {
         self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
         self.world.associations = store::associations::load()?;
         self.world.withheld = store::withheld::any()?;
+        holds::load()?;
+        for source in self.world.sources.keys() {
+            holds::release(*source, holds::Cause::Table)?;
+        }
+        for source in sources::dropped()? {
+            holds::hold(source, None, holds::Cause::Table, "the table was dropped")?;
+        }
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
-        let states = state::states()?;
+        let guarded = state::guarded()?;
         let guard = self.world.settings.guard_deletes;
         self.requests.open_session(&self.world.settings)?;
         let clock = self.clock();
@@ -39,10 +46,7 @@ impl Worker {
             if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {
                 worker.pause(pause.reason.clone());
             }
-            let still_held = states
-                .iter()
-                .any(|(target, name)| *target == worker.target && name == "held");
-            let still_held = still_held && worker.trust.foreign(worker.target).is_none();
+            let still_held = guarded.contains(&worker.target);
             if worker.told.is_none() && still_held {
                 worker.still_held();
             } else if worker.held.is_some()
@@ -58,6 +62,7 @@ impl Worker {
             );
             self.world
                 .set_dead(worker.target, letters::count(worker.target)?);
+            worker.note_holds(&self.world)?;
             settle::outlook(worker)?;
             worker.preflight.recheck();
             preflight::refine(worker, &mut self.world)?;

@@ -19,6 +19,7 @@ mod erasures;
 pub mod fill;
 mod guard;
 mod hear;
+mod held;
 mod hooks;
 mod identity;
 mod intake;

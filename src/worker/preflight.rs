@@ -185,8 +185,8 @@ fn tell(
         return Ok(());
     }
     match &message {
-        Some(message) => state::raise(kind, target, message)?,
-        None => state::clear_alert(target, kind)?,
+        Some(message) => state::raise(kind, target, "", message)?,
+        None => state::clear_alert(target, kind, "")?,
     }
     *told = Some(message);
     Ok(())

@@ -162,9 +162,9 @@ pub fn publish_gauges(worker: &TargetWorker, world: &World) {
 const ALARMING: [&str; 5] = ["unauthorized", "outage", "throttled", "fenced", "held"];
 
 /// Writes the states that changed, and raises or clears alerts.
-pub fn tell_states(changed: &[(Target, State)]) -> SpiResult<()> {
-    for (target, state) in changed {
-        state::put_state(*target, state.name, state.reason.as_deref())?;
+pub fn tell_states(changed: &[(Target, State, bool)]) -> SpiResult<()> {
+    for (target, state, guarded) in changed {
+        state::put_state(*target, state.name, state.reason.as_deref(), *guarded)?;
         let mut holds = vec![
             "provision",
             preflight::DROPPED,
@@ -175,6 +175,7 @@ pub fn tell_states(changed: &[(Target, State)]) -> SpiResult<()> {
             state::raise(
                 state.name,
                 *target,
+                "",
                 state.reason.as_deref().unwrap_or_default(),
             )?;
             holds.push(state.name);

@@ -147,14 +147,14 @@ pub fn settle(
             world.settings.hubspot_api.external_id_property,
             missing.join(", ")
         );
-        state::raise("provision", Target::HubSpot, &message)?;
+        state::raise("provision", Target::HubSpot, "", &message)?;
     }
     if answered.iter().any(|answer| {
         answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)
     }) {
         execute(RETRY_NOW, &[Target::HubSpot.number().into()])?;
         super::settle::outlook(worker)?;
-        state::clear_alert(Target::HubSpot, "provision")?;
+        state::clear_alert(Target::HubSpot, "provision", "")?;
     }
     let failure = answered
         .iter()

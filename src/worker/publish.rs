@@ -17,7 +17,7 @@ impl Worker {
             let state = worker.state(&self.world.settings, now);
             if worker.told.as_ref() != Some(&state) {
                 worker.told = Some(state.clone());
-                changed.push((worker.target, state));
+                changed.push((worker.target, state, worker.held.is_some()));
             }
         }
         if !changed.is_empty() {

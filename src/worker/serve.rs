@@ -37,7 +37,10 @@ impl TargetWorker {
 impl Worker {
     /// Reads, plans and sends for one target, as far as it may.
     pub fn serve(&mut self, index: usize) -> SpiResult<()> {
-        let worker = &mut self.targets[index];
+        let (world, worker) = (&self.world, &mut self.targets[index]);
+        if worker.holds_changed() {
+            store::transaction(|| worker.note_holds(world))?;
+        }
         if worker.may_identify(&self.world.settings, Instant::now()) {
             worker.blocked_until = None;
             self.requests.identify(worker, &self.world, self.started);
@@ -80,7 +83,7 @@ impl Worker {
     /// Nothing can be sent just now, but what is new is read: an opt-out takes its place in front.
     fn read_ahead(&mut self, index: usize) -> SpiResult<()> {
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        let room = worker.queue.len() < world.settings.max_records;
+        let room = intake::in_memory(worker) < world.settings.max_records;
         if !(room && worker.unread()) {
             return Ok(());
         }

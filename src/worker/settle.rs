@@ -136,9 +136,14 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
     delete_rows(target, ledger.rows)
 }
 
+/// Sources whose retries have to wait.
+pub fn held(worker: &TargetWorker) -> Vec<i32> {
+    worker.queue.held().map(|source| source.0).collect()
+}
+
 /// Looks up when the next retry is due, and how many there are.
 pub fn outlook(worker: &mut TargetWorker) -> SpiResult<()> {
-    let outlook = changes::retry_outlook(worker.target)?;
+    let outlook = changes::retry_outlook(worker.target, &held(worker))?;
     worker.retrying = outlook.count;
     worker.retrying_opt_outs = outlook.opt_outs;
     worker.next_retry = outlook.next_in_ms.map(|ms| {

@@ -10,7 +10,7 @@ use integration_engine::clock::Tick;
 use integration_engine::mailchimp::provision::Provision;
 use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::pace::Pace;
-use integration_engine::queue::{Handle, Queue, RecordRef};
+use integration_engine::queue::{Handle, Parked, Queue, RecordRef};
 use integration_engine::rate::{Budget, Rate};
 use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
 use integration_engine::scan::{Position, Scan, Snapshot};
@@ -113,6 +113,9 @@ pub enum Property {
 pub struct TargetWorker {
     pub target: Target,
     pub queue: Queue<RowId>,
+    /// Queue rows of held tables.
+    pub parked: Parked,
+    pub noted_holds: super::held::Noted,
     /// Changes made by then may have been sent by an earlier worker.
     pub inherited_until: Timestamp,
     pub lanes: BTreeMap<Lane, LaneScan>,
@@ -178,6 +181,8 @@ impl TargetWorker {
         TargetWorker {
             target,
             queue: Queue::default(),
+            parked: Parked::default(),
+            noted_holds: super::held::Noted::default(),
             inherited_until: Timestamp::default(),
             lanes: LANES.into_iter().map(|lane| (lane, fresh())).collect(),
             planned: VecDeque::new(),
@@ -274,6 +279,9 @@ impl TargetWorker {
         if let Some(why) = self.trust.foreign(self.target) {
             return State::because("held", why);
         }
+        if let Some(held) = self.all_held() {
+            return held;
+        }
         match &self.not_before {
             Some((until, state)) if *until > now => return state.clone(),
             _ => {}
@@ -295,7 +303,13 @@ impl TargetWorker {
         }
         State {
             name: "running",
-            reason: self.held_back(settings),
+            reason: [
+                self.held_tables().map(str::to_owned),
+                self.held_back(settings),
+            ]
+            .into_iter()
+            .flatten()
+            .reduce(|tables, pace| format!("{tables}\n{pace}")),
         }
     }
 
@@ -388,15 +402,15 @@ impl TargetWorker {
 
     /// Whether some of the queue table is unread.
     pub fn unread(&self) -> bool {
-        self.lanes
-            .values()
-            .any(|lane| lane.stale || lane.scan.is_some())
+        let new = |lane: &LaneScan| lane.stale || lane.scan.is_some();
+        self.lanes.values().any(new) || self.parked.has_released()
     }
 
     /// Whether opt-outs may be in the tables that have not been read.
     pub fn unread_opt_outs(&self) -> bool {
         let lane = self.lanes.get(&Lane::OptOut);
         lane.is_some_and(|lane| lane.stale || lane.scan.is_some())
+            || self.parked.has_released()
             || (self.retrying_opt_outs && self.retries_due(Instant::now()))
     }
 

@@ -18,7 +18,9 @@ impl Worker {
     /// What the worker does not want to be woken for: changes for targets that may not send.
     pub(super) fn deaf(&self) -> Wake {
         let silent = self.targets.iter().filter(|worker| {
-            worker.told.is_some() && !worker.may_send(&self.world.settings, Instant::now())
+            worker.told.is_some()
+                && !worker.listens()
+                && !worker.may_send(&self.world.settings, Instant::now())
         });
         let now = Instant::now();
         silent

@@ -16,6 +16,10 @@ impl<R: RowId> Queue<R> {
             return closed;
         };
         self.flying -= usize::from(entry.flying);
+        if !entry.flying {
+            self.waits(entry.record.source, false);
+        }
+        let (generation, _) = &mut self.slots[handle.slot as usize];
         self.retried_flying -= usize::from(entry.flying && entry.retried);
         self.retried -= usize::from(std::mem::take(&mut entry.retried));
         *generation = generation.wrapping_add(1);
@@ -41,6 +45,7 @@ impl<R: RowId> Queue<R> {
         entry.batch_cap = NO_CAP;
         entry.rounds = 0;
         entry.flying = false;
+        self.waits(entry.record.source, true);
         self.slots[handle.slot as usize].1 = Some(entry);
         self.enqueue(handle.slot, false);
         closed
@@ -78,6 +83,8 @@ impl<R: RowId> Queue<R> {
             entry.lane = entry.lane.min(lane);
         }
         change(entry);
+        let source = entry.record.source;
+        self.waits(source, true);
         self.enqueue(handle.slot, true);
     }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::*;
 fn change(key: u8, lane: Lane) -> Change {
     Change {
         record: RecordRef {
-            source: SourceId(1),
+            source: SourceId(1 + i32::from(key) / 100),
             key: RecordKey::from(key.to_string()),
         },
         entity: Entity::Contact,
@@ -110,6 +110,32 @@ fn withdrawn_are_those_that_only_wait_in_that_lane() {
     assert!(queue.is_empty());
 }
 
+#[test]
+fn records_of_a_held_source_stay() {
+    let mut queue = Queue::default();
+    let other = |key| Change {
+        record: RecordRef {
+            source: SourceId(2),
+            key: RecordKey::from(format!("{key}")),
+        },
+        ..change(key, Lane::Live)
+    };
+    queue.push_row(1, [change(1, Lane::Live), change(2, Lane::OptOut)]);
+    queue.push_row(2, [other(3)]);
+    let early = queue.take(1);
+    assert!(queue.hold([SourceId(1)].into()).is_empty());
+    assert_eq!((queue.ready(), queue.parked()), (1, 1));
+    assert!(!queue.has_ready(Lane::OptOut) && !queue.has_any(Lane::OptOut));
+    queue.put_back(early[0]);
+    assert_eq!((queue.ready(), queue.parked()), (1, 2));
+    let taken = queue.take(9);
+    assert_eq!(keys(&queue, &taken), ["3"]);
+    assert_eq!(queue.close(taken[0]).rows, [2], "the others go on");
+    assert_eq!(queue.hold(HashSet::new()), [SourceId(1)]);
+    let taken = queue.take(9);
+    assert_eq!(keys(&queue, &taken), ["2", "1"]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Push(Vec<u8>, bool),
@@ -118,17 +144,25 @@ enum Step {
     Close(usize),
     Again(usize),
     PutBack(usize),
+    /// The source, and whether it is held from here on.
+    Hold(i32, bool),
+}
+
+/// Of two sources.
+fn key() -> impl Strategy<Value = u8> {
+    prop_oneof![0u8..8, 100u8..108]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (prop::collection::vec(0u8..12, 1..6), any::<bool>())
+        (prop::collection::vec(key(), 1..6), any::<bool>())
             .prop_map(|(keys, urgent)| Step::Push(keys, urgent)),
-        (0u8..12).prop_map(Step::Retry),
+        key().prop_map(Step::Retry),
         (1usize..8).prop_map(Step::Take),
         any::<usize>().prop_map(Step::Close),
         any::<usize>().prop_map(Step::Again),
         any::<usize>().prop_map(Step::PutBack),
+        (1i32..3, any::<bool>()).prop_map(|(source, held)| Step::Hold(source, held)),
     ]
 }
 
@@ -141,8 +175,10 @@ proptest! {
         let mut waiting: BTreeMap<u32, BTreeSet<u8>> = BTreeMap::new();
         let mut carried: Vec<(Handle, u8, BTreeSet<u32>)> = Vec::new();
         let mut next_row = 0;
+        let mut held = HashSet::new();
         let finish = steps.len();
-        let all = steps.into_iter().chain((0..400).map(|i| if i % 2 == 0 { Step::Take(50) } else { Step::Close(0) }));
+        let release = [Step::Hold(1, false), Step::Hold(2, false)];
+        let all = steps.into_iter().chain(release).chain((0..400).map(|i| if i % 2 == 0 { Step::Take(50) } else { Step::Close(0) }));
         for (number, step) in all.enumerate() {
             match step {
                 Step::Push(keys, urgent) => {
@@ -154,7 +190,9 @@ proptest! {
                 Step::Retry(key) => queue.push_retry(change(key, Lane::Retry)),
                 Step::Take(most) => {
                     for handle in queue.take(most) {
-                        let key: u8 = queue.record(handle).expect("taken").key.as_str().parse().expect("a number");
+                        let record = queue.record(handle).expect("taken");
+                        let key: u8 = record.key.as_str().parse().expect("a number");
+                        prop_assert!(!held.contains(&record.source), "{key} is held");
                         prop_assert!(carried.iter().all(|(_, other, _)| *other != key), "two flights of {key}");
                         let rows = waiting.iter().filter(|(_, keys)| keys.contains(&key)).map(|(row, _)| *row).collect();
                         carried.push((handle, key, rows));
@@ -178,10 +216,21 @@ proptest! {
                     queue.again(handle, None);
                 }
                 Step::Again(_) | Step::PutBack(_) => {}
+                Step::Hold(source, on) => {
+                    match on {
+                        true => held.insert(SourceId(source)),
+                        false => held.remove(&SourceId(source)),
+                    };
+                    queue.hold(held.clone());
+                }
             }
             prop_assert_eq!(queue.flying(), carried.len());
             let (retried, retried_flying) = queue.retried();
-            prop_assert!(retried_flying <= queue.flying() && retried - retried_flying <= queue.ready());
+            prop_assert!(retried_flying <= queue.flying());
+            prop_assert!(retried - retried_flying <= queue.ready() + queue.parked());
+            let waits = waiting.values().flatten().collect::<BTreeSet<_>>();
+            let parked = waits.iter().filter(|key| held.contains(&SourceId(1 + i32::from(***key) / 100)) && carried.iter().all(|(_, other, _)| other != **key));
+            prop_assert!(parked.count() <= queue.parked());
         }
         prop_assert!(waiting.is_empty() && queue.is_empty());
         prop_assert_eq!(queue.retried(), (0, 0));

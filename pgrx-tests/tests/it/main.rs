@@ -35,6 +35,7 @@ mod failures;
 mod groups;
 mod harness;
 mod histories;
+mod holds;
 mod hubspot_limits;
 mod identity;
 mod inbound;

@@ -1,0 +1,88 @@
+//! Held tables, as one target sees them: their changes are parked, those of others go on.
+
+use pgrx::spi::SpiResult;
+
+use super::target::{State, TargetWorker};
+use super::{World, fill, settle};
+use crate::store::holds;
+use crate::store::sources::Source;
+
+/// What was last taken note of.
+#[derive(Default)]
+pub struct Noted {
+    generation: u64,
+    /// In words, which tables are held.
+    reason: Option<String>,
+    /// None is left that is not.
+    all: bool,
+}
+
+/// Tables named in a state's reason.
+const MOST_NAMED: usize = 5;
+
+impl TargetWorker {
+    /// Whether something has been held or released since [`TargetWorker::note_holds`].
+    pub fn holds_changed(&self) -> bool {
+        self.noted_holds.generation != holds::generation()
+    }
+
+    /// Takes note of which tables are held: nothing is planned of them, and what was planned is
+    /// taken back. What waits of released ones is read. In a transaction.
+    pub fn note_holds(&mut self, world: &World) -> SpiResult<()> {
+        let held = holds::held(self.target);
+        let sent = |source: &&Source| source.maps.contains_key(&self.target);
+        let mut named: Vec<String> = world
+            .sources
+            .values()
+            .filter(|source| held.contains(&source.id))
+            .map(|source| {
+                let why = holds::reasons(source.id, self.target).join("; ");
+                format!("{} is held: {why}", source.name)
+            })
+            .collect();
+        named.sort();
+        let all = !named.is_empty() && named.len() == world.sources.values().filter(sent).count();
+        let more = named.len().saturating_sub(MOST_NAMED);
+        named.truncate(MOST_NAMED);
+        if more > 0 {
+            named.push(format!("and {more} more, see integration.table_status"));
+        }
+        self.noted_holds = Noted {
+            generation: holds::generation(),
+            reason: (!named.is_empty()).then(|| named.join("\n")),
+            all,
+        };
+        let released = self.queue.hold(held);
+        for planned in std::mem::take(&mut self.planned) {
+            let mut flights = planned.flights.iter();
+            match flights.any(|flight| self.queue.holds(flight.record.source)) {
+                true => fill::give_back(self, planned),
+                false => self.planned.push_back(planned),
+            }
+        }
+        for source in &released {
+            self.parked.release(*source);
+        }
+        match released.is_empty() {
+            true => Ok(()),
+            false => settle::outlook(self),
+        }
+    }
+
+    /// In words, which tables are held; `None`: none.
+    pub fn held_tables(&self) -> Option<&str> {
+        self.noted_holds.reason.as_deref()
+    }
+
+    /// The state of a target none of whose tables may be sent.
+    pub fn all_held(&self) -> Option<State> {
+        let reason = self.held_tables().filter(|_| self.noted_holds.all)?;
+        Some(State::because("held", reason))
+    }
+
+    /// Whether it listens for changes though it sends nothing: they may come with what makes one of
+    /// its tables well again.
+    pub fn listens(&self) -> bool {
+        self.noted_holds.all
+    }
+}
