@@ -17,8 +17,8 @@ use crate::error::Error;
 use crate::secret::Secret;
 pub use registry::init;
 use registry::{
-    ACTIVITY_RETENTION, BATCH_WINDOW, CA_FILE, CONSENT_LOG_RETENTION, DATABASES, ENABLED,
-    ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY, HUBSPOT_ACCESS_TOKEN,
+    ACTIVITY_RETENTION, BATCH_WINDOW, CA_FILE, CONSENT_LOG_RETENTION, CRM_TIMEOUT, DATABASES,
+    ENABLED, ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY, HUBSPOT_ACCESS_TOKEN,
     HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_BASE_URL,
     HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET, HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY,
     HUBSPOT_MAX_CONNECTIONS, HUBSPOT_ON_DELETE, HUBSPOT_ON_REMOTE_DELETE, HUBSPOT_RATE_LIMIT,
@@ -175,6 +175,11 @@ pub fn environment() -> String {
 pub fn wants_database(name: &str) -> bool {
     let wanted = DATABASES.get();
     wanted == "*" || wanted.split(',').any(|one| one.trim() == name)
+}
+
+/// How long one statement on a CRM table may take, whatever code of others it runs.
+pub fn crm_timeout() -> Duration {
+    millis(&CRM_TIMEOUT)
 }
 
 /// Role the worker connects as, if one is set.

@@ -87,6 +87,9 @@ static SHARED: PgAtomic<Shared> = unsafe { PgAtomic::new(c"integration") };
 
 static PRELOADED: AtomicBool = AtomicBool::new(false);
 
+/// Whether this process is a database's worker.
+static WORKER: AtomicBool = AtomicBool::new(false);
+
 /// Whether the server is loading `shared_preload_libraries`, and not for an upgrade.
 pub fn preloading() -> bool {
     // SAFETY: plain globals of this process.
@@ -102,6 +105,11 @@ pub fn init() {
 /// Whether the library was loaded through `shared_preload_libraries`.
 pub fn preloaded() -> bool {
     PRELOADED.load(Ordering::Relaxed)
+}
+
+/// Whether this process is a database's worker.
+pub fn is_worker() -> bool {
+    WORKER.load(Ordering::Relaxed)
 }
 
 fn shared() -> Option<&'static Shared> {
@@ -163,6 +171,7 @@ impl Slot {
         // However the process ends, its place is free.
         // SAFETY: registered once, at the start of a worker; the callback is guarded.
         unsafe { pg_sys::before_shmem_exit(Some(leave_at_exit), pg_sys::Datum::from(0)) };
+        WORKER.store(true, Ordering::Relaxed);
         self.worker_latch.store(latch, Ordering::Release);
         self.worker_pid.store(pid, Ordering::Release);
         self.wake.store(Wake::START.0, Ordering::Release);

@@ -7,7 +7,7 @@ mod secret;
 
 mod extension;
 mod latch;
-mod owner;
+mod pg;
 
 mod capture;
 mod store;

@@ -54,6 +54,7 @@ pub static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(12);
 pub static RETRY_BASE: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 pub static RETRY_MAX: GucSetting<i32> = GucSetting::<i32>::new(900_000);
 pub static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+pub static CRM_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 pub static MAX_IN_FLIGHT_RECORDS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 pub static GUARD_DELETES: GucText = text(c"500/10min");
 
@@ -232,6 +233,14 @@ fn register_delivery() {
         &REQUEST_TIMEOUT,
         100,
         600_000,
+        ms,
+    );
+    number(
+        c"integration.crm_timeout",
+        c"How long a statement on a CRM table may take, with the views, triggers and functions it runs.",
+        &CRM_TIMEOUT,
+        10,
+        3_600_000,
         ms,
     );
     number(

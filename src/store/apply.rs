@@ -1,14 +1,13 @@
 //! Writing to CRM tables, with the rights of their owners.
 
-use std::panic::AssertUnwindSafe;
-
 use integration_engine::record::RecordKey;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi;
 use pgrx::spi::SpiResult;
 
 use super::{execute, sources::Source};
-use crate::owner::{self, SqlError};
+use crate::pg::SqlError;
+use crate::pg::fence::{Access, Opened};
 
 /// What became of a write to a CRM row.
 #[derive(Debug)]
@@ -36,17 +35,19 @@ pub fn set_column(
         .get(column)
         .map_or("text", String::as_str);
     let name = spi::quote_identifier(column);
-    let statement = format!(
-        "UPDATE {} t SET {name} = $1::{type_name} WHERE t.{name}::text IS NOT DISTINCT FROM $2 AND {}",
-        source.name,
-        source.key_condition(|index| format!("${}", index + 3)),
-    );
+    let condition = source.key_condition(|index| format!("${}", index + 3));
+    let statement = |opened: &Opened| {
+        format!(
+            "UPDATE {} t SET {name} = $1::{type_name} WHERE t.{name}::text IS NOT DISTINCT FROM $2 AND {condition}",
+            opened.table,
+        )
+    };
     let mut args = vec![
         value.map(str::to_owned).into(),
         expected.map(str::to_owned).into(),
     ];
     args.extend(parts.into_iter().map(Into::into));
-    write(source, &statement, &args)
+    write(source, statement, &args)
 }
 
 /// Deletes a row.
@@ -54,30 +55,21 @@ pub fn delete_row(source: &Source, key: &RecordKey) -> SpiResult<Applied> {
     let Some(parts) = source.key_parts(key.as_str()) else {
         return Ok(Applied::Moved);
     };
-    let statement = format!(
-        "DELETE FROM {} t WHERE {}",
-        source.name,
-        source.key_condition(|index| format!("${}", index + 1)),
-    );
+    let condition = source.key_condition(|index| format!("${}", index + 1));
+    let statement = |opened: &Opened| format!("DELETE FROM {} t WHERE {condition}", opened.table);
     let args: Vec<_> = parts.into_iter().map(Into::into).collect();
-    write(source, &statement, &args)
+    write(source, statement, &args)
 }
 
-fn write(source: &Source, statement: &str, args: &[DatumWithOid]) -> SpiResult<Applied> {
-    let attempt = owner::guarded(AssertUnwindSafe(|| {
-        owner::as_owner(source.owner, || {
-            let written = execute(statement, args)?;
-            // Deferred triggers would otherwise run at commit, with our rights.
-            execute("SET CONSTRAINTS ALL IMMEDIATE", &[])?;
-            Ok::<usize, pgrx::spi::Error>(written)
-        })
-    }));
-    match attempt {
-        Ok(written) => Ok(if written? > 0 {
-            Applied::Written
-        } else {
-            Applied::Moved
-        }),
-        Err(refusal) => Ok(Applied::Refused(refusal)),
-    }
+fn write(
+    source: &Source,
+    statement: impl Fn(&Opened) -> String,
+    args: &[DatumWithOid],
+) -> SpiResult<Applied> {
+    let written = source.run(Access::Write, |opened| execute(&statement(opened), args));
+    Ok(match written {
+        Ok(0) => Applied::Moved,
+        Ok(_) => Applied::Written,
+        Err(refusal) => Applied::Refused(refusal.into_error()),
+    })
 }

@@ -1,15 +1,13 @@
 //! Backfills: how far they are, and the keys that come next.
 
-use std::panic::AssertUnwindSafe;
-
 use integration_engine::progress;
 use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
-use pgrx::spi::{self, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::changes::bit;
 use super::sources::{KeyColumn, Source};
 use super::{execute, select};
-use crate::owner::{self, SqlError};
+use crate::pg::fence::{Access, Opened, Refusal};
 
 /// What is left to do of a table and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +242,12 @@ pub fn end(job: i64, end: &End) -> SpiResult<bool> {
 /// Reads the keys of the next rows, in the order of the index on the key, and which of them are
 /// wanted. The last parameter is how many. So many rows are looked at and no more, whatever the
 /// filter lets through: nothing waits long for a walk.
-pub fn walk_statement(source: &Source, marked: bool, filter: Option<&str>) -> String {
+pub fn walk_statement(
+    source: &Source,
+    opened: &Opened,
+    marked: bool,
+    filter: Option<&str>,
+) -> String {
     let each = |text: &dyn Fn(usize, &KeyColumn) -> String| {
         let columns = source.key.iter().enumerate();
         columns
@@ -252,7 +255,7 @@ pub fn walk_statement(source: &Source, marked: bool, filter: Option<&str>) -> St
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let named = |_: usize, column: &KeyColumn| format!("{}.{}", source.name, column.name);
+    let named = |_: usize, column: &KeyColumn| format!("{}.{}", opened.table, column.name);
     // As triggers write keys: by the type's output function, which a cast to text is not always.
     let keys = each(&|index, column| format!("pg_catalog.concat({})", named(index, column)));
     let after = if marked {
@@ -268,7 +271,7 @@ pub fn walk_statement(source: &Source, marked: bool, filter: Option<&str>) -> St
     let limit = if marked { source.key.len() + 1 } else { 1 };
     format!(
         "SELECT {keys}, {wanted} FROM {}{after} ORDER BY {} LIMIT ${limit}",
-        source.name,
+        opened.table,
         each(&named)
     )
 }
@@ -288,31 +291,29 @@ pub fn next_keys(
     mark: Option<&[String]>,
     filter: Option<&str>,
     most: usize,
-) -> Result<SpiResult<Keys>, SqlError> {
-    let statement = walk_statement(source, mark.is_some(), filter);
+) -> Result<Keys, Refusal> {
     let columns = source.key.len();
-    owner::guarded(AssertUnwindSafe(|| {
-        owner::as_owner(source.owner, || {
-            let mut args: Vec<_> = mark
-                .into_iter()
-                .flatten()
-                .map(|part| part.clone().into())
-                .collect();
-            args.push((most as i64).into());
-            let rows = select(&statement, &args, |row| {
-                let parts = (1..=columns)
-                    .map(|column| row.get::<String>(column).map(Option::unwrap_or_default))
-                    .collect::<SpiResult<Vec<_>>>()?;
-                Ok((parts, row.get::<bool>(columns + 1)?.unwrap_or(false)))
-            })?;
-            let wanted = rows.iter().filter(|(_, wanted)| *wanted);
-            Ok::<_, spi::Error>(Keys {
-                wanted: wanted
-                    .map(|(parts, _)| RecordKey::from_parts(parts))
-                    .collect(),
-                looked_at: rows.len(),
-                last: rows.into_iter().last().map(|(parts, _)| parts),
-            })
+    let mut args: Vec<_> = mark
+        .into_iter()
+        .flatten()
+        .map(|part| part.clone().into())
+        .collect();
+    args.push((most as i64).into());
+    let rows = source.run(Access::ReadTable, |opened| {
+        let statement = walk_statement(source, opened, mark.is_some(), filter);
+        select(&statement, &args, |row| {
+            let parts = (1..=columns)
+                .map(|column| row.get::<String>(column).map(Option::unwrap_or_default))
+                .collect::<SpiResult<Vec<_>>>()?;
+            Ok((parts, row.get::<bool>(columns + 1)?.unwrap_or(false)))
         })
-    }))
+    })?;
+    let wanted = rows.iter().filter(|(_, wanted)| *wanted);
+    Ok(Keys {
+        wanted: wanted
+            .map(|(parts, _)| RecordKey::from_parts(parts))
+            .collect(),
+        looked_at: rows.len(),
+        last: rows.into_iter().last().map(|(parts, _)| parts),
+    })
 }

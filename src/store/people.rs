@@ -11,7 +11,7 @@ use pgrx::spi::{self, SpiResult};
 use super::links;
 use super::select;
 use super::sources::Source;
-use crate::owner;
+use crate::pg::fence::Access;
 
 /// The contact with this address (lower case), and its link at Mailchimp if it has one.
 ///
@@ -91,14 +91,15 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Option<RecordRef>> {
         .iter()
         .map(|column| format!("t.{}::text", column.name))
         .collect();
-    let statement = format!(
-        "SELECT ARRAY[{}] FROM {} t WHERE {condition} LIMIT 1",
-        key.join(", "),
-        source.name
-    );
-    let rows = owner::as_owner(source.owner, || {
+    let rows = source.run(Access::ReadTable, |opened| {
+        let statement = format!(
+            "SELECT ARRAY[{}] FROM {} t WHERE {condition} LIMIT 1",
+            key.join(", "),
+            opened.table
+        );
         select(&statement, &[email.into()], |row| row.get::<Vec<String>>(1))
-    })?;
+    });
+    let rows = rows.unwrap_or_else(|refusal| refusal.raise());
     Ok(rows.into_iter().flatten().next().map(|parts| RecordRef {
         source: source.id,
         key: RecordKey::from_parts(&parts),

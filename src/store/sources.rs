@@ -10,19 +10,19 @@ use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
 use super::select;
-use crate::owner;
+use crate::pg::fence::{self, Access, Opened, Refusal, Table};
 
 /// A tracked table.
 pub struct Source {
     pub id: SourceId,
     pub oid: pg_sys::Oid,
-    /// `schema.table`, quoted as SQL wants it.
+    /// `schema.table` when it was loaded, quoted as SQL wants it: for people. Statements name what
+    /// the fence has opened.
     pub name: String,
     pub entity: Entity,
-    pub owner: pg_sys::Oid,
     pub key: Vec<KeyColumn>,
-    /// What is read: the table, or its payload view.
-    reads: String,
+    /// The view that is read instead of the table, if there is one.
+    pub payload: Option<pg_sys::Oid>,
     /// Whether this database is the one that may send its rows.
     pub bound: bool,
     pub maps: HashMap<Target, SourceMap>,
@@ -87,7 +87,7 @@ impl Source {
 
     /// Whether the table itself is read, and not a payload view.
     pub fn reads_itself(&self) -> bool {
-        self.reads == self.name
+        self.payload.is_none()
     }
 
     fn read_statement(&self, relation: &str, columns: &str) -> String {
@@ -116,8 +116,8 @@ impl Source {
             .iter()
             .map(|field| format!(", {}", column_text(field)))
             .collect();
-        let statement = self.read_statement(&self.reads, &columns);
-        self.rows(&statement, map.fields.len(), keys)
+        let statement = |opened: &Opened| self.read_statement(&opened.reads, &columns);
+        self.rows(Access::ReadPayload, statement, map.fields.len(), keys)
     }
 
     /// Some columns of the table itself, as text.
@@ -126,11 +126,30 @@ impl Source {
             .iter()
             .map(|column| format!(", t.{}::text", pgrx::spi::quote_identifier(column)))
             .collect();
-        let statement = self.read_statement(&self.name, &texts);
-        self.rows(&statement, columns.len(), keys)
+        let statement = |opened: &Opened| self.read_statement(&opened.table, &texts);
+        self.rows(Access::ReadTable, statement, columns.len(), keys)
     }
 
-    fn rows(&self, statement: &str, columns: usize, keys: &[&RecordKey]) -> SpiResult<Rows> {
+    /// Runs statements on the table, with the rights of its owner.
+    pub fn run<T>(
+        &self,
+        access: Access,
+        work: impl FnOnce(&Opened) -> SpiResult<T>,
+    ) -> Result<T, Refusal> {
+        let table = Table {
+            oid: self.oid,
+            payload: self.payload,
+        };
+        fence::run(table, access, work)
+    }
+
+    fn rows(
+        &self,
+        access: Access,
+        statement: impl Fn(&Opened) -> String,
+        columns: usize,
+        keys: &[&RecordKey],
+    ) -> SpiResult<Rows> {
         let mut arrays: Vec<Vec<String>> = vec![Vec::with_capacity(keys.len()); self.key.len()];
         let mut asked = Vec::with_capacity(keys.len());
         for key in keys {
@@ -142,15 +161,16 @@ impl Source {
             }
         }
         let args: Vec<_> = arrays.into_iter().map(Into::into).collect();
-        let rows = owner::as_owner(self.owner, || {
-            select(statement, &args, |row| {
+        let rows = self.run(access, |opened| {
+            select(&statement(opened), &args, |row| {
                 let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
                 let values = (0..columns)
                     .map(|column| row.get::<String>(column + 2))
                     .collect::<SpiResult<Vec<_>>>()?;
                 Ok((place, values))
             })
-        })?;
+        });
+        let rows = rows.unwrap_or_else(|refusal| refusal.raise());
         Ok(rows
             .into_iter()
             .filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values)))
@@ -169,8 +189,7 @@ fn column_text(field: &Field) -> String {
 }
 
 const TABLES: &str = "\
-    SELECT t.id, t.source::oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.entity, c.relowner, \
-           (SELECT pg_catalog.format('%I.%I', vn.nspname, v.relname) FROM pg_catalog.pg_class v JOIN pg_catalog.pg_namespace vn ON vn.oid = v.relnamespace WHERE v.oid = t.payload), \
+    SELECT t.id, t.source::oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.entity, t.payload::oid, \
            t.bound_to = integration._identity(), t.targets, \
            (SELECT pg_catalog.array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.place) FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place)), \
            (SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY k.place) \
@@ -278,19 +297,18 @@ pub fn load() -> SpiResult<Vec<Source>> {
                 .map(|row| row.field.clone())
                 .collect(),
         };
-        let targets = list(8)?;
+        let targets = list(7)?;
         Ok(Source {
             id,
             oid: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
             entity,
-            owner: row.get(5)?.unwrap_or(pg_sys::InvalidOid),
-            key: list(9)?
+            key: list(8)?
                 .into_iter()
-                .zip(list(10)?)
+                .zip(list(9)?)
                 .map(|(name, type_name)| KeyColumn { name, type_name })
                 .collect(),
-            reads: row.get::<String>(6)?.unwrap_or_else(|| name.clone()),
-            bound: row.get(7)?.unwrap_or(false),
+            payload: row.get(5)?,
+            bound: row.get(6)?.unwrap_or(false),
             maps: targets
                 .iter()
                 .filter_map(|name| Target::from_name(name))

@@ -16,7 +16,7 @@ use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
 use super::{World, now_ms};
 use crate::capture;
-use crate::owner::SqlError;
+use crate::pg::SqlError;
 use crate::store::backfills::{self, End, Stage, Walk};
 
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
@@ -320,8 +320,9 @@ fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlEr
         let keys =
             match backfills::next_keys(source, walk.mark.as_deref(), walk.filter.as_deref(), chunk)
             {
-                Ok(keys) => keys?,
+                Ok(keys) => keys,
                 Err(why) => {
+                    let why = why.into_error();
                     let locked = why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
                     running.failures += u32::from(!locked);
                     refused = Some((walk.job, why));

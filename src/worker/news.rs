@@ -16,7 +16,7 @@ use pgrx::spi::SpiResult;
 use super::settle::ConsentNews;
 use super::target::TargetWorker;
 use super::{Worker, World};
-use crate::owner::SqlError;
+use crate::pg::SqlError;
 use crate::store::apply::{self, Applied};
 use crate::store::{self, changes, letters, links};
 

@@ -67,8 +67,9 @@ pub fn extension_present() -> bool {
 
 const SESSION: [(&str, &str); 13] = [
     ("application_name", "integration worker"),
-    ("search_path", "pg_catalog"),
-    ("DateStyle", "ISO"),
+    // Types that code of others left in the temporary schema are found last, not first.
+    ("search_path", "pg_catalog, pg_temp"),
+    ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "UTC"),
     ("bytea_output", "hex"),

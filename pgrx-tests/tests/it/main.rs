@@ -32,6 +32,7 @@ mod erasure;
 mod erasure_reach;
 mod erasure_stops;
 mod failures;
+mod fence;
 mod groups;
 mod harness;
 mod histories;

@@ -11,7 +11,7 @@ use integration_engine::record::{Entity, RemoteId, Target};
 use pgrx::spi::SpiResult;
 
 use super::{Erasures, Running};
-use crate::owner::{self, SqlError};
+use crate::pg::{self, SqlError};
 use crate::store;
 use crate::store::erasures::{self, Erasure};
 use crate::store::links::{self, intents};
@@ -35,7 +35,7 @@ impl Worker {
                 intents::end_for(target, &record)?;
             }
             // Somebody may hold rows that have to go: that shall not stop the worker.
-            let outcome = owner::guarded(AssertUnwindSafe(|| match begun {
+            let outcome = pg::guarded(AssertUnwindSafe(|| match begun {
                 true => Ok(false),
                 false => self.find_out(job),
             }));

@@ -12,7 +12,7 @@ use pgrx::spi::SpiResult;
 
 use super::begin::is_free;
 use crate::http;
-use crate::owner;
+use crate::pg;
 use crate::store;
 use crate::store::withheld::{self, Reason};
 use crate::store::{erasures, links};
@@ -82,7 +82,7 @@ impl Worker {
             answer => answer,
         };
         let outcome = store::transaction(|| {
-            owner::guarded(AssertUnwindSafe(|| self.call_done(job, place, answer)))
+            pg::guarded(AssertUnwindSafe(|| self.call_done(job, place, answer)))
         });
         match outcome {
             Ok(over) => {
@@ -143,8 +143,7 @@ impl Worker {
 
     /// All is done.
     pub(super) fn end_erasure(&mut self, job: i64) -> SpiResult<()> {
-        let outcome =
-            store::transaction(|| owner::guarded(AssertUnwindSafe(|| erasures::end(job))));
+        let outcome = store::transaction(|| pg::guarded(AssertUnwindSafe(|| erasures::end(job))));
         match outcome {
             Ok(ended) => {
                 if ended? {

@@ -325,7 +325,7 @@ fn compare(
 
 /// Which of these rows there are. A key that is none of the table's kind has no row.
 fn existing(source: &Source, keys: &[&RecordKey]) -> SpiResult<HashSet<RecordKey>> {
-    let read = crate::owner::guarded(std::panic::AssertUnwindSafe(|| {
+    let read = crate::pg::guarded(std::panic::AssertUnwindSafe(|| {
         source.read_columns(&[], keys)
     }));
     match read {
@@ -335,7 +335,7 @@ fn existing(source: &Source, keys: &[&RecordKey]) -> SpiResult<HashSet<RecordKey
             let mut found = HashSet::new();
             for key in keys {
                 let one = std::panic::AssertUnwindSafe(|| source.read_columns(&[], &[*key]));
-                if let Ok(rows) = crate::owner::guarded(one) {
+                if let Ok(rows) = crate::pg::guarded(one) {
                     found.extend(rows?.into_keys());
                 }
             }

@@ -6,11 +6,11 @@ use integration_engine::call::{Reply, Request, TransportError};
 use integration_engine::hubspot::{census, census::Wanted};
 use integration_engine::mailchimp::{self, census::Place};
 use integration_engine::record::{RemoteId, Target, Timestamp};
-use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 use std::time::Instant;
 
 use super::{Advance, Answered, Ask, Asked, judge};
+use crate::pg::fence::Refusal;
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
@@ -109,12 +109,16 @@ impl Worker {
             Target::Mailchimp => (mailchimp::census::PAGE_MAX, Stage::Finished),
         };
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
-            Ok(keys) => keys?,
-            Err(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+            Ok(keys) => keys,
+            Err(Refusal::Busy) => {
                 self.reconciles.jobs.try_again();
                 return Ok(());
             }
-            Err(why) => return self.reconciles.refuse(job, target, &why.message),
+            Err(why) => {
+                return self
+                    .reconciles
+                    .refuse(job, target, &why.into_error().message);
+            }
         };
         let advance = Advance {
             stage: match keys.looked_at < most {

@@ -1,4 +1,4 @@
-//! Running with somebody else's rights, and surviving a SQL error.
+//! Surviving a SQL error.
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
@@ -7,33 +7,17 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, pg_sys};
 
-/// Runs `work` with the rights of a table's owner, so that nothing the owner put into triggers,
-/// views or types runs with ours.
-pub fn as_owner<T>(owner: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
-    let (mut before, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: inside a transaction. An error in between ends the (sub)transaction, which puts the
-    // user back by itself.
-    unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
-        pg_sys::SetUserIdAndSecContext(
-            owner,
-            context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32,
-        );
-    }
-    let result = work();
-    // SAFETY: as above.
-    unsafe { pg_sys::SetUserIdAndSecContext(before, context) };
-    result
-}
-
 /// What a SQL statement failed with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SqlError {
+    /// SQLSTATE.
     pub code: PgSqlErrorCode,
+    /// The message proper, without detail and hint.
     pub message: String,
 }
 
-/// Runs `work` in a subtransaction, which is rolled back if a SQL error happens in it.
+/// Runs `work`, statements of our own, in a subtransaction, which is rolled back if a SQL error
+/// happens in it. Whatever runs code of others goes through [`super::fence`].
 pub fn guarded<T>(work: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe) -> Result<T, SqlError> {
     // SAFETY: inside a transaction. The caller's memory context and resource owner are put back on
     // both ways out, as PL/pgSQL's exception blocks do.

@@ -1,0 +1,316 @@
+//! The fence: the one place in which code of others can run.
+//!
+//! A CRM table's triggers, the functions in its payload view, its index expressions, its types and
+//! a backfill's filter belong to the owner of the table, and whoever they let write them. They run,
+//! and are planned, with the owner's rights as a *security-restricted operation*, like the changes
+//! that PostgreSQL's own logical replication applies: they can neither change who they are, nor
+//! leave behind a trigger, a cursor, a temporary table or a setting that runs or counts when they
+//! have ended.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi::{SpiResult, quote_qualified_identifier};
+use pgrx::{PgRelation, pg_sys};
+
+use super::guard::{SqlError, guarded};
+use super::limit::Limit;
+use crate::config;
+use crate::latch;
+
+/// What is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The CRM table.
+    pub oid: pg_sys::Oid,
+    /// The view that is read instead of it, if there is one.
+    pub payload: Option<pg_sys::Oid>,
+}
+
+/// What is done to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The payload view, or the table if it has none, is read.
+    ReadPayload,
+    /// The table itself is read.
+    ReadTable,
+    /// The table itself is written.
+    Write,
+}
+
+/// Why a table could not be read or written.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// Somebody holds a lock on the table, or on one of its rows.
+    Busy,
+    /// The table or its payload view does not exist any more.
+    Gone,
+    /// Row security hides rows from the owner; names the relation.
+    Hidden(String),
+    /// It took longer than `integration.crm_timeout`.
+    TimedOut,
+    /// An error in the statement, or in code of others.
+    Failed(SqlError),
+}
+
+impl Refusal {
+    /// The refusal as a SQL error.
+    pub fn into_error(self) -> SqlError {
+        let (code, message) = match self {
+            Refusal::Busy => (
+                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+                "somebody holds a lock on the table, or on one of its rows".to_owned(),
+            ),
+            Refusal::Gone => (
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                "the table or its payload view does not exist any more".to_owned(),
+            ),
+            Refusal::Hidden(relation) => (
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("row security hides rows of {relation} from its owner"),
+            ),
+            Refusal::TimedOut => (
+                PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+                "code of the table, its payload view or its triggers took longer than integration.crm_timeout"
+                    .to_owned(),
+            ),
+            Refusal::Failed(error) => return error,
+        };
+        SqlError { code, message }
+    }
+
+    /// Raises the refusal as a SQL error.
+    pub fn raise(self) -> ! {
+        let SqlError { code, message } = self.into_error();
+        raise(code, message)
+    }
+}
+
+/// A table under lock, as it is now.
+pub struct Opened {
+    /// `schema.table`, quoted as SQL wants it.
+    pub table: String,
+    /// What is read: the table, or its payload view.
+    pub reads: String,
+    owner: pg_sys::Oid,
+}
+
+/// Opens a table, verifies it under its lock, and runs statements on it with its owner's rights.
+///
+/// `work` has to name relations by what [`Opened`] says: names and owner change.
+pub fn run<T>(
+    table: Table,
+    access: Access,
+    work: impl FnOnce(&Opened) -> SpiResult<T>,
+) -> Result<T, Refusal> {
+    let limit = Limit::start(config::crm_timeout());
+    let ran = guarded(AssertUnwindSafe(|| {
+        let opened = open(table, access)?;
+        let inside = Inside::enter(opened.owner, access);
+        let result = match work(&opened) {
+            Ok(result) => result,
+            Err(why) => raise(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, why.to_string()),
+        };
+        inside.leave();
+        Ok(result)
+    }));
+    let ran = ran.unwrap_or_else(|error| Err(refusal(error, &limit)));
+    drop(limit);
+    release_session_locks();
+    ran
+}
+
+fn refusal(error: SqlError, limit: &Limit) -> Refusal {
+    match error.code {
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Refusal::Busy,
+        PgSqlErrorCode::ERRCODE_QUERY_CANCELED if limit.exceeded() => Refusal::TimedOut,
+        _ => Refusal::Failed(error),
+    }
+}
+
+/// Locks what is read or written and looks at what it is now.
+fn open(table: Table, access: Access) -> Result<Opened, Refusal> {
+    let payload = table.payload.filter(|_| access == Access::ReadPayload);
+    let crm = lock(table.oid, access)?;
+    let view = payload.map(|view| lock(view, access)).transpose()?;
+    let kind = crm.kind();
+    if kind != pg_sys::RELKIND_RELATION && kind != pg_sys::RELKIND_PARTITIONED_TABLE {
+        return Err(Refusal::Gone);
+    }
+    for (oid, relation) in [(Some(table.oid), Some(&crm)), (payload, view.as_ref())] {
+        let (Some(oid), Some(relation)) = (oid, relation) else {
+            continue;
+        };
+        // SAFETY: look-ups in the catalogue, inside a transaction.
+        let enabled = unsafe { pg_sys::check_enable_rls(oid, crm.owner(), true) };
+        if enabled as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED {
+            return Err(Refusal::Hidden(relation.quoted()));
+        }
+    }
+    let name = crm.quoted();
+    Ok(Opened {
+        reads: view.map_or_else(|| name.clone(), |view| view.quoted()),
+        table: name,
+        owner: crm.owner(),
+    })
+}
+
+/// A relation that is locked until the transaction ends, or the fence fails.
+struct Locked(PgRelation);
+
+fn lock(oid: pg_sys::Oid, access: Access) -> Result<Locked, Refusal> {
+    let mode = match access {
+        Access::ReadPayload | Access::ReadTable => pg_sys::AccessShareLock,
+        Access::Write => pg_sys::RowExclusiveLock,
+    } as pg_sys::LOCKMODE;
+    // SAFETY: inside a transaction, whose end releases the lock; the relation may have gone by
+    // then, which its entry in the cache says.
+    unsafe {
+        if latch::is_worker() {
+            if !pg_sys::ConditionalLockRelationOid(oid, mode) {
+                return Err(Refusal::Busy);
+            }
+        } else {
+            pg_sys::LockRelationOid(oid, mode);
+        }
+        let relation = pg_sys::RelationIdGetRelation(oid);
+        if relation.is_null() {
+            return Err(Refusal::Gone);
+        }
+        Ok(Locked(PgRelation::from_pg_owned(relation)))
+    }
+}
+
+impl Locked {
+    fn class(&self) -> &pg_sys::FormData_pg_class {
+        // SAFETY: the relation is open, and so its entry in the cache has a row of pg_class.
+        unsafe { &*self.0.rd_rel }
+    }
+
+    fn kind(&self) -> u8 {
+        self.class().relkind as u8
+    }
+
+    fn owner(&self) -> pg_sys::Oid {
+        self.class().relowner
+    }
+
+    /// Name and schema as they are now.
+    fn quoted(&self) -> String {
+        quote_qualified_identifier(self.0.namespace(), self.0.name())
+    }
+}
+
+/// Settings that code of others runs with, and that our statements on its tables rely on.
+const PINNED: [(&CStr, &CStr); 8] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"DateStyle", c"ISO, MDY"),
+    (c"IntervalStyle", c"postgres"),
+    (c"TimeZone", c"UTC"),
+    (c"bytea_output", c"hex"),
+    (c"extra_float_digits", c"1"),
+    (c"standard_conforming_strings", c"on"),
+    (c"max_parallel_workers_per_gather", c"0"),
+];
+
+/// The worker waits for nobody.
+const PINNED_IN_WORKER: [(&CStr, &CStr); 1] = [(c"lock_timeout", c"50")];
+
+/// While something is read, a policy that would hide rows is an error.
+const READING: [(&CStr, &CStr); 1] = [(c"row_security", c"off")];
+
+/// What triggers read is up to them; that the table itself hides nothing has been verified.
+const WRITING: [(&CStr, &CStr); 1] = [(c"row_security", c"on")];
+
+/// Being somebody else. An error in between ends the subtransaction, which undoes all of it.
+struct Inside {
+    user: pg_sys::Oid,
+    context: i32,
+    settings: i32,
+}
+
+impl Inside {
+    fn enter(owner: pg_sys::Oid, access: Access) -> Inside {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: inside a subtransaction of a process that has a user. In the worker no trigger of
+        // anybody's is pending when constraints become immediate, and in a backend, where those
+        // of the caller's may be, they are left alone.
+        unsafe {
+            let settings = pg_sys::NewGUCNestLevel();
+            pin(&PINNED);
+            pin(match access {
+                Access::ReadPayload | Access::ReadTable => &READING,
+                Access::Write => &WRITING,
+            });
+            if latch::is_worker() {
+                pin(&PINNED_IN_WORKER);
+                // A trigger that waits for the end of the transaction cannot be queued in a
+                // restricted operation: they all run at once.
+                let mut immediate = pg_sys::ConstraintsSetStmt {
+                    type_: pg_sys::NodeTag::T_ConstraintsSetStmt,
+                    constraints: std::ptr::null_mut(),
+                    deferred: false,
+                };
+                pg_sys::AfterTriggerSetState(&mut immediate);
+            }
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(
+                owner,
+                context | pg_sys::SECURITY_RESTRICTED_OPERATION as i32,
+            );
+            Inside {
+                user,
+                context,
+                settings,
+            }
+        }
+    }
+
+    fn leave(self) {
+        // SAFETY: what `enter` found and made, in the same subtransaction.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.settings);
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}
+
+/// Sets what is not set so already, for the present nest level.
+fn pin(settings: &[(&CStr, &CStr)]) {
+    for (name, value) in settings {
+        // SAFETY: names and values are constants; the server copies what it keeps.
+        unsafe {
+            let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+            if !now.is_null() && CStr::from_ptr(now) == *value {
+                continue;
+            }
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+}
+
+/// Advisory locks of the session that code of others took outlive its transaction. The worker takes
+/// none itself.
+fn release_session_locks() {
+    if latch::is_worker() {
+        // SAFETY: main thread; looks through the locks of this process.
+        unsafe { pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID) };
+    }
+}
+
+fn raise(code: PgSqlErrorCode, message: String) -> ! {
+    ErrorReport::new(code, message, "integration").report(PgLogLevel::ERROR);
+    unreachable!("an error does not return")
+}

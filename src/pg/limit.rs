@@ -1,0 +1,114 @@
+//! How long code of others may run: `integration.crm_timeout`.
+//!
+//! `statement_timeout` has no effect in a background worker, and in a backend it is the caller's.
+//! A periodic timeout of our own looks at the clock instead: it cancels the statement once its time
+//! is over, and again every second, for code may catch a cancellation.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+
+/// The clock is looked at this often.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A cancelled statement that has not ended is cancelled again this often.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The first identifier that PostgreSQL gives to extensions.
+#[cfg(feature = "pg15")]
+const USER_TIMEOUT: c_int = 12;
+#[cfg(not(feature = "pg15"))]
+const USER_TIMEOUT: c_int = 13;
+
+unsafe extern "C-unwind" {
+    fn RegisterTimeout(id: c_int, handler: unsafe extern "C" fn()) -> c_int;
+    fn enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, delay_ms: c_int);
+    fn disable_timeout(id: c_int, keep_indicator: bool);
+}
+
+/// What the server calls our timeout in this process; below zero: not registered yet.
+static TIMEOUT: AtomicI32 = AtomicI32::new(-1);
+/// Fences around the present code; a fence within a fence runs on the outer one's time.
+static DEPTH: AtomicU32 = AtomicU32::new(0);
+/// Ticks until the time is over; below zero: ticks since.
+static LEFT: AtomicI32 = AtomicI32::new(0);
+/// Ticks after which a statement that still runs is cancelled again.
+static EVERY: AtomicI32 = AtomicI32::new(1);
+static OVER: AtomicBool = AtomicBool::new(false);
+
+/// The limit on what runs while this exists.
+pub struct Limit {
+    outermost: bool,
+}
+
+impl Limit {
+    /// Begins to count.
+    pub fn start(limit: Duration) -> Limit {
+        let outermost = DEPTH.fetch_add(1, Ordering::Relaxed) == 0;
+        if outermost {
+            let tick = limit.min(TICK).max(Duration::from_millis(1));
+            let ticks = |time: Duration| {
+                i32::try_from(time.as_millis().div_ceil(tick.as_millis())).unwrap_or(i32::MAX)
+            };
+            OVER.store(false, Ordering::Relaxed);
+            LEFT.store(ticks(limit), Ordering::Relaxed);
+            EVERY.store(ticks(AGAIN), Ordering::Relaxed);
+            let every = c_int::try_from(tick.as_millis()).unwrap_or(1);
+            // SAFETY: main thread of a process whose timeouts are initialised; the handler only
+            // touches atomics and flags that signal handlers may set.
+            unsafe {
+                pg_guard_ffi_boundary(|| {
+                    if TIMEOUT.load(Ordering::Relaxed) < 0 {
+                        TIMEOUT.store(RegisterTimeout(USER_TIMEOUT, tick_over), Ordering::Relaxed);
+                    }
+                    let first = pg_sys::GetCurrentTimestamp() + i64::from(every) * 1_000;
+                    enable_timeout_every(TIMEOUT.load(Ordering::Relaxed), first, every);
+                });
+            }
+        }
+        Limit { outermost }
+    }
+
+    /// Whether the time was over.
+    pub fn exceeded(&self) -> bool {
+        OVER.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        DEPTH.fetch_sub(1, Ordering::Relaxed);
+        if !self.outermost {
+            return;
+        }
+        // SAFETY: main thread; the timeout is registered.
+        unsafe {
+            pg_guard_ffi_boundary(|| disable_timeout(TIMEOUT.load(Ordering::Relaxed), false));
+        }
+        if self.exceeded() {
+            // What ran may have ended before it noticed the cancellation: nobody else is meant.
+            // SAFETY: a plain flag of this process.
+            unsafe { (&raw mut pg_sys::QueryCancelPending).write_volatile(0) };
+        }
+    }
+}
+
+/// Runs in a signal handler.
+unsafe extern "C" fn tick_over() {
+    let left = LEFT.fetch_sub(1, Ordering::Relaxed) - 1;
+    if left > 0 {
+        return;
+    }
+    OVER.store(true, Ordering::Relaxed);
+    if (-left) % EVERY.load(Ordering::Relaxed) == 0 {
+        // SAFETY: plain flags of this process, which signal handlers may set.
+        unsafe {
+            (&raw mut pg_sys::QueryCancelPending).write_volatile(1);
+            (&raw mut pg_sys::InterruptPending).write_volatile(1);
+        }
+    }
+}

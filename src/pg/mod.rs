@@ -1,0 +1,8 @@
+//! The fence of unsafe code around what PostgreSQL lets an extension do: running code of others,
+//! and surviving a SQL error.
+
+pub mod fence;
+mod guard;
+mod limit;
+
+pub use guard::{SqlError, guarded};
