@@ -8,7 +8,7 @@ CREATE FUNCTION _target(number smallint) RETURNS text LANGUAGE sql IMMUTABLE
     RETURN CASE number WHEN 1 THEN 'hubspot' WHEN 2 THEN 'mailchimp' END;
 COMMENT ON FUNCTION _target(smallint) IS 'name of a target, by its number';
 
-CREATE FUNCTION _changed_columns(source regclass, target text, changed bytea) RETURNS text[] LANGUAGE sql STABLE
+CREATE FUNCTION _changed_columns(source regclass, target text, changed bytea) RETURNS text[] LANGUAGE sql STABLE SECURITY DEFINER
     RETURN (SELECT array_agg(a.attname::text ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped

@@ -74,7 +74,8 @@ extension_sql_file!(
         api::internal::_wake,
         api::internal::_stored_key,
         api::internal::_lacks,
-        api::internal::_preloaded
+        api::internal::_preloaded,
+        pg::gate::_asker
     ]
 );
 extension_sql_file!(
@@ -92,7 +93,8 @@ extension_sql_file!(
         "withheld",
         api::internal::_enqueue,
         api::inspect::_in_flight,
-        api::preview::_preview
+        api::preview::_preview,
+        api::wait::_wait_settled
     ]
 );
 extension_sql_file!(
@@ -124,6 +126,11 @@ extension_sql_file!(
     "../sql/webhook.sql",
     name = "webhook",
     requires = ["backfill", "account"]
+);
+extension_sql_file!(
+    "../sql/roles.sql",
+    name = "roles",
+    requires = ["webhook", "engagement", "erasure", "required"]
 );
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 

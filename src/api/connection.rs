@@ -25,7 +25,7 @@ type Row = (String, bool, Option<String>, String);
 /// Has the worker ask each service who we are, and waits for the answer. Requests are the worker's
 /// alone: it is asked through shared memory, for nothing that this statement writes can be seen
 /// before it ends.
-#[pg_extern]
+#[pg_extern(security_definer)]
 #[allow(clippy::type_complexity, reason = "pgrx wants the columns spelt out")]
 fn test_connection(
     target: default!(Option<&str>, "NULL"),

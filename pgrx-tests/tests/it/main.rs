@@ -57,6 +57,7 @@ mod reconcile;
 mod reconcile_members;
 mod rights;
 mod rings;
+mod roles;
 mod scopes;
 mod secrets;
 mod sensitive;
