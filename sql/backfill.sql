@@ -102,6 +102,12 @@ BEGIN
     PERFORM integration._must_operate(source);
     wanted := integration._wanted_targets(t, target);
     IF filter IS NOT NULL THEN
+        IF NOT integration._owns(source) THEN
+            RAISE EXCEPTION 'must be owner of table % to pass a filter', source
+                USING ERRCODE = 'insufficient_privilege',
+                      DETAIL = 'A filter can call functions, and is run with the rights of the table''s owner.',
+                      HINT = 'Leave it out, or have the owner of the table call backfill().';
+        END IF;
         PERFORM integration._check_filter(source, filter);
     END IF;
     -- Two callers at once: one of them finds the other's job.

@@ -94,6 +94,7 @@ pub const CALLS: &[(&str, &str)] = &[
         "backfill",
         "SELECT integration.backfill('crm.contacts', 'hubspot', 'id > 3')",
     ),
+    ("backfill", "SELECT integration.backfill('crm.companies')"),
     ("reconcile", "SELECT integration.reconcile('crm.contacts')"),
     ("cancel_job", "SELECT integration.cancel_job(1)"),
     ("provision", "SELECT integration.provision('hubspot')"),

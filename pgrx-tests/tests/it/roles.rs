@@ -120,7 +120,11 @@ fn roles_can_do_what_they_may_however_they_came_by_it() {
             for (name, call) in CALLS {
                 let (code, message) = outcome(&mut client, call);
                 let refused = code == "42501";
-                // A table that they may not read is another matter.
+                // What they may not read, or have run with the owner's rights, is another matter.
+                if role == "operator" && call.contains("'id > 3'") {
+                    assert!(message.contains("to pass a filter"), "{message}");
+                    continue;
+                }
                 if ["reader", "operator"].contains(&role) && *name == "preview" {
                     assert!(message.contains("table crm.contacts"), "{message}");
                     continue;
