@@ -140,6 +140,7 @@ pub extern "C-unwind" fn _PG_init() {
     config::init();
     if latch::preloading() {
         latch::init();
+        extension::watch_drops();
         worker::launcher::register();
     }
 }

@@ -53,6 +53,7 @@ mod operate;
 mod opt_outs;
 mod poison;
 mod prepared;
+mod processes;
 mod reconcile;
 mod reconcile_members;
 mod rights;
