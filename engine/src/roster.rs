@@ -173,6 +173,11 @@ impl Roster {
         !std::mem::replace(&mut self.told_short, true)
     }
 
+    /// Whether whoever wants a process has to wait for one to be free.
+    pub fn is_short(&self, now: Duration) -> bool {
+        self.short_until.is_some_and(|until| until > now)
+    }
+
     /// A database's process ended; `presence` is what it left, if anything.
     pub fn ended(&mut self, oid: u32, presence: Option<Presence>, now: Duration) {
         let Some(database) = self.databases.get_mut(&oid) else {
@@ -294,6 +299,7 @@ mod tests {
         roster.started(1, ms(0));
         assert_eq!(roster.next(&seats, ms(0)), Step::Start(2));
         assert!(roster.short(ms(0)));
+        assert!(roster.is_short(ms(999)) && !roster.is_short(ms(1_000)));
         assert_eq!(roster.next(&seats, ms(0)), Step::Wait(Some(ms(1_000))));
         assert_eq!(roster.next(&seats, ms(1_000)), Step::Start(2));
         assert!(!roster.short(ms(1_000)));

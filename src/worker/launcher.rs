@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
-use integration_engine::roster::{Roster, Step};
+use integration_engine::roster::{Presence, Roster, Step};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker,
     SignalWakeFlags,
@@ -95,7 +95,12 @@ impl Launcher {
             let mut seats = latch::seats();
             seats.retain(|(database, _)| self.present.contains(database));
             let database = match self.roster.next(&seats, self.now()) {
-                Step::Wait(wait) => return wait,
+                Step::Wait(wait) => {
+                    if self.roster.is_short(self.now()) {
+                        self.tell_short(&seats);
+                    }
+                    return wait;
+                }
                 Step::Start(database) => database,
             };
             latch::take_note_of_start(database);
@@ -113,6 +118,16 @@ impl Launcher {
                     }
                 }
             }
+        }
+    }
+
+    /// Whoever has asked for a worker in vain is shown to have none.
+    fn tell_short(&self, seats: &[(u32, Presence)]) {
+        let without = |database: &&u32| !self.processes.contains_key(*database);
+        let databases = seats.iter().map(|(database, _)| database);
+        for database in databases.filter(without) {
+            latch::take_note_of_start(*database);
+            latch::take_note_of_failure(*database);
         }
     }
 

@@ -67,10 +67,10 @@ fn a_shortage_of_processes_is_told_once_and_ends_by_itself() {
     wait_until("it is told", SOON, || {
         cluster.log().contains(NO_SLOT).then_some(())
     });
-    assert_eq!(
-        second.rows("SELECT DISTINCT state FROM integration.status"),
-        ["worker_down"]
-    );
+    wait_until("it is shown", SOON, || {
+        let states = second.rows("SELECT DISTINCT state FROM integration.status");
+        (states == ["worker_down"]).then_some(())
+    });
     holds_for("it is told once", Duration::from_secs(4), || {
         cluster.log().matches(NO_SLOT).count() == 1
     });
