@@ -70,6 +70,7 @@ CREATE TABLE _link (
     former_lists  text[] NOT NULL DEFAULT '{}',
     ask           boolean NOT NULL DEFAULT false,
     given         jsonb,
+    stray         text COLLATE "C",
     PRIMARY KEY (source, target, record_key)
 ) WITH (fillfactor = 80, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX _link_remote_id ON _link (target, remote_id) WHERE remote_id IS NOT NULL;
@@ -88,6 +89,7 @@ COMMENT ON COLUMN _link.list_id IS 'Mailchimp: the audience the member was last 
 COMMENT ON COLUMN _link.leaving IS 'Mailchimp: it has been looked at there, and is being archived, because the row names another audience';
 COMMENT ON COLUMN _link.former_lists IS 'Mailchimp: audiences it has left because the row named another one';
 COMMENT ON COLUMN _link.ask IS 'Mailchimp: the person has to be asked wherever the record arrives';
+COMMENT ON COLUMN _link.stray IS 'Mailchimp: address that the member had left by itself when a call of ours created another one there, who gets no mail and is to be archived; NULL: none';
 COMMENT ON COLUMN _link.given IS 'Mailchimp: tags, interests and permissions that we gave the member, and may take back; NULL: none';
 
 CREATE TABLE _intent (

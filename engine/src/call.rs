@@ -220,6 +220,9 @@ pub enum CallKind {
     },
     /// `DELETE /lists/{id}/members/{hash}`: archive, because the record moves to another audience.
     MailchimpLeave { list: String, hash: String },
+    /// `DELETE /lists/{id}/members/{hash}`: archive what a call of ours created under an address that
+    /// the member had left.
+    MailchimpDiscard { list: String, hash: String },
     /// `POST …/actions/delete-permanent` in an audience that the member was archived in.
     MailchimpErase { list: String, hash: String },
 }
@@ -235,6 +238,8 @@ pub enum Leaving {
     Bounced,
     /// Its row is gone.
     ForGood,
+    /// It has left the address by itself, or is gone: a call of ours created another one there.
+    Displaced,
 }
 
 /// Whose limits a call counts against.
@@ -281,6 +286,7 @@ impl CallKind {
             | CallKind::MailchimpMeet { list }
             | CallKind::MailchimpLook { list, .. }
             | CallKind::MailchimpLeave { list, .. }
+            | CallKind::MailchimpDiscard { list, .. }
             | CallKind::MailchimpErase { list, .. } => Some(list),
             CallKind::HubSpotUpsert { .. }
             | CallKind::HubSpotUpdate { .. }

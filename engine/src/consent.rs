@@ -51,8 +51,8 @@ pub enum ConsentAction {
     /// Not known to be a member: upsert with this as `status_if_new`, so that a member who is
     /// there after all keeps their own status.
     Subscribe(MemberStatus),
-    /// Known to be subscribed or asked: send changed fields; this is `status_if_new`.
-    Update(MemberStatus),
+    /// Known to be subscribed or asked: send changed fields.
+    Update,
     /// Set this status on the member explicitly.
     SetStatus(MemberStatus),
     /// Known to be subscribed or asked, and no longer opted in, or opted in although they left. This
@@ -162,10 +162,7 @@ fn opted_in(person: Person<'_>, settings: &MailchimpSettings) -> ConsentAction {
         // Archived by us, when they were subscribed: the record moved to another audience, or the
         // row was deleted.
         None if archived => ConsentAction::SetStatus(wanted),
-        Some(MemberStatus::Subscribed) => ConsentAction::Update(wanted),
-        // Mailchimp purges the unconfirmed after about 60 days. If that has happened, nothing but
-        // a new question is justified.
-        Some(MemberStatus::Pending) => ConsentAction::Update(MemberStatus::Pending),
+        Some(MemberStatus::Subscribed | MemberStatus::Pending) => ConsentAction::Update,
         Some(MemberStatus::UnsubscribedByCrm) => ConsentAction::SetStatus(wanted),
         // A member who is neither subscribed nor opted out (archived, transactional), or whose
         // state is uncertain: asking is right whatever it was. Who left was dealt with above.

@@ -33,7 +33,6 @@ pub mod queue;
 pub mod rate;
 pub mod record;
 pub mod retry;
-pub mod roster;
 pub mod scan;
 pub mod seal;
 pub mod signature;

@@ -8,6 +8,7 @@ mod audience;
 mod calls;
 pub mod census;
 pub mod definitions;
+mod displaced;
 pub mod engagement;
 pub mod erasure;
 mod fault;
@@ -35,6 +36,7 @@ pub use {
     audience::{audience_of, unknown_audience},
     calls::assemble,
     definitions::{needs_definitions, type_of},
+    displaced::address_change,
     plan::{decide, list_of},
 };
 

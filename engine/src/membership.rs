@@ -27,6 +27,9 @@ pub struct Membership {
     pub ask: bool,
     /// What we gave it there besides fields.
     pub given: Given,
+    /// An address that it had left by itself when a call of ours created another member there, who
+    /// gets no mail. Archived as soon as the CRM has been told of the present address.
+    pub stray: Option<String>,
 }
 
 impl Membership {
@@ -54,6 +57,7 @@ impl Membership {
             list: None,
             leaving: false,
             given: Given::default(),
+            stray: None,
             ..self
         }
     }
@@ -145,6 +149,52 @@ impl Link {
     /// A question of ours whose answer did not come: it may be repeated.
     pub const fn is_being_asked(&self) -> bool {
         self.member_status.is_none() && (self.membership.ask || self.remote_id.is_some())
+    }
+
+    /// A call of ours created another member under the address.
+    #[must_use]
+    pub fn displaced(mut self) -> Link {
+        self.membership.stray = self.remote_key.clone();
+        self
+    }
+
+    /// What was created there has been archived.
+    #[must_use]
+    pub fn discarded(mut self) -> Link {
+        self.membership.stray = None;
+        self
+    }
+
+    /// How somebody left who is known by no name any more. Mailchimp purges those who were asked and
+    /// did not answer: they may be asked again. Everybody else was removed.
+    pub fn how_gone(&self) -> MemberStatus {
+        match self.member_status {
+            Some(MemberStatus::Pending) => MemberStatus::Archived,
+            _ => MemberStatus::UnsubscribedByMember,
+        }
+    }
+
+    /// The member goes on under another address, as an answer says.
+    #[must_use]
+    pub fn found(self, status: MemberStatus, ticks: &[Tick]) -> Link {
+        let mut link = Link {
+            member_status: Some(status),
+            ..self
+        };
+        ticks.iter().for_each(|tick| link.clock.set(*tick));
+        link
+    }
+
+    /// As above, by its new address. A member without an id of its own goes by the hash of it.
+    #[must_use]
+    pub fn readdressed(mut self, address: &str) -> Link {
+        let old = self.remote_key.as_deref().map(subscriber_hash);
+        let by_hash = |id: &RemoteId| Some(id.as_str()) == old.as_deref();
+        if self.remote_id.as_ref().is_some_and(by_hash) {
+            self.remote_id = Some(RemoteId::from(subscriber_hash(address).as_str()));
+        }
+        self.remote_key = Some(address.to_owned());
+        self
     }
 
     /// A call to this audience is about to be made that may add it there.

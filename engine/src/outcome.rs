@@ -81,6 +81,20 @@ pub enum Relink {
     Unsubscribed { how: MemberStatus, ticks: Vec<Tick> },
     /// Mailchimp: the member was erased in this audience, which it had left before.
     ErasedIn(String),
+    /// Mailchimp: nobody was known there under the address, so that a call of ours created another
+    /// member, who gets no mail: ours has left the address, or is gone.
+    Displaced,
+    /// Mailchimp: the member was met under another address, which the CRM is to be told before
+    /// anything is sent. With what is agreed about it.
+    Found {
+        address: String,
+        status: MemberStatus,
+        ticks: Vec<Tick>,
+    },
+    /// Mailchimp: the member is known by no name any more: it was removed, or never confirmed.
+    Gone,
+    /// Mailchimp: what a call of ours created under an address that the member had left is archived.
+    Discarded,
 }
 
 /// The end, or the next step, of one record's attempt.

@@ -257,6 +257,26 @@ pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Vec<R
                 }),
             ..
         } => remember(list, linked, gone(*after, Party::Mailchimp)),
+        Verdict::Again {
+            relink: Some(Relink::Found {
+                address, status, ..
+            }),
+            ..
+        } if left(*status) && !known(*status) => {
+            let news = gone(*status, decided_by(before, *status));
+            let mut told = remember(attempt.list, Some(address), news);
+            told.extend(remember(attempt.list, linked, news));
+            told
+        }
+        Verdict::Again {
+            relink: Some(Relink::Gone),
+            ..
+        } => {
+            let how = attempt.link.map_or(MemberStatus::Archived, Link::how_gone);
+            let told = left(how) && !known(how);
+            let address = linked.filter(|_| told);
+            remember(attempt.list, address, gone(how, Party::Mailchimp))
+        }
         Verdict::Removed => {
             let status = before.filter(|status| left(*status) && !known(*status));
             let looked = attempt

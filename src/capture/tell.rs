@@ -39,7 +39,7 @@ pub fn tell_at_commit(what: Wake) {
     note(what, [0; 2], false);
 }
 
-/// Has a worker started, if none runs here, when the present transaction commits.
+/// Has the launcher look for databases without a worker when the present transaction commits.
 pub fn launch_at_commit() {
     note(Wake::NONE, [0; 2], true);
 }
@@ -104,18 +104,16 @@ pub fn publish(also: Wake) {
         })
     });
     let Some(all) = all else { return };
-    let slot = if all.launch {
-        latch::claim_slot()
-    } else {
-        latch::my_slot()
-    };
-    if let Some(slot) = slot {
+    if all.launch {
+        latch::call_launcher();
+    }
+    if all.wake.is_empty() {
+        return;
+    }
+    if let Some(slot) = latch::my_slot() {
         for (gauges, keys) in slot.targets.iter().zip(all.keys) {
             gauges.arrived.fetch_add(keys, Ordering::Relaxed);
         }
         slot.wake(all.wake.and(also));
-        if all.launch {
-            slot.call();
-        }
     }
 }

@@ -2,7 +2,6 @@
 //! and surviving a SQL error.
 
 pub mod fence;
-pub mod gate;
 mod guard;
 mod limit;
 

@@ -60,6 +60,7 @@ fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
             former: row.get(first + 6)?.unwrap_or_default(),
             ask: row.get(first + 7)?.unwrap_or(false),
             given: Given::unpack(text(first + 8)?.as_deref()),
+            stray: text(first + 9)?,
         },
     })
 }
@@ -67,7 +68,7 @@ fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
 const READ: &str = "\
     SELECT l.* FROM unnest($3::text[]) AS k(key) CROSS JOIN LATERAL \
     (SELECT x.record_key, x.remote_id, x.remote_key, x.member_status, x.clock, \
-     x.list_id, x.leaving, x.former_lists, x.ask, x.given::text FROM integration._link x \
+     x.list_id, x.leaving, x.former_lists, x.ask, x.given::text, x.stray FROM integration._link x \
      WHERE x.source = $1 AND x.target = $2 AND x.record_key = k.key OFFSET 0) AS l";
 
 /// The links of some records of a source.
@@ -95,11 +96,11 @@ pub fn read(
 }
 
 const BY_REMOTE_ID: &str = "\
-    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask, l.given::text \
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask, l.given::text, l.stray \
     FROM integration._link l \
     WHERE l.target = $1 AND l.remote_id = $2";
 const BY_REMOTE_KEY: &str = "\
-    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask, l.given::text \
+    SELECT l.source, l.record_key, l.remote_id, l.remote_key, l.member_status, l.clock, l.list_id, l.leaving, l.former_lists, l.ask, l.given::text, l.stray \
     FROM integration._link l \
     WHERE l.target = $1 AND l.remote_key = $2";
 
@@ -195,12 +196,12 @@ pub enum Cause {
 macro_rules! insert {
     () => {
         "INSERT INTO integration._link AS l (target, source, record_key, remote_id, remote_key, member_status, clock, pushed_at, pulled_at, \
-                                             list_id, leaving, former_lists, ask, given) \
+                                             list_id, leaving, former_lists, ask, given, stray) \
          SELECT $1, n.source, n.key, n.remote_id, n.remote_key, n.status, n.clock, \
                 CASE WHEN $8 = 'pushed' THEN pg_catalog.clock_timestamp() END, CASE WHEN $8 = 'pulled' THEN pg_catalog.clock_timestamp() END, \
-                n.list, n.leaving, pg_catalog.string_to_array(n.former, ' '), n.ask, n.given::jsonb \
-         FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $9::text[], $10::bool[], $11::text[], $12::bool[], $13::text[]) \
-              AS n(source, key, remote_id, remote_key, status, clock, list, leaving, former, ask, given)"
+                n.list, n.leaving, pg_catalog.string_to_array(n.former, ' '), n.ask, n.given::jsonb, n.stray \
+         FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $9::text[], $10::bool[], $11::text[], $12::bool[], $13::text[], $14::text[]) \
+              AS n(source, key, remote_id, remote_key, status, clock, list, leaving, former, ask, given, stray)"
     };
 }
 
@@ -211,7 +212,7 @@ const WRITE: &str = concat!(
     " ON CONFLICT (source, target, record_key) DO UPDATE \
      SET remote_id = excluded.remote_id, remote_key = excluded.remote_key, member_status = excluded.member_status, clock = excluded.clock, \
          pushed_at = coalesce(excluded.pushed_at, l.pushed_at), pulled_at = coalesce(excluded.pulled_at, l.pulled_at), \
-         list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask, given = excluded.given"
+         list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask, given = excluded.given, stray = excluded.stray"
 );
 
 /// Stores links, each whole.
@@ -273,6 +274,7 @@ fn put(sql: &str, target: Target, cause: Cause, entries: &[&Entry]) -> SpiResult
             .into(),
         column(entries, |entry| entry.link.membership.ask).into(),
         given.into(),
+        column(entries, |entry| entry.link.membership.stray.as_deref()).into(),
     ];
     execute(sql, &args).map(|_| ())
 }

@@ -32,6 +32,15 @@ pub fn judge(
     mut outcome: Outcome,
     ledger: &mut Ledger,
 ) -> SpiResult<Outcome> {
+    if let Verdict::Again {
+        relink: Some(Relink::Found { address, .. }),
+        ..
+    } = &outcome.verdict
+        && let Some(verdict) = one_member(world, &outcome.flight, address)?
+    {
+        outcome.verdict = verdict;
+        return Ok(outcome);
+    }
     let found = match &outcome.verdict {
         Verdict::Again {
             relink: Some(Relink::Adopt(id)),
@@ -55,6 +64,32 @@ pub fn judge(
         outcome.verdict = verdict;
     }
     Ok(outcome)
+}
+
+/// The verdict on a record whose member goes on under an address that is another record's.
+fn one_member(world: &World, flight: &Flight, address: &str) -> SpiResult<Option<Verdict>> {
+    let source = world.sources.get(&flight.record.source);
+    let Some((source, identity)) = source.zip(flight.identity.as_ref()) else {
+        return Ok(None);
+    };
+    let default = &world.settings.mailchimp_api.list;
+    let mut holders = links::holders(Target::Mailchimp, &[address.to_owned()])?;
+    let holders = holders.remove(address).unwrap_or_default();
+    let other = holders.iter().find(|holder| {
+        let list = holder.list.as_ref().unwrap_or(default);
+        holder.record != flight.record && *list == identity.list
+    });
+    Ok(other.map(|other| Verdict::Dead {
+        category: Category::Conflict,
+        status: None,
+        why: format!(
+            "records {} and {} are one and the same member of Mailchimp, with the address {address}; \
+             change one of them, or merge them",
+            flight.record.key.as_str(),
+            describe(world, source, &other.record),
+        ),
+        member_status: None,
+    }))
 }
 
 /// Whose a HubSpot record is, by what is stored and by links that are about to be.

@@ -133,6 +133,7 @@ impl Draft {
                     | CallKind::MailchimpArchive { .. }
                     | CallKind::MailchimpLook { .. }
                     | CallKind::MailchimpLeave { .. }
+                    | CallKind::MailchimpDiscard { .. }
                     | CallKind::MailchimpErase { .. }
             )
         };

@@ -12,14 +12,18 @@ use integration_engine::record::{Lane, Op, RemoteId, Target};
 use integration_engine::retry::Retry;
 use integration_engine::scan::Position;
 use integration_engine::standing::Remembered;
+use integration_engine::webhook::Event;
 use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, adopt, deciders, process};
+use crate::capture;
+use crate::latch::Wake;
 use crate::store::changes;
 use crate::store::consent_log::{self, Change};
 use crate::store::erasures;
+use crate::store::inbox::{self, State};
 use crate::store::letters::{self, Letter};
 use crate::store::links::{self, Cause, Entry, intents};
 use crate::store::standings::{self, SignUps};
@@ -46,6 +50,8 @@ pub struct Ledger {
     rows: Vec<RowId>,
     /// Calls of which it was noted that they may create records.
     intents: BTreeSet<i64>,
+    /// Changes of address at Mailchimp that no event told of.
+    found: Vec<Event>,
     /// What is noted has to be safe on disk before the next call leaves.
     durable: bool,
 }
@@ -120,6 +126,7 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
     deciders::attribute(world, &mut ledger.consent)?;
     consent_log::write(&ledger.consent)?;
     standings::remember(&ledger.remembered, SignUps::OfLeavers, "outbox")?;
+    tell_inbox(ledger.found)?;
     // What was delivered but for one value has a new letter in place of its old one.
     if world.dead(target) > 0 {
         letters::supersede(target, &ledger.superseded)?;
@@ -139,6 +146,16 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
 /// Sources whose retries have to wait.
 pub fn held(worker: &TargetWorker) -> Vec<i32> {
     worker.queue.held().map(|source| source.0).collect()
+}
+
+/// News that comes by the way of a webhook, in the same transaction as what it was learnt from.
+fn tell_inbox(events: Vec<Event>) -> SpiResult<()> {
+    for event in events {
+        if inbox::put("mailchimp", event, State::Pending, None)? {
+            capture::tell_at_commit(Wake::INBOX);
+        }
+    }
+    Ok(())
 }
 
 /// Looks up when the next retry is due, and how many there are.

@@ -81,11 +81,7 @@ fn every_state_has_its_answer() {
             link(Some("c"), None),
             UnsubscribeIfThere(UnsubscribedByMember),
         ),
-        (
-            OptedIn,
-            link(Some("c"), Some(Subscribed)),
-            Update(Subscribed),
-        ),
+        (OptedIn, link(Some("c"), Some(Subscribed)), Update),
         (
             OptedOut,
             link(Some("c"), Some(Subscribed)),
@@ -96,7 +92,7 @@ fn every_state_has_its_answer() {
             link(Some("c"), Some(Subscribed)),
             Unsubscribe(UnsubscribedByCrm),
         ),
-        (OptedIn, link(Some("c"), Some(Pending)), Update(Pending)),
+        (OptedIn, link(Some("c"), Some(Pending)), Update),
         (
             OptedOut,
             link(Some("c"), Some(Pending)),
@@ -252,13 +248,7 @@ fn what_is_remembered_of_the_address_counts() {
             never,
             UnsubscribeIfThere(UnsubscribedByMember),
         ),
-        (
-            OptedIn,
-            member(Some(Pending)),
-            asked,
-            pending,
-            Update(Pending),
-        ),
+        (OptedIn, member(Some(Pending)), asked, pending, Update),
     ];
     for (consent, link, standing, resubscribe, expected) in cases {
         let settings = settings(resubscribe, false);

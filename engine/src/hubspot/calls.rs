@@ -75,6 +75,7 @@ fn route(kind: &CallKind) -> Option<(Entity, &str)> {
         | CallKind::MailchimpMeet { .. }
         | CallKind::MailchimpLook { .. }
         | CallKind::MailchimpLeave { .. }
+        | CallKind::MailchimpDiscard { .. }
         | CallKind::MailchimpErase { .. } => None,
     }
 }

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::{
-    call::{Call, CallKind, Item, Leaver, MailchimpSettings, Reading, Reply, TransportError},
+    call::{
+        Call, CallKind, Item, Leaver, Leaving, MailchimpSettings, Reading, Reply, TransportError,
+    },
     erasure::is_confirmed,
     failure::{Class, classify},
     json::Text,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    audience,
+    audience, displaced,
     fault::{Fault, is_opt_out},
     missing::{no_such_member, other_name},
     moves,
@@ -100,6 +102,7 @@ fn answered(
     match &call.kind {
         CallKind::MailchimpMeet { .. }
         | CallKind::MailchimpLeave { .. }
+        | CallKind::MailchimpDiscard { .. }
         | CallKind::MailchimpErase { .. } => {
             confirmed(reply)?;
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
@@ -141,7 +144,7 @@ fn answered(
             Ok(call
                 .items
                 .iter()
-                .map(|item| returned(item, &member, reply.status))
+                .map(|item| elsewhere(item, &member, returned(item, &member, reply.status)))
                 .collect())
         }
     }
@@ -175,6 +178,21 @@ fn lower_case(address: &str) -> Cow<'_, str> {
     match address.chars().any(char::is_uppercase) {
         true => Cow::Owned(address.to_lowercase()),
         false => Cow::Borrowed(address),
+    }
+}
+
+/// A member that was written to by its id, and has another address than the one known, and than the
+/// one it was given.
+fn elsewhere(item: &Item, member: &Member<'_>, verdict: Verdict) -> Verdict {
+    let address = lower_case(member.email_address.as_str());
+    let known = address == item.name || Some(&*address) == item.remote_key.as_deref();
+    match verdict {
+        Verdict::Delivered {
+            member_status: Some(status),
+            ticks,
+            ..
+        } if !known && !address.is_empty() => displaced::found(&address, status, ticks),
+        verdict => verdict,
     }
 }
 
@@ -312,6 +330,10 @@ fn not_found(
             leaving,
             ..
         } if reply.status == 404 => {
+            if *leaving == Leaving::Displaced {
+                let gone = |_| displaced::gone_by_any_name();
+                return Ok(call.items.iter().map(gone).collect());
+            }
             let look = moves::Look {
                 list,
                 leaving: *leaving,
@@ -324,7 +346,9 @@ fn not_found(
             Ok(call.items.iter().map(verdict).collect())
         }
         // As for archiving.
-        CallKind::MailchimpLeave { .. } | CallKind::MailchimpErase { .. } => {
+        CallKind::MailchimpLeave { .. }
+        | CallKind::MailchimpDiscard { .. }
+        | CallKind::MailchimpErase { .. } => {
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
         // Archived already (405), or never there (404): both are what was wanted.

@@ -71,7 +71,7 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
             let path = format!("/lists/{list}/members/{hash}?{fields}");
             (Method::Get, path, None)
         }
-        CallKind::MailchimpLeave { list, hash } => (
+        CallKind::MailchimpLeave { list, hash } | CallKind::MailchimpDiscard { list, hash } => (
             Method::Delete,
             format!("/lists/{list}/members/{hash}"),
             None,

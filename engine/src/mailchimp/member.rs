@@ -18,6 +18,13 @@ use super::{
 };
 use crate::hubspot::RemoteType;
 
+/// The status a member gets who is created where a known one was to be written to. Mailchimp: a
+/// contact that gets no marketing, and is not asked whether they want any.
+pub(super) const UNMAILED: &str = "transactional";
+
+/// The name of the status for whoever is created.
+pub(super) const STATUS_IF_NEW: &str = "status_if_new";
+
 /// A row's mapped columns as text.
 pub(super) type Row = [Option<String>];
 
@@ -49,24 +56,26 @@ pub(super) enum Tags {
 }
 
 impl Plan<'_> {
-    /// Opens a member with its address and, where one is named, a status.
+    /// Opens a member with its address, where that is said, and a status, where one is named.
     pub(super) fn open(
         &self,
         row: &Row,
-        email: &str,
-        status: Option<(&str, MemberStatus)>,
+        email: Option<&str>,
+        status: Option<(&str, &str)>,
     ) -> Body {
         let mut json = String::with_capacity(96 + 32 * self.map.fields.len());
         json.push('{');
-        push_member(&mut json, EMAIL_ADDRESS, email);
+        if let Some(email) = email {
+            push_member(&mut json, EMAIL_ADDRESS, email);
+        }
         if let Some((name, status)) = status {
-            push_member(&mut json, name, status_text(status));
+            push_member(&mut json, name, status);
         }
         let mut ticks = Vec::with_capacity(self.map.fields.len());
-        if let Some((field, _)) = self
+        let address = self
             .columns(row)
-            .find(|(field, _)| field.remote == EMAIL_ADDRESS)
-        {
+            .find(|(field, _)| field.remote == EMAIL_ADDRESS);
+        if let (Some(email), Some((field, _))) = (email, address) {
             ticks.push(self.tick(field, ValueHash::of(Some(email))));
         }
         Body {

@@ -7,7 +7,9 @@ use crate::{
     record::RemoteId,
 };
 
-use super::{answer::unheeded, fault::is_opt_out, in_path, subscriber_hash};
+use super::{
+    answer::unheeded, displaced::gone_by_any_name, fault::is_opt_out, in_path, subscriber_hash,
+};
 
 /// No member under this name. A change of address may have happened in a call whose answer was
 /// lost: the person is looked for under the contact's id, the old address and the present one.
@@ -37,13 +39,15 @@ pub(super) fn other_name(item: &Item, path: &str) -> Option<Verdict> {
 
 /// No member under this name, nor under another one.
 pub(super) fn no_such_member(item: &Item, path: &str) -> Verdict {
-    if let Some(verdict) = other_name(item, path) {
+    // Under the address is what a call of ours created.
+    let displaced = is_opt_out(item) && item.beside.more;
+    if let Some(verdict) = other_name(item, path).filter(|_| !displaced) {
         return verdict;
     }
     if let (Leaver::Unheeded, Some(status)) = (item.leaver, item.member_status) {
         return unheeded(item, status);
     }
-    if is_opt_out(item) {
+    if is_opt_out(item) && !displaced {
         return Verdict::Delivered {
             remote_id: None,
             remote_key: item.remote_key.clone(),
@@ -52,9 +56,5 @@ pub(super) fn no_such_member(item: &Item, path: &str) -> Verdict {
             met: false,
         };
     }
-    Verdict::Again {
-        relink: Some(Relink::Forget),
-        batch_cap: None,
-        why: "Mailchimp no longer has this member; they are added anew".to_owned(),
-    }
+    gone_by_any_name()
 }

@@ -14,6 +14,7 @@ use crate::{
 use super::{
     STATUS,
     audience::audience_of,
+    displaced,
     member::{Body, Row, status_text},
     opt_out::{leaves, suppression},
     plan::Plan,
@@ -141,6 +142,10 @@ pub(super) fn done(kind: &CallKind) -> Verdict {
             Some(Relink::ErasedIn(list.clone())),
             format!("erased in the audience {list}"),
         ),
+        CallKind::MailchimpDiscard { .. } => (
+            Some(Relink::Discarded),
+            "what was created under the address they had left is archived".to_owned(),
+        ),
         _ => (None, "the audience is there".to_owned()),
     };
     Verdict::Again {
@@ -186,6 +191,20 @@ pub(super) fn seen(
         let ticks = Vec::new();
         again(Relink::Unsubscribed { how, ticks }, why)
     };
+    if let (Some(held), Some(address)) = (held, look.address)
+        && address != item.name
+        && Some(address) != item.remote_key.as_deref()
+    {
+        let status = displaced::status_held(held, item.member_status);
+        return displaced::found(address, status, Vec::new());
+    }
+    if look.leaving == Leaving::Displaced {
+        // Under the address after all, or by no name.
+        return match held {
+            Some(_) => again(Relink::Discarded, "the member is under the address"),
+            None => displaced::gone_by_any_name(),
+        };
+    }
     if look.leaving == Leaving::ForGood {
         return match held {
             Some("unsubscribed") => gone(
@@ -193,7 +212,12 @@ pub(super) fn seen(
                 "unsubscribed before the row was deleted",
             ),
             Some("cleaned") => gone(MemberStatus::Cleaned, "cleaned before the row was deleted"),
-            Some("archived") | None => Verdict::Removed,
+            Some("archived") => Verdict::Removed,
+            // Removed there before, or never created.
+            None if item.expected.is_some() || item.member_status.is_some() => {
+                displaced::gone_by_any_name()
+            }
+            None => Verdict::Removed,
             Some(held) => leave(held != "subscribed"),
         };
     }

@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     EMAIL_ADDRESS, STATUS,
-    member::{Body, Row, status_text},
+    member::{Body, Row, STATUS_IF_NEW, UNMAILED, status_text},
     plan::Plan,
 };
 
@@ -48,7 +48,8 @@ impl Plan<'_> {
         let email = self.email(row).ok();
         let known = self.known(link, email.as_deref());
         let moved = email.as_deref().is_some_and(|email| email != known.address);
-        let certain = link.remote_key.as_deref() == Some(known.address) && !moved;
+        let displaced = link.membership.stray.is_some();
+        let certain = link.remote_key.as_deref() == Some(known.address) && !moved && !displaced;
         if !certain || (self.is_alone() && known.contact.is_some()) {
             return self.opt_out_if_there(row, link, status);
         }
@@ -71,7 +72,8 @@ impl Plan<'_> {
             // Neither side has an address: nothing was ever sent.
             return Decision::Settled(Verdict::NoConsent);
         }
-        let body = self.unsubscription(None, status);
+        let mut body = self.unsubscription(None, status);
+        body.more = link.membership.stray.is_some();
         let kind = CallKind::MailchimpPatch {
             list: self.list(),
             hash: known.path(),
@@ -90,6 +92,10 @@ impl Plan<'_> {
             push_member(&mut json, EMAIL_ADDRESS, address);
         }
         push_member(&mut json, STATUS, "unsubscribed");
+        if address.is_some() {
+            // A bulk call creates whom it does not find.
+            push_member(&mut json, STATUS_IF_NEW, UNMAILED);
+        }
         let body = Body {
             json,
             ticks: self.status_tick(status).into_iter().collect(),

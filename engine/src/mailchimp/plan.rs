@@ -13,7 +13,7 @@ use super::{
     EMAIL_ADDRESS, STATUS,
     audience::audience_of,
     known::Known,
-    member::{Body, Fields, Row, Tags, status_text},
+    member::{Body, Fields, Row, STATUS_IF_NEW, Tags, UNMAILED, status_text},
     subscriber_hash,
 };
 
@@ -59,6 +59,9 @@ impl Plan<'_> {
         let Some(link) = &self.work.link else {
             return Decision::Settled(Verdict::Removed);
         };
+        if let Some(step) = self.displaced(link) {
+            return step;
+        }
         if let Some(decision) = self.erase_former(link) {
             return decision;
         }
@@ -106,6 +109,9 @@ impl Plan<'_> {
             ..person
         };
         let action = consent::decide(consent, person, self.settings);
+        if let Some(step) = link.and_then(|link| self.displaced_unless_leaving(link, action)) {
+            return Ok(step);
+        }
         if let (Consent::OptedIn, Some(link)) = (consent, link)
             && let Some(step) = self.relocate(row, link, action)?
         {
@@ -113,7 +119,7 @@ impl Plan<'_> {
         }
         let mut decision = match (action, link) {
             (ConsentAction::Subscribe(status), _) => self.subscribe(row, status),
-            (ConsentAction::Update(if_new), Some(link)) => self.update(row, link, if_new),
+            (ConsentAction::Update, Some(link)) => self.update(row, link),
             (ConsentAction::SetStatus(status), Some(link)) => self.set_status(row, link, status),
             // Somebody who left, under a row that is new.
             (ConsentAction::SetStatus(status), None) => {
@@ -149,14 +155,15 @@ impl Plan<'_> {
         if fresh {
             audience_of(self.map, row, self.settings)?;
         }
-        let mut body = self.open(row, &email, Some(("status_if_new", status)));
+        let if_new = (STATUS_IF_NEW, status_text(status));
+        let mut body = self.open(row, Some(&email), Some(if_new));
         self.fields(&mut body, row, Fields::Filled(link), Tags::Along)?;
         let mut item = self.item(&email, Some(&email), Some(status), body.close());
         item.intent = fresh;
         Ok(Decision::Send(self.bulk(), item))
     }
 
-    fn update(&self, row: &Row, link: &Link, if_new: MemberStatus) -> Result<Decision, Verdict> {
+    fn update(&self, row: &Row, link: &Link) -> Result<Decision, Verdict> {
         let email = self.email(row)?;
         let known = self.known(link, Some(&email));
         if known.address != email {
@@ -167,12 +174,16 @@ impl Plan<'_> {
         // met somebody else under it if an earlier change of address went unanswered.
         // Nor is it certain that the member still is under this address if another was on its way.
         let unsure = self.is_address_doubtful(link);
-        let singly = moved || unsure || (self.is_alone() && known.contact.is_some());
+        let by_id = self.is_alone() && known.contact.is_some();
+        let singly = moved || unsure || by_id;
+        // A bulk call creates whom it does not find: not somebody who gets mail.
         let (status, tags) = match singly {
             true => (None, Tags::Not),
-            false => (Some(("status_if_new", if_new)), Tags::Along),
+            false => (Some((STATUS_IF_NEW, UNMAILED)), Tags::Along),
         };
-        let mut body = self.open(row, &email, status);
+        // Whoever is written to by id stays under the address they have.
+        let said = moved || unsure || !by_id;
+        let mut body = self.open(row, said.then_some(email.as_str()), status);
         if !moved {
             // Under this address already; said again only if nobody remembers.
             body.ticks.retain(|tick| {
@@ -224,16 +235,34 @@ impl Plan<'_> {
         if address != email {
             self.refuse_rival(&email)?;
         }
-        let hash = subscriber_hash(address);
-        let mut body = self.open(row, &email, Some((STATUS, status)));
+        let known = self.known(link, Some(&email));
+        let by_id = known.contact.filter(|_| !link.is_nowhere());
+        // Whoever is written to by id stays under the address they have.
+        let said = (by_id.is_none() || address != email).then_some(email.as_str());
+        let mut body = self.open(row, said, Some((STATUS, status_text(status))));
         body.ticks.extend(self.status_tick(status));
-        push_member(&mut body.json, "status_if_new", status_text(status));
+        if by_id.is_none() {
+            // Somebody who was a member and is not found is asked, at most.
+            let if_new = match link.remote_id.is_some() {
+                true => UNMAILED,
+                false => status_text(status),
+            };
+            push_member(&mut body.json, STATUS_IF_NEW, if_new);
+        }
         self.fields(&mut body, row, Fields::Filled(Some(link)), Tags::Not)?;
-        let kind = CallKind::MailchimpPut {
-            list: self.list(),
-            hash,
+        let list = self.list();
+        let kind = match by_id {
+            Some(id) => CallKind::MailchimpPatch {
+                list,
+                hash: id.as_str().to_owned(),
+            },
+            None => CallKind::MailchimpPut {
+                list,
+                hash: subscriber_hash(address),
+            },
         };
-        let mut item = self.item(&email, Some(&email), Some(status), body.close());
+        let name = if by_id.is_some() { address } else { &email };
+        let mut item = self.item(name, Some(&email), Some(status), body.close());
         // Until the answer is in, nobody knows whether the person gets mail.
         item.intent = true;
         Ok(Decision::Send(kind, item))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use integration_engine::call::{Beside, HubSpotOnDelete, Link};
 use integration_engine::clock::{Tick, Writer};
 use integration_engine::consent::{self, Party};
+use integration_engine::mailchimp;
 use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
 use integration_engine::queue::{Handle, RecordRef};
 use integration_engine::record::{Entity, Lane, RemoteId, Target, Timestamp};
@@ -22,6 +23,9 @@ use crate::worker::{Outcome, World, now_ms};
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
 /// 500 down to one, with some to spare for identities.
 const MOST_ROUNDS: u32 = 16;
+
+/// How long a record waits until an event about it has been applied.
+const TOLD: Duration = Duration::from_millis(100);
 
 /// What we wrote may be dated so much later by the service's clock, in milliseconds.
 const ECHO: i64 = 5_000;
@@ -109,6 +113,20 @@ impl Clerk<'_> {
                 self.leave_queue(flight.handle);
             }
             Verdict::Removed => self.removed(flight),
+            Verdict::Again {
+                relink:
+                    Some(Relink::Found {
+                        address,
+                        status,
+                        ticks,
+                    }),
+                batch_cap,
+                why,
+            } => match self.found(&flight, &address, status, &ticks) {
+                // Not before that has been applied.
+                true => self.back_off(flight, Some(TOLD), true, Failure::new(why, None, request)),
+                false => self.again(flight, batch_cap, why),
+            },
             Verdict::Again {
                 relink,
                 batch_cap,
@@ -330,7 +348,53 @@ impl Clerk<'_> {
                 });
             }
             Relink::ErasedIn(list) => self.moved(flight, |link| link.erased_in(&list)),
+            Relink::Displaced => self.moved(flight, Link::displaced),
+            Relink::Discarded => self.moved(flight, Link::discarded),
+            Relink::Gone => {
+                let known = flight.link.clone().unwrap_or_default();
+                let how = known.how_gone();
+                self.refused(flight, &known, how);
+                self.moved(flight, |link| link.unsubscribed(how));
+            }
+            // See `found`.
+            Relink::Found { .. } => {}
         }
+    }
+
+    /// The member goes on under another address. `true`: the CRM is to be told, for it still has the
+    /// old one; as by an event of Mailchimp's, by which the link follows.
+    fn found(
+        &mut self,
+        flight: &Flight,
+        address: &str,
+        status: MemberStatus,
+        ticks: &[Tick],
+    ) -> bool {
+        let mut link = flight.link.clone().unwrap_or_default();
+        self.accepted(flight, &mut link, status);
+        let link = link.found(status, ticks);
+        let identity = flight.identity.as_ref();
+        let present = identity.and_then(|identity| identity.address.as_deref());
+        let old = link.remote_key.clone();
+        let told = present.is_some() && present == old.as_deref();
+        if let (Some(old), Some(identity), true) = (old, identity, told) {
+            self.ledger.found.push(mailchimp::address_change(
+                &identity.list,
+                &old,
+                address,
+                flight.changed_at,
+                Timestamp(now_ms()),
+            ));
+        }
+        self.ledger.noted.push(Entry {
+            record: flight.record.clone(),
+            link: if told {
+                link
+            } else {
+                link.readdressed(address)
+            },
+        });
+        told
     }
 
     /// A step on the way to where the record shall be.

@@ -8,8 +8,12 @@ use super::{Member, lower_case, returned};
 use crate::{
     call::{Call, Item},
     json::Text,
-    mailchimp::{fault::Fault, subscriber_hash},
-    outcome::Verdict,
+    mailchimp::{
+        fault::{Fault, is_opt_out},
+        member::UNMAILED,
+        subscriber_hash,
+    },
+    outcome::{Relink, Verdict},
     verdicts::no_verdict,
 };
 
@@ -49,15 +53,16 @@ pub(super) fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdic
         items.iter().position(same).filter(|_| !id.is_empty())
     };
     let mut found: Vec<Option<Verdict>> = vec![None; items.len()];
-    let members = body
-        .new_members
-        .iter()
-        .chain(&body.updated_members)
-        .flatten();
-    for member in members {
-        let at = position(&member.email_address).or_else(|| by_hash(member.id.as_str()));
-        if let Some(at) = at {
-            found[at] = Some(returned(&items[at], member, status));
+    for (members, created) in [(&body.new_members, true), (&body.updated_members, false)] {
+        for member in members.iter().flatten() {
+            let at = position(&member.email_address).or_else(|| by_hash(member.id.as_str()));
+            if let Some(at) = at {
+                let item = &items[at];
+                found[at] = Some(match is_displaced(item, member, created) {
+                    true => displaced(),
+                    false => returned(item, member, status),
+                });
+            }
         }
     }
     for error in body.errors.iter().flatten() {
@@ -75,4 +80,26 @@ pub(super) fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdic
         .into_iter()
         .map(|verdict| verdict.unwrap_or_else(|| no_verdict("Mailchimp", items.len(), status)))
         .collect()
+}
+
+/// Whether a call meant for a known member created another one: nobody had the address any more. If
+/// the answer that said so was lost, it is seen from who is there now.
+fn is_displaced(item: &Item, member: &Member<'_>, created: bool) -> bool {
+    let meant_for_known = item.member_status.is_none() || is_opt_out(item);
+    let id = member.contact_id.as_str();
+    let another = item
+        .expected
+        .as_ref()
+        .is_some_and(|known| known.as_str() != id);
+    let ours = another && !id.is_empty() && member.status.as_str() == UNMAILED;
+    meant_for_known && (created || ours)
+}
+
+fn displaced() -> Verdict {
+    Verdict::Again {
+        relink: Some(Relink::Displaced),
+        batch_cap: None,
+        why: "nobody had this address at Mailchimp any more; the person is looked for by their id"
+            .to_owned(),
+    }
 }

@@ -53,9 +53,23 @@ fn shape(verdict: &Verdict) -> String {
             ..
         } => format!("adopt {}", id.as_str()),
         Verdict::Again {
-            relink: Some(Relink::Forget),
+            relink: Some(Relink::Gone),
             ..
-        } => "forget".into(),
+        } => "gone".into(),
+        Verdict::Again {
+            relink: Some(Relink::Displaced),
+            ..
+        } => "displaced".into(),
+        Verdict::Again {
+            relink: Some(Relink::Discarded),
+            ..
+        } => "discarded".into(),
+        Verdict::Again {
+            relink: Some(Relink::Found {
+                address, status, ..
+            }),
+            ..
+        } => format!("found {address} {status:?}"),
         Verdict::Again { batch_cap, .. } => format!("again {batch_cap:?}"),
         Verdict::Retry { counted, wait, .. } => {
             format!("retry {counted} {:?}", wait.map(|wait| wait.as_secs()))
@@ -232,7 +246,7 @@ fn people_are_looked_for_under_all_their_names() {
     assert_eq!(moved(&new, OUT), "delivered - Some(UnsubscribedByCrm)");
     assert_eq!(moved("contact", None), format!("adopt {old}"));
     assert_eq!(moved(&old, None), format!("adopt {new}"));
-    assert_eq!(moved(&new, None), "forget");
+    assert_eq!(moved(&new, None), "gone");
 }
 
 #[test]
@@ -253,6 +267,88 @@ fn another_contact_under_the_address_is_not_the_person() {
     assert_eq!(
         shapes(&bulk(vec![known]), 200, &body("c1")),
         ["delivered c1 Some(UnsubscribedByCrm)"]
+    );
+}
+
+/// Meant for a known member, and nobody had the address.
+#[test]
+fn a_member_that_left_its_address_is_looked_for_by_its_id() {
+    let known = |asked| Item {
+        expected: Some("c1".into()),
+        ..item("a@example.com", asked)
+    };
+    let answer = |array: &str, id: &str, status: &str, asked| {
+        let body = format!(
+            r#"{{"{array}":[{{"contact_id":"{id}","email_address":"a@example.com","status":"{status}"}}]}}"#
+        );
+        shapes(&bulk(vec![known(asked)]), 200, &body).remove(0)
+    };
+    for asked in [None, OUT] {
+        assert_eq!(
+            answer("new_members", "c2", "transactional", asked),
+            "displaced"
+        );
+        // The answer that told of it was lost.
+        assert_eq!(
+            answer("updated_members", "c2", "transactional", asked),
+            "displaced"
+        );
+    }
+    assert_eq!(
+        answer("updated_members", "c2", "subscribed", None),
+        "again Some(1)",
+        "somebody else's"
+    );
+    let look = CallKind::MailchimpLook {
+        list: "a1".into(),
+        hash: "c1".into(),
+        leaving: Leaving::Displaced,
+        opted_out: None,
+    };
+    let seen = |status: u16, body: &str| {
+        let item = Item {
+            remote_key: Some("a@example.com".into()),
+            ..item("a@example.com", Some(MemberStatus::Subscribed))
+        };
+        shapes(&call(look.clone(), vec![item]), status, body).remove(0)
+    };
+    let at = |address: &str, status: &str| {
+        format!(r#"{{"contact_id":"c1","email_address":"{address}","status":"{status}"}}"#)
+    };
+    assert_eq!(
+        seen(200, &at("New@example.com", "subscribed")),
+        "found new@example.com Subscribed"
+    );
+    assert_eq!(
+        seen(200, &at("new@example.com", "unsubscribed")),
+        "found new@example.com UnsubscribedByMember"
+    );
+    assert_eq!(seen(200, &at("A@example.com", "subscribed")), "discarded");
+    assert_eq!(seen(404, "{}"), "gone");
+    let discard = CallKind::MailchimpDiscard {
+        list: "a1".into(),
+        hash: "h".into(),
+    };
+    for status in [204, 404, 405] {
+        let discarded = call(discard.clone(), vec![item("a@example.com", None)]);
+        assert_eq!(shapes(&discarded, status, ""), ["discarded"]);
+    }
+    // Written to by id, it says where it is.
+    let patch = CallKind::MailchimpPatch {
+        list: "a1".into(),
+        hash: "c1".into(),
+    };
+    let patched = |asked, status: &str| {
+        let call = call(patch.clone(), vec![item("a@example.com", asked)]);
+        shapes(&call, 200, &at("new@example.com", status)).remove(0)
+    };
+    assert_eq!(
+        patched(None, "subscribed"),
+        "found new@example.com Subscribed"
+    );
+    assert_eq!(
+        patched(OUT, "unsubscribed"),
+        "found new@example.com UnsubscribedByCrm"
     );
 }
 
@@ -289,6 +385,10 @@ fn pages_of_html_are_no_answers_of_mailchimps() {
             list: list(),
             hash: hash(),
         },
+        CallKind::MailchimpDiscard {
+            list: list(),
+            hash: hash(),
+        },
         CallKind::MailchimpTags {
             list: list(),
             hash: hash(),
@@ -318,7 +418,7 @@ fn addresses_beyond_ascii_are_looked_for_as_they_are() {
         assert_eq!(patch(&hash, asked), format!("adopt {plain}"));
     }
     assert_eq!(patch(plain, OUT), "delivered - Some(UnsubscribedByCrm)");
-    assert_eq!(patch(plain, None), "forget");
+    assert_eq!(patch(plain, None), "gone");
     // Named otherwise in an answer, it is known by its hash.
     let body = format!(
         r#"{{"new_members":[{{"id":"{hash}","contact_id":"c","email_address":"jörg@xn--bcher-kva.example","status":"subscribed"}}]}}"#

@@ -58,6 +58,24 @@ fn works() -> Vec<Work> {
         alone(work(texts("false"), known(Subscribed))),
         work(bare, known(Subscribed)),
         work(None, known(Subscribed)),
+        // Known by the hash of the address only.
+        work(
+            texts("true"),
+            known(UnsubscribedByCrm).map(|link| Link {
+                remote_id: Some(subscriber_hash("ada@example.com").as_str().into()),
+                remote_key: Some("ada@example.com".into()),
+                ..link
+            }),
+        ),
+        // Under its address is another one that a call of ours created, and then it has followed.
+        work(
+            texts("true"),
+            known(Subscribed).map(|link| link.displaced()),
+        ),
+        work(
+            texts("true"),
+            known(Subscribed).map(|link| link.displaced().readdressed("new@example.com")),
+        ),
         // Moves to another audience.
         work(
             texts("true"),

@@ -71,6 +71,15 @@ fn what_is_asked_is_what_mailchimp_documents() {
         work(full_row(ada, "{a}"), None),
         work(full_row("eda@example.com", "{a}"), member(subscribed)),
         work(full_row(ada, "{a}"), member(Some(MemberStatus::Archived))),
+        work(
+            full_row(ada, "{a}"),
+            link(
+                Some(&subscriber_hash(ada)),
+                ada,
+                Some(MemberStatus::Archived),
+                &[],
+            ),
+        ),
     ];
     // Until nothing is left.
     for _ in 0..4 {

@@ -180,6 +180,7 @@ impl Crm {
             Decision::Settled(verdict) => (verdict, list),
             Decision::Send(kind, item) => {
                 self.note_intent(key, &item, &kind);
+                let more = item.beside.more;
                 let list = kind.list().unwrap_or(&list).to_owned();
                 let sent = item.ticks.clone();
                 let call = assemble(vec![(kind, item)], &settings).remove(0);
@@ -198,7 +199,9 @@ impl Crm {
                 let lost = TransportError::Lost("reset".into());
                 let reply = if answer_lost { Err(&lost) } else { Ok(&answer) };
                 let reading = read(&call, reply, &settings);
-                (reading.verdicts.into_iter().next().unwrap(), list)
+                let verdict = reading.verdicts.into_iter().next().unwrap();
+                let more = more && matches!(verdict, Verdict::Delivered { .. });
+                return self.settle(key, &work, &list, verdict) || more;
             }
         };
         self.settle(key, &work, &list, verdict)
@@ -295,6 +298,28 @@ impl Crm {
                         let mut link = link.unsubscribed(how);
                         ticks.into_iter().for_each(|tick| link.clock.set(tick));
                         Some(link)
+                    }
+                    Some(Relink::Displaced) => Some(link.displaced()),
+                    Some(Relink::Discarded) => Some(link.discarded()),
+                    Some(Relink::Gone) => {
+                        let how = link.how_gone();
+                        Some(link.unsubscribed(how))
+                    }
+                    Some(Relink::Found {
+                        address: to,
+                        status,
+                        ticks,
+                    }) => {
+                        let link = link.found(status, &ticks);
+                        let list = self.list_of(&link);
+                        let old = link.remote_key.clone();
+                        let told = present == old;
+                        let link = if told { link } else { link.readdressed(&to) };
+                        self.links.insert(key, link);
+                        if let (Some(old), true) = (old, told) {
+                            return self.hear_of_move(&list, &old, &to);
+                        }
+                        None
                     }
                     Some(Relink::Adopt(id)) => Some(Link {
                         remote_id: Some(id),

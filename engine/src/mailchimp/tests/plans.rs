@@ -170,13 +170,14 @@ fn members_get_what_changed() {
     assert_eq!(kind, bulk());
     assert_eq!(
         item.fragment,
-        r#"{"email_address":"ada@example.com","status_if_new":"subscribed","merge_fields":{"FNAME":"","SCORE":2}}"#
+        r#"{"email_address":"ada@example.com","status_if_new":"transactional","merge_fields":{"FNAME":"","SCORE":2}}"#,
+        "whom it does not find gets no mail"
     );
     assert_eq!((item.intent, item.member_status), (false, None));
     let pending = link(Some("c"), ADA, Some(MemberStatus::Pending), &[]);
     let (_, item) = sent(plan(&work(row(IN), pending)));
     assert!(
-        item.fragment.contains(r#""status_if_new":"pending""#),
+        item.fragment.contains(r#""status_if_new":"transactional""#),
         "{}",
         item.fragment
     );
@@ -190,7 +191,7 @@ fn opting_out_reaches_known_and_uncertain_members() {
     assert_eq!(kind, bulk());
     assert_eq!(
         item.fragment,
-        r#"{"email_address":"ada@example.com","status":"unsubscribed"}"#
+        r#"{"email_address":"ada@example.com","status":"unsubscribed","status_if_new":"transactional"}"#
     );
     assert_eq!(item.member_status, Some(MemberStatus::UnsubscribedByCrm));
 
@@ -266,14 +267,23 @@ fn what_may_have_been_created_under_an_old_address_is_looked_at_and_archived() {
 fn opting_in_anew_sets_the_status_alone() {
     let out = link(Some("c"), ADA, Some(MemberStatus::UnsubscribedByCrm), &[]);
     let (kind, item) = sent(plan(&work(row(IN), out)));
-    let put = CallKind::MailchimpPut {
+    let by_id = CallKind::MailchimpPatch {
         list: "a1".into(),
-        hash: subscriber_hash(ADA),
+        hash: "c".into(),
     };
-    assert_eq!((kind.clone(), item.intent), (put, true));
+    assert_eq!((kind, item.intent), (by_id, true));
+    let body: serde_json::Value = serde_json::from_str(&item.fragment).unwrap();
+    assert_eq!(body["status"], "subscribed");
+    assert_eq!(body["email_address"], serde_json::Value::Null, "as it is");
+    let hash = subscriber_hash(ADA);
+    let no_id = Some(MemberStatus::UnsubscribedByCrm);
+    let no_id = link(Some(&hash), ADA, no_id, &[]);
+    let (kind, item) = sent(plan(&work(row(IN), no_id)));
+    let list = "a1".into();
+    assert_eq!(kind, CallKind::MailchimpPut { list, hash });
     assert!(
         item.fragment
-            .contains(r#""status":"subscribed","status_if_new":"subscribed""#)
+            .contains(r#""status":"subscribed","status_if_new":"transactional""#)
     );
     let left = link(
         Some("c"),

@@ -218,13 +218,8 @@ impl Mailchimp {
                 .deleted(audience, &audience.members[at], moment.by, moment.now.wall);
         }
         let audience = &mut self.audiences[list];
-        let member = &mut audience.members[at];
-        member.gone = true;
-        audience.by_hash.remove(&member.hash);
-        audience.forgotten.insert(member.hash);
-        member.merge.clear();
-        member.tags.clear();
-        member.email = "".into();
+        audience.forgotten.insert(audience.members[at].hash);
+        audience.remove(at);
     }
 
     fn change_tags(

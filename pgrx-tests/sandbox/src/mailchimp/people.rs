@@ -82,6 +82,9 @@ pub enum MemberAction {
     Archive,
     /// Somebody in the web app deletes the person for good.
     DeletePermanently,
+    /// The member is gone without a trace, as whoever did not confirm is after a while; the address
+    /// may be added again.
+    Vanish,
     /// What the person does with a campaign, for its reports; a campaign that is not known is sent
     /// to them alone.
     Engage {
@@ -107,7 +110,8 @@ impl Mailchimp {
         let by = match action {
             MemberAction::AdminUnsubscribe
             | MemberAction::Archive
-            | MemberAction::DeletePermanently => Actor::Admin,
+            | MemberAction::DeletePermanently
+            | MemberAction::Vanish => Actor::Admin,
             _ => Actor::User,
         };
         let moment = Moment {
@@ -162,6 +166,7 @@ impl Mailchimp {
                 self.rename(list, at, &new_email, hash, &moment);
             }
             MemberAction::DeletePermanently => self.forget(list, at, &moment),
+            MemberAction::Vanish => self.audiences[list].remove(at),
             MemberAction::Engage {
                 campaign,
                 engagement,

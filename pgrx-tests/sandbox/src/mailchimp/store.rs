@@ -142,6 +142,16 @@ impl Audience {
             .position(|member| !member.gone && contact_id(member) == text)
     }
 
+    /// Nobody is left there, and nothing about them.
+    pub(crate) fn remove(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        member.gone = true;
+        self.by_hash.remove(&member.hash);
+        member.merge.clear();
+        member.tags.clear();
+        member.email = "".into();
+    }
+
     pub(crate) fn add(&mut self, email: &str, hash: [u8; 32], now: Now) -> usize {
         let at = self.members.len();
         self.members.push(Member {

@@ -36,6 +36,31 @@ impl Crm {
         }
     }
 
+    /// As `inbound::mailchimp::change_address`. Whether the CRM took it.
+    pub(super) fn hear_of_move(&mut self, list: &str, old: &str, new: &str) -> bool {
+        let mut known = self.links.iter();
+        let linked = |link: &Link, address: &str| {
+            let here = !link.is_nowhere() && self.list_of(link) == list;
+            here && link.remote_key.as_deref() == Some(address)
+        };
+        let holder = known.clone().any(|(_, link)| linked(link, new));
+        let found = known.find(|(_, link)| linked(link, old));
+        let Some((key, link)) = found.filter(|_| !holder) else {
+            return false;
+        };
+        let (key, link) = (*key, link.clone().readdressed(new));
+        self.links.insert(key, link);
+        let number = (0..4).find(|number| address(*number) == new);
+        let row = self.row.as_mut().filter(|row| row.key == key);
+        if let (Some(row), Some(number)) = (row, number)
+            && address(row.address) == old
+        {
+            (row.address, row.changed_at) = (number, Some(self.now));
+            self.service.entered(new);
+        }
+        true
+    }
+
     fn hear_of_mail(&mut self, event: &Event) {
         // From now on it is known.
         self.service

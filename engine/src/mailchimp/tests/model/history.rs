@@ -33,6 +33,13 @@ pub enum Step {
     Confirms,
     /// A colleague archives whoever is subscribed.
     Archives,
+    /// Somebody changes their address at Mailchimp, which tells of it, or does not.
+    Moves {
+        to: u8,
+        told: bool,
+    },
+    /// Members known to be subscribed are not known at Mailchimp any more, and nothing is told.
+    Removes,
     /// Mandrill tells of an unsubscription, or of a bounce.
     Mail {
         address: u8,
@@ -65,6 +72,8 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0u8..3, any::<bool>()).prop_map(|(address, elsewhere)| Step::SignsUp { address, elsewhere }),
         1 => Just(Step::Confirms),
         1 => Just(Step::Archives),
+        2 => (0u8..4, any::<bool>()).prop_map(|(to, told)| Step::Moves { to, told }),
+        1 => Just(Step::Removes),
         2 => (0u8..3, any::<bool>()).prop_map(|(address, bounce)| Step::Mail { address, bounce }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(which, again)| Step::Webhook { which, again }),
         1 => Just(Step::Lost),
@@ -107,6 +116,23 @@ impl Crm {
                 self.service.signs_up(list, &super::address(*address), now);
                 self.told(list, &super::address(*address), MemberStatus::Subscribed);
             }
+            Step::Moves { .. } if self.uncertain => {}
+            Step::Moves { to, told } => {
+                let to = super::address(*to);
+                if let Some((list, old)) = self.service.moves(&to) {
+                    let known = |link: &Link| {
+                        let here = link.remote_key.as_ref() == Some(&old);
+                        here && link.remote_id.is_some() && self.list_of(link) == list
+                    };
+                    if self.links.values().any(known) {
+                        self.service.has_left_address((list.clone(), old.clone()));
+                    }
+                    if *told {
+                        self.hear_of_move(&list, &old, &to);
+                    }
+                }
+            }
+            Step::Removes => self.removes(),
             Step::Confirms => {
                 for (list, address) in self.service.confirm(now) {
                     self.told(&list, &address, MemberStatus::Subscribed);
@@ -143,7 +169,10 @@ impl Crm {
                 self.service.refuses &= row.opted_in || !*opted_in;
                 row.opted_in = *opted_in;
             }
-            Step::Address(address) if !uncertain => row.address = *address,
+            Step::Address(address) if !uncertain => {
+                row.address = *address;
+                self.service.entered(&super::address(*address));
+            }
             Step::Audience(elsewhere) => row.elsewhere = *elsewhere,
             _ => return,
         }
@@ -159,6 +188,7 @@ impl Crm {
         if self.uncertain && self.links.contains_key(&key) {
             return;
         }
+        self.service.entered(&super::address(address));
         self.row = Some(Person {
             key,
             opted_in,
@@ -166,6 +196,25 @@ impl Crm {
             elsewhere,
             changed_at: Some(self.now),
         });
+    }
+
+    /// Nobody can know of those who were members without our knowing, nor of those who were left
+    /// alone when their row was deleted.
+    fn removes(&mut self) {
+        if self.uncertain || self.settings.on_delete == OnDelete::Ignore {
+            return;
+        }
+        for link in self.links.values() {
+            let known = (link.remote_key.clone(), link.remote_id.as_ref());
+            if let (Some(address), Some(id)) = known
+                && link.member_status == Some(MemberStatus::Subscribed)
+            {
+                let at = (self.list_of(link), address);
+                if self.service.is_contact(&at, id.as_str()) {
+                    self.service.removes(at);
+                }
+            }
+        }
     }
 
     /// Whoever is subscribed becomes this.
@@ -248,6 +297,7 @@ impl Crm {
             self.service
         );
         let Some(row) = row else { return Ok(()) };
+        let keys = [row.key];
         let link = self.links.get(&row.key);
         let member = link.filter(|link| {
             let known = (link.member_status, link.remote_key.as_deref());
@@ -261,6 +311,12 @@ impl Crm {
         for key in self.keys().repeat(3) {
             self.sync_all(key, false, false);
         }
+        // They may have been found elsewhere.
+        let row = self.row.clone().unwrap_or(row);
+        let member = self.links.get(&keys[0]);
+        let id = member.and_then(|link| link.remote_id.as_ref().zip(Some(self.list_of(link))));
+        let mailed = id.is_some_and(|(id, list)| self.service.mails(&list, id.as_str()));
+        prop_assert!(keeps || !mailed, "{:?} {:?}", self.links, self.service);
         let here = here(&row);
         let still =
             self.service.subscribed().contains(&here) && !self.service.came_alone(&here.0, &here.1);

@@ -27,6 +27,8 @@ pub struct Service {
     created: u32,
     /// Who left, where, and has not come back by themselves.
     gone: BTreeSet<At>,
+    /// Addresses that their owners have left for others, and that nobody has entered since.
+    left: BTreeSet<At>,
     /// When they last came by themselves.
     came: BTreeMap<At, i64>,
     /// The person left somewhere, and neither they nor the CRM have opted in since.
@@ -35,7 +37,7 @@ pub struct Service {
 }
 
 fn known_status(text: &str) -> &'static str {
-    ["subscribed", "pending", "unsubscribed"]
+    ["subscribed", "pending", "unsubscribed", "transactional"]
         .into_iter()
         .find(|known| *known == text)
         .unwrap()
@@ -48,6 +50,7 @@ impl Service {
         let at = (list.to_owned(), address.to_owned());
         self.came.insert(at.clone(), now);
         self.gone.remove(&at);
+        self.left.remove(&at);
         self.refuses = false;
         self.created += 1;
         let contact = format!("contact{}", self.created);
@@ -93,6 +96,39 @@ impl Service {
         all
     }
 
+    /// Whoever has mail sent to them in an audience changes their address; gives whose it was.
+    pub fn moves(&mut self, to: &str) -> Option<At> {
+        let free = |at: &&At| !self.members.contains_key(&(at.0.clone(), to.to_owned()));
+        let subscribed = self.subscribed();
+        let old = subscribed.iter().find(free)?.clone();
+        let mut member = self.members.remove(&old)?;
+        member.former.push(old.clone());
+        self.members.insert((old.0.clone(), to.to_owned()), member);
+        Some(old)
+    }
+
+    /// A member that we know has left this address.
+    pub fn has_left_address(&mut self, at: At) {
+        self.left.insert(at);
+    }
+
+    /// The member is removed, as if they had never been there.
+    pub fn removes(&mut self, at: At) {
+        self.members.remove(&at);
+        self.gone.insert(at);
+    }
+
+    /// Whether this is the contact that is subscribed there.
+    pub fn is_contact(&self, at: &At, id: &str) -> bool {
+        let member = self.members.get(at);
+        member.is_some_and(|member| member.contact == id && member.status == "subscribed")
+    }
+
+    /// The CRM says that this is somebody's address.
+    pub fn entered(&mut self, address: &str) {
+        self.left.retain(|(_, left)| left != address);
+    }
+
     /// Mandrill told of what happened then.
     pub fn gone_everywhere(&mut self, address: &str, then: i64) {
         let at = |list: &str| (list.to_owned(), address.to_owned());
@@ -125,6 +161,13 @@ impl Service {
         member.is_some_and(|member| member.status == "subscribed" && member.own)
     }
 
+    /// Whether the contact gets mail, and did not see to that by itself.
+    pub fn mails(&self, list: &str, contact: &str) -> bool {
+        let at = self.locate(list, contact);
+        let member = at.and_then(|at| self.members.get(&at));
+        member.is_some_and(|member| member.status == "subscribed" && !member.own)
+    }
+
     // What we do.
 
     pub fn answer(&mut self, call: &Call, opted_in: bool) -> Reply {
@@ -135,22 +178,24 @@ impl Service {
         match &call.kind {
             CallKind::MailchimpBulk { list } => {
                 let members = body["members"].as_array().unwrap();
-                let mut done = Vec::new();
+                let (mut new, mut updated) = (Vec::new(), Vec::new());
                 for member in members {
                     let address = member["email_address"].as_str().unwrap().to_owned();
                     let at = (list.clone(), address);
+                    let known = self.members.contains_key(&at);
                     self.write(&at, member, opted_in);
+                    let done = if known { &mut updated } else { &mut new };
                     done.push(self.shown(&at));
                 }
-                reply(
-                    200,
-                    &json!({ "updated_members": done, "errors": [] }).to_string(),
-                )
+                let body = json!({ "new_members": new, "updated_members": updated, "errors": [] });
+                reply(200, &body.to_string())
             }
             CallKind::MailchimpPut { list, hash } | CallKind::MailchimpPatch { list, hash } => {
                 self.single(call.request.method, list, hash, &body, opted_in)
             }
-            CallKind::MailchimpArchive { list, hash } | CallKind::MailchimpLeave { list, hash } => {
+            CallKind::MailchimpArchive { list, hash }
+            | CallKind::MailchimpDiscard { list, hash }
+            | CallKind::MailchimpLeave { list, hash } => {
                 match self.locate(list, hash) {
                     Some(at) => match self.members.get_mut(&at) {
                         Some(member) if member.status != "archived" => {
@@ -250,14 +295,18 @@ impl Service {
         let status = match (&before, explicit) {
             // Gets no mail as it is.
             (Some(member), Some("unsubscribed")) if member.status == "cleaned" => "cleaned",
-            (_, Some(status)) => status,
+            (Some(_), Some(status)) => status,
             (Some(member), None) => member.status,
-            (None, None) => known_status(body["status_if_new"].as_str().unwrap()),
+            (None, explicit) => {
+                let if_new = body["status_if_new"].as_str().map(known_status);
+                if_new.or(explicit).unwrap()
+            }
         };
         let changed = before.as_ref().is_none_or(|member| member.status != status);
         if status == "subscribed" && changed {
             assert!(opted_in, "{at:?} subscribed without an opt-in");
             assert!(!self.gone.contains(at), "{at:?} subscribed after leaving");
+            assert!(!self.left.contains(at), "{at:?} subscribed, and has moved");
             assert!(!self.refuses, "{at:?} subscribed after leaving elsewhere");
         }
         self.created += 1;
