@@ -39,14 +39,14 @@ COMMENT ON COLUMN _association.attempts IS 'failed attempts that count';
 COMMENT ON COLUMN _association.not_before IS 'when it is tried (again)';
 COMMENT ON COLUMN _association.why IS 'why the last attempt failed';
 
-CREATE FUNCTION _no_longer_tracked(source regclass) RETURNS text LANGUAGE sql STABLE
+CREATE FUNCTION _no_longer_tracked(source regclass) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
     RETURN CASE
         WHEN NOT EXISTS (SELECT FROM tracked_table t WHERE t.source = $1 AND 'hubspot' = ANY (t.targets))
             THEN format('table %s is no longer tracked for hubspot, so the column is not followed', $1)
     END;
 COMMENT ON FUNCTION _no_longer_tracked(regclass) IS 'why associations with a table''s records are not kept in step; NULL: they are';
 
-CREATE FUNCTION _waits_for(source regclass, key text) RETURNS text LANGUAGE sql STABLE
+CREATE FUNCTION _waits_for(source regclass, key text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
     RETURN CASE
         WHEN EXISTS (SELECT FROM _link l JOIN tracked_table t ON t.id = l.source
                      WHERE t.source = $1 AND l.target = 1 AND l.record_key = $2 AND l.remote_id IS NOT NULL)
@@ -110,7 +110,7 @@ END
 $$;
 COMMENT ON FUNCTION _check_association(integration.tracked_table, name, integration.tracked_table) IS 'refuses columns that cannot say what a record is associated with';
 
-CREATE FUNCTION map_association(source regclass, column_name name, to_source regclass) RETURNS void
+CREATE FUNCTION _do_map_association(source regclass, column_name name, to_source regclass) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     child integration.tracked_table := integration._must_be_tracked(source);
@@ -120,7 +120,7 @@ BEGIN
     PERFORM integration._must_own(to_source);
     PERFORM integration._check_association(child, column_name, parent);
     PERFORM 1 FROM integration.association_map m
-    WHERE m.source = map_association.source AND m.column_name = map_association.column_name AND m.to_source <> map_association.to_source;
+    WHERE m.source = _do_map_association.source AND m.column_name = _do_map_association.column_name AND m.to_source <> _do_map_association.to_source;
     IF FOUND THEN
         RAISE EXCEPTION 'column "%" of table % is mapped already', column_name, source
             USING ERRCODE = 'duplicate_object', HINT = format('First SELECT integration.unmap_association(%L, %L);', source, column_name);
@@ -134,6 +134,9 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
+COMMENT ON FUNCTION _do_map_association(regclass, name, regclass) IS 'does, with our rights, what map_association() is asked for';
+
+CREATE FUNCTION map_association(source regclass, column_name name, to_source regclass) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION map_association(regclass, name, regclass) IS 'associates HubSpot records: the column holds the key of the row in to_source that the record belongs to';
 
 CREATE FUNCTION map_association(source text, column_name name, to_source text) RETURNS void LANGUAGE sql BEGIN ATOMIC
@@ -141,24 +144,27 @@ CREATE FUNCTION map_association(source text, column_name name, to_source text) R
 END;
 COMMENT ON FUNCTION map_association(text, name, text) IS 'associates HubSpot records: the column holds the key of the row in to_source that the record belongs to';
 
-CREATE FUNCTION unmap_association(source regclass, column_name name) RETURNS void
+CREATE FUNCTION _do_unmap_association(source regclass, column_name name) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM integration._must_be_tracked(source);
     PERFORM integration._must_own(source);
-    DELETE FROM integration.association_map m WHERE m.source = unmap_association.source AND m.column_name = unmap_association.column_name;
+    DELETE FROM integration.association_map m WHERE m.source = _do_unmap_association.source AND m.column_name = _do_unmap_association.column_name;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'column "%" of table % is not mapped to an association', column_name, source
             USING ERRCODE = 'undefined_object', HINT = 'The mapped ones are in integration.association_map.';
     END IF;
     UPDATE integration.dlq d SET resolution = 'discarded', resolved_at = now(), error = d.error || ' [discarded: the column is no longer mapped]'
-    WHERE d.source = unmap_association.source AND d.op = 'associate' AND d.request ->> 'column' = unmap_association.column_name AND d.resolution IS NULL;
-    IF EXISTS (SELECT FROM integration.tracked_table t WHERE t.source = unmap_association.source AND t.targets <> '{}') THEN
+    WHERE d.source = _do_unmap_association.source AND d.op = 'associate' AND d.request ->> 'column' = _do_unmap_association.column_name AND d.resolution IS NULL;
+    IF EXISTS (SELECT FROM integration.tracked_table t WHERE t.source = _do_unmap_association.source AND t.targets <> '{}') THEN
         PERFORM integration._install_triggers(source);
     END IF;
     PERFORM integration._wake();
 END
 $$;
+COMMENT ON FUNCTION _do_unmap_association(regclass, name) IS 'does, with our rights, what unmap_association() is asked for';
+
+CREATE FUNCTION unmap_association(source regclass, column_name name) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION unmap_association(regclass, name) IS 'stops keeping associations in step with a column; those at HubSpot stay as they are';
 
 CREATE FUNCTION _stop_associations(source regclass) RETURNS void LANGUAGE plpgsql AS $$

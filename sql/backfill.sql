@@ -91,17 +91,23 @@ END
 $$;
 COMMENT ON FUNCTION _running_backfill(integration.tracked_table, text[], text) IS 'the job that sends these rows already, if there is one; refuses what only overlaps with it';
 
-CREATE FUNCTION backfill(source regclass, target text DEFAULT NULL, filter text DEFAULT NULL)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _do_backfill(source regclass, target text, filter text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
     wanted text[];
     job bigint;
     estimate bigint;
 BEGIN
-    PERFORM integration._must_own(source);
+    PERFORM integration._must_operate(source);
     wanted := integration._wanted_targets(t, target);
     IF filter IS NOT NULL THEN
+        IF NOT integration._owns(source) THEN
+            RAISE EXCEPTION 'must be owner of table % to pass a filter', source
+                USING ERRCODE = 'insufficient_privilege',
+                      DETAIL = 'A filter can call functions, and is run with the rights of the table''s owner.',
+                      HINT = 'Leave it out, or have the owner of the table call backfill().';
+        END IF;
         PERFORM integration._check_filter(source, filter);
     END IF;
     -- Two callers at once: one of them finds the other's job.
@@ -115,18 +121,22 @@ BEGIN
     VALUES ('backfill', jsonb_strip_nulls(jsonb_build_object('source', source, 'targets', wanted, 'filter', filter)), estimate * cardinality(wanted))
     RETURNING id INTO job;
     INSERT INTO integration._backfill (job, target, source, filter, rows, total)
-    SELECT job, n.number, t.id, backfill.filter, estimate, estimate
+    SELECT job, n.number, t.id, _do_backfill.filter, estimate, estimate
     FROM (VALUES (1::smallint), (2::smallint)) AS n(number) WHERE integration._target(n.number) = ANY (wanted);
     PERFORM integration._begin_job();
     RETURN job;
 END
 $$;
+COMMENT ON FUNCTION _do_backfill(regclass, text, text) IS 'does, with our rights, what backfill() is asked for';
+
+CREATE FUNCTION backfill(source regclass, target text DEFAULT NULL, filter text DEFAULT NULL) RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION backfill(regclass, text, text) IS 'sends the rows a tracked table has already, to one target or all of its targets, all rows or those that a SQL condition on the table is true for; live changes go first; returns the job''s id';
 
-CREATE FUNCTION cancel_job(id bigint, reason text DEFAULT NULL) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION _do_cancel_job(id bigint, reason text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE integration.job j SET state = 'cancelled', error = coalesce(reason, 'cancelled by ' || session_user), eta = NULL, finished_at = clock_timestamp()
-    WHERE j.id = cancel_job.id AND j.state IN ('waiting', 'running', 'paused');
+    UPDATE integration.job j SET state = 'cancelled', error = coalesce(reason, 'cancelled by ' || pg_get_userbyid(integration._asker())), eta = NULL, finished_at = clock_timestamp()
+    WHERE j.id = _do_cancel_job.id AND j.state IN ('waiting', 'running', 'paused');
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -134,6 +144,9 @@ BEGIN
     RETURN true;
 END
 $$;
+COMMENT ON FUNCTION _do_cancel_job(bigint, text) IS 'does, with our rights, what cancel_job() is asked for';
+
+CREATE FUNCTION cancel_job(id bigint, reason text DEFAULT NULL) RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION cancel_job(bigint, text) IS 'stops a job; what was sent before stays; false when it was over or there is none';
 
 CREATE FUNCTION _cancel_backfills(source integer, reason text) RETURNS void LANGUAGE sql AS $$

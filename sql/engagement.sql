@@ -84,7 +84,7 @@ END
 $$;
 COMMENT ON FUNCTION _begin_poll(boolean) IS 'begins a poll, or finds the one under way; NULL: somebody else is just beginning one';
 
-CREATE FUNCTION poll(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION poll(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     job bigint;
 BEGIN

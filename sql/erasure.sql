@@ -47,13 +47,14 @@ CREATE FUNCTION _open_erasure(source integer, key text) RETURNS bigint LANGUAGE 
             WHERE e.source = $1 AND e.record_key = $2 AND j.state IN ('waiting', 'running', 'paused') ORDER BY e.job LIMIT 1);
 COMMENT ON FUNCTION _open_erasure(integer, text) IS 'the job that is erasing a record, if there is one';
 
-CREATE FUNCTION erase(source regclass, key text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _do_erase(source regclass, key text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
     stored text;
     job bigint;
 BEGIN
-    PERFORM integration._must_own(source);
+    PERFORM integration._must_operate(source);
     stored := integration._must_be_key(t, key);
     -- Two callers at once: one of them finds the other's job.
     PERFORM pg_advisory_xact_lock(hashtext('integration.erase'), hashtext(t.id || ' ' || stored));
@@ -78,15 +79,19 @@ BEGIN
     RETURN job;
 END
 $$;
+COMMENT ON FUNCTION _do_erase(regclass, text) IS 'does, with our rights, what erase() is asked for';
+
+CREATE FUNCTION erase(source regclass, key text) RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION erase(regclass, text) IS 'removes a person from HubSpot and Mailchimp for good, and from every log, inbox and dead letter here; the CRM row is not touched, and is not sent again until allow_again(); returns the job''s id';
 
-CREATE FUNCTION allow_again(source regclass, key text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _do_allow_again(source regclass, key text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
     stored text;
     job bigint;
 BEGIN
-    PERFORM integration._must_own(source);
+    PERFORM integration._must_operate(source);
     stored := integration._must_be_key(t, key);
     PERFORM pg_advisory_xact_lock(hashtext('integration.erase'), hashtext(t.id || ' ' || stored));
     job := integration._open_erasure(t.id, stored);
@@ -103,6 +108,9 @@ BEGIN
     RETURN true;
 END
 $$;
+COMMENT ON FUNCTION _do_allow_again(regclass, text) IS 'does, with our rights, what allow_again() is asked for';
+
+CREATE FUNCTION allow_again(source regclass, key text) RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION allow_again(regclass, text) IS 'lets a record be sent again that was erased, or deleted in HubSpot, and sends it; false when it was not withheld';
 
 CREATE FUNCTION _hubspot_type(entity text) RETURNS text LANGUAGE sql IMMUTABLE

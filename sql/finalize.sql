@@ -8,6 +8,8 @@ COMMENT ON FUNCTION _lacks(text) IS 'what a target lacks before anything can be 
 COMMENT ON FUNCTION _check_filter(oid, text) IS 'refuses what is no condition on the rows of a tracked table';
 COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolved';
 COMMENT ON FUNCTION _preloaded() IS 'whether the library was loaded through shared_preload_libraries';
+COMMENT ON FUNCTION _asker() IS 'who asks for what is being done with our rights';
+COMMENT ON FUNCTION _wait_settled(oid, text, interval) IS 'see wait_synced()';
 COMMENT ON FUNCTION _wake() IS 'has the worker look at configuration, pauses and jobs when the transaction commits';
 COMMENT ON FUNCTION _enqueue(text, integer, text[]) IS 'queues records of a source again';
 COMMENT ON FUNCTION _in_flight(text, integer, text) IS 'whether a record is in a request under way';
@@ -55,7 +57,7 @@ DECLARE
 BEGIN
     FOR object IN
         SELECT c.oid FROM pg_class c
-        WHERE c.relnamespace = 'integration'::regnamespace AND (c.relkind = 'r' AND c.relname NOT IN ('_target_state', '_connection', '_hold') OR c.relkind = 'S')
+        WHERE c.relnamespace = 'integration'::regnamespace AND (c.relkind = 'r' AND c.relname NOT IN ('_target_state', '_connection', '_hold', '_role_right') OR c.relkind = 'S')
     LOOP
         PERFORM pg_extension_config_dump(object.oid, '');
     END LOOP;

@@ -9,7 +9,7 @@ END
 $$;
 COMMENT ON FUNCTION _known_target(text) IS 'refuses unknown targets';
 
-CREATE FUNCTION pause(target text, reason text DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION pause(target text, reason text DEFAULT NULL) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     PERFORM integration._known_target(target);
     INSERT INTO integration._pause (target, reason) VALUES (target, reason)
@@ -19,7 +19,7 @@ END
 $$;
 COMMENT ON FUNCTION pause(text, text) IS 'stops sending to a target; changes are queued on';
 
-CREATE FUNCTION resume(target text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION resume(target text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     PERFORM integration._known_target(target);
     DELETE FROM integration._pause p WHERE p.target = resume.target;
@@ -48,9 +48,10 @@ CREATE FUNCTION _contains_key(keys bytea, key text) RETURNS boolean LANGUAGE sql
     RETURN EXISTS (SELECT FROM _unpack_keys(keys) AS k WHERE k = key);
 COMMENT ON FUNCTION _contains_key(bytea, text) IS 'whether packed keys contain one';
 
-CREATE FUNCTION sync_status(source regclass, key text)
-RETURNS TABLE (target text, state text, remote_id text, pushed_at timestamptz, last_error text)
-LANGUAGE sql VOLATILE AS $$
+CREATE FUNCTION _do_sync_status(source regclass, key text) RETURNS TABLE (target text, state text, remote_id text, pushed_at timestamptz, last_error text)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    -- Readers see the same of all tables in the views.
+    SELECT integration._must_read(_do_sync_status.source) WHERE NOT has_table_privilege(integration._asker(), 'integration.link', 'SELECT');
     SELECT x.target,
            CASE
                WHEN t.id IS NULL THEN 'untracked'
@@ -74,18 +75,18 @@ LANGUAGE sql VOLATILE AS $$
                 WHEN w.reason IS NOT NULL THEN format('deleted in HubSpot%s; integration.allow_again() has it created anew', CASE w.reason WHEN 'privacy' THEN ' for privacy reasons' END)
                 ELSE coalesce(r.last_error, d.error, a.reason) END
     FROM (VALUES (1, 'hubspot'), (2, 'mailchimp')) AS x(bit, target)
-    LEFT JOIN integration.tracked_table t ON t.source = sync_status.source AND x.target = ANY (t.targets)
-    CROSS JOIN LATERAL (SELECT integration._stored_key(cardinality(t.key_columns), sync_status.key) AS key) k
+    LEFT JOIN integration.tracked_table t ON t.source = _do_sync_status.source AND x.target = ANY (t.targets)
+    CROSS JOIN LATERAL (SELECT integration._stored_key(cardinality(t.key_columns), _do_sync_status.key) AS key) k
     LEFT JOIN integration._link l ON l.source = t.id AND integration._target(l.target) = x.target AND l.record_key = k.key
     LEFT JOIN integration._retry r ON r.source = t.id AND integration._target(r.target) = x.target AND r.record_key = k.key
     LEFT JOIN LATERAL (
         SELECT q.error FROM integration.dlq q
-        WHERE q.source = sync_status.source AND q.record_key = k.key AND q.target = x.target AND q.resolution IS NULL
+        WHERE q.source = _do_sync_status.source AND q.record_key = k.key AND q.target = x.target AND q.resolution IS NULL
         ORDER BY q.id DESC LIMIT 1) d ON true
     LEFT JOIN LATERAL (
         SELECT format('column %s: %s', s.column_name, coalesce(s.reason, 'the association is on its way')) AS reason
         FROM integration.association s
-        WHERE x.target = 'hubspot' AND s.source = sync_status.source AND s.record_key = k.key AND s.state IN ('pending', 'waiting')
+        WHERE x.target = 'hubspot' AND s.source = _do_sync_status.source AND s.record_key = k.key AND s.state IN ('pending', 'waiting')
         ORDER BY s.state, s.column_name LIMIT 1) a ON true
     LEFT JOIN LATERAL (
         SELECT x.job FROM integration._erasure x JOIN integration.job j ON j.id = x.job
@@ -93,11 +94,14 @@ LANGUAGE sql VOLATILE AS $$
     LEFT JOIN LATERAL (
         SELECT h.reason, h.since FROM integration._withheld h
         WHERE h.source = t.id AND h.target = x.bit AND h.record_key = k.key ORDER BY h.reason = 'erased' DESC, h.since LIMIT 1) w ON true
-    WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = sync_status.source)
+    WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = _do_sync_status.source)
 $$;
+COMMENT ON FUNCTION _do_sync_status(regclass, text) IS 'does, with our rights, what sync_status() is asked for';
+
+CREATE FUNCTION sync_status(source regclass, key text) RETURNS TABLE (target text, state text, remote_id text, pushed_at timestamptz, last_error text) LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, in_flight, retrying, dead, no_consent, untracked, erasing, or withheld (erased, or deleted in HubSpot)';
 
-CREATE FUNCTION dlq_retry(ids bigint[] DEFAULT NULL, target text DEFAULT NULL, category text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION dlq_retry(ids bigint[] DEFAULT NULL, target text DEFAULT NULL, category text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     batch record;
     retried bigint := 0;
@@ -126,7 +130,7 @@ END
 $$;
 COMMENT ON FUNCTION dlq_retry(bigint[], text, text) IS 'queues the records of dead letters again, in their present state; returns how many';
 
-CREATE FUNCTION dlq_discard(ids bigint[], reason text) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION dlq_discard(ids bigint[], reason text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     discarded bigint;
 BEGIN
@@ -142,7 +146,7 @@ END
 $$;
 COMMENT ON FUNCTION dlq_discard(bigint[], text) IS 'closes dead letters that need not be delivered; returns how many';
 
-CREATE FUNCTION provision(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION provision(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     job bigint;
 BEGIN
@@ -156,8 +160,30 @@ END
 $$;
 COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object, and the mapped merge fields in each Mailchimp audience in use; returns the job''s id';
 
-CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE sql VOLATILE AS $$
-    SELECT p.target, p.request FROM integration._must_be_tracked(preview.source) AS t
-    CROSS JOIN LATERAL integration._preview(t.source, integration._stored_key(cardinality(t.key_columns), preview.key)) AS p
+CREATE FUNCTION _do_preview(source regclass, key text) RETURNS TABLE (target text, request jsonb)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT integration._must_read(r.relation)
+    FROM integration._must_be_tracked(_do_preview.source) AS t
+    CROSS JOIN LATERAL (VALUES (t.source), (t.payload)) AS r(relation) WHERE r.relation IS NOT NULL;
+    SELECT p.target, p.request FROM integration._must_be_tracked(_do_preview.source) AS t
+    CROSS JOIN LATERAL integration._preview(t.source, integration._stored_key(cardinality(t.key_columns), _do_preview.key)) AS p
 $$;
+COMMENT ON FUNCTION _do_preview(regclass, text) IS 'does, with our rights, what preview() is asked for';
+
+CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION preview(regclass, text) IS 'what would be sent for a record, per target; sends nothing';
+
+CREATE FUNCTION _do_wait_synced(source regclass, key text, wait interval) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM integration._must_be_tracked(source);
+    IF NOT has_table_privilege(integration._asker(), 'integration.link', 'SELECT') THEN
+        PERFORM integration._must_read(source);
+    END IF;
+    RETURN integration._wait_settled(source, key, wait);
+END
+$$;
+COMMENT ON FUNCTION _do_wait_synced(regclass, text, interval) IS 'does, with our rights, what wait_synced() is asked for';
+
+CREATE FUNCTION wait_synced(source regclass, key text, wait interval DEFAULT '10s') RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
+COMMENT ON FUNCTION wait_synced(regclass, text, interval) IS 'waits until what was committed of a record has arrived wherever it is sent: true; false when it is a dead letter, or the time is over';

@@ -89,15 +89,15 @@ END
 $$;
 COMMENT ON FUNCTION _running_reconcile(integration.tracked_table, text[], boolean) IS 'the job that compares these records already, if there is one; refuses what only overlaps with it';
 
-CREATE FUNCTION reconcile(source regclass, target text DEFAULT NULL, repair boolean DEFAULT false)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _do_reconcile(source regclass, target text, repair boolean) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
     wanted text[];
     job bigint;
     estimate bigint;
 BEGIN
-    PERFORM integration._must_own(source);
+    PERFORM integration._must_operate(source);
     wanted := integration._wanted_targets(t, target);
     -- Two callers at once: one of them finds the other's job.
     PERFORM 1 FROM integration.tracked_table x WHERE x.id = t.id FOR NO KEY UPDATE;
@@ -105,16 +105,19 @@ BEGIN
     IF job IS NOT NULL THEN
         RETURN job;
     END IF;
-    DELETE FROM integration.drift d WHERE d.source = reconcile.source AND d.target = ANY (wanted);
+    DELETE FROM integration.drift d WHERE d.source = _do_reconcile.source AND d.target = ANY (wanted);
     estimate := integration._estimated_rows(source);
     INSERT INTO integration.job (kind, args, total)
     VALUES ('reconcile', jsonb_build_object('source', source, 'targets', wanted, 'repair', coalesce(repair, false)), estimate * cardinality(wanted))
     RETURNING id INTO job;
     INSERT INTO integration._reconcile (job, target, source, repair, stage, total)
-    SELECT job, n.number, t.id, coalesce(reconcile.repair, false), CASE n.number WHEN 1 THEN 'rows' ELSE 'remote' END, estimate
+    SELECT job, n.number, t.id, coalesce(_do_reconcile.repair, false), CASE n.number WHEN 1 THEN 'rows' ELSE 'remote' END, estimate
     FROM (VALUES (1::smallint), (2::smallint)) AS n(number) WHERE integration._target(n.number) = ANY (wanted);
     PERFORM integration._begin_job();
     RETURN job;
 END
 $$;
+COMMENT ON FUNCTION _do_reconcile(regclass, text, boolean) IS 'does, with our rights, what reconcile() is asked for';
+
+CREATE FUNCTION reconcile(source regclass, target text DEFAULT NULL, repair boolean DEFAULT false) RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION reconcile(regclass, text, boolean) IS 'compares all records of a tracked table with those of one target or all of its targets, lists the differences in drift, and puts them right by the conflict rules if asked to; returns the job''s id';

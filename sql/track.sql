@@ -152,14 +152,61 @@ END
 $$;
 COMMENT ON FUNCTION _install_triggers(regclass) IS 'installs the capture triggers, or renews them after a change of the field map';
 
+CREATE FUNCTION _owns(source regclass) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    asker oid := integration._asker();
+BEGIN
+    -- A table that is gone has no owner; a superuser still has to be rid of it.
+    RETURN coalesce(
+        (SELECT pg_has_role(asker, c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = source),
+        (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = asker), false);
+END
+$$;
+COMMENT ON FUNCTION _owns(regclass) IS 'whether who asks has the rights of the table''s owner';
+
 CREATE FUNCTION _must_own(source regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = source), 'USAGE') THEN
+    IF NOT integration._owns(source) THEN
         RAISE EXCEPTION 'must be owner of table %', source USING ERRCODE = 'insufficient_privilege';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION _must_own(regclass) IS 'refuses callers who do not own the table';
+
+CREATE FUNCTION _must_operate(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT integration._owns(source) AND NOT has_function_privilege(integration._asker(), 'integration.pause(text, text)', 'EXECUTE') THEN
+        RAISE EXCEPTION 'must be owner of table % or an operator', source
+            USING ERRCODE = 'insufficient_privilege', HINT = 'A superuser can SELECT integration.grant_role(''operator'', role);';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _must_operate(regclass) IS 'refuses callers who neither own the table nor were granted the role operator';
+
+CREATE FUNCTION _may_read(source regclass) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    asker oid := integration._asker();
+BEGIN
+    RETURN coalesce((
+        SELECT has_table_privilege(asker, c.oid, 'SELECT')
+               -- Which rows a policy lets them see cannot be known from here.
+               AND (NOT c.relrowsecurity OR r.rolsuper OR r.rolbypassrls OR (pg_has_role(asker, c.relowner, 'USAGE') AND NOT c.relforcerowsecurity))
+        FROM pg_class c CROSS JOIN pg_roles r WHERE c.oid = source AND r.oid = asker), false);
+END
+$$;
+COMMENT ON FUNCTION _may_read(regclass) IS 'whether who asks may read every row of a relation';
+
+CREATE FUNCTION _must_read(source regclass) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT integration._may_read(source) THEN
+        RAISE EXCEPTION 'permission denied for table %', source
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = 'Who asks about its records must be allowed to SELECT all of its rows.',
+                  HINT = 'Where row security limits them, call it in a SECURITY DEFINER function of the table''s owner that looks which rows may be seen.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _must_read(regclass) IS 'refuses callers who may not read all of a relation';
 
 CREATE FUNCTION _trackable(source regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -281,8 +328,8 @@ END
 $$;
 COMMENT ON FUNCTION _say_what_is_mapped(regclass) IS 'tells by NOTICE what is sent and what is not';
 
-CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _do_track(source regclass, entity text, key name, targets text[], payload regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     allowed text[] := CASE WHEN entity = 'contact' THEN '{hubspot,mailchimp}'::text[] ELSE '{hubspot}' END;
     known integration.tracked_table;
@@ -305,19 +352,19 @@ BEGIN
         RAISE EXCEPTION 'payload % lacks the key: %', payload, missing
             USING ERRCODE = 'undefined_column', HINT = 'The view has to have the key columns of the table under the same names.';
     END IF;
-    SELECT * INTO known FROM integration.tracked_table t WHERE t.source = track.source;
-    IF known.targets = '{}' AND (known.entity, known.key_columns) IS DISTINCT FROM (track.entity, columns) THEN
+    SELECT * INTO known FROM integration.tracked_table t WHERE t.source = _do_track.source;
+    IF known.targets = '{}' AND (known.entity, known.key_columns) IS DISTINCT FROM (_do_track.entity, columns) THEN
         -- It was untracked, and is something else now: links under the old keys say nothing about it.
         DELETE FROM integration._link l WHERE l.source = known.id;
         DELETE FROM integration._intent i WHERE i.source = known.id;
         DELETE FROM integration.tracked_table t WHERE t.id = known.id;
         known := NULL;
     END IF;
-    IF known.id IS NOT NULL AND (known.entity, known.key_columns) IS DISTINCT FROM (track.entity, columns) THEN
+    IF known.id IS NOT NULL AND (known.entity, known.key_columns) IS DISTINCT FROM (_do_track.entity, columns) THEN
         RAISE EXCEPTION 'table % is already tracked as % by %', source, known.entity, array_to_string(known.key_columns, ', ')
             USING ERRCODE = 'duplicate_object', HINT = format('To change that: SELECT integration.untrack(%L); then track it again.', source);
     ELSIF known.id IS NOT NULL THEN
-        UPDATE integration.tracked_table t SET targets = coalesce(track.targets, nullif(known.targets, '{}'), allowed), payload = coalesce(track.payload, known.payload)
+        UPDATE integration.tracked_table t SET targets = coalesce(_do_track.targets, nullif(known.targets, '{}'), allowed), payload = coalesce(_do_track.payload, known.payload)
         WHERE t.id = known.id;
     ELSE
         INSERT INTO integration.tracked_table (source, entity, key_columns, targets, payload, bound_to)
@@ -329,6 +376,9 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
+COMMENT ON FUNCTION _do_track(regclass, text, name, text[], regclass) IS 'does, with our rights, what track() is asked for';
+
+CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION track(regclass, text, name, text[], regclass) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
 
 -- The name of the table alone is looked up by the caller's search_path.
@@ -352,23 +402,27 @@ END
 $$;
 COMMENT ON FUNCTION _must_be_tracked(regclass) IS 'the tracked table, or an error';
 
-CREATE FUNCTION untrack(source regclass) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _do_untrack(source regclass) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM integration._must_be_tracked(source);
     PERFORM integration._must_own(source);
     PERFORM integration._drop_triggers(source);
-    UPDATE integration.tracked_table t SET targets = '{}' WHERE t.source = untrack.source;
-    PERFORM integration._cancel_backfills(t.id, 'the table is no longer tracked') FROM integration.tracked_table t WHERE t.source = untrack.source;
-    DELETE FROM integration._change c USING integration.tracked_table t WHERE t.source = untrack.source AND c.source = t.id;
-    DELETE FROM integration._retry r USING integration.tracked_table t WHERE t.source = untrack.source AND r.source = t.id;
+    UPDATE integration.tracked_table t SET targets = '{}' WHERE t.source = _do_untrack.source;
+    PERFORM integration._cancel_backfills(t.id, 'the table is no longer tracked') FROM integration.tracked_table t WHERE t.source = _do_untrack.source;
+    DELETE FROM integration._change c USING integration.tracked_table t WHERE t.source = _do_untrack.source AND c.source = t.id;
+    DELETE FROM integration._retry r USING integration.tracked_table t WHERE t.source = _do_untrack.source AND r.source = t.id;
     PERFORM integration._stop_associations(source);
     PERFORM integration._wake();
 END
 $$;
+COMMENT ON FUNCTION _do_untrack(regclass) IS 'does, with our rights, what untrack() is asked for';
+
+CREATE FUNCTION untrack(source regclass) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION untrack(regclass) IS 'stops tracking a table: removes the triggers and what is queued, keeps links and history';
 
-CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins')
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION _do_map_field(source regclass, column_name name, target text, remote_field text, direction text, conflict text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
     kind text;
@@ -395,7 +449,7 @@ BEGIN
     END IF;
     SELECT integration._value_kind(a.atttypid), format_type(a.atttypid, a.atttypmod) INTO kind, type_name
     FROM pg_attribute a
-    WHERE a.attrelid = coalesce(t.payload, t.source) AND a.attname = map_field.column_name AND a.attnum > 0 AND NOT a.attisdropped;
+    WHERE a.attrelid = coalesce(t.payload, t.source) AND a.attname = _do_map_field.column_name AND a.attnum > 0 AND NOT a.attisdropped;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'column "%" of % does not exist', column_name, coalesce(t.payload, t.source)
             USING ERRCODE = 'undefined_column', HINT = 'Name a column of the table, or of its payload view if it has one.';
@@ -407,7 +461,7 @@ BEGIN
                   HINT = 'Convert it in a view with the same key and pass that as payload; a consent column is boolean or text, one that names an audience is text, one of tags, interests or permissions is text[], json or text.';
     END IF;
     INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict)
-    VALUES (source, (SELECT coalesce(max(m.field), 0) + 1 FROM integration.field_map m WHERE m.source = map_field.source),
+    VALUES (source, (SELECT coalesce(max(m.field), 0) + 1 FROM integration.field_map m WHERE m.source = _do_map_field.source),
             column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict)
     ON CONFLICT ON CONSTRAINT field_map_remote_once
     DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict;
@@ -415,4 +469,7 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
+COMMENT ON FUNCTION _do_map_field(regclass, name, text, text, text, text) IS 'does, with our rights, what map_field() is asked for';
+
+CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins') RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION map_field(regclass, name, text, text, text, text) IS 'adds a line of the field map, or changes the one with the same remote field';

@@ -8,7 +8,7 @@ CREATE FUNCTION _target(number smallint) RETURNS text LANGUAGE sql IMMUTABLE
     RETURN CASE number WHEN 1 THEN 'hubspot' WHEN 2 THEN 'mailchimp' END;
 COMMENT ON FUNCTION _target(smallint) IS 'name of a target, by its number';
 
-CREATE FUNCTION _changed_columns(source regclass, target text, changed bytea) RETURNS text[] LANGUAGE sql STABLE
+CREATE FUNCTION _changed_columns(source regclass, target text, changed bytea) RETURNS text[] LANGUAGE sql STABLE SECURITY DEFINER
     RETURN (SELECT array_agg(a.attname::text ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
@@ -70,9 +70,9 @@ COMMENT ON COLUMN link.field_clock IS 'per mapped field: hash of the last agreed
 CREATE VIEW status AS
     SELECT s.target,
            CASE WHEN NOT s.worker THEN 'worker_down' ELSE coalesce(w.state, 'running') END AS state,
-           CASE WHEN NOT s.worker THEN s.why ELSE w.reason END AS reason,
+           CASE WHEN NOT s.worker THEN s.why ELSE nullif(concat_ws('; ', w.reason, CASE WHEN s.heartbeat_at IS NOT NULL OR w.reason IS NULL THEN s.why END), '') END AS reason,
            s.pending, s.retrying, s.in_flight, s.dead, s.oldest_pending, s.last_success_at,
-           s.requests_1m, s.errors_1m, s.rate_remaining, s.rate_limit
+           s.requests_1m, s.errors_1m, s.rate_remaining, s.rate_limit, s.heartbeat_at
     FROM _gauges() s
     LEFT JOIN _target_state w ON w.target = s.target
     ORDER BY s.target;
@@ -90,3 +90,4 @@ COMMENT ON COLUMN status.requests_1m IS 'requests in the last full minute or the
 COMMENT ON COLUMN status.errors_1m IS 'of those, failed';
 COMMENT ON COLUMN status.rate_remaining IS 'requests left in the present interval, as the service says';
 COMMENT ON COLUMN status.rate_limit IS 'requests allowed in an interval';
+COMMENT ON COLUMN status.heartbeat_at IS 'when the worker last made progress: now, if it has nothing to do but to wait; NULL where none runs';

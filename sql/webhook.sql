@@ -1,6 +1,6 @@
 -- Registering webhooks at Mailchimp.
 
-CREATE FUNCTION mailchimp_register_webhook(url text, list_id text DEFAULT NULL, replace boolean DEFAULT false) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION mailchimp_register_webhook(url text, list_id text DEFAULT NULL, replace boolean DEFAULT false) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     why text := integration._unfit_webhook(url);
     list text := coalesce(list_id, nullif(current_setting('integration.mailchimp_list_id', true), ''));

@@ -14,6 +14,7 @@ use integration_engine::{
 use pgrx::guc::GucSetting;
 
 use crate::error::Error;
+use crate::extension;
 use crate::secret::Secret;
 pub use registry::init;
 use registry::{
@@ -180,6 +181,11 @@ pub fn wants_database(name: &str) -> bool {
 /// How long one statement on a CRM table may take, whatever code of others it runs.
 pub fn crm_timeout() -> Duration {
     millis(&CRM_TIMEOUT)
+}
+
+/// Whether a worker is to run in the database of this session. Inside a transaction.
+pub fn wants_my_database() -> bool {
+    DATABASES.get() == "*" || extension::database_name().is_some_and(|name| wants_database(&name))
 }
 
 /// Role the worker connects as, if one is set.

@@ -1,6 +1,10 @@
 //! The extension's own entry in the catalogue: is it there, and may it stay for a moment.
 #![allow(unsafe_code)]
 
+mod drops;
+
+pub use drops::watch as watch_drops;
+
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -35,6 +39,46 @@ pub fn hold() -> bool {
 fn find() -> pg_sys::Oid {
     // SAFETY: a look-up in the catalogue inside a transaction.
     unsafe { pg_sys::get_extension_oid(c"integration".as_ptr(), true) }
+}
+
+/// The name of the database of this session. Inside a transaction.
+pub fn database_name() -> Option<String> {
+    // SAFETY: a look-up in the catalogue inside a transaction; the name is copied, and freed with
+    // the memory of the transaction.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        (!name.is_null()).then(|| {
+            let name = std::ffi::CStr::from_ptr(name);
+            name.to_string_lossy().into_owned()
+        })
+    }
+}
+
+/// A table's name as SQL wants it; `None`: it is gone. Inside a transaction.
+pub fn table_name(table: pg_sys::Oid) -> Option<String> {
+    let text = |name: *const std::ffi::c_char| {
+        (!name.is_null()).then(|| {
+            // SAFETY: a name that the catalogue returned; it is copied.
+            let name = unsafe { std::ffi::CStr::from_ptr(name) };
+            pgrx::spi::quote_identifier(name.to_string_lossy())
+        })
+    };
+    // SAFETY: look-ups in the catalogue inside a transaction.
+    let (schema, name) = unsafe {
+        (
+            text(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(table))),
+            text(pg_sys::get_rel_name(table)),
+        )
+    };
+    Some(format!("{}.{}", schema?, name?))
+}
+
+/// Ends a worker that the server asked to stop, between two transactions.
+pub fn stop() -> ! {
+    crate::latch::end_orderly();
+    log!("integration worker stops");
+    // SAFETY: no transaction is open; the slot is given back by the exit handler.
+    unsafe { pg_sys::proc_exit(0) }
 }
 
 /// Ends a worker whose extension is gone.

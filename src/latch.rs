@@ -4,9 +4,16 @@
 #![allow(unsafe_code)]
 
 mod flights;
+mod launch;
+mod progress;
 mod wake;
 
 pub use flights::Flights;
+pub use launch::{
+    ask_for_rescan, begin_start, call_launcher, enter_launcher, interrupt_worker, keep_slots,
+    reload, rescan_asked, seat, seats, take_note_of_failure, take_note_of_start,
+};
+pub use progress::{Busy, Doing, doing};
 pub use wake::Wake;
 
 use std::sync::atomic::{
@@ -15,6 +22,7 @@ use std::sync::atomic::{
 use std::time::Duration;
 
 use integration_engine::record::Target;
+use integration_engine::roster::Presence;
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init, pg_sys};
 
@@ -49,12 +57,19 @@ pub struct Gauges {
 #[derive(Default)]
 pub struct Slot {
     database: AtomicU32,
+    /// A [`Presence`].
+    presence: AtomicU32,
+    /// What calls a worker back that rests.
+    rouse: AtomicU32,
+    /// The end of the worker that comes next is asked for: another one is to follow at once.
+    restart: AtomicBool,
     worker_pid: AtomicI32,
     /// Address of the worker's latch, which lives in shared memory (`PGPROC.procLatch`).
     worker_latch: AtomicUsize,
     wake: AtomicU32,
     /// The worker sleeps until somebody sets its latch; otherwise it looks by itself soon.
     asleep: AtomicBool,
+    progress: progress::Progress,
     /// Webhooks refused since the server started.
     pub rejected: AtomicU64,
     pub targets: [Gauges; 2],
@@ -134,14 +149,19 @@ pub fn my_slot() -> Option<&'static Slot> {
 pub fn claim_slot() -> Option<&'static Slot> {
     let database = my_database();
     my_slot().or_else(|| {
-        shared()?.slots.iter().find(|slot| {
+        let claimed = shared()?.slots.iter().find(|slot| {
             slot.database
                 .compare_exchange(0, database, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok_and(|_| {
                     slot.wake.store(Wake::START.0, Ordering::Release);
                     true
                 })
-        })
+        });
+        if claimed.is_none() {
+            // Some may be those of databases that exist no longer.
+            call_launcher();
+        }
+        claimed
     })
 }
 
@@ -159,35 +179,120 @@ impl Slot {
         Some(self.worker_pid.load(Ordering::Acquire)).filter(|pid| *pid != 0)
     }
 
+    /// Whether a worker runs, is to run, or rests.
+    pub fn presence(&self) -> Presence {
+        Presence::from_number(self.presence.load(Ordering::SeqCst))
+    }
+
+    fn set_presence(&self, presence: Presence) {
+        self.presence.store(presence.number(), Ordering::SeqCst);
+    }
+
+    fn change_presence(&self, from: Presence, to: Presence) -> bool {
+        let (from, to) = (from.number(), to.number());
+        self.presence
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
     /// This process is the worker from here on. Another live one keeps the place.
-    pub fn enter(&self) -> bool {
-        // SAFETY: plain globals of this process, set before any extension code runs.
-        let (pid, latch) = unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch as usize) };
-        let before = self.worker_pid.load(Ordering::Acquire);
-        // SAFETY: signal 0 only asks whether the process exists.
-        if before != 0 && before != pid && unsafe { libc::kill(before, 0) } == 0 {
+    pub fn enter(&'static self) -> bool {
+        if !self.take_place() {
             return false;
         }
         // However the process ends, its place is free.
         // SAFETY: registered once, at the start of a worker; the callback is guarded.
         unsafe { pg_sys::before_shmem_exit(Some(leave_at_exit), pg_sys::Datum::from(0)) };
         WORKER.store(true, Ordering::Relaxed);
-        self.worker_latch.store(latch, Ordering::Release);
-        self.worker_pid.store(pid, Ordering::Release);
-        self.wake.store(Wake::START.0, Ordering::Release);
+        self.wake.fetch_or(Wake::START.0, Ordering::SeqCst);
+        progress::begin(&self.progress);
+        launch::tell_launcher();
         true
+    }
+
+    fn take_place(&self) -> bool {
+        // SAFETY: plain globals of this process, set before any extension code runs.
+        let (pid, latch) = unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch as usize) };
+        let before = self.worker_pid.load(Ordering::SeqCst);
+        // SAFETY: signal 0 only asks whether the process exists.
+        if before != 0 && before != pid && unsafe { libc::kill(before, 0) } == 0 {
+            return false;
+        }
+        let taken =
+            self.worker_pid
+                .compare_exchange(before, pid, Ordering::SeqCst, Ordering::SeqCst);
+        if taken.is_err() {
+            return false;
+        }
+        self.worker_latch.store(latch, Ordering::SeqCst);
+        self.set_presence(Presence::Running);
+        true
+    }
+
+    fn give_place(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        self.worker_latch.store(0, Ordering::SeqCst);
+        self.worker_pid.store(0, Ordering::SeqCst);
     }
 
     /// This process is the worker no longer.
     pub fn leave(&self) {
-        self.worker_latch.store(0, Ordering::Release);
-        self.worker_pid.store(0, Ordering::Release);
+        let restart = self.restart.swap(false, Ordering::SeqCst);
+        let presence = if restart {
+            Presence::Wanted
+        } else {
+            Presence::Down
+        };
+        // First: a process that takes the place from here on says so itself.
+        self.set_presence(presence);
+        self.give_place();
+        launch::tell_launcher();
     }
 
-    /// Gives the place back: the database has no extension.
-    pub fn free(&self) {
+    /// This process is the worker no longer, and another one is to follow at once.
+    pub fn hand_over(&self) {
+        self.restart.store(true, Ordering::SeqCst);
         self.leave();
-        self.database.store(0, Ordering::Release);
+    }
+
+    /// This process is the worker no longer, for there is nothing to do; `false`: there is news.
+    /// It comes back when it is woken for one of `rouse`.
+    pub fn rest(&self, rouse: Wake) -> bool {
+        self.rouse.store(rouse.0, Ordering::SeqCst);
+        self.set_presence(Presence::Resting);
+        self.give_place();
+        // Whoever wakes us from here on sees that we rest, and calls the launcher. What came before
+        // is seen here.
+        let missed = self.wake.swap(0, Ordering::SeqCst);
+        if missed & rouse.0 == 0 {
+            return true;
+        }
+        self.wake.fetch_or(missed, Ordering::SeqCst);
+        // Another process may have come already.
+        !self.take_place()
+    }
+
+    /// Gives the place back: the database has no extension, or is not wanted.
+    pub fn free(&self) {
+        self.set_presence(Presence::Down);
+        self.give_place();
+        self.database.store(0, Ordering::SeqCst);
+        // Perhaps the extension has just been created.
+        if self.wake.load(Ordering::SeqCst) & Wake::CONFIG.0 != 0 {
+            call_launcher();
+        }
+    }
+
+    /// Asks for a worker, if none runs.
+    pub fn call(&self) {
+        // One that is being started may have failed, and then another one is to follow at once.
+        let none = [Presence::Down, Presence::Resting, Presence::Starting];
+        if none
+            .into_iter()
+            .any(|presence| self.change_presence(presence, Presence::Wanted))
+        {
+            launch::tell_launcher();
+        }
     }
 
     /// Tells the worker what to look at. Cannot fail: it is called where a transaction has already
@@ -195,8 +300,15 @@ impl Slot {
     pub fn wake(&self, what: Wake) {
         // A bit that is set already is one that the worker does not want to hear of now.
         let news = self.wake.fetch_or(what.0, Ordering::SeqCst) & what.0 != what.0;
-        if news && self.asleep.swap(false, Ordering::SeqCst) {
-            set_latch(self.worker_latch.load(Ordering::Acquire));
+        if !news {
+            return;
+        }
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            set_latch(self.worker_latch.load(Ordering::SeqCst));
+        }
+        let roused = what.0 & self.rouse.load(Ordering::SeqCst) != 0;
+        if roused && self.presence() == Presence::Resting {
+            self.call();
         }
     }
 
@@ -233,65 +345,6 @@ fn set_latch(latch: usize) {
         // PGPROC now is harmless.
         unsafe { pg_sys::SetLatch(latch as *mut pg_sys::Latch) };
     }
-}
-
-/// Sends a SIGTERM to this database's worker; the launcher starts it again.
-pub fn restart_worker() -> bool {
-    my_slot().and_then(Slot::worker).is_some_and(|pid| {
-        // SAFETY: the process is our worker: its slot names it until it leaves.
-        unsafe { libc::kill(pid, libc::SIGTERM) == 0 }
-    })
-}
-
-/// This process is the launcher.
-pub fn enter_launcher() {
-    if let Some(shared) = shared() {
-        // SAFETY: a plain global of this process.
-        shared
-            .launcher_latch
-            .store(unsafe { pg_sys::MyLatch } as usize, Ordering::Release);
-    }
-}
-
-/// Whether a database's slot is taken: its worker has not given it back.
-pub fn is_wanted(database: u32) -> bool {
-    shared().is_some_and(|shared| {
-        shared
-            .slots
-            .iter()
-            .any(|slot| slot.database.load(Ordering::Acquire) == database)
-    })
-}
-
-/// Gives back the slots of databases that exist no longer.
-pub fn keep_slots(databases: &[u32]) {
-    let slots = shared().into_iter().flat_map(|shared| &shared.slots);
-    for slot in slots {
-        let database = slot.database.load(Ordering::Acquire);
-        if database != 0 && !databases.contains(&database) {
-            slot.free();
-        }
-    }
-}
-
-/// Asks the launcher to look for databases that want a worker.
-pub fn call_launcher() {
-    if let Some(shared) = shared() {
-        shared.rescan.store(true, Ordering::Release);
-        set_latch(shared.launcher_latch.load(Ordering::Acquire));
-    }
-}
-
-/// The launcher's own reason to look at the list of databases.
-pub fn ask_for_rescan() {
-    if let Some(shared) = shared() {
-        shared.rescan.store(true, Ordering::Release);
-    }
-}
-
-/// Whether somebody asked for it since the last look.
-pub fn rescan_asked() -> bool {
-    shared().is_some_and(|shared| shared.rescan.swap(false, Ordering::AcqRel))
 }
 
 /// Why a wait ended.
@@ -333,8 +386,36 @@ pub fn wait(socket: Option<i32>, time: Option<Duration>) -> Woken {
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
+    if stop_asked() {
+        return Woken::Stop;
+    }
     pgrx::check_for_interrupts!();
-    if stop_asked() { Woken::Stop } else { Woken::Up }
+    Woken::Up
+}
+
+/// Takes a SIGTERM for what it is, so that the end is an orderly one from here on.
+pub fn end_orderly() {
+    // SAFETY: a flag that is read on the main thread.
+    unsafe { (&raw mut pg_sys::ProcDiePending).write_volatile(0) };
+}
+
+/// Has a SIGTERM end this process wherever it can be interrupted, also in the middle of a
+/// statement. Before the signals of a background worker are unblocked.
+pub fn end_on_sigterm() {
+    #[cfg(not(feature = "pg18"))]
+    use pg_sys::pqsignal;
+    #[cfg(feature = "pg18")]
+    use pg_sys::pqsignal_be as pqsignal;
+    // SAFETY: the handler only does what PostgreSQL's own one does, and sets a flag.
+    unsafe { pqsignal(pg_sys::SIGTERM as i32, Some(handle_sigterm)) };
+}
+
+unsafe extern "C-unwind" fn handle_sigterm(signal: i32) {
+    // SAFETY: a flag that is read on the main thread, and PostgreSQL's own handler, which keeps `errno`.
+    unsafe {
+        (&raw mut pg_sys::ShutdownRequestPending).write_volatile(1);
+        pg_sys::die(signal);
+    }
 }
 
 /// Whether a SIGTERM has come; it stays so.

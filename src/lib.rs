@@ -74,7 +74,8 @@ extension_sql_file!(
         api::internal::_wake,
         api::internal::_stored_key,
         api::internal::_lacks,
-        api::internal::_preloaded
+        api::internal::_preloaded,
+        pg::gate::_asker
     ]
 );
 extension_sql_file!(
@@ -92,7 +93,8 @@ extension_sql_file!(
         "withheld",
         api::internal::_enqueue,
         api::inspect::_in_flight,
-        api::preview::_preview
+        api::preview::_preview,
+        api::wait::_wait_settled
     ]
 );
 extension_sql_file!(
@@ -125,6 +127,11 @@ extension_sql_file!(
     name = "webhook",
     requires = ["backfill", "account"]
 );
+extension_sql_file!(
+    "../sql/roles.sql",
+    name = "roles",
+    requires = ["webhook", "engagement", "erasure", "required"]
+);
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
 #[pg_guard]
@@ -133,6 +140,7 @@ pub extern "C-unwind" fn _PG_init() {
     config::init();
     if latch::preloading() {
         latch::init();
+        extension::watch_drops();
         worker::launcher::register();
     }
 }

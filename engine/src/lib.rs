@@ -33,6 +33,7 @@ pub mod queue;
 pub mod rate;
 pub mod record;
 pub mod retry;
+pub mod roster;
 pub mod scan;
 pub mod seal;
 pub mod signature;

@@ -1,14 +1,18 @@
 //! Looking at the worker from outside.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, SourceId, Target};
+use integration_engine::roster::Presence;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::config;
 use crate::error::Error;
-use crate::latch::{self, Gauges};
+use crate::extension;
+use crate::latch::{self, Busy, Doing, Gauges, Slot};
 use crate::worker::now_ms;
 
 type Stamp = Option<TimestampWithTimeZone>;
@@ -18,13 +22,59 @@ fn stamp(millis: &AtomicI64) -> Stamp {
     (millis != 0).then(|| to_timestamp(millis as f64 / 1_000.0))
 }
 
-/// Why nothing is sent, if there is no worker.
-fn why_no_worker() -> &'static str {
-    if latch::preloaded() {
-        "no worker is running for this database; the server log says why, see also integration.databases and max_worker_processes"
-    } else {
-        "the library is not preloaded: ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server"
+/// A worker that has been at one thing for so long is shown to be busy with it; for so long, stuck.
+const BUSY: Duration = Duration::from_secs(5);
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Why nothing is sent, if there is no worker; or what it is at, where that takes long.
+fn remark(slot: Option<&Slot>) -> Option<String> {
+    if !latch::preloaded() {
+        return Some("the library is not preloaded: ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server".to_owned());
     }
+    let presence = slot.map_or(Presence::Down, Slot::presence);
+    match presence {
+        Presence::Running => {
+            let slot = slot?;
+            at_work(slot.worker()?, &slot.busy()?)
+        }
+        Presence::Resting => Some("no table is tracked; the worker starts with the first".to_owned()),
+        Presence::Wanted | Presence::Starting => None,
+        Presence::Down => Some("no worker is running for this database; the server log says why, see also integration.databases and max_worker_processes".to_owned()),
+    }
+}
+
+fn at_work(pid: i32, busy: &Busy) -> Option<String> {
+    let seconds = busy.lasts.as_secs();
+    let table = busy.table.and_then(extension::table_name);
+    let what = match (busy.doing, table) {
+        (Doing::Reading, Some(table)) => format!("reading table {table}"),
+        (Doing::Writing, Some(table)) => format!("writing to table {table}"),
+        _ => "its own tables".to_owned(),
+    };
+    if busy.lasts >= STUCK {
+        let minutes = seconds / 60;
+        Some(format!(
+            "no progress for {minutes} min: the worker (process {pid}) is busy with {what}; see pg_stat_activity; SELECT integration.reload(); interrupts it"
+        ))
+    } else {
+        (busy.lasts >= BUSY).then(|| format!("busy with {what} for {seconds} s"))
+    }
+}
+
+/// When the worker last made progress: now, where it has nothing to do but to wait.
+fn heartbeat(slot: Option<&Slot>) -> Stamp {
+    let slot = slot.filter(|slot| slot.worker().is_some())?;
+    let at = slot.busy().map_or_else(now_ms, |busy| busy.since);
+    Some(to_timestamp(at as f64 / 1_000.0))
+}
+
+/// This database's slot. A clone of a database that is in step is made known to the launcher.
+fn known_slot() -> Option<&'static Slot> {
+    latch::my_slot().or_else(|| {
+        let slot = config::wants_my_database().then(latch::claim_slot)??;
+        slot.call();
+        Some(slot)
+    })
 }
 
 /// The worker's figures, for the view `status`.
@@ -35,7 +85,7 @@ fn _gauges() -> TableIterator<
     (
         name!(target, &'static str),
         name!(worker, bool),
-        name!(why, &'static str),
+        name!(why, Option<String>),
         name!(pending, i64),
         name!(retrying, i64),
         name!(in_flight, i64),
@@ -46,10 +96,11 @@ fn _gauges() -> TableIterator<
         name!(errors_1m, i64),
         name!(rate_remaining, Option<i64>),
         name!(rate_limit, Option<i64>),
+        name!(heartbeat_at, Option<TimestampWithTimeZone>),
     ),
 > {
-    let slot = latch::my_slot();
-    let worker = slot.is_some_and(|slot| slot.worker().is_some());
+    let slot = known_slot();
+    let worker = slot.is_some_and(|slot| slot.presence() != Presence::Down);
     let nothing = Gauges::default();
     let rows: Vec<_> = Target::ALL
         .into_iter()
@@ -62,7 +113,7 @@ fn _gauges() -> TableIterator<
             (
                 target.name(),
                 worker,
-                if worker { "" } else { why_no_worker() },
+                remark(slot),
                 get(&gauges.held) + unread,
                 get(&gauges.retrying),
                 get(&gauges.in_flight),
@@ -73,6 +124,7 @@ fn _gauges() -> TableIterator<
                 if recent { get(&gauges.errors) } else { 0 },
                 known(&gauges.rate_limit).map(|_| get(&gauges.rate_remaining)),
                 known(&gauges.rate_limit),
+                heartbeat(slot),
             )
         })
         .collect();
@@ -103,7 +155,5 @@ fn reload() -> Result<bool, ErrorReport> {
     if !latch::preloaded() {
         return Err(Error::NotPreloaded.into());
     }
-    let running = latch::restart_worker();
-    latch::call_launcher();
-    Ok(running)
+    Ok(config::wants_my_database() && latch::reload())
 }

@@ -98,20 +98,10 @@ fn _lacks(target: &str) -> Option<String> {
 /// if there is none.
 #[pg_extern]
 fn _wake() {
-    if !config::wants_database(&current_database()) {
-        return;
-    }
-    if latch::claim_slot().and_then(latch::Slot::worker).is_none() {
+    if config::wants_my_database() {
         capture::launch_at_commit();
+        capture::tell_at_commit(Wake::CONFIG);
     }
-    capture::tell_at_commit(Wake::CONFIG);
-}
-
-fn current_database() -> String {
-    Spi::get_one::<String>("SELECT pg_catalog.current_database()::text")
-        .ok()
-        .flatten()
-        .unwrap_or_default()
 }
 
 /// Queues records of a source again.

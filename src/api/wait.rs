@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use integration_engine::record::Target;
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -24,9 +26,17 @@ const IDLE: &str = "\
        AND NOT EXISTS (SELECT FROM integration._association a WHERE a.state = 'pending' AND ($1::int2 IS NULL OR $1 = 1)) \
        AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
 
+const ISOLATED: &str = "SELECT pg_catalog.current_setting('transaction_isolation') IN ('repeatable read', 'serializable')";
+
+/// NULL: not yet.
+const SETTLED: &str = "\
+    SELECT CASE WHEN pg_catalog.bool_or(s.state = 'dead') THEN false \
+                WHEN pg_catalog.bool_and(s.state IN ('synced', 'no_consent', 'untracked', 'withheld')) THEN true END \
+    FROM integration._do_sync_status($1::pg_catalog.regclass, $2) s";
+
 /// Waits until everything queued has been settled, every backfill, comparison, poll and erasure done
 /// and every imported event applied: `true`; or until the time is over: `false`.
-#[pg_extern]
+#[pg_extern(security_definer)]
 fn wait_idle(
     wait: default!(Interval, "'30s'"),
     target: default!(Option<&str>, "NULL"),
@@ -42,18 +52,44 @@ fn wait_idle(
     if !latch::preloaded() {
         return Err(Error::NotPreloaded.into());
     }
-    let deadline = Instant::now()
-        + Duration::from_micros(
-            u64::try_from(wait.as_micros())
-                .unwrap_or(0)
-                .min(86_400_000_000),
-        );
+    wait_until(wait, || {
+        let idle = ask::<bool>(IDLE, &[target.into()])?;
+        Ok((idle == Some(true)).then_some(true))
+    })
+}
+
+/// Waits until what was committed of a record has arrived wherever it is sent: `true`; `false` when
+/// it is a dead letter, or the time is over.
+#[pg_extern]
+fn _wait_settled(source: pg_sys::Oid, key: &str, wait: Interval) -> Result<bool, ErrorReport> {
+    if !latch::preloaded() {
+        return Err(Error::NotPreloaded.into());
+    }
+    if ask::<bool>(ISOLATED, &[])? == Some(true) {
+        return Err(Error::Isolated.into());
+    }
+    wait_until(wait, || ask::<bool>(SETTLED, &[source.into(), key.into()]))
+}
+
+fn ask<T: FromDatum + IntoDatum>(
+    sql: &str,
+    arguments: &[DatumWithOid<'_>],
+) -> Result<Option<T>, ErrorReport> {
+    // It takes a new snapshot each time, as a volatile function may.
+    Spi::get_one_with_args::<T>(sql, arguments).map_err(|why| Error::Spi(why).into())
+}
+
+/// Asks again and again until there is an answer, or the time is over: `false`.
+fn wait_until(
+    wait: Interval,
+    mut answer: impl FnMut() -> Result<Option<bool>, ErrorReport>,
+) -> Result<bool, ErrorReport> {
+    let micros = u64::try_from(wait.as_micros()).unwrap_or(0);
+    let deadline = Instant::now() + Duration::from_micros(micros.min(86_400_000_000));
     let mut pause = Duration::from_millis(1);
     loop {
-        // `get_one` takes a new snapshot each time, as a volatile function may.
-        let idle = Spi::get_one_with_args::<bool>(IDLE, &[target.into()]).map_err(Error::Spi)?;
-        if idle == Some(true) {
-            return Ok(true);
+        if let Some(answer) = answer()? {
+            return Ok(answer);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || latch::wait(None, Some(pause.min(left))) == Woken::Stop {

@@ -39,7 +39,7 @@ pub fn tell_at_commit(what: Wake) {
     note(what, [0; 2], false);
 }
 
-/// Has the launcher look for databases without a worker when the present transaction commits.
+/// Has a worker started, if none runs here, when the present transaction commits.
 pub fn launch_at_commit() {
     note(Wake::NONE, [0; 2], true);
 }
@@ -104,16 +104,18 @@ pub fn publish(also: Wake) {
         })
     });
     let Some(all) = all else { return };
-    if all.launch {
-        latch::call_launcher();
-    }
-    if all.wake.is_empty() {
-        return;
-    }
-    if let Some(slot) = latch::my_slot() {
+    let slot = if all.launch {
+        latch::claim_slot()
+    } else {
+        latch::my_slot()
+    };
+    if let Some(slot) = slot {
         for (gauges, keys) in slot.targets.iter().zip(all.keys) {
             gauges.arrived.fetch_add(keys, Ordering::Relaxed);
         }
         slot.wake(all.wake.and(also));
+        if all.launch {
+            slot.call();
+        }
     }
 }

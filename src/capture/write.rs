@@ -8,6 +8,8 @@ use std::cell::{Cell, RefCell};
 
 use super::buffer::{Buffer, Chunk};
 use super::{tell, transaction};
+use crate::config;
+use crate::latch;
 
 const COLUMNS: usize = 10;
 
@@ -75,6 +77,10 @@ pub fn forget() {
 }
 
 fn write(chunks: Vec<Chunk>) {
+    // A clone of a database that is in step: nobody knows of it yet.
+    if latch::preloaded() && latch::my_slot().is_none() && config::wants_my_database() {
+        tell::launch_at_commit();
+    }
     let Some(table) = storage() else {
         // The schema is there (the trigger is), the queue is not: somebody is dropping the extension.
         return;

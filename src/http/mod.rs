@@ -76,7 +76,11 @@ impl Engine {
         let (results, answers) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("integration http".to_owned())
-            .spawn(move || runtime.block_on(serve(client, requests, results, ringer.into())))
+            .spawn(move || {
+                runtime.block_on(serve(client, requests, results, ringer.into()));
+                // A look-up of a host name cannot be interrupted: nobody waits for it.
+                runtime.shutdown_background();
+            })
             .map_err(|why| format!("no thread: {why}"))?;
         Ok(Engine {
             outgoing: Some(outgoing),

@@ -18,9 +18,11 @@ impl Wake {
     pub const PREPARED: Wake = Wake(1 << 18);
     /// Somebody waits for a connection test.
     pub const TEST: Wake = Wake(1 << 24);
+    /// Another process is to take the worker's place.
+    pub const RELOAD: Wake = Wake(1 << 25);
     pub const NONE: Wake = Wake(0);
     /// What a worker that begins has to look at.
-    pub(super) const START: Wake = Wake(!Wake::TEST.0);
+    pub(super) const START: Wake = Wake(!(Wake::TEST.0 | Wake::RELOAD.0));
 
     pub fn changes(target: Target, lane: Lane) -> Wake {
         Wake(1 << ((target.number() as u32 - 1) * LANES + lane as u32))

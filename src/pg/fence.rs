@@ -19,7 +19,7 @@ use pgrx::{PgRelation, pg_sys};
 use super::guard::{SqlError, guarded};
 use super::limit::Limit;
 use crate::config;
-use crate::latch;
+use crate::latch::{self, Doing};
 
 /// What is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,13 @@ pub fn run<T>(
     work: impl FnOnce(&Opened) -> SpiResult<T>,
 ) -> Result<T, Refusal> {
     let limit = Limit::start(config::crm_timeout());
+    latch::doing(
+        match access {
+            Access::ReadPayload | Access::ReadTable => Doing::Reading,
+            Access::Write => Doing::Writing,
+        },
+        Some(table.oid),
+    );
     let ran = guarded(AssertUnwindSafe(|| {
         let opened = open(table, access)?;
         let inside = Inside::enter(opened.owner, access);
@@ -120,6 +127,7 @@ pub fn run<T>(
     let ran = ran.unwrap_or_else(|error| Err(refusal(error, &limit)));
     drop(limit);
     release_session_locks();
+    latch::doing(Doing::Housekeeping, None);
     ran
 }
 

@@ -2,6 +2,7 @@
 //! and surviving a SQL error.
 
 pub mod fence;
+pub mod gate;
 mod guard;
 mod limit;
 

@@ -36,6 +36,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
 
 use crate::extension;
+use crate::latch::{self, Doing};
 
 thread_local! {
     static READING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
@@ -48,6 +49,10 @@ const MOST_STATEMENTS: usize = 500;
 /// Runs a worker's transaction. A SQL error in it ends the process: the launcher starts it again,
 /// and what was not settled is sent again. So does the end of the extension.
 pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
+    if latch::stop_asked() {
+        extension::stop();
+    }
+    latch::doing(Doing::Housekeeping, None);
     BackgroundWorker::transaction(AssertUnwindSafe(|| {
         if !extension::hold() {
             extension::leave();

@@ -1,11 +1,12 @@
-//! The launcher: one process a server, which sees to it that every database that has the extension
-//! has a worker, and starts one again, after a while, when it has ended.
+//! The launcher: one process a server, which sees to it that every database with something to do has
+//! a worker, and starts one again, after a while, when it has failed.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
+use integration_engine::roster::{Presence, Roster, Step};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker,
     SignalWakeFlags,
@@ -15,12 +16,6 @@ use pgrx::prelude::*;
 
 use crate::config;
 use crate::latch::{self, Woken};
-
-/// First and longest time before a worker that ended is started again.
-const RESTART: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-
-/// A worker that lived so long is taken to have been well.
-const WELL: Duration = Duration::from_secs(30);
 
 /// Registers the launcher. Only while `shared_preload_libraries` are loaded.
 pub fn register() {
@@ -35,18 +30,13 @@ pub fn register() {
         .load();
 }
 
-struct Child {
-    process: DynamicBackgroundWorker,
-    started: Instant,
-}
-
-#[derive(Default)]
-struct Database {
-    child: Option<Child>,
-    /// Not to be started before.
-    not_before: Option<Instant>,
-    pause: Duration,
-    wanted: bool,
+/// The launcher's memory.
+struct Launcher {
+    roster: Roster,
+    processes: HashMap<u32, DynamicBackgroundWorker>,
+    /// Databases that may have a worker.
+    present: Vec<u32>,
+    began: Instant,
 }
 
 #[pg_guard]
@@ -57,29 +47,21 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
     // No database: its catalogs of the whole server are enough, and nobody's DROP DATABASE is held up.
     BackgroundWorker::connect_worker_to_spi(None, None);
     latch::enter_launcher();
-    let mut databases: HashMap<u32, Database> = HashMap::new();
+    latch::ask_for_rescan();
+    let mut launcher = Launcher {
+        roster: Roster::default(),
+        processes: HashMap::new(),
+        present: Vec::new(),
+        began: Instant::now(),
+    };
     loop {
         if BackgroundWorker::sighup_received() {
             // SAFETY: main thread, outside a transaction.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
-            // Other databases may be wanted now.
+            // Other databases may be wanted now, and those that rest may have something to do.
             latch::ask_for_rescan();
         }
-        let ended = bury_children(&mut databases);
-        let asked = latch::rescan_asked();
-        if asked || ended {
-            let present = list_databases();
-            latch::keep_slots(&present);
-            databases.retain(|oid, _| present.contains(oid));
-            if asked {
-                for oid in present {
-                    let database = databases.entry(oid).or_default();
-                    database.wanted = true;
-                    database.not_before = None;
-                }
-            }
-        }
-        let wait = tend(&mut databases);
+        let wait = launcher.turn();
         if latch::wait(None, wait) == Woken::Stop {
             break;
         }
@@ -89,54 +71,82 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
     unsafe { pg_sys::proc_exit(1) };
 }
 
-/// Takes note of workers that ended; `true` when one did.
-fn bury_children(databases: &mut HashMap<u32, Database>) -> bool {
-    let now = Instant::now();
-    let mut any = false;
-    for (oid, database) in databases.iter_mut() {
-        let Some(child) = database.child.take_if(|child| ended(&child.process)) else {
-            continue;
-        };
-        let well = now.duration_since(child.started) > WELL;
-        database.pause = if well {
-            RESTART.0
-        } else {
-            (database.pause * 2).clamp(RESTART.0, RESTART.1)
-        };
-        database.not_before = Some(now + database.pause);
-        // It tells through its slot whether it wants to be back.
-        database.wanted = latch::is_wanted(*oid);
-        any = true;
+impl Launcher {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
-    any
-}
 
-/// Starts what is to be started; tells how long until there is something to do.
-fn tend(databases: &mut HashMap<u32, Database>) -> Option<Duration> {
-    let now = Instant::now();
-    let mut wait: Option<Duration> = None;
-    let mut at_most = |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
-    for (oid, database) in databases.iter_mut() {
-        if database.child.is_some() || !database.wanted {
-            continue;
+    /// Starts what is to be started; tells how long until there is something to do.
+    fn turn(&mut self) -> Option<Duration> {
+        let ended = self.bury();
+        let asked = latch::rescan_asked();
+        let strange = latch::seats()
+            .iter()
+            .any(|(database, _)| !self.present.contains(database));
+        if asked || ended || strange {
+            self.present = list_databases();
+            latch::keep_slots(&self.present);
+            self.roster.keep(&self.present);
         }
-        match database.not_before {
-            Some(at) if at > now => at_most(at - now),
-            _ => match start(*oid) {
+        if asked {
+            self.roster.look_at(&self.present);
+        }
+        loop {
+            let mut seats = latch::seats();
+            seats.retain(|(database, _)| self.present.contains(database));
+            let database = match self.roster.next(&seats, self.now()) {
+                Step::Wait(wait) => {
+                    if self.roster.is_short(self.now()) {
+                        self.tell_short(&seats);
+                    }
+                    return wait;
+                }
+                Step::Start(database) => database,
+            };
+            latch::take_note_of_start(database);
+            match start(database) {
                 Some(process) => {
-                    database.child = Some(Child {
-                        process,
-                        started: now,
-                    });
+                    self.roster.started(database, self.now());
+                    self.processes.insert(database, process);
                 }
                 None => {
-                    database.not_before = Some(now + RESTART.1);
-                    at_most(RESTART.1);
+                    latch::take_note_of_failure(database);
+                    if self.roster.short(self.now()) {
+                        pgrx::warning!(
+                            "integration has no process slot for a worker; raise max_worker_processes"
+                        );
+                    }
                 }
-            },
+            }
         }
     }
-    wait
+
+    /// Whoever has asked for a worker in vain is shown to have none.
+    fn tell_short(&self, seats: &[(u32, Presence)]) {
+        let without = |database: &&u32| !self.processes.contains_key(*database);
+        let databases = seats.iter().map(|(database, _)| database);
+        for database in databases.filter(without) {
+            latch::take_note_of_start(*database);
+            latch::take_note_of_failure(*database);
+        }
+    }
+
+    /// Takes note of processes that ended; `true` when one did.
+    fn bury(&mut self) -> bool {
+        let gone: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| ended(process))
+            .map(|(database, _)| *database)
+            .collect();
+        for database in &gone {
+            self.processes.remove(database);
+            latch::take_note_of_failure(*database);
+            self.roster
+                .ended(*database, latch::seat(*database), self.now());
+        }
+        !gone.is_empty()
+    }
 }
 
 fn ended(process: &DynamicBackgroundWorker) -> bool {
@@ -162,15 +172,7 @@ fn start(database: u32) -> Option<DynamicBackgroundWorker> {
         .set_restart_time(None)
         .set_notify_pid(me)
         .load_dynamic();
-    match started {
-        Ok(process) => Some(process),
-        Err(_) => {
-            pgrx::warning!(
-                "integration has no process slot for a worker; raise max_worker_processes"
-            );
-            None
-        }
-    }
+    started.ok()
 }
 
 /// Databases that can be connected to, templates left out.

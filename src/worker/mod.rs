@@ -37,6 +37,7 @@ mod provision;
 mod publish;
 mod reconcile;
 mod requests;
+mod rest;
 mod rings;
 mod rivals;
 mod serve;
@@ -60,11 +61,12 @@ use pgrx::spi::SpiResult;
 use crate::config::Settings;
 use crate::http::{self, Engine};
 use crate::inbound;
-use crate::latch::{self, Slot, Wake, Woken};
+use crate::latch::{self, Doing, Slot, Wake, Woken};
 use crate::store::{self, links, sources, state};
 use backfill::Backfills;
 use erasures::Erasures;
 use poll::Polls;
+use process::End;
 use reconcile::Reconciles;
 use requests::Requests;
 use target::{Flight, TargetWorker};
@@ -142,6 +144,7 @@ struct Worker {
     erasures: Erasures,
     hooks: hooks::Hooks,
     news: news::News,
+    rest: rest::Rest,
 }
 
 impl Worker {
@@ -183,6 +186,7 @@ impl Worker {
             erasures: Erasures::default(),
             hooks: hooks::Hooks::default(),
             news: news::News::default(),
+            rest: rest::Rest::default(),
         })
     }
 
@@ -286,8 +290,8 @@ impl Worker {
     }
 }
 
-/// Works until the server asks to stop.
-fn run(slot: &'static Slot) -> Result<(), String> {
+/// Works until there is a reason to end.
+fn run(slot: &'static Slot) -> Result<End, String> {
     let mut worker = Worker::start(slot)?;
     let failed = |error: pgrx::spi::Error| error.to_string();
     store::transaction(|| {
@@ -302,29 +306,54 @@ fn run(slot: &'static Slot) -> Result<(), String> {
         if process::settings_changed() {
             wake = wake.and(Wake::CONFIG);
         }
+        if wake.has(Wake::RELOAD) {
+            log!("integration worker makes room for another one");
+            return Ok(End::Restart);
+        }
         let unwanted = wake.has(Wake::CONFIG) && !process::wanted();
         if unwanted || !process::extension_present() {
-            slot.free();
-            return Ok(());
+            return Ok(End::Unwanted);
         }
         worker.requests.check_network(&worker.world)?;
         let wait = worker.turn(wake).map_err(failed)?;
-        let wait = if worker.busy() {
+        let wait = match worker.rests_from(wake, Instant::now()) {
+            Some(rest) if rest.after.is_zero() => {
+                if slot.rest(rest.until) {
+                    log!("integration worker leaves: {}", rest.why);
+                    return Ok(End::Rest);
+                }
+                Some(Duration::ZERO)
+            }
+            rest => worker.sleep(slot, wait, rest.map(|rest| rest.after)),
+        };
+        latch::doing(Doing::Waiting, None);
+        if latch::wait(Some(worker.requests.socket()), wait) == Woken::Stop {
+            latch::end_orderly();
+            log!("integration worker stops");
+            return Ok(End::Stop);
+        }
+        latch::doing(Doing::Housekeeping, None);
+    }
+}
+
+impl Worker {
+    /// How long to wait, at most `rest`; writers wake us if that is for longer than a moment.
+    fn sleep(
+        &self,
+        slot: &Slot,
+        wait: Option<Duration>,
+        rest: Option<Duration>,
+    ) -> Option<Duration> {
+        let wait = [wait, rest].into_iter().flatten().min();
+        if self.busy() {
             // Writers need not wake a worker that looks again in a moment.
-            let window = worker
-                .world
-                .settings
-                .batch_window
-                .max(Duration::from_millis(1));
+            let window = self.world.settings.batch_window;
+            let window = window.max(Duration::from_millis(1));
             Some(wait.map_or(window, |wait| wait.min(window)))
-        } else if slot.fall_asleep(worker.deaf()) {
+        } else if slot.fall_asleep(self.deaf()) {
             wait
         } else {
             Some(Duration::ZERO)
-        };
-        if latch::wait(Some(worker.requests.socket()), wait) == Woken::Stop {
-            log!("integration worker stops");
-            return Ok(());
         }
     }
 }

@@ -11,53 +11,66 @@ use pgrx::spi::SpiResult;
 
 use super::target::{State, TargetWorker};
 use super::{World, bars, preflight, run};
-use crate::store::{changes, execute, select, state};
+use crate::store::{changes, execute, state};
 use crate::{config, extension, latch, store};
 
 #[pg_guard]
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C-unwind" fn integration_worker(database: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    latch::end_on_sigterm();
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
     // SAFETY: the launcher passes the oid of a database.
     let database = unsafe { pg_sys::Oid::from_datum(database, false) };
+    latch::begin_start(database.map_or(0, pg_sys::Oid::to_u32));
     BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
-    // The launcher starts it again either way; the code decides whether the server logs the end.
+    // The launcher sees by the slot what comes next; the code decides whether the server logs the end.
     let code = i32::from(work().is_err());
     // SAFETY: everything with a destructor has been dropped.
     unsafe { pg_sys::proc_exit(code) };
 }
 
 fn work() -> Result<(), ()> {
+    if !wanted() {
+        if let Some(slot) = latch::my_slot().filter(|slot| slot.worker().is_none()) {
+            slot.free();
+        }
+        return Ok(());
+    }
     let Some(slot) = latch::claim_slot() else {
         pgrx::warning!("integration works in at most 64 databases; this one gets no worker");
         return Ok(());
     };
-    if !wanted() {
-        slot.free();
-        return Ok(());
-    }
     if !slot.enter() {
         return Ok(());
     }
     store::transaction(prepare_session);
-    let result = run(slot).map_err(|why| pgrx::warning!("integration worker ends: {why}"));
-    slot.leave();
-    result
+    let ended = run(slot).map_err(|why| pgrx::warning!("integration worker ends: {why}"));
+    match ended {
+        Ok(End::Restart) => slot.hand_over(),
+        Ok(End::Unwanted) => slot.free(),
+        Ok(End::Rest) => {}
+        Ok(End::Stop) | Err(()) => slot.leave(),
+    }
+    ended.map(|_| ())
+}
+
+/// Why a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The server asked for it.
+    Stop,
+    /// Another one is to take its place.
+    Restart,
+    /// There is nothing to do.
+    Rest,
+    /// This database is to have none.
+    Unwanted,
 }
 
 /// Whether this database is to have a worker.
 pub fn wanted() -> bool {
-    let name = BackgroundWorker::transaction(|| {
-        select("SELECT pg_catalog.current_database()::text", &[], |row| {
-            row.get::<String>(1)
-        })
-    });
-    let name = name
-        .ok()
-        .and_then(|rows| rows.into_iter().next().flatten())
-        .unwrap_or_default();
-    config::wants_database(&name) && extension_present()
+    BackgroundWorker::transaction(|| config::wants_my_database() && extension::present())
 }
 
 /// Whether the extension is (still) installed here.

@@ -156,6 +156,11 @@ impl Requests {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
+    /// Whether no answer is waited for, of whatever.
+    pub fn all_answered(&self) -> bool {
+        self.underway.is_empty()
+    }
+
     /// Starts the engine anew when the way to the outside has changed. Requests under way then end
     /// as lost connections do.
     pub fn check_network(&mut self, world: &World) -> Result<(), String> {

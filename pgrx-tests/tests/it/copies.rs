@@ -9,7 +9,7 @@ use integration_tests::{
 };
 
 /// Dumps a CRM and restores it beside the original, with the same settings.
-fn restored_copy(original: &mut Crm) -> Crm {
+pub fn restored_copy(original: &mut Crm) -> Crm {
     let mut copy_settings = original.rows(&format!(
         "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = '{}')",
         original.database

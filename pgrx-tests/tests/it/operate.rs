@@ -342,7 +342,7 @@ fn everything_public_has_a_comment_and_nothing_is_granted_to_everybody() {
     );
     assert!(open.is_empty(), "open to everybody: {open:#?}");
     let loose = crm.rows(
-        "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'integration'::regnamespace AND p.prosecdef
+        "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'integration'::regnamespace AND p.prosecdef AND p.prosqlbody IS NULL
          AND NOT EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%')",
     );
     assert!(

@@ -57,7 +57,7 @@ const TRAPS: &str = r#"
     RESET ROLE;"#;
 
 /// A call of every function that people call; what each needs stands before it.
-const CALLS: &[(&str, &str)] = &[
+pub const CALLS: &[(&str, &str)] = &[
     (
         "track",
         "SELECT integration.track('crm.contacts', 'contact')",
@@ -94,11 +94,9 @@ const CALLS: &[(&str, &str)] = &[
         "backfill",
         "SELECT integration.backfill('crm.contacts', 'hubspot', 'id > 3')",
     ),
+    ("backfill", "SELECT integration.backfill('crm.companies')"),
     ("reconcile", "SELECT integration.reconcile('crm.contacts')"),
-    (
-        "cancel_job",
-        "SELECT integration.cancel_job(j.id) FROM integration.job j",
-    ),
+    ("cancel_job", "SELECT integration.cancel_job(1)"),
     ("provision", "SELECT integration.provision('hubspot')"),
     ("poll", "SELECT integration.poll()"),
     ("pause", "SELECT integration.pause('hubspot', 'why')"),
@@ -134,6 +132,18 @@ const CALLS: &[(&str, &str)] = &[
     (
         "import_mandrill_webhook",
         "SELECT * FROM integration.import_mandrill_webhook('', '{}', 'https://crm.example.com/hook')",
+    ),
+    (
+        "wait_synced",
+        "SELECT integration.wait_synced('crm.contacts', '1', '10ms')",
+    ),
+    (
+        "grant_role",
+        "SELECT integration.grant_role('reader', 'mallory')",
+    ),
+    (
+        "revoke_role",
+        "SELECT integration.revoke_role('reader', 'mallory')",
     ),
     ("version", "SELECT integration.version()"),
     ("reload", "SELECT integration.reload()"),

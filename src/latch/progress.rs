@@ -1,0 +1,100 @@
+//! What a worker is doing, and since when: tells one that is busy from one that is stuck.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use pgrx::pg_sys;
+
+use super::Slot;
+use crate::worker::now_ms;
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// Nothing: it waits to be woken, or for answers.
+    Waiting,
+    /// Reading rows of a CRM table, or of its payload view.
+    Reading,
+    /// Writing to a CRM table.
+    Writing,
+    /// Anything about our own tables.
+    Housekeeping,
+}
+
+impl Doing {
+    fn from_number(number: u32) -> Doing {
+        match number {
+            1 => Doing::Reading,
+            2 => Doing::Writing,
+            3 => Doing::Housekeeping,
+            _ => Doing::Waiting,
+        }
+    }
+
+    fn number(self) -> u32 {
+        match self {
+            Doing::Waiting => 0,
+            Doing::Reading => 1,
+            Doing::Writing => 2,
+            Doing::Housekeeping => 3,
+        }
+    }
+}
+
+/// In shared memory.
+#[derive(Default)]
+pub struct Progress {
+    doing: AtomicU32,
+    /// The CRM table, 0 for none.
+    table: AtomicU32,
+    /// Milliseconds since the epoch.
+    since: AtomicI64,
+}
+
+/// What a worker that does not wait is at.
+pub struct Busy {
+    pub doing: Doing,
+    pub table: Option<pg_sys::Oid>,
+    /// When it last made progress, in milliseconds since the epoch.
+    pub since: i64,
+    pub lasts: Duration,
+}
+
+thread_local! {
+    /// This process's own, once it is a worker.
+    static MINE: Cell<Option<&'static Progress>> = const { Cell::new(None) };
+}
+
+pub(super) fn begin(progress: &'static Progress) {
+    MINE.set(Some(progress));
+    doing(Doing::Housekeeping, None);
+}
+
+/// Notes that the worker made progress, and what it is at now. Nothing in other processes.
+pub fn doing(what: Doing, table: Option<pg_sys::Oid>) {
+    if let Some(mine) = MINE.get() {
+        mine.since.store(now_ms(), Ordering::Relaxed);
+        mine.doing.store(what.number(), Ordering::Relaxed);
+        let table = table.map_or(0, pg_sys::Oid::to_u32);
+        mine.table.store(table, Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    /// What the worker is at; `None` when it waits, or there is none.
+    pub fn busy(&self) -> Option<Busy> {
+        self.worker()?;
+        let progress = &self.progress;
+        let doing = Doing::from_number(progress.doing.load(Ordering::Relaxed));
+        let table = progress.table.load(Ordering::Relaxed);
+        let since = progress.since.load(Ordering::Relaxed);
+        let millis = now_ms().saturating_sub(since);
+        (doing != Doing::Waiting).then(|| Busy {
+            doing,
+            table: (table != 0).then(|| pg_sys::Oid::from(table)),
+            since,
+            lasts: Duration::from_millis(u64::try_from(millis).unwrap_or(0)),
+        })
+    }
+}
