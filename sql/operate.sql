@@ -146,6 +146,26 @@ END
 $$;
 COMMENT ON FUNCTION dlq_discard(bigint[], text) IS 'closes dead letters that need not be delivered; returns how many';
 
+CREATE FUNCTION inbox_retry(ids bigint[] DEFAULT NULL, origin text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    retried bigint;
+BEGIN
+    IF origin IS NOT NULL AND origin NOT IN ('hubspot', 'mailchimp', 'mandrill') THEN
+        RAISE EXCEPTION 'no events come from "%"', origin USING ERRCODE = 'invalid_parameter_value', HINT = 'It is hubspot, mailchimp or mandrill.';
+    END IF;
+    UPDATE integration.inbox i SET state = 'pending', attempts = 0, not_before = NULL, detail = NULL
+    WHERE (ids IS NULL OR i.id = ANY (ids)) AND (inbox_retry.origin IS NULL OR i.origin = inbox_retry.origin)
+      AND (i.state = 'failed' OR (i.state = 'pending' AND i.not_before IS NOT NULL) OR (i.state = 'ignored' AND ids IS NOT NULL));
+    GET DIAGNOSTICS retried = ROW_COUNT;
+    UPDATE integration.alert a SET cleared_at = clock_timestamp()
+    WHERE a.kind = 'inbox_failed' AND a.cleared_at IS NULL
+      AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'failed' AND (i.origin = 'hubspot') = (a.target = 'hubspot'));
+    PERFORM integration._wake();
+    RETURN retried;
+END
+$$;
+COMMENT ON FUNCTION inbox_retry(bigint[], text) IS 'has events applied again that failed, or that wait for their next attempt; those that were ignored only if their ids are given; returns how many';
+
 CREATE FUNCTION provision(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     job bigint;

@@ -17,7 +17,7 @@ SELECT r.role, r.kind, n.name FROM (VALUES
     ('reader', 'function', '{version,sync_status,preview}'),
     -- What the views are made of.
     ('reader', 'function', '{_changed_columns,_gauges,_no_longer_tracked,_target,_unpack_clock,_unpack_keys,_waits_for}'),
-    ('operator', 'function', '{pause,resume,dlq_retry,dlq_discard,backfill,reconcile,poll,cancel_job,wait_idle,wait_synced,test_connection,reload,erase,allow_again}'),
+    ('operator', 'function', '{pause,resume,dlq_retry,dlq_discard,inbox_retry,backfill,reconcile,poll,cancel_job,wait_idle,wait_synced,test_connection,reload,erase,allow_again}'),
     ('webhook', 'function', '{version,import_hubspot_webhook,import_mailchimp_webhook,import_mandrill_webhook}'),
     ('app', 'function', '{version,sync_status,wait_synced,preview}'),
     ('owner', 'function', '{track,untrack,map_field,map_association,unmap_association,provision,mailchimp_register_webhook,adopt,grant_role,revoke_role}')

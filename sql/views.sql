@@ -72,7 +72,8 @@ CREATE VIEW status AS
            CASE WHEN NOT s.worker THEN 'worker_down' ELSE coalesce(w.state, 'running') END AS state,
            CASE WHEN NOT s.worker THEN s.why ELSE nullif(concat_ws('; ', w.reason, CASE WHEN s.heartbeat_at IS NOT NULL OR w.reason IS NULL THEN s.why END), '') END AS reason,
            s.pending, s.retrying, s.in_flight, s.dead, s.oldest_pending, s.last_success_at,
-           s.requests_1m, s.errors_1m, s.rate_remaining, s.rate_limit, s.heartbeat_at
+           s.requests_1m, s.errors_1m, s.rate_remaining, s.rate_limit, s.heartbeat_at,
+           s.inbox_pending, s.inbox_retrying, s.inbox_failed
     FROM _gauges() s
     LEFT JOIN _target_state w ON w.target = s.target
     ORDER BY s.target;
@@ -91,3 +92,6 @@ COMMENT ON COLUMN status.errors_1m IS 'of those, failed';
 COMMENT ON COLUMN status.rate_remaining IS 'requests left in the present interval, as the service says';
 COMMENT ON COLUMN status.rate_limit IS 'requests allowed in an interval';
 COMMENT ON COLUMN status.heartbeat_at IS 'when the worker last made progress: now, if it has nothing to do but to wait; NULL where none runs';
+COMMENT ON COLUMN status.inbox_pending IS 'events of the service that wait to be applied';
+COMMENT ON COLUMN status.inbox_retrying IS 'events that could not be applied yet, for a row or table is in use for instance, and are tried again';
+COMMENT ON COLUMN status.inbox_failed IS 'events that the CRM refused; see integration.inbox and integration.inbox_retry()';

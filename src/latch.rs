@@ -41,6 +41,10 @@ pub struct Gauges {
     pub retrying: AtomicI64,
     pub in_flight: AtomicI64,
     pub dead: AtomicI64,
+    /// Events of the service's that were not tried yet, that are tried again, and that failed.
+    pub inbox_pending: AtomicI64,
+    pub inbox_retrying: AtomicI64,
+    pub inbox_failed: AtomicI64,
     /// Milliseconds since the epoch; 0: none.
     pub oldest_pending: AtomicI64,
     pub last_success: AtomicI64,

@@ -97,6 +97,9 @@ fn _gauges() -> TableIterator<
         name!(rate_remaining, Option<i64>),
         name!(rate_limit, Option<i64>),
         name!(heartbeat_at, Option<TimestampWithTimeZone>),
+        name!(inbox_pending, i64),
+        name!(inbox_retrying, i64),
+        name!(inbox_failed, i64),
     ),
 > {
     let slot = known_slot();
@@ -125,6 +128,9 @@ fn _gauges() -> TableIterator<
                 known(&gauges.rate_limit).map(|_| get(&gauges.rate_remaining)),
                 known(&gauges.rate_limit),
                 heartbeat(slot),
+                get(&gauges.inbox_pending),
+                get(&gauges.inbox_retrying),
+                get(&gauges.inbox_failed),
             )
         })
         .collect();

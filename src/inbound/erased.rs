@@ -9,25 +9,20 @@ use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
 use integration_engine::value;
 use integration_engine::webhook::Subject;
-use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
-use crate::store::inbox::Pending;
 use crate::store::withheld::{self, Reason};
 use crate::worker::World;
 
 /// The erased records that an event speaks of.
-pub fn hidden(world: &World, event: &Pending) -> SpiResult<HashSet<RecordRef>> {
+pub fn hidden(world: &World, subject: &Subject) -> SpiResult<HashSet<RecordRef>> {
     if !world.withheld {
         return Ok(HashSet::new());
     }
-    let Some(subject) = subject(event) else {
-        return Ok(HashSet::new());
-    };
-    let (target, names) = names(&subject);
+    let (target, names) = names(subject);
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     let named = withheld::named(target, &known)?.into_iter();
-    let entity = match &subject {
+    let entity = match subject {
         Subject::HubSpot(subject) => subject.entity,
         Subject::Mailchimp(_) | Subject::Mandrill(_) => None,
     };
@@ -48,15 +43,6 @@ pub fn is_about_erased(subject: &Subject) -> SpiResult<bool> {
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     let named = withheld::named(target, &known)?;
     Ok(named.iter().any(|named| named.reason == Reason::Erased))
-}
-
-fn subject(event: &Pending) -> Option<Subject> {
-    Some(match event.origin.as_str() {
-        "hubspot" => Subject::HubSpot(hubspot::webhook::replay(&event.payload).ok()?),
-        "mailchimp" => Subject::Mailchimp(mailchimp::webhook::replay(&event.payload)),
-        "mandrill" => Subject::Mandrill(mailchimp::webhook::replay_mandrill(&event.payload)),
-        _ => return None,
-    })
 }
 
 /// Whom an event is about, in the form in which erased people are remembered.

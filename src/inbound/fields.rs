@@ -8,10 +8,12 @@ use integration_engine::hubspot::values;
 use integration_engine::mapping::{Direction, Field, SourceMap};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, Target, Timestamp};
+use integration_engine::refusal::Refusal;
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Scene, applied, failed, ignored, sqlstate};
+use super::backlog::FAILED;
+use super::{Alert, Fate, Refused, Scene, applied, failed, ignored};
 use crate::capture;
 use crate::store::links::{self, Cause, Entry};
 use crate::store::{apply, apply::Applied, sources::Source};
@@ -49,15 +51,18 @@ pub enum Done {
     Kept {
         sent: bool,
     },
-    Refused(String),
+    /// The service's value has no form for the column.
+    Unreadable(String),
+    /// The CRM refused the value.
+    Refused(Refused),
 }
 
 /// What became of a report.
 pub enum Taken {
     /// There is nothing to write it to.
     Pointless(&'static str),
-    /// The row changed under our hands.
-    Moved,
+    /// The CRM does not take them now.
+    Refused(Refused),
     /// By the names of the service's fields.
     Took(Vec<(String, Done)>),
 }
@@ -78,11 +83,11 @@ impl Reported<'_> {
     pub(super) fn take(self, values: &[(String, Option<String>)]) -> SpiResult<Fate> {
         let source = self.source;
         let key = self.record.key.clone();
-        let at = self.at;
+        let (at, scene) = (self.at, self.scene);
         Ok(match self.enter(values, |_| at)? {
             Taken::Pointless(why) => ignored(why),
-            Taken::Moved => Fate::Again,
-            Taken::Took(done) => fate(source, key.as_str(), &done),
+            Taken::Refused(why) => Fate::Refused(why),
+            Taken::Took(done) => fate(scene, source, key.as_str(), done),
         })
     }
 
@@ -117,7 +122,7 @@ impl Reported<'_> {
                     sent: field.direction != Direction::Pull,
                 }),
                 Step::Unreadable(why) => {
-                    done.push((field.column.clone(), Done::Refused(why)));
+                    done.push((field.column.clone(), Done::Unreadable(why)));
                     continue;
                 }
                 Step::Write(column_value) => {
@@ -129,15 +134,13 @@ impl Reported<'_> {
                         column_value.as_deref(),
                     )? {
                         Applied::Written => Some(Done::Written),
-                        Applied::Moved => return Ok(Taken::Moved),
+                        Applied::Moved => return Ok(Taken::Refused(Refused::changing())),
                         Applied::Refused(why) => {
-                            let why = format!(
-                                "{}: the CRM refused the value: {} ({})",
-                                field.column,
-                                why.message,
-                                sqlstate(why.code)
-                            );
-                            done.push((field.column.clone(), Done::Refused(why)));
+                            let refused = Refused::of(&why).of_column(&field.column);
+                            if Refusal::of(&refused.sqlstate) != Refusal::Value {
+                                return Ok(Taken::Refused(refused));
+                            }
+                            done.push((field.column.clone(), Done::Refused(refused)));
                             continue;
                         }
                     }
@@ -253,21 +256,16 @@ impl Reported<'_> {
     }
 }
 
-/// What became of the values, as a person wants to read it.
-fn fate(source: &Source, key: &str, done: &[(String, Done)]) -> Fate {
+/// What became of the values, as a person wants to read it. What the CRM refused is tried again,
+/// unless it took something else of the same event.
+fn fate(scene: &Scene, source: &Source, key: &str, done: Vec<(String, Done)>) -> Fate {
     let of = |wanted: fn(&Done) -> bool| {
         let found = done.iter().filter(|(_, done)| wanted(done));
         found.map(|(column, _)| column.as_str()).collect::<Vec<_>>()
     };
     let written = of(|done| *done == Done::Written);
     let kept = of(|done| matches!(done, Done::Kept { .. }));
-    let refused: Vec<&str> = done
-        .iter()
-        .filter_map(|(_, done)| match done {
-            Done::Refused(why) => Some(why.as_str()),
-            Done::Written | Done::Kept { .. } => None,
-        })
-        .collect();
+    let wrong: Vec<&str> = done.iter().filter_map(|(_, done)| done.wrong()).collect();
     let mut parts = Vec::new();
     if !written.is_empty() {
         parts.push(format!(
@@ -282,12 +280,38 @@ fn fate(source: &Source, key: &str, done: &[(String, Done)]) -> Fate {
             kept.join(", ")
         ));
     }
-    parts.extend(refused.iter().map(|why| (*why).to_owned()));
+    parts.extend(wrong.iter().map(|why| (*why).to_owned()));
     let text = parts.join("; ");
-    match (written.is_empty(), refused.is_empty()) {
-        (false, _) => applied(text),
-        (true, false) => failed(text),
-        (true, true) if text.is_empty() => ignored("nothing new"),
-        (true, true) => ignored(text),
+    if !written.is_empty() {
+        if !wrong.is_empty() {
+            let message = format!("{} {key}: {}", source.name, wrong.join("; "));
+            scene.alerts.borrow_mut().push(Alert {
+                kind: FAILED,
+                subject: String::new(),
+                message,
+            });
+        }
+        return applied(text);
+    }
+    let refused = done.iter().find_map(|(_, done)| match done {
+        Done::Refused(why) => Some(why.sqlstate.clone()),
+        _ => None,
+    });
+    match (refused, wrong.is_empty()) {
+        (Some(sqlstate), _) => Fate::Refused(Refused { sqlstate, text }),
+        (None, false) => failed(text),
+        (None, true) if text.is_empty() => ignored("nothing new"),
+        (None, true) => ignored(text),
+    }
+}
+
+impl Done {
+    /// Why the field could not be written.
+    pub fn wrong(&self) -> Option<&str> {
+        match self {
+            Done::Unreadable(why) => Some(why),
+            Done::Refused(why) => Some(&why.text),
+            Done::Written | Done::Kept { .. } => None,
+        }
     }
 }

@@ -18,39 +18,38 @@ use super::{Fate, Scene, applied, failed, ignored};
 use crate::store::inbox::{Pending, State};
 use crate::store::links;
 
-pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
-    let subject = webhook::replay(&event.payload);
+pub fn apply(scene: &Scene, event: &Pending, subject: &MailchimpSubject) -> SpiResult<Fate> {
     let default = &scene.world.settings.mailchimp_api.list;
     let list = subject.list().unwrap_or(default).to_owned();
     let status = subject.member_status();
     match subject {
         MailchimpSubject::Subscribe { email, .. } => {
-            let consent = change_consent(scene, event, &list, &email, status, None)?;
+            let consent = change_consent(scene, event, &list, email, status, None)?;
             // What they filled in counts as well, if the member is a row's; what they left empty
             // says nothing.
             match consent {
                 Fate::Settled(state, detail) => {
                     let mut filled = webhook::merges(&event.payload);
                     filled.retain(|(_, value)| value.is_some());
-                    let fields = profile(scene, event, &list, &email, &filled)?;
+                    let fields = profile(scene, event, &list, email, &filled)?;
                     Ok(both(state, detail, fields))
                 }
-                Fate::Later | Fate::Again => Ok(consent),
+                Fate::Later | Fate::Refused(_) => Ok(consent),
             }
         }
         MailchimpSubject::Unsubscribe { email, reason, .. }
         | MailchimpSubject::Cleaned { email, reason, .. } => {
-            change_consent(scene, event, &list, &email, status, reason)
+            change_consent(scene, event, &list, email, status, reason.clone())
         }
         MailchimpSubject::Profile { email, .. } => {
             let merges = webhook::merges(&event.payload);
-            profile(scene, event, &list, &email, &merges)
+            profile(scene, event, &list, email, &merges)
         }
         MailchimpSubject::EmailChange {
             old_email,
             new_email,
             ..
-        } => change_address(scene, event, &list, &old_email, &new_email),
+        } => change_address(scene, event, &list, old_email, new_email),
         MailchimpSubject::Campaign {
             campaign, status, ..
         } => Ok(applied(format!(
@@ -72,7 +71,7 @@ fn both(state: State, detail: String, fields: Fate) -> Fate {
             };
             Fate::Settled(state, format!("{detail}; {more}"))
         }
-        Fate::Later | Fate::Again => fields,
+        Fate::Later | Fate::Refused(_) => fields,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use integration_engine::call::Link;
 use integration_engine::consent::{Party, ReportedConsent};
-use integration_engine::mailchimp::webhook;
+use integration_engine::mailchimp::webhook::MandrillSubject;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::Target;
 use integration_engine::value;
@@ -13,8 +13,7 @@ use super::{Fate, Scene, applied, ignored};
 use crate::store::inbox::Pending;
 use crate::store::{activity, links, people};
 
-pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
-    let subject = webhook::replay_mandrill(&event.payload);
+pub fn apply(scene: &Scene, event: &Pending, subject: &MandrillSubject) -> SpiResult<Fate> {
     let Some(activity) = subject.activity(&event.payload) else {
         return Ok(ignored(format!(
             "{} is no event of a message",
@@ -35,7 +34,7 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
         list: scene.world.settings.mailchimp_api.list.clone(),
         email: email.clone(),
         event: Some(event.id),
-        reason: Some(subject.event),
+        reason: Some(subject.event.clone()),
     });
     let found = people::by_email(scene.world.sources.values(), &email)?;
     let found = found.and_then(|(record, link)| {
@@ -67,7 +66,7 @@ pub fn apply(scene: &Scene, event: &Pending) -> SpiResult<Fate> {
     for (other, link) in others {
         if let Some(source) = scene.source(&other) {
             let fate = consent::record(scene, source, other, Some(link), decided.clone())?;
-            if matches!(fate, Fate::Again) {
+            if matches!(fate, Fate::Refused(_)) {
                 return Ok(fate);
             }
         }

@@ -1,8 +1,10 @@
 //! What comes from the services: webhooks imported into the inbox, and their application to CRM rows.
 
 pub mod audience;
+mod backlog;
 pub mod consent;
 mod erased;
+mod event;
 pub mod fields;
 mod hubspot;
 pub mod import;
@@ -10,37 +12,63 @@ mod mailchimp;
 mod mandrill;
 mod removal;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use integration_engine::clock::{Tick, ValueHash};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Target, Timestamp};
-use pgrx::spi::SpiResult;
 
-use crate::store::inbox::{self, Pending, State};
+use crate::pg::SqlError;
+use crate::store::apply::Applied;
+use crate::store::inbox::State;
 use crate::store::sources::Source;
-use crate::store::{self, apply::Applied};
 use crate::worker::target::TargetWorker;
 use crate::worker::{World, now_ms};
 
-/// Events applied in one transaction.
-const BATCH: i64 = 100;
-
-/// Attempts at an event before it counts as failed.
-const MOST_ATTEMPTS: i32 = 5;
-
-/// How long an event waits whose record is in a request under way.
-const FLYING: Duration = Duration::from_millis(20);
+pub use backlog::Backlog;
 
 /// What became of an event.
 pub enum Fate {
     Settled(State, String),
     /// Its record is in a request under way: its link will change with the answer.
     Later,
+    /// The CRM does not take it, or not now. What was done so far is undone.
+    Refused(Refused),
+}
+
+/// Why the CRM did not take an event, or one of its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub sqlstate: String,
+    /// For people.
+    pub text: String,
+}
+
+impl Refused {
+    fn of(error: &SqlError) -> Refused {
+        let sqlstate = sqlstate(error.code);
+        Refused {
+            text: format!("the CRM refused it: {} ({sqlstate})", error.message),
+            sqlstate,
+        }
+    }
+
     /// The row changed under our hands.
-    Again,
+    fn changing() -> Refused {
+        Refused {
+            sqlstate: "40001".to_owned(),
+            text: "the row was being changed".to_owned(),
+        }
+    }
+
+    fn of_column(self, column: &str) -> Refused {
+        Refused {
+            text: format!("{column}: {}", self.text),
+            ..self
+        }
+    }
 }
 
 fn applied(detail: impl Into<String>) -> Fate {
@@ -55,6 +83,14 @@ fn failed(detail: impl Into<String>) -> Fate {
     Fate::Settled(State::Failed, detail.into())
 }
 
+/// Something that people should know.
+struct Alert {
+    kind: &'static str,
+    /// The column it is about; empty: none in particular.
+    subject: String,
+    message: String,
+}
+
 /// What applying an event needs to see of the worker.
 pub struct Scene<'a> {
     pub world: &'a World,
@@ -65,6 +101,8 @@ pub struct Scene<'a> {
     owed: Cell<usize>,
     /// A record is to be withheld from now on.
     withholds: Cell<bool>,
+    /// What people should know.
+    alerts: RefCell<Vec<Alert>>,
 }
 
 impl<'a> Scene<'a> {
@@ -75,6 +113,7 @@ impl<'a> Scene<'a> {
             hidden: HashSet::new(),
             owed: Cell::new(0),
             withholds: Cell::new(false),
+            alerts: RefCell::default(),
         }
     }
 }
@@ -120,103 +159,17 @@ impl Scene<'_> {
     }
 }
 
-/// Events that wait.
-#[derive(Default)]
-pub struct Backlog {
-    /// There may be some.
-    pub stale: bool,
-    /// Some could not be applied yet.
-    waiting: bool,
-    /// Associations that are to be looked at again because of what was applied.
-    pub owed: usize,
-    /// Records are withheld because of it.
-    pub withholds: bool,
-}
-
-impl Backlog {
-    /// When to look again without being woken.
-    pub fn retry_in(&self) -> Option<Duration> {
-        (self.waiting || self.stale).then_some(FLYING)
-    }
-
-    /// Applies what waits, oldest first.
-    pub fn apply(&mut self, world: &World, targets: &[TargetWorker]) -> SpiResult<()> {
-        if !self.stale && !self.waiting {
-            return Ok(());
-        }
-        (self.stale, self.waiting) = (false, false);
-        let mut later: Vec<i64> = Vec::new();
-        loop {
-            let mut scene = Scene::new(world, targets);
-            let full = store::transaction(|| {
-                let events = inbox::next(BATCH, &later)?;
-                let full = events.len() as i64 == BATCH;
-                for event in events {
-                    let (id, attempts) = (event.id, event.attempts);
-                    scene.hidden = erased::hidden(world, &event)?;
-                    match scene.fate(event)? {
-                        Fate::Settled(State::Ignored, _) if !scene.hidden.is_empty() => {
-                            inbox::remove(id)?;
-                        }
-                        Fate::Settled(state, detail) => {
-                            inbox::settle(id, state, &detail, attempts)?
-                        }
-                        Fate::Later => later.push(id),
-                        Fate::Again if attempts + 1 < MOST_ATTEMPTS => {
-                            inbox::settle(
-                                id,
-                                State::Pending,
-                                "the row was being changed; tried again",
-                                attempts + 1,
-                            )?;
-                            later.push(id);
-                        }
-                        Fate::Again => {
-                            inbox::settle(id, State::Failed, "the row kept changing", attempts + 1)?
-                        }
-                    }
-                }
-                Ok::<bool, pgrx::spi::Error>(full)
-            })?;
-            self.owed += scene.owed.get();
-            self.withholds |= scene.withholds.get();
-            if !full {
-                break;
-            }
-        }
-        self.waiting = !later.is_empty();
-        Ok(())
-    }
-}
-
-impl Scene<'_> {
-    fn fate(&self, event: Pending) -> SpiResult<Fate> {
-        match event.origin.as_str() {
-            "hubspot" => match integration_engine::hubspot::webhook::replay(&event.payload) {
-                Ok(subject) => hubspot::apply(self, &subject, event.occurred_at),
-                Err(why) => Ok(failed(why.to_string())),
-            },
-            "mailchimp" => mailchimp::apply(self, &event),
-            "mandrill" => mandrill::apply(self, &event),
-            other => Ok(ignored(format!("events of {other} are stored only"))),
-        }
-    }
-}
-
 /// What a write to the CRM means for the event; `None`: it was done.
 fn unless_written(outcome: Applied) -> Option<Fate> {
     match outcome {
         Applied::Written => None,
-        Applied::Moved => Some(Fate::Again),
-        Applied::Refused(why) => Some(failed(format!(
-            "the CRM refused the value: {} ({})",
-            why.message,
-            sqlstate(why.code)
-        ))),
+        Applied::Moved => Some(Fate::Refused(Refused::changing())),
+        Applied::Refused(why) => Some(Fate::Refused(Refused::of(&why))),
     }
 }
 
-fn sqlstate(code: pgrx::pg_sys::errcodes::PgSqlErrorCode) -> String {
+/// The five characters of a SQLSTATE.
+pub fn sqlstate(code: pgrx::pg_sys::errcodes::PgSqlErrorCode) -> String {
     // Five characters, six bits each, as in Postgres' MAKE_SQLSTATE.
     let code = code as i32;
     (0..5)

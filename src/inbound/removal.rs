@@ -4,10 +4,11 @@ use integration_engine::call::Link;
 use integration_engine::hubspot::webhook::HubSpotSubject;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, RemoteId, Target};
+use integration_engine::refusal::Refusal;
 use pgrx::spi::SpiResult;
 
 use super::hubspot::linked;
-use super::{Fate, Scene, applied, failed, ignored, sqlstate};
+use super::{Fate, Refused, Scene, applied, failed, ignored};
 use crate::capture;
 use crate::config::OnRemoteDelete;
 use crate::store::apply::{self, Applied};
@@ -37,21 +38,36 @@ pub fn deleted(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiResu
     scene.owed.set(scene.owed.get() + owed);
     let fate = match scene.world.settings.on_remote_delete {
         OnRemoteDelete::Ignore => Kept::ByPolicy,
-        OnRemoteDelete::Delete => match apply::delete_row(source, &record.key)? {
-            Applied::Written => return Ok(applied(format!("{} deleted", name(source, &record)))),
-            Applied::Moved if !is_there(source, &record)? => {
-                return Ok(applied("the CRM row was gone already"));
-            }
-            Applied::Moved => Kept::ByTheCrm,
-            Applied::Refused(why) => {
-                let code = sqlstate(why.code);
-                Kept::Refused(format!("{} ({code})", why.message))
-            }
+        OnRemoteDelete::Delete => match delete(source, &record)? {
+            Ok(kept) => kept,
+            Err(fate) => return Ok(fate),
         },
     };
     withheld::put(&record, Target::HubSpot, id.as_str(), reason)?;
     scene.withholds.set(true);
     Ok(kept(&fate, &name(source, &record), reason))
+}
+
+/// Deletes a row as the service did. `Err`: that is all there is to it.
+fn delete(source: &Source, record: &RecordRef) -> SpiResult<Result<Kept, Fate>> {
+    Ok(match apply::delete_row(source, &record.key)? {
+        Applied::Written => Err(applied(format!("{} deleted", name(source, record)))),
+        Applied::Moved if !is_there(source, record)? => {
+            Err(applied("the CRM row was gone already"))
+        }
+        Applied::Moved => Ok(Kept::ByTheCrm),
+        Applied::Refused(why) => {
+            let refused = Refused::of(&why);
+            match Refusal::of(&refused.sqlstate) {
+                // It has to stay away from there from now on, whatever becomes of it here.
+                Refusal::Value => Ok(Kept::Refused(format!(
+                    "{} ({})",
+                    why.message, refused.sqlstate
+                ))),
+                Refusal::Busy | Refusal::Passing => Err(Fate::Refused(refused)),
+            }
+        }
+    })
 }
 
 /// Why the row is still there.
@@ -84,9 +100,21 @@ fn name(source: &Source, record: &RecordRef) -> String {
     format!("{} {}", source.name, record.key.as_str())
 }
 
-/// HubSpot tells of a privacy deletion twice, in either order.
+/// HubSpot tells of a privacy deletion twice, in either order. Or the CRM refused to delete the row,
+/// and somebody has the event applied again.
 fn gone_already(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiResult<Fate> {
     for named in withheld_of(scene, event)? {
+        if scene.world.settings.on_remote_delete == OnRemoteDelete::Delete
+            && let Some(source) = scene.source(&named.record)
+            && named.reason != Reason::Erased
+            && is_there(source, &named.record)?
+        {
+            let name = name(source, &named.record);
+            return Ok(match delete(source, &named.record)? {
+                Ok(why) => kept(&why, &name, reason),
+                Err(fate) => fate,
+            });
+        }
         if reason == Reason::Privacy && named.reason == Reason::Deleted {
             withheld::put(&named.record, Target::HubSpot, &named.name, reason)?;
             return Ok(applied("deleted for privacy reasons: it stays away"));

@@ -1,9 +1,11 @@
 //! Received events.
 
-use integration_engine::record::Timestamp;
+use std::time::Duration;
+
+use integration_engine::record::{Target, Timestamp};
 use integration_engine::webhook::Event;
 use pgrx::JsonB;
-use pgrx::spi::SpiResult;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{execute, select};
 
@@ -13,8 +15,20 @@ pub struct Pending {
     pub origin: String,
     pub event_key: String,
     pub occurred_at: Timestamp,
+    pub received_at: Timestamp,
     pub payload: serde_json::Value,
-    pub attempts: i32,
+    /// How often applying it was refused.
+    pub attempts: u32,
+}
+
+impl Pending {
+    /// The target whose service tells of it.
+    pub fn target(&self) -> Target {
+        match self.origin.as_str() {
+            "hubspot" => Target::HubSpot,
+            _ => Target::Mailchimp,
+        }
+    }
 }
 
 /// What became of an event.
@@ -56,24 +70,81 @@ pub fn put(origin: &str, event: Event, state: State, detail: Option<&str>) -> Sp
     Ok(execute(PUT, &args)? > 0)
 }
 
-const NEXT: &str = "\
-    SELECT i.id, i.origin, i.payload, i.attempts, (1000 * extract(epoch FROM i.occurred_at))::int8, i.event_key FROM integration.inbox i \
-    WHERE i.state = 'pending' AND i.id <> ALL ($2) ORDER BY i.occurred_at, i.id LIMIT $1";
+macro_rules! pending {
+    ($which:literal) => {
+        concat!(
+            "SELECT i.id, i.origin, i.payload, i.attempts, (1000 * extract(epoch FROM i.occurred_at))::int8, i.event_key, \
+             (1000 * extract(epoch FROM i.received_at))::int8 FROM integration.inbox i WHERE i.state = 'pending' AND ",
+            $which
+        )
+    };
+}
 
-/// The oldest events that wait, but for those named.
-pub fn next(most: i64, but: &[i64]) -> SpiResult<Vec<Pending>> {
-    select(NEXT, &[most.into(), but.to_vec().into()], |row| {
-        Ok(Pending {
-            id: row.get(1)?.unwrap_or(0),
-            origin: row.get(2)?.unwrap_or_default(),
-            payload: row
-                .get::<JsonB>(3)?
-                .map_or(serde_json::Value::Null, |payload| payload.0),
-            attempts: row.get(4)?.unwrap_or(0),
-            occurred_at: Timestamp(row.get(5)?.unwrap_or(0)),
-            event_key: row.get(6)?.unwrap_or_default(),
-        })
+// The index has those that were put off at its end: they are not met here.
+const NEW: &str = pending!(
+    "i.not_before IS NULL AND i.id <> ALL ($2) AND i.origin <> ALL ($3) \
+     ORDER BY i.not_before NULLS FIRST, i.occurred_at, i.id LIMIT $1"
+);
+const DUE: &str = pending!(
+    "i.not_before <= pg_catalog.clock_timestamp() AND i.id <> ALL ($2) AND i.origin <> ALL ($3) \
+     ORDER BY i.occurred_at, i.id LIMIT $1"
+);
+const PUT_OFF: &str = pending!("i.not_before IS NOT NULL ORDER BY i.not_before");
+
+/// Which of the waiting events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those that were not put off.
+    New,
+    /// Those that were, and whose time has come.
+    Due,
+}
+
+fn pending(row: &SpiHeapTupleData) -> SpiResult<Pending> {
+    Ok(Pending {
+        id: row.get(1)?.unwrap_or(0),
+        origin: row.get(2)?.unwrap_or_default(),
+        payload: row
+            .get::<JsonB>(3)?
+            .map_or(serde_json::Value::Null, |payload| payload.0),
+        attempts: row.get::<i32>(4)?.unwrap_or(0).unsigned_abs(),
+        occurred_at: Timestamp(row.get(5)?.unwrap_or(0)),
+        event_key: row.get(6)?.unwrap_or_default(),
+        received_at: Timestamp(row.get(7)?.unwrap_or(0)),
     })
+}
+
+/// The oldest events that wait, but for those named, and those of some origins.
+pub fn next(which: Which, most: i64, but: &[i64], held: &[&str]) -> SpiResult<Vec<Pending>> {
+    let sql = match which {
+        Which::New => NEW,
+        Which::Due => DUE,
+    };
+    let args = [most.into(), but.to_vec().into(), held.to_vec().into()];
+    select(sql, &args, pending)
+}
+
+/// All that were put off.
+pub fn put_off() -> SpiResult<Vec<Pending>> {
+    select(PUT_OFF, &[], pending)
+}
+
+const WAITS: &str = "SELECT true FROM integration.inbox i WHERE i.id = $1 AND i.state = 'pending'";
+
+/// Whether an event still waits.
+pub fn waits(id: i64) -> SpiResult<bool> {
+    Ok(!select(WAITS, &[id.into()], |_| Ok(()))?.is_empty())
+}
+
+const NEXT_DUE: &str = "\
+    SELECT (1000 * extract(epoch FROM min(i.not_before) - pg_catalog.clock_timestamp()))::float8 \
+    FROM integration.inbox i WHERE i.state = 'pending' AND i.not_before IS NOT NULL";
+
+/// How long until the next event is due that was put off.
+pub fn next_due() -> SpiResult<Option<Duration>> {
+    let rows = select(NEXT_DUE, &[], |row| row.get::<f64>(1))?;
+    let millis = rows.into_iter().flatten().next();
+    Ok(millis.map(|millis| Duration::from_secs_f64(millis.max(0.0) / 1_000.0)))
 }
 
 /// Takes an event out again: it is about somebody who was erased.
@@ -85,19 +156,94 @@ pub fn remove(id: i64) -> SpiResult<()> {
     .map(|_| ())
 }
 
-const SETTLE: &str =
-    "UPDATE integration.inbox i SET state = $2, detail = $3, attempts = $4 WHERE i.id = $1";
+const SETTLE: &str = "\
+    UPDATE integration.inbox i SET state = $2, detail = $3, attempts = $4, not_before = NULL WHERE i.id = $1";
 
 /// Notes what became of an event.
-pub fn settle(id: i64, state: State, detail: &str, attempts: i32) -> SpiResult<()> {
-    execute(
-        SETTLE,
-        &[
-            id.into(),
-            state.name().into(),
-            detail.into(),
-            attempts.into(),
-        ],
-    )
-    .map(|_| ())
+pub fn settle(id: i64, state: State, detail: &str, attempts: u32) -> SpiResult<()> {
+    let args = [
+        id.into(),
+        state.name().into(),
+        detail.into(),
+        count(attempts).into(),
+    ];
+    execute(SETTLE, &args).map(|_| ())
+}
+
+const POSTPONE: &str = "\
+    UPDATE integration.inbox i SET detail = $2, attempts = $3, \
+    not_before = pg_catalog.clock_timestamp() + $4 * interval '1 millisecond' WHERE i.id = $1";
+
+/// Puts an event off that was refused.
+pub fn postpone(id: i64, detail: &str, attempts: u32, wait: Duration) -> SpiResult<()> {
+    let args = [
+        id.into(),
+        detail.into(),
+        count(attempts).into(),
+        (wait.as_secs_f64() * 1_000.0).into(),
+    ];
+    execute(POSTPONE, &args).map(|_| ())
+}
+
+const QUEUE_BEHIND: &str = "\
+    UPDATE integration.inbox i SET detail = 'waits for event ' || $2 || ', which is of the same record and older', \
+    not_before = (SELECT b.not_before FROM integration.inbox b WHERE b.id = $2) WHERE i.id = $1";
+
+/// Puts an event off until an earlier one of its record is tried again.
+pub fn queue_behind(id: i64, earlier: i64) -> SpiResult<()> {
+    execute(QUEUE_BEHIND, &[id.into(), earlier.into()]).map(|_| ())
+}
+
+fn count(attempts: u32) -> i32 {
+    i32::try_from(attempts).unwrap_or(i32::MAX)
+}
+
+/// How many events are counted at most.
+const MOST_COUNTED: i64 = 100_000;
+
+const WAITING: &str = "\
+    SELECT count(*) FILTER (WHERE i.origin = 'hubspot' AND i.attempts = 0), count(*) FILTER (WHERE i.origin <> 'hubspot' AND i.attempts = 0), \
+           count(*) FILTER (WHERE i.origin = 'hubspot' AND i.attempts > 0), count(*) FILTER (WHERE i.origin <> 'hubspot' AND i.attempts > 0) \
+    FROM (SELECT x.origin, x.attempts FROM integration.inbox x WHERE x.state = 'pending' LIMIT $1) i";
+const FAILED: &str = "\
+    SELECT count(*) FILTER (WHERE i.origin = 'hubspot'), count(*) FILTER (WHERE i.origin <> 'hubspot') \
+    FROM (SELECT x.origin FROM integration.inbox x WHERE x.state = 'failed' LIMIT $1) i";
+
+/// Events of a target's service by what they wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// They have not been tried yet.
+    pub pending: i64,
+    /// They were refused, and are tried again.
+    pub retrying: i64,
+}
+
+/// Counts the events that wait: HubSpot's and Mailchimp's.
+pub fn waiting() -> SpiResult<[(Target, Waiting); 2]> {
+    let rows = select(WAITING, &[MOST_COUNTED.into()], |row| {
+        let figure = |column: usize| row.get::<i64>(column).map(Option::unwrap_or_default);
+        let waiting = |first: usize| {
+            Ok::<_, pgrx::spi::Error>(Waiting {
+                pending: figure(first)?,
+                retrying: figure(first + 2)?,
+            })
+        };
+        Ok([
+            (Target::HubSpot, waiting(1)?),
+            (Target::Mailchimp, waiting(2)?),
+        ])
+    })?;
+    Ok(rows.into_iter().next().unwrap_or([
+        (Target::HubSpot, Waiting::default()),
+        (Target::Mailchimp, Waiting::default()),
+    ]))
+}
+
+/// Counts the events that failed: HubSpot's and Mailchimp's.
+pub fn failed() -> SpiResult<[(Target, i64); 2]> {
+    let rows = select(FAILED, &[MOST_COUNTED.into()], |row| {
+        Ok((row.get(1)?.unwrap_or(0), row.get(2)?.unwrap_or(0)))
+    })?;
+    let (hubspot, mailchimp) = rows.into_iter().next().unwrap_or((0, 0));
+    Ok([(Target::HubSpot, hubspot), (Target::Mailchimp, mailchimp)])
 }

@@ -61,6 +61,13 @@ pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
     }))
 }
 
+/// Nobody is waited for until the present transaction ends: whatever is in somebody's hands is
+/// refused at once.
+pub fn wait_for_nobody() -> SpiResult<()> {
+    const QUICK: &str = "SELECT pg_catalog.set_config('lock_timeout', '50ms', true)";
+    select(QUICK, &[], |_| Ok(())).map(|_| ())
+}
+
 /// Rows of a reading statement.
 pub fn select<T>(
     sql: &str,

@@ -93,7 +93,9 @@ const CLEAR: &str = "\
     WHERE a.target = $1 AND a.cleared_at IS NULL AND NOT (a.kind = ANY ($2))";
 
 /// Kinds that how a target is doing says nothing about.
-const LASTING: [&str; 5] = [
+const LASTING: [&str; 7] = [
+    "inbox_failed",
+    "inbox_waits",
     "deprecation",
     "warning",
     "encryption_key",

@@ -74,6 +74,7 @@ impl Worker {
         self.reconciles.load(courses, &self.world)?;
         self.polls.load()?;
         self.erasures.load(&mut self.targets)?;
+        self.inbox.load(&self.world)?;
         self.requests.jobs = jobs;
         for worker in &mut self.targets {
             provision::begin(worker, &self.world, &mut self.requests);

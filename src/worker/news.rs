@@ -4,19 +4,21 @@
 //! Nothing is lost with the worker: the dead letter that was written with the verdict stays open
 //! until the CRM says the same, so the next worker finds from the letters what it has to tell.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use integration_engine::consent;
 use integration_engine::outcome::MemberStatus;
 use integration_engine::record::Target;
+use integration_engine::refusal::Refusal;
 use integration_engine::standing;
-use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 
 use super::settle::ConsentNews;
 use super::target::TargetWorker;
 use super::{Worker, World};
-use crate::pg::SqlError;
+use crate::inbound::sqlstate;
+use crate::pg::{self, SqlError};
 use crate::store::apply::{self, Applied};
 use crate::store::{self, changes, letters, links};
 
@@ -24,12 +26,15 @@ use crate::store::{self, changes, letters, links};
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Rows found held in one round, each of which is waited for; the others' turn comes later.
-const MOST_HELD: usize = 3;
+/// Telling goes on for so long before others have their turn.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// News that the CRM has not been told yet.
 #[derive(Default)]
 pub struct News {
+    /// Those whose turn has not come yet.
+    untold: Vec<ConsentNews>,
+    /// Those whose rows or tables are in somebody's hands.
     waiting: Vec<ConsentNews>,
     again_at: Option<Instant>,
     failures: u32,
@@ -39,6 +44,9 @@ pub struct News {
 impl News {
     /// How long until it is tried again.
     pub fn retry_in(&self) -> Option<Duration> {
+        if !self.untold.is_empty() {
+            return Some(Duration::ZERO);
+        }
         let at = self.again_at.filter(|_| !self.waiting.is_empty())?;
         Some(at.saturating_duration_since(Instant::now()))
     }
@@ -69,15 +77,17 @@ impl Worker {
     /// Records refusals in the CRM, so that nobody tries again and people can see why.
     pub(super) fn tell_crm(&mut self, news: Vec<ConsentNews>) -> SpiResult<()> {
         let (mut news, mut held) = (news.into_iter(), Vec::new());
-        while held.len() < MOST_HELD
+        let begun = Instant::now();
+        while begun.elapsed() < SLICE
             && let Some(each) = news.next()
         {
-            match store::transaction(|| tell(&self.world, &each))? {
+            match store::transaction(|| tell_or_wait(&self.world, &each))? {
                 Told::Settled => {}
                 Told::Later => held.push(each),
             }
         }
-        self.news.wait(news.chain(held).collect());
+        self.news.untold.extend(news);
+        self.news.wait(held);
         Ok(())
     }
 
@@ -99,11 +109,13 @@ impl Worker {
             return Ok(());
         };
         // What the CRM has decided since is in the queue, and is for Mailchimp to answer.
-        let waiting = std::mem::take(&mut self.news.waiting);
+        let mut waiting = std::mem::take(&mut self.news.waiting);
         if worker.unread() {
+            waiting.append(&mut self.news.untold);
             self.news.wait(waiting);
             return Ok(());
         }
+        waiting.splice(..0, std::mem::take(&mut self.news.untold));
         let waiting = store::transaction(|| without_decided(worker, waiting))?;
         self.tell_crm(waiting)
     }
@@ -138,54 +150,60 @@ fn without_decided(worker: &TargetWorker, news: Vec<ConsentNews>) -> SpiResult<V
     Ok(left)
 }
 
-fn tell(world: &World, news: &ConsentNews) -> SpiResult<Told> {
+/// Tells it, unless the row or the table is in somebody's hands, or cannot be read at present.
+fn tell_or_wait(world: &World, news: &ConsentNews) -> SpiResult<Told> {
+    store::wait_for_nobody()?;
+    let told = pg::guarded(AssertUnwindSafe(|| tell(world, news)));
+    let why = match told {
+        Ok(told) => match told? {
+            Ok(told) => return Ok(told),
+            Err(why) => why,
+        },
+        Err(why) => why,
+    };
+    if Refusal::of(&sqlstate(why.code)) != Refusal::Value {
+        return Ok(Told::Later);
+    }
+    let source = world.sources.get(&news.record.source);
+    pgrx::warning!(
+        "integration: cannot record consent of {} {}: {}",
+        source.map_or("a table", |source| &source.name),
+        news.record.key.as_str(),
+        why.message
+    );
+    Ok(Told::Settled)
+}
+
+fn tell(world: &World, news: &ConsentNews) -> SpiResult<Result<Told, SqlError>> {
     let ConsentNews { record, status } = news;
     let source = world.sources.get(&record.source);
     let Some((source, map)) =
         source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
     else {
-        return Ok(Told::Settled);
+        return Ok(Ok(Told::Settled));
     };
     let Some((index, field)) = map.field_named("status") else {
-        return Ok(Told::Settled);
+        return Ok(Ok(Told::Settled));
     };
     let rows = source.read(map, &[&record.key])?;
     let Some(present) = rows.get(&record.key) else {
-        return Ok(Told::Settled);
+        return Ok(Ok(Told::Settled));
     };
     let present = present.get(index).cloned().flatten();
     let value = consent::to_column(field.kind, *status);
     let says = |text: Option<&str>| consent::read(field.kind, text);
     if present.is_some() && says(present.as_deref()) == says(Some(value)) {
-        return Ok(Told::Settled);
+        return Ok(Ok(Told::Settled));
     }
-    match apply::set_column(
+    let written = apply::set_column(
         source,
         &record.key,
         &field.column,
         present.as_deref(),
         Some(value),
-    )? {
-        Applied::Written | Applied::Moved => {}
-        Applied::Refused(why) if is_held(&why) => return Ok(Told::Later),
-        Applied::Refused(why) => {
-            pgrx::warning!(
-                "integration: cannot record consent of {} {}: {}",
-                source.name,
-                record.key.as_str(),
-                why.message
-            );
-        }
-    }
-    Ok(Told::Settled)
-}
-
-/// Whether somebody else's transaction is in the way.
-fn is_held(why: &SqlError) -> bool {
-    matches!(
-        why.code,
-        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-            | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
-            | PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
-    )
+    )?;
+    Ok(match written {
+        Applied::Written | Applied::Moved => Ok(Told::Settled),
+        Applied::Refused(why) => Err(why),
+    })
 }

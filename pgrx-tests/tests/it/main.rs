@@ -41,6 +41,7 @@ mod holds;
 mod hubspot_limits;
 mod identity;
 mod inbound;
+mod inbound_locks;
 mod intents;
 mod lifecycle;
 mod limits;

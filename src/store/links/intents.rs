@@ -60,6 +60,8 @@ struct Open {
     calls: HashMap<i64, Call>,
     by_record: BTreeSet<Spot>,
     by_address: BTreeSet<Spot>,
+    /// Those superseded since the last attempt began that may be undone.
+    superseded: Vec<(i64, usize)>,
 }
 
 fn hash(target: Target, source: Option<SourceId>, text: &str) -> u64 {
@@ -120,8 +122,9 @@ impl Open {
         let spot = self.spot(target, record.source, record.key.as_str());
         if let Some((_, id, place)) = spot
             && let Some(call) = self.calls.get_mut(&id)
+            && !std::mem::replace(&mut call.intents[place].stored, true)
         {
-            call.intents[place].stored = true;
+            self.superseded.push((id, place));
         }
     }
 
@@ -225,6 +228,22 @@ pub(super) fn is_open(target: Target, record: &RecordRef) -> bool {
 /// The table of links knows, from now on, what there is to know of a record.
 pub(super) fn supersede(target: Target, record: &RecordRef) {
     OPEN.with_borrow_mut(|open| open.supersede(target, record));
+}
+
+/// What is stored from here on may be undone.
+pub fn begin_attempt() {
+    OPEN.with_borrow_mut(|open| open.superseded.clear());
+}
+
+/// What was stored since has been undone.
+pub fn undo_attempt() {
+    OPEN.with_borrow_mut(|open| {
+        for (id, place) in std::mem::take(&mut open.superseded) {
+            if let Some(call) = open.calls.get_mut(&id) {
+                call.intents[place].stored = false;
+            }
+        }
+    });
 }
 
 const END: &str = "DELETE FROM integration._intent i WHERE i.id = ANY ($1)";

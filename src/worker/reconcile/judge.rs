@@ -290,7 +290,8 @@ impl<'a> Judge<'a> {
                 Some(Done::Kept { sent: false }) => {
                     Repair::Refused("the CRM's value stays, and is not sent".to_owned())
                 }
-                Some(Done::Refused(why)) => Repair::Refused(why.clone()),
+                Some(Done::Refused(why)) => Repair::Refused(why.text.clone()),
+                Some(Done::Unreadable(why)) => Repair::Refused(why.clone()),
             };
             let entry = Found {
                 key: Some(key.clone()),
@@ -341,14 +342,11 @@ impl<'a> Judge<'a> {
         })?;
         Ok(match taken {
             Taken::Took(done) => done.into_iter().collect(),
-            Taken::Moved => found
+            Taken::Refused(why) => found
                 .iter()
                 .map(|difference| {
                     let column = map.fields[difference.index].column.clone();
-                    (
-                        column,
-                        Done::Refused("the row was being changed".to_owned()),
-                    )
+                    (column, Done::Refused(why.clone()))
                 })
                 .collect(),
             Taken::Pointless(_) => HashMap::new(),

@@ -276,9 +276,8 @@ impl Judge<'_> {
                         Repair::Done("written to the CRM".to_owned())
                     }
                     Fate::Settled(_, why) => Repair::Refused(why),
-                    Fate::Later | Fate::Again => {
-                        Repair::Refused("the row was being changed".to_owned())
-                    }
+                    Fate::Later => Repair::Refused("the row was being changed".to_owned()),
+                    Fate::Refused(why) => Repair::Refused(why.text),
                 })
             }
         }

@@ -1,0 +1,411 @@
+//! Events that wait to be applied, and their application: one after the other, each on its own.
+//!
+//! What an event wrote to the CRM is committed before the next one is looked at, so nobody waits for
+//! the worker longer than for one write. The worker itself waits for nobody: an event whose row or
+//! table somebody holds is put off, with those of the same record behind it, and the others go on.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use integration_engine::event_order::{Claim, EventOrder, Place};
+use integration_engine::refusal::Refusal;
+use pgrx::prelude::*;
+use pgrx::spi::SpiResult;
+
+use super::{Fate, Refused, Scene, erased, event};
+use crate::pg;
+use crate::store::inbox::{self, Pending, State, Waiting, Which};
+use crate::store::{self, state};
+use crate::worker::target::TargetWorker;
+use crate::worker::{World, now_ms};
+
+/// Events read at a time.
+const PAGE: i64 = 100;
+
+/// Events that write nothing share a transaction for so long.
+const BLOCK: Duration = Duration::from_millis(10);
+
+/// Applying goes on for so long before others have their turn.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// How long an event waits whose record is in a request under way.
+const FLYING: Duration = Duration::from_millis(20);
+
+/// Events held in memory because their records are in requests under way.
+const MOST_LATER: usize = 1_000;
+
+/// So many refusals in a row of events that were refused before, and the others rest for a moment:
+/// whatever is in the way is probably in theirs as well.
+const MOST_REFUSALS: u32 = 20;
+const REST: Duration = Duration::from_secs(1);
+
+/// Waiting events are counted no more often than this.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// Who has waited for so long is named in an alert.
+const LONG: Duration = Duration::from_secs(15 * 60);
+
+/// Kinds of alerts.
+pub const FAILED: &str = "inbox_failed";
+pub const WAITS: &str = "inbox_waits";
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Backlog {
+    /// There may be new ones.
+    pub stale: bool,
+    /// Those that were put off have been read.
+    recalled: bool,
+    /// Those that wait, and what they hold up.
+    order: EventOrder,
+    /// Those of them whose records are in requests under way, and those behind them.
+    later: Vec<i64>,
+    /// When the next one is due that was put off.
+    due_at: Option<Instant>,
+    /// How many of those were refused in a row.
+    refusals: u32,
+    counted_at: Option<Instant>,
+    /// An alert about some that have waited for long is open.
+    alarmed: bool,
+    /// Associations that are to be looked at again because of what was applied.
+    pub owed: usize,
+    /// Records are withheld because of it.
+    pub withholds: bool,
+}
+
+impl Backlog {
+    /// When to look again without being woken.
+    pub fn retry_in(&self) -> Option<Duration> {
+        if self.stale {
+            return Some(Duration::ZERO);
+        }
+        let due = self
+            .due_at
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let later = (!self.later.is_empty()).then_some(FLYING);
+        due.into_iter().chain(later).min()
+    }
+
+    /// Applies what waits, oldest first, for as long as others can wait.
+    pub fn apply(&mut self, world: &World, targets: &[TargetWorker]) -> SpiResult<()> {
+        let begun = Instant::now();
+        let due = !self.recalled || self.due_at.is_some_and(|at| at <= begun);
+        if !self.stale && !due && self.later.is_empty() {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.recalled, true) {
+            store::transaction(|| self.recall())?;
+        }
+        for id in self.later.drain(..) {
+            self.order.release(id);
+        }
+        self.stale = false;
+        self.refusals = 0;
+        let held = held_origins(world, targets);
+        for which in [Which::New, Which::Due] {
+            if which == Which::Due && !due {
+                break;
+            }
+            if !self.work_through(which, &held, begun, world, targets)? {
+                self.stale = true;
+                break;
+            }
+        }
+        store::transaction(|| self.look_ahead(world, &held))
+    }
+
+    /// Applies events until none is left (`true`), or it is others' turn.
+    fn work_through(
+        &mut self,
+        which: Which,
+        held: &[&str],
+        begun: Instant,
+        world: &World,
+        targets: &[TargetWorker],
+    ) -> SpiResult<bool> {
+        let (mut page, mut full) = (VecDeque::new(), true);
+        loop {
+            let over = store::transaction(|| {
+                let block = Instant::now();
+                store::wait_for_nobody()?;
+                if page.is_empty() && full {
+                    page.extend(inbox::next(which, PAGE, &self.later, held)?);
+                    full = page.len() as i64 == PAGE;
+                }
+                while let Some(event) = page.pop_front() {
+                    let wrote = self.apply_one(which, event, world, targets)?;
+                    if wrote || block.elapsed() >= BLOCK {
+                        break;
+                    }
+                }
+                Ok::<bool, pgrx::spi::Error>(page.is_empty() && !full)
+            })?;
+            let tired = which == Which::Due && self.refusals >= MOST_REFUSALS;
+            if over || tired || self.later.len() >= MOST_LATER {
+                return Ok(true);
+            }
+            if begun.elapsed() >= SLICE {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Applies an event, or puts it off. Gives whether it may have written to the CRM.
+    fn apply_one(
+        &mut self,
+        which: Which,
+        event: Pending,
+        world: &World,
+        targets: &[TargetWorker],
+    ) -> SpiResult<bool> {
+        let place = (event.occurred_at, event.id);
+        self.order.release(event.id);
+        let subject = event::subject(&event);
+        let claim = subject.as_ref().ok().map(Claim::of);
+        if let Some(claim) = &claim
+            && self.is_behind(place, claim)?
+        {
+            return Ok(false);
+        }
+        let mut scene = Scene::new(world, targets);
+        let fate = attempt(|| {
+            if let Ok(subject) = &subject {
+                scene.hidden = erased::hidden(world, subject)?;
+            }
+            let fate = event::apply(&scene, &event, subject.as_ref())?;
+            if let Fate::Settled(state, detail) = &fate {
+                settle(&scene, &event, *state, detail)?;
+            }
+            Ok(fate)
+        })?;
+        let claim = claim.unwrap_or_default();
+        match fate {
+            Fate::Settled(state, _) => {
+                self.refusals = 0;
+                self.owed += scene.owed.get();
+                self.withholds |= scene.withholds.get();
+                Ok(state != State::Ignored)
+            }
+            Fate::Later => {
+                self.order.park(place, claim);
+                self.later.push(event.id);
+                Ok(false)
+            }
+            Fate::Refused(why) => {
+                self.refusals += u32::from(which == Which::Due);
+                self.refused(world, &event, &why, claim)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether an earlier event of the same record waits; then this one waits for it.
+    fn is_behind(&mut self, place: Place, claim: &Claim) -> SpiResult<bool> {
+        while let Some(earlier) = self.order.before(place, claim) {
+            if self.later.contains(&earlier) {
+                self.later.push(place.1);
+            } else if inbox::waits(earlier)? {
+                match attempt(|| inbox::queue_behind(place.1, earlier).map(|()| Fate::Later))? {
+                    Fate::Later => {}
+                    // Somebody holds its row in the inbox.
+                    _ => self.later.push(place.1),
+                }
+            } else {
+                // Somebody has taken it out of the inbox.
+                self.order.release(earlier);
+                continue;
+            }
+            self.order.park(place, claim.clone());
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// The CRM does not take it, or not now.
+    fn refused(
+        &mut self,
+        world: &World,
+        event: &Pending,
+        why: &Refused,
+        claim: Claim,
+    ) -> SpiResult<()> {
+        let refusal = Refusal::of(&why.sqlstate);
+        let attempts = event.attempts.saturating_add(1);
+        let next = refusal.next_attempt(attempts, fastrand::f64());
+        let noted = attempt(|| {
+            let Some(wait) = next else {
+                let scene = Scene::new(world, &[]);
+                settle_after(&scene, event, State::Failed, &why.text, attempts)?;
+                return Ok(Fate::Settled(State::Failed, String::new()));
+            };
+            let detail = format!("{}; tried again", why.text);
+            inbox::postpone(event.id, &detail, attempts, wait)?;
+            Ok(Fate::Later)
+        })?;
+        match noted {
+            Fate::Settled(..) => return Ok(()),
+            Fate::Later => {}
+            // Somebody holds its row in the inbox.
+            Fate::Refused(_) => self.later.push(event.id),
+        }
+        self.order.park((event.occurred_at, event.id), claim);
+        let waited = u64::try_from(now_ms() - event.received_at.0).unwrap_or(0);
+        if !self.alarmed && Duration::from_millis(waited) >= LONG {
+            self.alarmed = true;
+            state::raise(WAITS, event.target(), "", &long_wait(event, &why.text))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what an earlier worker put off.
+    fn recall(&mut self) -> SpiResult<()> {
+        self.order.clear();
+        for event in inbox::put_off()? {
+            if let Ok(subject) = event::subject(&event) {
+                let place = (event.occurred_at, event.id);
+                self.order.park(place, Claim::of(&subject));
+            }
+        }
+        // So that the alert goes, should none be left.
+        self.alarmed = true;
+        Ok(())
+    }
+
+    /// When to go on, and what is to be told of what is left.
+    fn look_ahead(&mut self, world: &World, held: &[&str]) -> SpiResult<()> {
+        self.due_at = None;
+        if !self.order.is_empty() {
+            let rest = match self.refusals >= MOST_REFUSALS {
+                true => REST,
+                false => Duration::ZERO,
+            };
+            let due = inbox::next_due()?;
+            self.due_at = due.map(|due| Instant::now() + due.max(rest));
+        } else if std::mem::take(&mut self.alarmed) {
+            for target in integration_engine::record::Target::ALL {
+                state::clear_alert(target, WAITS, "")?;
+            }
+        }
+        let some = self.stale || !self.order.is_empty() || !held.is_empty();
+        self.count(world, some)
+    }
+
+    fn count(&mut self, world: &World, some: bool) -> SpiResult<()> {
+        let now = Instant::now();
+        let Some(slot) = world.slot else {
+            return Ok(());
+        };
+        if some && self.counted_at.is_some_and(|at| now - at < COUNT) {
+            return Ok(());
+        }
+        let waiting = match some {
+            true => inbox::waiting()?,
+            false => {
+                integration_engine::record::Target::ALL.map(|target| (target, Waiting::default()))
+            }
+        };
+        self.counted_at = some.then_some(now);
+        for (target, waiting) in waiting {
+            let gauges = slot.gauges(target);
+            gauges
+                .inbox_pending
+                .store(waiting.pending, Ordering::Relaxed);
+            gauges
+                .inbox_retrying
+                .store(waiting.retrying, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Counts the events that failed, and has the others looked at. After somebody asked for it.
+    pub fn load(&mut self, world: &World) -> SpiResult<()> {
+        self.stale = true;
+        self.counted_at = None;
+        let Some(slot) = world.slot else {
+            return Ok(());
+        };
+        for (target, failed) in inbox::failed()? {
+            slot.gauges(target)
+                .inbox_failed
+                .store(failed, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Origins whose events have to wait.
+fn held_origins(_world: &World, _targets: &[TargetWorker]) -> Vec<&'static str> {
+    Vec::new()
+}
+
+/// Notes what became of an event.
+fn settle(scene: &Scene, event: &Pending, state: State, detail: &str) -> SpiResult<()> {
+    if state == State::Ignored && !scene.hidden.is_empty() {
+        return inbox::remove(event.id);
+    }
+    settle_after(scene, event, state, detail, event.attempts)
+}
+
+fn settle_after(
+    scene: &Scene,
+    event: &Pending,
+    state: State,
+    detail: &str,
+    attempts: u32,
+) -> SpiResult<()> {
+    inbox::settle(event.id, state, detail, attempts)?;
+    for alert in scene.alerts.take() {
+        state::raise(alert.kind, event.target(), &alert.subject, &alert.message)?;
+    }
+    if state != State::Failed {
+        return Ok(());
+    }
+    if let Some(slot) = scene.world.slot {
+        let failed = &slot.gauges(event.target()).inbox_failed;
+        failed.fetch_add(1, Ordering::Relaxed);
+    }
+    let message = format!(
+        "event {} of {} could not be applied: {detail}. Once that is put right: SELECT integration.inbox_retry(); all of them: SELECT * FROM integration.inbox WHERE state = 'failed'",
+        event.id, event.origin
+    );
+    state::raise(FAILED, event.target(), "", &message)
+}
+
+fn long_wait(event: &Pending, why: &str) -> String {
+    format!(
+        "event {} of {} has waited for more than {} minutes, and is still tried: {why}",
+        event.id,
+        event.origin,
+        LONG.as_secs() / 60
+    )
+}
+
+/// Does something all or not at all: what was refused leaves nothing behind.
+fn attempt(work: impl FnOnce() -> SpiResult<Fate>) -> SpiResult<Fate> {
+    store::links::intents::begin_attempt();
+    let mut refused = None;
+    let done = pg::guarded(AssertUnwindSafe(|| {
+        let fate = work()?;
+        if let Fate::Refused(why) = fate {
+            refused = Some(why);
+            // It ends the subtransaction.
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_TRANSACTION_ROLLBACK,
+                "the event is refused"
+            );
+        }
+        Ok(fate)
+    }));
+    match done {
+        Ok(fate) => fate,
+        Err(error) => {
+            store::links::intents::undo_attempt();
+            Ok(Fate::Refused(
+                refused.unwrap_or_else(|| Refused::of(&error)),
+            ))
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! A stored event: what it is about, and what has it applied.
+
+use integration_engine::webhook::{Subject, WebhookError};
+use integration_engine::{hubspot, mailchimp};
+use pgrx::spi::SpiResult;
+
+use super::{Fate, Scene, failed};
+use crate::store::inbox::Pending;
+
+/// What an event is about.
+pub fn subject(event: &Pending) -> Result<Subject, WebhookError> {
+    Ok(match event.origin.as_str() {
+        "hubspot" => Subject::HubSpot(hubspot::webhook::replay(&event.payload)?),
+        "mandrill" => Subject::Mandrill(mailchimp::webhook::replay_mandrill(&event.payload)),
+        _ => Subject::Mailchimp(mailchimp::webhook::replay(&event.payload)),
+    })
+}
+
+/// Applies an event.
+pub fn apply(
+    scene: &Scene,
+    event: &Pending,
+    subject: Result<&Subject, &WebhookError>,
+) -> SpiResult<Fate> {
+    match subject {
+        Ok(Subject::HubSpot(subject)) => super::hubspot::apply(scene, subject, event.occurred_at),
+        Ok(Subject::Mailchimp(subject)) => super::mailchimp::apply(scene, event, subject),
+        Ok(Subject::Mandrill(subject)) => super::mandrill::apply(scene, event, subject),
+        Err(why) => Ok(failed(why.to_string())),
+    }
+}
