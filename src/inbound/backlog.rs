@@ -16,7 +16,7 @@ use pgrx::spi::SpiResult;
 
 use super::{Fate, Refused, Scene, erased, event};
 use crate::pg;
-use crate::store::inbox::{self, Pending, State, Waiting, Which};
+use crate::store::inbox::{self, FAILED_ALERT, Pending, State, WAITS_ALERT, Waiting, Which};
 use crate::store::{self, state};
 use crate::worker::target::TargetWorker;
 use crate::worker::{World, now_ms};
@@ -46,10 +46,6 @@ const COUNT: Duration = Duration::from_secs(1);
 
 /// Who has waited for so long is named in an alert.
 const LONG: Duration = Duration::from_secs(15 * 60);
-
-/// Kinds of alerts.
-pub const FAILED: &str = "inbox_failed";
-pub const WAITS: &str = "inbox_waits";
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -254,7 +250,12 @@ impl Backlog {
         let waited = u64::try_from(now_ms() - event.received_at.0).unwrap_or(0);
         if !self.alarmed && Duration::from_millis(waited) >= LONG {
             self.alarmed = true;
-            state::raise(WAITS, event.target(), "", &long_wait(event, &why.text))?;
+            state::raise(
+                WAITS_ALERT,
+                event.target(),
+                "",
+                &long_wait(event, &why.text),
+            )?;
         }
         Ok(())
     }
@@ -285,7 +286,7 @@ impl Backlog {
             self.due_at = due.map(|due| Instant::now() + due.max(rest));
         } else if std::mem::take(&mut self.alarmed) {
             for target in integration_engine::record::Target::ALL {
-                state::clear_alert(target, WAITS, "")?;
+                state::clear_alert(target, WAITS_ALERT, "")?;
             }
         }
         let some = self.stale || !self.order.is_empty() || !held.is_empty();
@@ -370,7 +371,7 @@ fn settle_after(
         "event {} of {} could not be applied: {detail}. Once that is put right: SELECT integration.inbox_retry(); all of them: SELECT * FROM integration.inbox WHERE state = 'failed'",
         event.id, event.origin
     );
-    state::raise(FAILED, event.target(), "", &message)
+    state::raise(FAILED_ALERT, event.target(), "", &message)
 }
 
 fn long_wait(event: &Pending, why: &str) -> String {

@@ -12,9 +12,9 @@ use integration_engine::refusal::Refusal;
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::backlog::FAILED;
 use super::{Alert, Fate, Refused, Scene, applied, failed, ignored};
 use crate::capture;
+use crate::store::inbox::FAILED_ALERT;
 use crate::store::links::{self, Cause, Entry};
 use crate::store::{apply, apply::Applied, sources::Source};
 
@@ -286,7 +286,7 @@ fn fate(scene: &Scene, source: &Source, key: &str, done: Vec<(String, Done)>) ->
         if !wrong.is_empty() {
             let message = format!("{} {key}: {}", source.name, wrong.join("; "));
             scene.alerts.borrow_mut().push(Alert {
-                kind: FAILED,
+                kind: FAILED_ALERT,
                 subject: String::new(),
                 message,
             });

@@ -9,6 +9,12 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{execute, select};
 
+/// The kind of alert about events that failed.
+pub const FAILED_ALERT: &str = "inbox_failed";
+
+/// The kind of alert about events that have waited for long.
+pub const WAITS_ALERT: &str = "inbox_waits";
+
 /// An event that waits to be applied.
 pub struct Pending {
     pub id: i64,

@@ -11,7 +11,7 @@ use pgrx::spi::{self, SpiResult};
 use super::links;
 use super::select;
 use super::sources::Source;
-use crate::pg::fence::Access;
+use crate::pg::fence::{Access, Refusal};
 
 /// The contact with this address (lower case), and its link at Mailchimp if it has one.
 ///
@@ -34,12 +34,20 @@ pub fn by_email<'a>(
         .into_iter()
         .map(|(record, _)| record)
         .find(|record| contact(record));
+    // One table that cannot be read hides nobody who is in another one.
+    let mut unread = None;
     for source in sources.filter(|source| source.entity == Entity::Contact) {
         if found.is_none() {
-            found = in_table(source, email)?;
+            match in_table(source, email)? {
+                Ok(record) => found = record,
+                Err(refusal) => unread = Some(refusal),
+            }
         }
     }
     let Some(record) = found else {
+        if let Some(refusal) = unread {
+            refusal.raise();
+        }
         return Ok(None);
     };
     let link =
@@ -75,16 +83,16 @@ const INDEXED: &str = "\
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
     WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'hash')";
 
-fn in_table(source: &Source, email: &str) -> SpiResult<Option<RecordRef>> {
+fn in_table(source: &Source, email: &str) -> SpiResult<Result<Option<RecordRef>, Refusal>> {
     let mapped = ADDRESS_FIELDS
         .into_iter()
         .find_map(|(target, name)| source.maps.get(&target)?.field_named(name));
     let Some((_, field)) = mapped.filter(|_| source.reads_itself()) else {
-        return Ok(None);
+        return Ok(Ok(None));
     };
     let indexed = select(INDEXED, &[source.oid.into()], |row| row.get::<String>(1))?;
     let Some(condition) = condition(source, &field.column, indexed.iter().flatten()) else {
-        return Ok(None);
+        return Ok(Ok(None));
     };
     let key: Vec<String> = source
         .key
@@ -99,10 +107,11 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Option<RecordRef>> {
         );
         select(&statement, &[email.into()], |row| row.get::<Vec<String>>(1))
     });
-    let rows = rows.unwrap_or_else(|refusal| refusal.raise());
-    Ok(rows.into_iter().flatten().next().map(|parts| RecordRef {
-        source: source.id,
-        key: RecordKey::from_parts(&parts),
+    Ok(rows.map(|rows| {
+        rows.into_iter().flatten().next().map(|parts| RecordRef {
+            source: source.id,
+            key: RecordKey::from_parts(&parts),
+        })
     }))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{audiences, execute, holds, select};
+use super::{audiences, execute, holds, inbox, select};
 
 /// A target that somebody paused.
 pub struct Pause {
@@ -94,8 +94,8 @@ const CLEAR: &str = "\
 
 /// Kinds that how a target is doing says nothing about.
 const LASTING: [&str; 7] = [
-    "inbox_failed",
-    "inbox_waits",
+    inbox::FAILED_ALERT,
+    inbox::WAITS_ALERT,
     "deprecation",
     "warning",
     "encryption_key",
