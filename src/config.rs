@@ -15,6 +15,7 @@ use pgrx::guc::GucSetting;
 
 use crate::error::Error;
 use crate::extension;
+use crate::http::Network;
 use crate::secret::Secret;
 pub use registry::init;
 use registry::{
@@ -140,6 +141,20 @@ impl Settings {
             mailchimp_poll_interval: filled(Duration::from_secs(u64::from(
                 MAILCHIMP_POLL_INTERVAL.get().unsigned_abs(),
             ))),
+        }
+    }
+
+    /// No service can be reached.
+    pub fn refuse(&mut self, why: &str) {
+        self.hubspot = Err(why.to_owned());
+        self.mailchimp = Err(why.to_owned());
+    }
+
+    /// How to reach the outside.
+    pub fn network(&self) -> Network {
+        Network {
+            proxy: self.http_proxy.clone(),
+            ca_file: self.ca_file.clone(),
         }
     }
 

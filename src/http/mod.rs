@@ -52,6 +52,16 @@ pub struct Network {
     pub ca_file: Option<String>,
 }
 
+/// A client that reaches the outside that way.
+pub struct Client(reqwest::Client);
+
+impl Client {
+    /// `Err` names the setting that is wrong.
+    pub fn new(network: &Network) -> Result<Client, String> {
+        client(network).map(Client)
+    }
+}
+
 /// The running engine. Dropping it ends its thread, and with it all requests under way.
 pub struct Engine {
     outgoing: Option<queue::UnboundedSender<Outgoing>>,
@@ -62,8 +72,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread. Must be called with all signals blocked, which the thread inherits.
-    pub fn start(network: &Network) -> Result<Engine, String> {
-        let client = client(network)?;
+    pub fn start(Client(client): Client) -> Result<Engine, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -153,6 +162,11 @@ fn client(network: &Network) -> Result<reqwest::Client, String> {
             std::fs::read(file).map_err(|why| format!("integration.ca_file {file}: {why}"))?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|why| format!("integration.ca_file {file}: {why}"))?;
+        if certificates.is_empty() {
+            return Err(format!(
+                "integration.ca_file {file}: there is no certificate in it"
+            ));
+        }
         builder = builder.tls_certs_merge(certificates);
     }
     builder

@@ -5,5 +5,6 @@ pub mod fence;
 pub mod gate;
 mod guard;
 mod limit;
+pub mod settings;
 
 pub use guard::{SqlError, guarded};

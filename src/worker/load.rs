@@ -5,7 +5,9 @@ use std::time::Instant;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{Worker, associations, audiences, bars, preflight, properties, provision, settle};
+use super::{
+    Worker, associations, audiences, bars, preflight, properties, provision, session, settle,
+};
 use crate::config::Settings;
 use crate::store::{self, account, holds, letters, sources, state};
 
@@ -17,7 +19,14 @@ impl Worker {
         let jobs = state::open_jobs()?;
         let walks = store::backfills::load()?;
         let courses = store::drift::load()?;
-        self.world.settings = Settings::read();
+        let mut settings = Settings::read();
+        if let Err(why) = session::assume_role() {
+            settings.refuse(&why);
+        }
+        if let Err(why) = self.requests.check_network(&settings) {
+            settings.refuse(&why);
+        }
+        self.world.settings = settings;
         self.world.sources = sources::load()?
             .into_iter()
             .map(|source| (source.id, source))

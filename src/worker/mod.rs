@@ -41,6 +41,7 @@ mod rest;
 mod rings;
 mod rivals;
 mod serve;
+mod session;
 pub mod settle;
 mod standings;
 pub mod target;
@@ -59,7 +60,6 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use crate::config::Settings;
-use crate::http::{self, Engine};
 use crate::inbound;
 use crate::latch::{self, Doing, Slot, Wake, Woken};
 use crate::store::{self, links, sources, state};
@@ -150,11 +150,7 @@ struct Worker {
 impl Worker {
     fn start(slot: &'static Slot) -> Result<Worker, String> {
         let settings = Settings::read();
-        let network = http::Network {
-            proxy: settings.http_proxy.clone(),
-            ca_file: settings.ca_file.clone(),
-        };
-        let engine = latch::without_signals(|| Engine::start(&network))?;
+        let requests = Requests::start(&settings)?;
         // What an earlier worker had under way is not any more.
         Target::ALL
             .into_iter()
@@ -174,7 +170,7 @@ impl Worker {
         Ok(Worker {
             world,
             targets,
-            requests: Requests::new(engine, network),
+            requests,
             started: Instant::now(),
             tidy_at: None,
             tidy_in: Duration::ZERO,
@@ -295,6 +291,8 @@ fn run(slot: &'static Slot) -> Result<End, String> {
     let mut worker = Worker::start(slot)?;
     let failed = |error: pgrx::spi::Error| error.to_string();
     store::transaction(|| {
+        // Why it cannot be taken on is told with the configuration.
+        let _ = session::assume_role();
         links::intents::recover()?;
         process::look_back(&mut worker.targets, &worker.world)
     })
@@ -314,7 +312,7 @@ fn run(slot: &'static Slot) -> Result<End, String> {
         if unwanted || !process::extension_present() {
             return Ok(End::Unwanted);
         }
-        worker.requests.check_network(&worker.world)?;
+        worker.requests.renew_network()?;
         let wait = worker.turn(wake).map_err(failed)?;
         let wait = match worker.rests_from(wake, Instant::now()) {
             Some(rest) if rest.after.is_zero() => {

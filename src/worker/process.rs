@@ -11,8 +11,9 @@ use pgrx::spi::SpiResult;
 
 use super::target::{State, TargetWorker};
 use super::{World, bars, preflight, run};
+use crate::pg::settings;
 use crate::store::{changes, execute, state};
-use crate::{config, extension, latch, store};
+use crate::{config, extension, latch};
 
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -24,6 +25,7 @@ pub extern "C-unwind" fn integration_worker(database: pg_sys::Datum) {
     let database = unsafe { pg_sys::Oid::from_datum(database, false) };
     latch::begin_start(database.map_or(0, pg_sys::Oid::to_u32));
     BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
+    settings::pin_for_worker();
     // The launcher sees by the slot what comes next; the code decides whether the server logs the end.
     let code = i32::from(work().is_err());
     // SAFETY: everything with a destructor has been dropped.
@@ -44,7 +46,6 @@ fn work() -> Result<(), ()> {
     if !slot.enter() {
         return Ok(());
     }
-    store::transaction(prepare_session);
     let ended = run(slot).map_err(|why| pgrx::warning!("integration worker ends: {why}"));
     match ended {
         Ok(End::Restart) => slot.hand_over(),
@@ -76,40 +77,6 @@ pub fn wanted() -> bool {
 /// Whether the extension is (still) installed here.
 pub fn extension_present() -> bool {
     BackgroundWorker::transaction(extension::present)
-}
-
-const SESSION: [(&str, &str); 13] = [
-    ("application_name", "integration worker"),
-    // Types that code of others left in the temporary schema are found last, not first.
-    ("search_path", "pg_catalog, pg_temp"),
-    ("DateStyle", "ISO, MDY"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("bytea_output", "hex"),
-    ("extra_float_digits", "1"),
-    // A commit that a crash undoes is a write that is repeated; where that would not do, see `commit_durably`.
-    ("synchronous_commit", "off"),
-    // Few keys against large tables: an index each time, whatever the statistics say.
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-    ("lock_timeout", "2s"),
-];
-
-fn prepare_session() {
-    let role = config::worker_role();
-    for (name, value) in SESSION
-        .into_iter()
-        .chain(role.as_deref().map(|role| ("role", role)))
-    {
-        if let Err(why) = execute(
-            "SELECT pg_catalog.set_config($1, $2, false)",
-            &[name.into(), value.into()],
-        ) {
-            pgrx::warning!("integration worker: cannot set {name}: {why}");
-        }
-    }
 }
 
 /// Re-reads the configuration files if the server was told to; whether it was.

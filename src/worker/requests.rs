@@ -25,7 +25,7 @@ use super::preflight::Subject;
 use super::target::{Planned, TargetWorker};
 use super::{World, answers, properties};
 use crate::config::{Endpoint, Settings};
-use crate::http::{Engine, Network};
+use crate::http::{Client, Engine, Network};
 use crate::latch;
 use crate::secret::Secret;
 use crate::store::account::Tested;
@@ -107,6 +107,10 @@ struct Sent {
 pub struct Requests {
     engine: Engine,
     network: Network,
+    /// It leads nowhere: nothing may be sent.
+    astray: bool,
+    /// What the next engine is to send with.
+    fresh: Option<Client>,
     underway: HashMap<u64, Sent>,
     next_id: u64,
     generation: u32,
@@ -126,10 +130,19 @@ pub struct Requests {
 }
 
 impl Requests {
-    pub fn new(engine: Engine, network: Network) -> Requests {
-        Requests {
+    /// Starts the HTTP threads. Settings that lead nowhere are told by [`Requests::check_network`].
+    pub fn start(settings: &Settings) -> Result<Requests, String> {
+        let network = settings.network();
+        let (client, astray) = match Client::new(&network) {
+            Ok(client) => (client, false),
+            Err(_) => (Client::new(&Network::default())?, true),
+        };
+        let engine = latch::without_signals(|| Engine::start(client))?;
+        Ok(Requests {
             engine,
             network,
+            astray,
+            fresh: None,
             underway: HashMap::new(),
             next_id: 0,
             generation: 0,
@@ -142,7 +155,7 @@ impl Requests {
             tested: Vec::new(),
             remarks: HashSet::new(),
             provisioned: BTreeMap::new(),
-        }
+        })
     }
 
     pub fn socket(&self) -> i32 {
@@ -161,16 +174,25 @@ impl Requests {
         self.underway.is_empty()
     }
 
-    /// Starts the engine anew when the way to the outside has changed. Requests under way then end
-    /// as lost connections do.
-    pub fn check_network(&mut self, world: &World) -> Result<(), String> {
-        let network = Network {
-            proxy: world.settings.http_proxy.clone(),
-            ca_file: world.settings.ca_file.clone(),
-        };
-        if network != self.network && self.underway.is_empty() {
-            self.engine = latch::without_signals(|| Engine::start(&network))?;
-            self.network = network;
+    /// Whether the settings lead to the outside; `Err` names the one that is wrong. Files are read
+    /// again: one that was missing may be there now.
+    pub fn check_network(&mut self, settings: &Settings) -> Result<(), String> {
+        let network = settings.network();
+        if network == self.network && !self.astray {
+            return Ok(());
+        }
+        let client = Client::new(&network);
+        (self.network, self.astray) = (network, client.is_err());
+        self.fresh = None;
+        self.fresh = Some(client?);
+        Ok(())
+    }
+
+    /// Starts the HTTP threads anew where the way to the outside has changed, once no request is
+    /// under way.
+    pub fn renew_network(&mut self) -> Result<(), String> {
+        if let Some(client) = self.fresh.take_if(|_| self.underway.is_empty()) {
+            self.engine = latch::without_signals(|| Engine::start(client))?;
         }
         Ok(())
     }

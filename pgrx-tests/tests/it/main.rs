@@ -64,6 +64,7 @@ mod roles;
 mod scopes;
 mod secrets;
 mod sensitive;
+mod session_settings;
 mod shapes;
 mod standing;
 mod swaps;
