@@ -10,6 +10,7 @@ COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolv
 COMMENT ON FUNCTION _preloaded() IS 'whether the library was loaded through shared_preload_libraries';
 COMMENT ON FUNCTION _asker() IS 'who asks for what is being done with our rights';
 COMMENT ON FUNCTION _wait_settled(oid, text, interval) IS 'see wait_synced()';
+COMMENT ON FUNCTION _forget_plan(oid) IS 'has every session read anew what the capture triggers of a table watch';
 COMMENT ON FUNCTION _wake() IS 'has the worker look at configuration, pauses and jobs when the transaction commits';
 COMMENT ON FUNCTION _enqueue(text, integer, text[]) IS 'queues records of a source again';
 COMMENT ON FUNCTION _in_flight(text, integer, text) IS 'whether a record is in a request under way';
@@ -50,6 +51,10 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Whoever creates or attaches a partition of a tracked table creates its triggers. The function goes by the table that
+-- its trigger is on: on any table that is not tracked it does nothing.
+GRANT EXECUTE ON FUNCTION _capture() TO PUBLIC;
 
 DO $$
 DECLARE

@@ -1,7 +1,7 @@
 -- Starting and stopping to track a table, and the field map.
 
 CREATE FUNCTION _capture() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'integration_capture';
-COMMENT ON FUNCTION _capture() IS 'trigger function: queues changes of tracked tables';
+COMMENT ON FUNCTION _capture() IS 'trigger function: queues changes of tracked tables; of any other table it queues nothing';
 
 CREATE FUNCTION _identity() RETURNS text LANGUAGE sql STABLE
     RETURN (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || current_database() || '/' || _environment();
@@ -107,50 +107,90 @@ AS $$
 $$;
 COMMENT ON FUNCTION _conventions(text) IS 'column names that track() recognises, best first';
 
+CREATE TABLE _plan (
+    source   regclass PRIMARY KEY REFERENCES tracked_table (source) ON DELETE CASCADE,
+    relation oid NOT NULL,
+    plan     text NOT NULL
+);
+COMMENT ON TABLE _plan IS 'what the capture triggers of a tracked table watch; read by the trigger function, which looks it up by the table its trigger is on';
+COMMENT ON COLUMN _plan.source IS 'the tracked CRM table; a partition goes by the plan of the table it is part of';
+COMMENT ON COLUMN _plan.relation IS 'oid of the table whose column numbers the plan holds; in a restored dump it is another one''s, and names are gone by';
+COMMENT ON COLUMN _plan.plan IS 'number of the source, key columns, and for each target the columns that concern it (absent: all), JSON; a column is its name and number';
+
+CREATE FUNCTION _plan_column(source regclass, column_name name) RETURNS jsonb LANGUAGE sql STABLE
+    RETURN jsonb_build_array(column_name, (
+        SELECT a.attnum FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = source AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped));
+COMMENT ON FUNCTION _plan_column(regclass, name) IS 'a column as the capture plan names it';
+
 CREATE FUNCTION _trigger_plan(source regclass) RETURNS text LANGUAGE sql STABLE
     RETURN (
         SELECT jsonb_build_object(
             'source', t.id,
-            'key', to_jsonb(t.key_columns),
+            'key', (SELECT jsonb_agg(_plan_column(t.source, k.name) ORDER BY k.place) FROM unnest(t.key_columns) WITH ORDINALITY AS k(name, place)),
             'targets', coalesce((
                 SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
                     'target', x.target,
                     'columns', CASE WHEN t.payload IS NULL THEN (
-                        SELECT coalesce(jsonb_agg(DISTINCT c.column_name), '[]') FROM (
+                        SELECT coalesce(jsonb_agg(_plan_column(t.source, c.column_name) ORDER BY c.column_name), '[]') FROM (
                             SELECT m.column_name FROM field_map m
                             WHERE m.source = t.source AND m.target = x.target AND m.direction IN ('push', 'both')
                             UNION
                             SELECT a.column_name FROM association_map a WHERE a.source = t.source AND x.target = 'hubspot') c) END,
                     'consent', (
-                        SELECT m.column_name FROM field_map m
-                        WHERE m.source = t.source AND m.target = x.target AND m.target = 'mailchimp' AND m.remote_field = 'status'))))
-                FROM unnest(t.targets) AS x(target)), '[]'))::text
+                        SELECT _plan_column(t.source, m.column_name) FROM field_map m
+                        WHERE m.source = t.source AND m.target = x.target AND m.target = 'mailchimp' AND m.remote_field = 'status')))
+                    ORDER BY x.place)
+                FROM unnest(t.targets) WITH ORDINALITY AS x(target, place)), '[]'))::text
         FROM tracked_table t WHERE t.source = _trigger_plan.source);
-COMMENT ON FUNCTION _trigger_plan(regclass) IS 'argument of the capture trigger: what it has to watch';
+COMMENT ON FUNCTION _trigger_plan(regclass) IS 'what the capture triggers of a table have to watch, as stored in _plan';
+
+CREATE FUNCTION _capture_triggers() RETURNS TABLE (name name, type smallint, definition text) LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+    VALUES ('integration_row'::name, 29::smallint, 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW'),
+           ('integration_statement', 28, 'AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH STATEMENT'),
+           ('integration_truncate', 32, 'AFTER TRUNCATE ON %s FOR EACH STATEMENT');
+END;
+COMMENT ON FUNCTION _capture_triggers() IS 'the triggers of a tracked table: name, pg_trigger.tgtype, and what CREATE TRIGGER says';
 
 CREATE FUNCTION _drop_triggers(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    trigger record;
 BEGIN
-    EXECUTE format('DROP TRIGGER IF EXISTS integration_row ON %s', source);
-    EXECUTE format('DROP TRIGGER IF EXISTS integration_statement ON %s', source);
-    EXECUTE format('DROP TRIGGER IF EXISTS integration_truncate ON %s', source);
+    FOR trigger IN
+        SELECT t.tgname FROM pg_trigger t JOIN integration._capture_triggers() c ON c.name = t.tgname WHERE t.tgrelid = source
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', trigger.tgname, source);
+    END LOOP;
+    DELETE FROM integration._plan p WHERE p.source = _drop_triggers.source;
 END
 $$;
 COMMENT ON FUNCTION _drop_triggers(regclass) IS 'removes the capture triggers';
 
+-- The lock makes sure that whoever changes a row after this has committed goes by the new plan. A trigger that is as it
+-- should be is left alone, and so is whether it is enabled.
 CREATE FUNCTION _install_triggers(source regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    plan text := integration._trigger_plan(source);
-    quiet text := current_setting('client_min_messages');
+    trigger record;
 BEGIN
-    PERFORM set_config('client_min_messages', 'warning', true);
-    PERFORM integration._drop_triggers(source);
-    EXECUTE format('CREATE TRIGGER integration_row AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION integration._capture(%L)', source, plan);
-    EXECUTE format('CREATE TRIGGER integration_statement AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH STATEMENT EXECUTE FUNCTION integration._capture()', source);
-    EXECUTE format('CREATE TRIGGER integration_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION integration._capture(%L)', source, plan);
-    PERFORM set_config('client_min_messages', quiet, true);
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', source);
+    INSERT INTO integration._plan AS p (source, relation, plan) VALUES (source, source, integration._trigger_plan(source))
+    ON CONFLICT ON CONSTRAINT _plan_pkey DO UPDATE SET relation = excluded.relation, plan = excluded.plan;
+    FOR trigger IN
+        SELECT c.name, c.definition, t.oid IS NOT NULL AS present
+        FROM integration._capture_triggers() c
+        LEFT JOIN pg_trigger t ON t.tgrelid = source AND t.tgname = c.name
+        WHERE (t.tgtype, t.tgfoid, t.tgattr::text, t.tgqual IS NULL, t.tgdeferrable) IS DISTINCT FROM (c.type, 'integration._capture()'::regprocedure::oid, '', true, false)
+    LOOP
+        IF trigger.present THEN
+            EXECUTE format('DROP TRIGGER %I ON %s', trigger.name, source);
+        END IF;
+        EXECUTE format('CREATE TRIGGER %I %s EXECUTE FUNCTION integration._capture()', trigger.name, format(trigger.definition, source));
+    END LOOP;
+    PERFORM integration._forget_plan(source);
 END
 $$;
-COMMENT ON FUNCTION _install_triggers(regclass) IS 'installs the capture triggers, or renews them after a change of the field map';
+COMMENT ON FUNCTION _install_triggers(regclass) IS 'installs the capture triggers of a table and says what they watch; again after a change of the field map';
 
 CREATE FUNCTION _owns(source regclass) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 DECLARE

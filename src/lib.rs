@@ -72,6 +72,7 @@ extension_sql_file!(
         "associations",
         api::internal::_environment,
         api::internal::_wake,
+        api::internal::_forget_plan,
         api::internal::_stored_key,
         api::internal::_lacks,
         api::internal::_preloaded,

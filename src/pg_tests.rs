@@ -120,7 +120,8 @@ mod tests {
     fn nothing_is_open_to_the_public() {
         let open = "SELECT string_agg(p.proname, ', ') FROM pg_proc p \
             WHERE p.pronamespace = 'integration'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')";
-        assert_eq!(text(open), None);
+        // Owners of partitions create its triggers; on tables that are not tracked it does nothing.
+        assert_eq!(text(open).as_deref(), Some("_capture"));
         let open = "SELECT string_agg(c.relname, ', ') FROM pg_class c \
             WHERE c.relnamespace = 'integration'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege('public', c.oid, 'SELECT')";
         assert_eq!(text(open), None);

@@ -104,6 +104,12 @@ fn _wake() {
     }
 }
 
+/// Has every session read anew what the capture triggers of a table watch.
+#[pg_extern]
+fn _forget_plan(relation: pg_sys::Oid) {
+    capture::forget_plan(relation);
+}
+
 /// Queues records of a source again.
 #[pg_extern]
 fn _enqueue(target: &str, source: i32, keys: Vec<String>) -> Result<(), ErrorReport> {

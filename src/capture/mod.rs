@@ -5,7 +5,11 @@
 #![allow(unsafe_code)]
 
 mod buffer;
+mod catalog;
+mod insert;
+mod layout;
 mod plan;
+mod table;
 mod tell;
 mod transaction;
 mod write;
@@ -22,7 +26,9 @@ use pgrx::prelude::*;
 use buffer::{ColumnSet, Kind, Shape, Targets};
 use plan::{Column, Plan, Watch};
 
+pub use table::HINT as MISFIT_HINT;
 pub use tell::{launch_at_commit, tell_at_commit};
+pub use write::misfit;
 
 /// Queues changes that no trigger saw: replayed dead letters, values that won over the service's.
 pub fn enqueue<'a>(
@@ -160,7 +166,7 @@ fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
             .iter()
             .filter(|column| !old.same(new, **column))
         {
-            changed.add(column.number);
+            changed.add(column.noted);
             concerns = true;
         }
         match lane(watch, old, new) {
@@ -349,48 +355,33 @@ thread_local! {
     static WATCHING_TABLES: Cell<bool> = const { Cell::new(false) };
 }
 
-fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<Plan>> {
+/// Has what is known of tables forgotten when they change.
+fn watch_tables() {
     if !WATCHING_TABLES.replace(true) {
-        // SAFETY: registered once a session; the callback only clears a map of ours.
+        // SAFETY: registered once a session; the callback only clears maps of ours.
         unsafe {
             pg_sys::CacheRegisterRelcacheCallback(Some(table_changed), pg_sys::Datum::from(0))
         };
     }
-    // SAFETY: trigger and relation are valid for the call.
-    let (trigger, relation) = unsafe { (&*data.tg_trigger, &*data.tg_relation) };
-    let columns = || {
-        // SAFETY: the descriptor belongs to the open relation.
-        let descriptor = unsafe { pgrx::PgTupleDesc::from_pg_unchecked(relation.rd_att) };
-        let column = |attribute: &pg_sys::FormData_pg_attribute| {
-            (!attribute.attisdropped).then(|| {
-                let column = Column {
-                    number: attribute.attnum,
-                    type_oid: attribute.atttypid,
-                    by_value: attribute.attbyval,
-                    length: attribute.attlen,
-                };
-                (attribute.name().to_owned(), column)
-            })
-        };
-        (0..descriptor.len())
-            .filter_map(|index| column(descriptor.get(index)?))
-            .collect()
-    };
-    let argument = || {
-        (trigger.tgnargs > 0).then(|| {
-            // SAFETY: a trigger with an argument has at least one C string.
-            let first = unsafe { CStr::from_ptr(*trigger.tgargs) };
-            first.to_string_lossy().into_owned()
-        })
-    };
-    plan::of(trigger.tgoid, relation.rd_id, argument, columns, |why| {
-        pgrx::warning!(
-            "integration captures nothing from this table: {why}; call integration.track() again"
-        );
-    })
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     plan::forget(relation);
+    layout::forget(relation);
+}
+
+/// Has every session read a table's plan anew, once the present transaction commits.
+pub fn forget_plan(table: pg_sys::Oid) {
+    // SAFETY: inside a transaction; an unknown table is an ordinary error.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
+}
+
+/// The plan for the table that a trigger is on, whatever the trigger's argument says: whoever may
+/// create triggers could say anything.
+fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<Plan>> {
+    watch_tables();
+    // SAFETY: the relation is open for the call.
+    let relation = unsafe { &*data.tg_relation };
+    plan::of(relation.rd_id, &catalog::Table(relation))
 }

@@ -1,4 +1,4 @@
-//! What a trigger has to watch, parsed from its argument and kept per trigger.
+//! What a trigger has to watch, made from what is stored for the tracked table and kept per table.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,11 +8,11 @@ use integration_engine::record::Target;
 use pgrx::pg_sys;
 use serde::Deserialize;
 
-/// The trigger's argument, as `integration._trigger_plan()` writes it.
+/// A plan as `integration._trigger_plan()` writes it.
 #[derive(Deserialize)]
 struct Written {
     source: i32,
-    key: Vec<String>,
+    key: Vec<Named>,
     targets: Vec<WrittenTarget>,
 }
 
@@ -20,8 +20,20 @@ struct Written {
 struct WrittenTarget {
     target: String,
     /// Absent: any column.
-    columns: Option<Vec<String>>,
-    consent: Option<String>,
+    columns: Option<Vec<Named>>,
+    consent: Option<Named>,
+}
+
+/// A column of the tracked table: its name when the plan was written, and its number.
+#[derive(Deserialize)]
+struct Named(String, Option<i16>);
+
+/// A stored plan, and the tracked table it is for.
+pub struct Stored {
+    pub tracked: pg_sys::Oid,
+    /// The plan's column numbers are those of the tracked table; in a restored dump they are not.
+    pub numbered: bool,
+    pub plan: String,
 }
 
 /// A column of the table at hand.
@@ -29,6 +41,8 @@ struct WrittenTarget {
 pub struct Column {
     /// From 1.
     pub number: i16,
+    /// Its number in the tracked table, which is another one if the table at hand is a partition.
+    pub noted: i16,
     pub type_oid: pg_sys::Oid,
     pub by_value: bool,
     pub length: i16,
@@ -41,7 +55,7 @@ pub struct Watch {
     pub consent: Option<Column>,
 }
 
-/// One trigger's instructions.
+/// One table's instructions.
 pub struct Plan {
     pub source: i32,
     pub key: Vec<Column>,
@@ -50,62 +64,80 @@ pub struct Plan {
     pub last_column: i16,
 }
 
-/// Plans by trigger, with the table each is on; `None` where none could be made.
-type Plans = HashMap<u32, (pg_sys::Oid, Option<Rc<Plan>>)>;
-
-thread_local! {
-    static PLANS: RefCell<Plans> = RefCell::default();
+/// What is known of a table that has a trigger of ours.
+struct Known {
+    /// The tracked table; itself, or one that it is a partition of.
+    tracked: pg_sys::Oid,
+    /// `None`: it is not tracked, or no plan could be made.
+    plan: Option<Rc<Plan>>,
 }
 
-/// The plan of a trigger. `None` when its argument or the table no longer fits: then nothing is
-/// captured, and `warn` is called once a session.
-pub fn of(
-    trigger: pg_sys::Oid,
-    relation: pg_sys::Oid,
-    argument: impl Fn() -> Option<String>,
-    columns: impl Fn() -> Vec<(String, Column)>,
-    warn: impl Fn(&str),
-) -> Option<Rc<Plan>> {
+thread_local! {
+    static PLANS: RefCell<HashMap<u32, Known>> = RefCell::default();
+}
+
+/// Where plans and columns are looked up.
+pub trait Catalog {
+    /// The plan of a table, or of the nearest one that it is a partition of.
+    fn stored(&self) -> Option<Stored>;
+    /// A column of the table at hand, by the number of one of the tracked table, or else its name.
+    fn column(&self, tracked: pg_sys::Oid, name: &str, number: Option<i16>) -> Option<Column>;
+    /// All columns of the table at hand.
+    fn columns(&self, tracked: pg_sys::Oid) -> Vec<Column>;
+    /// Says why nothing is captured.
+    fn warn(&self, why: &str);
+}
+
+/// The plan of a table. `None` when it is not tracked, or no longer fits what is stored: then
+/// nothing is captured, which is said once a session.
+pub fn of(relation: pg_sys::Oid, catalog: &impl Catalog) -> Option<Rc<Plan>> {
     let known = PLANS.with_borrow(|plans| {
         plans
-            .get(&trigger.to_u32())
-            .filter(|(of, _)| *of == relation)
-            .map(|(_, plan)| plan.clone())
+            .get(&relation.to_u32())
+            .map(|known| known.plan.clone())
     });
     if let Some(plan) = known {
         return plan;
     }
-    let plan = match build(&argument().unwrap_or_default(), &columns()) {
-        Ok(plan) => Some(Rc::new(plan)),
-        Err(why) => {
-            warn(&why);
-            None
-        }
+    let known = match catalog.stored() {
+        None => Known {
+            tracked: relation,
+            plan: None,
+        },
+        Some(stored) => Known {
+            tracked: stored.tracked,
+            plan: build(&stored, catalog)
+                .map(Rc::new)
+                .inspect_err(|why| catalog.warn(why))
+                .ok(),
+        },
     };
-    PLANS.with_borrow_mut(|plans| plans.insert(trigger.to_u32(), (relation, plan.clone())));
+    let plan = known.plan.clone();
+    PLANS.with_borrow_mut(|plans| plans.insert(relation.to_u32(), known));
     plan
 }
 
-/// Forgets the plans of a table that changed; of all tables if it is not said which.
+/// Forgets the plans of a table that changed, and those of its partitions; of all tables if it is
+/// not said which.
 pub fn forget(relation: pg_sys::Oid) {
     PLANS.with_borrow_mut(|plans| {
-        plans.retain(|_, (of, _)| relation != pg_sys::InvalidOid && *of != relation)
+        plans.retain(|of, known| {
+            relation != pg_sys::InvalidOid && *of != relation.to_u32() && known.tracked != relation
+        })
     });
 }
 
-fn build(argument: &str, columns: &[(String, Column)]) -> Result<Plan, String> {
+fn build(stored: &Stored, catalog: &impl Catalog) -> Result<Plan, String> {
     let written: Written =
-        serde_json::from_str(argument).map_err(|why| format!("trigger argument: {why}"))?;
-    let column = |name: &String| {
-        columns
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, column)| *column)
+        serde_json::from_str(&stored.plan).map_err(|why| format!("its plan: {why}"))?;
+    let column = |Named(name, number): &Named| {
+        let number = number.filter(|_| stored.numbered);
+        catalog.column(stored.tracked, name, number)
     };
     let key = written
         .key
         .iter()
-        .map(|name| column(name).ok_or_else(|| format!("key column \"{name}\" is gone")))
+        .map(|named| column(named).ok_or_else(|| format!("key column \"{}\" is gone", named.0)))
         .collect::<Result<Vec<_>, _>>()?;
     let watches: Vec<Watch> = written
         .targets
@@ -115,7 +147,7 @@ fn build(argument: &str, columns: &[(String, Column)]) -> Result<Plan, String> {
                 target: Target::from_name(&watch.target)?,
                 columns: match &watch.columns {
                     Some(names) => names.iter().filter_map(column).collect(),
-                    None => columns.iter().map(|(_, column)| *column).collect(),
+                    None => catalog.columns(stored.tracked),
                 },
                 consent: watch.consent.as_ref().and_then(column),
             })

@@ -1,22 +1,18 @@
-//! Queue rows are written straight into the heap: no parser, no planner, no executor, no rights of
-//! the writing user needed, and no function of anybody else's is called.
+//! From collected keys to queue rows. They are written straight into the heap: no parser, no
+//! planner, no rights of the writing user needed.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
+
 use pgrx::pg_sys;
-use pgrx::prelude::*;
-use std::cell::{Cell, RefCell};
 
 use super::buffer::{Buffer, Chunk};
-use super::{tell, transaction};
+use super::{insert, layout, table, tell, transaction};
 use crate::config;
 use crate::latch;
 
-const COLUMNS: usize = 10;
-
 thread_local! {
     static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
-    /// Transaction of the rows written last, and how many it has.
-    static WRITTEN: Cell<(u64, i32)> = const { Cell::new((0, 0)) };
 }
 
 /// Uses the session's buffer; full chunks are written at once.
@@ -81,71 +77,32 @@ fn write(chunks: Vec<Chunk>) {
     if latch::preloaded() && latch::my_slot().is_none() && config::wants_my_database() {
         tell::launch_at_commit();
     }
-    let Some(table) = storage() else {
-        // The schema is there (the trigger is), the queue is not: somebody is dropping the extension.
+    let Some(table) = table::find(c"_change") else {
         return;
     };
-    // SAFETY: the table's columns are those of `sql/queue.sql`, in that order; the relation stays
-    // open while it is used, its lock until the transaction ends.
+    super::watch_tables();
+    // SAFETY: the relation stays open while it is used, its lock until the transaction ends; the
+    // layout is looked at under that lock.
     unsafe {
         let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
-        if (*(*relation).rd_att).natts as usize == COLUMNS {
-            for chunk in chunks {
-                insert(relation, &chunk);
-            }
-        }
+        let layout = layout::of(relation).unwrap_or_else(|why| table::refuse(&why));
+        insert::rows(relation, &layout, &chunks);
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
     }
-}
-
-fn storage() -> Option<pg_sys::Oid> {
-    // SAFETY: look-ups in the system caches inside a transaction.
-    let table = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"integration".as_ptr(), true);
-        pg_sys::get_relname_relid(c"_change".as_ptr(), schema)
-    };
-    (table != pg_sys::InvalidOid).then_some(table)
-}
-
-/// # Safety
-/// `relation` is `integration._change`, open for writing.
-unsafe fn insert(relation: pg_sys::Relation, chunk: &Chunk) {
-    let shape = &chunk.shape;
-    // SAFETY: inside a transaction.
-    let (xid, now) = unsafe {
-        (
-            pg_sys::GetTopFullTransactionId().value,
-            pg_sys::GetCurrentStatementStartTimestamp(),
-        )
-    };
-    let (last, count) = WRITTEN.get();
-    let seq = if last == xid { count + 1 } else { 0 };
-    WRITTEN.set((xid, seq));
-    let keys = chunk.keys.as_slice().into_datum();
-    let changed = shape
-        .changed
-        .as_ref()
-        .and_then(|set| set.bytes().into_datum());
-    let mut values: [pg_sys::Datum; COLUMNS] = [
-        (xid as i64).into(),
-        now.into(),
-        seq.into(),
-        shape.source.into(),
-        (chunk.records as i32).into(),
-        shape.targets.bits().into(),
-        (shape.lane as i16).into(),
-        (shape.kind.letter() as i8).into(),
-        keys.unwrap_or(pg_sys::Datum::from(0)),
-        changed.unwrap_or(pg_sys::Datum::from(0)),
-    ];
-    let mut nulls = [false; COLUMNS];
-    nulls[COLUMNS - 1] = changed.is_none();
-    // SAFETY: values match the table's column types one by one.
-    unsafe {
-        let tuple =
-            pg_sys::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
-        pg_sys::CatalogTupleInsert(relation, tuple);
-        pg_sys::heap_freetuple(tuple);
+    for chunk in &chunks {
+        tell::written(&chunk.shape, chunk.records);
     }
-    tell::written(shape, chunk.records);
+}
+
+/// Why changes cannot be queued at present; `None`: they can.
+pub fn misfit() -> Option<String> {
+    let table = table::find(c"_change")?;
+    super::watch_tables();
+    // SAFETY: inside a transaction, whose end releases the lock.
+    unsafe {
+        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let layout = layout::of(relation);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        layout.err()
+    }
 }

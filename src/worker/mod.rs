@@ -17,6 +17,7 @@ mod deciders;
 mod doubts;
 mod erasures;
 pub mod fill;
+mod fit;
 mod guard;
 mod hear;
 mod held;
@@ -288,8 +289,12 @@ impl Worker {
 
 /// Works until there is a reason to end.
 fn run(slot: &'static Slot) -> Result<End, String> {
-    let mut worker = Worker::start(slot)?;
     let failed = |error: pgrx::spi::Error| error.to_string();
+    if fit::wait().map_err(failed)? == Woken::Stop {
+        latch::end_orderly();
+        return Ok(End::Stop);
+    }
+    let mut worker = Worker::start(slot)?;
     store::transaction(|| {
         // Why it cannot be taken on is told with the configuration.
         let _ = session::assume_role();
@@ -311,6 +316,10 @@ fn run(slot: &'static Slot) -> Result<End, String> {
         let unwanted = wake.has(Wake::CONFIG) && !process::wanted();
         if unwanted || !process::extension_present() {
             return Ok(End::Unwanted);
+        }
+        if wake.has(Wake::CONFIG) && store::transaction(fit::misfit).map_err(failed)?.is_some() {
+            // The next one waits until it is put right.
+            return Ok(End::Restart);
         }
         worker.requests.renew_network()?;
         let wait = worker.turn(wake).map_err(failed)?;
