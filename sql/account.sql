@@ -62,3 +62,13 @@ COMMENT ON COLUMN _webhook.url IS 'where Mailchimp sends its events';
 COMMENT ON COLUMN _webhook.hook_id IS 'Mailchimp''s id of it';
 COMMENT ON COLUMN _webhook.sealed IS 'its signing secret: nonce, ciphertext and tag (AES-256-GCM); NULL: Mailchimp gave none';
 COMMENT ON COLUMN _webhook.stored_at IS 'when it was made';
+
+CREATE TABLE _secret (
+    name   text PRIMARY KEY,
+    sealed bytea NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE _secret IS 'what integration.set_secret() keeps: credentials, encrypted with integration.encryption_key or, where none is set, with the key in integration.key in the data directory';
+COMMENT ON COLUMN _secret.name IS 'name of the setting that it goes before, without integration.';
+COMMENT ON COLUMN _secret.sealed IS 'nonce, ciphertext and tag (AES-256-GCM)';
+COMMENT ON COLUMN _secret.set_at IS 'when it was set';

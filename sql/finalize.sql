@@ -21,6 +21,7 @@ COMMENT ON FUNCTION _preview(oid, text) IS 'see preview()';
 COMMENT ON FUNCTION _addresses(oid, text) IS 'the e-mail addresses in a contact''s row, in lower case';
 COMMENT ON FUNCTION @extschema@.version() IS 'version of the extension';
 COMMENT ON FUNCTION @extschema@.reload() IS 'restarts this database''s worker; false when there is none';
+COMMENT ON FUNCTION set_secret(text, text) IS 'keeps a credential encrypted in the database, in place of the setting of the same name, from the commit on; NULL takes it back';
 COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued has been settled, every backfill, comparison, poll and erasure done and every imported event applied; false when the time is over';
 COMMENT ON FUNCTION test_connection(text) IS 'has the worker ask each service who we are, and what our credential may do';
 COMMENT ON FUNCTION import_hubspot_webhook(text, jsonb, text, text, inet) IS 'takes a HubSpot webhook, body and headers as they were received';

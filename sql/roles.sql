@@ -20,7 +20,7 @@ SELECT r.role, r.kind, n.name FROM (VALUES
     ('operator', 'function', '{pause,resume,dlq_retry,dlq_discard,inbox_retry,backfill,reconcile,poll,cancel_job,wait_idle,wait_synced,test_connection,reload,erase,allow_again}'),
     ('webhook', 'function', '{version,import_hubspot_webhook,import_mailchimp_webhook,import_mandrill_webhook}'),
     ('app', 'function', '{version,sync_status,wait_synced,preview}'),
-    ('owner', 'function', '{track,untrack,map_field,map_association,unmap_association,provision,mailchimp_register_webhook,adopt,grant_role,revoke_role}')
+    ('owner', 'function', '{track,untrack,map_field,map_association,unmap_association,provision,mailchimp_register_webhook,adopt,grant_role,revoke_role,set_secret}')
 ) AS r(role, kind, names) CROSS JOIN LATERAL unnest(r.names::text[]) AS n(name);
 
 CREATE TABLE _role_member (

@@ -2,6 +2,7 @@
 
 mod registry;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use integration_engine::{
@@ -19,17 +20,18 @@ use crate::http::Network;
 use crate::secret::Secret;
 pub use registry::init;
 use registry::{
-    ACTIVITY_RETENTION, BATCH_WINDOW, CA_FILE, CONSENT_LOG_RETENTION, CRM_TIMEOUT, DATABASES,
-    ENABLED, ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText, HTTP_PROXY, HUBSPOT_ACCESS_TOKEN,
-    HUBSPOT_API_VERSION, HUBSPOT_APP_ID, HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_BASE_URL,
-    HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET, HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY,
-    HUBSPOT_MAX_CONNECTIONS, HUBSPOT_ON_DELETE, HUBSPOT_ON_REMOTE_DELETE, HUBSPOT_RATE_LIMIT,
-    HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET, INBOX_RETENTION, MAILCHIMP_API_KEY,
-    MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN, MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS,
-    MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL, MAILCHIMP_REQUEST_TIMEOUT, MAILCHIMP_RESUBSCRIBE,
-    MAILCHIMP_WEBHOOK_SECRET, MAILCHIMP_WEBHOOK_SIGNING_SECRET, MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS,
-    MAX_IN_FLIGHT_RECORDS, REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX,
-    WEBHOOK_ALLOWED_IPS, WORKER_ROLE,
+    ACTIVITY_RETENTION, ALLOW_LITERAL_SECRETS, BATCH_WINDOW, CA_FILE, CONSENT_LOG_RETENTION,
+    CRM_TIMEOUT, DATABASES, ENABLED, ENCRYPTION_KEY, ENVIRONMENT, GUARD_DELETES, GucText,
+    HTTP_PROXY, HUBSPOT_ACCESS_TOKEN, HUBSPOT_API_VERSION, HUBSPOT_APP_ID,
+    HUBSPOT_ASSOCIATION_RATE_LIMIT, HUBSPOT_BASE_URL, HUBSPOT_CLIENT_ID, HUBSPOT_CLIENT_SECRET,
+    HUBSPOT_DAILY_LIMIT, HUBSPOT_EXTERNAL_ID_PROPERTY, HUBSPOT_MAX_CONNECTIONS, HUBSPOT_ON_DELETE,
+    HUBSPOT_ON_REMOTE_DELETE, HUBSPOT_RATE_LIMIT, HUBSPOT_REFRESH_TOKEN, HUBSPOT_WEBHOOK_SECRET,
+    INBOX_RETENTION, MAILCHIMP_API_KEY, MAILCHIMP_BASE_URL, MAILCHIMP_DOUBLE_OPT_IN,
+    MAILCHIMP_LIST_ID, MAILCHIMP_MAX_CONNECTIONS, MAILCHIMP_ON_DELETE, MAILCHIMP_POLL_INTERVAL,
+    MAILCHIMP_REQUEST_TIMEOUT, MAILCHIMP_RESUBSCRIBE, MAILCHIMP_WEBHOOK_SECRET,
+    MAILCHIMP_WEBHOOK_SIGNING_SECRET, MANDRILL_WEBHOOK_KEY, MAX_ATTEMPTS, MAX_IN_FLIGHT_RECORDS,
+    REQUEST_LOG_RETENTION, REQUEST_TIMEOUT, RETRY_BASE, RETRY_MAX, WEBHOOK_ALLOWED_IPS,
+    WORKER_ROLE,
 };
 
 /// How a target is reached.
@@ -99,12 +101,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn read() -> Settings {
+    pub fn read(stored: &Stored) -> Settings {
         Settings {
             enabled: ENABLED.get(),
             environment: environment(),
-            hubspot: hubspot_endpoint(),
-            mailchimp: mailchimp_endpoint(),
+            hubspot: hubspot_endpoint(stored),
+            mailchimp: mailchimp_endpoint(stored),
             hubspot_api: HubSpotSettings {
                 api_version: HUBSPOT_API_VERSION.get(),
                 external_id_property: HUBSPOT_EXTERNAL_ID_PROPERTY.get(),
@@ -132,7 +134,7 @@ impl Settings {
             request_timeout: millis(&REQUEST_TIMEOUT),
             max_records: MAX_IN_FLIGHT_RECORDS.get().unsigned_abs() as usize,
             guard_deletes: Rate::parse(&GUARD_DELETES.get()).ok().flatten(),
-            http_proxy: HTTP_PROXY.filled(),
+            http_proxy: http_proxy(),
             ca_file: CA_FILE.filled(),
             request_log_retention: minutes(&REQUEST_LOG_RETENTION),
             inbox_retention: minutes(&INBOX_RETENTION),
@@ -203,22 +205,86 @@ pub fn wants_my_database() -> bool {
     DATABASES.get() == "*" || extension::database_name().is_some_and(|name| wants_database(&name))
 }
 
+/// It may hold a password. One that cannot be read is passed on as it stands, and refused there:
+/// nothing is to go past a proxy.
+fn http_proxy() -> Option<String> {
+    let written = HTTP_PROXY.filled()?;
+    let resolved = Secret::resolve(&written).map(|url| url.reveal().to_owned());
+    Some(resolved.unwrap_or(written))
+}
+
+/// How long to wait for an answer that carries no records.
+pub fn request_timeout() -> Duration {
+    millis(&REQUEST_TIMEOUT)
+}
+
 /// Role the worker connects as, if one is set.
 pub fn worker_role() -> Option<String> {
     WORKER_ROLE.filled()
 }
 
-fn secret(setting: &GucText, name: &str) -> Result<Secret, String> {
-    let written = setting.filled().ok_or_else(|| {
-        format!("{name} is not set; for example: ALTER SYSTEM SET {name} = 'file:/run/secrets/token'; SELECT pg_reload_conf();")
-    })?;
-    Secret::resolve(&written).map_err(|why| format!("{name}: {why}"))
+/// Names of the secrets that can be stored, as of their settings.
+pub const SECRETS: [&str; 9] = [
+    "hubspot_access_token",
+    "hubspot_client_id",
+    "hubspot_client_secret",
+    "hubspot_refresh_token",
+    "hubspot_webhook_secret",
+    "mailchimp_api_key",
+    "mailchimp_webhook_secret",
+    "mailchimp_webhook_signing_secret",
+    "mandrill_webhook_key",
+];
+
+/// What `integration.set_secret()` keeps, by name: the secret, or why it cannot be opened. It goes
+/// before the setting of the same name.
+#[derive(Default)]
+pub struct Stored(HashMap<String, Result<Secret, String>>);
+
+impl FromIterator<(String, Result<Secret, String>)> for Stored {
+    fn from_iter<I: IntoIterator<Item = (String, Result<Secret, String>)>>(secrets: I) -> Stored {
+        Stored(secrets.into_iter().collect())
+    }
 }
 
-fn hubspot_endpoint() -> Result<Endpoint, String> {
+impl Stored {
+    /// `None`: neither stored nor set.
+    fn find(&self, setting: &GucText, name: &str) -> Option<Result<Secret, String>> {
+        let stored = self.0.get(name).cloned();
+        stored
+            .or_else(|| setting.filled().map(|written| resolve(&written, name)))
+            .map(|found| found.map_err(|why| format!("integration.{name}: {why}")))
+    }
+
+    fn has(&self, setting: &GucText, name: &str) -> bool {
+        self.0.contains_key(name) || setting.filled().is_some()
+    }
+
+    fn get(&self, setting: &GucText, name: &str) -> Result<Secret, String> {
+        self.find(setting, name).unwrap_or_else(|| {
+            Err(format!(
+                "integration.{name} is not set; for example: SELECT integration.set_secret('{name}', '…');"
+            ))
+        })
+    }
+}
+
+/// A client id stands in URLs; everything else is to be kept elsewhere.
+fn resolve(written: &str, name: &str) -> Result<Secret, String> {
+    let open = ALLOW_LITERAL_SECRETS.get() || name == "hubspot_client_id";
+    if Secret::is_reference(written) || open {
+        Secret::resolve(written)
+    } else {
+        Err(format!(
+            "it holds the secret itself, which integration.allow_literal_secrets forbids; keep it with SELECT integration.set_secret('{name}', '…'); or set env:NAME or file:/path"
+        ))
+    }
+}
+
+fn hubspot_endpoint(stored: &Stored) -> Result<Endpoint, String> {
     Ok(Endpoint {
         base_url: base_url(&HUBSPOT_BASE_URL.get(), "integration.hubspot_base_url")?,
-        credential: hubspot_credential()?,
+        credential: hubspot_credential(stored)?,
         daily_limit: Some(HUBSPOT_DAILY_LIMIT.get().unsigned_abs()).filter(|limit| *limit > 0),
         max_connections: HUBSPOT_MAX_CONNECTIONS.get().unsigned_abs() as usize,
         timeout: millis(&REQUEST_TIMEOUT),
@@ -229,29 +295,31 @@ fn hubspot_endpoint() -> Result<Endpoint, String> {
 
 /// A static token goes before OAuth. Only the refresh token tells that OAuth is meant: the client
 /// secret is set for webhooks as well.
-fn hubspot_credential() -> Result<Credential, String> {
-    let oauth = HUBSPOT_REFRESH_TOKEN.filled().is_some() || HUBSPOT_CLIENT_ID.filled().is_some();
-    if !oauth || HUBSPOT_ACCESS_TOKEN.filled().is_some() {
-        return secret(&HUBSPOT_ACCESS_TOKEN, "integration.hubspot_access_token")
+fn hubspot_credential(stored: &Stored) -> Result<Credential, String> {
+    let oauth = stored.has(&HUBSPOT_REFRESH_TOKEN, "hubspot_refresh_token")
+        || stored.has(&HUBSPOT_CLIENT_ID, "hubspot_client_id");
+    if !oauth || stored.has(&HUBSPOT_ACCESS_TOKEN, "hubspot_access_token") {
+        return stored
+            .get(&HUBSPOT_ACCESS_TOKEN, "hubspot_access_token")
             .map(Credential::Fixed);
     }
     Ok(Credential::OAuth(OAuthApp {
-        client_id: secret(&HUBSPOT_CLIENT_ID, "integration.hubspot_client_id")?,
-        client_secret: secret(&HUBSPOT_CLIENT_SECRET, "integration.hubspot_client_secret")?,
-        refresh_token: secret(&HUBSPOT_REFRESH_TOKEN, "integration.hubspot_refresh_token")?,
+        client_id: stored.get(&HUBSPOT_CLIENT_ID, "hubspot_client_id")?,
+        client_secret: stored.get(&HUBSPOT_CLIENT_SECRET, "hubspot_client_secret")?,
+        refresh_token: stored.get(&HUBSPOT_REFRESH_TOKEN, "hubspot_refresh_token")?,
     }))
 }
 
 /// The key that secrets in tables are sealed with, if one is set.
 pub fn encryption_key() -> Result<Option<Secret>, String> {
-    ENCRYPTION_KEY
-        .filled()
-        .map(|_| secret(&ENCRYPTION_KEY, "integration.encryption_key"))
+    // The store is opened with it, so it is not kept there.
+    Stored::default()
+        .find(&ENCRYPTION_KEY, "encryption_key")
         .transpose()
 }
 
-fn mailchimp_endpoint() -> Result<Endpoint, String> {
-    let credential = secret(&MAILCHIMP_API_KEY, "integration.mailchimp_api_key")?;
+fn mailchimp_endpoint(stored: &Stored) -> Result<Endpoint, String> {
+    let credential = stored.get(&MAILCHIMP_API_KEY, "mailchimp_api_key")?;
     let base = match MAILCHIMP_BASE_URL.filled() {
         Some(url) => base_url(&url, "integration.mailchimp_base_url")?,
         None => mailchimp::host_of(credential.reveal()),
@@ -320,29 +388,22 @@ pub struct WebhookSettings {
 
 impl WebhookSettings {
     /// A secret that is set but cannot be read is an error: nothing is accepted then.
-    pub fn read() -> Result<WebhookSettings, Error> {
-        let optional = |setting: &GucText, name: &str| match setting.filled() {
-            None => Ok(None),
-            Some(_) => secret(setting, name).map(Some).map_err(Error::Setting),
+    pub fn read(stored: &Stored) -> Result<WebhookSettings, Error> {
+        let optional = |setting: &GucText, name: &str| {
+            let found = stored.find(setting, name).transpose();
+            found.map_err(Error::Setting)
         };
-        let own = optional(
-            &HUBSPOT_WEBHOOK_SECRET,
-            "integration.hubspot_webhook_secret",
-        )?;
         Ok(WebhookSettings {
-            hubspot_secret: match own {
+            hubspot_secret: match optional(&HUBSPOT_WEBHOOK_SECRET, "hubspot_webhook_secret")? {
                 Some(secret) => Some(secret),
-                None => optional(&HUBSPOT_CLIENT_SECRET, "integration.hubspot_client_secret")?,
+                None => optional(&HUBSPOT_CLIENT_SECRET, "hubspot_client_secret")?,
             },
-            mailchimp_path_secret: optional(
-                &MAILCHIMP_WEBHOOK_SECRET,
-                "integration.mailchimp_webhook_secret",
-            )?,
+            mailchimp_path_secret: optional(&MAILCHIMP_WEBHOOK_SECRET, "mailchimp_webhook_secret")?,
             mailchimp_signing_secret: optional(
                 &MAILCHIMP_WEBHOOK_SIGNING_SECRET,
-                "integration.mailchimp_webhook_signing_secret",
+                "mailchimp_webhook_signing_secret",
             )?,
-            mandrill_key: optional(&MANDRILL_WEBHOOK_KEY, "integration.mandrill_webhook_key")?,
+            mandrill_key: optional(&MANDRILL_WEBHOOK_KEY, "mandrill_webhook_key")?,
             allowed_ips: WEBHOOK_ALLOWED_IPS
                 .get()
                 .split(',')

@@ -16,6 +16,13 @@ pub enum Error {
     Body(String),
     #[error("\"{0}\" is not tracked")]
     NotTracked(String),
+    // Perhaps the name is the secret: it is not repeated.
+    #[error("there is no secret of this name")]
+    UnknownSecret,
+    #[error("an empty text is no secret")]
+    EmptySecret,
+    #[error("the value is a reference, not a secret")]
+    ReferenceAsSecret,
     #[error("the library is not preloaded, so nothing is sent")]
     NotPreloaded,
     #[error("the worker's answer cannot be seen in a repeatable read or serializable transaction")]
@@ -35,8 +42,11 @@ impl Error {
             Error::Signature(_) => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::Address(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Body(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::NotTracked(_) | Error::UnknownTarget(_) => {
+            Error::NotTracked(_) | Error::UnknownTarget(_) | Error::UnknownSecret => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT
+            }
+            Error::EmptySecret | Error::ReferenceAsSecret => {
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE
             }
             Error::Isolated => PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::NotPreloaded => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -65,6 +75,13 @@ impl Error {
             ),
             Error::NotPreloaded => Some(
                 "ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server",
+            ),
+            Error::UnknownSecret => Some(
+                "first the name, then the value; names are hubspot_access_token, hubspot_client_id, hubspot_client_secret, hubspot_refresh_token, hubspot_webhook_secret, mailchimp_api_key, mailchimp_webhook_secret, mailchimp_webhook_signing_secret and mandrill_webhook_key",
+            ),
+            Error::EmptySecret => Some("to take a secret back, set it to NULL"),
+            Error::ReferenceAsSecret => Some(
+                "env: and file: are for settings: ALTER SYSTEM SET integration.… = 'file:/…'; SELECT pg_reload_conf();",
             ),
             Error::Isolated => Some("call it in a read committed transaction"),
             Error::UnknownTarget(_) => Some("the targets are hubspot and mailchimp"),

@@ -3,6 +3,7 @@
 
 mod config;
 mod error;
+mod sealing;
 mod secret;
 
 mod extension;

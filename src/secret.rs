@@ -23,6 +23,11 @@ impl Secret {
         Ok(Secret(Zeroizing::new(value.trim().to_owned())))
     }
 
+    /// Whether a setting says where the secret is, and does not hold it itself.
+    pub fn is_reference(written: &str) -> bool {
+        written.starts_with("env:") || written.starts_with("file:")
+    }
+
     /// One that came from elsewhere than a setting.
     pub fn of(value: String) -> Secret {
         Secret(Zeroizing::new(value))

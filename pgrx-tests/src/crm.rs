@@ -96,20 +96,16 @@ impl Crm {
             mailchimp: config.mailchimp.api_key.clone(),
         };
         let settings = [
-            (
-                "hubspot_webhook_secret",
-                config.hubspot.client_secret.clone(),
-            ),
             ("hubspot_app_id", config.hubspot.app_id.to_string()),
             ("hubspot_rate_limit", "off".to_owned()),
             ("mailchimp_list_id", config.mailchimp.list_id.clone()),
-            ("mailchimp_webhook_secret", PATH_SECRET.to_owned()),
             ("guard_deletes", "off".to_owned()),
             ("retry_base", "20ms".to_owned()),
             ("retry_max", "500ms".to_owned()),
             ("request_timeout", "5s".to_owned()),
             ("mailchimp_request_timeout", "5s".to_owned()),
         ];
+        let webhooks = config.hubspot.client_secret.clone();
         let remote = Remote::start(config);
         let database = cluster.create_database();
         let mut client = cluster.connect(&database);
@@ -122,7 +118,9 @@ impl Crm {
         }
         for (name, secret) in [
             ("hubspot_access_token", &secrets.hubspot),
+            ("hubspot_webhook_secret", &webhooks),
             ("mailchimp_api_key", &secrets.mailchimp),
+            ("mailchimp_webhook_secret", &PATH_SECRET.to_owned()),
         ] {
             let file = secret_file(&cluster, &format!("{database}-{name}"), secret);
             set_for(

@@ -8,11 +8,11 @@ set_up() {
     sql "CREATE EXTENSION integration;"
     until_true 20 "both targets say they are not configured" "count(*) = 2 FROM integration.status WHERE state = 'unconfigured'"
     sql_text "SELECT target, state, reason FROM integration.status;"
-    say "The secrets are in files that only the server can read:"
-    sql -o /dev/null "ALTER SYSTEM SET integration.hubspot_access_token
-      = 'file:$server_dir/secrets/hubspot';
-ALTER SYSTEM SET integration.mailchimp_api_key
-      = 'file:$server_dir/secrets/mailchimp';
+    say "Secrets are kept encrypted, and count at once. psql reads them from files, so that no history has them:"
+    sql -o /dev/null "\\set token \`cat $server_dir/secrets/hubspot\`
+SELECT integration.set_secret('hubspot_access_token', :'token');
+\\set key \`cat $server_dir/secrets/mailchimp\`
+SELECT integration.set_secret('mailchimp_api_key', :'key');
 ALTER SYSTEM SET integration.mailchimp_list_id = '$list';
 SELECT pg_reload_conf();"
     until_true 20 "both targets run" "count(*) = 2 FROM integration.status WHERE state = 'running'"

@@ -6,7 +6,7 @@ use integration_engine::record::Target;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::config::{self, Settings};
+use crate::config;
 use crate::error::Error;
 use crate::latch::{self, Wake, Woken};
 
@@ -54,7 +54,7 @@ fn test_connection(
         return Err(Error::Isolated.into());
     }
     let asked_at = ask::<f64>(NOW)?;
-    let patience = 3 * Settings::read().request_timeout + START;
+    let patience = 3 * config::request_timeout() + START;
     let began = Instant::now();
     let (mut told, mut pause) = (None, Duration::from_millis(1));
     loop {

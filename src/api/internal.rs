@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::latch::{self, Wake};
+use crate::store::secrets;
 use crate::{capture, config};
 
 /// The keys packed into a queue row.
@@ -89,9 +90,12 @@ fn _preloaded() -> bool {
 
 /// What a target lacks before anything can be sent to it; NULL: nothing.
 #[pg_extern(volatile)]
-fn _lacks(target: &str) -> Option<String> {
-    let target = Target::from_name(target)?;
-    Settings::read().endpoint(target).err().map(str::to_owned)
+fn _lacks(target: &str) -> Result<Option<String>, ErrorReport> {
+    let Some(target) = Target::from_name(target) else {
+        return Ok(None);
+    };
+    let settings = Settings::read(&secrets::load().map_err(Error::Spi)?);
+    Ok(settings.endpoint(target).err().map(str::to_owned))
 }
 
 /// Has the worker, once this transaction commits, look at configuration, pauses and jobs; starts it

@@ -6,4 +6,5 @@ pub mod erasure;
 pub mod inspect;
 pub mod internal;
 pub mod preview;
+mod secrets;
 pub mod wait;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::store::{links, sources, withheld};
+use crate::store::{links, secrets, sources, withheld};
 use crate::worker::now_ms;
 
 /// One row per target: what the next delivery of the record would be.
@@ -27,7 +27,7 @@ fn _preview(
     key: &str,
 ) -> Result<TableIterator<'static, (name!(target, &'static str), name!(request, JsonB))>, ErrorReport>
 {
-    let settings = Settings::read();
+    let settings = Settings::read(&secrets::load().map_err(Error::Spi)?);
     let source = sources::load()
         .map_err(Error::Spi)?
         .into_iter()

@@ -12,6 +12,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::base_url;
+use crate::pg::statement;
+use crate::secret::Secret;
 
 pub use hubspot::*;
 pub use mailchimp::*;
@@ -58,6 +60,7 @@ pub static CRM_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 pub static MAX_IN_FLIGHT_RECORDS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 pub static GUARD_DELETES: GucText = text(c"500/10min");
 
+pub static ALLOW_LITERAL_SECRETS: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub static ENCRYPTION_KEY: GucText = text(c"");
 pub static HTTP_PROXY: GucText = text(c"");
 pub static CA_FILE: GucText = text(c"");
@@ -73,6 +76,12 @@ const SECRET: GucFlags = GucFlags::SUPERUSER_ONLY;
 
 /// Registers every setting. Called from `_PG_init`.
 pub fn init() {
+    // First: what the others may hold depends on it.
+    switch(
+        c"integration.allow_literal_secrets",
+        c"Whether secret settings may hold the secret itself, for all to read who read logs and catalogues; for sandboxes.",
+        &ALLOW_LITERAL_SECRETS,
+    );
     register_where();
     hubspot::register();
     mailchimp::register();
@@ -132,6 +141,125 @@ macro_rules! check_hook {
 }
 
 use check_hook;
+
+/// Makes the hook of a secret setting, which refuses the secret itself and does not repeat it.
+macro_rules! secret_hook {
+    ($name:ident, $setting:literal) => {
+        secret_hook!(
+            $name,
+            $setting,
+            |_| false,
+            concat!(
+                "SELECT integration.set_secret('",
+                $setting,
+                "', '...'); keeps it encrypted, or set env:NAME or file:/path. "
+            )
+        );
+    };
+    ($name:ident, $setting:literal, $open:expr, $instead:expr) => {
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $name(
+            value: *mut *mut c_char,
+            _extra: *mut *mut c_void,
+            _source: pg_sys::GucSource::Type,
+        ) -> bool {
+            const MESSAGE: &CStr = match CStr::from_bytes_with_nul(
+                concat!(
+                    "integration.",
+                    $setting,
+                    " is to say where the secret is, not to hold it\0"
+                )
+                .as_bytes(),
+            ) {
+                Ok(message) => message,
+                Err(_) => c"",
+            };
+            const HINT: &CStr = match CStr::from_bytes_with_nul(
+                concat!(
+                    "SELECT integration.set_secret('",
+                    $setting,
+                    "', '...'); keeps it encrypted, or set env:NAME or file:/path. ",
+                    "In a sandbox set integration.allow_literal_secrets = on before it.\0"
+                )
+                .as_bytes(),
+            ) {
+                Ok(hint) => hint,
+                Err(_) => c"",
+            };
+            // SAFETY: Postgres passes a pointer to a C string, or to none.
+            unsafe { $crate::config::registry::refuse_literal(value, $open, MESSAGE, HINT) }
+        }
+    };
+}
+
+use secret_hook;
+
+/// Whether a secret setting may hold a value; if not, what Postgres is to say.
+///
+/// # Safety
+/// `value` is what a check hook is given.
+unsafe fn refuse_literal(
+    value: *mut *mut c_char,
+    open: fn(&str) -> bool,
+    message: &'static CStr,
+    hint: &'static CStr,
+) -> bool {
+    // SAFETY: as promised.
+    let text = unsafe {
+        match value.as_ref() {
+            Some(text) if !text.is_null() => CStr::from_ptr(*text).to_string_lossy(),
+            _ => return true,
+        }
+    };
+    let text = text.trim();
+    if text.is_empty() || Secret::is_reference(text) || ALLOW_LITERAL_SECRETS.get() || open(text) {
+        return true;
+    }
+    statement::hide(text);
+    // SAFETY: Postgres reads both before it calls another hook, and frees neither.
+    unsafe {
+        pg_sys::GUC_check_errmsg_string = message.as_ptr().cast_mut();
+        pg_sys::GUC_check_errhint_string = hint.as_ptr().cast_mut();
+    }
+    false
+}
+
+/// Defines a secret setting.
+fn secret(
+    name: &'static CStr,
+    what: &'static CStr,
+    setting: &'static GucText,
+    check: pg_sys::GucStringCheckHook,
+) {
+    // SAFETY: the hooks only read the value they are given.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            what,
+            c"",
+            &setting.setting,
+            GucContext::Suset,
+            SECRET,
+            check,
+            None,
+            None,
+        );
+    }
+}
+
+secret_hook!(
+    check_encryption_key,
+    "encryption_key",
+    |_| false,
+    "Set env:NAME or file:/path. "
+);
+// One without a password holds no secret.
+secret_hook!(
+    check_http_proxy,
+    "http_proxy",
+    |url| !url.contains('@'),
+    "Set env:NAME or file:/path to an URL with a password. "
+);
 
 check_hook!(check_url, |url| url.is_empty() || base_url(url, "").is_ok());
 check_hook!(check_rate, |rate| Rate::parse(rate).is_ok());
@@ -261,17 +389,17 @@ fn register_delivery() {
 
 fn register_network() {
     let (plain, minutes) = (GucFlags::empty(), GucFlags::UNIT_MIN);
-    string(
+    secret(
         c"integration.encryption_key",
-        c"Key for secrets kept in tables: 32 bytes in base64 or hex, or a passphrase; or env:NAME, or file:/path.",
+        c"Key for secrets kept in tables: 32 bytes in base64 or hex, or a passphrase; as env:NAME or file:/path.",
         &ENCRYPTION_KEY,
-        SECRET,
+        Some(check_encryption_key),
     );
-    string(
+    secret(
         c"integration.http_proxy",
-        c"URL of a proxy for outgoing requests.",
+        c"URL of a proxy for outgoing requests; with a password, as env:NAME or file:/path.",
         &HTTP_PROXY,
-        SECRET,
+        Some(check_http_proxy),
     );
     string(
         c"integration.ca_file",

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::latch::{self, Wake};
 use crate::secret::Secret;
 use crate::store::inbox::{self, State};
-use crate::store::webhooks;
+use crate::store::{secrets, webhooks};
 use crate::worker::{auth, now_ms};
 
 /// What an import did: events received, queued, known already, and of no interest.
@@ -58,7 +58,7 @@ fn import_hubspot_webhook(
     >,
     ErrorReport,
 > {
-    let settings = WebhookSettings::read()?;
+    let settings = WebhookSettings::read(&secrets::load().map_err(Error::Spi)?)?;
     let checked = check_address(&settings, remote_addr).and_then(|()| {
         let secret = settings.hubspot_secret.as_ref().ok_or_else(|| no_secret("integration.hubspot_webhook_secret"))?;
         let header = |name: &str| header(&headers.0, name);
@@ -104,7 +104,7 @@ fn import_mailchimp_webhook(
     >,
     ErrorReport,
 > {
-    let settings = WebhookSettings::read()?;
+    let settings = WebhookSettings::read(&secrets::load().map_err(Error::Spi)?)?;
     let checked = check_address(&settings, remote_addr)
         .and_then(|()| check_mailchimp(&settings, body, &headers.0, secret));
     counted(checked)?;
@@ -135,7 +135,7 @@ fn import_mandrill_webhook(
     >,
     ErrorReport,
 > {
-    let settings = WebhookSettings::read()?;
+    let settings = WebhookSettings::read(&secrets::load().map_err(Error::Spi)?)?;
     let events = check_address(&settings, remote_addr)
         .and_then(|()| mandrill_events(&settings, body, &headers.0, url));
     let counts = store("mandrill", counted(events)?, |_| None)?;

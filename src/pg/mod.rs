@@ -6,5 +6,6 @@ pub mod gate;
 mod guard;
 mod limit;
 pub mod settings;
+pub mod statement;
 
 pub use guard::{SqlError, guarded};

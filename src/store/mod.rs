@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod letters;
 pub mod links;
 pub mod people;
+pub mod secrets;
 pub mod sources;
 pub mod standings;
 pub mod state;

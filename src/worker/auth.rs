@@ -7,13 +7,13 @@ use integration_engine::call::{Reply, Request, TransportError};
 use integration_engine::hubspot::oauth::{self, Answer, Refusal, Step, Tokens};
 use integration_engine::outcome::TargetSignal;
 use integration_engine::record::Target;
-use integration_engine::seal::{NONCE, SealKey};
 use pgrx::spi::SpiResult;
 
 use super::allowance::since;
 use super::process;
-use crate::config::{self, Credential, OAuthApp, Settings};
+use crate::config::{Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
+use crate::sealing;
 use crate::secret::Secret;
 use crate::store::{account, state, webhooks::Kept};
 
@@ -84,7 +84,7 @@ impl Session {
             .filter(|(seed, _)| *seed == self.seed)
             .map(|(_, sealed)| sealed);
         let Some(sealed) = sealed else { return Ok(()) };
-        match seal_key().and_then(|key| {
+        match sealing::configured_key().and_then(|key| {
             key.open(&self.seed, &sealed)
                 .map_err(|why| format!("integration.encryption_key: {why}"))
         }) {
@@ -104,8 +104,8 @@ impl Session {
     }
 
     fn save(&mut self) -> SpiResult<()> {
-        let sealed = seal_key().and_then(|key| {
-            key.seal(nonce()?, &self.seed, self.refresh_token.reveal())
+        let sealed = sealing::configured_key().and_then(|key| {
+            key.seal(sealing::nonce()?, &self.seed, self.refresh_token.reveal())
                 .map_err(|why| why.to_string())
         });
         match sealed {
@@ -246,34 +246,20 @@ pub fn webhook_context(list: &str, url: &str) -> String {
 
 /// Seals a secret for a table.
 pub fn seal(context: &str, secret: &str) -> Result<Vec<u8>, String> {
-    let key = seal_key()?;
-    key.seal(nonce()?, context, secret)
+    let key = sealing::configured_key()?;
+    key.seal(sealing::nonce()?, context, secret)
         .map_err(|why| why.to_string())
 }
 
 /// The signing secret of a webhook that was made here.
 pub fn open_webhook(kept: &Kept) -> Result<Secret, String> {
     let sealed = kept.sealed.as_deref().ok_or("it has none")?;
-    let opened = seal_key()?.open(&webhook_context(&kept.list, &kept.url), sealed);
+    let opened = sealing::configured_key()?.open(&webhook_context(&kept.list, &kept.url), sealed);
     let opened = opened.map_err(|why| format!("integration.encryption_key: {why}"))?;
     Ok(Secret::of(opened))
 }
 
 /// Why secrets cannot be sealed.
 pub fn lacks_seal_key() -> Option<String> {
-    seal_key().err()
-}
-
-fn seal_key() -> Result<SealKey, String> {
-    let key = config::encryption_key()?.ok_or("integration.encryption_key is not set")?;
-    SealKey::from_text(key.reveal()).map_err(|why| format!("integration.encryption_key: {why}"))
-}
-
-fn nonce() -> Result<[u8; NONCE], String> {
-    let mut nonce = [0; NONCE];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut nonce)
-        .map_err(|_| "no random numbers".to_owned())?;
-    Ok(nonce)
+    sealing::configured_key().err()
 }

@@ -19,7 +19,7 @@ impl Worker {
         let jobs = state::open_jobs()?;
         let walks = store::backfills::load()?;
         let courses = store::drift::load()?;
-        let mut settings = Settings::read();
+        let mut settings = Settings::read(&store::secrets::load()?);
         if let Err(why) = session::assume_role() {
             settings.refuse(&why);
         }

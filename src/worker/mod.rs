@@ -150,7 +150,9 @@ struct Worker {
 
 impl Worker {
     fn start(slot: &'static Slot) -> Result<Worker, String> {
-        let settings = Settings::read();
+        let settings =
+            store::transaction(|| store::secrets::load().map(|stored| Settings::read(&stored)))
+                .map_err(|why| why.to_string())?;
         let requests = Requests::start(&settings)?;
         // What an earlier worker had under way is not any more.
         Target::ALL

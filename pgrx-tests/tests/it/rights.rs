@@ -138,6 +138,10 @@ pub const CALLS: &[(&str, &str)] = &[
         "SELECT integration.wait_synced('crm.contacts', '1', '10ms')",
     ),
     (
+        "set_secret",
+        "SELECT integration.set_secret('mandrill_webhook_key', 'a key')",
+    ),
+    (
         "grant_role",
         "SELECT integration.grant_role('reader', 'mallory')",
     ),

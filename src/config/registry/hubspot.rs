@@ -6,7 +6,10 @@ use pgrx::guc::{GucFlags, GucSetting};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{GucText, SECRET, check_hook, check_rate, check_url, checked, number, string, text};
+use super::{
+    GucText, SECRET, check_hook, check_rate, check_url, checked, number, secret, secret_hook,
+    string, text,
+};
 
 pub static HUBSPOT_ACCESS_TOKEN: GucText = text(c"");
 pub static HUBSPOT_CLIENT_ID: GucText = text(c"");
@@ -33,13 +36,18 @@ check_hook!(check_on_remote_delete, |word| matches!(
     "ignore" | "delete"
 ));
 
+secret_hook!(check_hubspot_access_token, "hubspot_access_token");
+secret_hook!(check_hubspot_refresh_token, "hubspot_refresh_token");
+secret_hook!(check_hubspot_client_secret, "hubspot_client_secret");
+secret_hook!(check_hubspot_webhook_secret, "hubspot_webhook_secret");
+
 pub(super) fn register() {
     let plain = GucFlags::empty();
-    string(
+    secret(
         c"integration.hubspot_access_token",
         c"HubSpot token, or env:NAME, or file:/path.",
         &HUBSPOT_ACCESS_TOKEN,
-        SECRET,
+        Some(check_hubspot_access_token),
     );
     string(
         c"integration.hubspot_client_id",
@@ -47,23 +55,23 @@ pub(super) fn register() {
         &HUBSPOT_CLIENT_ID,
         SECRET,
     );
-    string(
+    secret(
         c"integration.hubspot_refresh_token",
         c"HubSpot OAuth refresh token, used while no access token is set; or env:NAME, or file:/path.",
         &HUBSPOT_REFRESH_TOKEN,
-        SECRET,
+        Some(check_hubspot_refresh_token),
     );
-    string(
+    secret(
         c"integration.hubspot_client_secret",
         c"HubSpot app's client secret, or env:NAME, or file:/path.",
         &HUBSPOT_CLIENT_SECRET,
-        SECRET,
+        Some(check_hubspot_client_secret),
     );
-    string(
+    secret(
         c"integration.hubspot_webhook_secret",
         c"Secret that HubSpot webhooks are signed with; defaults to the client secret.",
         &HUBSPOT_WEBHOOK_SECRET,
-        SECRET,
+        Some(check_hubspot_webhook_secret),
     );
     checked(
         c"integration.hubspot_base_url",

@@ -6,7 +6,9 @@ use pgrx::guc::{GucFlags, GucSetting};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{GucText, SECRET, check_hook, check_url, checked, number, string, switch, text};
+use super::{
+    GucText, check_hook, check_url, checked, number, secret, secret_hook, string, switch, text,
+};
 
 pub static MAILCHIMP_API_KEY: GucText = text(c"");
 pub static MAILCHIMP_BASE_URL: GucText = text(c"");
@@ -30,13 +32,21 @@ check_hook!(check_on_delete, |word| matches!(
     "archive" | "permanent" | "ignore"
 ));
 
+secret_hook!(check_mailchimp_api_key, "mailchimp_api_key");
+secret_hook!(check_mailchimp_webhook_secret, "mailchimp_webhook_secret");
+secret_hook!(
+    check_mailchimp_webhook_signing_secret,
+    "mailchimp_webhook_signing_secret"
+);
+secret_hook!(check_mandrill_webhook_key, "mandrill_webhook_key");
+
 pub(super) fn register() {
     let plain = GucFlags::empty();
-    string(
+    secret(
         c"integration.mailchimp_api_key",
         c"Mailchimp API key, or env:NAME, or file:/path.",
         &MAILCHIMP_API_KEY,
-        SECRET,
+        Some(check_mailchimp_api_key),
     );
     checked(
         c"integration.mailchimp_base_url",
@@ -50,23 +60,23 @@ pub(super) fn register() {
         &MAILCHIMP_LIST_ID,
         plain,
     );
-    string(
+    secret(
         c"integration.mailchimp_webhook_secret",
         c"Secret in the path of the URL that receives Mailchimp webhooks.",
         &MAILCHIMP_WEBHOOK_SECRET,
-        SECRET,
+        Some(check_mailchimp_webhook_secret),
     );
-    string(
+    secret(
         c"integration.mailchimp_webhook_signing_secret",
         c"Secret that Mailchimp webhooks are signed with, or several, separated by blanks.",
         &MAILCHIMP_WEBHOOK_SIGNING_SECRET,
-        SECRET,
+        Some(check_mailchimp_webhook_signing_secret),
     );
-    string(
+    secret(
         c"integration.mandrill_webhook_key",
         c"Key that Mandrill webhooks are signed with.",
         &MANDRILL_WEBHOOK_KEY,
-        SECRET,
+        Some(check_mandrill_webhook_key),
     );
     number(
         c"integration.mailchimp_max_connections",

@@ -1,0 +1,35 @@
+//! Storing credentials.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::config;
+use crate::error::Error;
+use crate::pg::statement;
+use crate::secret::Secret;
+use crate::store::secrets;
+
+/// Keeps a credential sealed in the database: it goes before the setting of the same name, from the
+/// commit on. NULL takes it back.
+#[pg_extern(security_definer)]
+fn set_secret(name: &str, value: Option<&str>) -> Result<(), ErrorReport> {
+    if let Some(value) = value {
+        statement::hide(value);
+    }
+    let name = name.trim();
+    let name = name.strip_prefix("integration.").unwrap_or(name);
+    if !config::SECRETS.contains(&name) {
+        // Perhaps the arguments changed places.
+        statement::hide(name);
+        return Err(Error::UnknownSecret.into());
+    }
+    match value.map(str::trim) {
+        None => secrets::forget(name).map_err(Error::Spi)?,
+        Some("") => return Err(Error::EmptySecret.into()),
+        Some(value) if Secret::is_reference(value) => return Err(Error::ReferenceAsSecret.into()),
+        Some(value) => secrets::keep(name, value)
+            .map_err(Error::Setting)?
+            .map_err(Error::Spi)?,
+    }
+    Spi::run("SELECT integration._wake()").map_err(|why| Error::Spi(why).into())
+}

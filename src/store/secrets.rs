@@ -1,0 +1,68 @@
+//! Secrets that `integration.set_secret()` keeps, sealed.
+
+use pgrx::spi::SpiResult;
+
+use super::{execute, select};
+use crate::config::Stored;
+use crate::sealing;
+use crate::secret::Secret;
+
+/// All of them, opened. What cannot be opened says why.
+pub fn load() -> SpiResult<Stored> {
+    let sealed = select(
+        "SELECT s.name, s.sealed FROM integration._secret s",
+        &[],
+        |row| {
+            let name = row.get::<String>(1)?.unwrap_or_default();
+            Ok((name, row.get::<Vec<u8>>(2)?.unwrap_or_default()))
+        },
+    )?;
+    // Most have none, and need no key.
+    let keys = if sealed.is_empty() {
+        Vec::new()
+    } else {
+        sealing::keys()
+    };
+    let opened = sealed.into_iter().map(|(name, sealed)| {
+        let context = context(&name);
+        let secret = keys
+            .iter()
+            .flatten()
+            .find_map(|key| key.open(&context, &sealed).ok())
+            .map(Secret::of)
+            .ok_or_else(|| {
+                let wrong = keys.iter().find_map(|key| key.as_ref().err());
+                format!(
+                    "the stored secret cannot be opened: {}; set it again: SELECT integration.set_secret('{name}', '…');",
+                    wrong.map_or("it was sealed with a key that is not here", String::as_str)
+                )
+            });
+        (name, secret)
+    });
+    Ok(opened.collect())
+}
+
+/// It is sealed for its name, and of no use under another one.
+fn context(name: &str) -> String {
+    format!("secret {name}")
+}
+
+/// Seals a secret and keeps it.
+pub fn keep(name: &str, secret: &str) -> Result<SpiResult<()>, String> {
+    let sealed = sealing::key()?
+        .seal(sealing::nonce()?, &context(name), secret)
+        .map_err(|why| why.to_string())?;
+    const KEEP: &str = "\
+        INSERT INTO integration._secret AS s (name, sealed) VALUES ($1, $2) \
+        ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, set_at = pg_catalog.now()";
+    Ok(execute(KEEP, &[name.into(), sealed.into()]).map(|_| ()))
+}
+
+/// From now on the setting counts.
+pub fn forget(name: &str) -> SpiResult<()> {
+    execute(
+        "DELETE FROM integration._secret s WHERE s.name = $1",
+        &[name.into()],
+    )
+    .map(|_| ())
+}
