@@ -103,6 +103,7 @@ pub const CALLS: &[(&str, &str)] = &[
     ("resume", "SELECT integration.resume('hubspot')"),
     ("adopt", "SELECT integration.adopt()"),
     ("dlq_retry", "SELECT integration.dlq_retry()"),
+    ("inbox_retry", "SELECT integration.inbox_retry()"),
     (
         "dlq_discard",
         "SELECT integration.dlq_discard('{1}', 'why')",
