@@ -128,6 +128,11 @@ impl Buffer {
         self.chunks.is_empty()
     }
 
+    /// Whether there are keys of this shape.
+    pub fn has(&self, shape: &Shape, subtransaction: u32) -> bool {
+        self.like(subtransaction, shape).is_some()
+    }
+
     /// Adds a key; returns the chunk when that has filled it.
     pub fn add(&mut self, shape: &Shape, subtransaction: u32, key: &str) -> Option<Chunk> {
         // The last one is nearly always the right one.

@@ -25,20 +25,6 @@ const PLAN: [Field; 3] = [
 pub struct Table<'a>(pub &'a pg_sys::RelationData);
 
 impl Table<'_> {
-    /// The table, and those it is a partition of, nearest first.
-    fn lineage(&self) -> Vec<pg_sys::Oid> {
-        let mut lineage = vec![self.0.rd_id];
-        // SAFETY: the relation is open, and inside a transaction; an error of the server is one of
-        // ours from here on. The list holds oids.
-        unsafe {
-            if (*self.0.rd_rel).relispartition {
-                let find = || get_partition_ancestors(self.0.rd_id);
-                lineage.extend(table::oids(pg_sys::ffi::pg_guard_ffi_boundary(find)));
-            }
-        }
-        lineage
-    }
-
     fn attributes(&self) -> impl Iterator<Item = (String, Column)> {
         // SAFETY: the descriptor belongs to the open relation.
         let descriptor = unsafe { pgrx::PgTupleDesc::from_pg_unchecked(self.0.rd_att) };
@@ -69,12 +55,7 @@ impl Table<'_> {
 
 impl Catalog for Table<'_> {
     fn stored(&self) -> Option<Stored> {
-        let mut plans = stored_plans();
-        let lineage = self.lineage();
-        let nearest = lineage
-            .iter()
-            .find_map(|oid| plans.iter().position(|stored| stored.tracked == *oid))?;
-        Some(plans.swap_remove(nearest))
+        stored_for(self.0.rd_id)
     }
 
     /// A number outlives a rename. A partition has numbers of its own, and the same names.
@@ -126,6 +107,35 @@ fn name_of(relation: pg_sys::Oid, number: i16) -> Option<String> {
         let name = pg_sys::get_attname(relation, number, true);
         (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
     }
+}
+
+/// The plan of a table, or of the nearest one that it is a partition of.
+pub fn stored_for(relation: pg_sys::Oid) -> Option<Stored> {
+    let mut plans = stored_plans();
+    let lineage = lineage(relation);
+    let nearest = lineage
+        .iter()
+        .find_map(|oid| plans.iter().position(|stored| stored.tracked == *oid))?;
+    Some(plans.swap_remove(nearest))
+}
+
+pub fn is_partition(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the system caches inside a transaction.
+    unsafe { pg_sys::get_rel_relispartition(relation) }
+}
+
+/// A table, and those it is a partition of, nearest first.
+fn lineage(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let mut lineage = vec![relation];
+    if is_partition(relation) {
+        // SAFETY: inside a transaction; an error of the server is one of ours from here on. The
+        // list holds oids.
+        unsafe {
+            let find = || get_partition_ancestors(relation);
+            lineage.extend(table::oids(pg_sys::ffi::pg_guard_ffi_boundary(find)));
+        }
+    }
+    lineage
 }
 
 /// The plans of all tracked tables. They are few: reading them all takes no index.

@@ -105,7 +105,7 @@ fn capture(data: &pg_sys::TriggerData) {
     }
     let Some(plan) = plan_of(data) else { return };
     if event == Event::Truncate {
-        write::buffered(|add| add(&whole(&plan, Kind::Truncate), ""));
+        write::buffered_once(&whole(&plan, Kind::Truncate), "");
         write::flush();
         return;
     }
@@ -369,6 +369,30 @@ fn watch_tables() {
 unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     plan::forget(relation);
     layout::forget(relation);
+}
+
+/// A table is about to be truncated. The trigger for that is on the tracked table itself, and does
+/// not fire for a partition that is truncated alone.
+pub fn truncated(relation: pg_sys::Oid) {
+    // SAFETY: a plain global of this process.
+    let replays = unsafe { pg_sys::SessionReplicationRole }
+        == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
+    if replays || !catalog::is_partition(relation) {
+        return;
+    }
+    let concerned = catalog::stored_for(relation).and_then(|stored| plan::concerned(&stored));
+    if let Some((source, all)) = concerned {
+        let mut targets = Targets::default();
+        all.into_iter().for_each(|target| targets.add(target));
+        let shape = Shape {
+            source,
+            targets,
+            lane: Lane::Live,
+            kind: Kind::Truncate,
+            changed: None,
+        };
+        write::buffered_once(&shape, "");
+    }
 }
 
 /// Has every session read a table's plan anew, once the present transaction commits.

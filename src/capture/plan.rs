@@ -127,6 +127,14 @@ pub fn forget(relation: pg_sys::Oid) {
     });
 }
 
+/// What a truncation of a table, or of a partition of it, concerns: number of the source, targets.
+pub fn concerned(stored: &Stored) -> Option<(i32, Vec<Target>)> {
+    let written: Written = serde_json::from_str(&stored.plan).ok()?;
+    let targets = written.targets.iter();
+    let targets = targets.filter_map(|watch| Target::from_name(&watch.target));
+    Some((written.source, targets.collect()))
+}
+
 fn build(stored: &Stored, catalog: &impl Catalog) -> Result<Plan, String> {
     let written: Written =
         serde_json::from_str(&stored.plan).map_err(|why| format!("its plan: {why}"))?;

@@ -28,6 +28,14 @@ pub fn buffered(fill: impl FnOnce(&mut dyn FnMut(&super::buffer::Shape, &str))) 
     }
 }
 
+/// Adds a key unless there is one of that shape.
+pub fn buffered_once(shape: &super::buffer::Shape, key: &str) {
+    let subtransaction = transaction::subtransaction();
+    if !BUFFER.with_borrow(|buffer| buffer.has(shape, subtransaction)) {
+        buffered(|add| add(shape, key));
+    }
+}
+
 /// Writes what the present subtransaction has collected. What those around it have stays: a
 /// rollback of this one must not take it along.
 pub fn flush() {

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use super::find;
 use crate::capture;
 use crate::latch::{self, Wake};
+use crate::pg::ddl;
 
 // SAFETY (of both): written once, in `_PG_init`; read by the hooks that are set afterwards.
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
@@ -42,6 +43,7 @@ unsafe extern "C-unwind" fn access(
     if kind == pg_sys::ObjectAccessType::OAT_DROP && class == pg_sys::ExtensionRelationId {
         capture::tell_at_commit(Wake::CONFIG);
     }
+    ddl::heard(kind, class, object);
 }
 
 #[pg_guard]

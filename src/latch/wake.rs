@@ -20,6 +20,8 @@ impl Wake {
     pub const TEST: Wake = Wake(1 << 24);
     /// Another process is to take the worker's place.
     pub const RELOAD: Wake = Wake(1 << 25);
+    /// Tables, triggers or schemas were altered or dropped.
+    pub const CATALOG: Wake = Wake(1 << 26);
     pub const NONE: Wake = Wake(0);
     /// What a worker that begins has to look at.
     pub(super) const START: Wake = Wake(!(Wake::TEST.0 | Wake::RELOAD.0));

@@ -240,3 +240,40 @@ fn trigger_that_fails_in_an_exception_block_takes_nothing_along() {
         assert_eq!(crm.rows(queued), ["crm.contacts|50"], "{trigger}");
     }
 }
+
+#[test]
+fn map_field_leaves_triggers_as_they_are() {
+    let mut crm = paused();
+    let states = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'crm.contacts'::regclass AND NOT tgisinternal ORDER BY 1";
+    crm.run(
+        "ALTER TABLE crm.contacts ENABLE ALWAYS TRIGGER integration_row, DISABLE TRIGGER integration_statement, ENABLE REPLICA TRIGGER integration_truncate",
+    );
+    let set = [
+        "integration_row|A",
+        "integration_statement|D",
+        "integration_truncate|R",
+    ];
+    assert_eq!(crm.rows(states), set);
+    crm.run(
+        "SELECT integration.map_field('crm.contacts', 'notes', 'hubspot', 'message');
+         SELECT integration.track('crm.contacts', 'contact')",
+    );
+    assert_eq!(crm.rows(states), set);
+    crm.run("SET session_replication_role = replica; INSERT INTO crm.contacts (notes) VALUES ('x'); UPDATE crm.contacts SET notes = 'y'");
+    assert_eq!(
+        crm.rows("SELECT op, changed FROM integration.outbox WHERE target = 'hubspot' ORDER BY id"),
+        ["upsert|NULL", "upsert|{notes}"]
+    );
+    // What somebody took away or made into something else is put back.
+    crm.run(
+        "RESET session_replication_role;
+         DROP TRIGGER integration_statement ON crm.contacts; DROP TRIGGER integration_row ON crm.contacts;
+         CREATE TRIGGER integration_row AFTER INSERT ON crm.contacts FOR EACH ROW WHEN (NEW.id < 0) EXECUTE FUNCTION integration._capture();
+         SELECT integration.track('crm.contacts', 'contact'); DELETE FROM integration._change;
+         UPDATE crm.contacts SET notes = 'z'",
+    );
+    assert_eq!(
+        crm.rows("SELECT op, changed FROM integration.outbox WHERE target = 'hubspot'"),
+        ["upsert|{notes}"]
+    );
+}

@@ -170,3 +170,28 @@ fn trigger_of_somebody_else_queues_nothing() {
         "DROP OWNED BY {stranger} CASCADE; DROP ROLE {stranger}"
     ));
 }
+
+#[test]
+fn partition_that_is_truncated_by_itself_is_captured() {
+    let mut deals = Deals::start();
+    deals.run(
+        "CREATE TABLE crm.deals_2026 PARTITION OF crm.deals FOR VALUES IN (2026);
+         INSERT INTO crm.deals VALUES (1, 2025, 'One', 1), (2, 2026, 'Two', 2)",
+    );
+    deals.queued();
+    for (table, seen) in [
+        ("crm.deals_2025", 1),
+        ("crm.deals_2025, crm.deals_2026", 1),
+        // The partitions of a table that is truncated are not told again.
+        ("crm.deals", 1),
+    ] {
+        deals.run(&format!("TRUNCATE {table}"));
+        assert_eq!(deals.queued(), vec!["delete||NULL"; seen], "{table}");
+    }
+    // Of other tables nothing is.
+    deals.run(
+        "CREATE TABLE crm.other (id int) PARTITION BY LIST (id); CREATE TABLE crm.other_1 PARTITION OF crm.other FOR VALUES IN (1);
+         TRUNCATE crm.other_1; TRUNCATE crm.other; BEGIN; SAVEPOINT s; TRUNCATE crm.deals_2025; ROLLBACK TO s; COMMIT",
+    );
+    assert!(deals.queued().is_empty());
+}

@@ -1,0 +1,35 @@
+//! Hearing of DDL in the session that runs it. A trigger that was disabled, a column that was
+//! dropped, change no row: without a word from here a worker that sleeps would not learn of them.
+#![allow(unsafe_code)]
+
+use pgrx::pg_sys;
+
+use crate::capture;
+use crate::latch::{self, Wake};
+
+/// Something is done to an object.
+pub fn heard(kind: pg_sys::ObjectAccessType::Type, class: pg_sys::Oid, object: pg_sys::Oid) {
+    match kind {
+        pg_sys::ObjectAccessType::OAT_TRUNCATE => capture::truncated(object),
+        pg_sys::ObjectAccessType::OAT_POST_ALTER | pg_sys::ObjectAccessType::OAT_DROP
+            if concerns_us(class, object) =>
+        {
+            capture::tell_at_commit(Wake::CATALOG);
+        }
+        _ => {}
+    }
+}
+
+/// Whether the worker may have to know. Cheap rather than exact: it finds out what has happened.
+fn concerns_us(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
+    let catalogued = match class {
+        pg_sys::RelationRelationId => {
+            // SAFETY: a look-up in the system caches inside a transaction.
+            let persistence = unsafe { pg_sys::get_rel_persistence(object) } as u8;
+            persistence != pg_sys::RELPERSISTENCE_TEMP
+        }
+        pg_sys::TriggerRelationId | pg_sys::NamespaceRelationId => true,
+        _ => false,
+    };
+    catalogued && latch::my_slot().is_some()
+}
