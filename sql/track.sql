@@ -139,6 +139,9 @@ CREATE FUNCTION _trigger_plan(source regclass) RETURNS text LANGUAGE sql STABLE
                             SELECT a.column_name FROM association_map a WHERE a.source = t.source AND x.target = 'hubspot') c) END,
                     'consent', (
                         SELECT _plan_column(t.source, m.column_name) FROM field_map m
+                        WHERE m.source = t.source AND m.target = x.target AND m.target = 'mailchimp' AND m.remote_field = 'status'),
+                    'words', (
+                        SELECT m.value_map FROM field_map m
                         WHERE m.source = t.source AND m.target = x.target AND m.target = 'mailchimp' AND m.remote_field = 'status')))
                     ORDER BY x.place)
                 FROM unnest(t.targets) WITH ORDINALITY AS x(target, place)), '[]'))::text
@@ -461,7 +464,37 @@ COMMENT ON FUNCTION _do_untrack(regclass) IS 'does, with our rights, what untrac
 CREATE FUNCTION untrack(source regclass) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION untrack(regclass) IS 'stops tracking a table: removes the triggers and what is queued, keeps links and history';
 
-CREATE FUNCTION _do_map_field(source regclass, column_name name, target text, remote_field text, direction text, conflict text) RETURNS void
+CREATE FUNCTION _check_value_map(target text, remote_field text, kind text, value_map jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bad text;
+BEGIN
+    IF value_map IS NULL THEN
+        RETURN;
+    ELSIF target <> 'mailchimp' OR remote_field <> 'status' OR kind <> 'text' THEN
+        RAISE EXCEPTION 'value_map is not for % of % from a column of this type', remote_field, target
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'It says what words in a text column mean that is mapped to Mailchimp''s status; leave it out elsewhere.';
+    ELSIF jsonb_typeof(value_map) <> 'object' OR value_map = '{}' THEN
+        RAISE EXCEPTION 'value_map is no object of words and statuses'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Such as: value_map => ''{"ja": "subscribed", "nein": "unsubscribed"}''.';
+    END IF;
+    SELECT string_agg(format('%s: %s', to_json(m.key), m.value), ', ') INTO bad FROM jsonb_each(value_map) m
+    WHERE m.value NOT IN ('"subscribed"', '"unsubscribed"', '"cleaned"', '"pending"');
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION 'value_map has what is no status: %', bad
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'A word means subscribed, unsubscribed, cleaned or pending (asked, and not answered yet).';
+    END IF;
+    SELECT string_agg(DISTINCT lower(btrim(m.key)), ', ') INTO bad FROM jsonb_each_text(value_map) m
+    WHERE EXISTS (SELECT FROM jsonb_each_text(value_map) o WHERE lower(btrim(o.key)) = lower(btrim(m.key)) AND o.value <> m.value);
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION 'value_map has two meanings for %', bad
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Words are compared without regard to case, nor to blanks around them.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _check_value_map(text, text, text, jsonb) IS 'whether the words of a consent column have been explained properly';
+
+CREATE FUNCTION _do_map_field(source regclass, column_name name, target text, remote_field text, direction text, conflict text, value_map jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
@@ -500,16 +533,22 @@ BEGIN
             USING ERRCODE = 'datatype_mismatch',
                   HINT = 'Convert it in a view with the same key and pass that as payload; a consent column is boolean or text, one that names an audience is text, one of tags, interests or permissions is text[], json or text.';
     END IF;
-    INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict)
+    PERFORM integration._check_value_map(target, remote_field, kind, value_map);
+    INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict, value_map)
     VALUES (source, (SELECT coalesce(max(m.field), 0) + 1 FROM integration.field_map m WHERE m.source = _do_map_field.source),
-            column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict)
+            column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict, value_map)
     ON CONFLICT ON CONSTRAINT field_map_remote_once
-    DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict;
+    DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict, value_map = excluded.value_map;
+    IF target = 'mailchimp' AND remote_field = 'status' THEN
+        -- Words that nobody knew may be known by now.
+        UPDATE integration.alert a SET cleared_at = clock_timestamp()
+        WHERE a.kind = 'consent_words' AND a.target = 'mailchimp' AND starts_with(a.subject, format('%s.', source)) AND a.cleared_at IS NULL;
+    END IF;
     PERFORM integration._install_triggers(source);
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_map_field(regclass, name, text, text, text, text) IS 'does, with our rights, what map_field() is asked for';
+COMMENT ON FUNCTION _do_map_field(regclass, name, text, text, text, text, jsonb) IS 'does, with our rights, what map_field() is asked for';
 
-CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins') RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION map_field(regclass, name, text, text, text, text) IS 'adds a line of the field map, or changes the one with the same remote field';
+CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins', value_map jsonb DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
+COMMENT ON FUNCTION map_field(regclass, name, text, text, text, text, jsonb) IS 'adds a line of the field map, or changes the one with the same remote field';

@@ -4,12 +4,12 @@
 //! who left at Mailchimp is subscribed again; at most they are asked (`pending`).
 
 mod reported;
+pub mod words;
 
 pub use reported::ReportedConsent;
 
 use crate::{
     call::{Link, MailchimpSettings, Resubscribe},
-    mapping::ValueKind,
     outcome::MemberStatus,
     standing::Standing,
 };
@@ -66,70 +66,6 @@ pub enum ConsentAction {
     /// Opted in according to the CRM, but left at Mailchimp in this way: only the person can
     /// change that.
     Suppressed(MemberStatus),
-}
-
-const OPTED_IN: [&str; 15] = [
-    "t",
-    "true",
-    "yes",
-    "y",
-    "on",
-    "1",
-    "subscribed",
-    "opted_in",
-    "opted-in",
-    "opt_in",
-    "opt-in",
-    "granted",
-    "confirmed",
-    "optin",
-    "opted in",
-];
-
-const OPTED_OUT: [&str; 22] = [
-    "f",
-    "false",
-    "no",
-    "n",
-    "off",
-    "0",
-    "unsubscribed",
-    "opted_out",
-    "opted-out",
-    "opt_out",
-    "opt-out",
-    "optout",
-    "opted out",
-    "cleaned",
-    "withdrawn",
-    "denied",
-    "revoked",
-    "bounced",
-    "complained",
-    "forgotten",
-    "archived",
-    "suppressed",
-];
-
-/// Reads a consent column. Only a clear yes is an opt-in.
-pub fn read(kind: ValueKind, text: Option<&str>) -> Consent {
-    let readable = matches!(kind, ValueKind::Bool | ValueKind::Text | ValueKind::Integer);
-    let Some(text) = text.map(str::trim).filter(|_| readable) else {
-        return Consent::Unknown;
-    };
-    if OPTED_IN
-        .iter()
-        .any(|known| text.eq_ignore_ascii_case(known))
-    {
-        Consent::OptedIn
-    } else if OPTED_OUT
-        .iter()
-        .any(|known| text.eq_ignore_ascii_case(known))
-    {
-        Consent::OptedOut
-    } else {
-        Consent::Unknown
-    }
 }
 
 /// The state machine. Every triple of consent, link and what is remembered of the address has its
@@ -289,23 +225,6 @@ pub fn decided_by(before: Option<MemberStatus>, after: MemberStatus) -> Party {
         (_, MemberStatus::Cleaned | MemberStatus::Archived | MemberStatus::Forgotten)
         | (Some(MemberStatus::Pending), MemberStatus::Subscribed) => Party::Mailchimp,
         _ => Party::Crm,
-    }
-}
-
-/// What is written into the CRM's consent column when Mailchimp says so.
-pub fn to_column(kind: ValueKind, status: MemberStatus) -> &'static str {
-    let subscribed = status == MemberStatus::Subscribed;
-    match (kind, status) {
-        (ValueKind::Bool, _) if subscribed => "true",
-        (ValueKind::Bool, _) => "false",
-        (ValueKind::Integer, _) if subscribed => "1",
-        (ValueKind::Integer, _) => "0",
-        (_, MemberStatus::Subscribed) => "subscribed",
-        (_, MemberStatus::Pending) => "pending",
-        (_, MemberStatus::UnsubscribedByCrm | MemberStatus::UnsubscribedByMember) => "unsubscribed",
-        (_, MemberStatus::Cleaned) => "cleaned",
-        (_, MemberStatus::Forgotten) => "forgotten",
-        (_, MemberStatus::Archived) => "archived",
     }
 }
 

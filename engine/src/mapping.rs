@@ -1,6 +1,7 @@
 //! Which column goes to which remote field, and the conventional names a new mapping starts from.
 
 use crate::{
+    consent::words::Words,
     hubspot::RemoteType,
     record::{Entity, SourceId, Target},
 };
@@ -63,6 +64,9 @@ pub struct Field {
     pub remote_type: RemoteType,
     pub direction: Direction,
     pub conflict: ConflictRule,
+    /// Mailchimp's `status`: what words in the column mean, besides those that everybody
+    /// understands.
+    pub words: Words,
 }
 
 /// All fields of one tracked table for one target. A row's values come in the order of `fields`.

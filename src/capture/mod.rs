@@ -17,7 +17,8 @@ mod write;
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
-use integration_engine::consent::{self, Consent};
+use integration_engine::consent::Consent;
+use integration_engine::consent::words::{self, Words};
 use integration_engine::mapping::ValueKind;
 use integration_engine::record::{Lane, SourceId, Target};
 use pgrx::pg_sys;
@@ -213,7 +214,9 @@ fn whole(plan: &Plan, kind: Kind) -> Shape {
 /// An opt-out overtakes everything else.
 fn lane(watch: &Watch, old: &Row, new: &Row) -> Lane {
     match watch.consent {
-        Some(column) if !old.same(new, column) && new.consent(column) != Consent::OptedIn => {
+        Some(column)
+            if !old.same(new, column) && new.consent(column, &watch.words) != Consent::OptedIn =>
+        {
             Lane::OptOut
         }
         _ => Lane::Live,
@@ -267,7 +270,7 @@ impl Row {
         }
     }
 
-    fn consent(&self, column: Column) -> Consent {
+    fn consent(&self, column: Column, words: &Words) -> Consent {
         match self.get(column) {
             None => Consent::Unknown,
             Some(value) if column.type_oid == pg_sys::BOOLOID => {
@@ -280,7 +283,7 @@ impl Row {
             Some(value) => {
                 let mut text = String::new();
                 output(column.type_oid, value, &mut text);
-                consent::read(ValueKind::Text, Some(&text))
+                words::read(ValueKind::Text, words, Some(&text))
             }
         }
     }

@@ -1,9 +1,10 @@
 //! What a trigger has to watch, made from what is stored for the tracked table and kept per table.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use integration_engine::consent::words::Words;
 use integration_engine::record::Target;
 use pgrx::pg_sys;
 use serde::Deserialize;
@@ -22,6 +23,8 @@ struct WrittenTarget {
     /// Absent: any column.
     columns: Option<Vec<Named>>,
     consent: Option<Named>,
+    /// What words in that column mean, as in `integration.field_map.value_map`.
+    words: Option<BTreeMap<String, String>>,
 }
 
 /// A column of the tracked table: its name when the plan was written, and its number.
@@ -53,6 +56,7 @@ pub struct Watch {
     pub target: Target,
     pub columns: Vec<Column>,
     pub consent: Option<Column>,
+    pub words: Words,
 }
 
 /// One table's instructions.
@@ -158,6 +162,7 @@ fn build(stored: &Stored, catalog: &impl Catalog) -> Result<Plan, String> {
                     None => catalog.columns(stored.tracked),
                 },
                 consent: watch.consent.as_ref().and_then(column),
+                words: Words::of(watch.words.unwrap_or_default()),
             })
         })
         .collect();

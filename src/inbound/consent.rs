@@ -2,7 +2,7 @@
 
 use integration_engine::call::Link;
 use integration_engine::clock::{Tick, ValueHash, Writer};
-use integration_engine::consent::{self, Consent, Party, ReportedConsent};
+use integration_engine::consent::{Consent, Party, ReportedConsent};
 use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::mapping::{Field, SourceMap};
 use integration_engine::outcome::MemberStatus;
@@ -102,9 +102,7 @@ pub fn record(
         return Ok(ignored("the CRM row has another address by now"));
     }
     let present = row.map(|row| row.get(index).cloned().flatten());
-    let says = present
-        .as_ref()
-        .map(|text| consent::read(field.kind, text.as_deref()));
+    let says = present.as_ref().map(|text| field.consent(text.as_deref()));
     if reported.opts_in()
         && changed_since(scene, &record, reported.at)
         && says != Some(Consent::OptedIn)
@@ -113,8 +111,8 @@ pub fn record(
     }
     let before = link.member_status;
     let link = note(link, of_link, field, &reported);
-    let value = consent::to_column(field.kind, reported.status);
-    let wanted = consent::read(field.kind, Some(value));
+    let value = field.consent_word(reported.status);
+    let wanted = field.consent(Some(value));
     let same = says.is_none_or(|says| says == wanted);
     if !same {
         let outcome = apply::set_column(

@@ -92,8 +92,12 @@ const CLEAR: &str = "\
     UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
     WHERE a.target = $1 AND a.cleared_at IS NULL AND NOT (a.kind = ANY ($2))";
 
+/// A consent column holds words that nobody knows.
+pub const CONSENT_WORDS: &str = "consent_words";
+
 /// Kinds that how a target is doing says nothing about.
-const LASTING: [&str; 7] = [
+const LASTING: [&str; 8] = [
+    CONSENT_WORDS,
     inbox::FAILED_ALERT,
     inbox::WAITS_ALERT,
     "deprecation",
@@ -112,19 +116,33 @@ pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {
 // One open alert of a kind holds all that was remarked; what was remarked once is not raised again,
 // whether the alert is still open or not.
 const REMARK: &str = "\
-    INSERT INTO integration.alert AS a (kind, target, message) \
-    SELECT $1, $2, $3 || ': ' || $4 \
-    WHERE NOT EXISTS (SELECT FROM integration.alert k WHERE k.kind = $1 AND k.target = $2 AND position($3 || ': ' IN k.message) > 0) \
+    INSERT INTO integration.alert AS a (kind, target, message, subject) \
+    SELECT $1, $2, $3 || ': ' || $4, $5 \
+    WHERE NOT EXISTS (SELECT FROM integration.alert k WHERE k.kind = $1 AND k.target = $2 AND k.subject = $5 AND position($3 || ': ' IN k.message) > 0) \
     ON CONFLICT (kind, target, subject) WHERE cleared_at IS NULL \
     DO UPDATE SET message = left(a.message || E'\\n' || excluded.message, 10000), last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
 
 /// Raises an alert about something once.
 pub fn remark(kind: &str, target: Target, about: &str, text: &str) -> SpiResult<()> {
-    execute(
-        REMARK,
-        &[kind.into(), target.name().into(), about.into(), text.into()],
-    )
-    .map(|_| ())
+    remark_of(kind, target, "", about, text)
+}
+
+/// As above, about a table or column.
+pub fn remark_of(
+    kind: &str,
+    target: Target,
+    subject: &str,
+    about: &str,
+    text: &str,
+) -> SpiResult<()> {
+    let args = [
+        kind.into(),
+        target.name().into(),
+        about.into(),
+        text.into(),
+        subject.into(),
+    ];
+    execute(REMARK, &args).map(|_| ())
 }
 
 const CLEAR_ONE: &str = "\

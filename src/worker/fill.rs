@@ -22,6 +22,7 @@ use super::pace;
 use super::rivals::{self, Block, Claims, Wait};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
+use super::words;
 use super::{Outcome, World};
 use crate::store::{links, sources::Source};
 
@@ -54,6 +55,8 @@ pub struct Planning {
     pub audiences: BTreeSet<String>,
     /// Records that have to be sent again, for another row left them its link.
     pub heirs: Once<Retry>,
+    /// Words in consent columns that nobody knows.
+    unheard: words::Told,
 }
 
 /// A row that took another row's place: it is the same record to the service.
@@ -80,7 +83,8 @@ pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResu
         plan_block(worker, world, handles, &mut draft)?;
         at_once = at_once.saturating_mul(4);
     }
-    let (planning, calls) = assemble(worker, world, draft);
+    let (mut planning, calls) = assemble(worker, world, draft);
+    words::tell(std::mem::take(&mut planning.unheard), &mut worker.words)?;
     let records: usize = calls.iter().map(|planned| planned.flights.len()).sum();
     if let Some(average) = records.checked_div(calls.len()) {
         worker.records_a_call = average.max(1);
@@ -118,7 +122,9 @@ pub fn plan_opt_outs(
     }
     let handles = worker.queue.take_in(Lane::OptOut, worker.batch());
     plan_block(worker, world, handles, &mut draft)?;
-    Ok(assemble(worker, world, draft))
+    let (mut planning, calls) = assemble(worker, world, draft);
+    words::tell(std::mem::take(&mut planning.unheard), &mut worker.words)?;
+    Ok((planning, calls))
 }
 
 impl Draft {
@@ -191,6 +197,9 @@ fn plan_source(
         && worker.target == Target::Mailchimp
     {
         standings::recall(world, map, &mut works, &mut flights)?;
+        for work in &works {
+            words::note(map, work, &worker.words, &mut draft.planning.unheard);
+        }
     }
     for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;

@@ -48,6 +48,7 @@ impl Worker {
         self.requests.open_session(&self.world.settings)?;
         let clock = self.clock();
         for worker in &mut self.targets {
+            worker.words.clear();
             worker.trust.load(account::known(worker.target)?);
             worker.audiences.load()?;
             worker.fenced = fenced;

@@ -49,6 +49,7 @@ pub mod target;
 mod trust;
 mod urgent;
 mod waits;
+mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

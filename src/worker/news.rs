@@ -7,7 +7,6 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use integration_engine::consent;
 use integration_engine::outcome::MemberStatus;
 use integration_engine::record::Target;
 use integration_engine::refusal::Refusal;
@@ -190,8 +189,8 @@ fn tell(world: &World, news: &ConsentNews) -> SpiResult<Result<Told, SqlError>> 
         return Ok(Ok(Told::Settled));
     };
     let present = present.get(index).cloned().flatten();
-    let value = consent::to_column(field.kind, *status);
-    let says = |text: Option<&str>| consent::read(field.kind, text);
+    let value = field.consent_word(*status);
+    let says = |text: Option<&str>| field.consent(text);
     if present.is_some() && says(present.as_deref()) == says(Some(value)) {
         return Ok(Ok(Told::Settled));
     }

@@ -128,6 +128,7 @@ impl Worker {
             moves,
             audiences,
             heirs,
+            ..
         } = draft;
         let clock = self.clock();
         let worker = &mut self.targets[index];

@@ -146,6 +146,8 @@ pub struct TargetWorker {
     pub urgent: super::urgent::Urgent,
     /// Records a call carried on average, when some were planned last.
     pub records_a_call: usize,
+    /// Words in consent columns that an alert names.
+    pub words: super::words::Told,
     /// Queue rows of backfills that are not settled.
     pub chunks: usize,
     /// Requests that erasures still have to make.
@@ -208,6 +210,7 @@ impl TargetWorker {
             retrying_opt_outs: false,
             urgent: super::urgent::Urgent::default(),
             records_a_call: usize::MAX,
+            words: Default::default(),
             chunks: 0,
             erasures: 0,
             told: None,

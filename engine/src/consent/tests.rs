@@ -1,5 +1,8 @@
-use super::*;
-use crate::call::OnDelete;
+use super::{
+    words::{Words, read, to_column},
+    *,
+};
+use crate::{call::OnDelete, mapping::ValueKind};
 
 fn settings(resubscribe: Resubscribe, double_opt_in: bool) -> MailchimpSettings {
     MailchimpSettings {
@@ -52,7 +55,11 @@ fn columns_are_read() {
         ),
     ];
     for (kind, text, expected) in cases {
-        assert_eq!(read(kind, text), expected, "{kind:?} {text:?}");
+        assert_eq!(
+            read(kind, &Words::default(), text),
+            expected,
+            "{kind:?} {text:?}"
+        );
     }
 }
 
@@ -294,7 +301,7 @@ fn statuses_are_written_back() {
         assert_eq!(to_column(ValueKind::Bool, status), "false");
         let text = to_column(ValueKind::Text, status);
         assert_ne!(
-            read(ValueKind::Text, Some(text)),
+            read(ValueKind::Text, &Words::default(), Some(text)),
             Consent::OptedIn,
             "{text}"
         );

@@ -17,6 +17,7 @@ fn field(kind: ValueKind, direction: Direction, conflict: ConflictRule) -> Field
         remote_type: RemoteType::Unknown,
         direction,
         conflict,
+        words: Default::default(),
     }
 }
 

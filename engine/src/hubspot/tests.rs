@@ -37,6 +37,7 @@ fn field(id: i16, remote: &str, kind: ValueKind, direction: Direction) -> Field 
         remote_type: crate::hubspot::RemoteType::Unknown,
         direction,
         conflict: ConflictRule::LastWriteWins,
+        words: Default::default(),
     }
 }
 

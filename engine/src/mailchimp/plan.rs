@@ -144,7 +144,7 @@ impl Plan<'_> {
         let (field, text) = self
             .columns(row)
             .find(|(field, _)| field.remote == STATUS)?;
-        Some(consent::read(field.kind, text))
+        Some(field.consent(text))
     }
 
     fn subscribe(&self, row: &Row, status: MemberStatus) -> Result<Decision, Verdict> {

@@ -41,6 +41,7 @@ fn map() -> SourceMap {
         remote_type: type_of(remote),
         direction: Direction::Both,
         conflict: ConflictRule::LastWriteWins,
+        words: Default::default(),
     };
     SourceMap {
         source: SourceId(1),

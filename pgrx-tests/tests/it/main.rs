@@ -21,6 +21,7 @@ mod capture;
 mod capture_histories;
 mod consent;
 mod consent_histories;
+mod consent_words;
 mod copies;
 mod crash;
 mod crash_reverts;

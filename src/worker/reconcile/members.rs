@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::call::Link;
-use integration_engine::consent::{self, Consent, Party, ReportedConsent};
+use integration_engine::consent::{Consent, Party, ReportedConsent};
 use integration_engine::drift::{ConsentRemedy, Record, consent_remedy, differences};
 use integration_engine::mailchimp::census;
 use integration_engine::mapping::{Field, SourceMap};
@@ -134,7 +134,7 @@ impl Judge<'_> {
             return Ok(());
         };
         let text = row.get(index).and_then(Option::as_deref);
-        let says = consent::read(field.kind, text);
+        let says = field.consent(text);
         if pair.met && says == Consent::Unknown {
             // Nobody here ever decided anything about this person.
             return Ok(());
@@ -360,8 +360,8 @@ fn wanted(map: &SourceMap, row: &[Option<String>]) -> bool {
         let (index, field) = map.field_named(name)?;
         Some((field, row.get(index).and_then(Option::as_deref)))
     };
-    let opted_in = text("status")
-        .is_some_and(|(field, text)| consent::read(field.kind, text) == Consent::OptedIn);
+    let opted_in =
+        text("status").is_some_and(|(field, text)| field.consent(text) == Consent::OptedIn);
     let addressed = text("email_address")
         .and_then(|(_, text)| text)
         .is_some_and(|text| !text.trim().is_empty());

@@ -463,6 +463,7 @@ proptest! {
 #[test]
 fn columns_of_the_model_mean_what_they_say() {
     for (text, expected) in [("t", Consent::OptedIn), ("f", Consent::OptedOut)] {
-        assert_eq!(consent::read(ValueKind::Bool, Some(text)), expected);
+        let read = consent::words::read(ValueKind::Bool, &Default::default(), Some(text));
+        assert_eq!(read, expected);
     }
 }

@@ -1,0 +1,54 @@
+//! Words in consent columns that nobody knows: they count as no consent, and somebody has to hear of
+//! that.
+
+use std::collections::BTreeSet;
+
+use integration_engine::call::Work;
+use integration_engine::consent::words;
+use integration_engine::mapping::SourceMap;
+use integration_engine::record::Target;
+use pgrx::spi::SpiResult;
+
+use crate::store::state;
+
+/// Words told of in the life of one worker; a column that holds anything has been named by then.
+const MOST: usize = 100;
+
+/// Characters of a word that are told.
+const LONGEST: usize = 60;
+
+/// Which words have been told of: by table, column and word.
+pub type Told = BTreeSet<(String, String, String)>;
+
+/// Takes note of a record's word, if nobody knows it.
+pub fn note(map: &SourceMap, work: &Work, known: &Told, unheard: &mut Told) {
+    let Some((row, (index, field))) = work.row.as_ref().zip(map.field_named("status")) else {
+        return;
+    };
+    let text = row.get(index).and_then(Option::as_deref);
+    let Some(word) = words::unheard(field, text).filter(|_| known.len() < MOST) else {
+        return;
+    };
+    let word: String = word.chars().take(LONGEST).collect();
+    let told = (map.name.clone(), field.column.clone(), word);
+    if !known.contains(&told) {
+        unheard.insert(told);
+    }
+}
+
+/// Raises an alert for each of them, once.
+pub fn tell(unheard: Told, known: &mut Told) -> SpiResult<()> {
+    for (table, column, word) in unheard {
+        state::remark_of(
+            state::CONSENT_WORDS,
+            Target::Mailchimp,
+            &format!("{table}.{column}"),
+            &format!("\"{word}\""),
+            "counts as no consent. If it means something, say so with integration.map_field(…, \
+             value_map => '{\"word\": \"subscribed\"}'), and send the rows again with \
+             integration.backfill()",
+        )?;
+        known.insert((table, column, word));
+    }
+    Ok(())
+}
