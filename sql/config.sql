@@ -7,6 +7,7 @@ CREATE TABLE tracked_table (
     key_columns name[] NOT NULL,
     targets     text[] NOT NULL,
     payload     regclass,
+    payload_missing text NOT NULL DEFAULT 'delete' CHECK (payload_missing IN ('delete', 'keep')),
     bound_to    text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -17,6 +18,7 @@ COMMENT ON COLUMN tracked_table.entity IS 'what its rows are: contact, company, 
 COMMENT ON COLUMN tracked_table.key_columns IS 'columns that identify a row; their text form is the record_key (a JSON array of texts when there are several)';
 COMMENT ON COLUMN tracked_table.targets IS 'services its rows are sent to';
 COMMENT ON COLUMN tracked_table.payload IS 'view with the same key that is read instead of the table, for computed or joined fields';
+COMMENT ON COLUMN tracked_table.payload_missing IS 'what becomes of a record whose row the table has and the payload view does not show: delete (it is removed from the services) or keep (it is left alone)';
 COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
 COMMENT ON COLUMN tracked_table.created_at IS 'when track() was first called for it';
 

@@ -24,11 +24,13 @@ BEGIN
     PERFORM integration._known_target(target);
     DELETE FROM integration._pause p WHERE p.target = resume.target;
     DELETE FROM integration._target_state s WHERE s.target = resume.target AND s.guarded;
+    -- What is still wrong with a table is found out again.
+    DELETE FROM integration._hold h WHERE h.target = resume.target;
     PERFORM integration._accept_account(resume.target);
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION resume(text) IS 'sends to a target again that was paused, or held by a guard; accepts the account that the settings lead to';
+COMMENT ON FUNCTION resume(text) IS 'sends to a target again that was paused, or held by a guard; tries tables again that are held; accepts the account that the settings lead to';
 
 CREATE FUNCTION adopt() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

@@ -371,7 +371,26 @@ END
 $$;
 COMMENT ON FUNCTION _say_what_is_mapped(regclass) IS 'tells by NOTICE what is sent and what is not';
 
-CREATE FUNCTION _do_track(source regclass, entity text, key name, targets text[], payload regclass) RETURNS void
+CREATE FUNCTION _say_what_is_hidden(source regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    t integration.tracked_table;
+BEGIN
+    SELECT * INTO t FROM integration.tracked_table x WHERE x.source = _say_what_is_hidden.source;
+    IF (SELECT c.relrowsecurity AND c.relforcerowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+        FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = t.source) THEN
+        RAISE NOTICE 'nothing is sent of % yet: row security hides rows from its owner', t.source
+            USING DETAIL = 'A row that cannot be seen looks like one that was deleted, so the table is held.',
+                  HINT = format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY; or give the table an owner with BYPASSRLS. Policies for everybody else stay as they are.', t.source);
+    END IF;
+    IF t.payload IS NOT NULL AND t.payload_missing = 'keep' AND 'mailchimp' = ANY (t.targets) THEN
+        RAISE NOTICE 'rows that % does not show are left alone: their opt-outs are not sent either', t.payload
+            USING HINT = 'Let the view show everybody, or leave payload_missing out.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _say_what_is_hidden(regclass) IS 'tells by NOTICE which rows cannot be seen';
+
+CREATE FUNCTION _do_track(source regclass, entity text, key name, targets text[], payload regclass, payload_missing text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     allowed text[] := CASE WHEN entity = 'contact' THEN '{hubspot,mailchimp}'::text[] ELSE '{hubspot}' END;
@@ -385,6 +404,10 @@ BEGIN
     ELSIF NOT coalesce(targets, allowed) <@ allowed OR targets = '{}' THEN
         RAISE EXCEPTION 'a % cannot be sent to %', entity, array_to_string(targets, ', ')
             USING ERRCODE = 'invalid_parameter_value', HINT = format('Its targets can be: %s.', array_to_string(allowed, ', '));
+    ELSIF payload_missing NOT IN ('delete', 'keep') THEN
+        RAISE EXCEPTION 'unknown value "%" of payload_missing', payload_missing
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'It is delete (a row that the view does not show is removed from the services) or keep (its records are left alone).';
     END IF;
     PERFORM integration._trackable(source);
     PERFORM integration._must_own(source);
@@ -407,29 +430,31 @@ BEGIN
         RAISE EXCEPTION 'table % is already tracked as % by %', source, known.entity, array_to_string(known.key_columns, ', ')
             USING ERRCODE = 'duplicate_object', HINT = format('To change that: SELECT integration.untrack(%L); then track it again.', source);
     ELSIF known.id IS NOT NULL THEN
-        UPDATE integration.tracked_table t SET targets = coalesce(_do_track.targets, nullif(known.targets, '{}'), allowed), payload = coalesce(_do_track.payload, known.payload)
+        UPDATE integration.tracked_table t SET targets = coalesce(_do_track.targets, nullif(known.targets, '{}'), allowed), payload = coalesce(_do_track.payload, known.payload),
+            payload_missing = coalesce(_do_track.payload_missing, known.payload_missing)
         WHERE t.id = known.id;
     ELSE
-        INSERT INTO integration.tracked_table (source, entity, key_columns, targets, payload, bound_to)
-        VALUES (source, entity, columns, coalesce(targets, allowed), payload, integration._identity());
+        INSERT INTO integration.tracked_table (source, entity, key_columns, targets, payload, payload_missing, bound_to)
+        VALUES (source, entity, columns, coalesce(targets, allowed), payload, coalesce(payload_missing, 'delete'), integration._identity());
         PERFORM integration._map_by_convention(source, entity, coalesce(targets, allowed), payload);
     END IF;
     PERFORM integration._install_triggers(source);
     PERFORM integration._say_what_is_mapped(source);
+    PERFORM integration._say_what_is_hidden(source);
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_track(regclass, text, name, text[], regclass) IS 'does, with our rights, what track() is asked for';
+COMMENT ON FUNCTION _do_track(regclass, text, name, text[], regclass, text) IS 'does, with our rights, what track() is asked for';
 
-CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION track(regclass, text, name, text[], regclass) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
+CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL, payload_missing text DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
+COMMENT ON FUNCTION track(regclass, text, name, text[], regclass, text) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
 
 -- The name of the table alone is looked up by the caller's search_path.
-CREATE FUNCTION track(source text, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL)
+CREATE FUNCTION track(source text, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL, payload_missing text DEFAULT NULL)
 RETURNS void LANGUAGE sql BEGIN ATOMIC
-    SELECT track(_must_exist(source, to_regclass(source)), entity, key, targets, payload);
+    SELECT track(_must_exist(source, to_regclass(source)), entity, key, targets, payload, payload_missing);
 END;
-COMMENT ON FUNCTION track(text, text, name, text[], regclass) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
+COMMENT ON FUNCTION track(text, text, name, text[], regclass, text) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
 
 CREATE FUNCTION _must_be_tracked(source regclass) RETURNS integration.tracked_table LANGUAGE plpgsql STABLE AS $$
 DECLARE

@@ -74,6 +74,8 @@ pub struct Slot {
     /// The worker sleeps until somebody sets its latch; otherwise it looks by itself soon.
     asleep: AtomicBool,
     progress: progress::Progress,
+    /// The table whose code a worker could not be got out of but by ending it; 0: none.
+    culprit: AtomicU32,
     /// Webhooks refused since the server started.
     pub rejected: AtomicU64,
     pub targets: [Gauges; 2],
@@ -170,6 +172,17 @@ pub fn claim_slot() -> Option<&'static Slot> {
 }
 
 impl Slot {
+    /// The worker is about to end because of a table's code. Runs in a signal handler.
+    pub fn blame(&self, table: u32) {
+        self.culprit.store(table, Ordering::Relaxed);
+    }
+
+    /// The table because of which an earlier worker was ended, once.
+    pub fn take_culprit(&self) -> Option<pg_sys::Oid> {
+        let table = self.culprit.swap(0, Ordering::Relaxed);
+        (table != 0).then(|| pg_sys::Oid::from(table))
+    }
+
     pub fn gauges(&self, target: Target) -> &Gauges {
         &self.targets[usize::from(target.number().unsigned_abs()) - 1]
     }

@@ -46,7 +46,7 @@ pub enum Access {
 pub enum Refusal {
     /// Somebody holds a lock on the table, or on one of its rows.
     Busy,
-    /// The table or its payload view does not exist any more.
+    /// The table does not exist any more.
     Gone,
     /// Row security hides rows from the owner; names the relation.
     Hidden(String),
@@ -66,7 +66,7 @@ impl Refusal {
             ),
             Refusal::Gone => (
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                "the table or its payload view does not exist any more".to_owned(),
+                "the table does not exist any more".to_owned(),
             ),
             Refusal::Hidden(relation) => (
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -106,7 +106,7 @@ pub fn run<T>(
     access: Access,
     work: impl FnOnce(&Opened) -> SpiResult<T>,
 ) -> Result<T, Refusal> {
-    let limit = Limit::start(config::crm_timeout());
+    let limit = Limit::start(config::crm_timeout(), table.oid);
     latch::doing(
         match access {
             Access::ReadPayload | Access::ReadTable => Doing::Reading,
@@ -133,7 +133,9 @@ pub fn run<T>(
 
 fn refusal(error: SqlError, limit: &Limit) -> Refusal {
     match error.code {
-        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Refusal::Busy,
+        PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+        | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        | PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE => Refusal::Busy,
         PgSqlErrorCode::ERRCODE_QUERY_CANCELED if limit.exceeded() => Refusal::TimedOut,
         _ => Refusal::Failed(error),
     }
@@ -143,7 +145,10 @@ fn refusal(error: SqlError, limit: &Limit) -> Refusal {
 fn open(table: Table, access: Access) -> Result<Opened, Refusal> {
     let payload = table.payload.filter(|_| access == Access::ReadPayload);
     let crm = lock(table.oid, access)?;
-    let view = payload.map(|view| lock(view, access)).transpose()?;
+    let view = match payload.map(|view| lock(view, access)) {
+        Some(Err(Refusal::Gone)) => return Err(Refusal::Failed(no_view())),
+        view => view.transpose()?,
+    };
     let kind = crm.kind();
     if kind != pg_sys::RELKIND_RELATION && kind != pg_sys::RELKIND_PARTITIONED_TABLE {
         return Err(Refusal::Gone);
@@ -164,6 +169,13 @@ fn open(table: Table, access: Access) -> Result<Opened, Refusal> {
         table: name,
         owner: crm.owner(),
     })
+}
+
+fn no_view() -> SqlError {
+    SqlError {
+        code: PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        message: "the payload view does not exist any more".to_owned(),
+    }
 }
 
 /// A relation that is locked until the transaction ends, or the fence fails.

@@ -16,6 +16,30 @@ pub struct SqlError {
     pub message: String,
 }
 
+impl SqlError {
+    /// The five characters of the SQLSTATE.
+    pub fn sqlstate(&self) -> String {
+        // Six bits each, as in Postgres' MAKE_SQLSTATE.
+        let code = self.code as i32;
+        (0..5)
+            .map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0'))
+            .collect()
+    }
+
+    /// Whether it says nothing about single rows: names, rights, resources, what a view or the
+    /// server is not prepared for.
+    pub fn is_about_the_table(&self) -> bool {
+        let state = self.sqlstate();
+        ["0A", "25", "28", "3F", "40", "42", "53", "55", "57", "58"].contains(&&state[..2])
+    }
+}
+
+impl std::fmt::Display for SqlError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} ({})", self.message, self.sqlstate())
+    }
+}
+
 /// Runs `work`, statements of our own, in a subtransaction, which is rolled back if a SQL error
 /// happens in it. Whatever runs code of others goes through [`super::fence`].
 pub fn guarded<T>(work: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe) -> Result<T, SqlError> {

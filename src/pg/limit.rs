@@ -6,17 +6,23 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+
+use crate::latch::{self, Slot};
 
 /// The clock is looked at this often.
 const TICK: Duration = Duration::from_millis(250);
 
 /// A cancelled statement that has not ended is cancelled again this often.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Code that has caught so many cancellations is ended with the worker. In a backend it is the
+/// caller who decides.
+const PATIENCE: i32 = 5;
 
 /// The first identifier that PostgreSQL gives to extensions.
 #[cfg(feature = "pg15")]
@@ -39,6 +45,9 @@ static LEFT: AtomicI32 = AtomicI32::new(0);
 /// Ticks after which a statement that still runs is cancelled again.
 static EVERY: AtomicI32 = AtomicI32::new(1);
 static OVER: AtomicBool = AtomicBool::new(false);
+/// The worker's own place in shared memory, and the table whose code it runs.
+static SLOT: AtomicPtr<Slot> = AtomicPtr::new(std::ptr::null_mut());
+static TABLE: AtomicU32 = AtomicU32::new(0);
 
 /// The limit on what runs while this exists.
 pub struct Limit {
@@ -47,7 +56,7 @@ pub struct Limit {
 
 impl Limit {
     /// Begins to count.
-    pub fn start(limit: Duration) -> Limit {
+    pub fn start(limit: Duration, table: pg_sys::Oid) -> Limit {
         let outermost = DEPTH.fetch_add(1, Ordering::Relaxed) == 0;
         if outermost {
             let tick = limit.min(TICK).max(Duration::from_millis(1));
@@ -55,6 +64,10 @@ impl Limit {
                 i32::try_from(time.as_millis().div_ceil(tick.as_millis())).unwrap_or(i32::MAX)
             };
             OVER.store(false, Ordering::Relaxed);
+            TABLE.store(table.to_u32(), Ordering::Relaxed);
+            let slot = latch::is_worker().then(latch::my_slot).flatten();
+            let slot = slot.map_or(std::ptr::null_mut(), |slot| (&raw const *slot).cast_mut());
+            SLOT.store(slot, Ordering::Relaxed);
             LEFT.store(ticks(limit), Ordering::Relaxed);
             EVERY.store(ticks(AGAIN), Ordering::Relaxed);
             let every = c_int::try_from(tick.as_millis()).unwrap_or(1);
@@ -104,9 +117,18 @@ unsafe extern "C" fn tick_over() {
         return;
     }
     OVER.store(true, Ordering::Relaxed);
-    if (-left) % EVERY.load(Ordering::Relaxed) == 0 {
-        // SAFETY: plain flags of this process, which signal handlers may set.
+    let every = EVERY.load(Ordering::Relaxed);
+    if (-left) % every == 0 {
+        let slot = SLOT.load(Ordering::Relaxed);
+        // SAFETY: plain flags of this process, which signal handlers may set; the slot is in shared
+        // memory, which stays where it is, and consists of atomics.
         unsafe {
+            if -left >= PATIENCE * every
+                && let Some(slot) = slot.as_ref()
+            {
+                slot.blame(TABLE.load(Ordering::Relaxed));
+                (&raw mut pg_sys::ProcDiePending).write_volatile(1);
+            }
             (&raw mut pg_sys::QueryCancelPending).write_volatile(1);
             (&raw mut pg_sys::InterruptPending).write_volatile(1);
         }

@@ -66,7 +66,7 @@ fn write(
     statement: impl Fn(&Opened) -> String,
     args: &[DatumWithOid],
 ) -> SpiResult<Applied> {
-    let written = source.run(Access::Write, |opened| execute(&statement(opened), args));
+    let written = source.attempt(Access::Write, |opened| execute(&statement(opened), args));
     Ok(match written {
         Ok(0) => Applied::Moved,
         Ok(_) => Applied::Written,

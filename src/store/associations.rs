@@ -70,12 +70,20 @@ const DROP: &str = "\
     DELETE FROM integration._association a WHERE a.association = $1 AND a.record_key = ANY ($2)";
 
 /// Compares settled records with what was last agreed; gives how many associations are owed now.
-/// Those of rows that are gone are forgotten: HubSpot drops them with the record.
-pub fn note(association: &Association, source: &Source, keys: &[&RecordKey]) -> SpiResult<usize> {
+/// Those of rows that are gone are forgotten: HubSpot drops them with the record. `None`: the rows
+/// cannot be read at present.
+pub fn note(
+    association: &Association,
+    source: &Source,
+    keys: &[&RecordKey],
+) -> SpiResult<Option<usize>> {
     // One that is named twice would be written twice.
     let keys: BTreeSet<&RecordKey> = keys.iter().copied().collect();
     let asked: Vec<&RecordKey> = keys.iter().copied().collect();
-    let rows = source.read_columns(&[&association.column], &asked)?;
+    let Ok(reading) = source.read_columns_apart(&[&association.column], &asked) else {
+        return Ok(None);
+    };
+    let rows = reading.rows;
     let mut present: (Vec<String>, Vec<Option<String>>) = Default::default();
     let mut gone: Vec<String> = Vec::new();
     for key in keys {
@@ -84,6 +92,7 @@ pub fn note(association: &Association, source: &Source, keys: &[&RecordKey]) -> 
                 present.0.push(key.as_str().to_owned());
                 present.1.push(values.first().cloned().flatten());
             }
+            None if reading.unreadable.contains_key(key) => {}
             None => gone.push(key.as_str().to_owned()),
         }
     }
@@ -99,7 +108,7 @@ pub fn note(association: &Association, source: &Source, keys: &[&RecordKey]) -> 
         present.0.into(),
         present.1.into(),
     ];
-    execute(NOTE, &args)
+    execute(NOTE, &args).map(Some)
 }
 
 /// One index look-up a parent.

@@ -5,12 +5,12 @@
 //! keeps them for the worker that comes after it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{execute, select, trouble};
 
 /// The kind of alert about held tables; its subject names the table.
 pub const ALERT: &str = "held_table";
@@ -24,10 +24,23 @@ pub enum Cause {
     Key,
     /// The consent column was dropped, or does not hold consent any more.
     Consent,
+    /// Row security hides rows from the table's owner.
+    RowSecurity,
+    /// The table or its payload view cannot be read.
+    Unreadable,
+    /// Code of the table, its view or its triggers took too long.
+    Timeout,
 }
 
 impl Cause {
-    const ALL: [Cause; 3] = [Cause::Table, Cause::Key, Cause::Consent];
+    const ALL: [Cause; 6] = [
+        Cause::Table,
+        Cause::Key,
+        Cause::Consent,
+        Cause::RowSecurity,
+        Cause::Unreadable,
+        Cause::Timeout,
+    ];
 
     /// Returns what `_hold.cause` holds.
     pub const fn name(self) -> &'static str {
@@ -35,6 +48,9 @@ impl Cause {
             Cause::Table => "table",
             Cause::Key => "key",
             Cause::Consent => "consent",
+            Cause::RowSecurity => "row_security",
+            Cause::Unreadable => "unreadable",
+            Cause::Timeout => "timeout",
         }
     }
 
@@ -48,7 +64,22 @@ impl Cause {
             Cause::Consent => {
                 "name the column that holds consent: SELECT integration.map_field(table, 'column', 'mailchimp', 'status');"
             }
+            Cause::RowSecurity => {
+                "ALTER TABLE … NO FORCE ROW LEVEL SECURITY, or give the table an owner with BYPASSRLS; it is tried again by itself"
+            }
+            Cause::Unreadable => "once that is put right, it is tried again by itself",
+            Cause::Timeout => {
+                "make the view or the trigger faster, or integration.crm_timeout longer; it is tried again by itself, at once after SELECT integration.resume(target);"
+            }
         }
+    }
+
+    /// Whether the worker finds out by itself, by trying, that it is over.
+    pub const fn is_tried(self) -> bool {
+        matches!(
+            self,
+            Cause::RowSecurity | Cause::Unreadable | Cause::Timeout
+        )
     }
 
     fn from_name(name: &str) -> Option<Cause> {
@@ -181,15 +212,31 @@ fn tell() -> SpiResult<()> {
 
 /// Returns a number that is another one whenever something is held or released.
 pub fn generation() -> u64 {
-    HOLDS.with_borrow(|holds| holds.generation)
+    HOLDS.with_borrow(|holds| holds.generation) + trouble::generation()
 }
 
-/// Returns the tables that are held for a target.
+/// Returns the tables that are held for a target, and those that somebody locks at present.
 pub fn held(target: Target) -> HashSet<SourceId> {
     HOLDS.with_borrow(|holds| {
         let keys = holds.reasons.keys();
         keys.filter(|(_, its, _)| *its == target)
             .map(|(source, ..)| *source)
+            .chain(trouble::locked())
+            .collect()
+    })
+}
+
+/// Whether a table is held for this cause.
+pub fn is_held(source: SourceId, cause: Cause) -> bool {
+    HOLDS.with_borrow(|holds| of(holds, source).any(|key| key.2 == cause))
+}
+
+/// Returns what is held until the worker has tried again.
+pub fn tried() -> BTreeSet<(SourceId, Cause)> {
+    HOLDS.with_borrow(|holds| {
+        let keys = holds.reasons.keys();
+        keys.map(|(source, _, cause)| (*source, *cause))
+            .filter(|(_, cause)| cause.is_tried())
             .collect()
     })
 }

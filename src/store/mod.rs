@@ -18,10 +18,12 @@ pub mod inbox;
 pub mod letters;
 pub mod links;
 pub mod people;
+pub mod reading;
 pub mod secrets;
 pub mod sources;
 pub mod standings;
 pub mod state;
+pub mod trouble;
 pub mod webhooks;
 pub mod withheld;
 

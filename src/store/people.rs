@@ -99,7 +99,7 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Result<Option<RecordRef>,
         .iter()
         .map(|column| format!("t.{}::text", column.name))
         .collect();
-    let rows = source.run(Access::ReadTable, |opened| {
+    let rows = source.attempt(Access::ReadTable, |opened| {
         let statement = format!(
             "SELECT ARRAY[{}] FROM {} t WHERE {condition} LIMIT 1",
             key.join(", "),

@@ -6,12 +6,12 @@ use integration_engine::consent::words::Words;
 use integration_engine::hubspot::RemoteType;
 use integration_engine::mailchimp;
 use integration_engine::mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind};
-use integration_engine::record::{Entity, RecordKey, SourceId, Target};
+use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
+use super::reading::Missing;
 use super::select;
-use crate::pg::fence::{self, Access, Opened, Refusal, Table};
 
 /// A tracked table.
 pub struct Source {
@@ -24,6 +24,10 @@ pub struct Source {
     pub key: Vec<KeyColumn>,
     /// The view that is read instead of the table, if there is one.
     pub payload: Option<pg_sys::Oid>,
+    /// What it means that the view does not show a row.
+    pub missing: Missing,
+    /// Whether row security hides rows of the table from its owner.
+    pub hidden: bool,
     /// Whether this database is the one that may send its rows.
     pub bound: bool,
     pub maps: HashMap<Target, SourceMap>,
@@ -42,12 +46,6 @@ pub struct KeyColumn {
     pub name: String,
     pub type_name: String,
 }
-
-/// Rows as text, by key; a key that is missing has no row.
-pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
-
-/// HubSpot takes 65,536 characters; one more shows that there are too many.
-const LONGEST_TEXT: usize = 65_537;
 
 impl Source {
     /// The map for a target; for Mailchimp as it is in an audience.
@@ -91,7 +89,8 @@ impl Source {
         self.payload.is_none()
     }
 
-    fn read_statement(&self, relation: &str, columns: &str) -> String {
+    /// Reads some columns, SQL that begins with a comma, of the records in the parameters.
+    pub(super) fn read_statement(&self, relation: &str, columns: &str) -> String {
         let names: Vec<String> = (0..self.key.len())
             .map(|index| format!("k{index}"))
             .collect();
@@ -109,88 +108,11 @@ impl Source {
             self.key_condition(|index| format!("k.k{index}")),
         )
     }
-
-    /// The present rows of some records, with the rights of the table's owner.
-    pub fn read(&self, map: &SourceMap, keys: &[&RecordKey]) -> SpiResult<Rows> {
-        let columns: String = map
-            .fields
-            .iter()
-            .map(|field| format!(", {}", column_text(field)))
-            .collect();
-        let statement = |opened: &Opened| self.read_statement(&opened.reads, &columns);
-        self.rows(Access::ReadPayload, statement, map.fields.len(), keys)
-    }
-
-    /// Some columns of the table itself, as text.
-    pub fn read_columns(&self, columns: &[&str], keys: &[&RecordKey]) -> SpiResult<Rows> {
-        let texts: String = columns
-            .iter()
-            .map(|column| format!(", t.{}::text", pgrx::spi::quote_identifier(column)))
-            .collect();
-        let statement = |opened: &Opened| self.read_statement(&opened.table, &texts);
-        self.rows(Access::ReadTable, statement, columns.len(), keys)
-    }
-
-    /// Runs statements on the table, with the rights of its owner.
-    pub fn run<T>(
-        &self,
-        access: Access,
-        work: impl FnOnce(&Opened) -> SpiResult<T>,
-    ) -> Result<T, Refusal> {
-        let table = Table {
-            oid: self.oid,
-            payload: self.payload,
-        };
-        fence::run(table, access, work)
-    }
-
-    fn rows(
-        &self,
-        access: Access,
-        statement: impl Fn(&Opened) -> String,
-        columns: usize,
-        keys: &[&RecordKey],
-    ) -> SpiResult<Rows> {
-        let mut arrays: Vec<Vec<String>> = vec![Vec::with_capacity(keys.len()); self.key.len()];
-        let mut asked = Vec::with_capacity(keys.len());
-        for key in keys {
-            if let Some(parts) = self.key_parts(key.as_str()) {
-                asked.push(*key);
-                for (array, part) in arrays.iter_mut().zip(parts) {
-                    array.push(part);
-                }
-            }
-        }
-        let args: Vec<_> = arrays.into_iter().map(Into::into).collect();
-        let rows = self.run(access, |opened| {
-            select(&statement(opened), &args, |row| {
-                let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
-                let values = (0..columns)
-                    .map(|column| row.get::<String>(column + 2))
-                    .collect::<SpiResult<Vec<_>>>()?;
-                Ok((place, values))
-            })
-        });
-        let rows = rows.unwrap_or_else(|refusal| refusal.raise());
-        Ok(rows
-            .into_iter()
-            .filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values)))
-            .collect())
-    }
-}
-
-fn column_text(field: &Field) -> String {
-    let column = pgrx::spi::quote_identifier(&field.column);
-    match field.kind {
-        ValueKind::Text | ValueKind::Json | ValueKind::TextArray => {
-            format!("left(t.{column}::text, {LONGEST_TEXT})")
-        }
-        _ => format!("t.{column}::text"),
-    }
 }
 
 const TABLES: &str = "\
-    SELECT t.id, t.source::oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.entity, t.payload::oid, \
+    SELECT t.id, t.source::oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.entity, t.payload::oid, t.payload_missing, \
+           c.relrowsecurity AND c.relforcerowsecurity AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.oid = c.relowner), \
            t.bound_to = integration._identity(), t.targets, \
            (SELECT pg_catalog.array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.place) FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place)), \
            (SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY k.place) \
@@ -300,18 +222,23 @@ pub fn load() -> SpiResult<Vec<Source>> {
                 .map(|row| row.field.clone())
                 .collect(),
         };
-        let targets = list(7)?;
+        let targets = list(9)?;
         Ok(Source {
             id,
             oid: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
             entity,
-            key: list(8)?
+            key: list(10)?
                 .into_iter()
-                .zip(list(9)?)
+                .zip(list(11)?)
                 .map(|(name, type_name)| KeyColumn { name, type_name })
                 .collect(),
             payload: row.get(5)?,
-            bound: row.get(6)?.unwrap_or(false),
+            missing: match text(6)?.as_str() {
+                "keep" => Missing::Keep,
+                _ => Missing::Delete,
+            },
+            hidden: row.get(7)?.unwrap_or(false),
+            bound: row.get(8)?.unwrap_or(false),
             maps: targets
                 .iter()
                 .filter_map(|name| Target::from_name(name))

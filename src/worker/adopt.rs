@@ -120,9 +120,12 @@ pub fn claim<'e>(
             continue;
         };
         let name = describe(world, seen_from, &record);
-        return Ok(match source.read(map, &[&record.key])?.is_empty() {
-            true => Claim::Leaving(name),
-            false => Claim::Kept(Box::new(Entry { record, link }), name),
+        let rows = source.try_read(map, &[&record.key]);
+        let gone = rows.and_then(|rows| Ok(rows.is_empty() && source.is_gone(&record.key)?));
+        return Ok(match gone {
+            Ok(false) => Claim::Kept(Box::new(Entry { record, link }), name),
+            // Nobody knows while it cannot be read.
+            Ok(true) | Err(_) => Claim::Leaving(name),
         });
     }
     Ok(Claim::Free)
@@ -195,7 +198,7 @@ fn contested(
         }
         Claim::Leaving(other) => Some(Verdict::Retry {
             why: format!(
-                "HubSpot record {} is still linked to record {other}, whose row is gone",
+                "HubSpot record {} is still linked to record {other}, whose row is gone or cannot be read",
                 id.as_str()
             ),
             status: None,

@@ -49,12 +49,17 @@ pub struct Settled<'a> {
     pub unlinked: &'a [RecordRef],
 }
 
-/// Notes which associations are owed now, in the transaction that settles the records.
-pub fn note(worker: &mut TargetWorker, world: &World, settled: Settled) -> SpiResult<()> {
+/// Notes which associations are owed now, in the transaction that settles the records. Gives the
+/// records whose tables cannot be read at present: they are to be looked at once more.
+pub fn note(
+    worker: &mut TargetWorker,
+    world: &World,
+    settled: Settled,
+) -> SpiResult<Vec<RecordRef>> {
     if worker.target != Target::HubSpot || world.associations.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let mut owed = 0;
+    let (mut owed, mut unread) = (0, Vec::new());
     if !settled.unlinked.is_empty() {
         owed += table::unhold(&world.associations, settled.unlinked)?;
     }
@@ -68,7 +73,13 @@ pub fn note(worker: &mut TargetWorker, world: &World, settled: Settled) -> SpiRe
         if let Some(source) = world.sources.get(&association.source)
             && !done.is_empty()
         {
-            owed += table::note(association, source, &done)?;
+            match table::note(association, source, &done)? {
+                Some(noted) => owed += noted,
+                None => unread.extend(done.into_iter().map(|key| RecordRef {
+                    source: source.id,
+                    key: key.clone(),
+                })),
+            }
         }
         let parents: Vec<&str> = settled
             .pushed
@@ -85,7 +96,7 @@ pub fn note(worker: &mut TargetWorker, world: &World, settled: Settled) -> SpiRe
         }
     }
     worker.associations.look(owed);
-    Ok(())
+    Ok(unread)
 }
 
 /// After a change of configuration: what was waiting may no longer have a reason to.

@@ -44,7 +44,9 @@ pub fn attribute(world: &World, changes: &mut [Change]) -> SpiResult<()> {
         let keys: Vec<&RecordKey> = places.iter().map(|at| &changes[*at].record.key).collect();
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
         let known = links::read(id, Target::HubSpot, &texts)?;
-        let rows = source.read(map, &keys)?;
+        let Ok(rows) = source.try_read(map, &keys) else {
+            continue;
+        };
         let wrote = |key: &RecordKey| {
             let tick = known.get(key)?.clock.get(map.fields[index].id)?;
             let held = values::from_row(map, rows.get(key)?, index).ok()?;

@@ -24,7 +24,7 @@ use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::words;
 use super::{Outcome, World};
-use crate::store::{links, sources::Source};
+use crate::store::{links, sources::Source, trouble};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -42,6 +42,9 @@ struct Draft {
     claims: Claims,
     /// Records looked at.
     seen: usize,
+    /// Records that could not be read, for their tables cannot be read at present.
+    unread: Vec<Handle>,
+    barred: BTreeSet<SourceId>,
 }
 
 /// What planning has come to besides calls.
@@ -81,6 +84,7 @@ pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResu
             break;
         }
         plan_block(worker, world, handles, &mut draft)?;
+        give_back_unread(worker, &mut draft)?;
         at_once = at_once.saturating_mul(4);
     }
     let (mut planning, calls) = assemble(worker, world, draft);
@@ -122,6 +126,7 @@ pub fn plan_opt_outs(
     }
     let handles = worker.queue.take_in(Lane::OptOut, worker.batch());
     plan_block(worker, world, handles, &mut draft)?;
+    give_back_unread(worker, &mut draft)?;
     let (mut planning, calls) = assemble(worker, world, draft);
     words::tell(std::mem::take(&mut planning.unheard), &mut worker.words)?;
     Ok((planning, calls))
@@ -145,6 +150,21 @@ impl Draft {
         };
         self.sends.iter().filter(|(kind, _)| alone(kind)).count()
     }
+}
+
+/// What could not be read waits until its table can be: nothing more of it is planned.
+fn give_back_unread(worker: &mut TargetWorker, draft: &mut Draft) -> SpiResult<()> {
+    if draft.barred.is_empty() {
+        return Ok(());
+    }
+    for handle in std::mem::take(&mut draft.unread) {
+        worker.queue.put_back(handle);
+    }
+    trouble::hold_what_was_found()?;
+    let barred = std::mem::take(&mut draft.barred);
+    let held = worker.queue.held().chain(barred).collect();
+    worker.queue.hold(held);
+    Ok(())
 }
 
 fn plan_block(
@@ -183,8 +203,11 @@ fn plan_source(
     draft: &mut Draft,
 ) -> SpiResult<()> {
     let handles = gather::without_withheld(worker, world, source, handles, draft)?;
-    let (mut flights, mut works) =
-        gather::read_source(worker, world, source, handles, &draft.planning.moves)?;
+    let Some((mut flights, mut works)) =
+        gather::read_source(worker, world, source, handles, draft)?
+    else {
+        return Ok(());
+    };
     let mut block = Block {
         source,
         flights: &mut flights,

@@ -35,9 +35,11 @@ impl TargetWorker {
             .sources
             .values()
             .filter(|source| held.contains(&source.id))
-            .map(|source| {
-                let why = holds::reasons(source.id, self.target).join("; ");
-                format!("{} is held: {why}", source.name)
+            .filter_map(|source| {
+                // Somebody's lock is no more than a moment's.
+                let why = holds::reasons(source.id, self.target);
+                let why = (!why.is_empty()).then(|| why.join("; "))?;
+                Some(format!("{} is held: {why}", source.name))
             })
             .collect();
         named.sort();

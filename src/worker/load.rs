@@ -9,9 +9,19 @@ use super::{
     Worker, associations, audiences, bars, preflight, properties, provision, session, settle,
 };
 use crate::config::Settings;
+use crate::pg::fence::Refusal;
 use crate::store::{self, account, holds, letters, sources, state};
 
 impl Worker {
+    /// Row security that hides rows from a table's owner is noticed before anything is read.
+    fn hold_hidden(&self) -> SpiResult<()> {
+        for source in self.world.sources.values().filter(|source| source.hidden) {
+            let why = Refusal::Hidden(source.name.clone()).into_error();
+            holds::hold(source.id, None, holds::Cause::RowSecurity, &why.to_string())?;
+        }
+        Ok(())
+    }
+
     /// Reads configuration, pauses and counts.
     pub(super) fn load(&mut self) -> SpiResult<()> {
         // Each statement sees what is committed by then: jobs are read first, so that tables and
@@ -41,6 +51,9 @@ impl Worker {
         for source in sources::dropped()? {
             holds::hold(source, None, holds::Cause::Table, "the table was dropped")?;
         }
+        self.hold_hidden()?;
+        self.hold_culprit()?;
+        self.rechecks.hurry();
         let fenced = self.world.sources.values().any(|source| !source.bound);
         let pauses = state::pauses()?;
         let guarded = state::guarded()?;

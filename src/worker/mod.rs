@@ -36,6 +36,7 @@ mod process;
 mod properties;
 mod provision;
 mod publish;
+mod recheck;
 mod reconcile;
 mod requests;
 mod rest;
@@ -146,6 +147,7 @@ struct Worker {
     erasures: Erasures,
     hooks: hooks::Hooks,
     news: news::News,
+    rechecks: recheck::Rechecks,
     rest: rest::Rest,
 }
 
@@ -186,6 +188,7 @@ impl Worker {
             erasures: Erasures::default(),
             hooks: hooks::Hooks::default(),
             news: news::News::default(),
+            rechecks: recheck::Rechecks::default(),
             rest: rest::Rest::default(),
         })
     }
@@ -203,9 +206,11 @@ impl Worker {
             || self.reconciles.jobs.outdated(Instant::now())
             || self.polls.jobs.outdated(Instant::now())
             || self.erasures.jobs.outdated(Instant::now())
+            || store::trouble::is_outdated()
         {
             store::transaction(|| self.load())?;
         }
+        self.recheck()?;
         for worker in &mut self.targets {
             for lane in target::LANES {
                 if wake.has(Wake::changes(worker.target, lane)) {

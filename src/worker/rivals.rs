@@ -39,6 +39,8 @@ enum Holder {
     /// It has another one, which the service has not been told yet, or none.
     Moved,
     Gone,
+    /// Nobody knows: it cannot be read at present.
+    Unread,
 }
 
 /// Attempts after which a change of the holder that is not in the queue will not come any more.
@@ -130,6 +132,9 @@ pub fn resolve(
             Holder::Gone => {
                 waits.insert(index, wait(true));
             }
+            Holder::Unread => {
+                waits.insert(index, wait(false));
+            }
         }
     }
     Ok(waits)
@@ -179,7 +184,7 @@ fn wants_from(world: &World, target: Target, record: &RecordRef) -> SpiResult<Op
     else {
         return Ok(None);
     };
-    let mut rows = source.read(map, &[&record.key])?;
+    let mut rows = source.try_read(map, &[&record.key]).unwrap_or_default();
     let place = rows
         .remove(&record.key)
         .and_then(|row| Place::of_row(world, source, target, &row));
@@ -219,9 +224,15 @@ fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) ->
     else {
         return Ok(Holder::Keeps);
     };
-    let rows = source.read(map, &[&holder.key])?;
+    let Ok(rows) = source.try_read(map, &[&holder.key]) else {
+        return Ok(Holder::Unread);
+    };
     Ok(match rows.get(&holder.key) {
-        None => Holder::Gone,
+        None => match source.is_gone(&holder.key) {
+            Ok(true) => Holder::Gone,
+            Ok(false) => Holder::Keeps,
+            Err(_) => Holder::Unread,
+        },
         Some(row) => match Place::of_row(world, source, target, row) {
             Some(place) if place == *wanted => Holder::Keeps,
             _ => Holder::Moved,

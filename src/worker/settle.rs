@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use integration_engine::once::Once;
 use integration_engine::outcome::{MemberStatus, Verdict};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Op, RemoteId, Target};
+use integration_engine::record::{Lane, Op, RemoteId, Target, Timestamp};
 use integration_engine::retry::Retry;
 use integration_engine::scan::Position;
 use integration_engine::standing::Remembered;
@@ -17,7 +17,7 @@ use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};
 use super::target::{Flight, RowId, TargetWorker};
-use super::{Outcome, World, adopt, deciders, process};
+use super::{Outcome, World, adopt, deciders, now_ms, process};
 use crate::capture;
 use crate::latch::Wake;
 use crate::store::changes;
@@ -117,7 +117,9 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
         readopted: &ledger.readopted,
         unlinked: &ledger.unlinked,
     };
-    associations::note(worker, world, settled)?;
+    for record in associations::note(worker, world, settled)? {
+        ledger.retries.push(read_again(record));
+    }
     if worker.retrying > 0 {
         changes::drop_retries(target, &ledger.done)?;
         changes::drop_retries(target, &ledger.withheld)?;
@@ -141,6 +143,19 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
     let chunks = ledger.rows.iter().filter(|row| row.lane == Lane::Backfill);
     worker.chunks = worker.chunks.saturating_sub(chunks.count());
     delete_rows(target, ledger.rows)
+}
+
+/// A settled record whose associations could not be looked at.
+fn read_again(record: RecordRef) -> Retry {
+    Retry {
+        record,
+        op: Op::Upsert,
+        lane: Lane::Retry,
+        attempts: 0,
+        wait_ms: 1_000,
+        why: "its associations could not be read: the table is locked, or held".to_owned(),
+        enqueued_at: Timestamp(now_ms()),
+    }
 }
 
 /// Sources whose retries have to wait.

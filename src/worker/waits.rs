@@ -7,6 +7,7 @@ use integration_engine::record::Lane;
 use super::Worker;
 use super::target::TargetWorker;
 use crate::latch::Wake;
+use crate::store::trouble;
 
 impl Worker {
     /// Whether requests are under way or there is more to send at once.
@@ -86,6 +87,12 @@ impl Worker {
             at_most(delay);
         }
         if let Some(delay) = self.news.retry_in() {
+            at_most(delay);
+        }
+        if let Some(delay) = trouble::next_look(now) {
+            at_most(delay);
+        }
+        if let Some(delay) = self.rechecks.next_look(now) {
             at_most(delay);
         }
         wait

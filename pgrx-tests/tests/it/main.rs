@@ -71,6 +71,7 @@ mod session_settings;
 mod shapes;
 mod standing;
 mod swaps;
+mod unreadable;
 mod values;
 mod versions;
 mod webhook_registration;

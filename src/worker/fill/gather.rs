@@ -2,13 +2,13 @@
 
 use integration_engine::call::Work;
 use integration_engine::mailchimp;
-use integration_engine::outcome::Verdict;
+use integration_engine::outcome::{Category, Verdict};
 use integration_engine::queue::{Change, Handle};
 use integration_engine::record::{Lane, Op, RecordKey, Target};
 use pgrx::spi::SpiResult;
 
-use super::{Draft, Move, named, uncalled};
-use crate::store::{links, sources::Source, withheld};
+use super::{Draft, named, uncalled};
+use crate::store::{links, reading::Reading, sources::Source, withheld};
 use crate::worker::target::{Flight, TargetWorker};
 use crate::worker::{Outcome, World, doubts};
 
@@ -60,19 +60,20 @@ pub fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option
     Some(uncalled(flight, verdict))
 }
 
-/// Reads rows and links of one source's records.
+/// Reads rows and links of one source's records. `None`: the table cannot be read at present, and
+/// its records have been put aside.
 pub fn read_source(
     worker: &TargetWorker,
     world: &World,
     source: &Source,
     handles: Vec<Handle>,
-    moves: &[Move],
-) -> SpiResult<(Vec<Flight>, Vec<Work>)> {
+    draft: &mut Draft,
+) -> SpiResult<Option<(Vec<Flight>, Vec<Work>)>> {
     let (mut flights, mut works) = (Vec::new(), Vec::new());
     let Some(map) = source.maps.get(&worker.target) else {
-        return Ok((flights, works));
+        return Ok(Some((flights, works)));
     };
-    let records: Vec<(Handle, Change)> = handles
+    let mut records: Vec<(Handle, Change)> = handles
         .into_iter()
         .filter_map(|handle| Some((handle, worker.queue.change(handle)?)))
         .collect();
@@ -80,9 +81,30 @@ pub fn read_source(
         .iter()
         .map(|(_, change)| &change.record.key)
         .collect();
+    let Ok(mut reading) = source.read_apart(map, &keys) else {
+        draft.seen += records.len();
+        let handles = records.iter().map(|(handle, _)| *handle);
+        draft.unread.extend(handles);
+        draft.barred.insert(source.id);
+        return Ok(None);
+    };
+    let mut rows = std::mem::take(&mut reading.rows);
+    records.retain(|(handle, change)| {
+        let Some(verdict) = unplannable(&reading, &change.record.key) else {
+            return true;
+        };
+        draft.seen += 1;
+        let outcome = unsent(worker, *handle, verdict);
+        draft.planning.outcomes.extend(outcome);
+        false
+    });
+    let moves = &draft.planning.moves;
+    let keys: Vec<&RecordKey> = records
+        .iter()
+        .map(|(_, change)| &change.record.key)
+        .collect();
     let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
     let watched = doubts::watched(source, map);
-    let mut rows = source.read(map, &keys)?;
     let mut links = links::read(source.id, worker.target, &texts)?;
     // What was planned before is stored later on.
     for moved in moves.iter().filter(|moved| moved.from.source == source.id) {
@@ -133,7 +155,21 @@ pub fn read_source(
             flight.list = Some(mailchimp::list_of(work, map, &world.settings.mailchimp_api));
         }
     }
-    Ok((flights, works))
+    Ok(Some((flights, works)))
+}
+
+/// What a record comes to whose row says nothing.
+fn unplannable(reading: &Reading, key: &RecordKey) -> Option<Verdict> {
+    if reading.left_out.contains(key) {
+        return Some(Verdict::Unchanged);
+    }
+    let why = reading.unreadable.get(key)?;
+    Some(Verdict::Dead {
+        category: Category::Unmappable,
+        status: None,
+        why: format!("the row cannot be read: {why}"),
+        member_status: None,
+    })
 }
 
 fn cap(asked: usize, attempts: u32) -> usize {

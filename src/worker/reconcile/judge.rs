@@ -18,6 +18,7 @@ use crate::inbound::Scene;
 use crate::inbound::fields::{Done, Knowledge, Reported, Taken};
 use crate::store::drift::{self, Course, Found, Kind, Repair, Stage};
 use crate::store::links;
+use crate::store::reading::Rows;
 use crate::store::sources::Source;
 use crate::store::withheld;
 use crate::worker::target::TargetWorker;
@@ -84,6 +85,12 @@ pub(super) fn understand(
         }
         _ => Understood::Later,
     }
+}
+
+/// Rows that are judged: those that cannot be read are left out. An SQL error if none can.
+pub(super) fn judged_rows(source: &Source, map: &SourceMap, keys: &[&RecordKey]) -> Rows {
+    let reading = source.read_apart(map, keys);
+    reading.unwrap_or_else(|refusal| refusal.raise()).rows
 }
 
 /// Judges by what the tables say at one moment.

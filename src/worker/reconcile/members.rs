@@ -12,7 +12,7 @@ use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::judge::Judge;
+use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
 use crate::inbound::Fate;
 use crate::inbound::audience::{Place, place};
@@ -49,7 +49,7 @@ impl Judge<'_> {
         // All is read before anything is written: what is written changes what is seen.
         let (pairs, strangers) = self.pair(source, list, records)?;
         let keys: Vec<&RecordKey> = pairs.iter().map(|pair| &pair.key).collect();
-        let rows = source.read(map, &keys)?;
+        let rows = judged_rows(source, map, &keys);
         let still = self.at_rest(&keys, since)?;
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
         drift::see(self.course.job, &texts)?;
@@ -295,7 +295,7 @@ impl Judge<'_> {
         let texts: Vec<&str> = left.iter().map(|key| key.as_str()).collect();
         let mut known: HashMap<RecordKey, Link> =
             links::read(source.id, Target::Mailchimp, &texts)?;
-        let rows = source.read(map, &left)?;
+        let rows = judged_rows(source, map, &left);
         let still = self.at_rest(&left, Timestamp(now_ms()))?;
         for key in left.into_iter().filter(|key| still.contains(*key)) {
             let Some(row) = rows.get(key) else { continue };
@@ -335,7 +335,7 @@ impl Judge<'_> {
         }
         let link = links::read(source.id, Target::Mailchimp, &[key.as_str()])?.remove(key);
         let link = link.filter(|link| link.remote_id.as_ref() == Some(id));
-        let rows = source.read(map, &[key])?;
+        let rows = judged_rows(source, map, &[key]);
         let still = !self.at_rest(&[key], asked.at)?.is_empty();
         match (link, rows.get(key)) {
             (Some(link), Some(row)) if still && wanted(map, row) => {

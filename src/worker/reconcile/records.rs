@@ -10,7 +10,7 @@ use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, RemoteId, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::judge::Judge;
+use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
 use crate::store::drift::{self, Kind, Repair};
 use crate::store::links::{self, Cause, Entry};
@@ -63,7 +63,7 @@ impl Judge<'_> {
             .collect();
         let keys: Vec<&RecordKey> = pairs.iter().map(|(key, _)| key).collect();
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-        let rows = source.read(map, &keys)?;
+        let rows = judged_rows(source, map, &keys);
         let mut known = links::read(source.id, self.course.target, &texts)?;
         let still = self.at_rest(&keys, asked.at)?;
         let (mut missing, mut suspects) = (Vec::new(), Vec::new());
@@ -325,21 +325,7 @@ fn compare(
 
 /// Which of these rows there are. A key that is none of the table's kind has no row.
 fn existing(source: &Source, keys: &[&RecordKey]) -> SpiResult<HashSet<RecordKey>> {
-    let read = crate::pg::guarded(std::panic::AssertUnwindSafe(|| {
-        source.read_columns(&[], keys)
-    }));
-    match read {
-        Ok(rows) => Ok(rows?.into_keys().collect()),
-        // One of them is not even a key: each for itself.
-        Err(_) => {
-            let mut found = HashSet::new();
-            for key in keys {
-                let one = std::panic::AssertUnwindSafe(|| source.read_columns(&[], &[*key]));
-                if let Ok(rows) = crate::pg::guarded(one) {
-                    found.extend(rows?.into_keys());
-                }
-            }
-            Ok(found)
-        }
-    }
+    Ok(source
+        .existing(keys)
+        .unwrap_or_else(|refusal| refusal.raise()))
 }

@@ -6,11 +6,13 @@ use integration_engine::call::{Reply, Request, TransportError};
 use integration_engine::hubspot::{census, census::Wanted};
 use integration_engine::mailchimp::{self, census::Place};
 use integration_engine::record::{RemoteId, Target, Timestamp};
+use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use super::{Advance, Answered, Ask, Asked, judge};
-use crate::pg::fence::Refusal;
+use crate::pg::{self, fence::Refusal};
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
@@ -117,7 +119,7 @@ impl Worker {
             Err(why) => {
                 return self
                     .reconciles
-                    .refuse(job, target, &why.into_error().message);
+                    .refuse(job, target, &why.into_error().to_string());
             }
         };
         let advance = Advance {
@@ -236,11 +238,22 @@ impl Worker {
         let leftover = intake::read_queue(worker, &self.world)?;
         let known = leftover.unknown.is_empty() && !worker.unread();
         if known && let Some(running) = self.reconciles.find(job, target) {
-            let mut todo = std::mem::take(&mut running.todo);
+            let mut todo = running.todo.clone();
             let course = running.course.clone();
             let mut judge = judge::Judge::new(&self.world, &self.targets, course);
-            what(&mut judge, &mut todo)?;
+            let judged = pg::guarded(AssertUnwindSafe(|| what(&mut judge, &mut todo)));
             let unlinked = judge.unlinked;
+            match judged {
+                Ok(judged) => judged?,
+                Err(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                    self.reconciles.jobs.try_again();
+                    return Ok(false);
+                }
+                Err(why) => {
+                    self.reconciles.refuse(job, target, &why.to_string())?;
+                    return Ok(false);
+                }
+            }
             if let Some(running) = self.reconciles.find(job, target) {
                 running.todo = todo;
             }

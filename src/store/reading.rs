@@ -1,0 +1,258 @@
+//! Reading the rows of tracked tables, and what cannot be read.
+
+use std::collections::{HashMap, HashSet};
+
+use integration_engine::mapping::{Field, SourceMap, ValueKind};
+use integration_engine::record::RecordKey;
+use pgrx::prelude::*;
+use pgrx::spi::SpiResult;
+
+use super::holds::{self, Cause};
+use super::sources::Source;
+use super::{select, trouble};
+use crate::pg::SqlError;
+use crate::pg::fence::{self, Access, Opened, Refusal, Table};
+
+/// Rows as text, by key; a key that is missing has no row.
+pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
+
+/// What became of reading some records.
+#[derive(Default)]
+pub struct Reading {
+    /// The rows that were read.
+    pub rows: Rows,
+    /// Records whose row is there, but not in the payload view, where that means: leave it alone.
+    pub left_out: HashSet<RecordKey>,
+    /// Records that nobody can say anything of, and why.
+    pub unreadable: HashMap<RecordKey, SqlError>,
+}
+
+/// What becomes of a record at a service whose row the payload view does not show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// As if the row had been deleted.
+    #[default]
+    Delete,
+    /// It is left alone while the table has the row.
+    Keep,
+}
+
+/// HubSpot takes 65,536 characters; one more shows that there are too many.
+const LONGEST_TEXT: usize = 65_537;
+
+/// If no row of so many can be read, it is not the rows.
+const MANY: usize = 20;
+
+impl Source {
+    /// Runs statements on the table, with the rights of its owner. Nothing is concluded from what
+    /// became of them, for they may be somebody's filter.
+    pub fn run<T>(
+        &self,
+        access: Access,
+        work: impl FnOnce(&Opened) -> SpiResult<T>,
+    ) -> Result<T, Refusal> {
+        let table = Table {
+            oid: self.oid,
+            payload: self.payload,
+        };
+        fence::run(table, access, work)
+    }
+
+    /// Runs statements of ours on the table. What keeps it from being read or written holds it.
+    pub fn attempt<T>(
+        &self,
+        access: Access,
+        work: impl FnOnce(&Opened) -> SpiResult<T>,
+    ) -> Result<T, Refusal> {
+        // Nobody tries again what took all the time there is.
+        if holds::is_held(self.id, Cause::Timeout) {
+            return Err(Refusal::TimedOut);
+        }
+        let attempt = self.run(access, work);
+        trouble::note(self.id, access, &attempt);
+        attempt
+    }
+
+    /// The present rows of some records. A SQL error if they cannot be read: for callers in a
+    /// subtransaction of their own, and in backends.
+    pub fn read(&self, map: &SourceMap, keys: &[&RecordKey]) -> SpiResult<Rows> {
+        Ok(self
+            .try_read(map, keys)
+            .unwrap_or_else(|refusal| refusal.raise()))
+    }
+
+    /// Some columns of the table itself, as text. A SQL error as above.
+    pub fn read_columns(&self, columns: &[&str], keys: &[&RecordKey]) -> SpiResult<Rows> {
+        Ok(self
+            .try_read_columns(columns, keys)
+            .unwrap_or_else(|refusal| refusal.raise()))
+    }
+
+    /// The present rows of some records, or why one of them cannot be read.
+    pub fn try_read(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<Rows, Refusal> {
+        let columns: String = map
+            .fields
+            .iter()
+            .map(|field| format!(", {}", column_text(field)))
+            .collect();
+        let statement = |opened: &Opened| self.read_statement(&opened.reads, &columns);
+        self.rows(Access::ReadPayload, statement, map.fields.len(), keys)
+    }
+
+    /// Some columns of the table itself, as text, or why a row cannot be read.
+    pub fn try_read_columns(&self, columns: &[&str], keys: &[&RecordKey]) -> Result<Rows, Refusal> {
+        let texts: String = columns
+            .iter()
+            .map(|column| format!(", t.{}::text", pgrx::spi::quote_identifier(column)))
+            .collect();
+        let statement = |opened: &Opened| self.read_statement(&opened.table, &texts);
+        self.rows(Access::ReadTable, statement, columns.len(), keys)
+    }
+
+    /// The present rows of some records, and which of them cannot be read.
+    pub fn read_apart(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<Reading, Refusal> {
+        let mut reading = self.apart(keys, |some| self.try_read(map, some))?;
+        if self.payload.is_some() && self.missing == Missing::Keep {
+            let absent: Vec<&RecordKey> = keys
+                .iter()
+                .copied()
+                .filter(|key| !reading.rows.contains_key(*key))
+                .filter(|key| !reading.unreadable.contains_key(*key))
+                .collect();
+            if !absent.is_empty() {
+                let there = self.try_read_columns(&[], &absent)?;
+                reading.left_out = there.into_keys().collect();
+            }
+        }
+        Ok(reading)
+    }
+
+    /// Which of these records the table has.
+    pub fn existing(&self, keys: &[&RecordKey]) -> Result<HashSet<RecordKey>, Refusal> {
+        let reading = self.read_columns_apart(&[], keys)?;
+        Ok(reading.rows.into_keys().collect())
+    }
+
+    /// Some columns of the table itself, as text, and which rows cannot be read.
+    pub fn read_columns_apart(
+        &self,
+        columns: &[&str],
+        keys: &[&RecordKey],
+    ) -> Result<Reading, Refusal> {
+        self.apart(keys, |some| self.try_read_columns(columns, some))
+    }
+
+    /// Whether a record has no row any more. Where the payload view does not show it, that depends.
+    pub fn is_gone(&self, key: &RecordKey) -> Result<bool, Refusal> {
+        match self.payload.is_some() && self.missing == Missing::Keep {
+            true => Ok(self.try_read_columns(&[], &[key])?.is_empty()),
+            false => Ok(true),
+        }
+    }
+
+    /// Reads in halves until whatever fails is alone.
+    fn apart(
+        &self,
+        keys: &[&RecordKey],
+        read: impl Fn(&[&RecordKey]) -> Result<Rows, Refusal>,
+    ) -> Result<Reading, Refusal> {
+        let mut reading = Reading::default();
+        let is_key = |key: &&RecordKey| self.key_parts(key.as_str()).is_some();
+        let (known, strange): (Vec<&RecordKey>, Vec<&RecordKey>) =
+            keys.iter().copied().partition(is_key);
+        for key in strange {
+            reading.unreadable.insert(key.clone(), no_key());
+        }
+        let mut parts: Vec<&[&RecordKey]> = vec![&known];
+        while let Some(part) = parts.pop() {
+            match read(part) {
+                Ok(rows) => reading.rows.extend(rows),
+                Err(Refusal::Failed(error)) if !error.is_about_the_table() => match part {
+                    [key] => {
+                        reading.unreadable.insert((*key).clone(), error);
+                    }
+                    _ => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                },
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        let none = reading.rows.is_empty() && reading.unreadable.len() == keys.len();
+        if none
+            && keys.len() >= MANY
+            && let Some(error) = reading.unreadable.values().next()
+        {
+            trouble::find(self.id, Cause::Unreadable, error.to_string());
+            return Err(Refusal::Failed(error.clone()));
+        }
+        Ok(reading)
+    }
+
+    /// Whether the table can be read again.
+    pub fn probe(&self) -> Result<(), Refusal> {
+        for map in self.maps.values() {
+            let columns: String = map
+                .fields
+                .iter()
+                .map(|field| format!(", {}", column_text(field)))
+                .collect();
+            self.run(Access::ReadPayload, |opened| {
+                let statement = format!("SELECT 1{columns} FROM {} t LIMIT 1", opened.reads);
+                select(&statement, &[], |_| Ok(())).map(|_| ())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn rows(
+        &self,
+        access: Access,
+        statement: impl Fn(&Opened) -> String,
+        columns: usize,
+        keys: &[&RecordKey],
+    ) -> Result<Rows, Refusal> {
+        let mut arrays: Vec<Vec<String>> = vec![Vec::with_capacity(keys.len()); self.key.len()];
+        let mut asked = Vec::with_capacity(keys.len());
+        for key in keys {
+            if let Some(parts) = self.key_parts(key.as_str()) {
+                asked.push(*key);
+                for (array, part) in arrays.iter_mut().zip(parts) {
+                    array.push(part);
+                }
+            }
+        }
+        let args: Vec<_> = arrays.into_iter().map(Into::into).collect();
+        let rows = self.attempt(access, |opened| {
+            select(&statement(opened), &args, |row| {
+                let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
+                let values = (0..columns)
+                    .map(|column| row.get::<String>(column + 2))
+                    .collect::<SpiResult<Vec<_>>>()?;
+                Ok((place, values))
+            })
+        })?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values)))
+            .collect())
+    }
+}
+
+fn no_key() -> SqlError {
+    SqlError {
+        code: PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION,
+        message: "this is no key of the table".to_owned(),
+    }
+}
+
+fn column_text(field: &Field) -> String {
+    let column = pgrx::spi::quote_identifier(&field.column);
+    match field.kind {
+        ValueKind::Text | ValueKind::Json | ValueKind::TextArray => {
+            format!("left(t.{column}::text, {LONGEST_TEXT})")
+        }
+        _ => format!("t.{column}::text"),
+    }
+}
