@@ -22,7 +22,7 @@ CREATE TABLE _oauth (
     sealed    bytea NOT NULL,
     stored_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE _oauth IS 'refresh tokens that replaced the one in the settings, encrypted with integration.encryption_key';
+COMMENT ON TABLE _oauth IS 'refresh tokens that replaced the one in the settings, encrypted as those in _secret are';
 COMMENT ON COLUMN _oauth.target IS 'hubspot';
 COMMENT ON COLUMN _oauth.seed IS 'digest of the token in the settings that it descends from; a token set anew goes before';
 COMMENT ON COLUMN _oauth.sealed IS 'nonce, ciphertext and tag (AES-256-GCM)';
@@ -56,7 +56,7 @@ CREATE TABLE _webhook (
     stored_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (list_id, url)
 );
-COMMENT ON TABLE _webhook IS 'Mailchimp''s webhooks that integration.mailchimp_register_webhook() made, with their signing secrets, encrypted with integration.encryption_key';
+COMMENT ON TABLE _webhook IS 'Mailchimp''s webhooks that integration.mailchimp_register_webhook() made, with their signing secrets, encrypted as those in _secret are';
 COMMENT ON COLUMN _webhook.list_id IS 'the audience it belongs to';
 COMMENT ON COLUMN _webhook.url IS 'where Mailchimp sends its events';
 COMMENT ON COLUMN _webhook.hook_id IS 'Mailchimp''s id of it';

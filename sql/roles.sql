@@ -1,13 +1,13 @@
 -- Who may do what: everything in the schema belongs to its owner, and what is named here can be granted.
 
 CREATE TABLE _role_right (
-    role text NOT NULL CHECK (role IN ('reader', 'operator', 'webhook', 'app', 'owner')),
+    role text NOT NULL CHECK (role IN ('reader', 'operator', 'webhook', 'app', 'owner', 'everybody')),
     kind text NOT NULL CHECK (kind IN ('function', 'relation')),
     name text NOT NULL,
     PRIMARY KEY (role, kind, name)
 );
 COMMENT ON TABLE _role_right IS 'which function and relation belongs to which role of integration.grant_role(); what is not named is ours alone';
-COMMENT ON COLUMN _role_right.role IS 'reader, operator (who is a reader, too), webhook, app; owner: set-up, which can only be granted by GRANT, to owners of tables';
+COMMENT ON COLUMN _role_right.role IS 'reader, operator (who is a reader, too), webhook, app; owner: set-up, which can only be granted by GRANT, to owners of tables; everybody: granted to PUBLIC';
 COMMENT ON COLUMN _role_right.kind IS 'function (all with that name) or relation';
 COMMENT ON COLUMN _role_right.name IS 'its name in the schema';
 
@@ -20,7 +20,8 @@ SELECT r.role, r.kind, n.name FROM (VALUES
     ('operator', 'function', '{pause,resume,dlq_retry,dlq_discard,inbox_retry,backfill,reconcile,poll,cancel_job,wait_idle,wait_synced,test_connection,reload,erase,allow_again}'),
     ('webhook', 'function', '{version,import_hubspot_webhook,import_mailchimp_webhook,import_mandrill_webhook}'),
     ('app', 'function', '{version,sync_status,wait_synced,preview}'),
-    ('owner', 'function', '{track,untrack,map_field,map_association,unmap_association,provision,mailchimp_register_webhook,adopt,grant_role,revoke_role,set_secret}')
+    ('owner', 'function', '{track,untrack,map_field,map_association,unmap_association,provision,mailchimp_register_webhook,adopt,grant_role,revoke_role,set_secret}'),
+    ('everybody', 'function', '{_capture}')
 ) AS r(role, kind, names) CROSS JOIN LATERAL unnest(r.names::text[]) AS n(name);
 
 CREATE TABLE _role_member (

@@ -18,7 +18,7 @@ BEGIN
     IF why IS NOT NULL THEN
         RAISE EXCEPTION 'the webhook''s signing secret could not be kept: %', why
             USING ERRCODE = 'config_file_error',
-                  HINT = 'Mailchimp shows it once. Set integration.encryption_key (32 bytes in hex or base64, env:NAME or file:/path), which encrypts it.';
+                  HINT = 'Mailchimp shows it once. Correct integration.encryption_key (env:NAME or file:/path), which encrypts it; where it is not set, a key file in the data directory does.';
     END IF;
     SELECT j.id INTO known FROM integration.job j
     WHERE j.kind = 'webhook' AND j.state IN ('waiting', 'running', 'paused')

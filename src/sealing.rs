@@ -19,7 +19,7 @@ const KEY_FILE: &str = "integration.key";
 const KEY: usize = 32;
 
 /// The key of `integration.encryption_key`.
-pub fn configured_key() -> Result<SealKey, String> {
+fn configured_key() -> Result<SealKey, String> {
     let key = config::encryption_key()?.ok_or("integration.encryption_key is not set")?;
     SealKey::from_text(key.reveal()).map_err(|why| format!("integration.encryption_key: {why}"))
 }
@@ -48,6 +48,24 @@ pub fn keys() -> Vec<Result<SealKey, String>> {
         .into_iter()
         .chain(filed_key().transpose())
         .collect()
+}
+
+/// Opens what one of the keys has sealed.
+pub fn open(
+    keys: &[Result<SealKey, String>],
+    context: &str,
+    sealed: &[u8],
+) -> Result<Secret, String> {
+    let opened = keys
+        .iter()
+        .flatten()
+        .find_map(|key| key.open(context, sealed).ok());
+    opened.map(Secret::of).ok_or_else(|| {
+        let wrong = keys.iter().find_map(|key| key.as_ref().err());
+        wrong
+            .cloned()
+            .unwrap_or_else(|| "it was sealed with a key that is not here".to_owned())
+    })
 }
 
 fn filed_key() -> Result<Option<SealKey>, String> {

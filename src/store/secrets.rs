@@ -5,7 +5,6 @@ use pgrx::spi::SpiResult;
 use super::{execute, select};
 use crate::config::Stored;
 use crate::sealing;
-use crate::secret::Secret;
 
 /// All of them, opened. What cannot be opened says why.
 pub fn load() -> SpiResult<Stored> {
@@ -24,19 +23,11 @@ pub fn load() -> SpiResult<Stored> {
         sealing::keys()
     };
     let opened = sealed.into_iter().map(|(name, sealed)| {
-        let context = context(&name);
-        let secret = keys
-            .iter()
-            .flatten()
-            .find_map(|key| key.open(&context, &sealed).ok())
-            .map(Secret::of)
-            .ok_or_else(|| {
-                let wrong = keys.iter().find_map(|key| key.as_ref().err());
-                format!(
-                    "the stored secret cannot be opened: {}; set it again: SELECT integration.set_secret('{name}', '…');",
-                    wrong.map_or("it was sealed with a key that is not here", String::as_str)
-                )
-            });
+        let secret = sealing::open(&keys, &context(&name), &sealed).map_err(|why| {
+            format!(
+                "the stored secret cannot be opened: {why}; set it again: SELECT integration.set_secret('{name}', '…');"
+            )
+        });
         (name, secret)
     });
     Ok(opened.collect())

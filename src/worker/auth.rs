@@ -84,12 +84,9 @@ impl Session {
             .filter(|(seed, _)| *seed == self.seed)
             .map(|(_, sealed)| sealed);
         let Some(sealed) = sealed else { return Ok(()) };
-        match sealing::configured_key().and_then(|key| {
-            key.open(&self.seed, &sealed)
-                .map_err(|why| format!("integration.encryption_key: {why}"))
-        }) {
+        match sealing::open(&sealing::keys(), &self.seed, &sealed) {
             Ok(token) => {
-                self.refresh_token = Secret::of(token);
+                self.refresh_token = token;
                 Ok(())
             }
             Err(why) => state::raise(
@@ -104,7 +101,7 @@ impl Session {
     }
 
     fn save(&mut self) -> SpiResult<()> {
-        let sealed = sealing::configured_key().and_then(|key| {
+        let sealed = sealing::key().and_then(|key| {
             key.seal(sealing::nonce()?, &self.seed, self.refresh_token.reveal())
                 .map_err(|why| why.to_string())
         });
@@ -246,7 +243,7 @@ pub fn webhook_context(list: &str, url: &str) -> String {
 
 /// Seals a secret for a table.
 pub fn seal(context: &str, secret: &str) -> Result<Vec<u8>, String> {
-    let key = sealing::configured_key()?;
+    let key = sealing::key()?;
     key.seal(sealing::nonce()?, context, secret)
         .map_err(|why| why.to_string())
 }
@@ -254,12 +251,14 @@ pub fn seal(context: &str, secret: &str) -> Result<Vec<u8>, String> {
 /// The signing secret of a webhook that was made here.
 pub fn open_webhook(kept: &Kept) -> Result<Secret, String> {
     let sealed = kept.sealed.as_deref().ok_or("it has none")?;
-    let opened = sealing::configured_key()?.open(&webhook_context(&kept.list, &kept.url), sealed);
-    let opened = opened.map_err(|why| format!("integration.encryption_key: {why}"))?;
-    Ok(Secret::of(opened))
+    sealing::open(
+        &sealing::keys(),
+        &webhook_context(&kept.list, &kept.url),
+        sealed,
+    )
 }
 
 /// Why secrets cannot be sealed.
 pub fn lacks_seal_key() -> Option<String> {
-    sealing::configured_key().err()
+    sealing::key().err()
 }

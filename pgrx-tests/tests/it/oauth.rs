@@ -146,10 +146,24 @@ fn rotated_refresh_token_survives_the_worker() {
 }
 
 #[test]
+fn rotated_token_is_sealed_with_the_servers_key_where_none_is_set() {
+    let mut config = app();
+    config.hubspot.rotate_refresh_tokens = true;
+    let mut crm = with_oauth_on(Arc::new(Cluster::start(&[], &[])), config, None);
+    crm.add_contacts(1, 5);
+    crm.converges();
+    crm.kill_worker();
+    crm.run("UPDATE crm.contacts SET first_name = 'Again'");
+    crm.converges();
+    assert_eq!(crm.ask::<i64>("SELECT count(*) FROM integration._oauth"), 1);
+    nothing_died(&mut crm);
+}
+
+#[test]
 fn rotated_token_without_a_key_is_used_and_complained_about() {
     let mut config = app();
     config.hubspot.rotate_refresh_tokens = true;
-    let mut crm = with_oauth(config, None);
+    let mut crm = with_oauth(config, Some("file:/no/such/key"));
     crm.add_contacts(1, 5);
     crm.converges();
     crm.remote.expire_tokens();
@@ -157,7 +171,7 @@ fn rotated_token_without_a_key_is_used_and_complained_about() {
     crm.converges();
     let alert = alerts(&mut crm, "encryption_key").remove(0);
     assert!(
-        alert.contains("integration.encryption_key is not set"),
+        alert.contains("integration.encryption_key") && alert.contains("/no/such/key"),
         "{alert}"
     );
     assert_eq!(crm.ask::<i64>("SELECT count(*) FROM integration._oauth"), 0);

@@ -173,7 +173,7 @@ fn what_cannot_be_registered_says_why() {
     }
     let sql = format!("SELECT integration.mailchimp_register_webhook('{THERE}', '../lists')");
     assert_eq!(refused(&mut crm.client, &sql).code().code(), "22023");
-    crm.set("encryption_key", "");
+    crm.set("encryption_key", "file:/no/such/key");
     let sql = format!("SELECT integration.mailchimp_register_webhook('{THERE}')");
     let error = refused(&mut crm.client, &sql);
     assert_eq!(error.code().code(), "F0000");
