@@ -19,7 +19,7 @@ COMMENT ON COLUMN tracked_table.key_columns IS 'columns that identify a row; the
 COMMENT ON COLUMN tracked_table.targets IS 'services its rows are sent to';
 COMMENT ON COLUMN tracked_table.payload IS 'view with the same key that is read instead of the table, for computed or joined fields';
 COMMENT ON COLUMN tracked_table.payload_missing IS 'what becomes of a record whose row the table has and the payload view does not show: delete (it is removed from the services) or keep (it is left alone)';
-COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
+COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, data directory, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
 COMMENT ON COLUMN tracked_table.created_at IS 'when track() was first called for it';
 
 CREATE TABLE field_map (
@@ -78,3 +78,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION _must_exist(text, regclass) IS 'the relation that a name was found to mean, or an error';
+
+CREATE TABLE _server (
+    single      boolean PRIMARY KEY DEFAULT true CHECK (single),
+    incarnation text NOT NULL
+);
+COMMENT ON TABLE _server IS 'the data directory that the database is in, as a promoted standby finds it';
+COMMENT ON COLUMN _server.single IS 'there is one row';
+COMMENT ON COLUMN _server.incarnation IS 'the data directory''s mark';

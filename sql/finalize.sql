@@ -7,6 +7,7 @@ COMMENT ON FUNCTION _associable(text, text) IS 'whether records of one kind can 
 COMMENT ON FUNCTION _lacks(text) IS 'what a target lacks before anything can be sent to it';
 COMMENT ON FUNCTION _check_filter(oid, text) IS 'refuses what is no condition on the rows of a tracked table';
 COMMENT ON FUNCTION _environment() IS 'integration.environment, with env: resolved';
+COMMENT ON FUNCTION _incarnation() IS 'the mark of the data directory; whether the server goes on as what the database says it was; why the mark was made: new, standby, restored or moved';
 COMMENT ON FUNCTION _preloaded() IS 'whether the library was loaded through shared_preload_libraries';
 COMMENT ON FUNCTION _asker() IS 'who asks for what is being done with our rights';
 COMMENT ON FUNCTION _wait_settled(oid, text, interval) IS 'see wait_synced()';
@@ -63,7 +64,7 @@ DECLARE
 BEGIN
     FOR object IN
         SELECT c.oid FROM pg_class c
-        WHERE c.relnamespace = 'integration'::regnamespace AND (c.relkind = 'r' AND c.relname NOT IN ('_target_state', '_connection', '_hold', '_role_right') OR c.relkind = 'S')
+        WHERE c.relnamespace = 'integration'::regnamespace AND (c.relkind = 'r' AND c.relname NOT IN ('_target_state', '_connection', '_server', '_hold', '_role_right') OR c.relkind = 'S')
     LOOP
         PERFORM pg_extension_config_dump(object.oid, '');
     END LOOP;

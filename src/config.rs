@@ -200,6 +200,11 @@ pub fn crm_timeout() -> Duration {
     millis(&CRM_TIMEOUT)
 }
 
+/// Whether the name of this installation is given from outside of the data directory.
+pub fn environment_is_external() -> bool {
+    ENVIRONMENT.get().starts_with("env:") && !environment().is_empty()
+}
+
 /// Whether a worker is to run in the database of this session. Inside a transaction.
 pub fn wants_my_database() -> bool {
     DATABASES.get() == "*" || extension::database_name().is_some_and(|name| wants_database(&name))

@@ -7,6 +7,7 @@ mod sealing;
 mod secret;
 
 mod extension;
+mod incarnation;
 mod latch;
 mod pg;
 
@@ -72,6 +73,7 @@ extension_sql_file!(
     requires = [
         "associations",
         api::internal::_environment,
+        incarnation::_incarnation,
         api::internal::_wake,
         api::internal::_forget_plan,
         api::internal::_stored_key,
@@ -143,6 +145,7 @@ pub extern "C-unwind" fn _PG_init() {
     if latch::preloading() {
         latch::init();
         extension::watch_drops();
+        incarnation::begin();
         worker::launcher::register();
     }
 }

@@ -19,6 +19,7 @@ pub mod event_order;
 pub mod failure;
 pub mod form;
 pub mod hubspot;
+pub mod incarnation;
 mod json;
 pub mod keys;
 mod lookups;

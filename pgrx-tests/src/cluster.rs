@@ -212,10 +212,27 @@ impl Cluster {
 
     /// A streaming standby of this server, running.
     pub fn standby(&self) -> Cluster {
-        let standby = Cluster::in_directory(&[]);
+        self.backup(&["--write-recovery-conf"], "")
+    }
+
+    /// A base backup of this server, started as it is.
+    pub fn base_backup(&self) -> Cluster {
+        self.backup(&[], "")
+    }
+
+    /// This server, restored from a base backup to the end of what was written then.
+    pub fn restored(&self) -> Cluster {
+        self.backup(
+            &[],
+            "restore_command = '/bin/false'\nrecovery_target = 'immediate'\nrecovery_target_action = 'promote'\n",
+        )
+    }
+
+    fn backup(&self, arguments: &[&str], settings: &str) -> Cluster {
+        let copy = self.in_another_directory();
         run(as_server_user(bin("pg_basebackup"))
+            .args(arguments)
             .args([
-                "--write-recovery-conf",
                 "--wal-method=stream",
                 "--checkpoint=fast",
                 "--no-sync",
@@ -224,19 +241,54 @@ impl Cluster {
             .arg("--host")
             .arg(&self.dir)
             .arg("--pgdata")
-            .arg(standby.data()));
+            .arg(copy.data()));
+        if !settings.is_empty() {
+            run(as_server_user("touch").arg(copy.data().join("recovery.signal")));
+        }
+        copy.launch_with(settings);
+        copy
+    }
+
+    /// A copy of this server's files, started. The server has been stopped.
+    pub fn copied_files(&self) -> Cluster {
+        let copy = self.in_another_directory();
+        run(as_server_user("cp")
+            .arg("-a")
+            .arg(self.data())
+            .arg(copy.data()));
+        copy.launch_with("");
+        copy
+    }
+
+    /// Moves the files of this server, which has been stopped, to another disk.
+    pub fn move_files(&self) {
+        let moved = self.dir.join("moved");
+        run(as_server_user("cp").arg("-a").arg(self.data()).arg(&moved));
+        fs::remove_dir_all(self.data()).unwrap();
+        fs::rename(moved, self.data()).unwrap();
+    }
+
+    fn in_another_directory(&self) -> Cluster {
+        let environment: Vec<(&str, &str)> = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        Cluster::in_directory(&environment)
+    }
+
+    fn launch_with(&self, settings: &str) {
         let mut conf = OpenOptions::new()
             .append(true)
-            .open(standby.data().join("postgresql.conf"))
+            .open(self.data().join("postgresql.conf"))
             .unwrap();
         writeln!(
             conf,
-            "unix_socket_directories = {}",
-            quote_literal(standby.dir.to_str().unwrap())
+            "unix_socket_directories = {}\n{settings}",
+            quote_literal(self.dir.to_str().unwrap())
         )
         .unwrap();
-        standby.launch();
-        standby
+        self.launch();
     }
 
     pub fn promote(&self) {

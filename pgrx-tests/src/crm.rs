@@ -100,6 +100,7 @@ impl Crm {
             ("hubspot_rate_limit", "off".to_owned()),
             ("mailchimp_list_id", config.mailchimp.list_id.clone()),
             ("guard_deletes", "off".to_owned()),
+            ("environment", "test".to_owned()),
             ("retry_base", "20ms".to_owned()),
             ("retry_max", "500ms".to_owned()),
             ("request_timeout", "5s".to_owned()),
@@ -147,12 +148,21 @@ impl Crm {
 
     /// A second CRM on the same server that shares the sandbox, such as a restored copy.
     pub fn beside(&self, database: String, client: Client) -> Crm {
-        let (cluster, remote) = (self.cluster.clone(), self.remote.clone());
+        self.on(self.cluster.clone(), database, client)
+    }
+
+    /// The same CRM on another server, which is a copy of this one.
+    pub fn copied_to(&self, cluster: Cluster) -> Crm {
+        let client = cluster.connect(&self.database);
+        self.on(Arc::new(cluster), self.database.clone(), client)
+    }
+
+    fn on(&self, cluster: Arc<Cluster>, database: String, client: Client) -> Crm {
         Crm {
             cluster,
             database,
             client,
-            remote,
+            remote: self.remote.clone(),
             secrets: self.secrets.clone(),
         }
     }

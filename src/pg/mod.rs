@@ -6,7 +6,9 @@ pub mod fence;
 pub mod gate;
 mod guard;
 mod limit;
+mod random;
 pub mod settings;
 pub mod statement;
 
 pub use guard::{SqlError, guarded};
+pub use random::random_id;

@@ -10,6 +10,7 @@ pub mod audiences;
 pub mod backfills;
 pub mod changes;
 pub mod consent_log;
+pub mod copies;
 pub mod drift;
 pub mod engagement;
 pub mod erasures;

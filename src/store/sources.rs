@@ -113,7 +113,7 @@ impl Source {
 const TABLES: &str = "\
     SELECT t.id, t.source::oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.entity, t.payload::oid, t.payload_missing, \
            c.relrowsecurity AND c.relforcerowsecurity AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.oid = c.relowner), \
-           t.bound_to = integration._identity(), t.targets, \
+           t.bound_to = (SELECT integration._identity()), t.targets, \
            (SELECT pg_catalog.array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.place) FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place)), \
            (SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY k.place) \
             FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name) \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{audiences, execute, holds, inbox, select};
+use super::{audiences, copies, execute, holds, inbox, select};
 
 /// A target that somebody paused.
 pub struct Pause {
@@ -96,8 +96,9 @@ const CLEAR: &str = "\
 pub const CONSENT_WORDS: &str = "consent_words";
 
 /// Kinds that how a target is doing says nothing about.
-const LASTING: [&str; 8] = [
+const LASTING: [&str; 9] = [
     CONSENT_WORDS,
+    copies::ENVIRONMENT_ALERT,
     inbox::FAILED_ALERT,
     inbox::WAITS_ALERT,
     "deprecation",

@@ -60,7 +60,10 @@ pub fn hindrance(worker: &TargetWorker, world: &World) -> Option<String> {
         return Some(format!("unconfigured: {why}"));
     }
     worker.fenced.then(|| {
-        "fenced: this is a copy of the database that was set up to send; call integration.adopt() if it shall send".to_owned()
+        format!(
+            "fenced: {}",
+            worker.fenced_why.as_deref().unwrap_or_default()
+        )
     })
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
-use crate::store::{self, account, holds, letters, sources, state};
+use crate::store::{self, account, copies, holds, letters, sources, state};
 
 impl Worker {
     /// Row security that hides rows from a table's owner is noticed before anything is read.
@@ -37,6 +37,7 @@ impl Worker {
             settings.refuse(&why);
         }
         self.world.settings = settings;
+        copies::note_server()?;
         self.world.sources = sources::load()?
             .into_iter()
             .map(|source| (source.id, source))
@@ -54,7 +55,13 @@ impl Worker {
         self.hold_hidden()?;
         self.hold_culprit()?;
         self.rechecks.hurry();
-        let fenced = self.world.sources.values().any(|source| !source.bound);
+        let bound = self.world.sources.values().all(|source| source.bound);
+        let fenced = match bound {
+            true => None,
+            false => copies::why_fenced()?,
+        };
+        let nameless = self.world.settings.environment.is_empty();
+        copies::ask_for_environment(nameless && fenced.is_none())?;
         let pauses = state::pauses()?;
         let guarded = state::guarded()?;
         let guard = self.world.settings.guard_deletes;
@@ -64,7 +71,8 @@ impl Worker {
             worker.words.clear();
             worker.trust.load(account::known(worker.target)?);
             worker.audiences.load()?;
-            worker.fenced = fenced;
+            worker.fenced = fenced.is_some();
+            worker.fenced_why.clone_from(&fenced);
             worker.paused = None;
             if let Some(pause) = pauses.iter().find(|pause| pause.target == worker.target) {
                 worker.pause(pause.reason.clone());

@@ -131,6 +131,8 @@ pub struct TargetWorker {
     pub not_before: Option<(Instant, State)>,
     pub paused: Option<State>,
     pub fenced: bool,
+    /// Why, for people.
+    pub fenced_why: Option<String>,
     pub held: Option<State>,
     pub last_failure: String,
     /// How much it is asked for at once, within the settings.
@@ -200,6 +202,7 @@ impl TargetWorker {
             not_before: None,
             paused: None,
             fenced: false,
+            fenced_why: None,
             held: None,
             last_failure: String::new(),
             pace: Pace::default(),
@@ -268,10 +271,10 @@ impl TargetWorker {
             return State::because("unconfigured", why);
         }
         if self.fenced {
-            return State::because(
-                "fenced",
-                "this is a copy of the database that was set up to send; call integration.adopt() if it shall send",
-            );
+            return State {
+                name: "fenced",
+                reason: self.fenced_why.clone(),
+            };
         }
         if !settings.enabled {
             return State::because("paused", "integration.enabled is off");

@@ -146,9 +146,9 @@ const STRANGE: &str = "
 fn functions_answer_the_same_whatever_the_session_sets() {
     let mut crm = Crm::start();
     crm.run(
-        "CREATE TABLE crm.deals (id bigint PRIMARY KEY, name text, amount float8, close_date date);
-         SELECT integration.track('crm.deals', 'deal');
-         INSERT INTO crm.deals VALUES (1, E'it''s a \\\\ deal', 0.1::float8 + 0.2::float8, '2026-03-04')",
+        "CREATE TABLE crm.deals (id bigint PRIMARY KEY, name text, stage text, pipeline text, amount float8, close_date date);
+         SELECT integration.track('crm.deals', 'deal'), integration.provision('hubspot');
+         INSERT INTO crm.deals VALUES (1, E'it''s a \\\\ deal', 'appointmentscheduled', 'default', 0.1::float8 + 0.2::float8, '2026-03-04')",
     );
     crm.add_contacts(1, 3);
     crm.converges();
