@@ -305,6 +305,7 @@ fn may_feed(worker: &TargetWorker, world: &World, source: SourceId, now: Instant
     // A target that fails has to be sent something now and then, to see whether it is well again.
     let serves = state == "running" || (state == "outage" && worker.chunks == 0);
     serves
+        && !worker.queue.holds(source)
         && jobs::property(worker, world, source) == Property::Ready
         && worker.retrying < MOST_RETRIES
 }

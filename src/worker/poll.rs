@@ -6,6 +6,7 @@
 
 mod take;
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use integration_engine::call::{Reply, Request};
@@ -18,6 +19,7 @@ use super::jobs::{Jobs, News};
 use super::reconcile::{self, Answered, Reconciles};
 use super::target::TargetWorker;
 use super::{Worker, World, now_ms};
+use crate::pg;
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::engagement::{self, Campaign, Poll};
@@ -321,7 +323,19 @@ impl Worker {
                 take::listed(running, &self.world, &lists.unwrap_or_default(), &page)?;
             }
             Understood::Reported(page) => {
-                self.inbox.stale |= take::reported(running, &self.world, since, &page)?;
+                let world = &self.world;
+                let told = pg::guarded(AssertUnwindSafe(|| {
+                    take::reported(running, world, since, &page)
+                }));
+                match told {
+                    Ok(told) => self.inbox.stale |= told?,
+                    // A table in which people are looked up cannot be read now: the page is asked
+                    // for once more.
+                    Err(_) => {
+                        self.polls.jobs.try_again();
+                        return Ok(());
+                    }
+                }
             }
             Understood::Gone => take::read_to_the_end(running)?,
         }

@@ -23,7 +23,7 @@ use pgrx::spi::SpiResult;
 
 use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
-use super::{World, answers, now_ms, properties, requests};
+use super::{World, answers, intake, now_ms, properties, requests};
 use crate::http::Answer;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
@@ -255,7 +255,9 @@ impl Reconciles {
 }
 
 fn may_ask(worker: &TargetWorker, world: &World, course: &Course, now: Instant) -> bool {
-    idle(worker, world, now) && jobs::property(worker, world, course.source) == Property::Ready
+    idle(worker, world, now)
+        && !worker.queue.holds(course.source)
+        && jobs::property(worker, world, course.source) == Property::Ready
 }
 
 /// Whether all earlier lanes leave something of the budget: they have nothing to send.
@@ -266,7 +268,7 @@ pub fn idle(worker: &TargetWorker, world: &World, now: Instant) -> bool {
         && !requests::unidentified(worker, world)
         && properties::known(worker, world)
         && worker.preflight.is_known()
-        && worker.queue.is_empty()
+        && intake::in_memory(worker) == 0
         && worker.planned.is_empty()
         && worker.chunks == 0
         && !worker.unread()

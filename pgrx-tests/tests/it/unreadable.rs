@@ -11,6 +11,8 @@ use integration_tests::{
     wait::wait_until,
 };
 
+use crate::backfill::wait_for;
+
 /// Contacts read through a view, whose `first_name` is this expression.
 fn with_view(expression: &str) -> Crm {
     let mut crm = Crm::untracked(Cluster::shared(), unlimited());
@@ -92,8 +94,15 @@ fn view_that_cannot_be_read_holds_its_table_until_it_can() {
     wait_until_held(&mut crm, "relation \"crm.prefixes\" does not exist (42P01)");
     others_go_on(&mut crm);
     assert_eq!(crm.remote.contacts().len(), 5);
+    // So do the jobs of other tables, and those of this one wait.
+    for asked in ["backfill('crm.companies')", "reconcile('crm.companies')"] {
+        let job = crm.ask::<i64>(&format!("SELECT integration.{asked}"));
+        wait_for(&mut crm, job, "state = 'done'");
+    }
+    let waits = crm.ask::<i64>("SELECT integration.reconcile('crm.contacts', 'hubspot')");
     crm.run("CREATE TABLE crm.prefixes AS SELECT 'Dr. ' AS prefix");
     wait_until_released(&mut crm);
+    wait_for(&mut crm, waits, "state = 'done'");
     crm.settle();
     assert_eq!(crm.remote.contacts().len(), 9);
     assert_eq!(
