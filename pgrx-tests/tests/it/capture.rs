@@ -277,3 +277,36 @@ fn map_field_leaves_triggers_as_they_are() {
         ["upsert|{notes}"]
     );
 }
+
+#[test]
+fn plan_of_many_columns_is_read() {
+    let mut crm = paused();
+    // Its plan is so long that it is stored out of line.
+    crm.run(
+        "DO $$
+         DECLARE
+             columns text[] := ARRAY(SELECT 'c' || md5(n::text) FROM generate_series(1, 300) n);
+             name text;
+         BEGIN
+             EXECUTE 'CREATE TABLE crm.wide (id int PRIMARY KEY, ' || (SELECT string_agg(c || ' text', ', ') FROM unnest(columns) c) || ') PARTITION BY LIST (id)';
+             CREATE TABLE crm.wide_1 PARTITION OF crm.wide FOR VALUES IN (1);
+             PERFORM integration.track('crm.wide', 'deal');
+             FOREACH name IN ARRAY columns LOOP
+                 PERFORM integration.map_field('crm.wide', name::name, 'hubspot', name);
+             END LOOP;
+             EXECUTE format('INSERT INTO crm.wide (id, %I) VALUES (1, ''x'')', columns[300]);
+             DELETE FROM integration._change;
+             EXECUTE format('UPDATE crm.wide SET %I = ''y''', columns[300]);
+         END $$",
+    );
+    assert_eq!(
+        crm.rows("SELECT changed = ARRAY['c' || md5('300')] FROM integration.outbox"),
+        ["t"]
+    );
+    let mut other = crm.connect();
+    other.batch_execute("TRUNCATE crm.wide_1").unwrap();
+    assert_eq!(
+        crm.rows("SELECT op, record_key FROM integration.outbox WHERE op = 'delete'"),
+        ["delete|"]
+    );
+}
