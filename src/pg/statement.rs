@@ -70,7 +70,7 @@ mod tests {
             (
                 "SELECT f('n', 'a''b-c')",
                 "a'b-c",
-                "SELECT f(' ', '  ''   ')",
+                "SELECT f(' ', ' ''   ')",
             ),
             (
                 "SELECT f('n', $$pat-1$$)",
