@@ -304,8 +304,6 @@ fn run(slot: &'static Slot) -> Result<End, String> {
     }
     let mut worker = Worker::start(slot)?;
     store::transaction(|| {
-        // Why it cannot be taken on is told with the configuration.
-        let _ = session::assume_role();
         links::intents::recover()?;
         process::look_back(&mut worker.targets, &worker.world)
     })

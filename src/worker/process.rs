@@ -10,10 +10,10 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::target::{State, TargetWorker};
-use super::{World, bars, preflight, run};
+use super::{World, bars, preflight, run, session};
 use crate::pg::settings;
 use crate::store::{changes, execute, state};
-use crate::{config, extension, latch};
+use crate::{config, extension, latch, store};
 
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -46,6 +46,8 @@ fn work() -> Result<(), ()> {
     if !slot.enter() {
         return Ok(());
     }
+    // Before anything of ours is looked at. Why it cannot be done is told with the configuration.
+    let _ = store::transaction(session::assume_role);
     let ended = run(slot).map_err(|why| pgrx::warning!("integration worker ends: {why}"));
     match ended {
         Ok(End::Restart) => slot.hand_over(),
