@@ -213,6 +213,7 @@ BEGIN
     DELETE FROM integration._association a USING integration.association_map m
     WHERE m.id = a.association AND m.source = crm_table AND a.record_key = e.record_key;
     DELETE FROM integration._link l WHERE l.source = e.source AND l.record_key = e.record_key;
+    DELETE FROM integration._objection o WHERE o.source = e.source AND o.record_key = e.record_key;
     DELETE FROM integration.dlq d WHERE d.source = crm_table AND d.record_key = e.record_key;
     -- What was said while the services were asked.
     PERFORM integration._unmention(integration._mention(e.addresses), (SELECT j.created_at FROM integration.job j WHERE j.id = erasure));

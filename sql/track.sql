@@ -457,6 +457,7 @@ BEGIN
     IF known.targets = '{}' AND (known.entity, known.key_columns) IS DISTINCT FROM (_do_track.entity, columns) THEN
         -- It was untracked, and is something else now: links under the old keys say nothing about it.
         DELETE FROM integration._link l WHERE l.source = known.id;
+        DELETE FROM integration._objection o WHERE o.source = known.id;
         DELETE FROM integration._intent i WHERE i.source = known.id;
         DELETE FROM integration.tracked_table t WHERE t.id = known.id;
         known := NULL;

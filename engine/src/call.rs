@@ -122,6 +122,9 @@ pub struct Work {
     pub syncing: bool,
     /// Mailchimp: what is remembered of its address, and counts in its audience.
     pub standing: Option<Standing>,
+    /// Mailchimp: another row with the same address that is opted out, or was when the member was
+    /// unsubscribed for it.
+    pub objection: Option<String>,
 }
 
 /// Somebody who had left Mailchimp and whom the CRM opts in.

@@ -67,6 +67,7 @@ fn preview(
         audience_met: true,
         syncing: false,
         standing: None,
+        objection: None,
     };
     let (map, unread) = &without_unread(map);
     // Whether the unique property exists is asked when something is sent; here it is assumed.

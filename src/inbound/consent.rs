@@ -1,5 +1,7 @@
 //! What people decided elsewhere, into the CRM's consent column.
 
+use std::collections::BTreeSet;
+
 use integration_engine::call::Link;
 use integration_engine::clock::{Tick, ValueHash, Writer};
 use integration_engine::consent::{Consent, Party, ReportedConsent};
@@ -15,6 +17,7 @@ use pgrx::spi::SpiResult;
 use super::{Fate, Scene, applied, ignored, unless_written};
 use crate::store::consent_log::{self, Change};
 use crate::store::links::{self, Cause, Entry};
+use crate::store::objections;
 use crate::store::standings::{self, SignUps};
 use crate::store::{apply, sources::Source};
 
@@ -135,6 +138,11 @@ pub fn record(
             field.column
         ),
     };
+    if reported.opts_in()
+        && let Some(fate) = opt_in_all(scene, &decided.email)?
+    {
+        return Ok(fate);
+    }
     // Mandrill knows nothing of the audience: without a link there is none to keep.
     if known.is_some() || reported.is_of_member() {
         let entry = Entry {
@@ -160,6 +168,36 @@ pub fn record(
         }])?;
     }
     Ok(applied(detail))
+}
+
+/// Somebody's own word counts for all rows with their address: those that are noted as opted out are
+/// opted in. Gives what becomes of the event if one of them cannot be written now.
+fn opt_in_all(scene: &Scene, email: &str) -> SpiResult<Option<Fate>> {
+    if !scene.world.objections {
+        return Ok(None);
+    }
+    for objection in objections::of(&BTreeSet::from([subscriber_hash(email)]))? {
+        let source = scene.world.sources.get(&objection.record.source);
+        let map = source.and_then(|source| source.maps.get(&Target::Mailchimp));
+        let field = map.and_then(|map| map.field_named("status"));
+        if let (Some(source), Some(map), Some((index, field))) = (source, map, field) {
+            let key = &objection.record.key;
+            let rows = source.read(map, &[key])?;
+            if let Some(row) = rows
+                .get(key)
+                .filter(|row| !has_another_address(map, row, email))
+            {
+                let word = field.consent_word(MemberStatus::Subscribed);
+                let present = row.get(index).and_then(Option::as_deref);
+                let outcome = apply::set_column(source, key, &field.column, present, Some(word))?;
+                if let Some(fate) = unless_written(outcome) {
+                    return Ok(Some(fate));
+                }
+            }
+        }
+        objections::drop(&objection)?;
+    }
+    Ok(None)
 }
 
 /// What the link is to say afterwards. `of_link`: what it knows is about the address in question.

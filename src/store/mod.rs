@@ -18,6 +18,7 @@ pub mod holds;
 pub mod inbox;
 pub mod letters;
 pub mod links;
+pub mod objections;
 pub mod people;
 pub mod reading;
 pub mod secrets;

@@ -79,7 +79,7 @@ const ADDRESS_FIELDS: [(Target, &str); 2] = [
 
 /// Whole indexes on one table: what their first column is.
 const INDEXED: &str = "\
-    SELECT pg_catalog.pg_get_indexdef(i.indexrelid, 1, true) FROM pg_catalog.pg_index i \
+    SELECT pg_catalog.pg_get_indexdef(i.indexrelid, 1, true), i.indisunique AND i.indnkeyatts = 1 FROM pg_catalog.pg_index i \
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
     WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND m.amname IN ('btree', 'hash')";
 
@@ -91,7 +91,7 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Result<Option<RecordRef>,
         return Ok(Ok(None));
     };
     let indexed = select(INDEXED, &[source.oid.into()], |row| row.get::<String>(1))?;
-    let Some(condition) = condition(source, &field.column, indexed.iter().flatten()) else {
+    let Some(condition) = condition(source, &field.column, indexed.iter().flatten(), "$1") else {
         return Ok(Ok(None));
     };
     let key: Vec<String> = source
@@ -120,14 +120,67 @@ fn condition<'a>(
     source: &Source,
     column: &str,
     mut indexed: impl Iterator<Item = &'a String> + Clone,
+    email: &str,
 ) -> Option<String> {
     let name = spi::quote_identifier(column);
     let lower = [format!("lower({name})"), format!("lower({name}::text)")];
     if indexed.clone().any(|first| lower.contains(first)) {
-        return Some(format!("lower(t.{name}) = $1"));
+        return Some(format!("lower(t.{name}) = {email}"));
     }
     let type_name = source.column_types.get(column)?;
     indexed
         .any(|first| *first == name)
-        .then(|| format!("t.{name} = $1::{type_name}"))
+        .then(|| format!("t.{name} = {email}::{type_name}"))
+}
+
+/// Rows looked at that have one address: who has more is not helped by any look-up.
+const MOST_ALIKE: usize = 100;
+
+/// The rows of a contact table with these addresses (lower case), each with its address, where an
+/// index answers. Where the index allows one row an address, they are `others` only if the table is
+/// not the one that asks.
+pub fn with_addresses(
+    source: &Source,
+    emails: &[String],
+    asks: bool,
+) -> SpiResult<Vec<(String, RecordRef)>> {
+    let mapped = source.maps.get(&Target::Mailchimp);
+    let mapped = mapped.and_then(|map| map.field_named("email_address"));
+    let Some((_, field)) = mapped.filter(|_| source.reads_itself()) else {
+        return Ok(Vec::new());
+    };
+    let indexed = select(INDEXED, &[source.oid.into()], |row| {
+        Ok((row.get::<String>(1)?, row.get::<bool>(2)?.unwrap_or(false)))
+    })?;
+    let of = |unique: bool| {
+        let fit = indexed.iter().filter(move |(_, only)| *only || !unique);
+        let firsts = fit.filter_map(|(first, _)| first.as_ref());
+        condition(source, &field.column, firsts, "k.email")
+    };
+    let Some(condition) = of(false).filter(|_| !asks || of(true).is_none()) else {
+        return Ok(Vec::new());
+    };
+    let key: Vec<String> = source
+        .key
+        .iter()
+        .map(|column| format!("t.{}::text", column.name))
+        .collect();
+    let rows = source.run(Access::ReadTable, |opened| {
+        let statement = format!(
+            "SELECT k.email, r.key FROM pg_catalog.unnest($1::text[]) AS k(email) CROSS JOIN LATERAL \
+             (SELECT ARRAY[{}] AS key FROM {} t WHERE {condition} LIMIT {MOST_ALIKE}) AS r",
+            key.join(", "),
+            opened.table
+        );
+        select(&statement, &[emails.to_vec().into()], |row| {
+            let parts = row.get::<Vec<String>>(2)?.unwrap_or_default();
+            let record = RecordRef {
+                source: source.id,
+                key: RecordKey::from_parts(&parts),
+            };
+            Ok((row.get::<String>(1)?.unwrap_or_default(), record))
+        })
+    });
+    // A table that cannot be read is held, and says so itself.
+    Ok(rows.unwrap_or_default())
 }

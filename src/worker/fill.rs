@@ -18,13 +18,14 @@ use pgrx::spi::SpiResult;
 
 use super::bars;
 use super::doubts;
+use super::objections;
 use super::pace;
 use super::rivals::{self, Block, Claims, Wait};
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::words;
 use super::{Outcome, World};
-use crate::store::{links, sources::Source, trouble};
+use crate::store::{links, objections::Objection, sources::Source, trouble};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -58,6 +59,8 @@ pub struct Planning {
     pub audiences: BTreeSet<String>,
     /// Records that have to be sent again, for another row left them its link.
     pub heirs: Once<Retry>,
+    /// Rows that are opted out beside another row's member.
+    pub objections: BTreeSet<Objection>,
     /// Words in consent columns that nobody knows.
     unheard: words::Told,
 }
@@ -220,6 +223,13 @@ fn plan_source(
         && worker.target == Target::Mailchimp
     {
         standings::recall(world, map, &mut works, &mut flights)?;
+        objections::recall(
+            worker,
+            world,
+            source,
+            &mut works,
+            &mut draft.planning.objections,
+        )?;
         for work in &works {
             words::note(map, work, &worker.words, &mut draft.planning.unheard);
         }

@@ -45,6 +45,7 @@ impl Worker {
         self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
         self.world.associations = store::associations::load()?;
         self.world.withheld = store::withheld::any()?;
+        self.world.objections = store::objections::any()?;
         holds::load()?;
         for source in self.world.sources.keys() {
             holds::release(*source, holds::Cause::Table)?;

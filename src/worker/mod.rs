@@ -28,6 +28,7 @@ mod jobs;
 pub mod launcher;
 mod load;
 mod news;
+mod objections;
 mod pace;
 mod poll;
 mod preflight;
@@ -97,6 +98,8 @@ pub struct World {
     pub associations: Vec<store::associations::Association>,
     /// Whether some records are withheld from a target.
     pub withheld: bool,
+    /// Whether rows are noted that are opted out beside a member's.
+    pub objections: bool,
     pub slot: Option<&'static Slot>,
 }
 
@@ -171,6 +174,7 @@ impl Worker {
             gone: HashSet::new(),
             associations: Vec::new(),
             withheld: false,
+            objections: false,
             slot: Some(slot),
         };
         Ok(Worker {

@@ -17,6 +17,7 @@ use pgrx::spi::SpiResult;
 
 use super::World;
 use super::fill::{Move, Planning};
+use super::objections;
 use super::rings;
 use super::target::{Flight, TargetWorker};
 use crate::store::changes;
@@ -98,7 +99,15 @@ pub fn resolve(
             holder: name.clone(),
         };
         match look_at(world, worker.target, &other, &place)? {
-            Holder::Keeps => block.works[index].rival = Some(name),
+            Holder::Keeps => {
+                block.works[index].rival = Some(name);
+                if let Some(map) = block.source.maps.get(&Target::Mailchimp)
+                    && worker.target == Target::Mailchimp
+                {
+                    let record = (&block.flights[index], &block.works[index]);
+                    objections::heed(worker, world, map, record, &other, planning);
+                }
+            }
             Holder::Gone if inherit(worker, world, block, index, &other, &mut planning.moves)? => {
                 // One heir only.
                 let others = holders.get_mut(&place.address).into_iter();

@@ -7,7 +7,8 @@ use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
 use super::{
-    Worker, allowance, bars, fill, identity, intake, preflight, process, requests, settle,
+    Worker, allowance, bars, fill, identity, intake, objections, preflight, process, requests,
+    settle,
 };
 use crate::store::{self, changes};
 
@@ -128,8 +129,10 @@ impl Worker {
             moves,
             audiences,
             heirs,
+            objections: noted,
             ..
         } = draft;
+        self.world.objections |= !noted.is_empty();
         let clock = self.clock();
         let worker = &mut self.targets[index];
         for list in &audiences {
@@ -147,6 +150,7 @@ impl Worker {
         if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
             let news = store::transaction(|| {
                 identity::move_links(worker.target, world, moves)?;
+                objections::note(&noted)?;
                 if !heirs.is_empty() {
                     changes::put_retries(worker.target, &heirs)?;
                     settle::outlook(worker)?;

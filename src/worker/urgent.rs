@@ -9,7 +9,7 @@ use integration_engine::record::{Lane, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{Planned, TargetWorker};
-use super::{Worker, fill, identity, intake, process, settle};
+use super::{Worker, fill, identity, intake, objections, process, settle};
 use crate::config::Settings;
 use crate::store::{self, changes};
 
@@ -122,8 +122,10 @@ impl Worker {
             fill::give_back(worker, planned);
         }
         let mut planned = VecDeque::from(planned);
+        let objected = !draft.objections.is_empty();
         let told = store::transaction(|| {
             identity::move_links(worker.target, world, draft.moves)?;
+            objections::note(&draft.objections)?;
             if !draft.heirs.is_empty() {
                 changes::put_retries(worker.target, &draft.heirs)?;
                 settle::outlook(worker)?;
@@ -136,6 +138,7 @@ impl Worker {
         if let Some(planned) = planned.pop_front() {
             self.requests.send_urgent(worker, world, planned);
         }
+        self.world.objections |= objected;
         self.tell_crm(told)
     }
 }

@@ -74,6 +74,7 @@ fn work(row: Option<Vec<Option<String>>>, link: Option<Link>) -> Work {
         audience_met: true,
         syncing: false,
         standing: None,
+        objection: None,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     json::push_member,
     outcome::{Category, MemberStatus, Verdict},
     standing::{self, Standing},
+    verdicts::dead,
 };
 
 use super::{
@@ -108,6 +109,21 @@ impl Plan<'_> {
     pub(super) fn status_tick(&self, status: MemberStatus) -> Option<Tick> {
         let (_, field) = self.map.field_named(STATUS)?;
         Some(self.tick(field, ValueHash::of(Some(status_text(status)))))
+    }
+
+    /// Opted in, and another row with the address is opted out.
+    pub(super) fn objected(&self) -> Verdict {
+        let other = self.work.objection.as_deref().unwrap_or("another one");
+        dead(
+            Category::Conflict,
+            format!(
+                "record {other}, which has the same e-mail address as record {} of {}, is opted out, \
+                 and so nobody with this address is mailed; opt both of them in, or correct the \
+                 address of one, and opt this one out and in again",
+                self.work.key.as_str(),
+                self.map.name
+            ),
+        )
     }
 
     pub(super) fn suppressed(&self, status: MemberStatus) -> Result<Decision, Verdict> {

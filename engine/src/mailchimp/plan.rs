@@ -94,6 +94,9 @@ impl Plan<'_> {
         let Some(consent) = self.consent(row) else {
             return Ok(Decision::Settled(Verdict::NoConsent));
         };
+        // An opt-out on any row of the address is one on all of them.
+        let objected = consent == Consent::OptedIn && self.work.objection.is_some();
+        let consent = if objected { Consent::OptedOut } else { consent };
         let link = self.work.link.as_ref();
         let written_under = link.and_then(|link| link.remote_key.as_deref());
         let person = Person {
@@ -131,9 +134,12 @@ impl Plan<'_> {
                 Ok(self.opt_out_if_there(row, link, known))
             }
             (ConsentAction::Suppressed(status), _) => self.suppressed(status),
+            _ if objected => Err(self.objected()),
             _ => Ok(Decision::Settled(Verdict::NoConsent)),
         }?;
-        if let (Consent::OptedIn, Decision::Send(_, item)) = (consent, &mut decision) {
+        if let Decision::Send(_, item) = &mut decision
+            && (consent == Consent::OptedIn || objected)
+        {
             item.leaver = self.leaver(action);
         }
         Ok(decision)

@@ -64,6 +64,7 @@ mod reconcile_members;
 mod rights;
 mod rings;
 mod roles;
+mod same_address;
 mod scopes;
 mod secrets;
 mod sensitive;

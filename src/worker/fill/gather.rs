@@ -148,6 +148,7 @@ pub fn read_source(
             audience_met: audience.is_some_and(|list| worker.audiences.is_met(&list)),
             syncing: matches!(change.lane, Lane::Backfill | Lane::Reconcile),
             standing: None,
+            objection: None,
         });
     }
     if worker.target == Target::Mailchimp {

@@ -290,14 +290,19 @@ impl Clerk<'_> {
         self.ledger.consent.push(Change {
             record: flight.record.clone(),
             address: known.remote_key.clone(),
-            by: remembered.map_or(Party::Mailchimp, |standing| standing.by),
+            by: match (remembered, status) {
+                (_, MemberStatus::UnsubscribedByCrm) => Party::Crm,
+                (Some(standing), _) => standing.by,
+                (None, _) => Party::Mailchimp,
+            },
             before: known.member_status,
             after: status,
             at: Timestamp(now_ms()),
             event: None,
-            reason: Some(match remembered {
-                Some(_) => "remembered of the address".to_owned(),
-                None => "refused".to_owned(),
+            reason: Some(match (remembered, status) {
+                (_, MemberStatus::UnsubscribedByCrm) => "another row with the address".to_owned(),
+                (Some(_), _) => "remembered of the address".to_owned(),
+                (None, _) => "refused".to_owned(),
             }),
         });
     }

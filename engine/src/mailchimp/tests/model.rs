@@ -46,6 +46,8 @@ struct Event {
 struct Crm {
     settings: MailchimpSettings,
     row: Option<Person>,
+    /// Another row that is opted out, which is not a member: its address.
+    other: Option<u8>,
     links: BTreeMap<u8, Link>,
     memory: BTreeMap<(String, String), Standing>,
     service: Service,
@@ -66,6 +68,7 @@ impl Crm {
         Crm {
             settings,
             row: None,
+            other: None,
             links: BTreeMap::new(),
             memory: BTreeMap::new(),
             service: Service::default(),
@@ -77,7 +80,8 @@ impl Crm {
     }
 
     fn opted_in(&self) -> bool {
-        self.row.as_ref().is_some_and(|row| row.opted_in)
+        let row = self.row.as_ref();
+        row.is_some_and(|row| row.opted_in && self.other != Some(row.address))
     }
 
     fn list_of(&self, link: &Link) -> String {
@@ -130,7 +134,9 @@ impl Crm {
             Some(row)
         });
         let changed_at = row.as_ref().and_then(|row| row.changed_at);
+        let objected = row.as_ref().filter(|row| self.other == Some(row.address));
         let work = Work {
+            objection: objected.map(|_| "2".to_owned()),
             batch_cap: self.batch_cap,
             changed_at: Timestamp(changed_at.unwrap_or(self.now)),
             standing,

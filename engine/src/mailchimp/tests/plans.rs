@@ -379,6 +379,38 @@ fn bulk_calls_are_filled_and_name_nobody_twice() {
 }
 
 proptest::proptest! {
+    /// Whatever is known of the member, and whatever the row says.
+    #[test]
+    fn nobody_is_opted_in_while_another_row_with_the_address_is_opted_out(
+        status in proptest::option::of(proptest::sample::select(vec![
+            SUBSCRIBED, Some(MemberStatus::Pending), Some(MemberStatus::UnsubscribedByCrm),
+            Some(MemberStatus::UnsubscribedByMember), Some(MemberStatus::Archived), None,
+        ])),
+        said in proptest::option::of(proptest::bool::ANY),
+        moved in proptest::bool::ANY,
+        double_opt_in in proptest::bool::ANY,
+    ) {
+        let old = if moved { "old@example.com" } else { ADA };
+        let known = status.and_then(|status| link(Some("c"), old, status, &[]));
+        let said = said.map(|said| if said { "t" } else { "f" });
+        let objected = Work {
+            objection: Some("2".into()),
+            ..work(row([Some(ADA), said, Some("Ada"), None, None]), known.clone())
+        };
+        let asking = MailchimpSettings { double_opt_in, ..settings() };
+        match decide(&objected, 0, &map(), &asking) {
+            Decision::Send(_, item) => {
+                let body: serde_json::Value = serde_json::from_str(&item.fragment).unwrap();
+                proptest::prop_assert_eq!(&body["status"], "unsubscribed");
+                proptest::prop_assert!(body["status_if_new"].is_null() || body["status_if_new"] == "transactional");
+            }
+            Decision::Settled(verdict) => {
+                let told = matches!(verdict, Verdict::Dead { category: Category::Conflict, .. });
+                proptest::prop_assert_eq!(told, said == Some("t"), "{:?}", verdict);
+            }
+        }
+    }
+
     #[test]
     fn every_body_is_json(
         texts in proptest::array::uniform5(proptest::option::of(".*")),

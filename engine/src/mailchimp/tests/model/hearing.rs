@@ -152,6 +152,11 @@ impl Crm {
             return;
         }
         let wanted = reported.opts_in();
+        let number = (0..4).find(|number| address(*number) == event.address);
+        if wanted && number == self.other {
+            // Their own word counts for all rows.
+            self.other = None;
+        }
         if let Some(row) = row {
             let since = row
                 .changed_at

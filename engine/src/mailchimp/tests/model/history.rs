@@ -10,6 +10,11 @@ pub enum Step {
     Consent(bool),
     Address(u8),
     Audience(bool),
+    /// A second row has this address and is opted out, or is opted in again.
+    Other {
+        address: u8,
+        opted_in: bool,
+    },
     /// The row is deleted, and perhaps comes back as the same person under this key.
     Delete,
     Insert {
@@ -61,6 +66,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<bool>().prop_map(Step::Consent),
         2 => (0u8..3).prop_map(Step::Address),
         2 => any::<bool>().prop_map(Step::Audience),
+        1 => (0u8..3, any::<bool>()).prop_map(|(address, opted_in)| Step::Other { address, opted_in }),
         2 => Just(Step::Delete),
         4 => (0u8..3, 0u8..3, any::<bool>(), any::<bool>()).prop_map(|(key, address, elsewhere, opted_in)| {
             Step::Insert { key, address, elsewhere, opted_in }
@@ -89,6 +95,9 @@ impl Crm {
         self.service.now = now;
         match step {
             Step::Consent(_) | Step::Address(_) | Step::Audience(_) => self.edit(step),
+            Step::Other { address, opted_in } => {
+                self.other = Some(*address).filter(|_| !*opted_in);
+            }
             Step::Delete if self.uncertain => {}
             Step::Delete => self.row = None,
             Step::Insert {
@@ -124,7 +133,9 @@ impl Crm {
                         let here = link.remote_key.as_ref() == Some(&old);
                         here && link.remote_id.is_some() && self.list_of(link) == list
                     };
-                    if self.links.values().any(known) {
+                    // Another row with the address is somebody the CRM entered.
+                    let row = self.row.as_ref().and_then(|row| self.links.get(&row.key));
+                    if row.is_some_and(known) {
                         self.service.has_left_address((list.clone(), old.clone()));
                     }
                     if *told {
