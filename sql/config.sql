@@ -9,6 +9,8 @@ CREATE TABLE tracked_table (
     payload     regclass,
     payload_missing text NOT NULL DEFAULT 'delete' CHECK (payload_missing IN ('delete', 'keep')),
     bound_to    text NOT NULL,
+    external_id text,
+    external_id_prefix text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE tracked_table IS 'CRM tables that are kept in step; written by integration.track() and integration.untrack()';
@@ -20,6 +22,8 @@ COMMENT ON COLUMN tracked_table.targets IS 'services its rows are sent to';
 COMMENT ON COLUMN tracked_table.payload IS 'view with the same key that is read instead of the table, for computed or joined fields';
 COMMENT ON COLUMN tracked_table.payload_missing IS 'what becomes of a record whose row the table has and the payload view does not show: delete (it is removed from the services) or keep (it is left alone)';
 COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, data directory, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
+COMMENT ON COLUMN tracked_table.external_id IS 'how track() was told to name its records in HubSpot''s unique property: key, or a prefix; NULL: it was not told';
+COMMENT ON COLUMN tracked_table.external_id_prefix IS 'what stands before the key of a row there; decided once, and kept whatever is renamed later';
 COMMENT ON COLUMN tracked_table.created_at IS 'when track() was first called for it';
 
 CREATE TABLE field_map (

@@ -425,7 +425,7 @@ END
 $$;
 COMMENT ON FUNCTION _say_what_is_hidden(regclass) IS 'tells by NOTICE which rows cannot be seen';
 
-CREATE FUNCTION _do_track(source regclass, entity text, key name, targets text[], payload regclass, payload_missing text) RETURNS void
+CREATE FUNCTION _do_track(source regclass, entity text, key name, targets text[], payload regclass, payload_missing text, external_id text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     allowed text[] := CASE WHEN entity = 'contact' THEN '{hubspot,mailchimp}'::text[] ELSE '{hubspot}' END;
@@ -453,6 +453,8 @@ BEGIN
         RAISE EXCEPTION 'payload % lacks the key: %', payload, missing
             USING ERRCODE = 'undefined_column', HINT = 'The view has to have the key columns of the table under the same names.';
     END IF;
+    -- Two that are tracked at the same time could be given the same external ids.
+    LOCK TABLE integration.tracked_table IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO known FROM integration.tracked_table t WHERE t.source = _do_track.source;
     IF known.targets = '{}' AND (known.entity, known.key_columns) IS DISTINCT FROM (_do_track.entity, columns) THEN
         -- It was untracked, and is something else now: links under the old keys say nothing about it.
@@ -469,9 +471,13 @@ BEGIN
         UPDATE integration.tracked_table t SET targets = coalesce(_do_track.targets, nullif(known.targets, '{}'), allowed), payload = coalesce(_do_track.payload, known.payload),
             payload_missing = coalesce(_do_track.payload_missing, known.payload_missing)
         WHERE t.id = known.id;
+        IF external_id IS NOT NULL THEN
+            PERFORM integration._rename_external_ids(known, external_id);
+        END IF;
     ELSE
-        INSERT INTO integration.tracked_table (source, entity, key_columns, targets, payload, payload_missing, bound_to)
-        VALUES (source, entity, columns, coalesce(targets, allowed), payload, coalesce(payload_missing, 'delete'), integration._identity());
+        INSERT INTO integration.tracked_table (source, entity, key_columns, targets, payload, payload_missing, bound_to, external_id, external_id_prefix)
+        VALUES (source, entity, columns, coalesce(targets, allowed), payload, coalesce(payload_missing, 'delete'), integration._identity(), external_id,
+                integration._external_id_prefix(source, entity, external_id));
         PERFORM integration._map_by_convention(source, entity, coalesce(targets, allowed), payload);
     END IF;
     PERFORM integration._install_triggers(source);
@@ -485,17 +491,17 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_track(regclass, text, name, text[], regclass, text) IS 'does, with our rights, what track() is asked for';
+COMMENT ON FUNCTION _do_track(regclass, text, name, text[], regclass, text, text) IS 'does, with our rights, what track() is asked for';
 
-CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL, payload_missing text DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION track(regclass, text, name, text[], regclass, text) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
+CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL, payload_missing text DEFAULT NULL, external_id text DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
+COMMENT ON FUNCTION track(regclass, text, name, text[], regclass, text, text) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
 
 -- The name of the table alone is looked up by the caller's search_path.
-CREATE FUNCTION track(source text, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL, payload_missing text DEFAULT NULL)
+CREATE FUNCTION track(source text, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL, payload_missing text DEFAULT NULL, external_id text DEFAULT NULL)
 RETURNS void LANGUAGE sql BEGIN ATOMIC
-    SELECT track(_must_exist(source, to_regclass(source)), entity, key, targets, payload, payload_missing);
+    SELECT track(_must_exist(source, to_regclass(source)), entity, key, targets, payload, payload_missing, external_id);
 END;
-COMMENT ON FUNCTION track(text, text, name, text[], regclass, text) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
+COMMENT ON FUNCTION track(text, text, name, text[], regclass, text, text) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
 
 CREATE FUNCTION _must_be_tracked(source regclass) RETURNS integration.tracked_table LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -579,6 +585,10 @@ BEGIN
     ELSIF target = 'hubspot' AND remote_field !~ '^[a-z][a-z0-9_]{0,99}$' THEN
         RAISE EXCEPTION '"%" is no HubSpot property name', remote_field
             USING ERRCODE = 'invalid_name', HINT = 'Use the internal name (lower case), as shown in the property''s settings.';
+    ELSIF target = 'hubspot' AND remote_field = lower(current_setting('integration.hubspot_external_id_property', true)) THEN
+        RAISE EXCEPTION '% is the property by which HubSpot''s records are known to be rows of this table', remote_field
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It is written by itself, from the key of the row.',
+                  HINT = format('To have it hold a column of your own, which is UNIQUE and NOT NULL: SELECT integration.untrack(%L); SELECT integration.track(%L, %L, key => ''column'', external_id => ''key'');', source, source, t.entity);
     ELSIF target = 'mailchimp' AND remote_field NOT IN ('email_address', 'status', 'tags', 'language', 'list_id', 'interests', 'marketing_permissions') AND remote_field !~ '^[A-Z0-9_]{1,10}$' THEN
         RAISE EXCEPTION '"%" is no Mailchimp merge tag', remote_field
             USING ERRCODE = 'invalid_name', HINT = 'A merge tag has up to ten capitals, digits or _; the other fields are email_address, status, tags, interests, marketing_permissions, language and list_id.';

@@ -111,6 +111,7 @@ impl Settings {
                 api_version: HUBSPOT_API_VERSION.get(),
                 external_id_property: HUBSPOT_EXTERNAL_ID_PROPERTY.get(),
                 external_id_ready: Vec::new(),
+                external_id_shared: Vec::new(),
                 on_delete: match HUBSPOT_ON_DELETE.get().as_str() {
                     "gdpr" => HubSpotOnDelete::Gdpr,
                     "ignore" => HubSpotOnDelete::Ignore,

@@ -68,10 +68,16 @@ extension_sql_file!(
     requires = ["views"]
 );
 extension_sql_file!(
+    "../sql/external_id.sql",
+    name = "external_id",
+    requires = ["config"]
+);
+extension_sql_file!(
     "../sql/track.sql",
     name = "track",
     requires = [
         "associations",
+        "external_id",
         api::internal::_environment,
         incarnation::_incarnation,
         api::internal::_wake,

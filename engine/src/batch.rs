@@ -72,6 +72,7 @@ mod tests {
             batch_cap,
             fragment: "{}".to_owned(),
             beside: Default::default(),
+            own: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::{FieldClock, Tick},
+    hubspot,
     mailchimp::given::Given,
     membership::Membership,
     outcome::{BudgetReport, MemberStatus, TargetSignal, Verdict},
@@ -165,6 +166,8 @@ pub struct Item {
     /// This record's part of the body, JSON.
     pub fragment: String,
     pub beside: Beside,
+    /// HubSpot: by which a record that is found turns out to be somebody else's.
+    pub own: Option<Box<hubspot::Own>>,
 }
 
 /// What a call does besides writing fields, Mailchimp only.
@@ -369,6 +372,9 @@ pub struct HubSpotSettings {
     pub external_id_property: String,
     /// Entities on which that property is known to exist.
     pub external_id_ready: Vec<Entity>,
+    /// Entities of which the portal holds records that others named: an address says nothing about
+    /// whose a record is.
+    pub external_id_shared: Vec<Entity>,
     pub on_delete: HubSpotOnDelete,
 }
 

@@ -8,14 +8,14 @@ use crate::{
     call::{HubSpotSettings, Link, Reply, Request, TransportError},
     failure::{Class, classify},
     hubspot, mailchimp,
-    record::{Entity, RecordKey, RemoteId, Target},
+    record::{Entity, RemoteId, Target},
 };
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Is there a HubSpot record that carries the row's key, though none is linked?
-    Look(RecordKey),
+    /// Is there a HubSpot record that carries the row's external id, though none is linked?
+    Look(String),
     /// HubSpot: a contact, by id.
     Erase(RemoteId),
     /// HubSpot: whoever has this address.
@@ -41,7 +41,7 @@ impl Step {
 
     pub fn stored(&self) -> Stored<'_> {
         match self {
-            Step::Look(key) => ("look", key.as_str(), None),
+            Step::Look(id) => ("look", id, None),
             Step::Erase(id) => ("erase", id.as_str(), None),
             Step::EraseAddress(email) => ("erase_address", email, None),
             Step::Archive(id) => ("archive", id.as_str(), None),
@@ -52,7 +52,7 @@ impl Step {
     /// `None`: nothing that this version stores.
     pub fn from_stored(action: &str, name: &str, list: Option<&str>) -> Option<Step> {
         Some(match (action, list) {
-            ("look", _) => Step::Look(RecordKey::from(name)),
+            ("look", _) => Step::Look(name.to_owned()),
             ("erase", _) => Step::Erase(RemoteId::from(name)),
             ("erase_address", _) => Step::EraseAddress(name.to_owned()),
             ("archive", _) => Step::Archive(RemoteId::from(name)),
@@ -69,7 +69,7 @@ impl Step {
             archive_request, erase_address_request, erase_request, look_request,
         };
         match self {
-            Step::Look(key) => look_request(settings, entity, key),
+            Step::Look(id) => look_request(settings, entity, id),
             Step::Erase(id) => erase_request(settings, id),
             Step::EraseAddress(email) => erase_address_request(settings, email),
             Step::Archive(id) => archive_request(settings, entity, id),
@@ -154,7 +154,8 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub entity: Entity,
-    pub key: RecordKey,
+    /// HubSpot: what its unique property says of the record.
+    pub external_id: String,
     /// The services to be told.
     pub targets: BTreeSet<Target>,
     pub hubspot: Option<Link>,
@@ -231,7 +232,7 @@ fn at_hubspot(known: &Known, steps: &mut Vec<Step>) {
         steps.push(Step::remove(known.entity, id.clone()));
     }
     if !linked {
-        steps.push(Step::Look(known.key.clone()));
+        steps.push(Step::Look(known.external_id.clone()));
     }
     if known.entity == Entity::Contact {
         // The linked contact goes with the address it has.

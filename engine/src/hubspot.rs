@@ -8,8 +8,10 @@ mod calls;
 pub mod census;
 pub mod definitions;
 pub mod erasure;
+pub mod external_id;
 mod fault;
 pub mod oauth;
+mod own;
 mod plan;
 pub mod preflight;
 pub mod property;
@@ -22,6 +24,7 @@ pub use {
     answer::{budget, read},
     calls::assemble,
     definitions::RemoteType,
+    own::Own,
     plan::decide,
 };
 

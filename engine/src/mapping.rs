@@ -2,7 +2,7 @@
 
 use crate::{
     consent::words::Words,
-    hubspot::RemoteType,
+    hubspot::{RemoteType, external_id::ExternalIds},
     record::{Entity, SourceId, Target},
 };
 
@@ -78,6 +78,8 @@ pub struct SourceMap {
     pub entity: Entity,
     pub target: Target,
     pub fields: Vec<Field>,
+    /// HubSpot: how its records are named.
+    pub external_ids: ExternalIds,
 }
 
 impl SourceMap {

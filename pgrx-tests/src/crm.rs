@@ -167,6 +167,29 @@ impl Crm {
         }
     }
 
+    /// Another CRM, in a database of its own on the same server, that writes to the same accounts.
+    pub fn neighbour(&mut self) -> Crm {
+        let settings = self.rows(&format!(
+            "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = '{}')",
+            self.database
+        ));
+        let database = self.cluster.create_database();
+        let mut client = self.cluster.connect(&database);
+        for setting in &settings {
+            let (name, value) = setting.split_once('=').unwrap();
+            let value = quote_literal(value);
+            client
+                .batch_execute(&format!("ALTER DATABASE {database} SET {name} = {value}"))
+                .unwrap();
+        }
+        let mut client = self.cluster.connect(&database);
+        client
+            .batch_execute("CREATE EXTENSION integration")
+            .unwrap();
+        client.batch_execute(TABLES).unwrap();
+        self.beside(database, client)
+    }
+
     /// Another session.
     pub fn connect(&self) -> Client {
         self.cluster.connect(&self.database)

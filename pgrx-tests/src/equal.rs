@@ -18,12 +18,12 @@ pub fn differences(client: &mut Client, remote: &Remote) -> Vec<String> {
     let mut found = Vec::new();
     Expected::read(client, COMPANIES).compare(
         "HubSpot company",
-        &by_crm_key(remote.companies()),
+        &by_crm_key(remote.companies(), &prefix(client, "crm.companies")),
         &mut found,
     );
     Expected::read(client, CONTACTS).compare(
         "HubSpot contact",
-        &by_crm_key(remote.contacts()),
+        &by_crm_key(remote.contacts(), &prefix(client, "crm.contacts")),
         &mut found,
     );
     Expected::read(client, SUBSCRIBERS).compare(
@@ -115,13 +115,20 @@ impl Expected {
     }
 }
 
+/// What stands before the key of a table's row.
+fn prefix(client: &mut Client, table: &str) -> String {
+    let sql = "SELECT external_id_prefix FROM integration.tracked_table WHERE source::text = $1";
+    let row = client.query_opt(sql, &[&table]).unwrap();
+    row.map(|row| row.get(0)).unwrap_or_default()
+}
+
 /// Every live record, also one we know nothing of: it would be a duplicate.
-fn by_crm_key(records: Vec<(u64, Fields)>) -> BTreeMap<String, Fields> {
+fn by_crm_key(records: Vec<(u64, Fields)>, prefix: &str) -> BTreeMap<String, Fields> {
     let mut sorted = BTreeMap::new();
     for (id, fields) in records {
         let key = fields
             .get("crm_id")
-            .cloned()
+            .map(|id| id.strip_prefix(prefix).unwrap_or(id).to_owned())
             .unwrap_or_else(|| format!("without crm_id, HubSpot id {id}"));
         if let Some(other) = sorted.insert(key.clone(), fields) {
             sorted.insert(format!("second one of {key}"), other);

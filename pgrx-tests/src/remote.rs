@@ -3,14 +3,19 @@
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 pub use integration_sandbox::{
-    Actor, AudienceField, Config, Delivery, Engagement, Fault, FaultBody, FaultKind, ListMember,
-    LoggedRequest, MemberAction, ObjectType, Rate, Sandbox, Service, Status, Subscribed, When,
-    mandrill_webhook, signature_v3,
+    Actor, AudienceField, Config, Delivery, Engagement, Fault, FaultBody, FaultKind, HubSpotRecord,
+    ListMember, LoggedRequest, MemberAction, ObjectType, Rate, Sandbox, Service, Status,
+    Subscribed, When, mandrill_webhook, signature_v3,
 };
 
 use crate::contract::Contract;
 
 pub type Fields = BTreeMap<String, String>;
+
+/// The key of a record's row, without what makes it unique in the portal.
+pub fn crm_key(fields: &Fields) -> Option<&str> {
+    fields.get("crm_id")?.rsplit(':').next()
+}
 
 /// A sandbox without limits: a test that is about limits sets them.
 pub fn unlimited() -> Config {
@@ -62,6 +67,12 @@ impl Remote {
     /// What was wrong with requests so far, for a test that makes such; it is forgiven by that.
     pub fn take_broken(&self) -> Vec<String> {
         self.0.contract.take_broken()
+    }
+
+    /// The first record of a row with this key.
+    pub fn by_key(&self, object: ObjectType, key: &str) -> Option<HubSpotRecord> {
+        let mut records = self.records(object).into_iter();
+        records.find(|record| crm_key(&record.properties) == Some(key))
     }
 
     pub fn contacts(&self) -> Vec<(u64, Fields)> {

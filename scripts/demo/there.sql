@@ -14,7 +14,7 @@ CREATE FUNCTION there.filled(jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 CREATE TABLE there.held AS
-    SELECT 'companies in HubSpot' AS what, r->'properties'->>'crm_id' AS key, r->'properties' AS fields
+    SELECT 'companies in HubSpot' AS what, split_part(r->'properties'->>'crm_id', ':', 3) AS key, r->'properties' AS fields
     FROM jsonb_array_elements(:'companies') r
     UNION ALL
     SELECT 'contacts in HubSpot', r->'properties'->>'email', r->'properties'
@@ -34,7 +34,7 @@ CREATE VIEW there.wanted AS
     FROM crm.companies c
     UNION ALL
     SELECT 'contacts in HubSpot', lower(c.email),
-           jsonb_build_object('crm_id', c.id::text, 'email', lower(c.email), 'firstname', c.first_name, 'lastname', c.last_name,
+           jsonb_build_object('crm_id', (SELECT external_id_prefix FROM integration.tracked_table WHERE source = 'crm.contacts'::regclass) || c.id::text, 'email', lower(c.email), 'firstname', c.first_name, 'lastname', c.last_name,
                               'phone', c.phone, 'jobtitle', c.job_title, 'lifecyclestage', c.lifecycle_stage),
            'hubspot', 'crm.contacts'::regclass, c.id::text
     FROM crm.contacts c

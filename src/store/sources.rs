@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use integration_engine::consent::words::Words;
 use integration_engine::hubspot::RemoteType;
+use integration_engine::hubspot::external_id::ExternalIds;
 use integration_engine::mailchimp;
 use integration_engine::mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind};
 use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
-use pgrx::spi::SpiResult;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::reading::Missing;
 use super::select;
@@ -116,7 +117,9 @@ const TABLES: &str = "\
            t.bound_to = (SELECT integration._identity()), t.targets, \
            (SELECT pg_catalog.array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.place) FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place)), \
            (SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY k.place) \
-            FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name) \
+            FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name), \
+           t.external_id_prefix, t.external_id IS NOT NULL, \
+           NOT EXISTS (SELECT FROM integration.tracked_table o WHERE o.entity = t.entity AND o.id <> t.id) \
     FROM integration.tracked_table t JOIN pg_catalog.pg_class c ON c.oid = t.source JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE t.targets <> '{}' ORDER BY t.id";
 
@@ -198,6 +201,23 @@ fn fields() -> SpiResult<Vec<FieldRow>> {
     Ok(rows.into_iter().flatten().collect())
 }
 
+fn named(row: &SpiHeapTupleData, first: usize) -> SpiResult<ExternalIds> {
+    Ok(ExternalIds {
+        prefix: row.get(first)?.unwrap_or_default(),
+        chosen: row.get(first + 1)?.unwrap_or(true),
+        alone: row.get(first + 2)?.unwrap_or(false),
+    })
+}
+
+const NAMES: &str = "\
+    SELECT t.external_id_prefix, t.external_id IS NOT NULL, false FROM integration.tracked_table t WHERE t.id = $1";
+
+/// How a table's rows are named at HubSpot, whether or not it still is tracked.
+pub fn external_ids(source: SourceId) -> SpiResult<ExternalIds> {
+    let rows = select(NAMES, &[source.0.into()], |row| named(row, 1))?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
 /// All tracked tables that still exist, with their maps.
 pub fn load() -> SpiResult<Vec<Source>> {
     let mut fields = fields()?;
@@ -210,6 +230,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
         let id = SourceId(row.get(1)?.unwrap_or(0));
         let name = text(3)?;
         let entity = Entity::from_name(&text(4)?).unwrap_or(Entity::Contact);
+        let external_ids = named(row, 11)?;
         let mine: Vec<FieldRow> = fields.extract_if(.., |row| row.source == id).collect();
         let map = |target: Target| SourceMap {
             source: id,
@@ -221,6 +242,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
                 .filter(|row| row.target == target)
                 .map(|row| row.field.clone())
                 .collect(),
+            external_ids: external_ids.clone(),
         };
         let targets = list(9)?;
         Ok(Source {

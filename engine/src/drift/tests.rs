@@ -23,6 +23,7 @@ fn field(kind: ValueKind, direction: Direction, conflict: ConflictRule) -> Field
 
 fn map(field: Field, target: Target) -> SourceMap {
     SourceMap {
+        external_ids: Default::default(),
         source: SourceId(1),
         name: "crm.contacts".to_owned(),
         entity: Entity::Contact,

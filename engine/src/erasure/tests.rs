@@ -12,6 +12,7 @@ fn settings() -> HubSpotSettings {
         api_version: "2026-09".into(),
         external_id_property: "crm_id".into(),
         external_id_ready: Entity::ALL.to_vec(),
+        external_id_shared: Vec::new(),
         on_delete: HubSpotOnDelete::Archive,
     }
 }
@@ -19,7 +20,7 @@ fn settings() -> HubSpotSettings {
 fn known(entity: Entity) -> Known {
     Known {
         entity,
-        key: "17".into(),
+        external_id: "17".into(),
         targets: Target::ALL.into(),
         hubspot: None,
         mailchimp: None,

@@ -13,13 +13,14 @@ use crate::{
     clock::ValueHash,
     erasure::is_confirmed,
     failure::{Class, classify},
-    outcome::{BudgetReport, Category, TargetSignal, Verdict},
+    outcome::{BudgetReport, Category, Relink, TargetSignal, Verdict},
     record::Target,
     verdicts::{bisect, failing, for_all, no_verdict, summary},
 };
 
 use lookups::{matched, patched, vacant};
-use results::{named, success, verdicts};
+pub(super) use results::taken;
+use results::{named, verdicts};
 
 use super::{
     fault::Fault,
@@ -41,6 +42,7 @@ pub fn read(
         (Class::NotFound, Ok(reply)) => not_found(call, reply, settings),
         _ => Err(class),
     };
+    let by_record = by_record.map(|verdicts| vacated(call, verdicts));
     let correlation_id = reply.ok().and_then(correlation_id);
     let budget = reply.map(budget).unwrap_or_default();
     let by_record = by_record.map_err(|class| for_all(&class, status, call.items.len()));
@@ -73,6 +75,23 @@ pub fn read(
     }
 }
 
+/// A record that was looked for before it is created, and is not there, may be created.
+fn vacated(call: &Call, mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
+    for (item, verdict) in call.items.iter().zip(&mut verdicts) {
+        let forgotten = matches!(
+            verdict,
+            Verdict::Again {
+                relink: Some(Relink::Forget),
+                ..
+            }
+        );
+        if forgotten && item.own.is_some() && is_find(&call.kind) {
+            *verdict = vacant(item);
+        }
+    }
+    verdicts
+}
+
 const fn is_find(kind: &CallKind) -> bool {
     matches!(
         kind,
@@ -100,25 +119,31 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
                 let value = property(row.properties?, id_property)?;
                 Some(named(value.as_str(), id_property).into_owned())
             };
-            let kept = |row: &Row<'_, Option<&RawValue>>| {
-                Some(property(row.properties?, STAGE)?.as_str().to_owned())
-            };
-            Ok(verdicts(call, reply.status, &body, key, kept, settings))
+            Ok(verdicts(call, reply.status, &body, key, held, settings))
         }
         CallKind::HubSpotUpdate { .. } if call.items.iter().any(|item| stage(item).is_some()) => {
             let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
             let key = |row: &Row<'_, Option<&RawValue>>| Some(row.id.as_str().to_owned());
-            let kept = |row: &Row<'_, Option<&RawValue>>| {
-                Some(property(row.properties?, STAGE)?.as_str().to_owned())
-            };
-            Ok(verdicts(call, reply.status, &body, key, kept, settings))
+            Ok(verdicts(call, reply.status, &body, key, held, settings))
         }
         _ => {
             let body: BatchReply<'_, IgnoredAny> = parse(reply)?;
             let key = |row: &Row<'_, IgnoredAny>| Some(row.id.as_str().to_owned());
-            Ok(verdicts(call, reply.status, &body, key, |_| None, settings))
+            Ok(verdicts(
+                call,
+                reply.status,
+                &body,
+                key,
+                |_, _| None,
+                settings,
+            ))
         }
     }
+}
+
+/// A property's value in a result.
+fn held(row: &Row<'_, Option<&RawValue>>, name: &str) -> Option<String> {
+    Some(property(row.properties?, name)?.as_str().to_owned())
 }
 
 /// A contact's or company's stage in its life as a customer.

@@ -46,7 +46,7 @@ fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
             CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase => {
                 items.first()?.fragment.clone().into_bytes()
             }
-            _ => body(&kind, &items).into_bytes(),
+            _ => body(&kind, &items, settings).into_bytes(),
         }),
     };
     Some(Call {
@@ -92,26 +92,53 @@ pub(super) fn post(path: String, body: &serde_json::Value) -> Request {
 
 /// Oldest first: of several records with one value, the first is the one to adopt.
 fn search(property: &str, items: &[Item], settings: &HubSpotSettings) -> String {
-    let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+    let group = |property: &str, values: Vec<String>| serde_json::json!({ "filters": [{ "propertyName": property, "operator": "IN", "values": values }] });
+    let names = items.iter().map(|item| item.name.clone()).collect();
+    let mut groups = vec![group(property, names)];
+    // Others may have chosen the same names.
+    let chosen = items.iter().filter_map(|item| item.own.as_ref());
+    let chosen = chosen.filter(|own| own.ids.chosen);
+    let ids: Vec<String> = chosen.map(|own| own.ids.of(&own.key)).collect();
+    if !ids.is_empty() {
+        groups.push(group(&settings.external_id_property, ids));
+    }
     serde_json::json!({
-        "filterGroups": [{
-            "filters": [{ "propertyName": property, "operator": "IN", "values": names }]
-        }],
+        "filterGroups": groups,
         "sorts": [{ "propertyName": "createdate", "direction": "ASCENDING" }],
-        "properties": [property, settings.external_id_property],
+        "properties": wanted(property, items, settings),
         "limit": MATCH_RESULTS,
     })
     .to_string()
 }
 
-fn body(kind: &CallKind, items: &[Item]) -> String {
+/// The properties that tell whose a record is, beside the one it is looked for by.
+fn wanted<'a>(by: &'a str, items: &'a [Item], settings: &'a HubSpotSettings) -> Vec<&'a str> {
+    let mut names = vec![by];
+    let owns = items.iter().filter_map(|item| item.own.as_ref());
+    for own in owns {
+        let telling = own.traits.iter().map(|(name, _)| name.as_str());
+        for name in std::iter::once(settings.external_id_property.as_str()).chain(telling) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+fn body(kind: &CallKind, items: &[Item], settings: &HubSpotSettings) -> String {
     let fragments: usize = items.iter().map(|item| item.fragment.len() + 32).sum();
     let mut body = String::with_capacity(fragments + 128);
     body.push('{');
     if let CallKind::HubSpotFind { id_property, .. } = kind {
         push_name(&mut body, "properties");
         body.push('[');
-        push_string(&mut body, id_property);
+        for (place, name) in wanted(id_property, items, settings).iter().enumerate() {
+            if place > 0 {
+                body.push(',');
+            }
+            push_string(&mut body, name);
+        }
         body.push(']');
         // The official client always says that it wants no history.
         push_name(&mut body, "propertiesWithHistory");

@@ -200,6 +200,7 @@ mod tests {
             api_version: "2026-09".to_owned(),
             external_id_property: "crm_id".to_owned(),
             external_id_ready: vec![],
+            external_id_shared: Vec::new(),
             on_delete: HubSpotOnDelete::Archive,
         }
     }

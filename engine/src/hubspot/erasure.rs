@@ -8,7 +8,7 @@ use crate::{
     call::{HubSpotSettings, Reply, Request},
     erasure::{Answer, is_confirmed},
     failure::Class,
-    record::{Entity, RecordKey, RemoteId},
+    record::{Entity, RemoteId},
 };
 
 use super::wire::BatchReply;
@@ -38,15 +38,15 @@ pub fn archive_request(settings: &HubSpotSettings, entity: Entity, id: &RemoteId
     post(format!("{objects}/batch/archive"), &body)
 }
 
-/// Looks for a record that carries a row's key.
-pub fn look_request(settings: &HubSpotSettings, entity: Entity, key: &RecordKey) -> Request {
+/// Looks for a record that carries a row's external id.
+pub fn look_request(settings: &HubSpotSettings, entity: Entity, id: &str) -> Request {
     let objects = objects_path(&settings.api_version, entity);
     let property = &settings.external_id_property;
     let body = json!({
         "properties": [property],
         "propertiesWithHistory": [],
         "idProperty": property,
-        "inputs": [{ "id": key.as_str() }],
+        "inputs": [{ "id": id }],
     });
     post(format!("{objects}/batch/read"), &body)
 }

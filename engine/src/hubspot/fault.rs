@@ -6,11 +6,11 @@ use crate::{
     call::{CallKind, HubSpotSettings, Item},
     json::shortened,
     outcome::{Category, Relink, Verdict},
-    record::RemoteId,
+    record::{Entity, RemoteId},
     verdicts::later,
 };
 
-use super::{EMAIL, not_provisioned};
+use super::{EMAIL, answer::taken, not_provisioned};
 
 /// How long to wait when HubSpot refuses a single record for its limits.
 const LIMIT_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -207,6 +207,17 @@ impl Fault {
             );
             return Some(dead(Category::Conflict, status, why));
         }
+        if self.existing.is_some() || property.eq_ignore_ascii_case(EMAIL) {
+            if let Some(verdict) = shared(kind, holder, status, settings) {
+                return Some(verdict);
+            }
+        }
+        // Others may have chosen the same name for a record of theirs.
+        let own = item.own.as_ref().filter(|own| own.ids.chosen);
+        if let Some(own) = own.filter(|_| !property.eq_ignore_ascii_case(EMAIL)) {
+            let why = format!("it has another {EMAIL}, or none");
+            return Some(taken(item, holder, &own.ids.of(&own.key), &why));
+        }
         Some(Verdict::Again {
             relink: Some(Relink::Adopt(RemoteId::from(holder))),
             batch_cap: None,
@@ -253,6 +264,34 @@ impl Detail {
             "" => format!("a value{code}: {}", self.message),
             property => format!("property {property}{code}: {}", self.message),
         }
+    }
+}
+
+/// Where others write to the portal, whoever has an address may be theirs: a record is looked at
+/// before it is taken over, and a linked one stays what it is.
+fn shared(
+    kind: &CallKind,
+    holder: &str,
+    status: u16,
+    settings: &HubSpotSettings,
+) -> Option<Verdict> {
+    if !settings.external_id_shared.contains(&Entity::Contact) {
+        return None;
+    }
+    match kind {
+        CallKind::HubSpotUpdate { .. } | CallKind::HubSpotPatch { .. } => Some(dead(
+            Category::Conflict,
+            status,
+            format!(
+                "HubSpot record {holder} has this {EMAIL}, and may be another database's or \
+                 application's; change one of the two, or merge them in HubSpot"
+            ),
+        )),
+        _ => Some(Verdict::Again {
+            relink: Some(Relink::Forget),
+            batch_cap: None,
+            why: format!("HubSpot already has this {EMAIL}, with record {holder}"),
+        }),
     }
 }
 

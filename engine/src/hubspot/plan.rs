@@ -63,7 +63,7 @@ impl Plan<'_> {
             Some(intent) => match &intent.remote_key {
                 Some(email) => self.find(EMAIL, email),
                 None if self.is_ready() => {
-                    self.find(&self.settings.external_id_property, self.work.key.as_str())
+                    self.find(&self.settings.external_id_property, &self.external_id())
                 }
                 // Without the property no create can have been made by it.
                 None => Decision::Settled(Verdict::Removed),
@@ -110,7 +110,11 @@ impl Plan<'_> {
                 remote_key: None, ..
             }) if self.is_ready() => {
                 self.refuse_rival(email.as_deref())?;
-                self.upsert_by_external_id(row, email)
+                match email {
+                    // HubSpot itself refuses what others named the same.
+                    Some(email) if self.map.external_ids.chosen => self.upsert_by_email(row, email),
+                    email => self.upsert_by_external_id(row, email),
+                }
             }
             Some(_) | None => self.first_send(row, email),
         }
@@ -118,13 +122,21 @@ impl Plan<'_> {
 
     fn first_send(&self, row: &Row, email: Option<String>) -> Result<Decision, Verdict> {
         self.refuse_rival(email.as_deref())?;
+        let is_new = self.work.link.is_none();
         if let Some(email) = email {
-            return self.upsert_by_email(row, email);
+            return match is_new && self.looks_first() {
+                true => Ok(self.find_own(row, EMAIL, &email)),
+                false => self.upsert_by_email(row, email),
+            };
         }
         if self.is_ready() {
-            let known_by_others = self.work.link.is_none().then(|| self.domain(row)).flatten();
+            let known_by_others = is_new.then(|| self.domain(row)).flatten();
             return match known_by_others {
-                Some(domain) => Ok(self.look_for(DOMAIN, domain)),
+                Some(domain) => Ok(self.look_for(row, DOMAIN, domain)),
+                None if is_new && self.map.external_ids.chosen => {
+                    let property = &self.settings.external_id_property;
+                    Ok(self.find_own(row, property, &self.external_id()))
+                }
                 None => self.upsert_by_external_id(row, None),
             };
         }
@@ -149,20 +161,20 @@ impl Plan<'_> {
         push_member(&mut fragment, EMAIL, &email);
         if self.is_ready() {
             let property = &self.settings.external_id_property;
-            push_member(&mut fragment, property, self.work.key.as_str());
+            push_member(&mut fragment, property, &self.external_id());
         }
         self.upsert(row, EMAIL, email.clone(), Some(email), fragment)
     }
 
     fn upsert_by_external_id(&self, row: &Row, email: Option<String>) -> Result<Decision, Verdict> {
         let property = &self.settings.external_id_property;
-        let key = self.work.key.as_str();
-        let mut fragment = self.open_upsert(key, property);
-        push_member(&mut fragment, property, key);
+        let id = self.external_id();
+        let mut fragment = self.open_upsert(&id, property);
+        push_member(&mut fragment, property, &id);
         if let Some(email) = &email {
             push_member(&mut fragment, EMAIL, email);
         }
-        self.upsert(row, property, key.to_owned(), email, fragment)
+        self.upsert(row, property, id, email, fragment)
     }
 
     fn open_upsert(&self, id: &str, property: &str) -> String {
@@ -207,6 +219,7 @@ impl Plan<'_> {
         };
         let mut item = self.item(name, email, ticks, fragment);
         item.intent = self.work.link.is_none();
+        item.own = self.map.external_ids.chosen.then(|| self.own(row));
         Ok(Decision::Send(kind, item))
     }
 
@@ -236,7 +249,7 @@ impl Plan<'_> {
         }
         if self.lacks_key(link, &ticks) {
             let property = &self.settings.external_id_property;
-            push_member(&mut fragment, property, self.work.key.as_str());
+            push_member(&mut fragment, property, &self.external_id());
             ticks.insert(0, self.key_tick());
         }
         if ticks.is_empty() {
@@ -251,10 +264,9 @@ impl Plan<'_> {
             },
             _ => CallKind::HubSpotUpdate { entity },
         };
-        Ok(Decision::Send(
-            kind,
-            self.item(id.to_owned(), email, ticks, fragment),
-        ))
+        let mut item = self.item(id.to_owned(), email, ticks, fragment);
+        item.own = self.map.external_ids.chosen.then(|| self.own(row));
+        Ok(Decision::Send(kind, item))
     }
 
     /// Its address is wanted by a record whose address it wants: HubSpot takes neither before the
@@ -279,8 +291,8 @@ impl Plan<'_> {
         Decision::Send(CallKind::HubSpotGiveWay { entity }, item)
     }
 
-    /// Whether the record holds another row's key, or none though it is written anyway: it was
-    /// found by its address, or its row has another key by now.
+    /// Whether the record is named otherwise, or not at all though it is written anyway: it was found
+    /// by its address, its row has another key by now, or the table's rows are named otherwise.
     fn lacks_key(&self, link: &Link, changes: &[Tick]) -> bool {
         let known = link.clock.get(FieldId::CRM_KEY);
         self.is_ready()
@@ -290,10 +302,15 @@ impl Plan<'_> {
             }
     }
 
+    /// The value of the unique property.
+    fn external_id(&self) -> String {
+        self.map.external_ids.of(&self.work.key)
+    }
+
     fn key_tick(&self) -> Tick {
         Tick {
             field: FieldId::CRM_KEY,
-            hash: ValueHash::of(Some(self.work.key.as_str())),
+            hash: ValueHash::of(Some(&self.external_id())),
             at: self.work.changed_at,
             by: Writer::Crm,
         }
@@ -318,6 +335,7 @@ impl Plan<'_> {
             batch_cap: self.work.batch_cap,
             fragment,
             beside: Default::default(),
+            own: None,
         }
     }
 }

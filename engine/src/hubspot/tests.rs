@@ -24,6 +24,7 @@ fn settings(ready: &[Entity]) -> HubSpotSettings {
         api_version: "2026-09".into(),
         external_id_property: "crm_id".into(),
         external_id_ready: ready.to_vec(),
+        external_id_shared: Vec::new(),
         on_delete: HubSpotOnDelete::Archive,
     }
 }
@@ -44,6 +45,7 @@ fn field(id: i16, remote: &str, kind: ValueKind, direction: Direction) -> Field 
 /// email, firstname, amount (a number), score (only pulled).
 fn map(entity: Entity) -> SourceMap {
     SourceMap {
+        external_ids: Default::default(),
         source: SourceId(1),
         name: "crm.people".into(),
         entity,
@@ -111,6 +113,7 @@ fn item(name: &str) -> Item {
         batch_cap: 100,
         fragment: r#"{"id":"x"}"#.into(),
         beside: Default::default(),
+        own: None,
     }
 }
 

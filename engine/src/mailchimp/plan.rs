@@ -365,6 +365,7 @@ impl Plan<'_> {
                 note,
                 more: body.more,
             },
+            own: None,
         }
     }
 }

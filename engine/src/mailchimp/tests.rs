@@ -44,6 +44,7 @@ fn map() -> SourceMap {
         words: Default::default(),
     };
     SourceMap {
+        external_ids: Default::default(),
         source: SourceId(1),
         name: "crm.people".into(),
         entity: Entity::Contact,

@@ -16,7 +16,7 @@ const COMPANY: ObjectType = ObjectType::Company;
 /// HubSpot's id of a record of ours.
 fn id_of(crm: &Crm, object: ObjectType, key: &str) -> u64 {
     crm.remote
-        .find(object, "crm_id", key)
+        .by_key(object, key)
         .unwrap_or_else(|| panic!("no record {key}"))
         .id
 }

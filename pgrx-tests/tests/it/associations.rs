@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER, SOON},
-    remote::{Config, Fault, FaultBody, FaultKind, ObjectType, Service, When, unlimited},
+    remote::{Config, Fault, FaultBody, FaultKind, ObjectType, Service, When, crm_key, unlimited},
     wait::{try_until, wait_until},
 };
 
@@ -63,7 +63,7 @@ fn held(crm: &Crm) -> Known {
             _ => ObjectType::Deal,
         };
         let record = crm.remote.record(object, id).unwrap();
-        record.properties["crm_id"].clone()
+        crm_key(&record.properties).unwrap().to_owned()
     };
     let mut known = Known::new();
     for association in crm.remote.associations() {

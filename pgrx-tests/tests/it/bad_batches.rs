@@ -150,7 +150,7 @@ fn ids_beyond_two_to_the_53_are_kept_in_results_associations_and_webhooks() {
          INSERT INTO crm.people SELECT n, 'p' || n || '@example.org', 'P' || n, n FROM generate_series(1, 6) n",
     );
     crm.settle();
-    let id = |crm: &Crm, object, key: &str| crm.remote.find(object, "crm_id", key).unwrap().id;
+    let id = |crm: &Crm, object, key: &str| crm.remote.by_key(object, key).unwrap().id;
     for key in ["1", "2", "3", "4", "5", "6"] {
         let (person, firm) = (
             id(&crm, ObjectType::Contact, key),

@@ -81,7 +81,8 @@ fn comparison_finds_every_kind_of_difference() {
     client
         .batch_execute(
             "CREATE SCHEMA integration;
-             CREATE TABLE integration.dlq (target text, source regclass, record_key text, resolution text)",
+             CREATE TABLE integration.dlq (target text, source regclass, record_key text, resolution text);
+             CREATE TABLE integration.tracked_table (source regclass, external_id_prefix text)",
         )
         .unwrap();
     let remote = Remote::start(unlimited());

@@ -205,7 +205,7 @@ impl History {
                 let fields = &deal.properties;
                 format!(
                     "{}|{}|{}",
-                    text(fields, "crm_id"),
+                    integration_tests::remote::crm_key(fields).unwrap_or_default(),
                     text(fields, "dealname"),
                     text(fields, "dealstage")
                 )

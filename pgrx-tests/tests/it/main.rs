@@ -33,6 +33,7 @@ mod engagement;
 mod erasure;
 mod erasure_reach;
 mod erasure_stops;
+mod external_ids;
 mod failures;
 mod fence;
 mod groups;

@@ -3,7 +3,7 @@
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER},
-    remote::{Status, unlimited},
+    remote::{Status, crm_key, unlimited},
 };
 
 /// A CRM of which only the table of the test is tracked. Equality is checked by hand here.
@@ -25,7 +25,13 @@ fn first_names(crm: &Crm) -> Vec<String> {
         .remote
         .contacts()
         .iter()
-        .map(|(_, fields)| format!("{}: {}", text(fields, "crm_id"), text(fields, "firstname")))
+        .map(|(_, fields)| {
+            format!(
+                "{}: {}",
+                crm_key(fields).unwrap_or_default(),
+                text(fields, "firstname")
+            )
+        })
         .collect();
     names.sort();
     names

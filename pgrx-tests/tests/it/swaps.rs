@@ -5,7 +5,7 @@ use std::sync::Arc;
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, SOON},
-    remote::{Config, unlimited},
+    remote::{Config, crm_key, unlimited},
     wait::try_until,
 };
 
@@ -27,7 +27,10 @@ fn addresses(crm: &Crm) -> Vec<(String, String)> {
     let mut found: Vec<_> = contacts
         .map(|(_, fields)| {
             let text = |name: &str| fields.get(name).cloned().unwrap_or_default();
-            (text("crm_id"), text("email"))
+            (
+                crm_key(&fields).unwrap_or_default().to_owned(),
+                text("email"),
+            )
         })
         .collect();
     found.sort();

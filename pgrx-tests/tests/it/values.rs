@@ -73,7 +73,7 @@ pub fn extra(crm: &Crm, id: u32) -> Option<String> {
 }
 
 pub fn fields(crm: &Crm, object: ObjectType, key: &str) -> Fields {
-    let found = crm.remote.find(object, "crm_id", key);
+    let found = crm.remote.by_key(object, key);
     found
         .unwrap_or_else(|| panic!("no {object:?} {key}"))
         .properties

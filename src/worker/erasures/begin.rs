@@ -15,7 +15,7 @@ use crate::pg::{self, SqlError};
 use crate::store;
 use crate::store::erasures::{self, Erasure};
 use crate::store::links::{self, intents};
-use crate::store::{letters, people};
+use crate::store::{letters, people, sources};
 use crate::worker::jobs::A_MOMENT;
 use crate::worker::{Worker, World, settle};
 
@@ -170,7 +170,7 @@ fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Kn
     let (taken, taken_members) = taken(erasure, &addresses, &hashes, &default_list)?;
     Ok(Known {
         entity: erasure.entity,
-        key: record.key.clone(),
+        external_id: sources::external_ids(record.source)?.of(&record.key),
         targets: targets
             .into_iter()
             .filter(|(target, known)| may_know(*target, *known))

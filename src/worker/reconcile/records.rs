@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use integration_engine::call::Link;
 use integration_engine::drift::{Difference, Page, Record, depends_on_time, differences};
 use integration_engine::hubspot::census::{HISTORY_MAX, Wanted};
+use integration_engine::hubspot::external_id::Meaning;
 use integration_engine::mapping::SourceMap;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, RemoteId, Timestamp};
@@ -235,10 +236,11 @@ impl Judge<'_> {
             match self.holder(&record.id)? {
                 Some(holder) if holder.source != source.id => {}
                 Some(holder) => unknown.push((record, Some(holder.key), true)),
-                None => {
-                    let key = record.properties.get(own);
-                    unknown.push((record, key.map(|key| RecordKey::from(key.as_str())), false));
-                }
+                None => match self.meaning(record.properties.get(own)) {
+                    Some(Meaning::Key(key)) => unknown.push((record, Some(key), false)),
+                    Some(Meaning::Hashed | Meaning::Foreign) => unknown.push((record, None, false)),
+                    None => {}
+                },
             }
         }
         let keys: Vec<&RecordKey> = unknown
@@ -272,6 +274,25 @@ impl Judge<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What a record's value of the unique property says to the table. `None`: it is another one's.
+    fn meaning(&self, held: Option<&String>) -> Option<Meaning> {
+        let held = held.map_or("", String::as_str);
+        let source = self.source()?;
+        let of = |source: &Source| {
+            let map = source.maps.get(&self.course.target);
+            map.map_or(Meaning::Foreign, |map| map.external_ids.meaning(held))
+        };
+        let mine = of(source);
+        let others = self.scene.world.sources.values();
+        let mut others = others.filter(|other| {
+            let bare = |map: &SourceMap| map.external_ids.prefix.is_empty();
+            let map = other.maps.get(&self.course.target);
+            other.id != source.id && other.entity == source.entity && !map.is_none_or(bare)
+        });
+        let is_anothers = others.any(|other| of(other) != Meaning::Foreign);
+        (!is_anothers).then_some(mine)
     }
 
     /// A record that carries the key of a row which is not linked to it.

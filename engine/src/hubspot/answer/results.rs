@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use super::{overruled, stage};
+use super::{STAGE, overruled, stage};
 use crate::{
     call::{Call, CallKind, HubSpotSettings, Item},
     hubspot::{
@@ -10,7 +10,7 @@ use crate::{
         fault::Fault,
         wire::{BatchReply, Row},
     },
-    outcome::{Relink, Verdict},
+    outcome::{Category, Relink, Verdict},
     record::RemoteId,
     verdicts::no_verdict,
 };
@@ -29,7 +29,7 @@ pub(super) fn verdicts<P>(
     status: u16,
     body: &BatchReply<'_, P>,
     key: impl Fn(&Row<'_, P>) -> Option<String>,
-    kept: impl Fn(&Row<'_, P>) -> Option<String>,
+    value: impl Fn(&Row<'_, P>, &str) -> Option<String>,
     settings: &HubSpotSettings,
 ) -> Vec<Verdict> {
     let items = &call.items;
@@ -40,6 +40,16 @@ pub(super) fn verdicts<P>(
         .map(|(at, item)| (item.name.as_str(), at))
         .collect();
     let mut strangers = Vec::new();
+    // Whoever was looked for may be somebody else's.
+    let judged = |item: &Item, row: &Row<'_, P>, verdict: Verdict| match &item.own {
+        Some(own) if matches!(call.kind, CallKind::HubSpotFind { .. }) => {
+            let held = value(row, &settings.external_id_property).unwrap_or_default();
+            let judged = own.judge(&held, |name| value(row, name));
+            let id = row.id.as_str();
+            judged.map_or_else(|why| taken(item, id, &item.name, &why), |()| verdict)
+        }
+        _ => verdict,
+    };
     for row in body
         .results
         .iter()
@@ -55,14 +65,15 @@ pub(super) fn verdicts<P>(
         let at = traced.or_else(|| positions.get(key(row)?.as_str()).copied());
         match at.filter(|at| found[*at].is_none()) {
             Some(at) => {
+                let (item, id) = (&items[at], row.id.as_str());
                 let met = row.new == Some(false);
-                let verdict = success(&call.kind, &items[at], row.id.as_str(), met);
-                found[at] = Some(match stage(&items[at]) {
-                    Some(_) => overruled(verdict, &items[at], kept(row)),
-                    None => verdict,
+                let verdict = success(&call.kind, item, id, met);
+                found[at] = Some(match stage(item) {
+                    Some(_) => overruled(verdict, item, value(row, STAGE)),
+                    None => judged(item, row, verdict),
                 });
             }
-            None => strangers.push(row.id.as_str()),
+            None => strangers.push(row),
         }
     }
     let faults: Vec<Fault> = body.errors.iter().flatten().map(Fault::of).collect();
@@ -73,7 +84,7 @@ pub(super) fn verdicts<P>(
             }
         }
     }
-    by_exclusion(call, &mut found, &strangers);
+    by_exclusion(call, &mut found, &strangers, judged);
     let unnamed = faults.iter().find(|fault| !fault.names_records());
     let rest = |item| silent(call, item, unnamed, status, settings);
     found
@@ -85,13 +96,20 @@ pub(super) fn verdicts<P>(
 
 /// One result and one record are left over: they belong together. HubSpot answers with a contact's
 /// primary address where a secondary one was sent, and with a new id where records were merged.
-fn by_exclusion(call: &Call, found: &mut [Option<Verdict>], strangers: &[&str]) {
+fn by_exclusion<P>(
+    call: &Call,
+    found: &mut [Option<Verdict>],
+    strangers: &[&Row<'_, P>],
+    judged: impl Fn(&Item, &Row<'_, P>, Verdict) -> Verdict,
+) {
     let mut left = found
         .iter_mut()
         .enumerate()
         .filter(|(_, verdict)| verdict.is_none());
-    if let ([id], Some((at, verdict)), None) = (strangers, left.next(), left.next()) {
-        *verdict = Some(success(&call.kind, &call.items[at], id, true));
+    if let ([row], Some((at, verdict)), None) = (strangers, left.next(), left.next()) {
+        let item = &call.items[at];
+        let met = success(&call.kind, item, row.id.as_str(), true);
+        *verdict = Some(judged(item, row, met));
     }
 }
 
@@ -115,6 +133,20 @@ pub(super) fn success(kind: &CallKind, item: &Item, id: &str, met: bool) -> Verd
             ticks: item.ticks.clone(),
             met: (met && is_by_address(kind)) || is_another(kind, item, id),
         },
+    }
+}
+
+/// The record that was found is somebody else's, and nothing was written to it.
+pub(in crate::hubspot) fn taken(item: &Item, id: &str, by: &str, why: &str) -> Verdict {
+    let key = item.own.as_ref().map_or("", |own| own.key.as_str());
+    Verdict::Dead {
+        category: Category::Conflict,
+        status: None,
+        why: format!(
+            "HubSpot record {id} is known by {by}, but is not taken for record {key}: {why}; nothing \
+             was written to it. If the two are one, make them alike and retry this"
+        ),
+        member_status: None,
     }
 }
 

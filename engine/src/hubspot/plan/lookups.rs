@@ -4,7 +4,7 @@
 use super::{Plan, Row};
 use crate::{
     call::{CallKind, Decision},
-    hubspot::{DOMAIN, EMAIL},
+    hubspot::{DOMAIN, EMAIL, Own},
     json::push_member,
     record::Entity,
 };
@@ -26,13 +26,46 @@ impl Plan<'_> {
         Decision::Send(kind, self.item(id.to_owned(), key, Vec::new(), fragment))
     }
 
+    /// Looks whether there is a record, and whether it is somebody else's, before anything is
+    /// written.
+    pub(super) fn find_own(&self, row: &Row, id_property: &str, id: &str) -> Decision {
+        let mut decision = self.find(id_property, id);
+        if let Decision::Send(_, item) = &mut decision {
+            item.own = Some(self.own(row));
+        }
+        decision
+    }
+
     /// Looks for records that others made, by a property that several may hold.
-    pub(super) fn look_for(&self, property: &str, value: String) -> Decision {
+    pub(super) fn look_for(&self, row: &Row, property: &str, value: String) -> Decision {
         let kind = CallKind::HubSpotMatch {
             entity: self.map.entity,
             property: property.to_owned(),
         };
-        Decision::Send(kind, self.item(value, None, Vec::new(), String::new()))
+        let mut item = self.item(value, None, Vec::new(), String::new());
+        item.own = Some(self.own(row));
+        Decision::Send(kind, item)
+    }
+
+    /// Whether a record that has a contact's address may be somebody else's.
+    pub(super) fn looks_first(&self) -> bool {
+        let shared = &self.settings.external_id_shared;
+        self.is_ready() && (self.map.external_ids.chosen || shared.contains(&self.map.entity))
+    }
+
+    pub(super) fn own(&self, row: &Row) -> Box<Own> {
+        let telling = self
+            .pushed()
+            .filter(|(_, field)| Own::is_telling(&field.remote));
+        let value = |(at, field)| {
+            let value = self.value(row, at, field).ok()??;
+            Some((field.remote.clone(), value.into_owned()))
+        };
+        Box::new(Own {
+            ids: self.map.external_ids.clone(),
+            key: self.work.key.clone(),
+            traits: telling.filter_map(value).collect(),
+        })
     }
 
     /// By which a company may be there already. HubSpot makes companies of its own from the

@@ -1,3 +1,4 @@
+mod own;
 mod refusals;
 
 use super::*;

@@ -17,6 +17,7 @@ fn settings(version: &str) -> HubSpotSettings {
         api_version: version.to_owned(),
         external_id_property: "crm_id".to_owned(),
         external_id_ready: Vec::new(),
+        external_id_shared: Vec::new(),
         on_delete: HubSpotOnDelete::Archive,
     }
 }

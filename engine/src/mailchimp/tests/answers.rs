@@ -14,6 +14,7 @@ fn item(name: &str, asked: Option<MemberStatus>) -> Item {
         batch_cap: 500,
         fragment: r#"{"x":1}"#.into(),
         beside: Default::default(),
+        own: None,
     }
 }
 

@@ -221,6 +221,7 @@ fn verdict_of(
         batch_cap: 500,
         fragment: String::new(),
         beside: Default::default(),
+        own: None,
     };
     let call = assemble(vec![(kind, item)], settings).remove(0);
     let answer = reply(status, body);
