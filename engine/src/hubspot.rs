@@ -16,6 +16,7 @@ mod plan;
 pub mod preflight;
 pub mod property;
 pub mod scopes;
+pub mod sharing;
 pub mod values;
 pub mod webhook;
 mod wire;

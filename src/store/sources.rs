@@ -230,7 +230,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
         let id = SourceId(row.get(1)?.unwrap_or(0));
         let name = text(3)?;
         let entity = Entity::from_name(&text(4)?).unwrap_or(Entity::Contact);
-        let external_ids = named(row, 11)?;
+        let external_ids = named(row, 10)?;
         let mine: Vec<FieldRow> = fields.extract_if(.., |row| row.source == id).collect();
         let map = |target: Target| SourceMap {
             source: id,

@@ -9,7 +9,7 @@ use integration_engine::record::{Op, Target};
 use integration_engine::{hubspot, mailchimp};
 
 use super::target::{Planned, TargetWorker};
-use super::{Outcome, World, doubts, now_ms};
+use super::{Outcome, World, doubts, now_ms, sharing};
 use crate::http::Answer;
 use crate::store::letters::LogEntry;
 
@@ -50,14 +50,15 @@ pub fn plain_entry(target: Target, request: &Request, answer: &Answer) -> LogEnt
 }
 
 pub fn read(
-    target: Target,
+    worker: &TargetWorker,
     planned: &Planned,
     result: &Result<Reply, TransportError>,
     world: &World,
 ) -> Reading {
-    match target {
+    match worker.target {
         Target::HubSpot => {
-            hubspot::read(&planned.call, result.as_ref(), &world.settings.hubspot_api)
+            let settings = sharing::settings(worker, world);
+            hubspot::read(&planned.call, result.as_ref(), &settings)
         }
         Target::Mailchimp => mailchimp::read(
             &planned.call,

@@ -21,6 +21,7 @@ use super::doubts;
 use super::objections;
 use super::pace;
 use super::rivals::{self, Block, Claims, Wait};
+use super::sharing;
 use super::standings;
 use super::target::{Flight, Planned, Property, TargetWorker};
 use super::words;
@@ -354,7 +355,7 @@ fn decide(
     };
     match worker.target {
         Target::HubSpot => {
-            let mut settings = world.settings.hubspot_api.clone();
+            let mut settings = sharing::settings(worker, world).into_owned();
             settings.external_id_ready = ready_entities(&worker.properties);
             hubspot::decide(work, index, map, &settings)
         }

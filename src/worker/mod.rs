@@ -46,6 +46,7 @@ mod rivals;
 mod serve;
 mod session;
 pub mod settle;
+mod sharing;
 mod standings;
 pub mod target;
 mod trust;

@@ -9,7 +9,7 @@ use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
-use super::{World, answers, bars, provision};
+use super::{World, answers, bars, provision, sharing};
 use crate::store::{execute, state};
 use std::time::Instant;
 
@@ -36,14 +36,15 @@ pub fn entities(worker: &TargetWorker, world: &World) -> Vec<Entity> {
     entities
 }
 
-/// Whether it is known of every object if the property is there.
+/// Whether it is known of every object if the property is there, and who else uses it.
 pub fn known(worker: &TargetWorker, world: &World) -> bool {
-    entities(worker, world).iter().all(|entity| {
+    let known = entities(worker, world).iter().all(|entity| {
         matches!(
             worker.properties.get(entity),
             Some(Property::Ready | Property::Missing | Property::Refused)
         )
-    })
+    });
+    known && sharing::is_known(worker, world)
 }
 
 /// A property that somebody wants provisioned is asked for again, and made.
@@ -110,7 +111,7 @@ pub fn hear(
 }
 
 /// An answer that tells nothing, though HubSpot seems well, is no reason to ask at once again.
-fn failing(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
+pub fn failing(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
     match answers::signal(Target::HubSpot, result) {
         TargetSignal::Healthy => TargetSignal::Failing {
             why: why.to_owned(),

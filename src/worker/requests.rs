@@ -39,6 +39,8 @@ enum Underway {
         entity: Entity,
         creating: bool,
     },
+    /// Do others name contacts, too?
+    Others,
     Definitions {
         subject: Subject,
         request: Request,
@@ -87,6 +89,7 @@ impl Underway {
         matches!(
             self,
             Underway::Property { .. }
+                | Underway::Others
                 | Underway::Definitions { .. }
                 | Underway::Probe
                 | Underway::Account

@@ -156,6 +156,7 @@ pub struct TargetWorker {
     pub erasures: i64,
     pub told: Option<State>,
     pub properties: BTreeMap<Entity, Property>,
+    pub others: super::sharing::Others,
     /// What is known of the fields that are mapped.
     pub preflight: Preflight,
     /// Merge fields being created.
@@ -218,6 +219,7 @@ impl TargetWorker {
             erasures: 0,
             told: None,
             properties: BTreeMap::new(),
+            others: Default::default(),
             preflight: Preflight::default(),
             provision: Provision::default(),
             preflight_told: Told::default(),
@@ -255,6 +257,7 @@ impl TargetWorker {
             self.trust.doubt();
             self.not_before = None;
             self.properties.clear();
+            self.others = Default::default();
             super::bars::forget(self);
             self.preflight.forget();
             self.breaker = Breaker::new(

@@ -4,6 +4,7 @@ mod contract;
 mod plans;
 mod preflight;
 mod setup;
+mod sharing;
 mod values;
 
 use std::time::Duration;

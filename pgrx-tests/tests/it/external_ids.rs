@@ -347,3 +347,49 @@ fn names_that_cannot_be_told_apart_are_refused() {
         "22023",
     );
 }
+
+#[test]
+fn person_in_two_databases_is_one_of_them_alone() {
+    let mut first = Crm::untracked(Cluster::shared(), unlimited());
+    let mut second = first.neighbour();
+    for (crm, name) in [(&mut first, "First"), (&mut second, "Second")] {
+        crm.run("SELECT integration.track('crm.contacts', 'contact', targets => '{hubspot}')");
+        provision(crm);
+        let from = i32::from(name == "Second") * 5 + 1;
+        crm.run(&format!(
+            "INSERT INTO crm.contacts (email, first_name) SELECT format('p%s@example.org', n), '{name}' FROM generate_series({from}, {from} + 9) n"
+        ));
+        crm.settle();
+    }
+    // Nobody has named this one: it is whoever's comes first.
+    first
+        .remote
+        .create_record(ObjectType::Contact, &[("email", "free@example.org")])
+        .unwrap();
+    second
+        .run("INSERT INTO crm.contacts (email, first_name) VALUES ('free@example.org', 'Second')");
+    second.settle();
+    let count = |crm: &Crm, name: &str| {
+        let names = held(crm, ObjectType::Contact, "firstname");
+        names.iter().filter(|held| *held == name).count()
+    };
+    assert_eq!((count(&first, "First"), count(&first, "Second")), (10, 6));
+    assert_eq!(first.rows("SELECT * FROM integration.dlq"), [""; 0]);
+    assert_eq!(
+        second.rows(
+            "SELECT category, count(*) FROM integration.dlq WHERE resolution IS NULL GROUP BY 1"
+        ),
+        ["conflict|5"]
+    );
+    let why: String = second.ask("SELECT error FROM integration.dlq WHERE record_key = '1'");
+    let named = prefix(&mut first, 1);
+    assert!(why.contains(&format!("it carries {named}6")), "{why}");
+    // Nor does a change of address, or the end of a row, take anybody over.
+    second.run("UPDATE crm.contacts SET email = 'p1@example.org' WHERE id = 10; DELETE FROM crm.contacts WHERE id < 6");
+    second.settle();
+    assert_eq!((count(&first, "First"), count(&first, "Second")), (10, 6));
+    assert_eq!(
+        second.rows("SELECT record_key, category FROM integration.dlq WHERE resolution IS NULL"),
+        ["10|conflict"]
+    );
+}

@@ -15,7 +15,7 @@ use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::trust::Seen;
 use crate::worker::{
     Outcome, World, answers, associations, audiences, bars, erasures, preflight, properties,
-    provision, reconcile,
+    provision, reconcile, sharing,
 };
 
 /// What came in at one go.
@@ -118,6 +118,15 @@ impl Requests {
                         clock,
                     ));
                 }
+                Underway::Others => {
+                    let request = sharing::request(world);
+                    let entry = answers::plain_entry(sent.target, &request, &answer);
+                    heard.log.push(entry);
+                    match current {
+                        true => sharing::hear(worker, world, &answer.result, clock),
+                        false => worker.others.forget_question(),
+                    }
+                }
                 Underway::Definitions { subject, request } => {
                     heard
                         .log
@@ -204,7 +213,7 @@ fn hear_records(
         let records = planned.flights.iter();
         records.for_each(|flight| flights.end(flight.record.hash()));
     }
-    let mut reading = answers::read(worker.target, &planned, &answer.result, world);
+    let mut reading = answers::read(worker, &planned, &answer.result, world);
     reading.budget.took = Some(answer.duration);
     if planned.urgent {
         worker.urgent.hear(&reading.signal, Instant::now());

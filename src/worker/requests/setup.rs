@@ -2,12 +2,12 @@
 //! say; and what is created there.
 
 use super::*;
-use crate::worker::provision;
 use crate::worker::target::Property;
+use crate::worker::{provision, sharing};
 
 impl Requests {
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
-    /// was asked for.
+    /// was asked for; and who else uses it.
     pub fn ask_for_properties(
         &mut self,
         worker: &mut TargetWorker,
@@ -50,6 +50,15 @@ impl Requests {
                 request,
                 Underway::Property { entity, creating },
             );
+        }
+        if sharing::is_due(worker, world, Instant::now()) && self.has_token(worker) {
+            match worker.permit(Allowance::Search, since(started)) {
+                Ok(()) => {
+                    let request = sharing::ask(worker, world);
+                    self.send(worker, world, request, Underway::Others);
+                }
+                Err(wait) => sharing::postpone(worker, wait),
+            }
         }
     }
 

@@ -1,0 +1,126 @@
+//! Whether others name contacts in the portal. If so, a contact is looked at before it is written
+//! for the first time: it may be theirs.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use integration_engine::call::{HubSpotSettings, Reply, Request, TransportError};
+use integration_engine::hubspot::external_id::ExternalIds;
+use integration_engine::hubspot::sharing::{self, Sharing};
+use integration_engine::outcome::BudgetReport;
+use integration_engine::record::{Entity, Target};
+
+use super::World;
+use super::properties::failing;
+use super::target::{Property, TargetWorker};
+
+/// Others may begin at any time: while there is work, they are asked for so often.
+const AGAIN: Duration = Duration::from_mins(10);
+/// After an answer that said nothing.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What is known of others.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// `None`: nothing yet.
+    shared: Option<bool>,
+    asked: bool,
+    again_at: Option<Instant>,
+}
+
+impl Others {
+    /// Whether a contact that has an address may be somebody else's.
+    pub fn share(&self) -> bool {
+        self.shared == Some(true)
+    }
+
+    /// It has to be asked again, for the answer did not count.
+    pub fn forget_question(&mut self) {
+        self.asked = false;
+    }
+}
+
+/// The settings as planning and answers see them.
+pub fn settings<'w>(worker: &TargetWorker, world: &'w World) -> Cow<'w, HubSpotSettings> {
+    let settings = &world.settings.hubspot_api;
+    match worker.others.share() {
+        true => Cow::Owned(HubSpotSettings {
+            external_id_shared: vec![Entity::Contact],
+            ..settings.clone()
+        }),
+        false => Cow::Borrowed(settings),
+    }
+}
+
+/// How contacts of ours are named, where we made the names.
+fn ours(world: &World) -> Vec<ExternalIds> {
+    let contacts = world
+        .sources
+        .values()
+        .filter(|source| source.entity == Entity::Contact);
+    contacts
+        .filter_map(|source| Some(source.maps.get(&Target::HubSpot)?.external_ids.clone()))
+        .collect()
+}
+
+/// Whether it matters: contacts are sent, and HubSpot has the property.
+fn matters(worker: &TargetWorker, world: &World) -> bool {
+    worker.target == Target::HubSpot
+        && worker.properties.get(&Entity::Contact) == Some(&Property::Ready)
+        && ours(world).iter().any(|ids| !ids.chosen)
+}
+
+/// Whether it is known as far as it matters.
+pub fn is_known(worker: &TargetWorker, world: &World) -> bool {
+    worker.others.shared.is_some() || !matters(worker, world)
+}
+
+/// Whether it is time to ask.
+pub fn is_due(worker: &TargetWorker, world: &World, now: Instant) -> bool {
+    let others = &worker.others;
+    let wanted = others.shared.is_none() || worker.queue.ready() > 0;
+    !others.asked && wanted && others.again_at.is_none_or(|at| at <= now) && matters(worker, world)
+}
+
+/// It may not be asked now.
+pub fn postpone(worker: &mut TargetWorker, wait: Duration) {
+    worker.others.again_at = Some(Instant::now() + wait);
+    if worker.others.shared.is_none() {
+        worker.block(wait);
+    }
+}
+
+/// Returns the question, which is asked from now on.
+pub fn ask(worker: &mut TargetWorker, world: &World) -> Request {
+    worker.others.asked = true;
+    request(world)
+}
+
+/// Returns the question.
+pub fn request(world: &World) -> Request {
+    sharing::request(&world.settings.hubspot_api, &ours(world))
+}
+
+/// Takes in an answer.
+pub fn hear(
+    worker: &mut TargetWorker,
+    world: &World,
+    result: &Result<Reply, TransportError>,
+    clock: u64,
+) {
+    let now = Instant::now();
+    worker.others.asked = false;
+    let settings = &world.settings.hubspot_api;
+    match sharing::read(result.as_ref(), settings, &ours(world)) {
+        Sharing::Unknown(why) => {
+            worker.others.again_at = Some(now + SOON);
+            let signal = failing(result, &why);
+            worker.hear(&signal, &BudgetReport::default(), clock, now);
+        }
+        known => {
+            worker.breaker.success();
+            worker.others.shared = Some(known == Sharing::Shared);
+            worker.others.again_at = Some(now + AGAIN);
+        }
+    }
+}
