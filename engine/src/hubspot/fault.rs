@@ -207,10 +207,10 @@ impl Fault {
             );
             return Some(dead(Category::Conflict, status, why));
         }
-        if self.existing.is_some() || property.eq_ignore_ascii_case(EMAIL) {
-            if let Some(verdict) = shared(kind, holder, status, settings) {
-                return Some(verdict);
-            }
+        if property.eq_ignore_ascii_case(EMAIL)
+            && let Some(verdict) = shared(kind, holder, status, settings)
+        {
+            return Some(verdict);
         }
         // Others may have chosen the same name for a record of theirs.
         let own = item.own.as_ref().filter(|own| own.ids.chosen);
