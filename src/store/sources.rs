@@ -118,8 +118,8 @@ const TABLES: &str = "\
            (SELECT pg_catalog.array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.place) FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place)), \
            (SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY k.place) \
             FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name), \
-           t.external_id_prefix, t.external_id IS NOT NULL, \
-           NOT EXISTS (SELECT FROM integration.tracked_table o WHERE o.entity = t.entity AND o.id <> t.id) \
+           t.external_id_prefix, t.external_id IS NOT NULL AS chosen, \
+           NOT EXISTS (SELECT FROM integration.tracked_table o WHERE o.entity = t.entity AND o.id <> t.id) AS alone \
     FROM integration.tracked_table t JOIN pg_catalog.pg_class c ON c.oid = t.source JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE t.targets <> '{}' ORDER BY t.id";
 
@@ -201,20 +201,20 @@ fn fields() -> SpiResult<Vec<FieldRow>> {
     Ok(rows.into_iter().flatten().collect())
 }
 
-fn named(row: &SpiHeapTupleData, first: usize) -> SpiResult<ExternalIds> {
+fn named(row: &SpiHeapTupleData) -> SpiResult<ExternalIds> {
     Ok(ExternalIds {
-        prefix: row.get(first)?.unwrap_or_default(),
-        chosen: row.get(first + 1)?.unwrap_or(true),
-        alone: row.get(first + 2)?.unwrap_or(false),
+        prefix: row.get_by_name("external_id_prefix")?.unwrap_or_default(),
+        chosen: row.get_by_name("chosen")?.unwrap_or(true),
+        alone: row.get_by_name("alone")?.unwrap_or(false),
     })
 }
 
 const NAMES: &str = "\
-    SELECT t.external_id_prefix, t.external_id IS NOT NULL, false FROM integration.tracked_table t WHERE t.id = $1";
+    SELECT t.external_id_prefix, t.external_id IS NOT NULL AS chosen, false AS alone FROM integration.tracked_table t WHERE t.id = $1";
 
 /// How a table's rows are named at HubSpot, whether or not it still is tracked.
 pub fn external_ids(source: SourceId) -> SpiResult<ExternalIds> {
-    let rows = select(NAMES, &[source.0.into()], |row| named(row, 1))?;
+    let rows = select(NAMES, &[source.0.into()], named)?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
@@ -230,7 +230,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
         let id = SourceId(row.get(1)?.unwrap_or(0));
         let name = text(3)?;
         let entity = Entity::from_name(&text(4)?).unwrap_or(Entity::Contact);
-        let external_ids = named(row, 10)?;
+        let external_ids = named(row)?;
         let mine: Vec<FieldRow> = fields.extract_if(.., |row| row.source == id).collect();
         let map = |target: Target| SourceMap {
             source: id,

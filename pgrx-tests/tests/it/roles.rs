@@ -179,7 +179,7 @@ fn operator_acts_on_tables_of_others_and_owners_on_their_own() {
         .unwrap();
     crm.run("CREATE TABLE public.leads (id bigint PRIMARY KEY, email text); ALTER TABLE public.leads OWNER TO mallory; \
              GRANT USAGE ON SCHEMA integration TO mallory; \
-             GRANT EXECUTE ON FUNCTION integration.backfill, integration.track(regclass, text, name, text[], regclass, text) TO mallory");
+             GRANT EXECUTE ON FUNCTION integration.backfill, integration.track(regclass, text, name, text[], regclass, text, text) TO mallory");
     let mut mallory = log_in(&crm, "mallory");
     mallory
         .batch_execute("SELECT integration.track('public.leads'::regclass, 'contact'); SELECT integration.backfill('public.leads', 'hubspot')")
