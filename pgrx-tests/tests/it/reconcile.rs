@@ -204,8 +204,8 @@ fn records_that_are_on_one_side_only() {
     let prefix: String = crm.ask("SELECT external_id_prefix FROM integration.tracked_table WHERE source = 'crm.contacts'::regclass");
     let seventh = format!("missing_local|NULL|NULL|NULL|{prefix}7|NULL|f");
     let report = [
-        &seventh,
         "missing_local|NULL|NULL|NULL|no key of ours|NULL|f",
+        &seventh,
         "missing_local|NULL|NULL|NULL|NULL|NULL|f",
         "missing_remote|2|NULL|NULL|in the recycle bin|NULL|f",
         "missing_remote|6|NULL|NULL|NULL|NULL|f",
