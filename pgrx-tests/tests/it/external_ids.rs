@@ -280,7 +280,7 @@ fn what_others_chose_to_name_the_same_is_not_overwritten() {
         vec![database; 5]
     );
     assert_eq!(
-        second.rows("SELECT source, category, count(*) FROM integration.dlq WHERE resolution IS NULL GROUP BY 1, 2 ORDER BY source::text"),
+        second.rows("SELECT source, category, count(DISTINCT record_key) FROM integration.dlq WHERE resolution IS NULL GROUP BY 1, 2 ORDER BY source::text"),
         [
             "crm.companies|conflict|5",
             "crm.contacts|conflict|5",
