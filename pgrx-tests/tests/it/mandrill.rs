@@ -2,7 +2,7 @@
 
 use integration_tests::{
     crm::Crm,
-    remote::{Status, mandrill_webhook},
+    remote::{MemberAction, Status, mandrill_webhook},
     sql::{quote_literal, refused},
 };
 use serde_json::{Value, json};
@@ -144,6 +144,12 @@ fn bounce_complaint_and_unsubscribe_opt_out_everywhere() {
 #[test]
 fn opt_out_that_is_older_than_a_new_sign_up_changes_nothing() {
     let mut crm = in_step();
+    let signs_up = MemberAction::Subscribe {
+        merge_fields: [].into(),
+    };
+    crm.remote
+        .member_does("person3@example.org", signs_up)
+        .unwrap();
     let body = "type=subscribe&fired_at=2026-11-23+10%3A15%3A00&data[email]=person3%40example.org";
     crm.run(&format!(
         "SELECT integration.import_mailchimp_webhook('{body}', '{{}}', 'path-secret')"
