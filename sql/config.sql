@@ -34,6 +34,7 @@ CREATE TABLE field_map (
     remote_field text NOT NULL,
     direction    text NOT NULL DEFAULT 'both' CHECK (direction IN ('push', 'pull', 'both')),
     conflict     text NOT NULL DEFAULT 'last_write_wins' CHECK (conflict IN ('last_write_wins', 'crm_wins', 'remote_wins')),
+    on_lossy     text NOT NULL DEFAULT 'keep' CHECK (on_lossy IN ('keep', 'refuse')),
     value_map    jsonb,
     PRIMARY KEY (source, field),
     CONSTRAINT field_map_remote_once UNIQUE (source, target, remote_field)
@@ -46,6 +47,7 @@ COMMENT ON COLUMN field_map.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN field_map.remote_field IS 'HubSpot property, Mailchimp merge tag, or one of email_address, status, tags, interests, marketing_permissions, language, list_id';
 COMMENT ON COLUMN field_map.direction IS 'push: CRM to service, pull: service to CRM, both';
 COMMENT ON COLUMN field_map.conflict IS 'who wins when both sides changed the field: last_write_wins, crm_wins, remote_wins';
+COMMENT ON COLUMN field_map.on_lossy IS 'a service''s value that the column does not hold as it is: keep what it holds, which stands for that value and is not sent back; or refuse it';
 COMMENT ON COLUMN field_map.value_map IS 'Mailchimp''s status: what words in the column mean, such as {"ja": "subscribed", "nein": "unsubscribed"}; NULL: only those that everybody understands';
 
 CREATE TABLE _pause (

@@ -229,7 +229,7 @@ CREATE TABLE alert (
 CREATE UNIQUE INDEX alert_open ON alert (kind, target, subject) WHERE cleared_at IS NULL;
 COMMENT ON TABLE alert IS 'things a person should know; open while cleared_at is NULL';
 COMMENT ON COLUMN alert.id IS 'number of the alert';
-COMMENT ON COLUMN alert.kind IS 'what it is about: unauthorized, outage, throttled, fenced, held, provision, deprecation, warning, encryption_key, properties (some fields are mapped that cannot be written), preflight (definitions cannot be read), permission (the credential may not do something), environment (integration.environment is not set), consent_words (a consent column holds words that count as no consent), held_table (nothing is sent of a table), inbox_failed (events that the CRM refused), inbox_waits (an event that has waited for long)';
+COMMENT ON COLUMN alert.kind IS 'what it is about: unauthorized, outage, throttled, fenced, held, provision, deprecation, warning, encryption_key, properties (some fields are mapped that cannot be written), preflight (definitions cannot be read), permission (the credential may not do something), environment (integration.environment is not set), consent_words (a consent column holds words that count as no consent), held_table (nothing is sent of a table), inbox_failed (events that the CRM refused), inbox_waits (an event that has waited for long), foreign_events (events of another account come in), lossy (a column does not hold what a service''s field does)';
 COMMENT ON COLUMN alert.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN alert.subject IS 'the table or column it is about; empty: the target as a whole';
 COMMENT ON COLUMN alert.message IS 'what happened and what to do';

@@ -566,7 +566,7 @@ END
 $$;
 COMMENT ON FUNCTION _check_value_map(text, text, text, jsonb) IS 'whether the words of a consent column have been explained properly';
 
-CREATE FUNCTION _do_map_field(source regclass, column_name name, target text, remote_field text, direction text, conflict text, value_map jsonb) RETURNS void
+CREATE FUNCTION _do_map_field(source regclass, column_name name, target text, remote_field text, direction text, conflict text, on_lossy text, value_map jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
@@ -582,6 +582,8 @@ BEGIN
     ELSIF conflict NOT IN ('last_write_wins', 'crm_wins', 'remote_wins') THEN
         RAISE EXCEPTION 'unknown conflict rule "%"', conflict
             USING ERRCODE = 'invalid_parameter_value', HINT = 'It is last_write_wins, crm_wins or remote_wins.';
+    ELSIF on_lossy NOT IN ('keep', 'refuse') THEN
+        RAISE EXCEPTION 'unknown word "%" for on_lossy', on_lossy USING ERRCODE = 'invalid_parameter_value', HINT = 'It is keep or refuse.';
     ELSIF target = 'hubspot' AND remote_field !~ '^[a-z][a-z0-9_]{0,99}$' THEN
         RAISE EXCEPTION '"%" is no HubSpot property name', remote_field
             USING ERRCODE = 'invalid_name', HINT = 'Use the internal name (lower case), as shown in the property''s settings.';
@@ -610,11 +612,11 @@ BEGIN
                   HINT = 'Convert it in a view with the same key and pass that as payload; a consent column is boolean or text, one that names an audience is text, one of tags, interests or permissions is text[], json or text.';
     END IF;
     PERFORM integration._check_value_map(target, remote_field, kind, value_map);
-    INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict, value_map)
+    INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict, on_lossy, value_map)
     VALUES (source, (SELECT coalesce(max(m.field), 0) + 1 FROM integration.field_map m WHERE m.source = _do_map_field.source),
-            column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict, value_map)
+            column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict, on_lossy, value_map)
     ON CONFLICT ON CONSTRAINT field_map_remote_once
-    DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict, value_map = excluded.value_map;
+    DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict, on_lossy = excluded.on_lossy, value_map = excluded.value_map;
     IF target = 'mailchimp' AND remote_field = 'status' THEN
         -- Words that nobody knew may be known by now.
         UPDATE integration.alert a SET cleared_at = clock_timestamp()
@@ -624,7 +626,7 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_map_field(regclass, name, text, text, text, text, jsonb) IS 'does, with our rights, what map_field() is asked for';
+COMMENT ON FUNCTION _do_map_field(regclass, name, text, text, text, text, text, jsonb) IS 'does, with our rights, what map_field() is asked for';
 
-CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins', value_map jsonb DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION map_field(regclass, name, text, text, text, text, jsonb) IS 'adds a line of the field map, or changes the one with the same remote field';
+CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins', on_lossy text DEFAULT 'keep', value_map jsonb DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
+COMMENT ON FUNCTION map_field(regclass, name, text, text, text, text, text, jsonb) IS 'adds a line of the field map, or changes the one with the same remote field';

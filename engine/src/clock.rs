@@ -37,28 +37,102 @@ pub struct Tick {
     pub by: Writer,
 }
 
+/// What both sides agreed on for one field, where they may hold it differently: a column may hold
+/// less than the service's field does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// Its hash is of the CRM's value.
+    pub tick: Tick,
+    /// Hash of the service's value, which the CRM's stands for.
+    pub held: ValueHash,
+}
+
+impl Agreed {
+    /// Whether the CRM's value is the one that stands for this value of the service's.
+    pub fn is_between(&self, crm: ValueHash, remote: ValueHash) -> bool {
+        self.tick.hash == crm && self.held == remote
+    }
+}
+
+impl From<Tick> for Agreed {
+    /// Both sides hold the same.
+    fn from(tick: Tick) -> Agreed {
+        Agreed {
+            tick,
+            held: tick.hash,
+        }
+    }
+}
+
 /// The agreements of one record, in order of field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldClock(Vec<Tick>);
+pub struct FieldClock {
+    ticks: Vec<Tick>,
+    /// What the service holds of fields whose columns hold something else, in order of field.
+    held: Vec<(FieldId, ValueHash)>,
+}
 
 /// Bytes of one packed [`Tick`]: field 2, hash 8, time 6, writer 1, little endian.
 const TICK_BYTES: usize = 17;
 
+/// And of what the service holds, where it follows.
+const HELD_BYTES: usize = 8;
+
+/// Bits of the byte for the writer.
+const BY_REMOTE: u8 = 1;
+const HELD_FOLLOWS: u8 = 2;
+
 impl FieldClock {
     pub fn get(&self, field: FieldId) -> Option<&Tick> {
-        self.0
+        self.ticks
             .binary_search_by_key(&field, |tick| tick.field)
             .ok()
-            .map(|index| &self.0[index])
+            .map(|index| &self.ticks[index])
     }
 
+    /// What was agreed on, as each side holds it.
+    pub fn agreed(&self, field: FieldId) -> Option<Agreed> {
+        let tick = *self.get(field)?;
+        let held = self.held(field).unwrap_or(tick.hash);
+        Some(Agreed { tick, held })
+    }
+
+    /// What the service holds, where the CRM's value is another one that stands for it.
+    fn held(&self, field: FieldId) -> Option<ValueHash> {
+        let found = self.held.binary_search_by_key(&field, |(known, _)| *known);
+        found.ok().map(|index| self.held[index].1)
+    }
+
+    /// Whether the CRM's value stands for another one that the service holds: it must not be sent in
+    /// that one's place.
+    pub fn is_stand_in(&self, field: FieldId, crm: ValueHash) -> bool {
+        self.held(field).is_some() && self.get(field).is_some_and(|tick| tick.hash == crm)
+    }
+
+    /// Whether the field's column holds less than the service does.
+    pub fn is_lossy(&self, field: FieldId) -> bool {
+        self.held(field).is_some()
+    }
+
+    /// Both sides hold the same.
     pub fn set(&mut self, tick: Tick) {
+        self.held.retain(|(field, _)| *field != tick.field);
         match self
-            .0
+            .ticks
             .binary_search_by_key(&tick.field, |known| known.field)
         {
-            Ok(index) => self.0[index] = tick,
-            Err(index) => self.0.insert(index, tick),
+            Ok(index) => self.ticks[index] = tick,
+            Err(index) => self.ticks.insert(index, tick),
+        }
+    }
+
+    /// The CRM's value stands for another one that the service holds.
+    pub fn agree(&mut self, agreed: Agreed) {
+        let Agreed { tick, held } = agreed;
+        self.set(tick);
+        if held != tick.hash {
+            let place = self.held.partition_point(|(field, _)| *field < tick.field);
+            self.held.insert(place, (tick.field, held));
         }
     }
 
@@ -85,48 +159,124 @@ impl FieldClock {
     }
 
     pub fn ticks(&self) -> &[Tick] {
-        &self.0
+        &self.ticks
     }
 
-    /// The stored form, [`TICK_BYTES`] a field.
+    /// The stored form: [`TICK_BYTES`] a field, and [`HELD_BYTES`] more where the service holds
+    /// something else.
     pub fn pack(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() * TICK_BYTES);
-        for tick in &self.0 {
+        let size = self.ticks.len() * TICK_BYTES + self.held.len() * HELD_BYTES;
+        let mut bytes = Vec::with_capacity(size);
+        for tick in &self.ticks {
+            let held = match self.held.is_empty() {
+                true => None,
+                false => self.held(tick.field),
+            };
+            let by = match tick.by {
+                Writer::Crm => 0,
+                Writer::Remote => BY_REMOTE,
+            };
             bytes.extend_from_slice(&tick.field.0.to_le_bytes());
             bytes.extend_from_slice(&tick.hash.0.to_le_bytes());
             bytes.extend_from_slice(&tick.at.0.to_le_bytes()[..6]);
-            bytes.push(match tick.by {
-                Writer::Crm => 0,
-                Writer::Remote => 1,
-            });
+            bytes.push(by | if held.is_some() { HELD_FOLLOWS } else { 0 });
+            if let Some(held) = held {
+                bytes.extend_from_slice(&held.0.to_le_bytes());
+            }
         }
         bytes
     }
 
     /// Reads the stored form. Bytes that are not one are read as «nothing agreed yet», which costs
     /// a repeated write at most.
-    pub fn unpack(bytes: &[u8]) -> FieldClock {
-        let mut ticks: Vec<Tick> = bytes
-            .chunks_exact(TICK_BYTES)
-            .map(|tick| {
-                let mut hash = [0; 8];
-                hash.copy_from_slice(&tick[2..10]);
-                let mut at = [0; 8];
-                at[..6].copy_from_slice(&tick[10..16]);
-                Tick {
-                    field: FieldId(i16::from_le_bytes([tick[0], tick[1]])),
-                    hash: ValueHash(u64::from_le_bytes(hash)),
-                    at: Timestamp(i64::from_le_bytes(at)),
-                    by: if tick[16] == 1 {
-                        Writer::Remote
-                    } else {
-                        Writer::Crm
-                    },
-                }
-            })
-            .collect();
-        ticks.sort_by_key(|tick| tick.field);
+    pub fn unpack(mut bytes: &[u8]) -> FieldClock {
+        let mut ticks = Vec::with_capacity(bytes.len() / TICK_BYTES);
+        let mut held = Vec::new();
+        while let Some((tick, rest)) = bytes.split_first_chunk::<TICK_BYTES>() {
+            bytes = rest;
+            let mut hash = [0; 8];
+            hash.copy_from_slice(&tick[2..10]);
+            let mut at = [0; 8];
+            at[..6].copy_from_slice(&tick[10..16]);
+            let field = FieldId(i16::from_le_bytes([tick[0], tick[1]]));
+            ticks.push(Tick {
+                field,
+                hash: ValueHash(u64::from_le_bytes(hash)),
+                at: Timestamp(i64::from_le_bytes(at)),
+                by: match tick[16] & BY_REMOTE {
+                    0 => Writer::Crm,
+                    _ => Writer::Remote,
+                },
+            });
+            if tick[16] & HELD_FOLLOWS != 0
+                && let Some((hash, rest)) = bytes.split_first_chunk::<HELD_BYTES>()
+            {
+                bytes = rest;
+                held.push((field, ValueHash(u64::from_le_bytes(*hash))));
+            }
+        }
+        ticks.sort_by_key(|tick: &Tick| tick.field);
         ticks.dedup_by_key(|tick| tick.field);
-        FieldClock(ticks)
+        held.sort_by_key(|(field, _)| *field);
+        held.dedup_by_key(|(field, _)| *field);
+        FieldClock { ticks, held }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tick(field: i16, hash: u64, at: i64, remote: bool) -> Tick {
+        Tick {
+            field: FieldId(field),
+            hash: ValueHash(hash),
+            at: Timestamp(at),
+            by: match remote {
+                true => Writer::Remote,
+                false => Writer::Crm,
+            },
+        }
+    }
+
+    #[test]
+    fn stand_in_lasts_until_the_next_agreement() {
+        let mut clock = FieldClock::default();
+        let agreed = Agreed {
+            tick: tick(3, 10, 5, true),
+            held: ValueHash(11),
+        };
+        clock.agree(agreed);
+        assert_eq!(clock.agreed(FieldId(3)), Some(agreed));
+        assert!(clock.is_stand_in(FieldId(3), ValueHash(10)));
+        assert!(!clock.is_stand_in(FieldId(3), ValueHash(11)));
+        assert!(!clock.is_stand_in(FieldId(4), ValueHash(10)));
+        assert_eq!(FieldClock::unpack(&clock.pack()), clock);
+        clock.set(tick(3, 10, 6, false));
+        assert_eq!(clock.agreed(FieldId(3)), Some(tick(3, 10, 6, false).into()));
+        clock.agree(agreed);
+        clock.doubt(&[tick(3, 10, 7, false)]);
+        assert!(clock.is_doubtful(FieldId(3)) && !clock.is_lossy(FieldId(3)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_packed_is_read_back(
+            fields in prop::collection::vec((1i16..40, any::<u64>(), 0i64..1 << 47, any::<bool>(), prop::option::of(any::<u64>())), 0..30),
+        ) {
+            let mut clock = FieldClock::default();
+            for (field, hash, at, remote, held) in fields {
+                let tick = tick(field, hash, at, remote);
+                clock.agree(Agreed { tick, held: ValueHash(held.unwrap_or(hash)) });
+            }
+            prop_assert_eq!(FieldClock::unpack(&clock.pack()), clock);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = FieldClock::unpack(&bytes);
+        }
     }
 }

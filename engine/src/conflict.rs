@@ -1,7 +1,7 @@
 //! Which side wins a field when the service reports a value that differs from the CRM's.
 
 use crate::{
-    clock::{Tick, ValueHash, Writer},
+    clock::{Agreed, Tick, ValueHash, Writer},
     mapping::{ConflictRule, Direction},
     record::Timestamp,
 };
@@ -29,24 +29,25 @@ pub fn decide(
     remote_at: Timestamp,
     remote_hash: ValueHash,
     crm_hash: ValueHash,
-    agreed: Option<&Tick>,
+    agreed: Option<&Agreed>,
     crm_changed_at: Option<Timestamp>,
 ) -> Decision {
-    if remote_hash == crm_hash {
+    let stands = agreed.is_some_and(|agreed| agreed.is_between(crm_hash, remote_hash));
+    if remote_hash == crm_hash || stands {
         return Decision::AlreadyEqual;
     }
     if direction == Direction::Push {
         return Decision::KeepCrm;
     }
     if let Some(agreed) = agreed {
-        if is_older(remote_at, agreed) {
+        if is_older(remote_at, &agreed.tick) {
             return Decision::Older;
         }
         // The service still holds what was agreed on: news of our own write, or none at all.
-        if remote_hash == agreed.hash {
+        if remote_hash == agreed.held {
             return Decision::KeepCrm;
         }
-        if crm_hash == agreed.hash {
+        if crm_hash == agreed.tick.hash {
             return Decision::Apply;
         }
     }
@@ -238,11 +239,45 @@ mod tests {
                 Timestamp(at),
                 ValueHash(remote),
                 ValueHash(crm),
-                agreed.as_ref(),
+                agreed.map(Agreed::from).as_ref(),
                 changed.map(Timestamp),
             );
             let case = (rule, direction, at, remote, crm, agreed, changed);
             assert_eq!(decision, expected, "{case:?}");
+        }
+    }
+
+    /// A column that holds less: 8 in the CRM stands for 7 at the service.
+    #[test]
+    fn value_that_stands_for_another_is_compared_with_what_it_stands_for() {
+        use {ConflictRule::LastWriteWins, Decision::*, Direction::Both};
+        let agreed = Agreed {
+            tick: tick(8, 4, Writer::Remote),
+            held: ValueHash(7),
+        };
+        // remote (at, hash), crm hash, crm changed at, decision
+        let cases = [
+            ((5, 7), 8, None, AlreadyEqual),
+            ((5, 7), 8, Some(9), AlreadyEqual),
+            // Told again, after the CRM has changed.
+            ((5, 7), 9, Some(9), KeepCrm),
+            // Another value there, and none here.
+            ((5, 6), 8, None, Apply),
+            // The service took over what the CRM holds.
+            ((5, 8), 8, None, AlreadyEqual),
+            ((3, 6), 8, None, Older),
+        ];
+        for ((at, remote), crm, changed, expected) in cases {
+            let decision = decide(
+                LastWriteWins,
+                Both,
+                Timestamp(at),
+                ValueHash(remote),
+                ValueHash(crm),
+                Some(&agreed),
+                changed.map(Timestamp),
+            );
+            assert_eq!(decision, expected, "{at} {remote} {crm} {changed:?}");
         }
     }
 
@@ -256,13 +291,13 @@ mod tests {
             at in 1i64..20, remote in 1u64..4, crm in 1u64..4, agreed_hash in 1u64..4,
             agreed_at in 1i64..20, changed in 1i64..20,
         ) {
-            let agreed = tick(agreed_hash, agreed_at, Writer::Remote);
+            let agreed = Agreed::from(tick(agreed_hash, agreed_at, Writer::Remote));
             let first = decide(
                 rule, Direction::Both, Timestamp(at), ValueHash(remote), ValueHash(crm),
                 Some(&agreed), Some(Timestamp(changed)),
             );
             if first == Decision::Apply {
-                let applied = tick(remote, at, Writer::Remote);
+                let applied = Agreed::from(tick(remote, at, Writer::Remote));
                 let second = decide(
                     rule, Direction::Both, Timestamp(at), ValueHash(remote), ValueHash(remote),
                     Some(&applied), Some(Timestamp(changed)),

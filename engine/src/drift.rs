@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    clock::{Tick, ValueHash},
+    clock::{Agreed, ValueHash},
     conflict::{self, Decision},
     consent::Consent,
     hubspot::values,
@@ -56,14 +56,20 @@ pub fn differences<'a>(
     map: &SourceMap,
     row: &[Option<String>],
     remote: impl Fn(&Field) -> Option<Option<&'a str>>,
-    agreed: impl Fn(&Field) -> Option<Tick>,
+    agreed: impl Fn(&Field) -> Option<Agreed>,
 ) -> Vec<Difference> {
     let compared = map.fields.iter().enumerate();
     compared
         .filter_map(|(index, field)| {
             let remote = remote(field)?.filter(|text| !text.trim().is_empty());
             let difference = difference(map, row, index, remote)?;
-            let silent = difference.crm_hash == ValueHash::of(None) && agreed(field).is_none();
+            let agreed = agreed(field);
+            // The column holds less than the service does, and that is known.
+            let (crm, remote) = (difference.crm_hash, difference.remote_hash);
+            if agreed.is_some_and(|agreed| agreed.is_between(crm, remote)) {
+                return None;
+            }
+            let silent = difference.crm_hash == ValueHash::of(None) && agreed.is_none();
             (!(silent && says_nothing_when_empty(field))).then_some(difference)
         })
         .collect()
@@ -123,7 +129,7 @@ pub fn remedy(
     remote_at: Timestamp,
     remote: ValueHash,
     crm: ValueHash,
-    agreed: Option<&Tick>,
+    agreed: Option<&Agreed>,
     crm_changed_at: Option<Timestamp>,
 ) -> Remedy {
     let decision = conflict::decide(

@@ -32,6 +32,16 @@ pub enum ConflictRule {
     RemoteWins,
 }
 
+/// What becomes of a service's value that the column cannot hold as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLossy {
+    /// The column holds what it can, and that stands for the service's value.
+    #[default]
+    Keep,
+    /// The value is not taken.
+    Refuse,
+}
+
 /// What a column's text form is made of; decides how it is turned into a remote value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
@@ -64,6 +74,7 @@ pub struct Field {
     pub remote_type: RemoteType,
     pub direction: Direction,
     pub conflict: ConflictRule,
+    pub on_lossy: OnLossy,
     /// Mailchimp's `status`: what words in the column mean, besides those that everybody
     /// understands.
     pub words: Words,

@@ -75,7 +75,12 @@ impl Traces {
         };
         let written = |field| clock.get(field).is_some();
         let key = self.gone && written(FieldId::CRM_KEY);
-        let changed = fields.iter().filter(|watched| {
+        // What the CRM holds of such a field may be a part of what the service does: it must not be
+        // sent because it may have been. What the CRM has changed since is sent anyway.
+        let whole = fields
+            .iter()
+            .filter(|watched| !clock.is_lossy(watched.field));
+        let changed = whole.filter(|watched| {
             let named = watched.number.is_some_and(|number| self.has(number));
             // Which of them changed cannot be told: one that came back takes a second change.
             let perhaps = watched.number.is_none() && self.several && self.columns.is_some();

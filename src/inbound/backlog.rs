@@ -14,7 +14,7 @@ use integration_engine::refusal::Refusal;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Refused, Scene, erased, event};
+use super::{Fate, Refused, Scene, erased, event, foreign};
 use crate::pg;
 use crate::store::inbox::{self, FAILED_ALERT, Pending, State, WAITS_ALERT, Waiting, Which};
 use crate::store::{self, state};
@@ -52,6 +52,8 @@ const LONG: Duration = Duration::from_secs(15 * 60);
 pub struct Backlog {
     /// There may be new ones.
     pub stale: bool,
+    /// Origins whose events have to wait.
+    held: Vec<&'static str>,
     /// Those that were put off have been read.
     recalled: bool,
     /// Those that wait, and what they hold up.
@@ -87,6 +89,11 @@ impl Backlog {
     /// Applies what waits, oldest first, for as long as others can wait.
     pub fn apply(&mut self, world: &World, targets: &[TargetWorker]) -> SpiResult<()> {
         let begun = Instant::now();
+        let held = foreign::held_origins(world, targets);
+        if held != self.held {
+            self.stale = true;
+            self.held.clone_from(&held);
+        }
         let due = !self.recalled || self.due_at.is_some_and(|at| at <= begun);
         if !self.stale && !due && self.later.is_empty() {
             return Ok(());
@@ -99,7 +106,6 @@ impl Backlog {
         }
         self.stale = false;
         self.refusals = 0;
-        let held = held_origins(world, targets);
         for which in [Which::New, Which::Due] {
             if which == Which::Due && !due {
                 break;
@@ -336,11 +342,6 @@ impl Backlog {
     }
 }
 
-/// Origins whose events have to wait.
-fn held_origins(_world: &World, _targets: &[TargetWorker]) -> Vec<&'static str> {
-    Vec::new()
-}
-
 /// Notes what became of an event.
 fn settle(scene: &Scene, event: &Pending, state: State, detail: &str) -> SpiResult<()> {
     if state == State::Ignored && !scene.hidden.is_empty() {
@@ -357,9 +358,7 @@ fn settle_after(
     attempts: u32,
 ) -> SpiResult<()> {
     inbox::settle(event.id, state, detail, attempts)?;
-    for alert in scene.alerts.take() {
-        state::raise(alert.kind, event.target(), &alert.subject, &alert.message)?;
-    }
+    scene.raise_alerts(event.target())?;
     if state != State::Failed {
         return Ok(());
     }

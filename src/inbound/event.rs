@@ -4,8 +4,8 @@ use integration_engine::webhook::{Subject, WebhookError};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Scene, failed};
-use crate::store::inbox::Pending;
+use super::{Alert, Fate, Scene, failed, foreign, ignored};
+use crate::store::inbox::{FOREIGN_ALERT, Pending};
 
 /// What an event is about.
 pub fn subject(event: &Pending) -> Result<Subject, WebhookError> {
@@ -22,6 +22,19 @@ pub fn apply(
     event: &Pending,
     subject: Result<&Subject, &WebhookError>,
 ) -> SpiResult<Fate> {
+    if let Ok(subject) = subject
+        && let Some(from) = foreign::from(scene, subject)?
+    {
+        scene.alerts.borrow_mut().push(Alert {
+            kind: FOREIGN_ALERT,
+            // One for all of them.
+            subject: String::new(),
+            message: format!(
+                "events of {from} come in, which is not ours; they are ignored. Have them no longer sent here"
+            ),
+        });
+        return Ok(ignored(format!("of {from}, which is not ours")));
+    }
     match subject {
         Ok(Subject::HubSpot(subject)) => super::hubspot::apply(scene, subject, event.occurred_at),
         Ok(Subject::Mailchimp(subject)) => super::mailchimp::apply(scene, event, subject),

@@ -1,7 +1,7 @@
 //! Values that a service reports, into CRM columns by the conflict rules.
 
 use integration_engine::call::Link;
-use integration_engine::clock::{Tick, ValueHash, Writer};
+use integration_engine::clock::{Agreed, Tick, ValueHash, Writer};
 use integration_engine::conflict::{self, Decision};
 use integration_engine::drift::{self, Remedy};
 use integration_engine::hubspot::values;
@@ -9,14 +9,16 @@ use integration_engine::mapping::{Direction, Field, SourceMap};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Lane, Target, Timestamp};
 use integration_engine::refusal::Refusal;
-use integration_engine::value;
+use integration_engine::{value, webhook};
 use pgrx::spi::SpiResult;
 
+use super::write::Held;
 use super::{Alert, Fate, Refused, Scene, applied, failed, ignored};
 use crate::capture;
 use crate::store::inbox::FAILED_ALERT;
 use crate::store::links::{self, Cause, Entry};
-use crate::store::{apply, apply::Applied, sources::Source};
+use crate::store::sources::Source;
+use crate::worker::now_ms;
 
 /// Mailchimp: `fired_at` has whole seconds, so that what happened within one has no order.
 const TICK_OF_THEIR_CLOCK: i64 = 1_000;
@@ -113,7 +115,7 @@ impl Reported<'_> {
             }) else {
                 continue;
             };
-            self.at = at(name);
+            self.at = webhook::not_in_future(at(name), Timestamp(now_ms()));
             let present = row.get(index).cloned().flatten();
             let became = match self.step(map, row, index, reported.as_deref()) {
                 Step::Nothing => continue,
@@ -126,27 +128,24 @@ impl Reported<'_> {
                     continue;
                 }
                 Step::Write(column_value) => {
-                    match apply::set_column(
-                        self.source,
-                        &self.record.key,
-                        &field.column,
-                        present.as_deref(),
-                        column_value.as_deref(),
-                    )? {
-                        Applied::Written => Some(Done::Written),
-                        Applied::Moved => return Ok(Taken::Refused(Refused::changing())),
-                        Applied::Refused(why) => {
-                            let refused = Refused::of(&why).of_column(&field.column);
-                            if Refusal::of(&refused.sqlstate) != Refusal::Value {
-                                return Ok(Taken::Refused(refused));
-                            }
+                    let (value, reported) = (column_value.as_deref(), reported.as_deref());
+                    let found = present.as_deref();
+                    match self.write(map, index, found, value, reported)? {
+                        Ok(held) => {
+                            self.agree(map, field, reported, held);
+                            done.push((field.column.clone(), Done::Written));
+                        }
+                        Err(refused) if Refusal::of(&refused.sqlstate) != Refusal::Value => {
+                            return Ok(Taken::Refused(refused));
+                        }
+                        Err(refused) => {
                             done.push((field.column.clone(), Done::Refused(refused)));
-                            continue;
                         }
                     }
+                    continue;
                 }
             };
-            self.agree(map, field, reported.as_deref());
+            self.agree(map, field, reported.as_deref(), Held::Same);
             done.extend(became.map(|became| (field.column.clone(), became)));
         }
         self.store(&done)?;
@@ -175,15 +174,22 @@ impl Reported<'_> {
         Ok(())
     }
 
-    fn agree(&mut self, map: &SourceMap, field: &Field, reported: Option<&str>) {
+    /// Both sides agree on what was reported, as far as the column holds it.
+    fn agree(&mut self, map: &SourceMap, field: &Field, reported: Option<&str>, held: Held) {
         if let Ok(canonical) = value::field_canonical(map, field, reported) {
             self.moved = true;
-            self.link.clock.set(Tick {
+            let remote = ValueHash::of(canonical.as_deref());
+            let tick = Tick {
                 field: field.id,
-                hash: ValueHash::of(canonical.as_deref()),
+                hash: match held {
+                    Held::Same => remote,
+                    Held::Less(crm) => crm,
+                },
                 at: self.at,
                 by: Writer::Remote,
-            });
+            };
+            let held = remote;
+            self.link.clock.agree(Agreed { tick, held });
         }
     }
 
@@ -204,11 +210,12 @@ impl Reported<'_> {
         let local = values::from_row(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
             ValueHash::of(canonical.as_deref())
         });
-        let agreed = self.link.clock.get(field.id).copied();
-        let changed_at =
-            self.scene
-                .crm_changed_at(self.target, &self.record, agreed.as_ref(), local);
-        let news_to_us = agreed.is_none_or(|agreed| agreed.hash != remote);
+        let agreed = self.link.clock.agreed(field.id);
+        let last = agreed.map(|agreed| agreed.tick);
+        let changed_at = self
+            .scene
+            .crm_changed_at(self.target, &self.record, last.as_ref(), local);
+        let news_to_us = agreed.is_none_or(|agreed| agreed.held != remote);
         let decision = match self.knowledge {
             Knowledge::State => {
                 match drift::remedy(field, self.at, remote, local, agreed.as_ref(), changed_at) {
@@ -231,9 +238,7 @@ impl Reported<'_> {
             Decision::AlreadyEqual if news_to_us => Step::Agreed,
             Decision::KeepCrm if !news_to_us => Step::Nothing,
             // Which was first nobody knows; ties go to the CRM, and both sides shall hold its value.
-            Decision::Older if news_to_us && self.at_the_same_tick(agreed.as_ref()) => {
-                Step::SendOurs
-            }
+            Decision::Older if news_to_us && self.at_the_same_tick(last.as_ref()) => Step::SendOurs,
             Decision::AlreadyEqual | Decision::Older => Step::Nothing,
             Decision::KeepCrm => Step::SendOurs,
             Decision::Apply => {

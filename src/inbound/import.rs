@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::atomic::Ordering;
 
 use integration_engine::record::Timestamp;
-use integration_engine::webhook::{Event, WebhookError};
+use integration_engine::webhook::{self, Accepted, Entry, Event, Subject, WebhookError};
 use integration_engine::{form, hubspot, mailchimp, signature};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -75,7 +75,7 @@ fn import_hubspot_webhook(
     let events = counted(hubspot::webhook::parse(body.as_bytes()).map_err(unreadable))?;
     let own_app = config::hubspot_app_id();
     let counts = store("hubspot", events, |event| match &event.subject {
-        integration_engine::webhook::Subject::HubSpot(subject) => own_app
+        Subject::HubSpot(subject) => own_app
             .as_deref()
             .filter(|app| hubspot::webhook::is_echo(subject, app))
             .map(|_| "our own change"),
@@ -110,7 +110,7 @@ fn import_mailchimp_webhook(
     counted(checked)?;
     let event = counted(mailchimp::webhook::parse(body.as_bytes()).map_err(unreadable))?;
     Ok(TableIterator::once(
-        store("mailchimp", vec![event], |_| None)?.row(),
+        store("mailchimp", vec![Ok(event)], |_| None)?.row(),
     ))
 }
 
@@ -150,7 +150,7 @@ fn mandrill_events(
     body: &str,
     headers: &serde_json::Value,
     url: &str,
-) -> Result<Vec<Event>, Error> {
+) -> Result<Vec<Entry>, Error> {
     let given = header(headers, "x-mandrill-signature")
         .ok_or_else(|| Error::Signature("the header X-Mandrill-Signature is missing".to_owned()))?;
     let params = form::pairs(body.as_bytes()).map_err(|why| Error::Body(why.to_string()))?;
@@ -309,16 +309,27 @@ fn contains(network: &str, address: IpAddr) -> bool {
     }
 }
 
-/// Stores events; `of_no_interest` names why one need not be applied.
+/// Stores events; `of_no_interest` names why one need not be applied. One that cannot be read, or
+/// makes no sense, is ignored, and the others of its webhook are not.
 fn store(
     origin: &str,
-    events: Vec<Event>,
+    entries: Vec<Entry>,
     of_no_interest: impl Fn(&Event) -> Option<&'static str>,
 ) -> Result<Counts, Error> {
     let mut counts = Counts::default();
-    for event in events {
+    let now = Timestamp(now_ms());
+    for entry in entries {
         counts.received += 1;
-        let why = of_no_interest(&event);
+        let event = match entry {
+            Ok(event) => event,
+            Err(why) => {
+                log!("integration ignores a part of a webhook from {origin}: {why}");
+                counts.ignored += 1;
+                continue;
+            }
+        };
+        let Accepted { event, refused } = webhook::accept(event, now);
+        let why = refused.or_else(|| of_no_interest(&event));
         // What is not applied is not looked at again.
         if why.is_some() && erased::is_about_erased(&event.subject)? {
             counts.ignored += 1;

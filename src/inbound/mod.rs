@@ -6,11 +6,13 @@ pub mod consent;
 mod erased;
 mod event;
 pub mod fields;
+mod foreign;
 mod hubspot;
 pub mod import;
 mod mailchimp;
 mod mandrill;
 mod removal;
+mod write;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -19,11 +21,13 @@ use std::time::Instant;
 use integration_engine::clock::{Tick, ValueHash};
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Target, Timestamp};
+use pgrx::spi::SpiResult;
 
 use crate::pg::SqlError;
 use crate::store::apply::Applied;
 use crate::store::inbox::State;
 use crate::store::sources::Source;
+use crate::store::state;
 use crate::worker::target::TargetWorker;
 use crate::worker::{World, now_ms};
 
@@ -119,6 +123,14 @@ impl<'a> Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// Raises what people should know.
+    pub fn raise_alerts(&self, target: Target) -> SpiResult<()> {
+        for alert in self.alerts.take() {
+            state::raise(alert.kind, target, &alert.subject, &alert.message)?;
+        }
+        Ok(())
+    }
+
     /// The table of a record, where it is tracked and the record not erased.
     fn source(&self, record: &RecordRef) -> Option<&Source> {
         let source = self.world.sources.get(&record.source);

@@ -5,7 +5,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::spi;
 use pgrx::spi::SpiResult;
 
-use super::{execute, sources::Source};
+use super::{execute, select, sources::Source};
 use crate::pg::SqlError;
 use crate::pg::fence::{Access, Opened};
 
@@ -30,10 +30,7 @@ pub fn set_column(
     let Some(parts) = source.key_parts(key.as_str()) else {
         return Ok(Applied::Moved);
     };
-    let type_name = source
-        .column_types
-        .get(column)
-        .map_or("text", String::as_str);
+    let type_name = type_of(source, column)?;
     let name = spi::quote_identifier(column);
     let condition = source.key_condition(|index| format!("${}", index + 3));
     let statement = |opened: &Opened| {
@@ -48,6 +45,19 @@ pub fn set_column(
     ];
     args.extend(parts.into_iter().map(Into::into));
     write(source, statement, &args)
+}
+
+// As it is now: what the column was when the table was loaded says nothing about how much it holds.
+const TYPE: &str = "\
+    SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a \
+    WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
+
+/// The type of a column. An explicit cast to it shortens what is too long, and rounds.
+fn type_of(source: &Source, column: &str) -> SpiResult<String> {
+    let args = [source.oid.into(), column.into()];
+    let types = select(TYPE, &args, |row| row.get::<String>(1))?;
+    let known = types.into_iter().flatten().next();
+    Ok(known.unwrap_or_else(|| "text".to_owned()))
 }
 
 /// Deletes a row.

@@ -15,6 +15,13 @@ pub const FAILED_ALERT: &str = "inbox_failed";
 /// The kind of alert about events that have waited for long.
 pub const WAITS_ALERT: &str = "inbox_waits";
 
+/// The kind of alert about columns that do not hold what a service's fields do; its subject names the
+/// column.
+pub const LOSSY_ALERT: &str = "lossy";
+
+/// The kind of alert about events of accounts that are not ours.
+pub const FOREIGN_ALERT: &str = "foreign_events";
+
 /// An event that waits to be applied.
 pub struct Pending {
     pub id: i64,

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use integration_engine::mapping::{Field, SourceMap, ValueKind};
 use integration_engine::record::RecordKey;
 use pgrx::prelude::*;
-use pgrx::spi::SpiResult;
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::holds::{self, Cause};
 use super::sources::Source;
-use super::{select, trouble};
+use super::{returned, select, trouble};
 use crate::pg::SqlError;
 use crate::pg::fence::{self, Access, Opened, Refusal, Table};
 
@@ -90,13 +90,23 @@ impl Source {
 
     /// The present rows of some records, or why one of them cannot be read.
     pub fn try_read(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<Rows, Refusal> {
+        self.mapped(map, keys, Sees::WhatWas)
+    }
+
+    /// A row as it is after what the present transaction wrote to it. A SQL error as above.
+    pub fn read_written(&self, map: &SourceMap, key: &RecordKey) -> Rows {
+        self.mapped(map, &[key], Sees::WhatWasWritten)
+            .unwrap_or_else(|refusal| refusal.raise())
+    }
+
+    fn mapped(&self, map: &SourceMap, keys: &[&RecordKey], sees: Sees) -> Result<Rows, Refusal> {
         let columns: String = map
             .fields
             .iter()
             .map(|field| format!(", {}", column_text(field)))
             .collect();
         let statement = |opened: &Opened| self.read_statement(&opened.reads, &columns);
-        self.rows(Access::ReadPayload, statement, map.fields.len(), keys)
+        self.rows(Access::ReadPayload, statement, map.fields.len(), keys, sees)
     }
 
     /// Some columns of the table itself, as text, or why a row cannot be read.
@@ -106,7 +116,8 @@ impl Source {
             .map(|column| format!(", t.{}::text", pgrx::spi::quote_identifier(column)))
             .collect();
         let statement = |opened: &Opened| self.read_statement(&opened.table, &texts);
-        self.rows(Access::ReadTable, statement, columns.len(), keys)
+        let sees = Sees::WhatWas;
+        self.rows(Access::ReadTable, statement, columns.len(), keys, sees)
     }
 
     /// The present rows of some records, and which of them cannot be read.
@@ -212,6 +223,7 @@ impl Source {
         statement: impl Fn(&Opened) -> String,
         columns: usize,
         keys: &[&RecordKey],
+        sees: Sees,
     ) -> Result<Rows, Refusal> {
         let mut arrays: Vec<Vec<String>> = vec![Vec::with_capacity(keys.len()); self.key.len()];
         let mut asked = Vec::with_capacity(keys.len());
@@ -225,19 +237,31 @@ impl Source {
         }
         let args: Vec<_> = arrays.into_iter().map(Into::into).collect();
         let rows = self.attempt(access, |opened| {
-            select(&statement(opened), &args, |row| {
+            let read = |row: &SpiHeapTupleData| {
                 let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
                 let values = (0..columns)
                     .map(|column| row.get::<String>(column + 2))
                     .collect::<SpiResult<Vec<_>>>()?;
                 Ok((place, values))
-            })
+            };
+            match sees {
+                Sees::WhatWas => select(&statement(opened), &args, read),
+                Sees::WhatWasWritten => returned(&statement(opened), &args, read),
+            }
         })?;
         Ok(rows
             .into_iter()
             .filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values)))
             .collect())
     }
+}
+
+/// What a reading statement sees of the present transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sees {
+    /// Nothing of what it has written.
+    WhatWas,
+    WhatWasWritten,
 }
 
 fn no_key() -> SqlError {

@@ -6,7 +6,9 @@ use integration_engine::consent::words::Words;
 use integration_engine::hubspot::RemoteType;
 use integration_engine::hubspot::external_id::ExternalIds;
 use integration_engine::mailchimp;
-use integration_engine::mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind};
+use integration_engine::mapping::{
+    ConflictRule, Direction, Field, FieldId, OnLossy, SourceMap, ValueKind,
+};
 use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
@@ -136,7 +138,7 @@ const FIELDS: &str = "\
     SELECT t.id, m.target, m.field, m.column_name::text, integration._value_kind(a.atttypid), m.remote_field, m.direction, m.conflict, \
            pg_catalog.format_type(a.atttypid, a.atttypmod), \
            CASE WHEN t.payload IS NULL AND (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = t.source) = 'r' THEN a.attnum END, \
-           m.value_map::text \
+           m.value_map::text, m.on_lossy \
     FROM integration.field_map m JOIN integration.tracked_table t ON t.source = m.source \
     JOIN pg_catalog.pg_attribute a ON a.attrelid = coalesce(t.payload, t.source) AND a.attname = m.column_name AND NOT a.attisdropped \
     WHERE m.target = ANY (t.targets) ORDER BY t.id, m.field";
@@ -193,6 +195,10 @@ fn fields() -> SpiResult<Vec<FieldRow>> {
                     _ => ConflictRule::LastWriteWins,
                 },
                 words: row.get::<&str>(11)?.map(Words::parse).unwrap_or_default(),
+                on_lossy: match text(12)?.as_str() {
+                    "refuse" => OnLossy::Refuse,
+                    _ => OnLossy::Keep,
+                },
             },
             type_name: text(9)?,
             number: row.get(10)?,

@@ -96,9 +96,11 @@ const CLEAR: &str = "\
 pub const CONSENT_WORDS: &str = "consent_words";
 
 /// Kinds that how a target is doing says nothing about.
-const LASTING: [&str; 9] = [
+const LASTING: [&str; 11] = [
     CONSENT_WORDS,
     copies::ENVIRONMENT_ALERT,
+    inbox::LOSSY_ALERT,
+    inbox::FOREIGN_ALERT,
     inbox::FAILED_ALERT,
     inbox::WAITS_ALERT,
     "deprecation",

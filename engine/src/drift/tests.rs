@@ -17,6 +17,7 @@ fn field(kind: ValueKind, direction: Direction, conflict: ConflictRule) -> Field
         remote_type: RemoteType::Unknown,
         direction,
         conflict,
+        on_lossy: Default::default(),
         words: Default::default(),
     }
 }

@@ -39,6 +39,7 @@ fn field(id: i16, remote: &str, kind: ValueKind, direction: Direction) -> Field 
         remote_type: crate::hubspot::RemoteType::Unknown,
         direction,
         conflict: ConflictRule::LastWriteWins,
+        on_lossy: Default::default(),
         words: Default::default(),
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     record::{Entity, Timestamp},
-    webhook::{Event, Subject, WebhookError, list_of_objects, text},
+    webhook::{Entry, Event, Flaw, Subject, WebhookError, object_without_nul, objects, text},
 };
 
 /// What an event of HubSpot's is about.
@@ -55,14 +55,18 @@ pub enum HubSpotAction {
 }
 
 /// Reads a body: at most 1,000 events, though HubSpot documents at most 100.
-pub fn parse(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
-    list_of_objects(body)?
-        .into_iter()
-        .enumerate()
-        .map(|(position, event)| {
-            read(event).map_err(|field| WebhookError::Incomplete { position, field })
+pub fn parse(body: &[u8]) -> Result<Vec<Entry>, WebhookError> {
+    let entries = objects(body)?.into_iter().enumerate();
+    let read = |(position, entry): (usize, Result<Map<String, Value>, WebhookError>)| {
+        let mut event = entry?;
+        let nul = object_without_nul(&mut event);
+        let read = read(event).map_err(|field| WebhookError::Incomplete { position, field });
+        read.map(|event| Event {
+            flaw: nul.then_some(Flaw::Nul),
+            ..event
         })
-        .collect()
+    };
+    Ok(entries.map(read).collect())
 }
 
 /// Reads the payload of an event that was stored.
@@ -119,6 +123,7 @@ fn read(event: Map<String, Value>) -> Result<Event, &'static str> {
         occurred_at: Timestamp(occurred_at),
         payload: Value::Object(event),
         subject: Subject::HubSpot(subject),
+        flaw: None,
     })
 }
 

@@ -123,6 +123,7 @@ pub fn address_change(
         occurred_at: found_at,
         subject: Subject::Mailchimp(webhook::replay(&payload)),
         payload,
+        flaw: None,
     }
 }
 

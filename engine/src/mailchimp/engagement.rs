@@ -237,6 +237,7 @@ pub fn as_webhook(list: &str, campaign: &str, event: &Engagement) -> Option<Even
         occurred_at: event.at,
         subject: Subject::Mailchimp(webhook::replay(&payload)),
         payload,
+        flaw: None,
     })
 }
 

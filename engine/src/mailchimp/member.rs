@@ -279,7 +279,13 @@ impl Fields<'_> {
         let empty = ValueHash::of(None);
         match self {
             Fields::Filled(link) => {
-                hash != empty || link.is_some_and(|link| link.clock.is_doubtful(field.id))
+                let stands = |link: &Link| {
+                    link.remote_id.is_some()
+                        && !link.is_nowhere()
+                        && link.clock.is_stand_in(field.id, hash)
+                };
+                (hash != empty && !link.is_some_and(stands))
+                    || link.is_some_and(|link| link.clock.is_doubtful(field.id))
             }
             Fields::Changed(link) => {
                 hash != link.clock.get(field.id).map_or(empty, |tick| tick.hash)

@@ -41,6 +41,7 @@ fn map() -> SourceMap {
         remote_type: type_of(remote),
         direction: Direction::Both,
         conflict: ConflictRule::LastWriteWins,
+        on_lossy: Default::default(),
         words: Default::default(),
     };
     SourceMap {

@@ -8,7 +8,9 @@ use crate::{
     form,
     outcome::MemberStatus,
     record::Timestamp,
-    webhook::{Event, Subject, WebhookError, list_of_objects, text},
+    webhook::{
+        Entry, Event, Flaw, Subject, WebhookError, object_without_nul, objects, text, without_nul,
+    },
 };
 
 /// What an event of an audience is about. Lists and campaigns by Mailchimp's ids, addresses as
@@ -103,7 +105,8 @@ pub struct MandrillSubject {
 
 /// Reads an audience's webhook. Every field but `type` may be absent.
 pub fn parse(body: &[u8]) -> Result<Event, WebhookError> {
-    let payload = form::tree(&form::pairs(body)?)?;
+    let mut payload = form::tree(&form::pairs(body)?)?;
+    let nul = without_nul(&mut payload);
     let kind = text(payload.get("type"))
         .filter(|kind| !kind.is_empty())
         .ok_or(WebhookError::Incomplete {
@@ -120,6 +123,10 @@ pub fn parse(body: &[u8]) -> Result<Event, WebhookError> {
         occurred_at: occurred_at.unwrap_or_default(),
         payload,
         subject,
+        flaw: match nul {
+            true => Some(Flaw::Nul),
+            false => (occurred_at.is_none() && !fired_at.trim().is_empty()).then_some(Flaw::Time),
+        },
     })
 }
 
@@ -220,7 +227,7 @@ fn utc(text: &str) -> Option<Timestamp> {
 
 /// Reads Mandrill's webhook: the field `mandrill_events` holds a JSON list, which is empty when an
 /// address is being tried out.
-pub fn parse_mandrill(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
+pub fn parse_mandrill(body: &[u8]) -> Result<Vec<Entry>, WebhookError> {
     let pairs = form::pairs(body)?;
     let (_, events) = pairs
         .iter()
@@ -229,17 +236,20 @@ pub fn parse_mandrill(body: &[u8]) -> Result<Vec<Event>, WebhookError> {
             position: 0,
             field: "mandrill_events",
         })?;
-    let events = list_of_objects(events.as_bytes())?;
-    events
-        .into_iter()
-        .enumerate()
-        .map(|(position, event)| {
-            mandrill_event(event).ok_or(WebhookError::Incomplete {
-                position,
-                field: "event",
-            })
+    let entries = objects(events.as_bytes())?.into_iter().enumerate();
+    let read = |(position, entry): (usize, Result<Map<String, Value>, WebhookError>)| {
+        let mut event = entry?;
+        let nul = object_without_nul(&mut event);
+        let read = mandrill_event(event).ok_or(WebhookError::Incomplete {
+            position,
+            field: "event",
+        });
+        read.map(|event| Event {
+            flaw: nul.then_some(Flaw::Nul).or(event.flaw),
+            ..event
         })
-        .collect()
+    };
+    Ok(entries.map(read).collect())
 }
 
 fn mandrill_event(event: Map<String, Value>) -> Option<Event> {
@@ -247,6 +257,7 @@ fn mandrill_event(event: Map<String, Value>) -> Option<Event> {
     let subject = mandrill_subject(&event)?;
     let kind = subject.event.clone();
     let seconds = field("ts").and_then(|text| text.parse::<i64>().ok());
+    let nonsense = seconds.is_none() && event.get("ts").is_some_and(|ts| !ts.is_null());
     let event_key = [
         subject.message_id.as_deref(),
         Some(kind.as_str()),
@@ -267,6 +278,7 @@ fn mandrill_event(event: Map<String, Value>) -> Option<Event> {
         occurred_at: Timestamp(seconds.unwrap_or_default().saturating_mul(1_000)),
         payload: Value::Object(event),
         subject: Subject::Mandrill(subject),
+        flaw: nonsense.then_some(Flaw::Time),
     })
 }
 

@@ -7,7 +7,7 @@ use integration_tests::{
     crm::{Crm, SOON},
     remote::{Fault, FaultKind, MemberAction, Service, Status, When, unlimited},
     sql::quote_literal,
-    wait::wait_until,
+    wait::{later, wait_until},
 };
 
 use crate::backfill::wait_for;
@@ -201,7 +201,8 @@ fn interests_are_named_by_the_column_and_unknown_ones_explained() {
         .split('&')
         .find(|pair| pair.starts_with("fired_at="))
         .unwrap();
-    let later = body.replace(at, "fired_at=2035-01-01+00%3A00%3A01");
+    let fired_at = format!("fired_at={}", later(1).replace(' ', "+"));
+    let later = body.replace(at, &fired_at);
     crm.run(&format!(
         "SELECT integration.import_mailchimp_webhook({}, '{{}}', 'path-secret')",
         quote_literal(&later)

@@ -6,7 +6,7 @@ use integration_tests::{
     crm::Crm,
     remote::{MemberAction, Service, Status},
     sql::quote_literal,
-    wait::holds_for,
+    wait::{holds_for, later},
 };
 use serde_json::json;
 
@@ -47,9 +47,6 @@ fn escaped(text: &str) -> String {
         .replace(' ', "+")
 }
 
-/// After everything that the CRM did so far: Mailchimp's clock has whole seconds.
-const LATER: &str = "2035-01-01 00:00:10";
-
 fn profile(fired_at: &str, email: &str, fields: &[(&str, &str)]) -> String {
     let mut data = vec![("[list_id]", "a6b5da1054"), ("[email]", email)];
     data.extend_from_slice(fields);
@@ -77,9 +74,9 @@ fn profile_reaches_the_crm_and_hubspot_and_does_not_echo() {
         .split('&')
         .find(|pair| pair.starts_with("fired_at="))
         .unwrap();
-    let later = sent.replace(fired_at, &format!("fired_at={}", escaped(LATER)));
+    let sent = sent.replace(fired_at, &format!("fired_at={}", escaped(&later(10))));
     let before = crm.remote.writes_to(Service::Mailchimp);
-    let fate = import(&mut crm, &later);
+    let fate = import(&mut crm, &sent);
     assert_eq!(
         fate,
         "applied|crm.contacts 4: first_name, last_name written"
@@ -96,7 +93,7 @@ fn profile_reaches_the_crm_and_hubspot_and_does_not_echo() {
     });
     // Out of order: what happened before is news no longer.
     let older = profile(
-        "2035-01-01 00:00:05",
+        &later(5),
         "person4@example.org",
         &[("[merges][FNAME]", "Older")],
     );
@@ -128,7 +125,10 @@ fn rule_decides_about_a_profile() {
             },
         )
         .unwrap();
-    let fate = import(&mut crm, &profile(LATER, "person4@example.org", &change));
+    let fate = import(
+        &mut crm,
+        &profile(&later(10), "person4@example.org", &change),
+    );
     assert_eq!(
         fate,
         "applied|crm.contacts 4: phone written; the CRM's first_name wins, and is sent again"
@@ -152,12 +152,12 @@ fn value_the_crm_refuses_fails_and_others_are_taken() {
     let mut crm = in_step();
     crm.run("ALTER TABLE crm.contacts ADD CHECK (first_name <> 'no')");
     let both = [("[merges][FNAME]", "no"), ("[merges][LNAME]", "King")];
-    let fate = import(&mut crm, &profile(LATER, "person4@example.org", &both));
+    let fate = import(&mut crm, &profile(&later(10), "person4@example.org", &both));
     assert!(
         fate.starts_with("applied|crm.contacts 4: last_name written; first_name: the CRM refused"),
         "{fate}"
     );
-    let bad = profile("2035-01-01 00:00:20", "person4@example.org", &both[..1]);
+    let bad = profile(&later(20), "person4@example.org", &both[..1]);
     assert!(import(&mut crm, &bad).starts_with("failed|first_name: the CRM refused"));
 }
 
@@ -185,7 +185,7 @@ fn change_of_address_is_followed() {
             },
         )
         .unwrap();
-    let fate = import(&mut crm, &moves(LATER, old, new));
+    let fate = import(&mut crm, &moves(&later(10), old, new));
     assert_eq!(fate, "applied|crm.contacts 4: email written");
     crm.converges();
     assert_eq!(
@@ -200,12 +200,12 @@ fn change_of_address_is_followed() {
     assert_eq!(after.merge_fields["FNAME"], "Augusta");
     assert_eq!(crm.remote.members().len(), members, "nobody was added");
     // Told again, with another time: there is nobody under the old address.
-    let again = moves("2035-01-01 00:00:30", old, new);
+    let again = moves(&later(30), old, new);
     assert_eq!(
         import(&mut crm, &again),
         "ignored|the CRM row is linked to the new address already"
     );
-    let stranger = moves(LATER, "stranger@example.org", "other@example.org");
+    let stranger = moves(&later(10), "stranger@example.org", "other@example.org");
     assert_eq!(
         import(&mut crm, &stranger),
         "ignored|no CRM row is linked to the old address"
@@ -226,7 +226,7 @@ fn address_that_only_the_crm_decides_is_set_back() {
             },
         )
         .unwrap();
-    let fate = import(&mut crm, &moves(LATER, old, new));
+    let fate = import(&mut crm, &moves(&later(10), old, new));
     assert_eq!(fate, "ignored|the CRM's email wins, and is sent again");
     crm.converges();
     assert_eq!(
@@ -334,7 +334,7 @@ fn what_concerns_no_row_of_ours_says_why() {
         ("[email]", "stranger@example.org"),
     );
     let unknown = "ignored|no CRM row is known under this address";
-    let elsewhere = "ignored|another audience: 0000000000";
+    let elsewhere = "ignored|of audience 0000000000, which is not ours";
     let cases = [
         ("subscribe", vec![ours, stranger], unknown),
         ("unsubscribe", vec![ours, stranger], unknown),
@@ -365,7 +365,11 @@ fn what_concerns_no_row_of_ours_says_why() {
         ),
     ];
     for (kind, data, fate) in cases {
-        assert_eq!(import(&mut crm, &body(kind, LATER, &data)), fate, "{kind}");
+        assert_eq!(
+            import(&mut crm, &body(kind, &later(10), &data)),
+            fate,
+            "{kind}"
+        );
     }
     crm.converges();
 }

@@ -12,7 +12,7 @@ use integration_tests::{
         When, unlimited,
     },
     sql::{quote_literal, refused_with_hint},
-    wait::wait_until,
+    wait::{later, wait_until},
 };
 use serde_json::{Value, json};
 
@@ -446,13 +446,14 @@ fn what_people_fill_in_comes_into_the_crm() {
             .map(|(tag, value)| (tag.to_owned(), value))
             .into()
     };
-    let later = |delivery: String, second: u32| {
+    let fired_at = |second: u64| later(second).replace(' ', "+");
+    let later = |delivery: String, second: u64| {
         let at = delivery
             .split('&')
             .find(|pair| pair.starts_with("fired_at="))
             .unwrap()
             .to_owned();
-        delivery.replace(&at, &format!("fired_at=2035-01-01+00%3A00%3A{second:02}"))
+        delivery.replace(&at, &format!("fired_at={}", fired_at(second)))
     };
     let import = |crm: &mut Crm, body: &str| {
         crm.run(&format!(

@@ -9,6 +9,7 @@ use integration_engine::mailchimp::engagement::{
 };
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, Target, Timestamp};
+use integration_engine::webhook::{self, Accepted};
 use pgrx::spi::SpiResult;
 
 use super::Running;
@@ -142,7 +143,8 @@ fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult
             continue;
         }
         if let Some(webhook) = as_webhook(&campaign.list, &campaign.id, event) {
-            told |= inbox::put("mailchimp", webhook, State::Pending, None)?;
+            let Accepted { event, .. } = webhook::accept(webhook, Timestamp(now_ms()));
+            told |= inbox::put("mailchimp", event, State::Pending, None)?;
         }
     }
     Ok(told)

@@ -347,6 +347,7 @@ impl<'a> Judge<'a> {
         let taken = state.enter(&values, |name| {
             record.written.get(name).copied().unwrap_or(now)
         })?;
+        self.scene.raise_alerts(self.course.target)?;
         Ok(match taken {
             Taken::Took(done) => done.into_iter().collect(),
             Taken::Refused(why) => found

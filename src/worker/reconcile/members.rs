@@ -10,6 +10,7 @@ use integration_engine::mapping::{Field, SourceMap};
 use integration_engine::outcome::MemberStatus;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
+use integration_engine::webhook;
 use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
@@ -181,7 +182,7 @@ impl Judge<'_> {
             map,
             row,
             |field| Some(Some(held[place(field)?].as_deref()?)),
-            |field| pair.link.clock.get(field.id).copied(),
+            |field| pair.link.clock.agreed(field.id),
         );
         if found.is_empty() {
             return Ok(());
@@ -252,11 +253,12 @@ impl Judge<'_> {
             }
             ConsentRemedy::TellCrm => {
                 let at = pair.record.written.get("status").copied();
+                let now = Timestamp(now_ms());
                 let decided = Decided {
                     reported: ReportedConsent {
                         status: held,
                         by: Party::Mailchimp,
-                        at: at.unwrap_or_else(|| Timestamp(now_ms())),
+                        at: at.map_or(now, |at| webhook::not_in_future(at, now)),
                         elsewhere: false,
                     },
                     list: self.list_of(&pair.link),

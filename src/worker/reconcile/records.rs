@@ -340,7 +340,7 @@ fn compare(
             let asked = names.contains(&field.remote);
             asked.then(|| record.properties.get(&field.remote).map(String::as_str))
         },
-        |field| link.clock.get(field.id).copied(),
+        |field| link.clock.agreed(field.id),
     )
 }
 

@@ -21,6 +21,7 @@ fn field(kind: ValueKind, merge: MergeType) -> Field {
         remote_type: RemoteType::Merge(merge),
         direction: Direction::Both,
         conflict: ConflictRule::LastWriteWins,
+        on_lossy: Default::default(),
         words: Default::default(),
     }
 }

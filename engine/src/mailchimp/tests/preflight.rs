@@ -23,6 +23,7 @@ fn mapped(remote: &[&str]) -> SourceMap {
             remote_type: type_of(name),
             direction: Direction::Both,
             conflict: ConflictRule::LastWriteWins,
+            on_lossy: Default::default(),
             words: Default::default(),
         });
     }

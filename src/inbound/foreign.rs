@@ -1,0 +1,77 @@
+//! Events of accounts that are not ours. One secret signs the events of all accounts that have
+//! installed an app, and whoever knows a URL can have another audience's sent there.
+
+use integration_engine::hubspot::webhook::HubSpotSubject;
+use integration_engine::record::Target;
+use integration_engine::webhook::Subject;
+use pgrx::spi::SpiResult;
+
+use super::Scene;
+use crate::config;
+use crate::store::webhooks;
+use crate::worker::World;
+use crate::worker::target::TargetWorker;
+
+/// Where an event comes from that is not ours: HubSpot's account or app, or Mailchimp's audience, in
+/// words. `None`: it is ours.
+pub fn from(scene: &Scene, subject: &Subject) -> SpiResult<Option<String>> {
+    let from = stranger(scene, subject)?;
+    Ok(from.map(|from| from.chars().take(LONGEST).collect()))
+}
+
+/// Names come from outside, and are shown to people.
+const LONGEST: usize = 80;
+
+fn stranger(scene: &Scene, subject: &Subject) -> SpiResult<Option<String>> {
+    match subject {
+        Subject::HubSpot(subject) => Ok(of_hubspot(scene, subject)),
+        Subject::Mailchimp(subject) => match subject.list() {
+            Some(list) if !is_known(scene, list)? => Ok(Some(format!("audience {list}"))),
+            _ => Ok(None),
+        },
+        // They are of no account: the key belongs to one.
+        Subject::Mandrill(_) => Ok(None),
+    }
+}
+
+fn of_hubspot(scene: &Scene, subject: &HubSpotSubject) -> Option<String> {
+    let account = scene.worker(Target::HubSpot)?.trust.account.as_ref()?;
+    if subject.portal_id != account.account {
+        return Some(format!("account {}", subject.portal_id));
+    }
+    let own = config::hubspot_app_id()?;
+    let app = subject.app_id.as_ref().filter(|app| **app != own)?;
+    Some(format!("app {app}"))
+}
+
+/// Whether an audience is one that records are written to, or were, or that a webhook was made for.
+/// Where rows name their audiences, any may be one that a row names.
+fn is_known(scene: &Scene, list: &str) -> SpiResult<bool> {
+    let settings = &scene.world.settings.mailchimp_api;
+    let in_use = scene
+        .worker(Target::Mailchimp)
+        .is_some_and(|worker| worker.audiences.is_met(list));
+    if settings.several || list == settings.list || in_use {
+        return Ok(true);
+    }
+    Ok(webhooks::all()?.iter().any(|webhook| webhook.list == list))
+}
+
+/// Origins whose events have to wait: it is not known yet whose account ours is.
+pub fn held_origins(world: &World, targets: &[TargetWorker]) -> Vec<&'static str> {
+    let goes_to = |target| {
+        let mut sources = world.sources.values();
+        sources.any(|source| source.maps.contains_key(&target))
+    };
+    let mut held = Vec::new();
+    let unknown = targets
+        .iter()
+        .any(|worker| worker.target == Target::HubSpot && worker.trust.account.is_none());
+    if unknown && goes_to(Target::HubSpot) {
+        held.push("hubspot");
+    }
+    if world.settings.mailchimp_api.list.is_empty() && goes_to(Target::Mailchimp) {
+        held.push("mailchimp");
+    }
+    held
+}
