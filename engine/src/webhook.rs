@@ -133,11 +133,12 @@ pub enum WebhookError {
     },
 }
 
+/// An object of a list, or why it cannot be read.
+pub(crate) type Object = Result<Map<String, Value>, WebhookError>;
+
 /// The objects of a JSON list. Each is read by itself: one that is no JSON that can be read (half a
 /// character, a number beyond all bounds) spoils no other.
-pub(crate) fn objects(
-    body: &[u8],
-) -> Result<Vec<Result<Map<String, Value>, WebhookError>>, WebhookError> {
+pub(crate) fn objects(body: &[u8]) -> Result<Vec<Object>, WebhookError> {
     let not_json = |error: serde_json::Error| WebhookError::NotJson(error.to_string());
     let body = std::str::from_utf8(body).map_err(|why| WebhookError::NotJson(why.to_string()))?;
     if !body.trim_start().starts_with('[') {

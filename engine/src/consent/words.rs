@@ -256,6 +256,7 @@ mod tests {
             remote_type: RemoteType::Unknown,
             direction: Direction::Both,
             conflict: ConflictRule::LastWriteWins,
+            on_lossy: Default::default(),
             words: Words::parse(words),
         }
     }

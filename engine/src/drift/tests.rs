@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    clock::Writer,
+    clock::{Tick, Writer},
     hubspot::RemoteType,
     mapping::{FieldId, ValueKind},
     record::{Entity, SourceId, Target},
@@ -33,13 +33,13 @@ fn map(field: Field, target: Target) -> SourceMap {
     }
 }
 
-fn tick(hash: ValueHash, at: i64, by: Writer) -> Tick {
-    Tick {
+fn tick(hash: ValueHash, at: i64, by: Writer) -> Agreed {
+    Agreed::from(Tick {
         field: FieldId(1),
         hash,
         at: Timestamp(at),
         by,
-    }
+    })
 }
 
 fn of(text: &str) -> ValueHash {
