@@ -5,9 +5,14 @@ CREATE TABLE tracked_table (
     source      regclass NOT NULL UNIQUE,
     entity      text NOT NULL CHECK (entity IN ('contact', 'company', 'deal', 'note', 'call', 'email', 'meeting', 'task')),
     key_columns name[] NOT NULL,
+    key_attnums smallint[],
+    key_forms   text[],
     targets     text[] NOT NULL,
     payload     regclass,
     payload_missing text NOT NULL DEFAULT 'delete' CHECK (payload_missing IN ('delete', 'keep')),
+    payload_key name[],
+    payload_key_attnums smallint[],
+    numbered_in text NOT NULL DEFAULT '',
     bound_to    text NOT NULL,
     external_id text,
     external_id_prefix text NOT NULL,
@@ -18,9 +23,14 @@ COMMENT ON COLUMN tracked_table.id IS 'number of the source in queue rows';
 COMMENT ON COLUMN tracked_table.source IS 'the CRM table';
 COMMENT ON COLUMN tracked_table.entity IS 'what its rows are: contact, company, deal or an engagement';
 COMMENT ON COLUMN tracked_table.key_columns IS 'columns that identify a row; their text form is the record_key (a JSON array of texts when there are several)';
+COMMENT ON COLUMN tracked_table.key_attnums IS 'numbers of those columns: they stay when a column is renamed';
+COMMENT ON COLUMN tracked_table.key_forms IS 'what the text of each looks like; a type with another form makes other keys';
 COMMENT ON COLUMN tracked_table.targets IS 'services its rows are sent to';
 COMMENT ON COLUMN tracked_table.payload IS 'view with the same key that is read instead of the table, for computed or joined fields';
 COMMENT ON COLUMN tracked_table.payload_missing IS 'what becomes of a record whose row the table has and the payload view does not show: delete (it is removed from the services) or keep (it is left alone)';
+COMMENT ON COLUMN tracked_table.payload_key IS 'the key columns of that view';
+COMMENT ON COLUMN tracked_table.payload_key_attnums IS 'their numbers';
+COMMENT ON COLUMN tracked_table.numbered_in IS 'database and relations that the column numbers belong to; elsewhere, as after a restore, columns are looked up by name once';
 COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, data directory, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
 COMMENT ON COLUMN tracked_table.external_id IS 'how track() was told to name its records in HubSpot''s unique property: key, or a prefix; NULL: it was not told';
 COMMENT ON COLUMN tracked_table.external_id_prefix IS 'what stands before the key of a row there; decided once, and kept whatever is renamed later';
@@ -30,6 +40,8 @@ CREATE TABLE field_map (
     source       regclass NOT NULL REFERENCES tracked_table (source) ON DELETE CASCADE,
     field        smallint NOT NULL,
     column_name  name NOT NULL,
+    attnum       smallint,
+    table_attnum smallint,
     target       text NOT NULL CHECK (target IN ('hubspot', 'mailchimp')),
     remote_field text NOT NULL,
     direction    text NOT NULL DEFAULT 'both' CHECK (direction IN ('push', 'pull', 'both')),
@@ -43,6 +55,8 @@ COMMENT ON TABLE field_map IS 'which column goes to which remote field; written 
 COMMENT ON COLUMN field_map.source IS 'the tracked CRM table';
 COMMENT ON COLUMN field_map.field IS 'number of the line within its source, never used again';
 COMMENT ON COLUMN field_map.column_name IS 'column of the table, or of its payload view';
+COMMENT ON COLUMN field_map.attnum IS 'its number, by which it is found when it is renamed; 0: the payload view was given without it; NULL: there was none of that name';
+COMMENT ON COLUMN field_map.table_attnum IS 'number of the column of the table that is written with what comes back; another one if there is a payload view';
 COMMENT ON COLUMN field_map.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN field_map.remote_field IS 'HubSpot property, Mailchimp merge tag, or one of email_address, status, tags, interests, marketing_permissions, language, list_id';
 COMMENT ON COLUMN field_map.direction IS 'push: CRM to service, pull: service to CRM, both';

@@ -27,7 +27,7 @@ BEGIN
         part := parts[place];
         SELECT CASE integration._value_kind(a.atttypid) WHEN 'integer' THEN 'a whole number'
                     WHEN 'text' THEN CASE a.atttypid WHEN 'uuid'::regtype THEN 'a uuid' END END INTO kind
-        FROM pg_attribute a WHERE a.attrelid = t.source AND a.attname = t.key_columns[place] AND NOT a.attisdropped;
+        FROM pg_attribute a WHERE a.attrelid = t.source AND a.attnum = t.key_attnums[place] AND NOT a.attisdropped;
         IF kind = 'a whole number' AND part ~ '^\s*[-+]?\d{1,19}\s*$' THEN
             parts[place] := part::numeric::text;
         ELSIF kind = 'a uuid' AND part ~* '^\s*\{?([0-9a-f]-?){32}\}?\s*$' THEN

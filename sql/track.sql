@@ -152,28 +152,22 @@ COMMENT ON COLUMN _plan.source IS 'the tracked CRM table; a partition goes by th
 COMMENT ON COLUMN _plan.relation IS 'oid of the table whose column numbers the plan holds; in a restored dump it is another one''s, and names are gone by';
 COMMENT ON COLUMN _plan.plan IS 'number of the source, key columns, and for each target the columns that concern it (absent: all), JSON; a column is its name and number';
 
-CREATE FUNCTION _plan_column(source regclass, column_name name) RETURNS jsonb LANGUAGE sql STABLE
-    RETURN jsonb_build_array(column_name, (
-        SELECT a.attnum FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = source AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped));
-COMMENT ON FUNCTION _plan_column(regclass, name) IS 'a column as the capture plan names it';
-
 CREATE FUNCTION _trigger_plan(source regclass) RETURNS text LANGUAGE sql STABLE
     RETURN (
         SELECT jsonb_build_object(
             'source', t.id,
-            'key', (SELECT jsonb_agg(_plan_column(t.source, k.name) ORDER BY k.place) FROM unnest(t.key_columns) WITH ORDINALITY AS k(name, place)),
+            'key', (SELECT jsonb_agg(jsonb_build_array(k.name, k.number) ORDER BY k.place) FROM unnest(t.key_columns, t.key_attnums) WITH ORDINALITY AS k(name, number, place)),
             'targets', coalesce((
                 SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
                     'target', x.target,
                     'columns', CASE WHEN t.payload IS NULL THEN (
-                        SELECT coalesce(jsonb_agg(_plan_column(t.source, c.column_name) ORDER BY c.column_name), '[]') FROM (
-                            SELECT m.column_name FROM field_map m
+                        SELECT coalesce(jsonb_agg(jsonb_build_array(c.column_name, c.number) ORDER BY c.column_name, c.number), '[]') FROM (
+                            SELECT m.column_name, m.attnum AS number FROM field_map m
                             WHERE m.source = t.source AND m.target = x.target AND m.direction IN ('push', 'both')
                             UNION
-                            SELECT a.column_name FROM association_map a WHERE a.source = t.source AND x.target = 'hubspot') c) END,
+                            SELECT a.column_name, a.attnum FROM association_map a WHERE a.source = t.source AND x.target = 'hubspot') c) END,
                     'consent', (
-                        SELECT _plan_column(t.source, m.column_name) FROM field_map m
+                        SELECT jsonb_build_array(m.column_name, m.table_attnum) FROM field_map m
                         WHERE m.source = t.source AND m.target = x.target AND m.target = 'mailchimp' AND m.remote_field = 'status'),
                     'words', (
                         SELECT m.value_map FROM field_map m
@@ -379,7 +373,7 @@ BEGIN
     SELECT * INTO t FROM integration.tracked_table x WHERE x.source = _say_what_is_mapped.source;
     FOREACH service IN ARRAY t.targets LOOP
         SELECT string_agg(format('%s -> %s', m.column_name, m.remote_field), ', ' ORDER BY m.field) INTO mapped
-        FROM integration.field_map m WHERE m.source = t.source AND m.target = service;
+        FROM integration.field_map m WHERE m.source = t.source AND m.target = service AND m.attnum > 0;
         SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) INTO left_out
         FROM pg_attribute a
         WHERE a.attrelid = coalesce(t.payload, t.source) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (t.key_columns)
@@ -387,7 +381,7 @@ BEGIN
         RAISE NOTICE '% as % to %: %', t.source, t.entity, service, coalesce(mapped, 'nothing is mapped yet')
             USING DETAIL = 'left out: ' || coalesce(left_out, 'nothing'),
                   HINT = format('Add fields with SELECT integration.map_field(%L, ''column'', %L, ''remote field'');', t.source, service);
-        IF service = 'mailchimp' AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = 'mailchimp' AND m.remote_field = 'status') THEN
+        IF service = 'mailchimp' AND NOT EXISTS (SELECT FROM integration.field_map m WHERE m.source = t.source AND m.target = 'mailchimp' AND m.remote_field = 'status' AND m.attnum > 0) THEN
             RAISE NOTICE 'no consent column was recognised: nothing is sent to Mailchimp until there is one'
                 USING HINT = format('SELECT integration.map_field(%L, ''column'', ''mailchimp'', ''status''); with a boolean, or a text such as subscribed/unsubscribed.', t.source);
         END IF;
@@ -431,6 +425,8 @@ DECLARE
     allowed text[] := CASE WHEN entity = 'contact' THEN '{hubspot,mailchimp}'::text[] ELSE '{hubspot}' END;
     known integration.tracked_table;
     columns name[];
+    numbers smallint[];
+    forms text[];
     missing text;
 BEGIN
     IF source IS NULL OR entity IS NULL OR entity NOT IN ('contact', 'company', 'deal', 'note', 'call', 'email', 'meeting', 'task') THEN
@@ -446,7 +442,10 @@ BEGIN
     END IF;
     PERFORM integration._trackable(source);
     PERFORM integration._must_own(source);
+    PERFORM integration._follow_columns(source);
     columns := integration._key_columns(source, key);
+    numbers := integration._attnums(source, columns);
+    forms := integration._key_forms(source, columns);
     SELECT string_agg(quote_ident(c), ', ') INTO missing FROM unnest(columns) c
     WHERE payload IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = payload AND a.attname = c AND NOT a.attisdropped);
     IF missing IS NOT NULL THEN
@@ -456,7 +455,7 @@ BEGIN
     -- Two that are tracked at the same time could be given the same external ids.
     LOCK TABLE integration.tracked_table IN SHARE ROW EXCLUSIVE MODE;
     SELECT * INTO known FROM integration.tracked_table t WHERE t.source = _do_track.source;
-    IF known.targets = '{}' AND (known.entity, known.key_columns) IS DISTINCT FROM (_do_track.entity, columns) THEN
+    IF known.targets = '{}' AND (known.entity, known.key_attnums, known.key_forms) IS DISTINCT FROM (_do_track.entity, numbers, forms) THEN
         -- It was untracked, and is something else now: links under the old keys say nothing about it.
         DELETE FROM integration._link l WHERE l.source = known.id;
         DELETE FROM integration._objection o WHERE o.source = known.id;
@@ -464,12 +463,14 @@ BEGIN
         DELETE FROM integration.tracked_table t WHERE t.id = known.id;
         known := NULL;
     END IF;
-    IF known.id IS NOT NULL AND (known.entity, known.key_columns) IS DISTINCT FROM (_do_track.entity, columns) THEN
+    IF known.id IS NOT NULL AND (known.entity, known.key_attnums, known.key_forms) IS DISTINCT FROM (_do_track.entity, numbers, forms) THEN
         RAISE EXCEPTION 'table % is already tracked as % by %', source, known.entity, array_to_string(known.key_columns, ', ')
             USING ERRCODE = 'duplicate_object', HINT = format('To change that: SELECT integration.untrack(%L); then track it again.', source);
     ELSIF known.id IS NOT NULL THEN
         UPDATE integration.tracked_table t SET targets = coalesce(_do_track.targets, nullif(known.targets, '{}'), allowed), payload = coalesce(_do_track.payload, known.payload),
-            payload_missing = coalesce(_do_track.payload_missing, known.payload_missing)
+            payload_missing = coalesce(_do_track.payload_missing, known.payload_missing),
+            payload_key = CASE WHEN _do_track.payload IS NULL THEN known.payload_key ELSE columns END,
+            numbered_in = CASE WHEN _do_track.payload IS NULL THEN known.numbered_in ELSE '' END
         WHERE t.id = known.id;
         IF external_id IS NOT NULL THEN
             PERFORM integration._rename_external_ids(known, external_id);
@@ -479,6 +480,11 @@ BEGIN
         VALUES (source, entity, columns, coalesce(targets, allowed), payload, coalesce(payload_missing, 'delete'), integration._identity(), external_id,
                 integration._external_id_prefix(source, entity, external_id));
         PERFORM integration._map_by_convention(source, entity, coalesce(targets, allowed), payload);
+    END IF;
+    PERFORM integration._follow_columns(source);
+    IF payload IS NOT NULL THEN
+        -- What the view lacks is left out because whoever named it wants that.
+        UPDATE integration.field_map m SET attnum = 0 WHERE m.source = _do_track.source AND m.attnum IS NULL;
     END IF;
     PERFORM integration._install_triggers(source);
     PERFORM integration._say_what_is_mapped(source);
@@ -527,6 +533,7 @@ BEGIN
     PERFORM integration._cancel_backfills(t.id, 'the table is no longer tracked') FROM integration.tracked_table t WHERE t.source = _do_untrack.source;
     DELETE FROM integration._change c USING integration.tracked_table t WHERE t.source = _do_untrack.source AND c.source = t.id;
     DELETE FROM integration._retry r USING integration.tracked_table t WHERE t.source = _do_untrack.source AND r.source = t.id;
+    DELETE FROM integration._hold h USING integration.tracked_table t WHERE t.source = _do_untrack.source AND h.source = t.id;
     PERFORM integration._stop_associations(source);
     PERFORM integration._wake();
 END
@@ -572,8 +579,11 @@ DECLARE
     t integration.tracked_table := integration._must_be_tracked(source);
     kind text;
     type_name text;
+    number smallint;
+    table_number smallint := integration._attnum(source, column_name);
 BEGIN
     PERFORM integration._must_own(source);
+    PERFORM integration._follow_columns(source);
     IF target IS NULL OR target <> ALL (t.targets) THEN
         RAISE EXCEPTION '% is not sent to %', source, target
             USING ERRCODE = 'undefined_object', HINT = format('Its targets are: %s.', array_to_string(t.targets, ', '));
@@ -598,25 +608,23 @@ BEGIN
         RAISE EXCEPTION '% is sent to Mailchimp only', remote_field
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave direction out, or make it push.';
     END IF;
-    SELECT integration._value_kind(a.atttypid), format_type(a.atttypid, a.atttypmod) INTO kind, type_name
+    SELECT integration._value_kind(a.atttypid), format_type(a.atttypid, a.atttypmod), a.attnum INTO kind, type_name, number
     FROM pg_attribute a
     WHERE a.attrelid = coalesce(t.payload, t.source) AND a.attname = _do_map_field.column_name AND a.attnum > 0 AND NOT a.attisdropped;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'column "%" of % does not exist', column_name, coalesce(t.payload, t.source)
             USING ERRCODE = 'undefined_column', HINT = 'Name a column of the table, or of its payload view if it has one.';
-    ELSIF kind IS NULL OR (target = 'mailchimp' AND remote_field = 'status' AND kind NOT IN ('bool', 'text'))
-       OR (target = 'mailchimp' AND remote_field = 'list_id' AND kind <> 'text')
-       OR (target = 'mailchimp' AND remote_field IN ('tags', 'interests', 'marketing_permissions') AND kind NOT IN ('text', 'text_array', 'json')) THEN
+    ELSIF NOT integration._fits(target, remote_field, kind) THEN
         RAISE EXCEPTION 'column "%" of type % cannot be sent as % to %', column_name, type_name, remote_field, target
             USING ERRCODE = 'datatype_mismatch',
                   HINT = 'Convert it in a view with the same key and pass that as payload; a consent column is boolean or text, one that names an audience is text, one of tags, interests or permissions is text[], json or text.';
     END IF;
     PERFORM integration._check_value_map(target, remote_field, kind, value_map);
-    INSERT INTO integration.field_map AS f (source, field, column_name, target, remote_field, direction, conflict, on_lossy, value_map)
+    INSERT INTO integration.field_map AS f (source, field, column_name, attnum, table_attnum, target, remote_field, direction, conflict, on_lossy, value_map)
     VALUES (source, (SELECT coalesce(max(m.field), 0) + 1 FROM integration.field_map m WHERE m.source = _do_map_field.source),
-            column_name, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict, on_lossy, value_map)
+            column_name, number, table_number, target, remote_field, CASE WHEN target = 'mailchimp' AND remote_field IN ('list_id', 'marketing_permissions') THEN 'push' ELSE direction END, conflict, on_lossy, value_map)
     ON CONFLICT ON CONSTRAINT field_map_remote_once
-    DO UPDATE SET column_name = excluded.column_name, direction = excluded.direction, conflict = excluded.conflict, on_lossy = excluded.on_lossy, value_map = excluded.value_map;
+    DO UPDATE SET column_name = excluded.column_name, attnum = excluded.attnum, table_attnum = excluded.table_attnum, direction = excluded.direction, conflict = excluded.conflict, on_lossy = excluded.on_lossy, value_map = excluded.value_map;
     IF target = 'mailchimp' AND remote_field = 'status' THEN
         -- Words that nobody knew may be known by now.
         UPDATE integration.alert a SET cleared_at = clock_timestamp()

@@ -14,7 +14,7 @@ CREATE FUNCTION _changed_columns(source regclass, target text, changed bytea) RE
             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
               AND a.attnum < 8 * length($3) AND get_bit($3, a.attnum) = 1
               AND (EXISTS (SELECT FROM tracked_table t WHERE t.source = $1 AND t.payload IS NOT NULL)
-                   OR EXISTS (SELECT FROM field_map m WHERE m.source = $1 AND m.target = $2 AND m.column_name = a.attname)));
+                   OR EXISTS (SELECT FROM field_map m WHERE m.source = $1 AND m.target = $2 AND m.attnum = a.attnum)));
 COMMENT ON FUNCTION _changed_columns(regclass, text, bytea) IS 'names of the columns in a stored set of column numbers that matter to a target';
 
 CREATE VIEW outbox AS

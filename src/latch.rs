@@ -335,6 +335,11 @@ impl Slot {
         Wake(self.wake.fetch_and(deaf.0, Ordering::SeqCst))
     }
 
+    /// Whether the worker has been woken for something that it has not asked about yet.
+    pub fn is_woken_for(&self, what: Wake) -> bool {
+        self.wake.load(Ordering::SeqCst) & what.0 != 0
+    }
+
     /// The worker is about to sleep until it is woken; `false` when there is news already.
     pub fn fall_asleep(&self, deaf: Wake) -> bool {
         self.asleep.store(true, Ordering::SeqCst);

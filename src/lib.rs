@@ -88,6 +88,7 @@ extension_sql_file!(
         pg::gate::_asker
     ]
 );
+extension_sql_file!("../sql/columns.sql", name = "columns", requires = ["track"]);
 extension_sql_file!(
     "../sql/required.sql",
     name = "required",

@@ -15,6 +15,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::{Fate, Refused, Scene, erased, event, foreign};
+use crate::latch::{Slot, Wake};
 use crate::pg;
 use crate::store::inbox::{self, FAILED_ALERT, Pending, State, WAITS_ALERT, Waiting, Which};
 use crate::store::{self, state};
@@ -127,7 +128,7 @@ impl Backlog {
         world: &World,
         targets: &[TargetWorker],
     ) -> SpiResult<bool> {
-        let (mut page, mut full) = (VecDeque::new(), true);
+        let (mut page, mut full, mut outdated) = (VecDeque::new(), true, false);
         loop {
             let over = store::transaction(|| {
                 let block = Instant::now();
@@ -135,6 +136,12 @@ impl Backlog {
                 if page.is_empty() && full {
                     page.extend(inbox::next(which, PAGE, &self.later, held)?);
                     full = page.len() as i64 == PAGE;
+                    // What came after a change of the configuration is applied by the new one.
+                    let news = |slot: &Slot| slot.is_woken_for(Wake::CONFIG);
+                    outdated = world.slot.is_some_and(news);
+                    if outdated {
+                        return Ok(false);
+                    }
                 }
                 while let Some(event) = page.pop_front() {
                     let wrote = self.apply_one(which, event, world, targets)?;
@@ -148,7 +155,7 @@ impl Backlog {
             if over || tired || self.later.len() >= MOST_LATER {
                 return Ok(true);
             }
-            if begun.elapsed() >= SLICE {
+            if outdated || begun.elapsed() >= SLICE {
                 return Ok(false);
             }
         }

@@ -85,8 +85,7 @@ impl Reported<'_> {
 
     fn shortened(&self, field: &Field) -> Alert {
         let column = format!("{}.{}", self.source.name, field.column);
-        let types = &self.source.column_types;
-        let type_name = types.get(&field.column).map_or("text", String::as_str);
+        let type_name = self.source.type_of(&field.column);
         Alert {
             kind: LOSSY_ALERT,
             message: format!(

@@ -16,6 +16,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiResult, quote_qualified_identifier};
 use pgrx::{PgRelation, pg_sys};
 
+use super::column::{Column, column};
 use super::guard::{SqlError, guarded};
 use super::limit::Limit;
 use crate::config;
@@ -96,11 +97,25 @@ pub struct Opened {
     /// What is read: the table, or its payload view.
     pub reads: String,
     owner: pg_sys::Oid,
+    oid: pg_sys::Oid,
+    reads_oid: pg_sys::Oid,
+}
+
+impl Opened {
+    /// A column of the table by its number, as it is now; `None`: it was dropped.
+    pub fn column(&self, number: i16) -> Option<Column> {
+        column(self.oid, number)
+    }
+
+    /// The same of what is read: the table, or its payload view.
+    pub fn column_read(&self, number: i16) -> Option<Column> {
+        column(self.reads_oid, number)
+    }
 }
 
 /// Opens a table, verifies it under its lock, and runs statements on it with its owner's rights.
 ///
-/// `work` has to name relations by what [`Opened`] says: names and owner change.
+/// `work` has to name relations and columns by what [`Opened`] says: names and owner change.
 pub fn run<T>(
     table: Table,
     access: Access,
@@ -168,6 +183,8 @@ fn open(table: Table, access: Access) -> Result<Opened, Refusal> {
         reads: view.map_or_else(|| name.clone(), |view| view.quoted()),
         table: name,
         owner: crm.owner(),
+        oid: table.oid,
+        reads_oid: payload.unwrap_or(table.oid),
     })
 }
 

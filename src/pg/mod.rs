@@ -1,6 +1,7 @@
 //! The fence of unsafe code around what PostgreSQL lets an extension do: running code of others,
 //! and surviving a SQL error.
 
+mod column;
 pub mod ddl;
 pub mod fence;
 pub mod gate;
@@ -9,6 +10,8 @@ mod limit;
 mod random;
 pub mod settings;
 pub mod statement;
+pub mod watch;
 
+pub use column::{Column, column};
 pub use guard::{SqlError, guarded};
 pub use random::random_id;

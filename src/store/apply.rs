@@ -2,12 +2,12 @@
 
 use integration_engine::record::RecordKey;
 use pgrx::datum::DatumWithOid;
-use pgrx::spi;
 use pgrx::spi::SpiResult;
 
-use super::{execute, select, sources::Source};
-use crate::pg::SqlError;
+use super::execute;
+use super::sources::{Relation, Source};
 use crate::pg::fence::{Access, Opened};
+use crate::pg::{Column, SqlError};
 
 /// What became of a write to a CRM row.
 #[derive(Debug)]
@@ -30,10 +30,11 @@ pub fn set_column(
     let Some(parts) = source.key_parts(key.as_str()) else {
         return Ok(Applied::Moved);
     };
-    let type_name = type_of(source, column)?;
-    let name = spi::quote_identifier(column);
-    let condition = source.key_condition(|index| format!("${}", index + 3));
     let statement = |opened: &Opened| {
+        let Column { name, type_name } = source.column(opened, Relation::Table, column);
+        let part = |index| format!("${}", index + 3);
+        let condition = source.key_condition(opened, Relation::Table, part);
+        // An explicit cast shortens what is too long, and rounds.
         format!(
             "UPDATE {} t SET {name} = $1::{type_name} WHERE t.{name}::text IS NOT DISTINCT FROM $2 AND {condition}",
             opened.table,
@@ -47,26 +48,16 @@ pub fn set_column(
     write(source, statement, &args)
 }
 
-// As it is now: what the column was when the table was loaded says nothing about how much it holds.
-const TYPE: &str = "\
-    SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a \
-    WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped";
-
-/// The type of a column. An explicit cast to it shortens what is too long, and rounds.
-fn type_of(source: &Source, column: &str) -> SpiResult<String> {
-    let args = [source.oid.into(), column.into()];
-    let types = select(TYPE, &args, |row| row.get::<String>(1))?;
-    let known = types.into_iter().flatten().next();
-    Ok(known.unwrap_or_else(|| "text".to_owned()))
-}
-
 /// Deletes a row.
 pub fn delete_row(source: &Source, key: &RecordKey) -> SpiResult<Applied> {
     let Some(parts) = source.key_parts(key.as_str()) else {
         return Ok(Applied::Moved);
     };
-    let condition = source.key_condition(|index| format!("${}", index + 1));
-    let statement = |opened: &Opened| format!("DELETE FROM {} t WHERE {condition}", opened.table);
+    let statement = |opened: &Opened| {
+        let part = |index| format!("${}", index + 1);
+        let condition = source.key_condition(opened, Relation::Table, part);
+        format!("DELETE FROM {} t WHERE {condition}", opened.table)
+    };
     let args: Vec<_> = parts.into_iter().map(Into::into).collect();
     write(source, statement, &args)
 }

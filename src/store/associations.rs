@@ -14,14 +14,17 @@ pub struct Association {
     pub id: i32,
     pub source: SourceId,
     pub column: String,
+    /// Its number in the table.
+    number: i16,
     pub to_source: SourceId,
 }
 
 const LOAD: &str = "\
-    SELECT m.id, s.id, m.column_name::text, p.id \
+    SELECT m.id, s.id, m.column_name::text, p.id, m.attnum \
     FROM integration.association_map m \
     JOIN integration.tracked_table s ON s.source = m.source JOIN integration.tracked_table p ON p.source = m.to_source \
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = m.source AND a.attname = m.column_name AND NOT a.attisdropped \
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = m.source AND a.attnum = m.attnum AND NOT a.attisdropped \
+    JOIN pg_catalog.pg_attribute k ON k.attrelid = p.source AND k.attnum = p.key_attnums[1] AND integration._value_kind(k.atttypid) = integration._value_kind(a.atttypid) \
     WHERE 'hubspot' = ANY (s.targets) AND 'hubspot' = ANY (p.targets) ORDER BY m.id";
 
 /// The associations whose tables are both tracked for HubSpot.
@@ -31,6 +34,7 @@ pub fn load() -> SpiResult<Vec<Association>> {
             id: row.get(1)?.unwrap_or(0),
             source: SourceId(row.get(2)?.unwrap_or(0)),
             column: row.get(3)?.unwrap_or_default(),
+            number: row.get(5)?.unwrap_or(0),
             to_source: SourceId(row.get(4)?.unwrap_or(0)),
         })
     })
@@ -80,7 +84,7 @@ pub fn note(
     // One that is named twice would be written twice.
     let keys: BTreeSet<&RecordKey> = keys.iter().copied().collect();
     let asked: Vec<&RecordKey> = keys.iter().copied().collect();
-    let Ok(reading) = source.read_columns_apart(&[&association.column], &asked) else {
+    let Ok(reading) = source.read_columns_apart(&[association.number], &asked) else {
         return Ok(None);
     };
     let rows = reading.rows;

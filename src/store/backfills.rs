@@ -5,8 +5,9 @@ use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::changes::bit;
-use super::sources::{KeyColumn, Source};
+use super::sources::{Relation, Source};
 use super::{execute, select};
+use crate::pg::Column;
 use crate::pg::fence::{Access, Opened, Refusal};
 
 /// What is left to do of a table and target.
@@ -128,7 +129,7 @@ const LANE: i16 = Lane::Backfill as i16;
 
 const QUEUED: &str = "\
     SELECT count(*), coalesce(sum(c.records), 0)::int8 FROM integration._change c \
-    WHERE c.lane = $1 AND c.targets & $2 <> 0 AND ($3::int4 IS NULL OR c.source = $3)";
+    WHERE c.lane = $1 AND c.targets & $2 <> 0 AND ($3::int4 IS NULL OR c.source = $3) AND NOT c.source = ANY ($4)";
 
 /// What of backfills waits in the queue.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,12 +138,13 @@ pub struct Queued {
     pub records: u64,
 }
 
-/// Of one source, or of all.
-pub fn queued(target: Target, source: Option<SourceId>) -> SpiResult<Queued> {
+/// Of one source, or of all but some.
+pub fn queued(target: Target, source: Option<SourceId>, but: &[i32]) -> SpiResult<Queued> {
     let args = [
         LANE.into(),
         bit(target).into(),
         source.map(|source| source.0).into(),
+        but.to_vec().into(),
     ];
     let rows = select(QUEUED, &args, |row| {
         Ok(Queued {
@@ -248,14 +250,15 @@ pub fn walk_statement(
     marked: bool,
     filter: Option<&str>,
 ) -> String {
-    let each = |text: &dyn Fn(usize, &KeyColumn) -> String| {
-        let columns = source.key.iter().enumerate();
+    let key = source.key_columns(opened, Relation::Table);
+    let each = |text: &dyn Fn(usize, &Column) -> String| {
+        let columns = key.iter().enumerate();
         columns
             .map(|(index, column)| text(index, column))
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let named = |_: usize, column: &KeyColumn| format!("{}.{}", opened.table, column.name);
+    let named = |_: usize, column: &Column| format!("{}.{}", opened.table, column.name);
     // As triggers write keys: by the type's output function, which a cast to text is not always.
     let keys = each(&|index, column| format!("pg_catalog.concat({})", named(index, column)));
     let after = if marked {

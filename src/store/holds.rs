@@ -12,18 +12,29 @@ use pgrx::spi::SpiResult;
 
 use super::{execute, select, trouble};
 
-/// The kind of alert about held tables; its subject names the table.
-pub const ALERT: &str = "held_table";
+/// The kinds of alert about what is wrong with tables; the subject names the table or column.
+pub const HELD: &str = "held_table";
+pub const LEFT_OUT: &str = "left_out";
 
 /// What is wrong with a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// The table was dropped.
     Table,
+    /// The payload view was dropped.
+    Payload,
     /// A column of the key was dropped, or cannot be used as a key any more.
     Key,
     /// The consent column was dropped, or does not hold consent any more.
     Consent,
+    /// The same of a column that says who somebody is at Mailchimp: address or audience.
+    Identity,
+    /// A column that is mapped to something else: it is left out.
+    Column,
+    /// A column that names what a record is associated with: the association is left out.
+    Association,
+    /// A trigger does not fire: changes are not captured.
+    Trigger,
     /// Row security hides rows from the table's owner.
     RowSecurity,
     /// The table or its payload view cannot be read.
@@ -33,37 +44,65 @@ pub enum Cause {
 }
 
 impl Cause {
-    const ALL: [Cause; 6] = [
+    const ALL: [Cause; 11] = [
         Cause::Table,
+        Cause::Payload,
         Cause::Key,
         Cause::Consent,
+        Cause::Identity,
+        Cause::Column,
+        Cause::Association,
+        Cause::Trigger,
         Cause::RowSecurity,
         Cause::Unreadable,
         Cause::Timeout,
+    ];
+
+    /// Those that the catalogue tells: see `sources::findings()`, which says what to do as well.
+    pub const FOUND: [Cause; 8] = [
+        Cause::Table,
+        Cause::Payload,
+        Cause::Key,
+        Cause::Consent,
+        Cause::Identity,
+        Cause::Column,
+        Cause::Association,
+        Cause::Trigger,
     ];
 
     /// Returns what `_hold.cause` holds.
     pub const fn name(self) -> &'static str {
         match self {
             Cause::Table => "table",
+            Cause::Payload => "payload",
             Cause::Key => "key",
             Cause::Consent => "consent",
             Cause::RowSecurity => "row_security",
             Cause::Unreadable => "unreadable",
             Cause::Timeout => "timeout",
+            Cause::Identity => "identity",
+            Cause::Column => "column",
+            Cause::Association => "association",
+            Cause::Trigger => "trigger",
         }
     }
 
-    /// Returns what to do about it.
+    /// Whether nothing is sent of the table because of it. Otherwise part of it is left out.
+    pub const fn holds(self) -> bool {
+        !matches!(self, Cause::Column | Cause::Association | Cause::Trigger)
+    }
+
+    /// Returns what to do about it; empty where the reason says that.
     pub const fn hint(self) -> &'static str {
         match self {
-            Cause::Table => "integration.untrack() what is gone",
-            Cause::Key => {
-                "make it what it was, or integration.untrack() the table and integration.track() it by another key"
-            }
-            Cause::Consent => {
-                "name the column that holds consent: SELECT integration.map_field(table, 'column', 'mailchimp', 'status');"
-            }
+            Cause::Table
+            | Cause::Payload
+            | Cause::Key
+            | Cause::Consent
+            | Cause::Identity
+            | Cause::Column
+            | Cause::Association
+            | Cause::Trigger => "",
             Cause::RowSecurity => {
                 "ALTER TABLE … NO FORCE ROW LEVEL SECURITY, or give the table an owner with BYPASSRLS; it is tried again by itself"
             }
@@ -82,132 +121,204 @@ impl Cause {
         )
     }
 
-    fn from_name(name: &str) -> Option<Cause> {
+    /// The cause that is stored under a name.
+    pub fn from_name(name: &str) -> Option<Cause> {
         Cause::ALL.into_iter().find(|cause| cause.name() == name)
     }
 }
+
+/// Something that is wrong with a table, as far as one target is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub source: SourceId,
+    pub target: Target,
+    pub cause: Cause,
+    /// What is left out; empty: the table as a whole.
+    pub subject: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+/// Source, target, cause and subject of what is wrong.
+type Key = (SourceId, Target, Cause, String);
 
 #[derive(Default)]
 struct Holds {
     /// Goes up with every change.
     generation: u64,
-    reasons: BTreeMap<(SourceId, Target, Cause), String>,
+    reasons: BTreeMap<Key, String>,
 }
 
 thread_local! {
     static HOLDS: RefCell<Holds> = RefCell::default();
 }
 
-// Holds of what is no longer sent to a target are over.
+// What is no longer sent to a target is not wrong there.
 const DROP_OLD: &str = "\
     DELETE FROM integration._hold h USING integration.tracked_table t \
     WHERE t.id = h.source AND NOT h.target = ANY (t.targets)";
 
-const LOAD: &str = "SELECT h.source, h.target, h.cause, h.reason FROM integration._hold h";
+const LOAD: &str =
+    "SELECT h.source, h.target, h.cause, h.reason, h.subject FROM integration._hold h";
 
 /// Reads what is held: at the worker's start, and whenever its configuration is read.
 pub fn load() -> SpiResult<()> {
+    let any = read()?;
+    if any && execute(DROP_OLD, &[])? > 0 {
+        read()?;
+    }
+    tell()
+}
+
+/// Reads what is held, and writes nothing; `false`: nothing is.
+pub fn read() -> SpiResult<bool> {
     let rows = select(LOAD, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
         let source = SourceId(row.get(1)?.unwrap_or(0));
         let named = Target::from_name(&text(2)?).zip(Cause::from_name(&text(3)?));
-        Ok(named.map(|(target, cause)| ((source, target, cause), row.get::<String>(4))))
+        let (reason, subject) = (text(4)?, text(5)?);
+        Ok(named.map(|(target, cause)| ((source, target, cause, subject), reason)))
     })?;
-    let mut reasons = BTreeMap::new();
-    for (key, reason) in rows.into_iter().flatten() {
-        reasons.insert(key, reason?.unwrap_or_default());
-    }
+    let reasons: BTreeMap<Key, String> = rows.into_iter().flatten().collect();
     let any = !reasons.is_empty();
-    let before = HOLDS.with_borrow_mut(|holds| {
-        holds.generation += 1;
-        std::mem::replace(&mut holds.reasons, reasons)
+    HOLDS.with_borrow_mut(|holds| {
+        if holds.reasons != reasons || holds.generation == 0 {
+            holds.generation += 1;
+            holds.reasons = reasons;
+        }
     });
-    if any && execute(DROP_OLD, &[])? > 0 {
-        return load();
-    }
-    match any || !before.is_empty() {
-        true => tell(),
-        false => Ok(()),
-    }
+    Ok(any)
 }
 
 const PUT: &str = "\
-    INSERT INTO integration._hold AS h (source, target, cause, reason, since) \
-    SELECT t.id, x.target, $3, $4, pg_catalog.clock_timestamp() \
+    INSERT INTO integration._hold AS h (source, target, cause, subject, holds, reason, since) \
+    SELECT t.id, x.target, $3, $4, $5, $6, pg_catalog.clock_timestamp() \
     FROM integration.tracked_table t CROSS JOIN LATERAL unnest(t.targets) AS x(target) \
     WHERE t.id = $1 AND x.target = $2 \
-    ON CONFLICT (source, target, cause) DO UPDATE SET reason = excluded.reason";
+    ON CONFLICT (source, target, cause, subject) DO UPDATE SET reason = excluded.reason";
 
-/// Holds a table for a target, or for both, and raises an alert that names it. Idempotent: nothing
-/// is written where that is known already. In a transaction of the worker's.
+/// Holds a table for a target, or for both, and raises an alert that names it. Idempotent: nothing is written where that is known already. In a transaction of
+/// the worker's, outside of the fence.
 pub fn hold(source: SourceId, target: Option<Target>, cause: Cause, reason: &str) -> SpiResult<()> {
-    let reason = format!("{reason}; {}", cause.hint());
+    let reason = match cause.hint() {
+        "" => reason.to_owned(),
+        hint => format!("{reason}; {hint}"),
+    };
     let mut news = false;
     for its in Target::ALL {
-        let key = (source, its, cause);
-        let known = HOLDS.with_borrow(|holds| holds.reasons.get(&key) == Some(&reason));
-        if target.is_some_and(|target| target != its) || known {
-            continue;
-        }
-        let args = [
-            source.0.into(),
-            its.name().into(),
-            cause.name().into(),
-            reason.as_str().into(),
-        ];
-        if execute(PUT, &args)? > 0 {
-            news = true;
-            HOLDS.with_borrow_mut(|holds| {
-                holds.generation += 1;
-                holds.reasons.insert(key, reason.clone());
-            });
+        if target.is_none_or(|target| target == its) {
+            news |= put(Finding {
+                source,
+                target: its,
+                cause,
+                subject: String::new(),
+                reason: reason.clone(),
+            })?;
         }
     }
     if news { tell() } else { Ok(()) }
 }
 
-const DROP: &str = "DELETE FROM integration._hold h WHERE h.source = $1 AND h.cause = $2";
+/// `false`: that is known already, or the table is not sent there.
+fn put(finding: Finding) -> SpiResult<bool> {
+    let Finding {
+        source,
+        target,
+        cause,
+        subject,
+        reason,
+    } = finding;
+    let key = (source, target, cause, subject);
+    if HOLDS.with_borrow(|holds| holds.reasons.get(&key) == Some(&reason)) {
+        return Ok(false);
+    }
+    let args = [
+        source.0.into(),
+        target.name().into(),
+        cause.name().into(),
+        key.3.as_str().into(),
+        cause.holds().into(),
+        reason.as_str().into(),
+    ];
+    let stored = execute(PUT, &args)? > 0;
+    if stored {
+        HOLDS.with_borrow_mut(|holds| {
+            holds.generation += 1;
+            holds.reasons.insert(key, reason);
+        });
+    }
+    Ok(stored)
+}
+
+const DROP: &str = "\
+    DELETE FROM integration._hold h WHERE h.source = $1 AND h.target = $2 AND h.cause = $3 AND h.subject = $4";
 
 /// What held a table for this cause is over: its records go on, unless there is another cause.
 /// Idempotent: nothing is written where nothing was held.
 pub fn release(source: SourceId, cause: Cause) -> SpiResult<()> {
-    let held = HOLDS.with_borrow(|holds| of(holds, source).any(|key| key.2 == cause));
-    if !held {
-        return Ok(());
+    match drop_if(|key| key.0 == source && key.2 == cause)? {
+        true => tell(),
+        false => Ok(()),
     }
-    execute(DROP, &[source.0.into(), cause.name().into()])?;
-    HOLDS.with_borrow_mut(|holds| {
-        holds.generation += 1;
-        holds
-            .reasons
-            .retain(|(known, _, its), _| *known != source || *its != cause);
-    });
-    tell()
 }
 
-fn of(holds: &Holds, source: SourceId) -> impl Iterator<Item = (SourceId, Target, Cause)> {
-    let keys = holds.reasons.keys().copied();
-    keys.filter(move |(known, ..)| *known == source)
+fn drop_if(over: impl Fn(&Key) -> bool) -> SpiResult<bool> {
+    let keys: Vec<Key> = HOLDS.with_borrow(|holds| {
+        let keys = holds.reasons.keys().filter(|key| over(key));
+        keys.cloned().collect()
+    });
+    for key in &keys {
+        let args = [
+            key.0.0.into(),
+            key.1.name().into(),
+            key.2.name().into(),
+            key.3.as_str().into(),
+        ];
+        execute(DROP, &args)?;
+        HOLDS.with_borrow_mut(|holds| {
+            holds.generation += 1;
+            holds.reasons.remove(key);
+        });
+    }
+    Ok(!keys.is_empty())
+}
+
+/// Takes in all that is wrong by some causes: what is not among the findings is over.
+pub fn replace(causes: &[Cause], findings: Vec<Finding>) -> SpiResult<()> {
+    let found: Vec<Key> = findings
+        .iter()
+        .map(|finding| {
+            let Finding { source, target, .. } = finding;
+            (*source, *target, finding.cause, finding.subject.clone())
+        })
+        .collect();
+    let mut news = drop_if(|key| causes.contains(&key.2) && !found.contains(key))?;
+    for finding in findings {
+        news |= put(finding)?;
+    }
+    if news { tell() } else { Ok(()) }
 }
 
 // Alerts follow the table of holds, and the present names of the CRM tables.
 const CLEAR: &str = "\
     UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
-    WHERE a.kind = $1 AND a.cleared_at IS NULL AND NOT EXISTS ( \
+    WHERE a.kind IN ($1, $2) AND a.cleared_at IS NULL AND NOT EXISTS ( \
         SELECT FROM integration._hold h JOIN integration.tracked_table t ON t.id = h.source \
-        WHERE h.target = a.target AND t.source::text = a.subject)";
+        WHERE h.target = a.target AND a.kind = CASE WHEN h.holds THEN $1 ELSE $2 END \
+          AND coalesce(nullif(h.subject, ''), t.source::text) = a.subject)";
 const RAISE: &str = "\
     INSERT INTO integration.alert AS a (kind, target, subject, message) \
-    SELECT $1, h.target, t.source::text, string_agg(h.reason, E'\\n' ORDER BY h.cause) \
+    SELECT CASE WHEN h.holds THEN $1 ELSE $2 END, h.target, coalesce(nullif(h.subject, ''), t.source::text), \
+           string_agg(h.reason, E'\\n' ORDER BY h.cause) \
     FROM integration._hold h JOIN integration.tracked_table t ON t.id = h.source \
-    GROUP BY h.target, t.source \
+    GROUP BY 1, 2, 3 \
     ON CONFLICT (kind, target, subject) WHERE cleared_at IS NULL \
     DO UPDATE SET message = excluded.message, last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1 \
     WHERE a.message <> excluded.message";
 
 fn tell() -> SpiResult<()> {
-    execute(CLEAR, &[ALERT.into()])?;
-    execute(RAISE, &[ALERT.into()]).map(|_| ())
+    execute(CLEAR, &[HELD.into(), LEFT_OUT.into()])?;
+    execute(RAISE, &[HELD.into(), LEFT_OUT.into()]).map(|_| ())
 }
 
 /// Returns a number that is another one whenever something is held or released.
@@ -219,7 +330,7 @@ pub fn generation() -> u64 {
 pub fn held(target: Target) -> HashSet<SourceId> {
     HOLDS.with_borrow(|holds| {
         let keys = holds.reasons.keys();
-        keys.filter(|(_, its, _)| *its == target)
+        keys.filter(|(_, its, cause, _)| *its == target && cause.holds())
             .map(|(source, ..)| *source)
             .chain(trouble::locked())
             .collect()
@@ -228,24 +339,54 @@ pub fn held(target: Target) -> HashSet<SourceId> {
 
 /// Whether a table is held for this cause.
 pub fn is_held(source: SourceId, cause: Cause) -> bool {
-    HOLDS.with_borrow(|holds| of(holds, source).any(|key| key.2 == cause))
+    HOLDS.with_borrow(|holds| {
+        holds
+            .reasons
+            .keys()
+            .any(|key| key.0 == source && key.2 == cause)
+    })
 }
 
 /// Returns what is held until the worker has tried again.
 pub fn tried() -> BTreeSet<(SourceId, Cause)> {
     HOLDS.with_borrow(|holds| {
         let keys = holds.reasons.keys();
-        keys.map(|(source, _, cause)| (*source, *cause))
+        keys.map(|(source, _, cause, _)| (*source, *cause))
             .filter(|(_, cause)| cause.is_tried())
             .collect()
     })
 }
 
-/// Returns why a table is held for a target; empty: it is not.
-pub fn reasons(source: SourceId, target: Target) -> Vec<String> {
+/// Whether a table is held for a target.
+pub fn is_held_for(source: SourceId, target: Target) -> bool {
     HOLDS.with_borrow(|holds| {
-        let keys = of(holds, source).filter(|(_, its, _)| *its == target);
-        keys.filter_map(|key| holds.reasons.get(&key).cloned())
-            .collect()
+        let mut keys = holds.reasons.keys();
+        keys.any(|(its, wanted, cause, _)| (*its, *wanted) == (source, target) && cause.holds())
     })
+}
+
+/// What is wrong with a table for a target.
+#[derive(Default)]
+pub struct Wrong {
+    /// Why it is held; empty: it is not.
+    pub held: Vec<String>,
+    /// What is left out.
+    pub left_out: Vec<String>,
+}
+
+/// Returns what is wrong with a table for a target.
+pub fn wrong(source: SourceId, target: Target) -> Wrong {
+    let mut wrong = Wrong::default();
+    HOLDS.with_borrow(|holds| {
+        for ((its, wanted, cause, _), reason) in &holds.reasons {
+            if (*its, *wanted) == (source, target) {
+                match cause.holds() {
+                    true => &mut wrong.held,
+                    false => &mut wrong.left_out,
+                }
+                .push(reason.clone());
+            }
+        }
+    });
+    wrong
 }

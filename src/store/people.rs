@@ -6,11 +6,12 @@ use integration_engine::call::Link;
 use integration_engine::queue::RecordRef;
 use integration_engine::record::{Entity, RecordKey, Target};
 use integration_engine::value;
-use pgrx::spi::{self, SpiResult};
+use pgrx::spi::SpiResult;
 
 use super::links;
 use super::select;
-use super::sources::Source;
+use super::sources::{Relation, Source};
+use crate::pg::Column;
 use crate::pg::fence::{Access, Refusal};
 
 /// The contact with this address (lower case), and its link at Mailchimp if it has one.
@@ -90,16 +91,17 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Result<Option<RecordRef>,
     let Some((_, field)) = mapped.filter(|_| source.reads_itself()) else {
         return Ok(Ok(None));
     };
-    let indexed = select(INDEXED, &[source.oid.into()], |row| row.get::<String>(1))?;
-    let Some(condition) = condition(source, &field.column, indexed.iter().flatten(), "$1") else {
-        return Ok(Ok(None));
-    };
-    let key: Vec<String> = source
-        .key
-        .iter()
-        .map(|column| format!("t.{}::text", column.name))
-        .collect();
     let rows = source.attempt(Access::ReadTable, |opened| {
+        let indexed = select(INDEXED, &[source.oid.into()], |row| row.get::<String>(1))?;
+        let column = source.column(opened, Relation::Table, &field.column);
+        let Some(condition) = condition(&column, indexed.iter().flatten(), "$1") else {
+            return Ok(Vec::new());
+        };
+        let key: Vec<String> = source
+            .key_columns(opened, Relation::Table)
+            .iter()
+            .map(|column| format!("t.{}::text", column.name))
+            .collect();
         let statement = format!(
             "SELECT ARRAY[{}] FROM {} t WHERE {condition} LIMIT 1",
             key.join(", "),
@@ -117,19 +119,17 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Result<Option<RecordRef>,
 
 /// The look-up that one of the indexes answers.
 fn condition<'a>(
-    source: &Source,
-    column: &str,
+    column: &Column,
     mut indexed: impl Iterator<Item = &'a String> + Clone,
     email: &str,
 ) -> Option<String> {
-    let name = spi::quote_identifier(column);
+    let Column { name, type_name } = column;
     let lower = [format!("lower({name})"), format!("lower({name}::text)")];
     if indexed.clone().any(|first| lower.contains(first)) {
         return Some(format!("lower(t.{name}) = {email}"));
     }
-    let type_name = source.column_types.get(column)?;
     indexed
-        .any(|first| *first == name)
+        .any(|first| first == name)
         .then(|| format!("t.{name} = {email}::{type_name}"))
 }
 
@@ -149,23 +149,24 @@ pub fn with_addresses(
     let Some((_, field)) = mapped.filter(|_| source.reads_itself()) else {
         return Ok(Vec::new());
     };
-    let indexed = select(INDEXED, &[source.oid.into()], |row| {
-        Ok((row.get::<String>(1)?, row.get::<bool>(2)?.unwrap_or(false)))
-    })?;
-    let of = |unique: bool| {
-        let fit = indexed.iter().filter(move |(_, only)| *only || !unique);
-        let firsts = fit.filter_map(|(first, _)| first.as_ref());
-        condition(source, &field.column, firsts, "k.email")
-    };
-    let Some(condition) = of(false).filter(|_| !asks || of(true).is_none()) else {
-        return Ok(Vec::new());
-    };
-    let key: Vec<String> = source
-        .key
-        .iter()
-        .map(|column| format!("t.{}::text", column.name))
-        .collect();
     let rows = source.run(Access::ReadTable, |opened| {
+        let indexed = select(INDEXED, &[source.oid.into()], |row| {
+            Ok((row.get::<String>(1)?, row.get::<bool>(2)?.unwrap_or(false)))
+        })?;
+        let column = source.column(opened, Relation::Table, &field.column);
+        let of = |unique: bool| {
+            let fit = indexed.iter().filter(move |(_, only)| *only || !unique);
+            let firsts = fit.filter_map(|(first, _)| first.as_ref());
+            condition(&column, firsts, "k.email")
+        };
+        let Some(condition) = of(false).filter(|_| !asks || of(true).is_none()) else {
+            return Ok(Vec::new());
+        };
+        let key: Vec<String> = source
+            .key_columns(opened, Relation::Table)
+            .iter()
+            .map(|column| format!("t.{}::text", column.name))
+            .collect();
         let statement = format!(
             "SELECT k.email, r.key FROM pg_catalog.unnest($1::text[]) AS k(email) CROSS JOIN LATERAL \
              (SELECT ARRAY[{}] AS key FROM {} t WHERE {condition} LIMIT {MOST_ALIKE}) AS r",

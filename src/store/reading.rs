@@ -8,10 +8,10 @@ use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::holds::{self, Cause};
-use super::sources::Source;
+use super::sources::{Relation, Source};
 use super::{returned, select, trouble};
-use crate::pg::SqlError;
 use crate::pg::fence::{self, Access, Opened, Refusal, Table};
+use crate::pg::{Column, SqlError};
 
 /// Rows as text, by key; a key that is missing has no row.
 pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
@@ -81,8 +81,8 @@ impl Source {
             .unwrap_or_else(|refusal| refusal.raise()))
     }
 
-    /// Some columns of the table itself, as text. A SQL error as above.
-    pub fn read_columns(&self, columns: &[&str], keys: &[&RecordKey]) -> SpiResult<Rows> {
+    /// Some columns of the table itself by their numbers, as text. A SQL error as above.
+    pub fn read_columns(&self, columns: &[i16], keys: &[&RecordKey]) -> SpiResult<Rows> {
         Ok(self
             .try_read_columns(columns, keys)
             .unwrap_or_else(|refusal| refusal.raise()))
@@ -100,22 +100,21 @@ impl Source {
     }
 
     fn mapped(&self, map: &SourceMap, keys: &[&RecordKey], sees: Sees) -> Result<Rows, Refusal> {
-        let columns: String = map
-            .fields
-            .iter()
-            .map(|field| format!(", {}", column_text(field)))
-            .collect();
-        let statement = |opened: &Opened| self.read_statement(&opened.reads, &columns);
+        let statement =
+            |opened: &Opened| self.read_statement(opened, Relation::Read, &self.texts(opened, map));
         self.rows(Access::ReadPayload, statement, map.fields.len(), keys, sees)
     }
 
-    /// Some columns of the table itself, as text, or why a row cannot be read.
-    pub fn try_read_columns(&self, columns: &[&str], keys: &[&RecordKey]) -> Result<Rows, Refusal> {
-        let texts: String = columns
-            .iter()
-            .map(|column| format!(", t.{}::text", pgrx::spi::quote_identifier(column)))
-            .collect();
-        let statement = |opened: &Opened| self.read_statement(&opened.table, &texts);
+    /// Some columns of the table itself by their numbers, as text, or why a row cannot be read.
+    pub fn try_read_columns(&self, columns: &[i16], keys: &[&RecordKey]) -> Result<Rows, Refusal> {
+        let statement = |opened: &Opened| {
+            let text = |number: &i16| match opened.column(*number) {
+                Some(column) => format!(", t.{}::text", column.name),
+                None => ", NULL::text".to_owned(),
+            };
+            let texts: String = columns.iter().map(text).collect();
+            self.read_statement(opened, Relation::Table, &texts)
+        };
         let sees = Sees::WhatWas;
         self.rows(Access::ReadTable, statement, columns.len(), keys, sees)
     }
@@ -144,10 +143,10 @@ impl Source {
         Ok(reading.rows.into_keys().collect())
     }
 
-    /// Some columns of the table itself, as text, and which rows cannot be read.
+    /// Some columns of the table itself by their numbers, as text, and which rows cannot be read.
     pub fn read_columns_apart(
         &self,
-        columns: &[&str],
+        columns: &[i16],
         keys: &[&RecordKey],
     ) -> Result<Reading, Refusal> {
         self.apart(keys, |some| self.try_read_columns(columns, some))
@@ -204,17 +203,22 @@ impl Source {
     /// Whether the table can be read again.
     pub fn probe(&self) -> Result<(), Refusal> {
         for map in self.maps.values() {
-            let columns: String = map
-                .fields
-                .iter()
-                .map(|field| format!(", {}", column_text(field)))
-                .collect();
             self.run(Access::ReadPayload, |opened| {
+                let columns = self.texts(opened, map);
                 let statement = format!("SELECT 1{columns} FROM {} t LIMIT 1", opened.reads);
                 select(&statement, &[], |_| Ok(())).map(|_| ())
             })?;
         }
         Ok(())
+    }
+
+    /// The mapped columns as they are now, as text: SQL that begins with a comma.
+    fn texts(&self, opened: &Opened, map: &SourceMap) -> String {
+        let text = |field: &Field| {
+            let column = self.column(opened, Relation::Read, &field.column);
+            format!(", {}", column_text(&column, field.kind))
+        };
+        map.fields.iter().map(text).collect()
     }
 
     fn rows(
@@ -271,9 +275,9 @@ fn no_key() -> SqlError {
     }
 }
 
-fn column_text(field: &Field) -> String {
-    let column = pgrx::spi::quote_identifier(&field.column);
-    match field.kind {
+fn column_text(column: &Column, kind: ValueKind) -> String {
+    let column = &column.name;
+    match kind {
         ValueKind::Text | ValueKind::Json | ValueKind::TextArray => {
             format!("left(t.{column}::text, {LONGEST_TEXT})")
         }

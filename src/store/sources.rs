@@ -1,20 +1,21 @@
 //! The tracked tables: their configuration, and reading their rows.
 
+mod load;
+mod shape;
+
+pub use load::{external_ids, load};
+pub use shape::{findings, follow, relations, shape};
+
 use std::collections::HashMap;
 
-use integration_engine::consent::words::Words;
-use integration_engine::hubspot::RemoteType;
-use integration_engine::hubspot::external_id::ExternalIds;
-use integration_engine::mailchimp;
-use integration_engine::mapping::{
-    ConflictRule, Direction, Field, FieldId, OnLossy, SourceMap, ValueKind,
-};
+use integration_engine::mapping::SourceMap;
 use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
-use pgrx::spi::{SpiHeapTupleData, SpiResult};
+use pgrx::spi::quote_identifier;
 
 use super::reading::Missing;
-use super::select;
+use crate::pg::fence::Opened;
+use crate::pg::{self, Column};
 
 /// A tracked table.
 pub struct Source {
@@ -40,14 +41,33 @@ pub struct Source {
     /// Numbers of the mapped columns in the table, where its triggers number them the same: not
     /// those of a payload view, nor of partitions.
     numbers: HashMap<String, i16>,
-    /// Type of each mapped column, quoted as SQL wants it.
-    pub column_types: HashMap<String, String>,
+    /// Where the mapped columns are found, by what they were called when this was loaded.
+    columns: HashMap<String, Numbers>,
 }
 
-/// A column of the key, both parts quoted as SQL wants them.
+/// Numbers of a column, by which it is found when it is renamed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Numbers {
+    /// In what is read: the table, or its payload view.
+    read: i16,
+    /// In the table; `None`: it has no such column.
+    table: Option<i16>,
+}
+
+/// A column of the key.
 pub struct KeyColumn {
-    pub name: String,
-    pub type_name: String,
+    /// As it was when this was loaded.
+    column: Column,
+    numbers: Numbers,
+}
+
+/// One of the relations that a source consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// The table itself.
+    Table,
+    /// What is read: the table, or its payload view.
+    Read,
 }
 
 impl Source {
@@ -61,16 +81,46 @@ impl Source {
     }
 
     /// `t.a = ($1).a …`: the condition that finds the row of a key whose parts are `parts`.
-    pub fn key_condition(&self, parts: impl Fn(usize) -> String) -> String {
-        let part = |(index, column): (usize, &KeyColumn)| {
+    pub fn key_condition(
+        &self,
+        opened: &Opened,
+        of: Relation,
+        parts: impl Fn(usize) -> String,
+    ) -> String {
+        let part = |(index, column): (usize, Column)| {
             format!("t.{} = {}::{}", column.name, parts(index), column.type_name)
         };
-        self.key
-            .iter()
+        let columns = self.key_columns(opened, of).into_iter();
+        columns
             .enumerate()
             .map(part)
             .collect::<Vec<_>>()
             .join(" AND ")
+    }
+
+    /// The key's columns as they are now.
+    pub fn key_columns(&self, opened: &Opened, of: Relation) -> Vec<Column> {
+        let now =
+            |key: &KeyColumn| find(opened, of, key.numbers).unwrap_or_else(|| key.column.clone());
+        self.key.iter().map(now).collect()
+    }
+
+    /// A mapped column as it is now. One that has just been dropped keeps its name: the statement
+    /// that has it in it says so.
+    pub fn column(&self, opened: &Opened, of: Relation, name: &str) -> Column {
+        let numbers = self.columns.get(name);
+        let now = numbers.and_then(|numbers| find(opened, of, *numbers));
+        now.unwrap_or_else(|| Column {
+            name: quote_identifier(name),
+            type_name: "text".to_owned(),
+        })
+    }
+
+    /// The type of the column of the table that a mapped one is written to, for people.
+    pub fn type_of(&self, name: &str) -> String {
+        let number = self.columns.get(name).and_then(|numbers| numbers.table);
+        let found = number.and_then(|number| pg::column(self.oid, number));
+        found.map_or_else(|| "text".to_owned(), |column| column.type_name)
     }
 
     /// A record key's parts, one for each key column. `None`: the text is no key of this table.
@@ -93,7 +143,7 @@ impl Source {
     }
 
     /// Reads some columns, SQL that begins with a comma, of the records in the parameters.
-    pub(super) fn read_statement(&self, relation: &str, columns: &str) -> String {
+    pub(super) fn read_statement(&self, opened: &Opened, of: Relation, columns: &str) -> String {
         let names: Vec<String> = (0..self.key.len())
             .map(|index| format!("k{index}"))
             .collect();
@@ -107,181 +157,18 @@ impl Source {
              CROSS JOIN LATERAL (SELECT k.place{columns} FROM {} t WHERE {} OFFSET 0) AS r",
             arrays.join(", "),
             names.join(", "),
-            relation,
-            self.key_condition(|index| format!("k.k{index}")),
+            match of {
+                Relation::Table => &opened.table,
+                Relation::Read => &opened.reads,
+            },
+            self.key_condition(opened, of, |index| format!("k.k{index}")),
         )
     }
 }
 
-const TABLES: &str = "\
-    SELECT t.id, t.source::oid, pg_catalog.format('%I.%I', n.nspname, c.relname), t.entity, t.payload::oid, t.payload_missing, \
-           c.relrowsecurity AND c.relforcerowsecurity AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.oid = c.relowner), \
-           t.bound_to = (SELECT integration._identity()), t.targets, \
-           (SELECT pg_catalog.array_agg(pg_catalog.quote_ident(k.name) ORDER BY k.place) FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place)), \
-           (SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY k.place) \
-            FROM pg_catalog.unnest(t.key_columns) WITH ORDINALITY AS k(name, place) JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = k.name), \
-           t.external_id_prefix, t.external_id IS NOT NULL AS chosen, \
-           NOT EXISTS (SELECT FROM integration.tracked_table o WHERE o.entity = t.entity AND o.id <> t.id) AS alone \
-    FROM integration.tracked_table t JOIN pg_catalog.pg_class c ON c.oid = t.source JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE t.targets <> '{}' ORDER BY t.id";
-
-const DROPPED: &str = "\
-    SELECT t.id FROM integration.tracked_table t \
-    WHERE t.targets <> '{}' AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.source)";
-
-/// Returns the tracked tables that were dropped.
-pub fn dropped() -> SpiResult<Vec<SourceId>> {
-    select(DROPPED, &[], |row| Ok(SourceId(row.get(1)?.unwrap_or(0))))
-}
-
-const FIELDS: &str = "\
-    SELECT t.id, m.target, m.field, m.column_name::text, integration._value_kind(a.atttypid), m.remote_field, m.direction, m.conflict, \
-           pg_catalog.format_type(a.atttypid, a.atttypmod), \
-           CASE WHEN t.payload IS NULL AND (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = t.source) = 'r' THEN a.attnum END, \
-           m.value_map::text, m.on_lossy \
-    FROM integration.field_map m JOIN integration.tracked_table t ON t.source = m.source \
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = coalesce(t.payload, t.source) AND a.attname = m.column_name AND NOT a.attisdropped \
-    WHERE m.target = ANY (t.targets) ORDER BY t.id, m.field";
-
-struct FieldRow {
-    source: SourceId,
-    target: Target,
-    field: Field,
-    type_name: String,
-    number: Option<i16>,
-}
-
-fn kind(name: &str) -> ValueKind {
-    match name {
-        "integer" => ValueKind::Integer,
-        "decimal" => ValueKind::Decimal,
-        "float" => ValueKind::Float,
-        "bool" => ValueKind::Bool,
-        "date" => ValueKind::Date,
-        "timestamp" => ValueKind::Timestamp,
-        "timestamptz" => ValueKind::TimestampTz,
-        "text_array" => ValueKind::TextArray,
-        "json" => ValueKind::Json,
-        _ => ValueKind::Text,
+fn find(opened: &Opened, of: Relation, numbers: Numbers) -> Option<Column> {
+    match of {
+        Relation::Table => opened.column(numbers.table?),
+        Relation::Read => opened.column_read(numbers.read),
     }
-}
-
-fn fields() -> SpiResult<Vec<FieldRow>> {
-    let rows = select(FIELDS, &[], |row| {
-        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-        let Some(target) = Target::from_name(&text(2)?) else {
-            return Ok(None);
-        };
-        Ok(Some(FieldRow {
-            source: SourceId(row.get(1)?.unwrap_or(0)),
-            target,
-            field: Field {
-                id: FieldId(row.get(3)?.unwrap_or(0)),
-                column: text(4)?,
-                kind: kind(&text(5)?),
-                remote_type: match target {
-                    Target::HubSpot => RemoteType::Unknown,
-                    Target::Mailchimp => mailchimp::type_of(&text(6)?),
-                },
-                remote: text(6)?,
-                direction: match text(7)?.as_str() {
-                    "push" => Direction::Push,
-                    "pull" => Direction::Pull,
-                    _ => Direction::Both,
-                },
-                conflict: match text(8)?.as_str() {
-                    "crm_wins" => ConflictRule::CrmWins,
-                    "remote_wins" => ConflictRule::RemoteWins,
-                    _ => ConflictRule::LastWriteWins,
-                },
-                words: row.get::<&str>(11)?.map(Words::parse).unwrap_or_default(),
-                on_lossy: match text(12)?.as_str() {
-                    "refuse" => OnLossy::Refuse,
-                    _ => OnLossy::Keep,
-                },
-            },
-            type_name: text(9)?,
-            number: row.get(10)?,
-        }))
-    })?;
-    Ok(rows.into_iter().flatten().collect())
-}
-
-fn named(row: &SpiHeapTupleData) -> SpiResult<ExternalIds> {
-    Ok(ExternalIds {
-        prefix: row.get_by_name("external_id_prefix")?.unwrap_or_default(),
-        chosen: row.get_by_name("chosen")?.unwrap_or(true),
-        alone: row.get_by_name("alone")?.unwrap_or(false),
-    })
-}
-
-const NAMES: &str = "\
-    SELECT t.external_id_prefix, t.external_id IS NOT NULL AS chosen, false AS alone FROM integration.tracked_table t WHERE t.id = $1";
-
-/// How a table's rows are named at HubSpot, whether or not it still is tracked.
-pub fn external_ids(source: SourceId) -> SpiResult<ExternalIds> {
-    let rows = select(NAMES, &[source.0.into()], named)?;
-    Ok(rows.into_iter().next().unwrap_or_default())
-}
-
-/// All tracked tables that still exist, with their maps.
-pub fn load() -> SpiResult<Vec<Source>> {
-    let mut fields = fields()?;
-    select(TABLES, &[], |row| {
-        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-        let list = |column: usize| {
-            row.get::<Vec<String>>(column)
-                .map(Option::unwrap_or_default)
-        };
-        let id = SourceId(row.get(1)?.unwrap_or(0));
-        let name = text(3)?;
-        let entity = Entity::from_name(&text(4)?).unwrap_or(Entity::Contact);
-        let external_ids = named(row)?;
-        let mine: Vec<FieldRow> = fields.extract_if(.., |row| row.source == id).collect();
-        let map = |target: Target| SourceMap {
-            source: id,
-            name: name.clone(),
-            entity,
-            target,
-            fields: mine
-                .iter()
-                .filter(|row| row.target == target)
-                .map(|row| row.field.clone())
-                .collect(),
-            external_ids: external_ids.clone(),
-        };
-        let targets = list(9)?;
-        Ok(Source {
-            id,
-            oid: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
-            entity,
-            key: list(10)?
-                .into_iter()
-                .zip(list(11)?)
-                .map(|(name, type_name)| KeyColumn { name, type_name })
-                .collect(),
-            payload: row.get(5)?,
-            missing: match text(6)?.as_str() {
-                "keep" => Missing::Keep,
-                _ => Missing::Delete,
-            },
-            hidden: row.get(7)?.unwrap_or(false),
-            bound: row.get(8)?.unwrap_or(false),
-            maps: targets
-                .iter()
-                .filter_map(|name| Target::from_name(name))
-                .map(|target| (target, map(target)))
-                .collect(),
-            audiences: HashMap::new(),
-            numbers: mine
-                .iter()
-                .filter_map(|row| Some((row.field.column.clone(), row.number?)))
-                .collect(),
-            column_types: mine
-                .iter()
-                .map(|row| (row.field.column.clone(), row.type_name.clone()))
-                .collect(),
-            name,
-        })
-    })
 }

@@ -96,7 +96,7 @@ const CLEAR: &str = "\
 pub const CONSENT_WORDS: &str = "consent_words";
 
 /// Kinds that how a target is doing says nothing about.
-const LASTING: [&str; 11] = [
+const LASTING: [&str; 12] = [
     CONSENT_WORDS,
     copies::ENVIRONMENT_ALERT,
     inbox::LOSSY_ALERT,
@@ -107,7 +107,8 @@ const LASTING: [&str; 11] = [
     "warning",
     "encryption_key",
     audiences::MISSING,
-    holds::ALERT,
+    holds::HELD,
+    holds::LEFT_OUT,
 ];
 
 /// Clears a target's alerts, but for those kinds that still hold.

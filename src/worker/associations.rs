@@ -28,6 +28,7 @@ use crate::http::Answer;
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
 use crate::store::changes;
+use crate::store::holds;
 use crate::store::links::{self, Cause, Entry};
 
 /// Associations planned at once: two full calls.
@@ -72,6 +73,7 @@ pub fn note(
             .collect();
         if let Some(source) = world.sources.get(&association.source)
             && !done.is_empty()
+            && !holds::is_held_for(source.id, Target::HubSpot)
         {
             match table::note(association, source, &done)? {
                 Some(noted) => owed += noted,

@@ -14,10 +14,11 @@ use pgrx::spi::SpiResult;
 
 use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
-use super::{World, now_ms};
+use super::{World, now_ms, settle};
 use crate::capture;
 use crate::pg::SqlError;
 use crate::store::backfills::{self, End, Stage, Walk};
+use crate::store::holds;
 
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
@@ -129,7 +130,7 @@ impl Backfills {
         if self.walks.is_empty() {
             return Ok(0);
         }
-        backfills::queued(worker.target, None).map(|queued| queued.chunks)
+        backfills::queued(worker.target, None, &settle::held(worker)).map(|queued| queued.chunks)
     }
 
     /// How long until there is something to do by itself.
@@ -157,7 +158,10 @@ impl Backfills {
                     Stage::Walking => {
                         news || room && may_feed(worker, world, running.walk.source, now)
                     }
-                    Stage::Settling => news || worker.chunks == 0,
+                    Stage::Settling => {
+                        let held = holds::is_held_for(running.walk.source, worker.target);
+                        news || (worker.chunks == 0 && !held)
+                    }
                     Stage::Finished => self.finished(running.walk.job),
                 }
             })
@@ -179,7 +183,7 @@ impl Backfills {
         self.jobs.go_on();
         let now = Instant::now();
         let mut free = most_chunks(world)
-            .saturating_sub(backfills::queued(worker.target, None)?.chunks)
+            .saturating_sub(backfills::queued(worker.target, None, &settle::held(worker))?.chunks)
             .min(AT_ONCE);
         let mut refused = None;
         let mut shown = BTreeSet::new();
@@ -194,7 +198,7 @@ impl Backfills {
                     refused = advance(running, world)?;
                 }
             }
-            let waiting = backfills::queued(worker.target, Some(running.walk.source))?.records;
+            let waiting = backfills::queued(worker.target, Some(running.walk.source), &[])?.records;
             let walk = &mut running.walk;
             walk.done = walk.queued.saturating_sub(waiting);
             if walk.stage == Stage::Settling && waiting == 0 {

@@ -11,6 +11,7 @@ use pgrx::spi::SpiResult;
 
 use super::World;
 use crate::store::consent_log::Change;
+use crate::store::holds;
 use crate::store::links;
 use crate::store::sources::Source;
 
@@ -38,6 +39,9 @@ pub fn attribute(world: &World, changes: &mut [Change]) -> SpiResult<()> {
         let Some(source) = world.sources.get(&id) else {
             continue;
         };
+        if holds::is_held_for(id, Target::HubSpot) || holds::is_held_for(id, Target::Mailchimp) {
+            continue;
+        }
         let Some((map, index)) = shared_column(source) else {
             continue;
         };

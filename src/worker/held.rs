@@ -11,13 +11,13 @@ use crate::store::sources::Source;
 #[derive(Default)]
 pub struct Noted {
     generation: u64,
-    /// In words, which tables are held.
+    /// In words, which tables are held, and what is left out of others.
     reason: Option<String>,
     /// None is left that is not.
     all: bool,
 }
 
-/// Tables named in a state's reason.
+/// Tables and columns named in a state's reason.
 const MOST_NAMED: usize = 5;
 
 impl TargetWorker {
@@ -31,19 +31,23 @@ impl TargetWorker {
     pub fn note_holds(&mut self, world: &World) -> SpiResult<()> {
         let held = holds::held(self.target);
         let sent = |source: &&Source| source.maps.contains_key(&self.target);
-        let mut named: Vec<String> = world
-            .sources
-            .values()
-            .filter(|source| held.contains(&source.id))
-            .filter_map(|source| {
-                // Somebody's lock is no more than a moment's.
-                let why = holds::reasons(source.id, self.target);
-                let why = (!why.is_empty()).then(|| why.join("; "))?;
-                Some(format!("{} is held: {why}", source.name))
-            })
-            .collect();
+        let (mut named, mut left_out) = (Vec::new(), Vec::new());
+        for source in world.sources.values() {
+            let wrong = holds::wrong(source.id, self.target);
+            if !wrong.held.is_empty() {
+                named.push(format!(
+                    "{} is held: {}",
+                    source.name,
+                    wrong.held.join("; ")
+                ));
+            }
+            let whose = |what: &String| format!("{}: {what}", source.name);
+            left_out.extend(wrong.left_out.iter().map(whose));
+        }
         named.sort();
         let all = !named.is_empty() && named.len() == world.sources.values().filter(sent).count();
+        left_out.sort();
+        named.extend(left_out);
         let more = named.len().saturating_sub(MOST_NAMED);
         named.truncate(MOST_NAMED);
         if more > 0 {
@@ -71,7 +75,7 @@ impl TargetWorker {
         }
     }
 
-    /// In words, which tables are held; `None`: none.
+    /// In words, which tables are held, and what is left out of others; `None`: nothing.
     pub fn held_tables(&self) -> Option<&str> {
         self.noted_holds.reason.as_deref()
     }

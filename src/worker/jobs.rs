@@ -9,7 +9,7 @@ use pgrx::spi::SpiResult;
 
 use super::World;
 use super::target::{Property, TargetWorker};
-use crate::store::backfills;
+use crate::store::{backfills, holds};
 
 /// How long until a job is tried again, and how often at most its progress is shown.
 pub const A_MOMENT: Duration = Duration::from_secs(1);
@@ -123,6 +123,9 @@ pub fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Opti
     if let Some(state) = worker.told.as_ref().filter(|state| state.name != "running") {
         let reason = state.reason.as_deref().unwrap_or_default();
         return Some(format!("waits, as {target} is {}: {reason}", state.name));
+    }
+    if let Some(why) = holds::wrong(source, target).held.first() {
+        return Some(format!("waits, as the table is held: {why}"));
     }
     matches!(property(worker, world, source), Property::Missing).then(|| {
         format!(

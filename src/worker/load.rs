@@ -10,6 +10,7 @@ use super::{
 };
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
+use crate::pg::watch;
 use crate::store::{self, account, copies, holds, letters, sources, state};
 
 impl Worker {
@@ -38,21 +39,19 @@ impl Worker {
         }
         self.world.settings = settings;
         copies::note_server()?;
+        self.world.shape = sources::shape()?;
+        sources::follow()?;
         self.world.sources = sources::load()?
             .into_iter()
             .map(|source| (source.id, source))
             .collect();
+        watch::watch(sources::relations(self.world.sources.values()));
         self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
         self.world.associations = store::associations::load()?;
         self.world.withheld = store::withheld::any()?;
         self.world.objections = store::objections::any()?;
         holds::load()?;
-        for source in self.world.sources.keys() {
-            holds::release(*source, holds::Cause::Table)?;
-        }
-        for source in sources::dropped()? {
-            holds::hold(source, None, holds::Cause::Table, "the table was dropped")?;
-        }
+        holds::replace(&holds::Cause::FOUND, sources::findings()?)?;
         self.hold_hidden()?;
         self.hold_culprit()?;
         self.rechecks.hurry();

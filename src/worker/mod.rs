@@ -67,6 +67,7 @@ use pgrx::spi::SpiResult;
 use crate::config::Settings;
 use crate::inbound;
 use crate::latch::{self, Doing, Slot, Wake, Woken};
+use crate::pg::watch;
 use crate::store::{self, links, sources, state};
 use backfill::Backfills;
 use erasures::Erasures;
@@ -94,6 +95,8 @@ pub struct Outcome {
 pub struct World {
     pub settings: Settings,
     pub sources: HashMap<SourceId, sources::Source>,
+    /// Digest of what the catalogue said of them when they were loaded.
+    pub shape: String,
     /// Sources in queue rows that are tracked no longer.
     pub gone: HashSet<SourceId>,
     pub associations: Vec<store::associations::Association>,
@@ -172,6 +175,7 @@ impl Worker {
         let world = World {
             settings,
             sources: HashMap::new(),
+            shape: String::new(),
             gone: HashSet::new(),
             associations: Vec::new(),
             withheld: false,
@@ -205,6 +209,7 @@ impl Worker {
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
+        self.follow_catalog()?;
         let wake = wake.and(self.prepared.ended(wake)?);
         if wake.has(Wake::CONFIG)
             || self.backfills.jobs.outdated(Instant::now())
@@ -249,6 +254,19 @@ impl Worker {
         self.tidy()?;
         self.publish()?;
         Ok(self.next_wait())
+    }
+
+    /// Reads the configuration again if one of the tracked tables is no longer what it was.
+    fn follow_catalog(&mut self) -> SpiResult<()> {
+        if !watch::changed() {
+            return Ok(());
+        }
+        watch::heed();
+        let shape = store::transaction(sources::shape)?;
+        match shape == self.world.shape {
+            true => Ok(()),
+            false => store::transaction(|| self.load()),
+        }
     }
 
     fn note_provisions(&mut self) -> SpiResult<()> {

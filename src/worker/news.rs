@@ -19,7 +19,7 @@ use super::{Worker, World};
 use crate::inbound::sqlstate;
 use crate::pg::{self, SqlError};
 use crate::store::apply::{self, Applied};
-use crate::store::{self, changes, letters, links};
+use crate::store::{self, changes, holds, letters, links};
 
 /// Between attempts at rows that somebody holds: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ impl News {
 enum Told {
     /// There is nothing more to tell.
     Settled,
-    /// Somebody holds the row.
+    /// Somebody holds the row, or the table is held.
     Later,
 }
 
@@ -184,6 +184,9 @@ fn tell(world: &World, news: &ConsentNews) -> SpiResult<Result<Told, SqlError>> 
     let Some((index, field)) = map.field_named("status") else {
         return Ok(Ok(Told::Settled));
     };
+    if holds::is_held_for(source.id, Target::Mailchimp) {
+        return Ok(Ok(Told::Later));
+    }
     let rows = source.read(map, &[&record.key])?;
     let Some(present) = rows.get(&record.key) else {
         return Ok(Ok(Told::Settled));

@@ -12,6 +12,7 @@ use pgrx::spi::SpiResult;
 use super::target::{State, TargetWorker};
 use super::{World, bars, preflight, run, session};
 use crate::pg::settings;
+use crate::pg::watch;
 use crate::store::{changes, execute, state};
 use crate::{config, extension, latch, store};
 
@@ -48,6 +49,7 @@ fn work() -> Result<(), ()> {
     }
     // Before anything of ours is looked at. Why it cannot be done is told with the configuration.
     let _ = store::transaction(session::assume_role);
+    watch::begin();
     let ended = run(slot).map_err(|why| pgrx::warning!("integration worker ends: {why}"));
     match ended {
         Ok(End::Restart) => slot.hand_over(),

@@ -21,6 +21,7 @@ use super::objections;
 use super::rings;
 use super::target::{Flight, TargetWorker};
 use crate::store::changes;
+use crate::store::holds;
 use crate::store::letters;
 use crate::store::links::{self, Entry};
 use crate::store::sources::Source;
@@ -193,6 +194,9 @@ fn wants_from(world: &World, target: Target, record: &RecordRef) -> SpiResult<Op
     else {
         return Ok(None);
     };
+    if holds::is_held_for(source.id, target) {
+        return Ok(None);
+    }
     let mut rows = source.try_read(map, &[&record.key]).unwrap_or_default();
     let place = rows
         .remove(&record.key)
@@ -233,6 +237,9 @@ fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) ->
     else {
         return Ok(Holder::Keeps);
     };
+    if holds::is_held_for(source.id, target) {
+        return Ok(Holder::Unread);
+    }
     let Ok(rows) = source.try_read(map, &[&holder.key]) else {
         return Ok(Holder::Unread);
     };

@@ -10,6 +10,7 @@ use super::{
     Worker, allowance, bars, fill, identity, intake, objections, preflight, process, requests,
     settle,
 };
+use crate::pg::watch;
 use crate::store::{self, changes};
 
 impl TargetWorker {
@@ -114,7 +115,11 @@ impl Worker {
     fn refill(&mut self, index: usize, batches: usize) -> SpiResult<bool> {
         let (world, worker) = (&self.world, &mut self.targets[index]);
         let (now, before) = (Instant::now(), worker.planned.len());
-        let (draft, leftover) = store::transaction(|| {
+        let read = store::transaction(|| {
+            // What has just been heard of comes first: nothing is planned by what was.
+            if watch::changed() {
+                return Ok(None);
+            }
             let leftover = intake::read_queue(worker, world)?;
             let wait = requests::better_to_wait(worker, world, now);
             let draft = if wait {
@@ -122,8 +127,12 @@ impl Worker {
             } else {
                 fill::plan(worker, world, batches)?
             };
-            Ok::<_, pgrx::spi::Error>((draft, leftover))
+            Ok::<_, pgrx::spi::Error>(Some((draft, leftover)))
         })?;
+        let Some((draft, leftover)) = read else {
+            self.follow_catalog()?;
+            return Ok(true);
+        };
         let fill::Planning {
             mut outcomes,
             moves,

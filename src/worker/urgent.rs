@@ -11,6 +11,7 @@ use pgrx::spi::SpiResult;
 use super::target::{Planned, TargetWorker};
 use super::{Worker, fill, identity, intake, objections, process, settle};
 use crate::config::Settings;
+use crate::pg::watch;
 use crate::store::{self, changes};
 
 /// Mailchimp: at most 10 connections at a time.
@@ -111,7 +112,13 @@ impl Worker {
 
     fn send_opt_outs(&mut self, index: usize) -> SpiResult<()> {
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        let (draft, mut planned) = store::transaction(|| fill::plan_opt_outs(worker, world))?;
+        let plan = store::transaction(|| match watch::changed() {
+            true => Ok(None),
+            false => fill::plan_opt_outs(worker, world).map(Some),
+        })?;
+        let Some((draft, mut planned)) = plan else {
+            return self.follow_catalog();
+        };
         // What deletes is for the guard to see.
         let refused: Vec<Planned> = planned
             .extract_if(.., |planned| planned.flights.iter().any(settle::deletes))

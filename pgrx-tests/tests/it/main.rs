@@ -20,6 +20,7 @@ mod bad_values;
 mod bulk;
 mod capture;
 mod capture_histories;
+mod columns;
 mod consent;
 mod consent_histories;
 mod consent_words;

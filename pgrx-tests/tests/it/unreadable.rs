@@ -111,7 +111,7 @@ fn view_that_cannot_be_read_holds_its_table_until_it_can() {
     );
     assert_eq!(crm.ask::<i64>("SELECT count(*) FROM integration.dlq"), 0);
     crm.run("DROP VIEW crm.shown; SELECT integration._wake(); UPDATE crm.contacts SET first_name = 'Ada' WHERE id = 7");
-    wait_until_held(&mut crm, "does not exist any more");
+    wait_until_held(&mut crm, "its payload view was dropped");
     assert_eq!(crm.worker_pid(), worker);
 }
 

@@ -1,0 +1,58 @@
+//! What the catalogue says of the tracked tables: what their columns are called, and what is wrong.
+
+use integration_engine::record::{SourceId, Target};
+use pgrx::pg_sys;
+use pgrx::spi::SpiResult;
+
+use super::Source;
+use crate::store::holds::{Cause, Finding};
+use crate::store::{execute, select};
+
+/// Brings the names of mapped columns up to date in our tables; after a restore, their numbers.
+/// Writes nothing where they are.
+pub fn follow() -> SpiResult<()> {
+    execute("SELECT integration._follow_columns()", &[]).map(|_| ())
+}
+
+const FINDINGS: &str = "\
+    SELECT f.source, f.target, f.cause, f.subject, f.reason FROM integration._finding f WHERE f.reason IS NOT NULL";
+
+/// Returns what is wrong with tracked tables, as far as the catalogue says so.
+pub fn findings() -> SpiResult<Vec<Finding>> {
+    let rows = select(FINDINGS, &[], |row| {
+        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
+        let named = Target::from_name(&text(2)?).zip(Cause::from_name(&text(3)?));
+        let source = SourceId(row.get(1)?.unwrap_or(0));
+        let (subject, reason) = (text(4)?, text(5)?);
+        Ok(named.map(|(target, cause)| Finding {
+            source,
+            target,
+            cause,
+            subject,
+            reason,
+        }))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// Returns the relations that some sources consist of.
+pub fn relations<'a>(
+    sources: impl Iterator<Item = &'a Source>,
+) -> impl Iterator<Item = pg_sys::Oid> {
+    sources.flat_map(|source| [Some(source.oid), source.payload].into_iter().flatten())
+}
+
+const SHAPE: &str = "\
+    SELECT pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.id, c.oid, n.nspname, c.relname, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity, \
+        (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attisdropped, y.typname, y.typnamespace), ',' ORDER BY a.attnum) \
+         FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_type y ON y.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0), \
+        (SELECT pg_catalog.string_agg(pg_catalog.concat(g.tgname, g.tgenabled), ',' ORDER BY g.tgname) FROM pg_catalog.pg_trigger g \
+         WHERE g.tgrelid = c.oid AND g.tgname LIKE 'integration\\_%')), ';' ORDER BY t.id, r.payload)) \
+    FROM integration.tracked_table t CROSS JOIN LATERAL (VALUES (t.source::oid, false), (t.payload::oid, true)) AS r(relation, payload) \
+    LEFT JOIN pg_catalog.pg_class c ON c.oid = r.relation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
+
+/// Returns a digest of what the catalogue says of the tracked tables that we go by.
+pub fn shape() -> SpiResult<String> {
+    let rows = select(SHAPE, &[], |row| row.get::<String>(1))?;
+    Ok(rows.into_iter().flatten().next().unwrap_or_default())
+}
