@@ -12,7 +12,7 @@ mod hearing;
 mod history;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
@@ -46,8 +46,8 @@ struct Event {
 struct Crm {
     settings: MailchimpSettings,
     row: Option<Person>,
-    /// Another row that is opted out, which is not a member: its address.
-    other: Option<u8>,
+    /// Addresses of other rows that are opted out, and are not members.
+    others: BTreeSet<u8>,
     links: BTreeMap<u8, Link>,
     memory: BTreeMap<(String, String), Standing>,
     service: Service,
@@ -68,7 +68,7 @@ impl Crm {
         Crm {
             settings,
             row: None,
-            other: None,
+            others: BTreeSet::new(),
             links: BTreeMap::new(),
             memory: BTreeMap::new(),
             service: Service::default(),
@@ -81,7 +81,7 @@ impl Crm {
 
     fn opted_in(&self) -> bool {
         let row = self.row.as_ref();
-        row.is_some_and(|row| row.opted_in && self.other != Some(row.address))
+        row.is_some_and(|row| row.opted_in && !self.others.contains(&row.address))
     }
 
     fn list_of(&self, link: &Link) -> String {
@@ -134,7 +134,9 @@ impl Crm {
             Some(row)
         });
         let changed_at = row.as_ref().and_then(|row| row.changed_at);
-        let objected = row.as_ref().filter(|row| self.other == Some(row.address));
+        let objected = row
+            .as_ref()
+            .filter(|row| self.others.contains(&row.address));
         let work = Work {
             objection: objected.map(|_| "2".to_owned()),
             batch_cap: self.batch_cap,

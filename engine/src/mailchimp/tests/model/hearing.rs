@@ -153,9 +153,9 @@ impl Crm {
         }
         let wanted = reported.opts_in();
         let number = (0..4).find(|number| address(*number) == event.address);
-        if wanted && number == self.other {
+        if let Some(number) = number.filter(|_| wanted) {
             // Their own word counts for all rows.
-            self.other = None;
+            self.others.remove(&number);
         }
         if let Some(row) = row {
             let since = row

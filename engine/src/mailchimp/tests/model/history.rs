@@ -96,7 +96,13 @@ impl Crm {
         match step {
             Step::Consent(_) | Step::Address(_) | Step::Audience(_) => self.edit(step),
             Step::Other { address, opted_in } => {
-                self.other = Some(*address).filter(|_| !*opted_in);
+                let before = self.opted_in();
+                match opted_in {
+                    true => self.others.remove(address),
+                    false => self.others.insert(*address),
+                };
+                // An opt-in anew.
+                self.service.refuses &= before || !self.opted_in();
             }
             Step::Delete if self.uncertain => {}
             Step::Delete => self.row = None,
@@ -172,7 +178,7 @@ impl Crm {
     }
 
     fn edit(&mut self, step: &Step) {
-        let uncertain = self.uncertain;
+        let (uncertain, before) = (self.uncertain, self.opted_in());
         let Some(row) = &mut self.row else { return };
         match step {
             Step::Consent(opted_in) => {
@@ -188,6 +194,8 @@ impl Crm {
             _ => return,
         }
         row.changed_at = Some(self.now);
+        // As is an address that no other row objects to.
+        self.service.refuses &= before || !self.opted_in();
     }
 
     fn insert(&mut self, key: u8, address: u8, elsewhere: bool, opted_in: bool) {

@@ -103,7 +103,9 @@ impl Service {
         let old = subscribed.iter().find(free)?.clone();
         let mut member = self.members.remove(&old)?;
         member.former.push(old.clone());
-        self.members.insert((old.0.clone(), to.to_owned()), member);
+        let new = (old.0.clone(), to.to_owned());
+        self.left.remove(&new);
+        self.members.insert(new, member);
         Some(old)
     }
 
