@@ -1,7 +1,10 @@
 //! What the triggers queue, and that they do it in the user's transaction and nowhere else.
 //! Both targets are paused, so that the queue can be looked at.
 
-use integration_tests::crm::Crm;
+use integration_tests::{
+    crm::{Crm, SOON},
+    wait::wait_until,
+};
 
 fn paused() -> Crm {
     let mut crm = Crm::start();
@@ -309,4 +312,28 @@ fn plan_of_many_columns_is_read() {
         crm.rows("SELECT op, record_key FROM integration.outbox WHERE op = 'delete'"),
         ["delete|"]
     );
+}
+
+#[test]
+fn idle_worker_hears_of_a_trigger_that_was_disabled() {
+    let mut crm = Crm::start();
+    crm.add_contact("ada@example.org", true);
+    crm.converges();
+    let said = "SELECT string_agg(coalesce(reason, ''), ' ') FROM integration.table_status WHERE source = 'crm.contacts'::regclass";
+    for trigger in ["integration_row", "integration_truncate"] {
+        crm.run(&format!(
+            "ALTER TABLE crm.contacts DISABLE TRIGGER {trigger}"
+        ));
+        wait_until("it is named", SOON, || {
+            let reason: String = crm.ask(said);
+            reason.contains(trigger).then_some(())
+        });
+        crm.run(&format!(
+            "ALTER TABLE crm.contacts ENABLE ALWAYS TRIGGER {trigger}"
+        ));
+        wait_until("it is no longer named", SOON, || {
+            let reason: String = crm.ask(said);
+            (!reason.contains(trigger)).then_some(())
+        });
+    }
 }
