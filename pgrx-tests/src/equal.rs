@@ -117,7 +117,7 @@ impl Expected {
 
 /// What stands before the key of a table's row.
 fn prefix(client: &mut Client, table: &str) -> String {
-    let sql = "SELECT external_id_prefix FROM integration.tracked_table WHERE source::text = $1";
+    let sql = "SELECT external_id_prefix FROM integration.tracked_table WHERE source = pg_catalog.to_regclass($1)";
     let row = client.query_opt(sql, &[&table]).unwrap();
     row.map(|row| row.get(0)).unwrap_or_default()
 }

@@ -113,9 +113,10 @@ pub fn hear(
     let settings = &world.settings.hubspot_api;
     match sharing::read(result.as_ref(), settings, &ours(world)) {
         Sharing::Unknown(why) => {
-            worker.others.again_at = Some(now + SOON);
             let signal = failing(result, &why);
             worker.hear(&signal, &BudgetReport::default(), clock, now);
+            // Contacts wait for the answer, and nothing else would have it asked again.
+            postpone(worker, SOON);
         }
         known => {
             worker.breaker.success();

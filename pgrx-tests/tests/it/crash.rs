@@ -88,8 +88,11 @@ fn immediate_shutdown_loses_nothing() {
 #[test]
 fn restart_in_an_outage_loses_nothing() {
     let mut crm = own_server();
+    // What is asked before the first contact has been answered.
+    crm.add_contacts(1, 1);
+    crm.converges();
     crm.remote.go_down(Service::HubSpot);
-    crm.add_contacts(1, 1_000);
+    crm.add_contacts(2, 1_000);
     wait_until("retries are stored", SOON, || {
         crm.ask::<bool>("SELECT EXISTS (SELECT FROM integration.outbox WHERE attempts > 0 OR last_error IS NOT NULL)").then_some(())
     });

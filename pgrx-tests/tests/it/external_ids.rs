@@ -4,7 +4,7 @@
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER, SOON},
-    remote::{Fields, ObjectType, unlimited},
+    remote::{Fields, ObjectType, Service, unlimited},
     sql::refused_with_hint,
     wait::wait_until,
 };
@@ -394,4 +394,18 @@ fn person_in_two_databases_is_one_of_them_alone() {
         second.rows("SELECT record_key, category FROM integration.dlq WHERE resolution IS NULL"),
         ["10|conflict"]
     );
+}
+
+#[test]
+fn outage_before_it_is_known_who_else_names_contacts_is_told_and_ends() {
+    let mut crm = Crm::start();
+    crm.remote.go_down(Service::HubSpot);
+    crm.run("SELECT integration.reload()");
+    crm.add_contacts(1, 10);
+    wait_until("the outage is told", LATER, || {
+        crm.ask::<bool>("SELECT state = 'outage' FROM integration.status WHERE target = 'hubspot'")
+            .then_some(())
+    });
+    crm.remote.come_up(Service::HubSpot).unwrap();
+    crm.converges_within(LATER);
 }
