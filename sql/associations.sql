@@ -5,6 +5,7 @@ CREATE TABLE association_map (
     source      regclass NOT NULL REFERENCES tracked_table (source) ON DELETE CASCADE,
     column_name name NOT NULL,
     attnum      smallint,
+    numbered_in text NOT NULL DEFAULT '',
     to_source   regclass NOT NULL REFERENCES tracked_table (source) ON DELETE CASCADE,
     CONSTRAINT association_map_once UNIQUE (source, attnum)
 );
@@ -13,6 +14,7 @@ COMMENT ON COLUMN association_map.id IS 'number of the association in stored sta
 COMMENT ON COLUMN association_map.source IS 'the tracked CRM table that has the column';
 COMMENT ON COLUMN association_map.column_name IS 'its column, which holds the key of a row of to_source';
 COMMENT ON COLUMN association_map.attnum IS 'number of that column, by which it is found when it is renamed; NULL: there was none of that name';
+COMMENT ON COLUMN association_map.numbered_in IS 'database and relations that the number belongs to; elsewhere, as after a restore, the column is looked up by name once';
 COMMENT ON COLUMN association_map.to_source IS 'the tracked CRM table it refers to';
 
 CREATE TABLE _association (

@@ -62,11 +62,20 @@ BEGIN
             payload_key_attnums = CASE WHEN t.payload IS NOT NULL THEN integration._attnums(t.payload, coalesce(t.payload_key, t.key_columns)) END,
             numbered_in = integration._numbering(t.source, t.payload)
         WHERE x.id = t.id;
-        UPDATE integration.field_map m 
-        SET attnum = coalesce(integration._attnum(coalesce(t.payload, t.source), m.column_name), CASE WHEN m.attnum = 0 THEN 0 END), table_attnum = integration._attnum(t.source, m.column_name)
-        WHERE m.source = t.source;
-        UPDATE integration.association_map m SET attnum = integration._attnum(t.source, m.column_name) WHERE m.source = t.source;
     END LOOP;
+    -- Each line for itself: a restore brings in the tables one after the other, and we may look in between.
+    UPDATE integration.field_map m
+    SET attnum = coalesce(integration._attnum(coalesce(y.payload, y.source), m.column_name), CASE WHEN m.attnum = 0 THEN 0 END),
+        table_attnum = integration._attnum(y.source, m.column_name), numbered_in = y.numbered_in
+    FROM integration.tracked_table y JOIN pg_catalog.pg_class c ON c.oid = y.source
+    WHERE y.source = m.source AND (wanted IS NULL OR y.source = wanted) AND m.numbered_in <> y.numbered_in;
+    -- Numbers may change places, and no two lines may have one number in between.
+    UPDATE integration.association_map m SET attnum = NULL
+    FROM integration.tracked_table y JOIN pg_catalog.pg_class c ON c.oid = y.source
+    WHERE y.source = m.source AND (wanted IS NULL OR y.source = wanted) AND m.numbered_in <> y.numbered_in AND m.attnum IS NOT NULL;
+    UPDATE integration.association_map m SET attnum = integration._attnum(y.source, m.column_name), numbered_in = y.numbered_in
+    FROM integration.tracked_table y JOIN pg_catalog.pg_class c ON c.oid = y.source
+    WHERE y.source = m.source AND (wanted IS NULL OR y.source = wanted) AND m.numbered_in <> y.numbered_in;
     UPDATE integration.tracked_table x SET key_columns = n.key_columns, payload_key = n.payload_key
     FROM (SELECT y.id, integration._attnames(y.source, y.key_attnums, y.key_columns) AS key_columns,
                  integration._attnames(y.payload, y.payload_key_attnums, y.payload_key) AS payload_key

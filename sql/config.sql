@@ -30,7 +30,7 @@ COMMENT ON COLUMN tracked_table.payload IS 'view with the same key that is read 
 COMMENT ON COLUMN tracked_table.payload_missing IS 'what becomes of a record whose row the table has and the payload view does not show: delete (it is removed from the services) or keep (it is left alone)';
 COMMENT ON COLUMN tracked_table.payload_key IS 'the key columns of that view';
 COMMENT ON COLUMN tracked_table.payload_key_attnums IS 'their numbers';
-COMMENT ON COLUMN tracked_table.numbered_in IS 'database and relations that the column numbers belong to; elsewhere, as after a restore, columns are looked up by name once';
+COMMENT ON COLUMN tracked_table.numbered_in IS 'database and relations that the numbers of its key belong to; elsewhere, as after a restore, columns are looked up by name once';
 COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, data directory, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
 COMMENT ON COLUMN tracked_table.external_id IS 'how track() was told to name its records in HubSpot''s unique property: key, or a prefix; NULL: it was not told';
 COMMENT ON COLUMN tracked_table.external_id_prefix IS 'what stands before the key of a row there; decided once, and kept whatever is renamed later';
@@ -42,6 +42,7 @@ CREATE TABLE field_map (
     column_name  name NOT NULL,
     attnum       smallint,
     table_attnum smallint,
+    numbered_in  text NOT NULL DEFAULT '',
     target       text NOT NULL CHECK (target IN ('hubspot', 'mailchimp')),
     remote_field text NOT NULL,
     direction    text NOT NULL DEFAULT 'both' CHECK (direction IN ('push', 'pull', 'both')),
@@ -57,6 +58,7 @@ COMMENT ON COLUMN field_map.field IS 'number of the line within its source, neve
 COMMENT ON COLUMN field_map.column_name IS 'column of the table, or of its payload view';
 COMMENT ON COLUMN field_map.attnum IS 'its number, by which it is found when it is renamed; 0: the payload view was given without it; NULL: there was none of that name';
 COMMENT ON COLUMN field_map.table_attnum IS 'number of the column of the table that is written with what comes back; another one if there is a payload view';
+COMMENT ON COLUMN field_map.numbered_in IS 'database and relations that both numbers belong to; elsewhere, as after a restore, the column is looked up by name once';
 COMMENT ON COLUMN field_map.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN field_map.remote_field IS 'HubSpot property, Mailchimp merge tag, or one of email_address, status, tags, interests, marketing_permissions, language, list_id';
 COMMENT ON COLUMN field_map.direction IS 'push: CRM to service, pull: service to CRM, both';

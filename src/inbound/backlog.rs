@@ -184,6 +184,9 @@ impl Backlog {
                 scene.hidden = erased::hidden(world, subject)?;
             }
             let fate = event::apply(&scene, &event, subject.as_ref())?;
+            if let Some(why) = scene.held(event.target()) {
+                return Ok(Fate::Refused(why));
+            }
             if let Fate::Settled(state, detail) = &fate {
                 settle(&scene, &event, *state, detail)?;
             }

@@ -20,14 +20,14 @@ use std::time::Instant;
 
 use integration_engine::clock::{Tick, ValueHash};
 use integration_engine::queue::RecordRef;
-use integration_engine::record::{Target, Timestamp};
+use integration_engine::record::{SourceId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use crate::pg::SqlError;
 use crate::store::apply::Applied;
 use crate::store::inbox::State;
 use crate::store::sources::Source;
-use crate::store::state;
+use crate::store::{holds, state};
 use crate::worker::target::TargetWorker;
 use crate::worker::{World, now_ms};
 
@@ -64,6 +64,14 @@ impl Refused {
         Refused {
             sqlstate: "40001".to_owned(),
             text: "the row was being changed".to_owned(),
+        }
+    }
+
+    /// The table is held: what is wrong with it has to be put right first.
+    fn held(table: &str) -> Refused {
+        Refused {
+            sqlstate: "55000".to_owned(),
+            text: format!("{table} is held; integration.table_status says why"),
         }
     }
 
@@ -107,6 +115,8 @@ pub struct Scene<'a> {
     withholds: Cell<bool>,
     /// What people should know.
     alerts: RefCell<Vec<Alert>>,
+    /// Tables that were asked for.
+    asked: RefCell<HashSet<SourceId>>,
 }
 
 impl<'a> Scene<'a> {
@@ -118,6 +128,7 @@ impl<'a> Scene<'a> {
             owed: Cell::new(0),
             withholds: Cell::new(false),
             alerts: RefCell::default(),
+            asked: RefCell::default(),
         }
     }
 }
@@ -134,7 +145,17 @@ impl Scene<'_> {
     /// The table of a record, where it is tracked and the record not erased.
     fn source(&self, record: &RecordRef) -> Option<&Source> {
         let source = self.world.sources.get(&record.source);
-        source.filter(|_| !self.hidden.contains(record))
+        let source = source.filter(|_| !self.hidden.contains(record))?;
+        self.asked.borrow_mut().insert(source.id);
+        Some(source)
+    }
+
+    /// Why an event has to wait that came to what it came to by a table that is held.
+    fn held(&self, target: Target) -> Option<Refused> {
+        let asked = self.asked.borrow();
+        let mut held = asked.iter().filter(|id| holds::is_held_for(**id, target));
+        let source = self.world.sources.get(held.next()?)?;
+        Some(Refused::held(&source.name))
     }
 
     fn worker(&self, target: Target) -> Option<&TargetWorker> {

@@ -103,6 +103,34 @@ fn without_its_consent_column_a_table_is_held_for_mailchimp() {
 }
 
 #[test]
+fn an_opt_out_waits_while_its_table_is_held() {
+    let mut crm = in_step();
+    crm.run("ALTER TABLE crm.contacts DROP COLUMN marketing_opt_in");
+    touch(&mut crm);
+    becomes(&mut crm, &["hubspot|running", "mailchimp|held"]);
+    crm.remote.person_unsubscribes("person4@example.org");
+    import(&mut crm, Service::Mailchimp);
+    wait_until("the event is put off", SOON, || {
+        crm.ask::<bool>("SELECT state = 'pending' AND attempts > 0 AND detail ~ 'is held' FROM integration.inbox")
+            .then_some(())
+    });
+    crm.run(
+        "ALTER TABLE crm.contacts ADD marketing_opt_in boolean;
+         UPDATE crm.contacts SET marketing_opt_in = id % 2 = 0;
+         SELECT integration.map_field('crm.contacts', 'marketing_opt_in', 'mailchimp', 'status');
+         SELECT integration.inbox_retry()",
+    );
+    wait_until("the opt-out comes in", SOON, || {
+        (!crm.ask::<bool>("SELECT marketing_opt_in FROM crm.contacts WHERE id = 4")).then_some(())
+    });
+    assert_eq!(
+        crm.remote.status_of("person4@example.org"),
+        Some(Status::Unsubscribed)
+    );
+    crm.converges();
+}
+
+#[test]
 fn a_consent_column_that_no_longer_says_it_holds_the_table() {
     let mut crm = in_step();
     crm.run("ALTER TABLE crm.contacts ALTER marketing_opt_in TYPE integer USING marketing_opt_in::integer");
@@ -226,6 +254,19 @@ fn a_disabled_trigger_is_named() {
     wait_until("it is no longer said", SOON, || {
         alerts(&mut crm, "left_out").is_empty().then_some(())
     });
+}
+
+#[test]
+fn lines_that_a_restore_brings_in_late_are_found_by_name() {
+    let mut crm = in_step();
+    let numbers = "SELECT column_name, remote_field, attnum, table_attnum FROM integration.field_map ORDER BY source, field";
+    let before = crm.rows(numbers);
+    // The table's own line is known to belong here already.
+    crm.run(
+        "UPDATE integration.field_map SET attnum = attnum % 5 + 2, table_attnum = table_attnum % 5 + 2, numbered_in = 'elsewhere';
+         SELECT integration._follow_columns()",
+    );
+    assert_eq!(crm.rows(numbers), before);
 }
 
 #[test]
