@@ -31,6 +31,7 @@ mod daily;
 mod deletions;
 mod delivery;
 mod displaced;
+mod documents;
 mod engagement;
 mod erasure;
 mod erasure_reach;
