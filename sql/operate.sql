@@ -193,7 +193,7 @@ $$;
 COMMENT ON FUNCTION _do_preview(regclass, text) IS 'does, with our rights, what preview() is asked for';
 
 CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION preview(regclass, text) IS 'what would be sent for a record, per target; sends nothing';
+COMMENT ON FUNCTION preview(regclass, text) IS 'what would be sent for a record, per target, or why nothing would be; sends and writes nothing';
 
 CREATE FUNCTION _do_wait_synced(source regclass, key text, wait interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

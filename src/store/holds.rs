@@ -190,6 +190,14 @@ pub fn read() -> SpiResult<bool> {
     Ok(any)
 }
 
+/// Nothing is known to be held: in backends, which go by [`read`] for one call.
+pub fn forget() {
+    HOLDS.with_borrow_mut(|holds| {
+        holds.generation += 1;
+        holds.reasons.clear();
+    });
+}
+
 const PUT: &str = "\
     INSERT INTO integration._hold AS h (source, target, cause, subject, holds, reason, since) \
     SELECT t.id, x.target, $3, $4, $5, $6, pg_catalog.clock_timestamp() \

@@ -2,6 +2,9 @@
 //! engine decide.
 
 mod gather;
+mod preview;
+
+pub use preview::{Next, Preview, preview};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

@@ -6,12 +6,39 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Worker, associations, audiences, bars, preflight, properties, provision, session, settle,
+    Worker, World, associations, audiences, bars, preflight, properties, provision, session, settle,
 };
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
 use crate::pg::watch;
 use crate::store::{self, account, copies, holds, letters, sources, state};
+
+impl World {
+    /// Reads the tracked tables.
+    pub(super) fn read_sources(&mut self) -> SpiResult<()> {
+        self.sources = sources::load()?
+            .into_iter()
+            .map(|source| (source.id, source))
+            .collect();
+        self.settings.mailchimp_api.several = audiences::are_named(self);
+        Ok(())
+    }
+
+    /// Reads whether anything is remembered of records that planning has to look up.
+    pub(super) fn read_memory(&mut self) -> SpiResult<()> {
+        self.withheld = store::withheld::any()?;
+        self.objections = store::objections::any()?;
+        Ok(())
+    }
+
+    /// Why this database may not send, for people; `None`: it may.
+    pub(super) fn why_fenced(&self) -> SpiResult<Option<String>> {
+        match self.sources.values().all(|source| source.bound) {
+            true => Ok(None),
+            false => copies::why_fenced(),
+        }
+    }
+}
 
 impl Worker {
     /// Row security that hides rows from a table's owner is noticed before anything is read.
@@ -41,25 +68,16 @@ impl Worker {
         copies::note_server()?;
         self.world.shape = sources::shape()?;
         sources::follow()?;
-        self.world.sources = sources::load()?
-            .into_iter()
-            .map(|source| (source.id, source))
-            .collect();
+        self.world.read_sources()?;
         watch::watch(sources::relations(self.world.sources.values()));
-        self.world.settings.mailchimp_api.several = audiences::are_named(&self.world);
         self.world.associations = store::associations::load()?;
-        self.world.withheld = store::withheld::any()?;
-        self.world.objections = store::objections::any()?;
+        self.world.read_memory()?;
         holds::load()?;
         holds::replace(&holds::Cause::FOUND, sources::findings()?)?;
         self.hold_hidden()?;
         self.hold_culprit()?;
         self.rechecks.hurry();
-        let bound = self.world.sources.values().all(|source| source.bound);
-        let fenced = match bound {
-            true => None,
-            false => copies::why_fenced()?,
-        };
+        let fenced = self.world.why_fenced()?;
         let nameless = self.world.settings.environment.is_empty();
         copies::ask_for_environment(nameless && fenced.is_none())?;
         let pauses = state::pauses()?;

@@ -63,6 +63,7 @@ mod opt_outs;
 mod partitions;
 mod poison;
 mod prepared;
+mod preview;
 mod processes;
 mod reconcile;
 mod reconcile_members;

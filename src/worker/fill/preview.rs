@@ -1,0 +1,183 @@
+//! What the worker would make of one record, as far as tables tell: planned by the same code, in a
+//! backend. Nothing is written, and nothing is sent.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use integration_engine::call::Call;
+use integration_engine::hubspot::RemoteType;
+use integration_engine::mailchimp::merge::MergeType;
+use integration_engine::mapping::{Direction, Field, SourceMap};
+use integration_engine::outcome::Verdict;
+use integration_engine::queue::{Change, RecordRef};
+use integration_engine::record::{Entity, Lane, RecordKey, Target, Timestamp};
+use integration_engine::traces::Traces;
+use pgrx::pg_sys;
+use pgrx::spi::SpiResult;
+
+use super::{Draft, assemble, plan_block};
+use crate::config::Settings;
+use crate::error::Error;
+use crate::store::{holds, sources::Source, state};
+use crate::worker::target::{Property, TargetWorker};
+use crate::worker::{World, now_ms};
+
+/// What would become of a record at one target.
+pub struct Preview {
+    pub target: Target,
+    pub next: Next,
+    /// Why nothing is sent at present.
+    pub waits: Option<String>,
+    /// Fields whose values depend on what only the worker knows.
+    pub unread: Vec<String>,
+}
+
+/// What would come of planning.
+pub enum Next {
+    Call(Call),
+    Settled(Verdict),
+    /// The table cannot be read at present.
+    Unread,
+}
+
+/// Holds are in a process' memory; other functions of a backend don't go by them.
+struct Forget;
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        holds::forget();
+    }
+}
+
+/// Returns what would become of a record, for each target its table is sent to.
+pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<Preview>, Error> {
+    let mut world = World {
+        settings,
+        sources: HashMap::new(),
+        shape: String::new(),
+        gone: HashSet::new(),
+        associations: Vec::new(),
+        withheld: false,
+        objections: false,
+        slot: None,
+    };
+    world.read_sources().map_err(Error::Spi)?;
+    world.read_memory().map_err(Error::Spi)?;
+    let _forget = Forget;
+    holds::read().map_err(Error::Spi)?;
+    let unread = world.leave_unread_fields(table);
+    let source = world.sources.values().find(|known| known.oid == table);
+    let source = source.ok_or_else(|| Error::NotTracked(format!("oid {}", table.to_u32())))?;
+    let mut previews = Vec::new();
+    for target in source.maps.keys() {
+        let mut worker = worker(*target, &world).map_err(Error::Spi)?;
+        let next = next(&mut worker, &world, source, key).map_err(Error::Spi)?;
+        let known = !source.hidden && !holds::wrong(source.id, *target).held.is_empty();
+        if matches!(next, Next::Unread) && !known {
+            // Fails with what keeps it from being read.
+            source
+                .read(&source.maps[target], &[&RecordKey::from(key)])
+                .map_err(Error::Spi)?;
+        }
+        previews.push(Preview {
+            target: *target,
+            next,
+            waits: waits(&worker, &world, source),
+            unread: match target {
+                Target::HubSpot => Vec::new(),
+                Target::Mailchimp => unread.clone(),
+            },
+        });
+    }
+    Ok(previews)
+}
+
+impl World {
+    /// Interests and permissions go by ids that an audience has to be asked for: they are left out.
+    /// Gives their names.
+    fn leave_unread_fields(&mut self, table: pg_sys::Oid) -> Vec<String> {
+        let source = self.sources.values_mut().find(|known| known.oid == table);
+        let map: Option<&mut SourceMap> =
+            source.and_then(|source| source.maps.get_mut(&Target::Mailchimp));
+        let is_unread = |field: &&mut Field| {
+            matches!(
+                field.remote_type,
+                RemoteType::Merge(MergeType::Interests(None) | MergeType::Permissions(None))
+            )
+        };
+        let fields = map.into_iter().flat_map(|map| map.fields.iter_mut());
+        fields
+            .filter(is_unread)
+            .map(|field| {
+                field.direction = Direction::Pull;
+                field.remote.clone()
+            })
+            .collect()
+    }
+}
+
+/// A target as the worker has it that is about to send.
+fn worker(target: Target, world: &World) -> SpiResult<TargetWorker> {
+    let mut worker = TargetWorker::new(target, &world.settings);
+    worker.audiences.load()?;
+    // Whether the unique property exists is asked when something is sent; here it is assumed.
+    let ready = |entity: Entity| (entity, Property::Ready);
+    worker.properties = Entity::ALL.into_iter().map(ready).collect();
+    worker.fenced_why = world.why_fenced()?;
+    worker.fenced = worker.fenced_why.is_some();
+    let pauses = state::pauses()?;
+    if let Some(pause) = pauses.into_iter().find(|pause| pause.target == target) {
+        worker.pause(pause.reason);
+    }
+    if state::guarded()?.contains(&target) {
+        worker.still_held();
+    }
+    Ok(worker)
+}
+
+fn next(worker: &mut TargetWorker, world: &World, source: &Source, key: &str) -> SpiResult<Next> {
+    worker.queue.push_retry(Change {
+        record: RecordRef {
+            source: source.id,
+            key: RecordKey::from(key),
+        },
+        entity: source.entity,
+        lane: Lane::Live,
+        changed_at: Timestamp(now_ms()),
+        attempts: 0,
+        traces: Traces::default(),
+    });
+    let handles = worker.queue.take(1);
+    let mut draft = Draft::default();
+    plan_block(worker, world, handles.clone(), &mut draft)?;
+    if !draft.planning.audiences.is_empty() {
+        // Its definitions are taken as read.
+        for list in std::mem::take(&mut draft.planning.audiences) {
+            worker.preflight.mailchimp.use_audience(&list);
+        }
+        draft = Draft::default();
+        plan_block(worker, world, handles, &mut draft)?;
+    }
+    if !draft.unread.is_empty() {
+        return Ok(Next::Unread);
+    }
+    let (planning, calls) = assemble(worker, world, draft);
+    let call = calls.into_iter().next().map(|planned| planned.call);
+    let outcome = planning.outcomes.into_iter().next();
+    let verdict = || outcome.map_or(Verdict::Unchanged, |outcome| outcome.verdict);
+    Ok(call.map_or_else(|| Next::Settled(verdict()), Next::Call))
+}
+
+/// Why nothing of a table is sent at present, as far as tables tell.
+fn waits(worker: &TargetWorker, world: &World, source: &Source) -> Option<String> {
+    let held = holds::wrong(source.id, worker.target).held;
+    if !held.is_empty() {
+        return Some(format!("{} is held: {}", source.name, held.join("; ")));
+    }
+    let state = worker.state(&world.settings, Instant::now());
+    if state.name == "running" {
+        return None;
+    }
+    let reason = state.reason.unwrap_or_default();
+    Some(format!("{} is {}: {reason}", worker.target, state.name))
+}
