@@ -28,6 +28,7 @@ mod copies;
 mod crash;
 mod crash_reverts;
 mod daily;
+mod ddl_matrix;
 mod deletions;
 mod delivery;
 mod displaced;
