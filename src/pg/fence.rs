@@ -221,6 +221,32 @@ fn lock(oid: pg_sys::Oid, access: Access) -> Result<Locked, Refusal> {
     }
 }
 
+/// Whether it is a partitioned table.
+pub fn is_partitioned(oid: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the catalogue, inside a transaction.
+    unsafe { pg_sys::get_rel_relkind(oid) as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
+}
+
+/// Whether all partitions that were attached before the latest snapshot are known by now.
+///
+/// Attaching does not wait for readers: its changes can be seen a moment before the caches hear of
+/// it, and until then the rows of the new partition seem not to be there. Whoever attaches keeps a
+/// lock on the parent until they have heard.
+pub fn knows_partitions_of(parents: &[pg_sys::Oid]) -> bool {
+    let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
+    parents.iter().all(|parent| {
+        // SAFETY: inside a transaction. Taking the lock reads what the caches are to forget, which
+        // is all that it is for.
+        unsafe {
+            let free = pg_sys::ConditionalLockRelationOid(*parent, mode);
+            if free {
+                pg_sys::UnlockRelationOid(*parent, mode);
+            }
+            free
+        }
+    })
+}
+
 impl Locked {
     fn class(&self) -> &pg_sys::FormData_pg_class {
         // SAFETY: the relation is open, and so its entry in the cache has a row of pg_class.

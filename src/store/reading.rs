@@ -10,6 +10,7 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 use super::holds::{self, Cause};
 use super::sources::{Relation, Source};
 use super::{returned, select, trouble};
+use crate::latch;
 use crate::pg::fence::{self, Access, Opened, Refusal, Table};
 use crate::pg::{Column, SqlError};
 
@@ -222,6 +223,47 @@ impl Source {
     }
 
     fn rows(
+        &self,
+        access: Access,
+        statement: impl Fn(&Opened) -> String,
+        columns: usize,
+        keys: &[&RecordKey],
+        sees: Sees,
+    ) -> Result<Rows, Refusal> {
+        let rows = self.rows_once(access, &statement, columns, keys, sees)?;
+        if rows.len() == keys.len() || sees == Sees::WhatWasWritten || !latch::is_worker() {
+            return Ok(rows);
+        }
+        // What seems not to be there would be deleted at the services.
+        let parents = self.partitioned()?;
+        if parents.is_empty() {
+            return Ok(rows);
+        }
+        if !fence::knows_partitions_of(&parents) {
+            return Err(Refusal::Busy);
+        }
+        self.rows_once(access, &statement, columns, keys, sees)
+    }
+
+    /// The table and those of its partitions that have partitions themselves; nothing if it has none.
+    fn partitioned(&self) -> Result<Vec<pg_sys::Oid>, Refusal> {
+        if !fence::is_partitioned(self.oid) {
+            return Ok(Vec::new());
+        }
+        let sql =
+            "SELECT relid::oid FROM pg_catalog.pg_partition_tree($1::regclass) WHERE NOT isleaf";
+        select(sql, &[self.oid.into()], |row| {
+            Ok(row.get::<pg_sys::Oid>(1)?.unwrap_or(self.oid))
+        })
+        .map_err(|why| {
+            Refusal::Failed(SqlError {
+                code: PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                message: why.to_string(),
+            })
+        })
+    }
+
+    fn rows_once(
         &self,
         access: Access,
         statement: impl Fn(&Opened) -> String,

@@ -51,7 +51,7 @@ struct Case {
     /// Each a transaction of its own. `{role}` is a role that has no rights.
     change: &'static [&'static str],
     then: Then,
-    /// Makes the table what it was, after which everything arrives. Empty: it cannot be.
+    /// Makes the table what it was, after which everything arrives; nothing if that cannot be done.
     repair: Option<&'static [&'static str]>,
 }
 
@@ -375,4 +375,22 @@ fn no_change_of_a_definition_ends_the_worker_or_holds_up_another_table() {
             .collect()
     });
     assert!(failed.is_empty(), "these do not hold: {failed:#?}");
+}
+
+/// Attaching waits for no reader: rows that were detached must not seem to be gone for a moment.
+#[test]
+fn rows_of_a_partition_that_is_attached_again_are_not_deleted() {
+    let mut crm = start(Shape::Partitions);
+    crm.add_contacts(1, 1_000);
+    crm.converges();
+    for round in 1..=15 {
+        crm.run("ALTER TABLE crm.contacts DETACH PARTITION crm.rest");
+        crm.run(&format!(
+            "ALTER TABLE crm.contacts ATTACH PARTITION crm.rest FOR VALUES FROM (700) TO (9000);
+             UPDATE crm.contacts SET last_name = 'Back {round}' WHERE id > 600"
+        ));
+        crm.settle();
+        assert_eq!(crm.remote.stats().contacts, 1_000, "in round {round}");
+    }
+    crm.converges();
 }
