@@ -247,6 +247,16 @@ pub fn knows_partitions_of(parents: &[pg_sys::Oid]) -> bool {
     })
 }
 
+/// Reads what is committed by now, whatever the transaction's snapshot says.
+pub fn as_of_now<T>(read: impl FnOnce() -> T) -> T {
+    // SAFETY: inside a transaction; an error in between ends it, which takes the snapshot back.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = read();
+    // SAFETY: as above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}
+
 impl Locked {
     fn class(&self) -> &pg_sys::FormData_pg_class {
         // SAFETY: the relation is open, and so its entry in the cache has a row of pg_class.

@@ -234,15 +234,12 @@ impl Source {
         if rows.len() == keys.len() || sees == Sees::WhatWasWritten || !latch::is_worker() {
             return Ok(rows);
         }
-        // What seems not to be there would be deleted at the services.
-        let parents = self.partitioned()?;
-        if parents.is_empty() {
-            return Ok(rows);
-        }
-        if !fence::knows_partitions_of(&parents) {
+        // What seems not to be there would be deleted at the services. To our snapshot a table that
+        // was rewritten since it was taken is empty; by now nobody can rewrite it before we end.
+        if !fence::knows_partitions_of(&self.partitioned()?) {
             return Err(Refusal::Busy);
         }
-        self.rows_once(access, &statement, columns, keys, sees)
+        fence::as_of_now(|| self.rows_once(access, &statement, columns, keys, sees))
     }
 
     /// The table and those of its partitions that have partitions themselves; nothing if it has none.

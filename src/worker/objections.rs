@@ -19,6 +19,7 @@ use super::World;
 use super::fill::Planning;
 use super::rivals::describe;
 use super::target::{Flight, TargetWorker};
+use crate::pg::fence::Refusal;
 use crate::store::objections::{self, Objection};
 use crate::store::people;
 use crate::store::sources::Source;
@@ -137,7 +138,8 @@ fn look_around(
                 if mine || work.objection.is_some() {
                     continue;
                 }
-                if consent_of(world, &record, &hash)? == Some(Consent::OptedOut) {
+                let other = consent_of(world, &record, &hash);
+                if other.is_ok_and(|other| other == Some(Consent::OptedOut)) {
                     work.objection = Some(describe(world, source, &record));
                     noted.insert(Objection {
                         hash: hash.clone(),
@@ -186,13 +188,14 @@ fn recall_noted(world: &World, source: &Source, works: &mut [Work]) -> SpiResult
         let Some(said) = said else { continue };
         for record in noted.get(&said.hash).into_iter().flatten() {
             let mine = record.source == work.source && record.key == work.key;
-            let other = consent_of(world, record, &said.hash)?;
             let opted_in = said.consent == Consent::OptedIn;
-            let counts = match other {
-                Some(other) => other != Consent::OptedIn,
+            let counts = match consent_of(world, record, &said.hash) {
+                Ok(Some(other)) => other != Consent::OptedIn,
+                // It cannot be read now: what was noted of it stands.
+                Err(_) => true,
                 // It is gone, or somebody else's by now. Whom it opted out is opted in by a row that
                 // is new, or that was opted out itself since.
-                None => opted_in && work.link.is_some(),
+                Ok(None) => opted_in && work.link.is_some(),
             };
             if !counts {
                 objections::drop(&Objection {
@@ -208,14 +211,14 @@ fn recall_noted(world: &World, source: &Source, works: &mut [Work]) -> SpiResult
 }
 
 /// What a row says, if it still has the address.
-fn consent_of(world: &World, record: &RecordRef, hash: &str) -> SpiResult<Option<Consent>> {
+fn consent_of(world: &World, record: &RecordRef, hash: &str) -> Result<Option<Consent>, Refusal> {
     let source = world.sources.get(&record.source);
     let Some((source, map)) =
         source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
     else {
         return Ok(None);
     };
-    let rows = source.read(map, &[&record.key])?;
+    let rows = source.try_read(map, &[&record.key])?;
     let said = rows.get(&record.key).and_then(|row| says(map, row));
     Ok(said
         .filter(|said| said.hash == hash)

@@ -407,3 +407,27 @@ fn attach_again_and_again() {
         assert_eq!(crm.remote.stats().contacts, 1_000, "in round {round}");
     }
 }
+
+/// A table that is rewritten is empty to whoever began to look before: its rows are still there.
+#[test]
+fn rows_of_a_table_that_is_rewritten_are_not_deleted() {
+    let mut crm = start(Shape::Table);
+    crm.add_contacts(1, 1_000);
+    crm.converges();
+    for round in 1..=15 {
+        crm.run(&format!(
+            "UPDATE crm.contacts SET last_name = 'Before {round}' WHERE id > 600;
+             ALTER TABLE crm.contacts ALTER job_title TYPE char({})",
+            30 + round
+        ));
+        crm.run(&format!(
+            "UPDATE crm.contacts SET last_name = 'Back {round}' WHERE id > 600"
+        ));
+        crm.settle();
+        assert_eq!(crm.remote.stats().contacts, 1_000, "in round {round}");
+        assert_eq!(
+            crm.remote.contact("person900@example.org").unwrap().1["lastname"],
+            format!("Back {round}")
+        );
+    }
+}

@@ -212,3 +212,24 @@ fn who_signs_up_by_themselves_opts_in_all_rows() {
     crm.run("UPDATE crm.leads SET email = lower(email)");
     becomes(&mut crm, Status::Subscribed, "they want it");
 }
+
+#[test]
+fn opt_out_of_a_row_that_can_no_longer_be_read_stands() {
+    let mut crm = start();
+    second(&mut crm, "crm.leads", "false");
+    becomes(&mut crm, Status::Unsubscribed, "the lead is opted out");
+    let pid = crm.worker_pid();
+    crm.run(
+        "CREATE FUNCTION crm.broken(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE division_by_zero; END $$;
+         CREATE VIEW crm.leads_read AS SELECT id, crm.broken(email) AS email, marketing_opt_in FROM crm.leads;
+         SELECT integration.track('crm.leads', 'contact', payload => 'crm.leads_read', targets => '{mailchimp}');
+         UPDATE crm.contacts SET marketing_opt_in = false WHERE id = 1;
+         UPDATE crm.contacts SET marketing_opt_in = true WHERE id = 1",
+    );
+    wait_until("the opt-in is refused", SOON, || {
+        crm.ask::<bool>("SELECT EXISTS (SELECT FROM integration.dlq WHERE target = 'mailchimp' AND source = 'crm.contacts'::regclass AND record_key = '1' AND resolution IS NULL)")
+            .then_some(())
+    });
+    assert_eq!(crm.remote.status_of(ADA), Some(Status::Unsubscribed));
+    assert_eq!(crm.worker_pid(), pid, "the worker goes on");
+}
