@@ -5,13 +5,13 @@ mod registry;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use integration_engine::{
-    call::{HubSpotOnDelete, HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe},
-    mailchimp,
-    rate::Rate,
-    record::Target,
-    retry::Policy,
+use integration_engine::delivery::call::{
+    HubSpotOnDelete, HubSpotSettings, MailchimpSettings, OnDelete, Resubscribe,
 };
+use integration_engine::limits::rate::Rate;
+use integration_engine::limits::retry::Policy;
+use integration_engine::mailchimp;
+use integration_engine::record::Target;
 use pgrx::guc::GucSetting;
 
 use crate::error::Error;

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use integration_engine::seal::{NONCE, SealKey};
+use integration_engine::crypto::seal::{NONCE, SealKey};
 use pgrx::prelude::*;
 use zeroize::Zeroizing;
 

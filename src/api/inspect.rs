@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, SourceId, Target};
+use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use integration_engine::roster::Presence;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -1,7 +1,7 @@
 //! What would be sent for a record, sending nothing.
 
-use integration_engine::call::Call;
-use integration_engine::outcome::Verdict;
+use integration_engine::delivery::call::Call;
+use integration_engine::delivery::outcome::Verdict;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};

@@ -1,9 +1,6 @@
 //! Changes of the statement under way, packed, until they become queue rows.
 
-use integration_engine::{
-    keys,
-    record::{Lane, Target},
-};
+use integration_engine::record::{Lane, Target, keys};
 
 /// Packed bytes after which a queue row is full: two fit in a page of 8 kB and none is TOASTed.
 const FULL_BYTES: usize = 3_600;

@@ -19,7 +19,7 @@ use std::ffi::CStr;
 
 use integration_engine::consent::Consent;
 use integration_engine::consent::words::{self, Words};
-use integration_engine::mapping::ValueKind;
+use integration_engine::record::mapping::ValueKind;
 use integration_engine::record::{Lane, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::prelude::*;

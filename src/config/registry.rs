@@ -6,7 +6,7 @@ mod mailchimp;
 
 use std::ffi::{CStr, CString, c_char, c_void};
 
-use integration_engine::rate::Rate;
+use integration_engine::limits::rate::Rate;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 use pgrx::prelude::*;

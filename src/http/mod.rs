@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Method, Reply, Request, TransportError};
+use integration_engine::wire::{Method, Reply, Request, TransportError};
 use tokio::sync::mpsc as queue;
 
 use crate::secret::Secret;

@@ -1,10 +1,9 @@
 //! Whose member an event is about: audiences have members of their own.
 
-use integration_engine::call::Link;
+use integration_engine::delivery::call::Link;
 use integration_engine::mailchimp::{audience_of, subscriber_hash};
 use integration_engine::membership::Membership;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RemoteId, Target};
+use integration_engine::record::{RecordRef, RemoteId, Target};
 use pgrx::spi::SpiResult;
 
 use super::Scene;

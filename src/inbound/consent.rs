@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::call::Link;
-use integration_engine::clock::{Tick, ValueHash, Writer};
 use integration_engine::consent::{Consent, Party, ReportedConsent};
+use integration_engine::delivery::call::Link;
+use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::mailchimp::subscriber_hash;
-use integration_engine::mapping::{Field, SourceMap};
-use integration_engine::outcome::MemberStatus;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Target, Timestamp};
+use integration_engine::record::mapping::{Field, SourceMap};
+use integration_engine::record::{RecordRef, Target, Timestamp};
 use integration_engine::standing::{self, Remembered, Standing};
+use integration_engine::sync::clock::{Tick, ValueHash, Writer};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 

@@ -1,14 +1,13 @@
 //! Values that a service reports, into CRM columns by the conflict rules.
 
-use integration_engine::call::Link;
-use integration_engine::clock::{Agreed, Tick, ValueHash, Writer};
-use integration_engine::conflict::{self, Decision};
-use integration_engine::drift::{self, Remedy};
+use integration_engine::delivery::call::Link;
 use integration_engine::hubspot::values;
-use integration_engine::mapping::{Direction, Field, SourceMap};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Target, Timestamp};
+use integration_engine::record::mapping::{Direction, Field, SourceMap};
+use integration_engine::record::{Lane, RecordRef, Target, Timestamp};
 use integration_engine::refusal::Refusal;
+use integration_engine::sync::clock::{Agreed, Tick, ValueHash, Writer};
+use integration_engine::sync::conflict::{self, Decision};
+use integration_engine::sync::drift::{self, Remedy};
 use integration_engine::{value, webhook};
 use pgrx::spi::SpiResult;
 

@@ -1,9 +1,8 @@
 //! HubSpot events into CRM rows.
 
-use integration_engine::call::Link;
+use integration_engine::delivery::call::Link;
 use integration_engine::hubspot::webhook::{HubSpotAction, HubSpotSubject};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RemoteId, Target, Timestamp};
+use integration_engine::record::{RecordRef, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::fields::{Knowledge, Reported};

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 
+use integration_engine::crypto::signature;
 use integration_engine::record::Timestamp;
+use integration_engine::value::form;
 use integration_engine::webhook::{self, Accepted, Entry, Event, Subject, WebhookError};
-use integration_engine::{form, hubspot, mailchimp, signature};
+use integration_engine::{hubspot, mailchimp};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{Inet, JsonB};

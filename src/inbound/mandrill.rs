@@ -1,10 +1,9 @@
 //! Mandrill events: what people did with transactional messages, and what that says of their consent.
 
-use integration_engine::call::Link;
 use integration_engine::consent::{Party, ReportedConsent};
+use integration_engine::delivery::call::Link;
 use integration_engine::mailchimp::webhook::MandrillSubject;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::Target;
+use integration_engine::record::{RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 

@@ -18,9 +18,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::time::Instant;
 
-use integration_engine::clock::{Tick, ValueHash};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{SourceId, Target, Timestamp};
+use integration_engine::record::{RecordRef, SourceId, Target, Timestamp};
+use integration_engine::sync::clock::{Tick, ValueHash};
 use pgrx::spi::SpiResult;
 
 use crate::pg::SqlError;

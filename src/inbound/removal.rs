@@ -1,9 +1,8 @@
 //! Records that people deleted in HubSpot, and brought back.
 
-use integration_engine::call::Link;
+use integration_engine::delivery::call::Link;
 use integration_engine::hubspot::webhook::HubSpotSubject;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, RemoteId, Target};
+use integration_engine::record::{Lane, RecordRef, RemoteId, Target};
 use integration_engine::refusal::Refusal;
 use pgrx::spi::SpiResult;
 

@@ -6,9 +6,9 @@
 
 use std::panic::AssertUnwindSafe;
 
-use integration_engine::clock::ValueHash;
 use integration_engine::hubspot::values;
-use integration_engine::mapping::{Field, OnLossy, SourceMap};
+use integration_engine::record::mapping::{Field, OnLossy, SourceMap};
+use integration_engine::sync::clock::ValueHash;
 use integration_engine::value;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;

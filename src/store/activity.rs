@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use integration_engine::clock::ValueHash;
 use integration_engine::mailchimp::engagement::{Engagement, Human, Opened};
 use integration_engine::mailchimp::mandrill::Activity;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::Timestamp;
+use integration_engine::record::{RecordRef, Timestamp};
+use integration_engine::sync::clock::ValueHash;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
 

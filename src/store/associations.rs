@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use integration_engine::hubspot::associations::{Owed, Pair, Standing, Wanted};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId};
+use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId};
 use pgrx::spi::SpiResult;
 
 use super::{execute, letters, returned, select, sources::Source};

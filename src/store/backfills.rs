@@ -1,6 +1,6 @@
 //! Backfills: how far they are, and the keys that come next.
 
-use integration_engine::progress;
+use integration_engine::jobs as progress;
 use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 

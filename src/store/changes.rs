@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use integration_engine::once::Once;
-use integration_engine::queue::{RecordRef, Run};
-use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
-use integration_engine::retry::Retry;
-use integration_engine::scan::{Position, Snapshot, Window};
+use integration_engine::limits::retry::Retry;
+use integration_engine::queue::Run;
+use integration_engine::queue::scan::{Position, Snapshot, Window};
+use integration_engine::record::once::Once;
+use integration_engine::record::{Lane, RecordKey, RecordRef, SourceId, Target, Timestamp};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{execute, select};

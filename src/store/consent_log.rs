@@ -1,10 +1,9 @@
 //! How people's consent changed, and who decided.
 
 use integration_engine::consent::Party;
+use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::mailchimp::subscriber_hash;
-use integration_engine::outcome::MemberStatus;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::Timestamp;
+use integration_engine::record::{RecordRef, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::links::status_name;

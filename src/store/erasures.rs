@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use integration_engine::erasure::{Known, Step};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, RecordKey, RemoteId, SourceId, Target};
+use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::links::intents;
@@ -208,7 +207,7 @@ const PUT: &str = "\
 pub fn begin(job: i64, known: &Known, steps: &[Step], remark: Option<&str>) -> SpiResult<()> {
     let own: Vec<&str> = known.own_addresses().into_iter().collect();
     let hashes: Vec<String> = known.own_hashes().into_iter().collect();
-    let id = |link: &Option<integration_engine::call::Link>| {
+    let id = |link: &Option<integration_engine::delivery::call::Link>| {
         link.as_ref().and_then(|link| link.remote_id.clone())
     };
     let ids: Vec<String> = id(&known.hubspot)

@@ -1,8 +1,7 @@
 //! Dead letters, and the request log.
 
-use integration_engine::outcome::Category;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Op, RecordKey, SourceId, Target, Timestamp};
+use integration_engine::delivery::outcome::Category;
+use integration_engine::record::{Entity, Op, RecordKey, RecordRef, SourceId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};

@@ -7,14 +7,13 @@ pub mod intents;
 
 use std::collections::HashMap;
 
-use integration_engine::call::Link;
-use integration_engine::clock::FieldClock;
+use integration_engine::delivery::call::Link;
+use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::mailchimp::given::Given;
 use integration_engine::membership::Membership;
-use integration_engine::once::{Keyed, Once};
-use integration_engine::outcome::MemberStatus;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, RemoteId, SourceId, Target};
+use integration_engine::record::once::{Keyed, Once};
+use integration_engine::record::{RecordKey, RecordRef, RemoteId, SourceId, Target};
+use integration_engine::sync::clock::FieldClock;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{execute, select};

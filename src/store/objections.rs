@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, SourceId};
+use integration_engine::record::{RecordKey, RecordRef, SourceId};
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::call::Link;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, RecordKey, Target};
+use integration_engine::delivery::call::Link;
+use integration_engine::record::{Entity, RecordKey, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use integration_engine::mapping::{Field, SourceMap, ValueKind};
 use integration_engine::record::RecordKey;
+use integration_engine::record::mapping::{Field, SourceMap, ValueKind};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 

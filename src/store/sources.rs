@@ -8,7 +8,7 @@ pub use shape::{findings, follow, relations, shape};
 
 use std::collections::HashMap;
 
-use integration_engine::mapping::SourceMap;
+use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;

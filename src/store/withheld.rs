@@ -3,8 +3,7 @@
 
 use std::collections::HashSet;
 
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, SourceId, Target};
+use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};

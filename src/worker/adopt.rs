@@ -1,10 +1,9 @@
 //! Whether a remote record that was found is free to be this row's.
 
-use integration_engine::call::Link;
-use integration_engine::outcome::{Category, Relink, Verdict};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Lane, Op, RemoteId, Target, Timestamp};
-use integration_engine::retry::Retry;
+use integration_engine::delivery::call::Link;
+use integration_engine::delivery::outcome::{Category, Relink, Verdict};
+use integration_engine::limits::retry::Retry;
+use integration_engine::record::{Entity, Lane, Op, RecordRef, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::rivals::describe;

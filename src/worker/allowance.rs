@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use integration_engine::breaker::micros;
-use integration_engine::call::Allowance;
+use integration_engine::delivery::call::Allowance;
+use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::hubspot;
-use integration_engine::outcome::{BudgetReport, TargetSignal};
-use integration_engine::rate::Budget;
+use integration_engine::limits::BudgetReport;
+use integration_engine::limits::breaker::micros;
+use integration_engine::limits::rate::Budget;
 use integration_engine::record::Target;
 
 use super::target::TargetWorker;

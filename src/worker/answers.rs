@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use integration_engine::call::{Reading, Reply, Request, TransportError};
-use integration_engine::failure::{self, Class};
-use integration_engine::outcome::{TargetSignal, Verdict};
+use integration_engine::delivery::call::Reading;
+use integration_engine::delivery::failure::{self, Class};
+use integration_engine::delivery::outcome::{TargetSignal, Verdict};
 use integration_engine::record::{Op, Target};
+use integration_engine::wire::{Reply, Request, TransportError};
 use integration_engine::{hubspot, mailchimp};
 
 use super::target::{Planned, TargetWorker};

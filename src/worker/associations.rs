@@ -8,15 +8,16 @@ mod letters;
 
 use std::time::{Duration, Instant};
 
-use integration_engine::bars::Refusal;
-use integration_engine::call::Scope;
+use integration_engine::delivery::call::Scope;
+use integration_engine::delivery::outcome::{Category, TargetSignal};
+use integration_engine::hubspot::associations as engine;
 use integration_engine::hubspot::associations::{
-    self as engine, Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
+    Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
 };
-use integration_engine::once::Once;
-use integration_engine::outcome::{BudgetReport, Category, TargetSignal};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Target, Timestamp};
+use integration_engine::limits::BudgetReport;
+use integration_engine::limits::bars::Refusal;
+use integration_engine::record::once::Once;
+use integration_engine::record::{RecordRef, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use lane::COMPANY;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::call::{CallKind, Reply, TransportError};
+use integration_engine::delivery::call::CallKind;
 use integration_engine::mailchimp::unknown_audience;
 use integration_engine::record::Target;
+use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::World;

@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use integration_engine::call::{Reply, Request, TransportError};
+use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::hubspot::oauth::{self, Answer, Refusal, Step, Tokens};
-use integration_engine::outcome::TargetSignal;
 use integration_engine::record::Target;
+use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::allowance::since;

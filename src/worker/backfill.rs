@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use integration_engine::progress::Pace;
+use integration_engine::jobs::Pace;
 use integration_engine::record::{Lane, SourceId, Target, Timestamp};
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;

@@ -1,8 +1,8 @@
 //! What HubSpot's credential may not do: alerts about it, and what is sent again once it may.
 
-use integration_engine::bars::Refusal;
-use integration_engine::call::{CallKind, Reading, Scope};
-use integration_engine::outcome::{Category, TargetSignal, Verdict};
+use integration_engine::delivery::call::{CallKind, Reading, Scope};
+use integration_engine::delivery::outcome::{Category, TargetSignal, Verdict};
+use integration_engine::limits::bars::Refusal;
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 

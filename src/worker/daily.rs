@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use integration_engine::daily::{self, Day};
-use integration_engine::outcome::BudgetReport;
+use integration_engine::limits::BudgetReport;
+use integration_engine::limits::daily::{self, Day};
 use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use integration_engine::clock::{ValueHash, Writer};
 use integration_engine::consent::Party;
 use integration_engine::hubspot::values;
-use integration_engine::mapping::SourceMap;
+use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{RecordKey, SourceId, Target};
+use integration_engine::sync::clock::{ValueHash, Writer};
 use pgrx::spi::SpiResult;
 
 use super::World;

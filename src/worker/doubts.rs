@@ -1,12 +1,12 @@
 //! What a call of an earlier worker's may have changed, though nobody heard of it: planned as if
 //! its answer had been lost, and remembered until it is written.
 
-use integration_engine::call::Link;
-use integration_engine::clock::Tick;
-use integration_engine::mapping::{Field, SourceMap};
-use integration_engine::outcome::Verdict;
+use integration_engine::delivery::call::Link;
+use integration_engine::delivery::outcome::Verdict;
 use integration_engine::queue::Change;
-use integration_engine::traces::{Watched, but_for};
+use integration_engine::queue::traces::{Watched, but_for};
+use integration_engine::record::mapping::{Field, SourceMap};
+use integration_engine::sync::clock::Tick;
 
 use super::target::Flight;
 use crate::store::sources::Source;

@@ -9,13 +9,13 @@ pub use preview::{Next, Preview, preview};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use integration_engine::call::{Beside, CallKind, Decision, Item, Work};
-use integration_engine::mapping::SourceMap;
-use integration_engine::once::Once;
-use integration_engine::outcome::Verdict;
-use integration_engine::queue::{Handle, RecordRef};
-use integration_engine::record::{Entity, Lane, SourceId, Target};
-use integration_engine::retry::Retry;
+use integration_engine::delivery::call::{Beside, CallKind, Decision, Item, Work};
+use integration_engine::delivery::outcome::Verdict;
+use integration_engine::limits::retry::Retry;
+use integration_engine::queue::Handle;
+use integration_engine::record::mapping::SourceMap;
+use integration_engine::record::once::Once;
+use integration_engine::record::{Entity, Lane, RecordRef, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 

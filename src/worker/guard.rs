@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use integration_engine::rate::Rate;
+use integration_engine::limits::rate::Rate;
 
 use super::target::{State, TargetWorker};
 

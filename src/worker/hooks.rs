@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reply, TransportError};
-use integration_engine::failure::{self, Class};
+use integration_engine::delivery::failure::{self, Class};
 use integration_engine::mailchimp::hooks::{self, Created, Found, Wanted};
 use integration_engine::record::Target;
+use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::jobs::A_MOMENT;

@@ -2,11 +2,10 @@
 
 use std::collections::VecDeque;
 
-use integration_engine::call::{Item, Leaver, Link};
+use integration_engine::delivery::call::{Item, Leaver, Link};
 use integration_engine::membership::to_note;
-use integration_engine::once::Once;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::Target;
+use integration_engine::record::once::Once;
+use integration_engine::record::{RecordRef, Target};
 use integration_engine::standing::{EVERYWHERE, News, Remembered};
 use pgrx::spi::SpiResult;
 

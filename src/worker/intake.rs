@@ -3,11 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use integration_engine::keys;
-use integration_engine::queue::{Change, RecordRef};
-use integration_engine::record::{Lane, RecordKey, SourceId};
-use integration_engine::scan::Scan;
-use integration_engine::traces::Traces;
+use integration_engine::queue::Change;
+use integration_engine::queue::scan::Scan;
+use integration_engine::queue::traces::Traces;
+use integration_engine::record::{Lane, RecordKey, RecordRef, SourceId, keys};
 use pgrx::spi::SpiResult;
 
 use super::target::{LaneScan, RowId, TargetWorker};

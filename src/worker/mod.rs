@@ -57,10 +57,10 @@ mod words;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use integration_engine::call::Beside;
-use integration_engine::clock::Tick;
-use integration_engine::outcome::Verdict;
+use integration_engine::delivery::call::Beside;
+use integration_engine::delivery::outcome::Verdict;
 use integration_engine::record::{SourceId, Target};
+use integration_engine::sync::clock::Tick;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 

@@ -7,7 +7,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use integration_engine::outcome::MemberStatus;
+use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::record::Target;
 use integration_engine::refusal::Refusal;
 use integration_engine::standing;

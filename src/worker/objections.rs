@@ -4,14 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use integration_engine::call::Work;
 use integration_engine::consent::Consent;
+use integration_engine::delivery::call::Work;
+use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::limits::retry::Retry;
 use integration_engine::mailchimp::subscriber_hash;
-use integration_engine::mapping::SourceMap;
-use integration_engine::outcome::MemberStatus;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Lane, Op, Target};
-use integration_engine::retry::Retry;
+use integration_engine::record::mapping::SourceMap;
+use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 

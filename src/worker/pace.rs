@@ -1,9 +1,9 @@
 //! How much a target is asked for at once: what the settings allow, and what it stands.
 
-use integration_engine::breaker::micros;
-use integration_engine::failure;
+use integration_engine::delivery::failure;
+use integration_engine::limits::breaker::micros;
+use integration_engine::limits::pace::Finished;
 use integration_engine::mailchimp::BULK_MAX;
-use integration_engine::pace::Finished;
 use integration_engine::record::Target;
 
 use super::target::TargetWorker;

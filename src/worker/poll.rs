@@ -9,10 +9,11 @@ mod take;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reply, Request};
-use integration_engine::failure::{self, Class};
-use integration_engine::mailchimp::engagement::{self as reports, PAGE_MAX, Page, Said, Sent};
+use integration_engine::delivery::failure::{self, Class};
+use integration_engine::mailchimp::engagement as reports;
+use integration_engine::mailchimp::engagement::{PAGE_MAX, Page, Said, Sent};
 use integration_engine::record::{SourceId, Target, Timestamp};
+use integration_engine::wire::{Reply, Request};
 use pgrx::spi::SpiResult;
 
 use super::jobs::{Jobs, News};
@@ -351,9 +352,9 @@ impl Worker {
 fn understand(
     running: &Running,
     asked: &Asked,
-    result: &Result<Reply, integration_engine::call::TransportError>,
+    result: &Result<Reply, integration_engine::wire::TransportError>,
 ) -> Understood {
-    use integration_engine::call::TransportError::TooLarge;
+    use integration_engine::wire::TransportError::TooLarge;
     let class = failure::classify(Target::Mailchimp, result.as_ref());
     match (class, result, &running.campaign) {
         (Class::Answered, Ok(reply), None) => match reports::read_campaigns(reply) {

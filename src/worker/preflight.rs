@@ -1,11 +1,13 @@
 //! Definitions of what is mapped at the services: reading them when they are needed, and the maps
 //! and alerts that follow from them.
 
-use integration_engine::call::{Reply, Request, TransportError};
+use integration_engine::delivery::outcome::{Category, TargetSignal, Verdict};
 use integration_engine::hubspot::preflight as hubspot;
-use integration_engine::mailchimp::preflight::{self as mailchimp, Heard};
-use integration_engine::outcome::{BudgetReport, Category, TargetSignal, Verdict};
+use integration_engine::limits::BudgetReport;
+use integration_engine::mailchimp::preflight as mailchimp;
+use integration_engine::mailchimp::preflight::Heard;
 use integration_engine::record::Target;
+use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::spi::SpiResult;
 use std::time::Instant;
 

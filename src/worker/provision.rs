@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use integration_engine::call::{Reply, TransportError};
+use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::limits::BudgetReport;
 use integration_engine::mailchimp::provision::{Created, Progress, Provision};
-use integration_engine::mapping::SourceMap;
-use integration_engine::outcome::{BudgetReport, TargetSignal};
 use integration_engine::record::Target;
+use integration_engine::record::mapping::SourceMap;
+use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::requests::Requests;

@@ -14,11 +14,12 @@ mod walk;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reply, TransportError};
-use integration_engine::hubspot::{self, census::Wanted};
-use integration_engine::outcome::TargetSignal;
-use integration_engine::progress::Pace;
+use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::hubspot;
+use integration_engine::hubspot::census::Wanted;
+use integration_engine::jobs::Pace;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
+use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::jobs::{self, A_MOMENT, Jobs, News};

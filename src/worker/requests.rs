@@ -8,11 +8,12 @@ mod timing;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Allowance, Request};
+use integration_engine::delivery::call::Allowance;
 use integration_engine::hubspot;
 use integration_engine::hubspot::associations::AssociationCall;
 use integration_engine::mailchimp::provision::Progress;
 use integration_engine::record::{Entity, Lane, Target};
+use integration_engine::wire::Request;
 
 pub use access::unidentified;
 pub use hearing::Heard;

@@ -5,11 +5,10 @@
 //! member that has the address it wants. What a person decided at Mailchimp stays with their
 //! address, and no member is archived, added or subscribed for it.
 
-use integration_engine::call::Link;
+use integration_engine::delivery::call::Link;
+use integration_engine::limits::retry::Retry;
 use integration_engine::mailchimp;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Op, Target, Timestamp};
-use integration_engine::retry::Retry;
+use integration_engine::record::{Lane, Op, RecordRef, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::fill::{Move, Planning};

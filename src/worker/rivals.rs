@@ -7,11 +7,10 @@ use claims::Place;
 
 use std::collections::{BTreeMap, HashMap};
 
-use integration_engine::call::Work;
-use integration_engine::circle::{self, Chain};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Lane, Op, Target};
-use integration_engine::retry::Retry;
+use integration_engine::delivery::call::Work;
+use integration_engine::delivery::circle::{self, Chain};
+use integration_engine::limits::retry::Retry;
+use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 

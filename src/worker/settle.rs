@@ -5,12 +5,11 @@ mod clerk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use integration_engine::once::Once;
-use integration_engine::outcome::{MemberStatus, Verdict};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, Op, RemoteId, Target, Timestamp};
-use integration_engine::retry::Retry;
-use integration_engine::scan::Position;
+use integration_engine::delivery::outcome::{MemberStatus, Verdict};
+use integration_engine::limits::retry::Retry;
+use integration_engine::queue::scan::Position;
+use integration_engine::record::once::Once;
+use integration_engine::record::{Lane, Op, RecordRef, RemoteId, Target, Timestamp};
 use integration_engine::standing::Remembered;
 use integration_engine::webhook::Event;
 use pgrx::spi::SpiResult;

@@ -4,11 +4,12 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{HubSpotSettings, Reply, Request, TransportError};
+use integration_engine::delivery::call::HubSpotSettings;
 use integration_engine::hubspot::external_id::ExternalIds;
 use integration_engine::hubspot::sharing::{self, Sharing};
-use integration_engine::outcome::BudgetReport;
+use integration_engine::limits::BudgetReport;
 use integration_engine::record::{Entity, Target};
+use integration_engine::wire::{Reply, Request, TransportError};
 
 use super::World;
 use super::properties::failing;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::call::{Link, Work};
+use integration_engine::delivery::call::{Link, Work};
 use integration_engine::mailchimp::{self, subscriber_hash};
-use integration_engine::mapping::SourceMap;
 use integration_engine::membership::Membership;
+use integration_engine::record::mapping::SourceMap;
 use integration_engine::standing::{self, Attempt, Standing};
 use integration_engine::value;
 use pgrx::spi::SpiResult;

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use integration_engine::bars::Bars;
-use integration_engine::breaker::Breaker;
-use integration_engine::call::{Allowance, Call, Scope};
-use integration_engine::clock::Tick;
+use integration_engine::delivery::call::{Allowance, Call, Scope};
+use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::limits::BudgetReport;
+use integration_engine::limits::bars::Bars;
+use integration_engine::limits::breaker::Breaker;
+use integration_engine::limits::pace::Pace;
+use integration_engine::limits::rate::{Budget, Rate};
 use integration_engine::mailchimp::provision::Provision;
-use integration_engine::outcome::{BudgetReport, TargetSignal};
-use integration_engine::pace::Pace;
-use integration_engine::queue::{Handle, Parked, Queue, RecordRef};
-use integration_engine::rate::{Budget, Rate};
-use integration_engine::record::{Entity, Lane, Op, Target, Timestamp};
-use integration_engine::scan::{Position, Scan, Snapshot};
+use integration_engine::queue::scan::{Position, Scan, Snapshot};
+use integration_engine::queue::{Handle, Parked, Queue};
+use integration_engine::record::{Entity, Lane, Op, RecordRef, Target, Timestamp};
+use integration_engine::sync::clock::Tick;
 
 use super::daily::{self, Daily};
 use super::pace;
@@ -60,7 +61,7 @@ pub struct Flight {
     pub op: Op,
     pub attempts: u32,
     pub changed_at: Timestamp,
-    pub link: Option<integration_engine::call::Link>,
+    pub link: Option<integration_engine::delivery::call::Link>,
     /// Mailchimp: the audience it is planned for.
     pub list: Option<String>,
     /// Mailchimp's.

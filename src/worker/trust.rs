@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reply, TransportError};
-use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::limits::BudgetReport;
 use integration_engine::record::Target;
+use integration_engine::wire::{Reply, TransportError};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 

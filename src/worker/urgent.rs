@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use integration_engine::outcome::TargetSignal;
+use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::record::{Lane, Target};
 use pgrx::spi::SpiResult;
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::call::Work;
 use integration_engine::consent::words;
-use integration_engine::mapping::SourceMap;
+use integration_engine::delivery::call::Work;
 use integration_engine::record::Target;
+use integration_engine::record::mapping::SourceMap;
 use pgrx::spi::SpiResult;
 
 use crate::store::state;

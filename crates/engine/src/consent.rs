@@ -9,8 +9,10 @@ pub mod words;
 pub use reported::ReportedConsent;
 
 use crate::{
-    call::{Link, MailchimpSettings, Resubscribe},
-    outcome::MemberStatus,
+    delivery::{
+        call::{Link, MailchimpSettings, Resubscribe},
+        outcome::MemberStatus,
+    },
     standing::Standing,
 };
 

@@ -5,10 +5,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    call::{HubSpotSettings, Link, Reply, Request, TransportError},
-    failure::{Class, classify},
+    delivery::{
+        call::{HubSpotSettings, Link},
+        failure::{Class, classify},
+    },
     hubspot, mailchimp,
     record::{Entity, RemoteId, Target},
+    wire::{Reply, Request, TransportError},
 };
 
 /// One request.

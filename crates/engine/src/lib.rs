@@ -4,46 +4,26 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod bars;
-mod batch;
-pub mod breaker;
-pub mod call;
-pub mod circle;
-pub mod clock;
-pub mod conflict;
 pub mod consent;
-pub mod daily;
-pub mod drift;
+pub mod crypto;
+mod definitions;
+pub mod delivery;
 pub mod erasure;
 pub mod event_order;
-pub mod failure;
-pub mod form;
 pub mod hubspot;
 pub mod incarnation;
-mod json;
-pub mod keys;
-mod lookups;
+pub mod jobs;
+pub mod limits;
 pub mod mailchimp;
-pub mod mapping;
 pub mod membership;
-pub mod notice;
-pub mod once;
-pub mod outcome;
-pub mod pace;
-pub mod progress;
 pub mod queue;
-pub mod rate;
 pub mod record;
 pub mod refusal;
-pub mod retry;
 pub mod roster;
-pub mod scan;
-pub mod seal;
-pub mod signature;
 #[cfg(test)]
 mod specs;
 pub mod standing;
-pub mod traces;
+pub mod sync;
 pub mod value;
-mod verdicts;
 pub mod webhook;
+pub mod wire;

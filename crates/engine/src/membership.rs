@@ -5,11 +5,13 @@
 //! leaves, so that it is the same move after a crash.
 
 use crate::{
-    call::{CallKind, Item, Leaver, Link},
-    clock::{Tick, ValueHash},
+    delivery::{
+        call::{CallKind, Item, Leaver, Link},
+        outcome::MemberStatus,
+    },
     mailchimp::{given::Given, subscriber_hash},
-    outcome::MemberStatus,
     record::RemoteId,
+    sync::clock::{Tick, ValueHash},
 };
 
 /// Where a record's member is among the account's audiences.

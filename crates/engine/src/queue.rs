@@ -5,32 +5,21 @@
 
 mod ends;
 mod parked;
+pub mod scan;
+pub mod traces;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use crate::record::{Entity, Lane, RecordKey, SourceId, Timestamp};
-use crate::traces::Traces;
+use crate::{
+    queue::traces::Traces,
+    record::{Entity, Lane, RecordRef, SourceId, Timestamp},
+};
 
 pub use parked::{Parked, Run};
 
 /// A row of the queue table, by whatever the caller finds it again with.
 pub trait RowId: Copy + PartialEq {}
 impl<T: Copy + PartialEq> RowId for T {}
-
-/// A record of ours.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecordRef {
-    pub source: SourceId,
-    pub key: RecordKey,
-}
-
-impl RecordRef {
-    /// By which it is known where there is no room for more.
-    pub fn hash(&self) -> u64 {
-        let text = format!("{} {}", self.source.0, self.key.as_str());
-        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
-    }
-}
 
 /// A queued change of one record.
 #[derive(Clone, Debug)]

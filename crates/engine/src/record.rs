@@ -1,5 +1,9 @@
 //! The nouns: what is synchronised, where to, and how it is named on either side.
 
+pub mod keys;
+pub mod mapping;
+pub mod once;
+
 use std::fmt;
 
 /// A service that records are sent to.
@@ -129,6 +133,21 @@ impl From<&str> for RecordKey {
 impl From<String> for RecordKey {
     fn from(text: String) -> Self {
         RecordKey(text.into_boxed_str())
+    }
+}
+
+/// A record of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordRef {
+    pub source: SourceId,
+    pub key: RecordKey,
+}
+
+impl RecordRef {
+    /// By which it is known where there is no room for more.
+    pub fn hash(&self) -> u64 {
+        let text = format!("{} {}", self.source.0, self.key.as_str());
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
     }
 }
 

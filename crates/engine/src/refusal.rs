@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::retry::{self, Policy};
+use crate::limits::retry::{self, Policy};
 
 /// Why a statement was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

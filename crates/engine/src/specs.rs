@@ -2,7 +2,7 @@
 
 use integration_contracts::Request as Wire;
 
-use crate::{call::Request, record::Target};
+use crate::{record::Target, wire::Request};
 
 /// Panics if the service would not know the request; does nothing where there is nothing to
 /// compare it with.

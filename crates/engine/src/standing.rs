@@ -5,9 +5,11 @@
 //! and when is kept by the address itself (as a hash) and asked before anybody is added.
 
 use crate::{
-    call::Link,
     consent::{Party, decided_by},
-    outcome::{MemberStatus, Relink, Verdict},
+    delivery::{
+        call::Link,
+        outcome::{MemberStatus, Relink, Verdict},
+    },
     record::Timestamp,
 };
 

@@ -6,6 +6,8 @@
 //! and what a value read from the service is brought into before it is compared.
 
 pub(crate) mod array;
+pub mod form;
+pub(crate) mod json;
 pub(crate) mod number;
 pub(crate) mod time;
 
@@ -14,8 +16,10 @@ use std::borrow::Cow;
 use crate::{
     hubspot::{RemoteType, values},
     mailchimp::merge,
-    mapping::{Field, SourceMap, ValueKind},
-    record::{Entity, Target},
+    record::{
+        Entity, Target,
+        mapping::{Field, SourceMap, ValueKind},
+    },
 };
 
 pub use array::elements;

@@ -3,11 +3,11 @@
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    form::FormError,
+    delivery::outcome::MemberStatus,
     hubspot::webhook::HubSpotSubject,
     mailchimp::webhook::{MailchimpSubject, MandrillSubject},
-    outcome::MemberStatus,
     record::Timestamp,
+    value::form::FormError,
 };
 
 /// HubSpot sends up to 100 events in a body, Mandrill up to 1,000.
@@ -200,7 +200,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{form, hubspot, mailchimp};
+    use crate::{hubspot, mailchimp, value::form};
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
 

@@ -8,10 +8,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use integration_engine::call::Link;
+use integration_engine::delivery::call::Link;
 use integration_engine::mailchimp::subscriber_hash;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, SourceId, Target};
+use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::{Cause, Entry, Holder};

@@ -6,7 +6,7 @@ use integration_engine::consent::words::Words;
 use integration_engine::hubspot::RemoteType;
 use integration_engine::hubspot::external_id::ExternalIds;
 use integration_engine::mailchimp;
-use integration_engine::mapping::{
+use integration_engine::record::mapping::{
     ConflictRule, Direction, Field, FieldId, OnLossy, SourceMap, ValueKind,
 };
 use integration_engine::record::{Entity, SourceId, Target};

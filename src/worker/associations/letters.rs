@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use integration_engine::delivery::outcome::Category;
 use integration_engine::hubspot::associations::State;
-use integration_engine::outcome::Category;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, Target, Timestamp};
+use integration_engine::record::{RecordKey, RecordRef, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use crate::store::associations::{Association, Change};

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
-use integration_engine::erasure::{self as engine, Known};
+use integration_engine::erasure as engine;
+use integration_engine::erasure::Known;
 use integration_engine::mailchimp::subscriber_hash;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, RemoteId, Target};
+use integration_engine::record::{Entity, RecordRef, RemoteId, Target};
 use pgrx::spi::SpiResult;
 
 use super::{Erasures, Running};

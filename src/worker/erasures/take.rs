@@ -3,11 +3,11 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Reply, TransportError};
+use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::erasure::{Answer, Step};
-use integration_engine::outcome::TargetSignal;
+use integration_engine::limits::retry;
 use integration_engine::record::Target;
-use integration_engine::retry;
+use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::begin::is_free;

@@ -1,8 +1,8 @@
 //! Records that are about to be planned: their rows, their links, and what is in doubt about them.
 
-use integration_engine::call::Work;
+use integration_engine::delivery::call::Work;
+use integration_engine::delivery::outcome::{Category, Verdict};
 use integration_engine::mailchimp;
-use integration_engine::outcome::{Category, Verdict};
 use integration_engine::queue::{Change, Handle};
 use integration_engine::record::{Lane, Op, RecordKey, Target};
 use pgrx::spi::SpiResult;

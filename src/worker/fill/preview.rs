@@ -4,14 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use integration_engine::call::Call;
+use integration_engine::delivery::call::Call;
+use integration_engine::delivery::outcome::Verdict;
 use integration_engine::hubspot::RemoteType;
 use integration_engine::mailchimp::merge::MergeType;
-use integration_engine::mapping::{Direction, Field, SourceMap};
-use integration_engine::outcome::Verdict;
-use integration_engine::queue::{Change, RecordRef};
-use integration_engine::record::{Entity, Lane, RecordKey, Target, Timestamp};
-use integration_engine::traces::Traces;
+use integration_engine::queue::Change;
+use integration_engine::queue::traces::Traces;
+use integration_engine::record::mapping::{Direction, Field, SourceMap};
+use integration_engine::record::{Entity, Lane, RecordKey, RecordRef, Target, Timestamp};
 use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 

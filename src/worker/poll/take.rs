@@ -7,8 +7,7 @@ use std::time::Duration;
 use integration_engine::mailchimp::engagement::{
     Engagement, Page, Said, Sent, Walk, as_webhook, is_due, judged_from,
 };
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Target, Timestamp};
+use integration_engine::record::{Entity, RecordRef, Target, Timestamp};
 use integration_engine::webhook::{self, Accepted};
 use pgrx::spi::SpiResult;
 

@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use integration_engine::call::{Link, Reply, TransportError};
-use integration_engine::drift::{Difference, Page, Record};
-use integration_engine::failure::{self, Class};
+use integration_engine::delivery::call::Link;
+use integration_engine::delivery::failure::{self, Class};
 use integration_engine::hubspot::census::{self, Wanted};
-use integration_engine::mailchimp::{self, census::Place};
-use integration_engine::mapping::SourceMap;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Lane, RecordKey, RemoteId, Target, Timestamp};
+use integration_engine::mailchimp;
+use integration_engine::mailchimp::census::Place;
+use integration_engine::record::mapping::SourceMap;
+use integration_engine::record::{Lane, RecordKey, RecordRef, RemoteId, Target, Timestamp};
+use integration_engine::sync::drift::{Difference, Page, Record};
+use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::{Advance, Ask, Asked, walk};

@@ -2,14 +2,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use integration_engine::call::Link;
 use integration_engine::consent::{Consent, Party, ReportedConsent};
-use integration_engine::drift::{ConsentRemedy, Record, consent_remedy, differences};
+use integration_engine::delivery::call::Link;
+use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::mailchimp::census;
-use integration_engine::mapping::{Field, SourceMap};
-use integration_engine::outcome::MemberStatus;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
+use integration_engine::record::mapping::{Field, SourceMap};
+use integration_engine::record::{RecordKey, RecordRef, RemoteId, Target, Timestamp};
+use integration_engine::sync::drift::{ConsentRemedy, Record, consent_remedy, differences};
 use integration_engine::webhook;
 use pgrx::spi::SpiResult;
 

@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use integration_engine::call::Link;
-use integration_engine::drift::{Difference, Page, Record, depends_on_time, differences};
+use integration_engine::delivery::call::Link;
 use integration_engine::hubspot::census::{HISTORY_MAX, Wanted};
 use integration_engine::hubspot::external_id::Meaning;
-use integration_engine::mapping::SourceMap;
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{RecordKey, RemoteId, Timestamp};
+use integration_engine::record::mapping::SourceMap;
+use integration_engine::record::{RecordKey, RecordRef, RemoteId, Timestamp};
+use integration_engine::sync::drift::{Difference, Page, Record, depends_on_time, differences};
 use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use integration_engine::call::{Reply, Request, TransportError};
-use integration_engine::hubspot::{census, census::Wanted};
-use integration_engine::mailchimp::{self, census::Place};
+use integration_engine::hubspot::census::{self, Wanted};
+use integration_engine::mailchimp;
+use integration_engine::mailchimp::census::Place;
 use integration_engine::record::{RemoteId, Target, Timestamp};
+use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 use std::panic::AssertUnwindSafe;

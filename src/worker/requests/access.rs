@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use integration_engine::call::Request;
+use integration_engine::delivery::notice::notices;
+use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::hubspot::oauth::{Refusal, Step};
-use integration_engine::notice::notices;
-use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::limits::BudgetReport;
 use integration_engine::record::Target;
+use integration_engine::wire::Request;
 use pgrx::spi::SpiResult;
 
 use super::{Heard, Requests, Sent, Underway};

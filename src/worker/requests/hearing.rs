@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use integration_engine::call::{Method, Request};
-use integration_engine::notice::Notice;
-use integration_engine::outcome::{BudgetReport, TargetSignal};
+use integration_engine::delivery::notice::Notice;
+use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::limits::BudgetReport;
 use integration_engine::record::Target;
+use integration_engine::wire::{Method, Request};
 
 use super::{Requests, Underway, setup};
 use crate::http::Answer;

@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 
-use integration_engine::call::{CallKind, Item, Link, Work};
-use integration_engine::queue::RecordRef;
-use integration_engine::record::{Entity, Target};
+use integration_engine::delivery::call::{CallKind, Item, Link, Work};
+use integration_engine::record::{Entity, RecordRef, Target};
 
 use super::{address, describe};
 use crate::store::links::Holder as Known;

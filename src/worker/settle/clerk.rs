@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use integration_engine::call::{Beside, HubSpotOnDelete, Link};
-use integration_engine::clock::{Tick, Writer};
 use integration_engine::consent::{self, Party};
-use integration_engine::mailchimp;
-use integration_engine::outcome::{Category, MemberStatus, Relink, Verdict};
-use integration_engine::queue::{Handle, RecordRef};
-use integration_engine::record::{Entity, Lane, RemoteId, Target, Timestamp};
-use integration_engine::retry::{self, Next, Retry};
-use integration_engine::standing;
+use integration_engine::delivery::call::{Beside, HubSpotOnDelete, Link};
+use integration_engine::delivery::outcome::{Category, MemberStatus, Relink, Verdict};
+use integration_engine::limits::retry::{self, Next, Retry};
+use integration_engine::queue::Handle;
+use integration_engine::record::{Entity, Lane, RecordRef, RemoteId, Target, Timestamp};
+use integration_engine::sync::clock::{Tick, Writer};
+use integration_engine::{mailchimp, standing};
 
 use super::Ledger;
 use crate::store::consent_log::Change;

@@ -1,12 +1,11 @@
 //! Decisions that were reported: what they do to a link, and what is to be remembered of them.
 
 use crate::{
-    call::Link,
-    clock::{Tick, Writer},
     consent::Party,
-    outcome::MemberStatus,
+    delivery::{call::Link, outcome::MemberStatus},
     record::Timestamp,
     standing::{EVERYWHERE, News, Standing, left},
+    sync::clock::{Tick, Writer},
 };
 
 /// Mailchimp: `fired_at` has whole seconds.
@@ -146,9 +145,8 @@ fn gets_mail(link: &Link) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        clock::{FieldClock, ValueHash},
-        mapping::FieldId,
-        record::RemoteId,
+        record::{RemoteId, mapping::FieldId},
+        sync::clock::{FieldClock, ValueHash},
     };
 
     fn reported(status: MemberStatus, at: i64) -> ReportedConsent {

@@ -2,7 +2,7 @@ use super::{
     words::{Words, read, to_column},
     *,
 };
-use crate::{call::OnDelete, mapping::ValueKind};
+use crate::{delivery::call::OnDelete, record::mapping::ValueKind};
 
 fn settings(resubscribe: Resubscribe, double_opt_in: bool) -> MailchimpSettings {
     MailchimpSettings {

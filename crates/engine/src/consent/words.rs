@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::Consent;
 use crate::{
-    mapping::{Field, ValueKind},
-    outcome::MemberStatus,
+    delivery::outcome::MemberStatus,
+    record::mapping::{Field, ValueKind},
 };
 
 /// Words that are an opt-in whatever the table. Only what can mean nothing else.
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::{
         hubspot::RemoteType,
-        mapping::{ConflictRule, Direction, FieldId},
+        record::mapping::{ConflictRule, Direction, FieldId},
     };
 
     fn field(words: &str) -> Field {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{call::HubSpotOnDelete, call::Method, membership::Membership};
+use crate::{delivery::call::HubSpotOnDelete, membership::Membership, wire::Method};
 
 const ADA: &str = "ada@example.org";
 

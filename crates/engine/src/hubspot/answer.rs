@@ -9,13 +9,17 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    call::{Call, CallKind, HubSpotSettings, Item, Reading, Reply, TransportError},
-    clock::ValueHash,
+    delivery::{
+        call::{Call, CallKind, HubSpotSettings, Item, Reading},
+        failure::{Class, classify},
+        outcome::{Category, Relink, TargetSignal, Verdict},
+        verdicts::{bisect, failing, for_all, no_verdict, summary},
+    },
     erasure::is_confirmed,
-    failure::{Class, classify},
-    outcome::{BudgetReport, Category, Relink, TargetSignal, Verdict},
+    limits::BudgetReport,
     record::Target,
-    verdicts::{bisect, failing, for_all, no_verdict, summary},
+    sync::clock::ValueHash,
+    wire::{Reply, TransportError},
 };
 
 use lookups::{matched, patched, vacant};

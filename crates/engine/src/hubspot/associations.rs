@@ -17,8 +17,9 @@ pub use {
 };
 
 use crate::{
-    call::{HubSpotSettings, Request},
+    delivery::call::HubSpotSettings,
     record::{Entity, RemoteId},
+    wire::Request,
 };
 
 use request::call;

@@ -1,10 +1,13 @@
 //! Records' parts of bodies become calls.
 
 use crate::{
-    batch::{Group, group},
-    call::{Call, CallKind, HubSpotSettings, Item, Method, Request},
-    json::{push_member, push_name, push_string},
+    delivery::{
+        batch::{Group, group},
+        call::{Call, CallKind, HubSpotSettings, Item},
+    },
     record::{Entity, Target},
+    value::json::{push_member, push_name, push_string},
+    wire::{Method, Request},
 };
 
 use super::{BATCH_MAX, erasure::ERASE, objects_path};

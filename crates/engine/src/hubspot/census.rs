@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::objects_path;
 use crate::{
-    call::{HubSpotSettings, Method, Reply, Request},
-    drift::{Page, Record},
-    json::Text,
+    delivery::call::HubSpotSettings,
     record::{Entity, RemoteId, Target},
-    value::time,
+    sync::drift::{Page, Record},
+    value::{json::Text, time},
+    wire::{Method, Reply, Request},
 };
 
 /// HubSpot: at most 100 records in a batch read or a page of a list.
@@ -193,7 +193,7 @@ fn no_results(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{call::HubSpotOnDelete, record::Timestamp};
+    use crate::{delivery::call::HubSpotOnDelete, record::Timestamp};
 
     fn settings() -> HubSpotSettings {
         HubSpotSettings {

@@ -6,10 +6,12 @@ mod wire;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
-    call::HubSpotSettings,
+    delivery::call::HubSpotSettings,
     mailchimp::merge::MergeType,
-    mapping::{Direction, Field, SourceMap},
-    record::Entity,
+    record::{
+        Entity,
+        mapping::{Direction, Field, SourceMap},
+    },
 };
 
 pub(super) use wire::{

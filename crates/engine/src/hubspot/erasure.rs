@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::{EMAIL, calls::post, fault::Fault, objects_path};
 use crate::{
-    call::{HubSpotSettings, Reply, Request},
+    delivery::{call::HubSpotSettings, failure::Class},
     erasure::{Answer, is_confirmed},
-    failure::Class,
     record::{Entity, RemoteId},
+    wire::{Reply, Request},
 };
 
 use super::wire::BatchReply;

@@ -3,11 +3,13 @@
 use serde_json::Value;
 
 use crate::{
-    call::{CallKind, HubSpotSettings, Item},
-    json::shortened,
-    outcome::{Category, Relink, Verdict},
+    delivery::{
+        call::{CallKind, HubSpotSettings, Item},
+        outcome::{Category, Relink, Verdict},
+        verdicts::later,
+    },
     record::{Entity, RemoteId},
-    verdicts::later,
+    value::json::shortened,
 };
 
 use super::{EMAIL, answer::taken, not_provisioned};

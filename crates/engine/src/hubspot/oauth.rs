@@ -10,12 +10,14 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    breaker::micros,
-    call::{Method, Reply, Request, TransportError},
-    failure::{Class, classify},
-    json::shortened,
-    outcome::TargetSignal,
+    delivery::{
+        failure::{Class, classify},
+        outcome::TargetSignal,
+    },
+    limits::breaker::micros,
     record::Target,
+    value::json::shortened,
+    wire::{Method, Reply, Request, TransportError},
 };
 
 /// HubSpot: a token is good for 30 minutes, and is renewed about five minutes before its end.

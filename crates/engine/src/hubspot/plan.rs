@@ -6,13 +6,17 @@ mod lookups;
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
-    call::{CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Work},
-    clock::{Tick, ValueHash, Writer},
-    json::{push_member, push_name},
-    mapping::{FieldId, SourceMap},
-    outcome::{Category, Verdict},
-    record::{Entity, RemoteId},
-    verdicts::{dead, later},
+    delivery::{
+        call::{CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Work},
+        outcome::{Category, Verdict},
+        verdicts::{dead, later},
+    },
+    record::{
+        Entity, RemoteId,
+        mapping::{FieldId, SourceMap},
+    },
+    sync::clock::{Tick, ValueHash, Writer},
+    value::json::{push_member, push_name},
 };
 
 use fields::agreed;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use crate::lookups::Heard;
+pub use crate::definitions::Heard;
 use crate::{
-    call::{HubSpotSettings, Reply, Request, TransportError},
-    lookups::{Lookups, Read, Unread, replace},
-    mapping::SourceMap,
-    record::{Entity, Target},
+    definitions::{Lookups, Read, Unread, replace},
+    delivery::call::HubSpotSettings,
+    record::{Entity, Target, mapping::SourceMap},
+    wire::{Reply, Request, TransportError},
 };
 
 use super::{

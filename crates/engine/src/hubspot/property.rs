@@ -3,10 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::{
-    call::{HubSpotSettings, Method, Reply, Request, TransportError},
-    failure::{Class, classify},
-    json::shortened,
+    delivery::{
+        call::HubSpotSettings,
+        failure::{Class, classify},
+    },
     record::{Entity, Target},
+    value::json::shortened,
+    wire::{Method, Reply, Request, TransportError},
 };
 
 use super::{object_type, versioned};

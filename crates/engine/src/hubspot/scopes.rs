@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use crate::{
-    call::{Reply, TransportError},
-    failure::{Class, classify},
+    delivery::failure::{Class, classify},
     record::{Entity, Target},
+    wire::{Reply, TransportError},
 };
 
 /// What HubSpot knows about a token.

@@ -10,9 +10,12 @@ use super::{
     wire::{BatchReply, property},
 };
 use crate::{
-    call::{HubSpotSettings, Reply, Request, TransportError},
-    failure::{Class, classify},
+    delivery::{
+        call::HubSpotSettings,
+        failure::{Class, classify},
+    },
     record::{Entity, Target},
+    wire::{Reply, Request, TransportError},
 };
 
 /// HubSpot: at most six filters in a group; one asks for a value at all.

@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    call::{
-        Call, CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Method, Reply, Work,
+    delivery::{
+        call::{Call, CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Work},
+        outcome::{Category, Relink, TargetSignal, Verdict},
     },
-    clock::{FieldClock, Tick, ValueHash, Writer},
-    mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
-    outcome::{Category, Relink, TargetSignal, Verdict},
-    record::{RemoteId, SourceId, Target, Timestamp},
+    record::{
+        RemoteId, SourceId, Target, Timestamp,
+        mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
+    },
+    sync::clock::{FieldClock, Tick, ValueHash, Writer},
+    wire::{Method, Reply},
 };
 
 fn settings(ready: &[Entity]) -> HubSpotSettings {

@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 
 use crate::{
-    mapping::{Field, SourceMap, ValueKind},
-    record::Target,
+    record::{
+        Target,
+        mapping::{Field, SourceMap, ValueKind},
+    },
     value::{self, ValueError, array, boolean, number, time},
 };
 
@@ -238,5 +240,5 @@ fn listed<'c>(options: impl Iterator<Item = &'c Choice>) -> String {
         false => format!("{} ({})", choice.value, choice.label),
     });
     let all = named.collect::<Vec<_>>().join(", ");
-    crate::json::shortened(&all, LISTED).into_owned()
+    crate::value::json::shortened(&all, LISTED).into_owned()
 }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::HashMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::Text;
+use crate::value::json::Text;
 
 /// The answer to a batch call. `P` is what is wanted of the properties.
 #[derive(Deserialize)]

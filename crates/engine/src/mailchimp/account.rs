@@ -4,9 +4,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    call::{MailchimpSettings, Reply, Request, TransportError},
-    failure::{Class, classify},
+    delivery::{
+        call::MailchimpSettings,
+        failure::{Class, classify},
+    },
     record::Target,
+    wire::{Reply, Request, TransportError},
 };
 
 /// Where a credential is good. Mailchimp: an API key ends in a hyphen and its data centre, such as
@@ -170,7 +173,7 @@ fn described(list: &str, body: &Value, asks: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::{OnDelete, Resubscribe};
+    use crate::delivery::call::{OnDelete, Resubscribe};
 
     #[test]
     fn hosts_follow_from_keys() {

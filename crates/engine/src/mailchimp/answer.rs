@@ -7,16 +7,17 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::{
-    call::{
-        Call, CallKind, Item, Leaver, Leaving, MailchimpSettings, Reading, Reply, TransportError,
+    delivery::{
+        call::{Call, CallKind, Item, Leaver, Leaving, MailchimpSettings, Reading},
+        failure::{Class, classify},
+        outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
+        verdicts::{bisect, failing, for_all, no_verdict, summary},
     },
     erasure::is_confirmed,
-    failure::{Class, classify},
-    json::Text,
-    outcome::{BudgetReport, Category, MemberStatus, Relink, TargetSignal, Verdict},
+    limits::BudgetReport,
     record::{RemoteId, Target},
-    value::time,
-    verdicts::{bisect, failing, for_all, no_verdict, summary},
+    value::{json::Text, time},
+    wire::{Reply, TransportError},
 };
 
 use super::{

@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 
 use crate::{
-    call::{CallKind, MailchimpSettings, Reply},
-    mapping::SourceMap,
-    outcome::{Category, Verdict},
-    verdicts::dead,
+    delivery::{
+        call::{CallKind, MailchimpSettings},
+        outcome::{Category, Verdict},
+        verdicts::dead,
+    },
+    record::mapping::SourceMap,
+    wire::Reply,
 };
 
 use super::{LIST_ID, member::Row};
@@ -45,7 +48,7 @@ pub fn audience_of(
 }
 
 fn quoted(text: &str) -> Cow<'_, str> {
-    crate::json::shortened(text, LONGEST)
+    crate::value::json::shortened(text, LONGEST)
 }
 
 /// The row names an audience that the account does not have.

@@ -1,9 +1,12 @@
 //! Records' parts of bodies become calls.
 
 use crate::{
-    batch::{Group, group},
-    call::{Call, CallKind, Item, MailchimpSettings, Method, OnDelete, Request},
+    delivery::{
+        batch::{Group, group},
+        call::{Call, CallKind, Item, MailchimpSettings, OnDelete},
+    },
     record::Target,
+    wire::{Method, Request},
 };
 
 use super::{BULK_MAX, erasure::erase_path, fault::is_opt_out};

@@ -7,12 +7,14 @@ use serde_json::Value;
 
 use super::{EMAIL_ADDRESS, INTERESTS, LANGUAGE, STATUS, TAGS, merge};
 use crate::{
-    call::{Link, Reply, Request},
-    drift::{Page, Record},
-    mapping::{Field, SourceMap},
-    outcome::MemberStatus,
-    record::{RemoteId, Target, Timestamp},
+    delivery::{call::Link, outcome::MemberStatus},
+    record::{
+        RemoteId, Target, Timestamp,
+        mapping::{Field, SourceMap},
+    },
+    sync::drift::{Page, Record},
     value::{self, time},
+    wire::{Reply, Request},
 };
 
 /// Mailchimp: at most 1,000 members in a page.

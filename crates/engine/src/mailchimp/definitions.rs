@@ -10,11 +10,16 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    call::{CallKind, Decision, Request},
+    delivery::{
+        call::{CallKind, Decision},
+        outcome::{Category, Verdict},
+    },
     hubspot::RemoteType,
-    mapping::{Direction, Field, SourceMap},
-    outcome::{Category, Verdict},
-    record::Target,
+    record::{
+        Target,
+        mapping::{Direction, Field, SourceMap},
+    },
+    wire::Request,
 };
 
 use super::{

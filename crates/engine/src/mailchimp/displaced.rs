@@ -9,11 +9,13 @@
 use serde_json::json;
 
 use crate::{
-    call::{CallKind, Decision, Leaving, Link},
-    clock::Tick,
     consent::ConsentAction,
-    outcome::{MemberStatus, Relink, Verdict},
+    delivery::{
+        call::{CallKind, Decision, Leaving, Link},
+        outcome::{MemberStatus, Relink, Verdict},
+    },
     record::Timestamp,
+    sync::clock::Tick,
     value::time,
     webhook::{Event, Subject},
 };

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::webhook;
 use crate::{
-    call::Request,
     record::{Target, Timestamp},
     value::time,
     webhook::{Event, Subject},
+    wire::Request,
 };
 pub use read::{Engagement, Human, Opened, OptOut, Page, Said, Sent, read_campaigns, read_report};
 

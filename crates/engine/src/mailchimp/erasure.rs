@@ -2,10 +2,10 @@
 
 use super::fault::Fault;
 use crate::{
-    call::{Method, Reply, Request},
+    delivery::failure::Class,
     erasure::{Answer, is_confirmed},
-    failure::Class,
     record::Target,
+    wire::{Method, Reply, Request},
 };
 
 /// Erases a member of an audience. Mailchimp: the address can never be added again by us.

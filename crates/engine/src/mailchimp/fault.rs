@@ -8,9 +8,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::{
-    call::{Item, Leaver, Reply},
-    json::shortened,
-    outcome::{Category, MemberStatus, Relink, Verdict},
+    delivery::{
+        call::{Item, Leaver},
+        outcome::{Category, MemberStatus, Relink, Verdict},
+    },
+    value::json::shortened,
+    wire::Reply,
 };
 
 use super::opt_out::suppression;

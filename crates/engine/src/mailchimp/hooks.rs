@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::fault::refusal;
 use crate::{
-    call::{Method, Reply, Request},
     record::Target,
+    wire::{Method, Reply, Request},
 };
 
 /// Mailchimp: events of e-mail audiences.

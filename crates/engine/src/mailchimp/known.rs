@@ -1,7 +1,7 @@
 //! How Mailchimp knows a member: by an address, and by an id that outlasts it.
 
 use crate::{
-    call::{Link, OnDelete},
+    delivery::call::{Link, OnDelete},
     record::RemoteId,
 };
 

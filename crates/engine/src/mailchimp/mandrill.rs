@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::webhook::MandrillSubject;
-use crate::{outcome::MemberStatus, webhook::text};
+use crate::{delivery::outcome::MemberStatus, webhook::text};
 
 /// A line of `integration.activity`.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,13 +3,17 @@
 use std::borrow::Cow;
 
 use crate::{
-    call::Link,
-    clock::{Tick, ValueHash, Writer},
-    json::{push_member, push_name, push_string},
-    mapping::{Direction, Field, ValueKind},
-    outcome::{MemberStatus, Verdict},
-    value::{ValueError, field_to_remote},
-    verdicts::unmappable,
+    delivery::{
+        call::Link,
+        outcome::{MemberStatus, Verdict},
+        verdicts::unmappable,
+    },
+    record::mapping::{Direction, Field, ValueKind},
+    sync::clock::{Tick, ValueHash, Writer},
+    value::{
+        ValueError, field_to_remote,
+        json::{push_member, push_name, push_string},
+    },
 };
 
 use super::{

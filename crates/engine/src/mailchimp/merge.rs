@@ -11,10 +11,8 @@ mod lists;
 use std::{borrow::Cow, sync::Arc};
 
 use crate::{
-    json::shortened,
-    mapping::ValueKind,
-    record::Target,
-    value::{self, ValueError, array, number},
+    record::{Target, mapping::ValueKind},
+    value::{self, ValueError, array, json::shortened, number},
 };
 
 use address::{address, parts};

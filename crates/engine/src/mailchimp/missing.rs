@@ -2,8 +2,10 @@
 //! it means when there is none left.
 
 use crate::{
-    call::{Item, Leaver},
-    outcome::{Relink, Verdict},
+    delivery::{
+        call::{Item, Leaver},
+        outcome::{Relink, Verdict},
+    },
     record::RemoteId,
 };
 

@@ -5,10 +5,12 @@
 //! are, unsubscribed, and is added nowhere else.
 
 use crate::{
-    call::{CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete, Resubscribe},
-    clock::{ValueHash, Writer},
     consent::ConsentAction,
-    outcome::{Category, MemberStatus, Relink, Verdict},
+    delivery::{
+        call::{CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete, Resubscribe},
+        outcome::{Category, MemberStatus, Relink, Verdict},
+    },
+    sync::clock::{ValueHash, Writer},
 };
 
 use super::{

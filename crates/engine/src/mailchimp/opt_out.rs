@@ -1,13 +1,15 @@
 //! Nobody gets mail any more: who is opted out, and who left whatever the CRM says.
 
 use crate::{
-    call::{CallKind, Decision, Leaver, Link},
-    clock::{Tick, ValueHash},
     consent::ConsentAction,
-    json::push_member,
-    outcome::{Category, MemberStatus, Verdict},
+    delivery::{
+        call::{CallKind, Decision, Leaver, Link},
+        outcome::{Category, MemberStatus, Verdict},
+        verdicts::dead,
+    },
     standing::{self, Standing},
-    verdicts::dead,
+    sync::clock::{Tick, ValueHash},
+    value::json::push_member,
 };
 
 use super::{

@@ -1,12 +1,14 @@
 //! What is to be sent to Mailchimp for one record. Consent decides first, then what changed.
 
 use crate::{
-    call::{Beside, CallKind, Decision, Item, Leaver, Link, MailchimpSettings, OnDelete, Work},
     consent::{self, Consent, ConsentAction, Person},
-    json::push_member,
-    mapping::SourceMap,
-    outcome::{Category, MemberStatus, Verdict},
-    verdicts::dead,
+    delivery::{
+        call::{Beside, CallKind, Decision, Item, Leaver, Link, MailchimpSettings, OnDelete, Work},
+        outcome::{Category, MemberStatus, Verdict},
+        verdicts::dead,
+    },
+    record::mapping::SourceMap,
+    value::json::push_member,
 };
 
 use super::{

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use crate::lookups::Heard;
+pub use crate::definitions::Heard;
 use crate::{
-    call::{Reply, Request, TransportError},
-    failure::Class,
-    lookups::{Lookups, Read, replace},
-    mapping::SourceMap,
-    record::Target,
+    definitions::{Lookups, Read, replace},
+    delivery::failure::Class,
+    record::{Target, mapping::SourceMap},
+    wire::{Reply, Request, TransportError},
 };
 
 use super::{

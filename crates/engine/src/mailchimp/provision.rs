@@ -5,10 +5,12 @@ use std::collections::{BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use crate::{
-    call::{Method, Reply, Request, TransportError},
-    failure::{Class, classify},
-    mapping::{Field, SourceMap, ValueKind},
-    record::Target,
+    delivery::failure::{Class, classify},
+    record::{
+        Target,
+        mapping::{Field, SourceMap, ValueKind},
+    },
+    wire::{Method, Reply, Request, TransportError},
 };
 
 use super::{definitions::is_merge_field, fault::Fault, preflight::Preflight};

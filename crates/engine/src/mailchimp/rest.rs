@@ -4,11 +4,13 @@
 use serde_json::json;
 
 use crate::{
-    call::{CallKind, Decision, Link},
-    clock::{Tick, ValueHash},
-    mapping::{Direction, Field},
-    outcome::Verdict,
-    verdicts::unmappable,
+    delivery::{
+        call::{CallKind, Decision, Link},
+        outcome::Verdict,
+        verdicts::unmappable,
+    },
+    record::mapping::{Direction, Field},
+    sync::clock::{Tick, ValueHash},
 };
 
 use super::{

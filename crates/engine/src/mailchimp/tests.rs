@@ -10,15 +10,20 @@ mod rest;
 
 use super::*;
 use crate::{
-    call::{
-        Call, CallKind, Decision, Item, Leaver, Leaving, Link, MailchimpSettings, OnDelete, Reply,
-        Resubscribe, Work,
+    delivery::{
+        call::{
+            Call, CallKind, Decision, Item, Leaver, Leaving, Link, MailchimpSettings, OnDelete,
+            Resubscribe, Work,
+        },
+        outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
     },
-    clock::{FieldClock, Tick, ValueHash, Writer},
-    mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
     membership::noted,
-    outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
-    record::{Entity, RemoteId, SourceId, Target, Timestamp},
+    record::{
+        Entity, RemoteId, SourceId, Target, Timestamp,
+        mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
+    },
+    sync::clock::{FieldClock, Tick, ValueHash, Writer},
+    wire::Reply,
 };
 
 fn settings() -> MailchimpSettings {

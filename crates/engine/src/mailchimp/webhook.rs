@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    form,
-    outcome::MemberStatus,
+    delivery::outcome::MemberStatus,
     record::Timestamp,
+    value::form,
     webhook::{
         Entry, Event, Flaw, Subject, WebhookError, object_without_nul, objects, text, without_nul,
     },

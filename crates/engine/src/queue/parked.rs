@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::record::{Lane, SourceId};
-use crate::scan::Position;
+use crate::{
+    queue::scan::Position,
+    record::{Lane, SourceId},
+};
 
 /// Queue rows of one source that one transaction wrote one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

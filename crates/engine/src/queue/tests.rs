@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::RecordKey;
 
 fn change(key: u8, lane: Lane) -> Change {
     Change {

@@ -10,15 +10,18 @@ use super::{
     results::{success, taken},
 };
 use crate::{
-    call::{Call, HubSpotSettings, Item, Reply},
-    failure::Class,
+    delivery::{
+        call::{Call, HubSpotSettings, Item},
+        failure::Class,
+        outcome::{Relink, Verdict},
+        verdicts::no_verdict,
+    },
     hubspot::{
         calls::MATCH_RESULTS,
         wire::{BatchReply, Row, property},
     },
-    outcome::{Relink, Verdict},
     record::RemoteId,
-    verdicts::no_verdict,
+    wire::Reply,
 };
 
 /// One record, under its own id or, after a merge, another one.

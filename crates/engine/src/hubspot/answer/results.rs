@@ -4,15 +4,17 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{STAGE, overruled, stage};
 use crate::{
-    call::{Call, CallKind, HubSpotSettings, Item},
+    delivery::{
+        call::{Call, CallKind, HubSpotSettings, Item},
+        outcome::{Category, Relink, Verdict},
+        verdicts::no_verdict,
+    },
     hubspot::{
         EMAIL,
         fault::Fault,
         wire::{BatchReply, Row},
     },
-    outcome::{Category, Relink, Verdict},
     record::RemoteId,
-    verdicts::no_verdict,
 };
 
 /// A key as items are named by it: e-mail addresses in lower case.

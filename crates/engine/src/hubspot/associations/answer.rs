@@ -10,13 +10,16 @@ use serde_json::Value;
 
 use super::{AssociationCall, Label, Labels, Pair, Sending, Verb, types};
 use crate::{
-    call::{Reply, TransportError},
-    failure::{Class, classify},
+    delivery::{
+        failure::{Class, classify},
+        outcome::{Category, TargetSignal, Verdict},
+        verdicts::for_all,
+    },
     hubspot::answer as batch,
-    json::{Text, shortened},
-    outcome::{BudgetReport, Category, TargetSignal, Verdict},
+    limits::BudgetReport,
     record::Target,
-    verdicts::for_all,
+    value::json::{Text, shortened},
+    wire::{Reply, TransportError},
 };
 
 /// Messages are quoted up to so many characters.

@@ -2,10 +2,11 @@
 
 use super::{AssociationCall, Label, Labels, Sending, Verb, types};
 use crate::{
-    call::{HubSpotSettings, Method, Request},
+    delivery::call::HubSpotSettings,
     hubspot::{object_type, versioned},
-    json::{push_member, push_name, push_string},
     record::{RemoteId, Target},
+    value::json::{push_member, push_name, push_string},
+    wire::{Method, Request},
 };
 
 /// A call for pairs that go the same way; `None`: there are none.

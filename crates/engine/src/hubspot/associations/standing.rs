@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Action, Owed, Pair, PairVerdict, Step};
 use crate::{
-    outcome::Category,
-    retry::{self, Next, Policy},
+    delivery::outcome::Category,
+    limits::retry::{self, Next, Policy},
 };
 
 /// How an association stands.

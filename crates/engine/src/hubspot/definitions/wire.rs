@@ -8,9 +8,10 @@ use super::{
     Choice, Definitions, OWNER, Owners, Pipeline, Pipelines, Property, RemoteType, Sensitivity,
 };
 use crate::{
-    call::{HubSpotSettings, Request},
+    delivery::call::HubSpotSettings,
     hubspot::{object_type, versioned},
     record::{Entity, Target},
+    wire::Request,
 };
 
 /// `GET /crm/properties/{V}/{type}` lists all of them but sensitive ones, which have lists of their

@@ -4,13 +4,17 @@ use std::borrow::Cow;
 
 use super::{Plan, Row};
 use crate::{
-    call::Link,
-    clock::{Tick, ValueHash, Writer},
+    delivery::{
+        call::Link,
+        outcome::{Category, Verdict},
+        verdicts::{dead, unmappable},
+    },
     hubspot::{EMAIL, definitions::PIPELINE, values},
-    mapping::{Direction, Field},
-    outcome::{Category, Verdict},
-    record::Entity,
-    verdicts::{dead, unmappable},
+    record::{
+        Entity,
+        mapping::{Direction, Field},
+    },
+    sync::clock::{Tick, ValueHash, Writer},
 };
 
 impl Plan<'_> {

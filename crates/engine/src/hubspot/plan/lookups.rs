@@ -3,10 +3,10 @@
 
 use super::{Plan, Row};
 use crate::{
-    call::{CallKind, Decision},
+    delivery::call::{CallKind, Decision},
     hubspot::{DOMAIN, EMAIL, Own},
-    json::push_member,
     record::Entity,
+    value::json::push_member,
 };
 
 /// A longer one is no domain, and HubSpot's searches are limited in size.

@@ -2,7 +2,7 @@ mod own;
 mod refusals;
 
 use super::*;
-use crate::call::TransportError;
+use crate::wire::TransportError;
 
 fn verdicts(kind: CallKind, names: &[&str], status: u16, body: &str) -> Vec<Verdict> {
     let call = call(kind, names);

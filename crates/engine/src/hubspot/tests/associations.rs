@@ -5,11 +5,14 @@ mod model;
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
-    call::{HubSpotOnDelete, HubSpotSettings, Reply, TransportError},
+    delivery::{
+        call::{HubSpotOnDelete, HubSpotSettings},
+        outcome::TargetSignal,
+    },
     hubspot::associations::*,
-    outcome::TargetSignal,
+    limits::retry::Policy,
     record::{Entity, RemoteId},
-    retry::Policy,
+    wire::{Reply, TransportError},
 };
 
 fn settings(version: &str) -> HubSpotSettings {

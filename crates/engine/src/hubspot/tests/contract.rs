@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    call::{Method, Request},
     erasure::Step,
     hubspot::{
         associations::{Action, Label, Labels, Pair, Sending, types},
@@ -15,6 +14,7 @@ use crate::{
         property::{create_property_request, property_request},
     },
     specs,
+    wire::{Method, Request},
 };
 
 /// What is sent for records of every kind in every state.

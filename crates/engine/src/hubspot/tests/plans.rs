@@ -3,7 +3,7 @@ mod removals;
 mod calls;
 
 use super::*;
-use crate::json::push_string;
+use crate::value::json::push_string;
 
 fn plan(work: &Work, entity: Entity, ready: &[Entity]) -> Decision {
     decide(work, 3, &map(entity), &settings(ready))

@@ -6,15 +6,17 @@ use serde::Deserialize;
 
 use super::{Member, lower_case, returned};
 use crate::{
-    call::{Call, Item},
-    json::Text,
+    delivery::{
+        call::{Call, Item},
+        outcome::{Relink, Verdict},
+        verdicts::no_verdict,
+    },
     mailchimp::{
         fault::{Fault, is_opt_out},
         member::UNMAILED,
         subscriber_hash,
     },
-    outcome::{Relink, Verdict},
-    verdicts::no_verdict,
+    value::json::Text,
 };
 
 #[derive(Deserialize)]

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use crate::{
-    call::Reply,
-    clock::ValueHash,
     mailchimp::subscriber_hash,
     record::Timestamp,
+    sync::clock::ValueHash,
     value::{self, time},
+    wire::Reply,
 };
 
 /// The last moment that has four digits for its year.

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{call::Reply, clock::ValueHash, mailchimp::subscriber_hash};
+use crate::{mailchimp::subscriber_hash, sync::clock::ValueHash, wire::Reply};
 use serde_json::Value;
 
 const ADA: &str = "62eeb292278cc15f5817cb78f7790b08";
@@ -117,7 +117,7 @@ fn who_leaves_is_told_as_a_webhook_would() {
     let unsubscribed = json!({"unsubscribes": [{"email_id": ADA, "email_address": "A@b.co", "timestamp": NOON, "reason": "too often"}], "total_items": 1});
     let complained = json!({"abuse_reports": [{"id": 7, "email_id": ADA, "email_address": "a@b.co", "date": NOON}]});
     let bounced = json!({"emails": [{"email_id": ADA, "email_address": "a@b.co", "activity": [{"action": "bounce", "type": "hard", "timestamp": NOON}]}]});
-    use crate::outcome::MemberStatus::{Cleaned, UnsubscribedByMember};
+    use crate::delivery::outcome::MemberStatus::{Cleaned, UnsubscribedByMember};
     let cases = [
         (
             Report::Unsubscribes,

@@ -3,7 +3,7 @@
 use jiff::civil;
 
 use crate::{
-    mapping::ValueKind,
+    record::mapping::ValueKind,
     value::{ValueError, time},
 };
 

@@ -6,9 +6,8 @@ use serde_json::Value as Json;
 
 use super::{LISTED, Named, plain};
 use crate::{
-    json::shortened,
-    mapping::ValueKind,
-    value::{self, ValueError, array},
+    record::mapping::ValueKind,
+    value::{self, ValueError, array, json::shortened},
 };
 
 /// A list as a column holds it: an array, a JSON list, or one element.

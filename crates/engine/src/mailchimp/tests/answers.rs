@@ -1,5 +1,5 @@
 use super::*;
-use crate::call::TransportError;
+use crate::wire::TransportError;
 
 fn item(name: &str, asked: Option<MemberStatus>) -> Item {
     Item {

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    call::{Method, Request},
     mailchimp::{
         census::{member_request, page_request},
         engagement::{Report, campaigns_request, report_request},
         erasure::erase_request,
     },
     specs,
+    wire::{Method, Request},
 };
 
 fn in_audience(link: Option<Link>, list: &str, leaving: bool, former: &[&str]) -> Option<Link> {

@@ -18,9 +18,9 @@ use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::*;
 use crate::{
-    call::TransportError,
     consent::{self, Consent, ReportedConsent},
     standing::{self, Attempt, News, Standing},
+    wire::TransportError,
 };
 use history::steps;
 use service::Service;

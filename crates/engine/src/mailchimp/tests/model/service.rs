@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::super::*;
-use crate::{call::Method, value::time};
+use crate::{value::time, wire::Method};
 
 type At = (String, String);
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::call::{CallKind, Item};
+use crate::delivery::call::{CallKind, Item};
 
 /// The items of one call to be.
 pub(crate) struct Group {

@@ -78,9 +78,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        queue::RecordRef,
-        record::{Lane, Op, RecordKey, SourceId, Timestamp},
-        retry::Retry,
+        limits::retry::Retry,
+        record::{Lane, Op, RecordKey, RecordRef, SourceId, Timestamp},
     };
 
     fn retry() -> impl Strategy<Value = Retry> {

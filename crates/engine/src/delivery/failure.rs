@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::fmt::rfc2822;
 
 use crate::{
-    call::{Reply, TransportError},
-    json::shortened,
-    pace::Strain,
+    limits::pace::Strain,
     record::{Target, Timestamp},
+    value::json::shortened,
+    wire::{Reply, TransportError},
 };
 
 /// What kind of answer it is.

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    call::{Reply, TransportError},
-    failure::{Class, classify},
+    delivery::failure::{Class, classify},
     record::Target,
+    wire::{Reply, TransportError},
 };
 
 /// After a doubt that proved unfounded, what was read counts as true for so long (microseconds).

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::FieldClock;
+use crate::sync::clock::FieldClock;
 
 const NOW: Timestamp = Timestamp(5);
 

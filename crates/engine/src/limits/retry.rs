@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    once::Keyed,
-    queue::RecordRef,
-    record::{Lane, Op, Timestamp},
-};
+use crate::record::{Lane, Op, RecordRef, Timestamp, once::Keyed};
 
 /// A change that waits for another attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::retry::{Policy, next_delay};
+use crate::limits::retry::{Policy, next_delay};
 
 /// Whether calls are made. Times are microseconds of a monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

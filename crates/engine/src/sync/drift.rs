@@ -6,13 +6,17 @@
 use std::collections::HashMap;
 
 use crate::{
-    clock::{Agreed, ValueHash},
-    conflict::{self, Decision},
     consent::Consent,
+    delivery::outcome::MemberStatus,
     hubspot::values,
-    mapping::{ConflictRule, Direction, Field, SourceMap},
-    outcome::MemberStatus,
-    record::Timestamp,
+    record::{
+        Timestamp,
+        mapping::{ConflictRule, Direction, Field, SourceMap},
+    },
+    sync::{
+        clock::{Agreed, ValueHash},
+        conflict::{self, Decision},
+    },
     value,
 };
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    clock::Tick,
     record::{RemoteId, Timestamp},
+    sync::clock::Tick,
 };
 
 /// Why a change was given up on; the `category` column of `integration.dlq`.
@@ -183,18 +183,6 @@ pub enum TargetSignal {
     Crowded { wait: Duration, why: String },
     /// The credential does not work.
     Unauthorized { why: String },
-    /// HubSpot: the credential may not do this. See [`crate::bars`].
+    /// HubSpot: the credential may not do this. See [`crate::limits::bars`].
     Forbidden { why: String },
-}
-
-/// What the answer's headers say about the budget.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BudgetReport {
-    pub max: Option<u32>,
-    pub remaining: Option<u32>,
-    pub interval: Option<Duration>,
-    pub daily: Option<u32>,
-    pub daily_remaining: Option<u32>,
-    /// How long the answer took: what it tells may be so old.
-    pub took: Option<Duration>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outcome::BudgetReport;
+use crate::limits::BudgetReport;
 
 /// Soon after midnight it is more likely that clocks differ than that a day is used up again.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(30 * 60);

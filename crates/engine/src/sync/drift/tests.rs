@@ -2,10 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    clock::{Tick, Writer},
     hubspot::RemoteType,
-    mapping::{FieldId, ValueKind},
-    record::{Entity, SourceId, Target},
+    record::{
+        Entity, SourceId, Target,
+        mapping::{FieldId, ValueKind},
+    },
+    sync::clock::{Tick, Writer},
 };
 
 fn field(kind: ValueKind, direction: Direction, conflict: ConflictRule) -> Field {

@@ -8,10 +8,12 @@
 use std::rc::Rc;
 
 use crate::{
-    clock::{FieldClock, Tick, ValueHash, Writer},
     mailchimp::{EMAIL_ADDRESS, LIST_ID, STATUS},
-    mapping::{Direction, Field, FieldId},
-    record::{Target, Timestamp},
+    record::{
+        Target, Timestamp,
+        mapping::{Direction, Field, FieldId},
+    },
+    sync::clock::{FieldClock, Tick, ValueHash, Writer},
 };
 
 /// What the queued changes of a record say about its past.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::outcome::BudgetReport;
+use crate::limits::BudgetReport;
 
 /// So many requests (or changes) in any interval of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

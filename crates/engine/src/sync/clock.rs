@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{mapping::FieldId, record::Timestamp};
+use crate::record::{Timestamp, mapping::FieldId};
 
 /// Who last changed a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

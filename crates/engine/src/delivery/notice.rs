@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    call::{Reply, Request},
-    json::shortened,
+    value::json::shortened,
+    wire::{Reply, Request},
 };
 
 /// A remark worth a person's attention, once.
@@ -138,7 +138,7 @@ fn properties(context: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{call::Method, record::Target};
+    use crate::{record::Target, wire::Method};
 
     fn said(path: &str, headers: &[(&str, &str)], body: &str) -> Vec<String> {
         let request = Request {

@@ -1,9 +1,11 @@
 //! Which side wins a field when the service reports a value that differs from the CRM's.
 
 use crate::{
-    clock::{Agreed, Tick, ValueHash, Writer},
-    mapping::{ConflictRule, Direction},
-    record::Timestamp,
+    record::{
+        Timestamp,
+        mapping::{ConflictRule, Direction},
+    },
+    sync::clock::{Agreed, Tick, ValueHash, Writer},
 };
 
 /// What becomes of a value reported by the service.
@@ -75,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mapping::FieldId;
+    use crate::record::mapping::FieldId;
 
     fn tick(hash: u64, at: i64, by: Writer) -> Tick {
         Tick {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::breaker::micros;
+use crate::limits::breaker::micros;
 
 /// However often it was refused, it is tried again after so long.
 const LONGEST: Duration = Duration::from_secs(15 * 60);

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    failure::Class,
-    json::shortened,
-    mapping::{Field, SourceMap},
-    outcome::{Category, TargetSignal, Verdict},
-    value::ValueError,
+    delivery::{
+        failure::Class,
+        outcome::{Category, TargetSignal, Verdict},
+    },
+    record::mapping::{Field, SourceMap},
+    value::{ValueError, json::shortened},
 };
 
 /// What an answer that concerns the whole call means for its `items` records: their verdicts, the

@@ -1,0 +1,4 @@
+//! Signatures and encryption.
+
+pub mod seal;
+pub mod signature;

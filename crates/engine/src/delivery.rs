@@ -1,0 +1,9 @@
+//! What is sent for a record, and what its answer means.
+
+pub(crate) mod batch;
+pub mod call;
+pub mod circle;
+pub mod failure;
+pub mod notice;
+pub mod outcome;
+pub(crate) mod verdicts;
