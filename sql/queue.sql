@@ -155,7 +155,7 @@ COMMENT ON COLUMN dlq.response IS 'what the service said, shortened';
 COMMENT ON COLUMN dlq.attempts IS 'attempts made';
 COMMENT ON COLUMN dlq.first_enqueued_at IS 'when the change was queued';
 COMMENT ON COLUMN dlq.died_at IS 'when it was given up on';
-COMMENT ON COLUMN dlq.resolution IS 'NULL: open; retried, discarded, or superseded by a later delivery of the record';
+COMMENT ON COLUMN dlq.resolution IS 'NULL: open; retried, discarded, or superseded: the record was delivered since, or given up on anew';
 COMMENT ON COLUMN dlq.resolved_at IS 'when it was resolved';
 
 CREATE TABLE inbox (

@@ -43,11 +43,12 @@ const BURY: &str = "\
          AS n(source, key, op, category, status, why, request, attempts, enqueued_at) \
     JOIN integration.tracked_table t ON t.id = n.source";
 
-/// Puts changes into the dead letter queue.
+/// Puts changes into the dead letter queue. What was given up on before has a newer reason now.
 pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
     if letters.is_empty() {
         return Ok(());
     }
+    supersede_by(target, letters)?;
     let args = [
         target.name().into(),
         letters
@@ -118,6 +119,37 @@ pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
         SUPERSEDE,
         &[target.name().into(), sources.into(), keys.into()],
     )
+}
+
+// What refuses somebody's consent is open until the CRM says the same, whatever else is wrong with the row.
+const SUPERSEDE_BY: &str = "\
+    UPDATE integration.dlq d SET resolution = 'superseded', resolved_at = pg_catalog.clock_timestamp() \
+    WHERE d.ctid = ANY (ARRAY( \
+        SELECT f.ctid FROM unnest($2::int4[], $3::text[], $4::text[]) AS n(source, key, category) CROSS JOIN LATERAL \
+        (SELECT x.ctid FROM integration.dlq x WHERE x.source = (SELECT t.source FROM integration.tracked_table t WHERE t.id = n.source) \
+         AND x.record_key = n.key AND x.target = $1 AND x.op <> 'associate' AND x.resolution IS NULL \
+         AND (x.category <> 'consent' OR n.category = 'consent') OFFSET 0) AS f))";
+
+/// A record has one open dead letter a target: the latest. Of its associations each has its own, see
+/// [`supersede_associations`].
+fn supersede_by(target: Target, letters: &[Letter]) -> SpiResult<()> {
+    let writes = || {
+        let all = letters.iter();
+        all.filter(|letter| matches!(letter.deed, Deed::Write(_)))
+    };
+    let sources: Vec<i32> = writes().map(|letter| letter.record.source.0).collect();
+    if sources.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&str> = writes().map(|letter| letter.record.key.as_str()).collect();
+    let categories: Vec<&str> = writes().map(|letter| letter.category.name()).collect();
+    let args = [
+        target.name().into(),
+        sources.into(),
+        keys.into(),
+        categories.into(),
+    ];
+    execute(SUPERSEDE_BY, &args).map(|_| ())
 }
 
 const SUPERSEDE_ASSOCIATIONS: &str = "\

@@ -140,7 +140,6 @@ pub fn give_up_merged(
     other: &str,
 ) -> SpiResult<String> {
     let why = one_and_the_same(record, other, id);
-    letters::supersede(Target::HubSpot, std::slice::from_ref(record))?;
     let letter = Letter {
         record: record.clone(),
         deed: Deed::Write(Op::Upsert),

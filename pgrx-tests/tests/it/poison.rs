@@ -48,6 +48,37 @@ fn poisoned_record_is_a_dead_letter_and_its_mates_are_delivered() {
 }
 
 #[test]
+fn record_that_is_refused_again_has_one_open_dead_letter() {
+    let mut crm = poisoned();
+    for round in 1..=2 {
+        crm.run("UPDATE crm.contacts SET last_name = last_name || '!' WHERE id = 77");
+        wait_until("it is refused again", SOON, || {
+            crm.ask::<bool>(&format!(
+                "SELECT count(*) = {} FROM integration.dlq",
+                2 + 2 * round
+            ))
+            .then_some(())
+        });
+    }
+    assert_eq!(
+        crm.rows(
+            "SELECT target, resolution, count(*), max(id) = max(max(id)) OVER (PARTITION BY target) FROM integration.dlq GROUP BY 1, 2 ORDER BY 1, 2"
+        ),
+        [
+            "hubspot|superseded|2|f",
+            "hubspot|NULL|1|t",
+            "mailchimp|superseded|2|f",
+            "mailchimp|NULL|1|t"
+        ]
+    );
+    assert_eq!(
+        crm.rows("SELECT target, dead FROM integration.status ORDER BY 1"),
+        ["hubspot|1", "mailchimp|1"]
+    );
+    assert_eq!(crm.ask::<i64>("SELECT integration.dlq_retry()"), 2);
+}
+
+#[test]
 fn repaired_record_is_delivered_and_its_dead_letter_superseded() {
     let mut crm = poisoned();
     crm.run("UPDATE crm.contacts SET email = 'repaired@example.org' WHERE id = 77");
