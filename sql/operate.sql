@@ -36,10 +36,10 @@ CREATE FUNCTION adopt() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE integration.tracked_table SET bound_to = integration._identity() WHERE bound_to <> integration._identity();
     PERFORM integration._accept_account();
-    -- Transaction numbers of another server mean nothing here.
+    -- Transaction numbers of another server mean nothing here. What is captured in this transaction is numbered from 0 on.
     WITH foreign_rows AS (DELETE FROM integration._change RETURNING *)
     INSERT INTO integration._change (xid, enqueued_at, seq, source, records, targets, lane, op, keys, changed)
-    SELECT pg_current_xact_id(), enqueued_at, row_number() OVER (ORDER BY xid, seq, lane), source, records, targets, lane, op, keys, changed
+    SELECT pg_current_xact_id(), enqueued_at, row_number() OVER (ORDER BY xid, seq, lane) - 1 - count(*) OVER (), source, records, targets, lane, op, keys, changed
     FROM foreign_rows;
     PERFORM integration._wake();
 END

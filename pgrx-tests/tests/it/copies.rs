@@ -99,6 +99,28 @@ fn dump_of_a_backlog_keeps_it() {
 }
 
 #[test]
+fn changes_in_the_transaction_that_adopts_are_captured() {
+    let mut original = Crm::start();
+    original.run("SELECT integration.pause('hubspot'), integration.pause('mailchimp')");
+    original.add_contacts(1, 4);
+    original.run("UPDATE crm.contacts SET phone = NULL; DELETE FROM crm.contacts WHERE id = 1");
+    let mut copy = restored_copy(&mut original);
+    let changes: String = (1..=9)
+        .map(|n| {
+            format!(
+                "UPDATE crm.contacts SET last_name = 'Name {n}' WHERE id = {};",
+                2 + n % 3
+            )
+        })
+        .collect();
+    copy.run(&format!(
+        "BEGIN; {changes} SELECT integration.adopt(); {changes} SELECT integration.adopt(); {changes} COMMIT;
+         SELECT integration.resume('hubspot'), integration.resume('mailchimp')"
+    ));
+    copy.converges();
+}
+
+#[test]
 fn another_environment_is_fenced() {
     let mut crm = Crm::start();
     crm.add_contacts(1, 5);
