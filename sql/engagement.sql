@@ -51,38 +51,40 @@ COMMENT ON COLUMN _campaign.shifted IS 'whether the report changed while it was 
 COMMENT ON COLUMN _campaign.rounds IS 'how often it was read before in this poll';
 COMMENT ON COLUMN _campaign.reached IS 'the newest event met in this poll';
 
+CREATE UNIQUE INDEX job_one_poll ON job (kind) WHERE kind = 'poll' AND args->>'scheduled' = 'false' AND state IN ('waiting', 'running', 'paused');
+
 CREATE FUNCTION _begin_poll(scheduled boolean) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     known bigint;
 BEGIN
-    -- Two callers at once: one of them finds the other's job. The worker waits for nobody.
-    IF NOT scheduled THEN
-        PERFORM pg_advisory_xact_lock(hashtext('integration.poll'), 0);
-    ELSIF NOT pg_try_advisory_xact_lock(hashtext('integration.poll'), 0) THEN
-        RETURN NULL;
-    END IF;
-    SELECT p.job INTO known FROM integration._poll p JOIN integration.job j ON j.id = p.job
-    -- One by the clock reads only what is due.
-    WHERE j.state IN ('waiting', 'running', 'paused') AND (scheduled OR NOT (j.args->>'scheduled')::boolean) ORDER BY p.job LIMIT 1;
-    IF FOUND THEN
-        IF NOT scheduled THEN
-            RAISE NOTICE 'job % polls already', known
-                USING HINT = format('SELECT * FROM integration.job WHERE id = %s; shows how far it is, SELECT integration.cancel_job(%s); stops it.', known, known);
-        END IF;
-        RETURN known;
-    END IF;
     -- What came of polls by the clock is of interest only as long as no other one has begun.
     IF scheduled THEN
         DELETE FROM integration.job j WHERE j.id IN (
             SELECT k.id FROM integration.job k
             WHERE k.kind = 'poll' AND k.state NOT IN ('waiting', 'running', 'paused') AND (k.args->>'scheduled')::boolean FOR UPDATE SKIP LOCKED);
     END IF;
-    INSERT INTO integration.job (kind, args) VALUES ('poll', jsonb_build_object('target', 'mailchimp', 'scheduled', scheduled)) RETURNING id INTO known;
+    LOOP
+        SELECT p.job INTO known FROM integration._poll p JOIN integration.job j ON j.id = p.job
+        -- One by the clock reads only what is due.
+        WHERE j.state IN ('waiting', 'running', 'paused') AND (scheduled OR NOT (j.args->>'scheduled')::boolean) ORDER BY p.job LIMIT 1;
+        IF FOUND THEN
+            IF NOT scheduled THEN
+                RAISE NOTICE 'job % polls already', known
+                    USING HINT = format('SELECT * FROM integration.job WHERE id = %s; shows how far it is, SELECT integration.cancel_job(%s); stops it.', known, known);
+            END IF;
+            RETURN known;
+        END IF;
+        -- Of two callers at once the second waits here, and finds the first one's job. The worker waits for nobody.
+        INSERT INTO integration.job (kind, args) VALUES ('poll', jsonb_build_object('target', 'mailchimp', 'scheduled', scheduled))
+        ON CONFLICT (kind) WHERE kind = 'poll' AND args->>'scheduled' = 'false' AND state IN ('waiting', 'running', 'paused') DO NOTHING
+        RETURNING id INTO known;
+        EXIT WHEN FOUND;
+    END LOOP;
     INSERT INTO integration._poll (job) VALUES (known);
     RETURN known;
 END
 $$;
-COMMENT ON FUNCTION _begin_poll(boolean) IS 'begins a poll, or finds the one under way; NULL: somebody else is just beginning one';
+COMMENT ON FUNCTION _begin_poll(boolean) IS 'begins a poll, or finds the one under way';
 
 CREATE FUNCTION poll(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE

@@ -56,8 +56,10 @@ DECLARE
 BEGIN
     PERFORM integration._must_operate(source);
     stored := integration._must_be_key(t, key);
-    -- Two callers at once: one of them finds the other's job.
-    PERFORM pg_advisory_xact_lock(hashtext('integration.erase'), hashtext(t.id || ' ' || stored));
+    -- From now on nothing is sent for it that has not left yet. Of two callers at once the second waits here, and finds the first one's job.
+    INSERT INTO integration._withheld (source, target, record_key, reason)
+    SELECT t.id, n.number, stored, 'erased' FROM (VALUES (1::smallint), (2::smallint)) AS n(number)
+    ON CONFLICT ON CONSTRAINT _withheld_pkey DO UPDATE SET reason = 'erased';
     job := integration._open_erasure(t.id, stored);
     IF job IS NOT NULL THEN
         RAISE NOTICE 'job % erases this record already', job
@@ -71,10 +73,6 @@ BEGIN
     INSERT INTO integration.job (kind, args) VALUES ('erase', jsonb_build_object('source', source, 'key', stored)) RETURNING id INTO job;
     INSERT INTO integration._erasure (job, source, entity, record_key, addresses)
     VALUES (job, t.id, t.entity, stored, integration._addresses(source, stored));
-    -- From now on nothing is sent for it that has not left yet.
-    INSERT INTO integration._withheld (source, target, record_key, reason)
-    SELECT t.id, n.number, stored, 'erased' FROM (VALUES (1::smallint), (2::smallint)) AS n(number)
-    ON CONFLICT ON CONSTRAINT _withheld_pkey DO UPDATE SET reason = 'erased';
     PERFORM integration._begin_job();
     RETURN job;
 END
@@ -93,7 +91,8 @@ DECLARE
 BEGIN
     PERFORM integration._must_operate(source);
     stored := integration._must_be_key(t, key);
-    PERFORM pg_advisory_xact_lock(hashtext('integration.erase'), hashtext(t.id || ' ' || stored));
+    -- Whoever is just asking for an erasure has locked these rows.
+    PERFORM FROM integration._withheld w WHERE w.source = t.id AND w.record_key = stored ORDER BY w.target, w.name FOR UPDATE;
     job := integration._open_erasure(t.id, stored);
     IF job IS NOT NULL THEN
         RAISE EXCEPTION 'record % of % is just being erased', stored, source
