@@ -17,6 +17,7 @@ COMMENT ON FUNCTION _enqueue(text, integer, text[]) IS 'queues records of a sour
 COMMENT ON FUNCTION _in_flight(text, integer, text) IS 'whether a record is in a request under way';
 COMMENT ON FUNCTION _gauges() IS 'the worker''s figures, for the view status';
 COMMENT ON FUNCTION _unfit_webhook(text) IS 'why no webhook can be had under a URL; NULL: it can';
+COMMENT ON FUNCTION _without_path(text) IS 'a webhook''s URL as it may be shown: its path is a secret';
 COMMENT ON FUNCTION _lacks_encryption_key() IS 'why secrets cannot be stored; NULL: they can';
 COMMENT ON FUNCTION _preview(oid, text) IS 'see preview()';
 COMMENT ON FUNCTION _addresses(oid, text) IS 'the e-mail addresses in a contact''s row, in lower case';

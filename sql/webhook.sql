@@ -1,5 +1,17 @@
 -- Registering webhooks at Mailchimp.
 
+CREATE TABLE _webhook_wanted (
+    job     bigint PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+    url     text NOT NULL,
+    list_id text NOT NULL,
+    replace boolean NOT NULL
+);
+COMMENT ON TABLE _webhook_wanted IS 'what integration.mailchimp_register_webhook() was asked for: job.args shows the URL without its path, which is a secret';
+COMMENT ON COLUMN _webhook_wanted.job IS 'job.id';
+COMMENT ON COLUMN _webhook_wanted.url IS 'where Mailchimp is to send its events';
+COMMENT ON COLUMN _webhook_wanted.list_id IS 'the audience';
+COMMENT ON COLUMN _webhook_wanted.replace IS 'whether one with this URL whose secret is not known is made anew';
+
 CREATE FUNCTION mailchimp_register_webhook(url text, list_id text DEFAULT NULL, replace boolean DEFAULT false) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     why text := integration._unfit_webhook(url);
@@ -20,14 +32,14 @@ BEGIN
             USING ERRCODE = 'config_file_error',
                   HINT = 'Mailchimp shows it once. Correct integration.encryption_key (env:NAME or file:/path), which encrypts it; where it is not set, a key file in the data directory does.';
     END IF;
-    SELECT j.id INTO known FROM integration.job j
-    WHERE j.kind = 'webhook' AND j.state IN ('waiting', 'running', 'paused')
-      AND j.args @> jsonb_build_object('url', mailchimp_register_webhook.url, 'list', list)
+    SELECT j.id INTO known FROM integration.job j JOIN integration._webhook_wanted w ON w.job = j.id
+    WHERE j.state IN ('waiting', 'running', 'paused') AND w.url = mailchimp_register_webhook.url AND w.list_id = list
     ORDER BY j.id LIMIT 1;
     IF FOUND THEN
         RETURN known;
     END IF;
-    INSERT INTO integration.job (kind, args) VALUES ('webhook', jsonb_build_object('url', url, 'list', list, 'replace', replace)) RETURNING id INTO known;
+    INSERT INTO integration.job (kind, args) VALUES ('webhook', jsonb_build_object('url', integration._without_path(url), 'list', list, 'replace', replace)) RETURNING id INTO known;
+    INSERT INTO integration._webhook_wanted (job, url, list_id, replace) VALUES (known, url, list, replace);
     PERFORM integration._begin_job();
     RETURN known;
 END

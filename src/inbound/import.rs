@@ -229,6 +229,12 @@ fn _unfit_webhook(url: Option<&str>) -> Option<&'static str> {
     mailchimp::hooks::unfit(url.unwrap_or_default())
 }
 
+/// A webhook's URL as it may be shown: its path is a secret.
+#[pg_extern(immutable)]
+fn _without_path(url: &str) -> String {
+    mailchimp::hooks::without_path(url)
+}
+
 /// Why secrets cannot be stored; NULL: they can.
 #[pg_extern]
 fn _lacks_encryption_key() -> Option<String> {

@@ -1,5 +1,6 @@
 //! Mailchimp's webhooks that were made here, and their secrets.
 
+use integration_engine::mailchimp::hooks::Wanted;
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
@@ -42,18 +43,23 @@ pub fn keep(kept: &Kept) -> SpiResult<()> {
     execute(KEEP, &args).map(|_| ())
 }
 
-/// What a job was asked for, as JSON.
-pub fn asked(job: i64) -> SpiResult<Option<String>> {
-    let rows = select(
-        "SELECT j.args::text FROM integration.job j WHERE j.id = $1 AND j.kind = 'webhook' AND j.state IN ('waiting', 'running')",
-        &[job.into()],
-        |row| row.get::<String>(1),
-    )?;
-    Ok(rows.into_iter().flatten().next())
+const WANTED: &str = "\
+    SELECT w.url, w.list_id, w.replace FROM integration._webhook_wanted w JOIN integration.job j ON j.id = w.job \
+    WHERE w.job = $1 AND j.state IN ('waiting', 'running')";
+
+/// Returns what a job was asked for; `None`: it was cancelled.
+pub fn wanted(job: i64) -> SpiResult<Option<Wanted>> {
+    let rows = select(WANTED, &[job.into()], |row| {
+        Ok(Wanted {
+            url: row.get(1)?.unwrap_or_default(),
+            list: row.get(2)?.unwrap_or_default(),
+            replace: row.get(3)?.unwrap_or_default(),
+        })
+    })?;
+    Ok(rows.into_iter().next())
 }
 
-const REPLACE: &str =
-    "UPDATE integration.job j SET args = j.args || '{\"replace\": true}' WHERE j.id = $1";
+const REPLACE: &str = "UPDATE integration._webhook_wanted w SET replace = true WHERE w.job = $1";
 
 /// From now on a webhook with the job's URL may be one of its own making.
 pub fn may_have_made(job: i64) -> SpiResult<()> {

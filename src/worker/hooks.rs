@@ -79,8 +79,7 @@ impl Worker {
             let Some(job) = next.map(|job| job.id) else {
                 return Ok(());
             };
-            let asked = store::transaction(|| webhooks::asked(job))?;
-            match asked.and_then(|text| serde_json::from_str(&text).ok()) {
+            match store::transaction(|| webhooks::wanted(job))? {
                 Some(wanted) => {
                     self.hooks.running = Some(Running {
                         job,
@@ -144,7 +143,7 @@ impl Worker {
                 let next = understand(&running, &result)?;
                 match &next {
                     Next::Done => state::end_job(job, None)?,
-                    Next::Failed(why) => state::end_job(job, Some(why))?,
+                    Next::Failed(why) => state::end_job(job, Some(&running.wanted.conceal(why)))?,
                     Next::Ask(_) | Next::Later => {}
                 }
                 Ok::<_, pgrx::spi::Error>(next)

@@ -9,6 +9,7 @@ use integration_tests::{
     crm::{Crm, SOON},
     remote::{Fault, FaultKind, MemberAction, Service, When},
     sql::{quote_literal, refused},
+    traces::traces,
     wait::try_until,
 };
 
@@ -150,6 +151,29 @@ fn lost_answer_leaves_no_webhook_that_nobody_can_check() {
     assert_eq!(made(&crm), 2);
     let import = told_at(&mut crm, &url);
     assert_eq!(crm.rows(&import), ["1"]);
+}
+
+#[test]
+fn path_of_the_url_is_shown_to_nobody() {
+    let mut crm = start();
+    let url = backend("200 OK");
+    assert_eq!(register(&mut crm, &url, "").0, "done");
+    let gone = backend("403 Forbidden").replace("/word", "/gone-secret");
+    assert_eq!(register(&mut crm, &gone, "").0, "failed");
+    assert_eq!(
+        crm.rows("SELECT DISTINCT regexp_replace(args->>'url', ':[0-9]+', '') FROM integration.job WHERE kind = 'webhook'"),
+        ["http://127.0.0.1/***"]
+    );
+    let shown = traces(&mut crm.client, &["mailchimp/word", "gone-secret"]);
+    let private = [
+        "integration._webhook.url: ",
+        "integration._webhook_wanted.url: ",
+    ];
+    let shown: Vec<&String> = shown
+        .iter()
+        .filter(|trace| private.iter().all(|place| !trace.starts_with(place)))
+        .collect();
+    assert!(shown.is_empty(), "{shown:?}");
 }
 
 #[test]

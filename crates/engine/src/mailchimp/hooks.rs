@@ -19,14 +19,29 @@ const EVENTS: [&str; 6] = [
     "campaign",
 ];
 
-/// A webhook that was asked for. The names are those of the job's arguments.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A webhook that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub url: String,
     pub list: String,
     /// One with this URL whose secret is not known here is deleted and made anew.
-    #[serde(default)]
     pub replace: bool,
+}
+
+impl Wanted {
+    /// Returns a text for people, such as Mailchimp's own words, without the URL's path.
+    pub fn conceal(&self, text: &str) -> String {
+        text.replace(&self.url, &without_path(&self.url))
+    }
+}
+
+/// Returns a webhook's URL as it may be shown: whoever knows its path may pretend to be Mailchimp.
+pub fn without_path(url: &str) -> String {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    match url[host..].find('/') {
+        Some(at) if host + at + 1 < url.len() => format!("{}***", &url[..=host + at]),
+        _ => url.to_owned(),
+    }
 }
 
 /// How a webhook that there is stands to the one that is wanted.
@@ -207,6 +222,25 @@ mod tests {
             list: "a1".into(),
             replace: false,
         }
+    }
+
+    #[test]
+    fn paths_are_not_shown() {
+        for (url, shown) in [
+            (
+                "https://crm.example.com/mc/secret",
+                "https://crm.example.com/***",
+            ),
+            ("http://[::1]:8080/secret", "http://[::1]:8080/***"),
+            ("https://crm.example.com/", "https://crm.example.com/"),
+            ("https://crm.example.com", "https://crm.example.com"),
+        ] {
+            assert_eq!(without_path(url), shown);
+        }
+        assert_eq!(
+            wanted().conceal("https://crm.example.com/mc/secret does not answer"),
+            "https://crm.example.com/*** does not answer"
+        );
     }
 
     #[test]
