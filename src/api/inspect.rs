@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use integration_engine::heartbeat::{self, Pulse};
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use integration_engine::roster::Presence;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -21,9 +22,8 @@ fn stamp(millis: &AtomicI64) -> Stamp {
     (millis != 0).then(|| to_timestamp(millis as f64 / 1_000.0))
 }
 
-/// A worker that has been at one thing for so long is shown to be busy with it; for so long, stuck.
-const BUSY: Duration = Duration::from_secs(5);
-const STUCK: Duration = Duration::from_secs(60);
+/// How long anything may take that is no code of others.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// Why nothing is sent, if there is no worker; or what it is at, where that takes long.
 fn remark(slot: Option<&Slot>) -> Option<String> {
@@ -43,25 +43,26 @@ fn remark(slot: Option<&Slot>) -> Option<String> {
 }
 
 fn at_work(pid: i32, busy: &Busy) -> Option<String> {
-    let seconds = busy.lasts.as_secs();
     let table = busy.table.and_then(extension::table_name);
-    let what = match (busy.doing, table) {
-        (Doing::Reading, Some(table)) => format!("reading table {table}"),
-        (Doing::Writing, Some(table)) => format!("writing to table {table}"),
-        _ => "its own tables".to_owned(),
+    let (what, may_take) = match (busy.doing, table) {
+        (Doing::Reading, Some(table)) => (format!("reading table {table}"), config::crm_timeout()),
+        (Doing::Writing, Some(table)) => {
+            (format!("writing to table {table}"), config::crm_timeout())
+        }
+        _ => ("its own tables".to_owned(), HOUSEKEEPING),
     };
-    if busy.lasts >= STUCK {
-        let minutes = seconds / 60;
-        Some(format!(
-            "no progress for {minutes} min: the worker (process {pid}) is busy with {what}; see pg_stat_activity; SELECT integration.reload(); interrupts it"
-        ))
-    } else {
-        (busy.lasts >= BUSY).then(|| format!("busy with {what} for {seconds} s"))
+    let lasts = heartbeat::told(busy.lasts);
+    match heartbeat::pulse(busy.lasts, may_take) {
+        Pulse::Steady => None,
+        Pulse::Busy => Some(format!("busy with {what} for {lasts}")),
+        Pulse::Stuck => Some(format!(
+            "no progress for {lasts}: the worker (process {pid}) is busy with {what}; see pg_stat_activity; SELECT integration.reload(); interrupts it"
+        )),
     }
 }
 
 /// When the worker last made progress: now, where it has nothing to do but to wait.
-fn heartbeat(slot: Option<&Slot>) -> Stamp {
+fn last_progress(slot: Option<&Slot>) -> Stamp {
     let slot = slot.filter(|slot| slot.worker().is_some())?;
     let at = slot.busy().map_or_else(now_ms, |busy| busy.since);
     Some(to_timestamp(at as f64 / 1_000.0))
@@ -126,7 +127,7 @@ fn _gauges() -> TableIterator<
                 if recent { get(&gauges.errors) } else { 0 },
                 known(&gauges.rate_limit).map(|_| get(&gauges.rate_remaining)),
                 known(&gauges.rate_limit),
-                heartbeat(slot),
+                last_progress(slot),
                 get(&gauges.inbox_pending),
                 get(&gauges.inbox_retrying),
                 get(&gauges.inbox_failed),

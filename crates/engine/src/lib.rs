@@ -10,6 +10,7 @@ mod definitions;
 pub mod delivery;
 pub mod erasure;
 pub mod event_order;
+pub mod heartbeat;
 pub mod hubspot;
 pub mod incarnation;
 pub mod jobs;

@@ -246,9 +246,13 @@ fn reload_is_no_crash() {
     }
 }
 
-/// A payload view that takes its time.
+/// A payload view that takes its time, being read.
 fn slow(seconds: u32, cluster: Arc<Cluster>) -> Crm {
-    let mut crm = Crm::untracked(cluster, Config::default());
+    reading(seconds, Crm::untracked(cluster, Config::default()))
+}
+
+/// The same in a CRM that nothing is tracked of.
+pub fn reading(seconds: u32, mut crm: Crm) -> Crm {
     crm.run(&format!(
         "CREATE FUNCTION crm.slow(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN $1; END $$;
          CREATE VIEW crm.payload AS SELECT id, email, crm.slow(first_name) AS first_name, last_name, marketing_opt_in FROM crm.contacts;
@@ -270,7 +274,7 @@ fn slow(seconds: u32, cluster: Arc<Cluster>) -> Crm {
 }
 
 #[track_caller]
-fn ends(what: &str, work: impl FnOnce()) {
+pub fn ends(what: &str, work: impl FnOnce()) {
     let began = Instant::now();
     work();
     let took = began.elapsed();
@@ -356,6 +360,41 @@ fn status_tells_what_the_worker_is_busy_with() {
     assert!(crm.ask::<bool>(
         "SELECT heartbeat_at BETWEEN now() - interval '1 min' AND now() - interval '4 s' FROM integration.status WHERE target = 'hubspot'"
     ));
+}
+
+#[test]
+fn status_tells_what_the_worker_is_stuck_with() {
+    let mut crm = Crm::untracked(Cluster::shared(), Config::default());
+    crm.set("crm_timeout", "200ms");
+    // Code that is not to be ended: a trigger that HubSpot's changes fire.
+    crm.track();
+    crm.add_contacts(1, 4);
+    crm.converges();
+    crm.run(
+        "CREATE FUNCTION crm.stubborn() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             LOOP
+                 BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END;
+             END LOOP;
+         END $$;
+         CREATE TRIGGER stubborn BEFORE UPDATE ON crm.contacts FOR EACH ROW EXECUTE FUNCTION crm.stubborn()",
+    );
+    let webhook = changed_in_hubspot(&mut crm, "jobtitle", "Director");
+    import(&mut crm, &webhook);
+    // A session that goes by the limit, and none of the worker's own time.
+    let pid = crm.worker_pid();
+    let reason = wait_until("it is told", SOON, || {
+        crm.rows(
+            "SELECT DISTINCT reason FROM integration.status WHERE reason LIKE '%no progress for %'",
+        )
+        .pop()
+    });
+    for part in [
+        format!("the worker (process {pid}) is busy with writing to table crm.contacts"),
+        "integration.reload()".to_owned(),
+    ] {
+        assert!(reason.contains(&part), "{reason}");
+    }
 }
 
 #[test]
