@@ -1,9 +1,5 @@
 -- The queue as people see it.
 
-CREATE FUNCTION _entity(source integer) RETURNS text LANGUAGE sql STABLE
-    RETURN (SELECT t.entity FROM tracked_table t WHERE t.id = source);
-COMMENT ON FUNCTION _entity(integer) IS 'entity of a tracked table, by its number';
-
 CREATE FUNCTION _target(number smallint) RETURNS text LANGUAGE sql IMMUTABLE
     RETURN CASE number WHEN 1 THEN 'hubspot' WHEN 2 THEN 'mailchimp' END;
 COMMENT ON FUNCTION _target(smallint) IS 'name of a target, by its number';

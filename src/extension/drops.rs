@@ -1,8 +1,9 @@
-//! `DROP EXTENSION` and the worker: one that is busy is interrupted, one that sleeps is woken.
+//! Dropping the extension and the worker: one that is busy is interrupted, one that sleeps is woken.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::find;
@@ -34,10 +35,10 @@ unsafe extern "C-unwind" fn access(
     part: c_int,
     argument: *mut c_void,
 ) {
-    // SAFETY: the hook of before gets what we got.
+    // SAFETY: the hook of before gets what we got; its errors are PostgreSQL's.
     unsafe {
         if let Some(next) = NEXT_ACCESS {
-            next(kind, class, object, part, argument);
+            pg_guard_ffi_boundary(|| next(kind, class, object, part, argument));
         }
     }
     if kind == pg_sys::ObjectAccessType::OAT_DROP && class == pg_sys::ExtensionRelationId {
@@ -58,22 +59,23 @@ unsafe extern "C-unwind" fn utility(
     receiver: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: PostgreSQL passes a valid statement; everything is handed on as it came.
+    // SAFETY: PostgreSQL passes a valid statement; everything is handed on as it came, and errors of
+    // the hook of before are PostgreSQL's.
     unsafe {
-        if drops_us((*statement).utilityStmt) {
-            make_way();
-        }
+        make_way((*statement).utilityStmt);
         match NEXT_UTILITY {
-            Some(next) => next(
-                statement,
-                text,
-                read_only,
-                context,
-                params,
-                environment,
-                receiver,
-                completion,
-            ),
+            Some(next) => pg_guard_ffi_boundary(|| {
+                next(
+                    statement,
+                    text,
+                    read_only,
+                    context,
+                    params,
+                    environment,
+                    receiver,
+                    completion,
+                );
+            }),
             None => pg_sys::standard_ProcessUtility(
                 statement,
                 text,
@@ -88,50 +90,118 @@ unsafe extern "C-unwind" fn utility(
     }
 }
 
+/// Takes the lock that every transaction of the worker takes first, before anything else is locked;
+/// where the worker holds it, has it let go. Nothing for statements that do not drop the extension,
+/// or that are going to be refused.
+///
 /// # Safety
 /// `statement` is a node.
-unsafe fn drops_us(statement: *mut pg_sys::Node) -> bool {
-    // SAFETY: the tag says which node it is; the objects of this one are names of extensions.
-    unsafe {
-        if statement.is_null() || (*statement).type_ != pg_sys::NodeTag::T_DropStmt {
-            return false;
-        }
-        let drop = &*statement.cast::<pg_sys::DropStmt>();
-        if drop.removeType != pg_sys::ObjectType::OBJECT_EXTENSION || drop.objects.is_null() {
-            return false;
-        }
-        let names = &*drop.objects;
-        (0..names.length as usize).any(|place| {
-            let name = (*names.elements.add(place)).ptr_value;
-            let name = name.cast::<pg_sys::String>();
-            CStr::from_ptr((*name).sval) == c"integration"
-        })
+unsafe fn make_way(statement: *mut pg_sys::Node) {
+    if statement.is_null() {
+        return;
     }
-}
-
-/// Takes the lock that dropping takes first; where the worker holds it, has it let go.
-fn make_way() {
-    let extension = find();
-    if extension != pg_sys::InvalidOid && is_mine(extension) && !try_lock(extension) {
+    // SAFETY: the tag says which node it is.
+    let extension = unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_DropStmt => dropped(&*statement.cast::<pg_sys::DropStmt>()),
+            pg_sys::NodeTag::T_DropOwnedStmt => owned(&*statement.cast::<pg_sys::DropOwnedStmt>()),
+            _ => None,
+        }
+    };
+    if let Some(extension) = extension
+        && !lock(extension, Waiting::No)
+    {
         latch::interrupt_worker();
+        lock(extension, Waiting::Yes);
     }
 }
 
-fn is_mine(extension: pg_sys::Oid) -> bool {
+/// The extension, if the statement drops it or the schema it is in.
+///
+/// # Safety
+/// The statement is one of the parser's.
+unsafe fn dropped(statement: &pg_sys::DropStmt) -> Option<pg_sys::Oid> {
+    let me = || {
+        // SAFETY: a plain look-up.
+        unsafe { pg_sys::GetUserId() }
+    };
+    let may: fn(pg_sys::Oid, pg_sys::Oid) -> bool = match statement.removeType {
+        pg_sys::ObjectType::OBJECT_EXTENSION => owns_extension,
+        pg_sys::ObjectType::OBJECT_SCHEMA
+            if statement.behavior == pg_sys::DropBehavior::DROP_CASCADE =>
+        {
+            owns_schema
+        }
+        _ => return None,
+    };
+    // SAFETY: the objects of both kinds are names.
+    let named = unsafe {
+        nodes::<pg_sys::String>(statement.objects)
+            .any(|name| CStr::from_ptr((*name).sval) == c"integration")
+    };
+    let extension = named.then(find).filter(|oid| *oid != pg_sys::InvalidOid)?;
+    may(extension, me()).then_some(extension)
+}
+
+/// The extension, if the statement drops what its owner has.
+///
+/// # Safety
+/// The statement is one of the parser's.
+unsafe fn owned(statement: &pg_sys::DropOwnedStmt) -> Option<pg_sys::Oid> {
+    let extension = Some(find()).filter(|oid| *oid != pg_sys::InvalidOid)?;
+    // SAFETY: a list of roles; look-ups in the catalogue inside a transaction.
+    let meant = unsafe {
+        nodes::<pg_sys::RoleSpec>(statement.roles).any(|role| {
+            let role = pg_sys::get_rolespec_oid(role, true);
+            role != pg_sys::InvalidOid
+                && owns_extension(extension, role)
+                && pg_sys::has_privs_of_role(pg_sys::GetUserId(), role)
+        })
+    };
+    meant.then_some(extension)
+}
+
+/// The nodes of a list of one kind.
+///
+/// # Safety
+/// `list` is NULL or a list of such nodes.
+unsafe fn nodes<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
+    // SAFETY: as promised; nobody changes it meanwhile.
+    let length = unsafe { list.as_ref().map_or(0, |list| list.length as usize) };
+    // SAFETY: within its length.
+    (0..length).map(move |place| unsafe { (*(*list).elements.add(place)).ptr_value.cast() })
+}
+
+fn owns_extension(extension: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     // SAFETY: look-ups in the catalogue inside a transaction.
     unsafe {
         #[cfg(feature = "pg15")]
-        return pg_sys::pg_extension_ownercheck(extension, pg_sys::GetUserId());
+        return pg_sys::pg_extension_ownercheck(extension, role);
         #[cfg(not(feature = "pg15"))]
-        return pg_sys::object_ownercheck(
-            pg_sys::ExtensionRelationId,
-            extension,
-            pg_sys::GetUserId(),
-        );
+        return pg_sys::object_ownercheck(pg_sys::ExtensionRelationId, extension, role);
     }
 }
 
-fn try_lock(extension: pg_sys::Oid) -> bool {
+fn owns_schema(_: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: look-ups in the catalogue inside a transaction.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"integration".as_ptr(), true);
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_namespace_ownercheck(schema, role);
+        #[cfg(not(feature = "pg15"))]
+        return pg_sys::object_ownercheck(pg_sys::NamespaceRelationId, schema, role);
+    }
+}
+
+/// Whether to wait for a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Yes,
+    No,
+}
+
+/// `false`: somebody else has it.
+fn lock(extension: pg_sys::Oid, waiting: Waiting) -> bool {
     // SAFETY: a lock on an object of this database, in a transaction whose end releases it.
     unsafe {
         let tag = pg_sys::LOCKTAG {
@@ -143,7 +213,7 @@ fn try_lock(extension: pg_sys::Oid) -> bool {
             locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
         };
         let mode = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
-        pg_sys::LockAcquire(&tag, mode, false, true)
+        pg_sys::LockAcquire(&tag, mode, false, waiting == Waiting::No)
             != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 }
