@@ -170,11 +170,14 @@ impl Scene<'_> {
         agreed: Option<&Tick>,
         local: ValueHash,
     ) -> Option<Timestamp> {
-        // A field that never was agreed on and is empty here has not been touched by the CRM.
+        // A field that never was agreed on and is empty here has not been touched by the CRM, whatever
+        // else of the record is in the queue.
         let dirty = agreed.map_or(ValueHash::of(None), |agreed| agreed.hash) != local;
-        self.worker(target)
-            .and_then(|worker| worker.queue.changed_at(record))
-            .or_else(|| dirty.then(|| Timestamp(now_ms())))
+        let queued = || {
+            let worker = self.worker(target)?;
+            worker.queue.changed_at(record)
+        };
+        dirty.then(|| queued().unwrap_or_else(|| Timestamp(now_ms())))
     }
 
     /// Whether definitions are being read, by which values have to be converted.

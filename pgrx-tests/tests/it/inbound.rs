@@ -196,6 +196,28 @@ fn newer_change_in_the_crm_wins_over_an_older_event() {
     );
 }
 
+/// That something else of the record was changed later does not make an empty field a decision of
+/// the CRM's.
+#[test]
+fn field_that_was_empty_is_filled_whatever_else_of_the_record_is_queued() {
+    let mut crm = in_step();
+    crm.run("INSERT INTO crm.contacts (email, first_name) VALUES ('ada@example.org', 'Ada')");
+    crm.converges();
+    crm.remote.clear_webhooks();
+    crm.run("SELECT integration.pause('hubspot', 'so that changes stay in the queue')");
+    let (id, _) = crm.remote.contact("ada@example.org").unwrap();
+    crm.remote.person_sets(id, "jobtitle", "Countess");
+    let webhooks = crm.remote.webhooks_of(Service::HubSpot);
+    crm.run("UPDATE crm.contacts SET first_name = 'Augusta' WHERE email = 'ada@example.org'");
+    import(&mut crm, &webhooks[0]);
+    crm.run("SELECT integration.resume('hubspot')");
+    crm.converges();
+    assert_eq!(
+        crm.rows("SELECT first_name, job_title FROM crm.contacts WHERE email = 'ada@example.org'"),
+        ["Augusta|Countess"]
+    );
+}
+
 #[test]
 fn property_that_is_not_mapped_is_ignored() {
     let mut crm = in_step();
