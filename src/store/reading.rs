@@ -91,12 +91,12 @@ impl Source {
 
     /// The present rows of some records, or why one of them cannot be read.
     pub fn try_read(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<Rows, Refusal> {
-        self.mapped(map, keys, Sees::WhatWas)
+        self.mapped(map, keys, Sees::Committed)
     }
 
     /// A row as it is after what the present transaction wrote to it. A SQL error as above.
     pub fn read_written(&self, map: &SourceMap, key: &RecordKey) -> Rows {
-        self.mapped(map, &[key], Sees::WhatWasWritten)
+        self.mapped(map, &[key], Sees::Written)
             .unwrap_or_else(|refusal| refusal.raise())
     }
 
@@ -116,8 +116,18 @@ impl Source {
             let texts: String = columns.iter().map(text).collect();
             self.read_statement(opened, Relation::Table, &texts)
         };
-        let sees = Sees::WhatWas;
+        let sees = Sees::Committed;
         self.rows(Access::ReadTable, statement, columns.len(), keys, sees)
+    }
+
+    /// The rows of some records as the transaction's snapshot sees them. One that is not among them
+    /// may be there all the same.
+    pub fn read_by_snapshot(
+        &self,
+        map: &SourceMap,
+        keys: &[&RecordKey],
+    ) -> Result<Reading, Refusal> {
+        self.apart(keys, |some| self.mapped(map, some, Sees::Snapshot))
     }
 
     /// The present rows of some records, and which of them cannot be read.
@@ -230,8 +240,8 @@ impl Source {
         keys: &[&RecordKey],
         sees: Sees,
     ) -> Result<Rows, Refusal> {
-        let rows = self.rows_once(access, &statement, columns, keys, sees)?;
-        if rows.len() == keys.len() || sees == Sees::WhatWasWritten || !latch::is_worker() {
+        let mut rows = self.rows_once(access, &statement, columns, keys, sees)?;
+        if rows.len() == keys.len() || sees != Sees::Committed || !latch::is_worker() {
             return Ok(rows);
         }
         // What seems not to be there would be deleted at the services. To our snapshot a table that
@@ -239,7 +249,14 @@ impl Source {
         if !fence::knows_partitions_of(&self.partitioned()?) {
             return Err(Refusal::Busy);
         }
-        fence::as_of_now(|| self.rows_once(access, &statement, columns, keys, sees))
+        let absent: Vec<&RecordKey> = keys
+            .iter()
+            .copied()
+            .filter(|key| !rows.contains_key(*key))
+            .collect();
+        let late = fence::as_of_now(|| self.rows_once(access, &statement, columns, &absent, sees))?;
+        rows.extend(late);
+        Ok(rows)
     }
 
     /// The table and those of its partitions that have partitions themselves; nothing if it has none.
@@ -288,8 +305,8 @@ impl Source {
                 Ok((place, values))
             };
             match sees {
-                Sees::WhatWas => select(&statement(opened), &args, read),
-                Sees::WhatWasWritten => returned(&statement(opened), &args, read),
+                Sees::Committed | Sees::Snapshot => select(&statement(opened), &args, read),
+                Sees::Written => returned(&statement(opened), &args, read),
             }
         })?;
         Ok(rows
@@ -299,12 +316,14 @@ impl Source {
     }
 }
 
-/// What a reading statement sees of the present transaction.
+/// What a reading statement sees. Nothing of what the present transaction has written, but for the
+/// last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sees {
-    /// Nothing of what it has written.
-    WhatWas,
-    WhatWasWritten,
+    /// What the transaction's snapshot shows, and what it does not show but is there by now.
+    Committed,
+    Snapshot,
+    Written,
 }
 
 fn no_key() -> SqlError {

@@ -217,6 +217,34 @@ fn live_changes_are_no_drift() {
     assert_eq!(found(&mut crm, "mailchimp"), [""; 0]);
 }
 
+/// What is committed while an answer is judged is in nobody's queue yet. That a row is missing, and is
+/// looked for again, does not change that.
+#[test]
+fn changes_made_while_an_answer_is_judged_are_no_drift() {
+    let mut crm = few();
+    crm.run(
+        "CREATE FUNCTION crm.waits(name text) RETURNS text LANGUAGE plpgsql AS $$
+         BEGIN
+             WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.01); END LOOP;
+             RETURN name;
+         END $$;
+         CREATE VIEW crm.shown AS SELECT id, email, crm.waits(first_name) AS first_name, last_name, phone, company, job_title, marketing_opt_in FROM crm.contacts;
+         SELECT integration.track('crm.contacts', 'contact', payload => 'crm.shown')",
+    );
+    unseen(&mut crm, "DELETE FROM crm.contacts WHERE id = 2");
+    crm.run("SELECT pg_advisory_lock(1)");
+    let id = begin(&mut crm, "mailchimp", false);
+    wait_until("members are being judged", SOON, || {
+        crm.ask::<bool>("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'integration worker' AND wait_event = 'PgSleep')")
+            .then_some(())
+    });
+    crm.run(
+        "UPDATE crm.contacts SET first_name = 'Augusta' WHERE id = 4; SELECT pg_advisory_unlock(1)",
+    );
+    wait_for(&mut crm, id, "state = 'done'");
+    assert_eq!(found(&mut crm, "mailchimp"), [""; 0]);
+}
+
 #[test]
 fn killed_worker_goes_on_at_its_mark() {
     let mut crm = in_step(std::sync::Arc::new(Cluster::start(&[], &[])), slow(), 4_400);

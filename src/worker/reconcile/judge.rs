@@ -88,9 +88,10 @@ pub(super) fn understand(
     }
 }
 
-/// Rows that are judged: those that cannot be read are left out. An SQL error if none can.
+/// Rows that are judged: those that cannot be read are left out. An SQL error if none can. Read by
+/// the snapshot that the queue was read by: what is newer is in nobody's queue yet.
 pub(super) fn judged_rows(source: &Source, map: &SourceMap, keys: &[&RecordKey]) -> Rows {
-    let reading = source.read_apart(map, keys);
+    let reading = source.read_by_snapshot(map, keys);
     reading.unwrap_or_else(|refusal| refusal.raise()).rows
 }
 
