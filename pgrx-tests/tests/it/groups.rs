@@ -277,9 +277,18 @@ fn comparisons_look_at_what_is_ours() {
     crm.remote.tag_member(LIST, EMAIL, "VIP", false).unwrap();
     crm.remote.tag_member(LIST, EMAIL, "vip", true).unwrap();
     assert_eq!(compared(&mut crm, true), [""; 0]);
+    // One of ours that others took away is gone here, too, whenever that was.
     crm.remote.tag_member(LIST, EMAIL, "vip", false).unwrap();
     assert_eq!(compared(&mut crm, true), [r#"tags|["crm","vip"]|["crm"]"#]);
     crm.settle();
-    assert_eq!(tags(&crm), ["VIP", "crm", "theirs"]);
+    assert_eq!(crm.rows("SELECT tags FROM crm.people"), ["{crm}"]);
+    assert_eq!(tags(&crm), ["crm", "theirs"]);
+    assert_eq!(compared(&mut crm, true), [""; 0]);
+    // Where they are only pushed it is given again.
+    crm.run("SELECT integration.map_field('crm.people', 'tags', 'mailchimp', 'tags', 'push')");
+    crm.remote.tag_member(LIST, EMAIL, "crm", false).unwrap();
+    assert_eq!(compared(&mut crm, true), [r#"tags|["crm"]|[]"#]);
+    crm.settle();
+    assert_eq!(tags(&crm), ["crm", "theirs"]);
     assert_eq!(compared(&mut crm, true), [""; 0]);
 }

@@ -186,19 +186,12 @@ impl Judge<'_> {
         if found.is_empty() {
             return Ok(());
         }
-        let mut record = pair.record.clone();
-        for difference in &found {
-            // Names are those of the map, whatever case Mailchimp writes them in.
-            let name = map.fields[difference.index].remote.clone();
-            let changed = pair.record.written.get("email_address").copied();
-            record.written.extend(changed.map(|at| (name, at)));
-        }
         let link = Link {
             // Whoever wins, this is where the member is now.
             remote_key: Some(address(pair.record)),
             ..pair.link.clone()
         };
-        self.differing(source, map, &pair.key, link, &record, found)
+        self.differing(source, map, &pair.key, link, pair.record, found)
     }
 
     fn unlinked_member(&self, pair: &Pair, held: MemberStatus) -> SpiResult<()> {

@@ -124,10 +124,11 @@ impl From<Member> for Record {
         let joined = member.interests.into_iter().filter(|(_, joined)| *joined);
         let ids = joined.map(|(id, _)| id);
         properties.insert(INTERESTS.to_owned(), Value::from_iter(ids).to_string());
-        // Mailchimp keeps one time for all that is said about a member.
+        // Mailchimp keeps one time for all that is said about a member. It is not that of the tags.
         let changed: Option<Timestamp> = time::moment(&member.last_changed).ok();
         let written = properties
             .keys()
+            .filter(|name| *name != TAGS)
             .filter_map(|name| Some((name.clone(), changed?)));
         let written = written.collect();
         Record {
