@@ -1,6 +1,6 @@
 //! Asking the services who we are.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::record::Target;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use crate::config;
 use crate::error::Error;
 use crate::latch::{self, Wake, Woken};
+use crate::pg::clock::Stopwatch;
 
 /// A worker that is just being started may take this long.
 const START: Duration = Duration::from_secs(5);
@@ -55,7 +56,7 @@ fn test_connection(
     }
     let asked_at = ask::<f64>(NOW)?;
     let patience = 3 * config::request_timeout() + START;
-    let began = Instant::now();
+    let began = Stopwatch::start();
     let (mut told, mut pause) = (None, Duration::from_millis(1));
     loop {
         let slot = latch::claim_slot();

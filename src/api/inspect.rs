@@ -13,7 +13,7 @@ use crate::config;
 use crate::error::Error;
 use crate::extension;
 use crate::latch::{self, Busy, Doing, Gauges, Slot};
-use crate::worker::now_ms;
+use crate::pg::clock;
 
 type Stamp = Option<TimestampWithTimeZone>;
 
@@ -64,7 +64,9 @@ fn at_work(pid: i32, busy: &Busy) -> Option<String> {
 /// When the worker last made progress: now, where it has nothing to do but to wait.
 fn last_progress(slot: Option<&Slot>) -> Stamp {
     let slot = slot.filter(|slot| slot.worker().is_some())?;
-    let at = slot.busy().map_or_else(now_ms, |busy| busy.since);
+    let at = slot
+        .busy()
+        .map_or_else(|| clock::now().timestamp.0, |busy| busy.since);
     Some(to_timestamp(at as f64 / 1_000.0))
 }
 
@@ -111,7 +113,7 @@ fn _gauges() -> TableIterator<
             let gauges = slot.map_or(&nothing, |slot| slot.gauges(target));
             let get = |gauge: &AtomicI64| gauge.load(Ordering::Relaxed);
             let unread = (get(&gauges.arrived) - get(&gauges.scanned)).max(0);
-            let recent = now_ms() - get(&gauges.minute) < 60_000;
+            let recent = clock::now().timestamp.0 - get(&gauges.minute) < 60_000;
             let known = |gauge: &AtomicI64| Some(get(gauge)).filter(|value| *value > 0);
             (
                 target.name(),

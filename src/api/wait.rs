@@ -1,6 +1,6 @@
 //! Waiting until there is nothing left to send.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::record::Target;
 use pgrx::datum::DatumWithOid;
@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::latch::{self, Woken};
+use crate::pg::clock;
 
 const IDLE: &str = "\
     SELECT NOT EXISTS (SELECT FROM integration._change c WHERE $1::int2 IS NULL OR c.targets & (1 << ($1 - 1)) <> 0) \
@@ -85,13 +86,13 @@ fn wait_until(
     mut answer: impl FnMut() -> Result<Option<bool>, ErrorReport>,
 ) -> Result<bool, ErrorReport> {
     let micros = u64::try_from(wait.as_micros()).unwrap_or(0);
-    let deadline = Instant::now() + Duration::from_micros(micros.min(86_400_000_000));
+    let deadline = clock::now().instant + Duration::from_micros(micros.min(86_400_000_000));
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(answer) = answer()? {
             return Ok(answer);
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now().instant);
         if left.is_zero() || latch::wait(None, Some(pause.min(left))) == Woken::Stop {
             return Ok(false);
         }

@@ -5,11 +5,12 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::wire::{Method, Reply, Request, TransportError};
 use tokio::sync::mpsc as queue;
 
+use crate::pg::clock::Stopwatch;
 use crate::secret::Secret;
 
 /// Answers larger than this are refused: a full batch answer has well under 1 MB.
@@ -184,14 +185,14 @@ async fn serve(
     while let Some(outgoing) = requests.recv().await {
         let (client, results, ringer) = (client.clone(), results.clone(), ringer.clone());
         tokio::spawn(async move {
-            let start = Instant::now();
+            let watch = Stopwatch::start();
             let id = outgoing.id;
             let result = exchange(&client, outgoing).await;
             // The receiver is gone only when the worker is.
             let _ = results.send(Answer {
                 id,
                 result,
-                duration: start.elapsed(),
+                duration: watch.elapsed(),
             });
             // A full pipe rings already.
             let _ = (&*ringer).write(&[1]);

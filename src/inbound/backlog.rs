@@ -17,10 +17,11 @@ use pgrx::spi::SpiResult;
 use super::{Fate, Refused, Scene, erased, event, foreign};
 use crate::latch::{Slot, Wake};
 use crate::pg;
+use crate::pg::clock::{self, Stopwatch};
 use crate::store::inbox::{self, FAILED_ALERT, Pending, State, WAITS_ALERT, Waiting, Which};
 use crate::store::{self, state};
+use crate::worker::World;
 use crate::worker::target::TargetWorker;
-use crate::worker::{World, now_ms};
 
 /// Events read at a time.
 const PAGE: i64 = 100;
@@ -76,26 +77,24 @@ pub struct Backlog {
 
 impl Backlog {
     /// When to look again without being woken.
-    pub fn retry_in(&self) -> Option<Duration> {
+    pub fn retry_in(&self, now: Instant) -> Option<Duration> {
         if self.stale {
             return Some(Duration::ZERO);
         }
-        let due = self
-            .due_at
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let due = self.due_at.map(|at| at.saturating_duration_since(now));
         let later = (!self.later.is_empty()).then_some(FLYING);
         due.into_iter().chain(later).min()
     }
 
     /// Applies what waits, oldest first, for as long as others can wait.
     pub fn apply(&mut self, world: &World, targets: &[TargetWorker]) -> SpiResult<()> {
-        let begun = Instant::now();
+        let (slice, now) = (Stopwatch::start(), world.now.instant);
         let held = foreign::held_origins(world, targets);
         if held != self.held {
             self.stale = true;
             self.held.clone_from(&held);
         }
-        let due = !self.recalled || self.due_at.is_some_and(|at| at <= begun);
+        let due = !self.recalled || self.due_at.is_some_and(|at| at <= now);
         if !self.stale && !due && self.later.is_empty() {
             return Ok(());
         }
@@ -111,7 +110,7 @@ impl Backlog {
             if which == Which::Due && !due {
                 break;
             }
-            if !self.work_through(which, &held, begun, world, targets)? {
+            if !self.work_through(which, &held, &slice, world, targets)? {
                 self.stale = true;
                 break;
             }
@@ -124,14 +123,14 @@ impl Backlog {
         &mut self,
         which: Which,
         held: &[&str],
-        begun: Instant,
+        slice: &Stopwatch,
         world: &World,
         targets: &[TargetWorker],
     ) -> SpiResult<bool> {
         let (mut page, mut full, mut outdated) = (VecDeque::new(), true, false);
         loop {
             let over = store::transaction(|| {
-                let block = Instant::now();
+                let block = Stopwatch::start();
                 store::wait_for_nobody()?;
                 if page.is_empty() && full {
                     page.extend(inbox::next(which, PAGE, &self.later, held)?);
@@ -155,7 +154,7 @@ impl Backlog {
             if over || tired || self.later.len() >= MOST_LATER {
                 return Ok(true);
             }
-            if outdated || begun.elapsed() >= SLICE {
+            if outdated || slice.elapsed() >= SLICE {
                 return Ok(false);
             }
         }
@@ -178,7 +177,7 @@ impl Backlog {
         {
             return Ok(false);
         }
-        let mut scene = Scene::new(world, targets);
+        let mut scene = Scene::new(clock::now(), world, targets);
         let fate = attempt(|| {
             if let Ok(subject) = &subject {
                 scene.hidden = erased::hidden(world, subject)?;
@@ -207,7 +206,7 @@ impl Backlog {
             }
             Fate::Refused(why) => {
                 self.refusals += u32::from(which == Which::Due);
-                self.refused(world, &event, &why, claim)?;
+                self.refused(&scene, &event, &why, claim)?;
                 Ok(false)
             }
         }
@@ -238,18 +237,18 @@ impl Backlog {
     /// The CRM does not take it, or not now.
     fn refused(
         &mut self,
-        world: &World,
+        scene: &Scene,
         event: &Pending,
         why: &Refused,
         claim: Claim,
     ) -> SpiResult<()> {
         let refusal = Refusal::of(&why.sqlstate);
         let attempts = event.attempts.saturating_add(1);
-        let next = refusal.next_attempt(attempts, fastrand::f64());
+        let next = refusal.next_attempt(attempts, scene.now.jitter(event.id.unsigned_abs()));
         let noted = attempt(|| {
             let Some(wait) = next else {
-                let scene = Scene::new(world, &[]);
-                settle_after(&scene, event, State::Failed, &why.text, attempts)?;
+                let plain = Scene::new(scene.now, scene.world, &[]);
+                settle_after(&plain, event, State::Failed, &why.text, attempts)?;
                 return Ok(Fate::Settled(State::Failed, String::new()));
             };
             let detail = format!("{}; tried again", why.text);
@@ -263,7 +262,7 @@ impl Backlog {
             Fate::Refused(_) => self.later.push(event.id),
         }
         self.order.park((event.occurred_at, event.id), claim);
-        let waited = u64::try_from(now_ms() - event.received_at.0).unwrap_or(0);
+        let waited = u64::try_from(scene.now.timestamp.0 - event.received_at.0).unwrap_or(0);
         if !self.alarmed && Duration::from_millis(waited) >= LONG {
             self.alarmed = true;
             state::raise(
@@ -299,7 +298,7 @@ impl Backlog {
                 false => Duration::ZERO,
             };
             let due = inbox::next_due()?;
-            self.due_at = due.map(|due| Instant::now() + due.max(rest));
+            self.due_at = due.map(|due| world.now.instant + due.max(rest));
         } else if std::mem::take(&mut self.alarmed) {
             for target in integration_engine::record::Target::ALL {
                 state::clear_alert(target, WAITS_ALERT, "")?;
@@ -310,7 +309,7 @@ impl Backlog {
     }
 
     fn count(&mut self, world: &World, some: bool) -> SpiResult<()> {
-        let now = Instant::now();
+        let now = world.now.instant;
         let Some(slot) = world.slot else {
             return Ok(());
         };

@@ -17,7 +17,6 @@ use crate::capture;
 use crate::store::inbox::FAILED_ALERT;
 use crate::store::links::{self, Cause, Entry};
 use crate::store::sources::Source;
-use crate::worker::now_ms;
 
 /// Mailchimp: `fired_at` has whole seconds, so that what happened within one has no order.
 const TICK_OF_THEIR_CLOCK: i64 = 1_000;
@@ -114,7 +113,7 @@ impl Reported<'_> {
             }) else {
                 continue;
             };
-            self.at = webhook::not_in_future(at(name), Timestamp(now_ms()));
+            self.at = webhook::not_in_future(at(name), self.scene.now.timestamp);
             let present = row.get(index).cloned().flatten();
             let became = match self.step(map, row, index, reported.as_deref()) {
                 Step::Nothing => continue,

@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::atomic::Ordering;
 
 use integration_engine::crypto::signature;
-use integration_engine::record::Timestamp;
 use integration_engine::value::form;
 use integration_engine::webhook::{self, Accepted, Entry, Event, Subject, WebhookError};
 use integration_engine::{hubspot, mailchimp};
@@ -19,10 +18,11 @@ use crate::capture;
 use crate::config::{self, WebhookSettings};
 use crate::error::Error;
 use crate::latch::{self, Wake};
+use crate::pg::clock;
 use crate::secret::Secret;
 use crate::store::inbox::{self, State};
 use crate::store::{secrets, webhooks};
-use crate::worker::{auth, now_ms};
+use crate::worker::auth;
 
 /// What an import did: events received, queued, known already, and of no interest.
 #[derive(Default)]
@@ -67,7 +67,7 @@ fn import_hubspot_webhook(
         match (header("x-hubspot-signature-v3"), header("x-hubspot-request-timestamp")) {
             (Some(given), Some(timestamp)) => {
                 let uri = uri.ok_or_else(|| Error::Body("uri is missing: the full public URL that HubSpot called is part of the signature".to_owned()))?;
-                signature::hubspot_v3(secret.reveal(), method, uri, body.as_bytes(), &timestamp, &given, Timestamp(now_ms()))
+                signature::hubspot_v3(secret.reveal(), method, uri, body.as_bytes(), &timestamp, &given, clock::now().timestamp)
                     .map_err(|why| Error::Signature(why.to_string()))
             }
             _ => Err(Error::Signature("the headers X-HubSpot-Signature-v3 and X-HubSpot-Request-Timestamp are missing".to_owned())),
@@ -186,7 +186,7 @@ fn check_mailchimp(
         let set = set.map(Secret::reveal).unwrap_or_default();
         let kept = kept.iter().map(Secret::reveal);
         let secrets = set.split([',', ' ', '\n']).chain(kept);
-        let now = Timestamp(now_ms());
+        let now = clock::now().timestamp;
         let checked = secrets
             .filter(|secret| !secret.is_empty())
             .map(|secret| signature::mailchimp(secret, body.as_bytes(), &given, now))
@@ -325,7 +325,7 @@ fn store(
     of_no_interest: impl Fn(&Event) -> Option<&'static str>,
 ) -> Result<Counts, Error> {
     let mut counts = Counts::default();
-    let now = Timestamp(now_ms());
+    let now = clock::now().timestamp;
     for entry in entries {
         counts.received += 1;
         let event = match entry {

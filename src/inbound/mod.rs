@@ -16,8 +16,8 @@ mod write;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::time::Instant;
 
+use integration_engine::now::Now;
 use integration_engine::record::{RecordRef, SourceId, Target, Timestamp};
 use integration_engine::sync::clock::{Tick, ValueHash};
 use pgrx::spi::SpiResult;
@@ -27,8 +27,8 @@ use crate::store::apply::Applied;
 use crate::store::inbox::State;
 use crate::store::sources::Source;
 use crate::store::{holds, state};
+use crate::worker::World;
 use crate::worker::target::TargetWorker;
-use crate::worker::{World, now_ms};
 
 pub use backlog::Backlog;
 
@@ -104,6 +104,7 @@ struct Alert {
 
 /// What applying an event needs to see of the worker.
 pub struct Scene<'a> {
+    pub now: Now,
     pub world: &'a World,
     pub targets: &'a [TargetWorker],
     /// Erased records: what is told of them concerns nobody here.
@@ -119,8 +120,9 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    pub fn new(world: &'a World, targets: &'a [TargetWorker]) -> Scene<'a> {
+    pub fn new(now: Now, world: &'a World, targets: &'a [TargetWorker]) -> Scene<'a> {
         Scene {
+            now,
             world,
             targets,
             hidden: HashSet::new(),
@@ -177,13 +179,13 @@ impl Scene<'_> {
             let worker = self.worker(target)?;
             worker.queue.changed_at(record)
         };
-        dirty.then(|| queued().unwrap_or_else(|| Timestamp(now_ms())))
+        dirty.then(|| queued().unwrap_or(self.now.timestamp))
     }
 
     /// Whether definitions are being read, by which values have to be converted.
     fn learns(&self, target: Target) -> bool {
         self.worker(target).is_some_and(|worker| {
-            let state = worker.state(&self.world.settings, Instant::now());
+            let state = worker.state(&self.world.settings, self.now.instant);
             state.name == "running" && !worker.preflight.is_known()
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::Slot;
-use crate::worker::now_ms;
+use crate::pg::clock;
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,8 @@ pub(super) fn begin(progress: &'static Progress) {
 /// Notes that the worker made progress, and what it is at now. Nothing in other processes.
 pub fn doing(what: Doing, table: Option<pg_sys::Oid>) {
     if let Some(mine) = MINE.get() {
-        mine.since.store(now_ms(), Ordering::Relaxed);
+        mine.since
+            .store(clock::now().timestamp.0, Ordering::Relaxed);
         mine.doing.store(what.number(), Ordering::Relaxed);
         let table = table.map_or(0, pg_sys::Oid::to_u32);
         mine.table.store(table, Ordering::Relaxed);
@@ -89,7 +90,7 @@ impl Slot {
         let doing = Doing::from_number(progress.doing.load(Ordering::Relaxed));
         let table = progress.table.load(Ordering::Relaxed);
         let since = progress.since.load(Ordering::Relaxed);
-        let millis = now_ms().saturating_sub(since);
+        let millis = clock::now().timestamp.0.saturating_sub(since);
         (doing != Doing::Waiting).then(|| Busy {
             doing,
             table: (table != 0).then(|| pg_sys::Oid::from(table)),

@@ -1,6 +1,7 @@
 //! The fence of unsafe code around what PostgreSQL lets an extension do: running code of others,
 //! and surviving a SQL error.
 
+pub mod clock;
 mod column;
 pub mod ddl;
 pub mod fence;

@@ -3,6 +3,8 @@
 
 use pgrx::pg_sys;
 
+use super::clock;
+
 /// 128 random bits, in hex.
 pub fn random_id() -> String {
     let mut bytes = [0_u8; 16];
@@ -10,7 +12,7 @@ pub fn random_id() -> String {
     // ereport says so; nothing depends on these bits being secret.
     let good = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
     if !good {
-        bytes = fastrand::u128(..).to_ne_bytes();
+        bytes = clock::random_bytes();
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -20,10 +20,18 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 struct Locked {
-    until: Instant,
+    /// Unknown until somebody who knows the time has looked.
+    until: Option<Instant>,
     wait: Duration,
     /// The time is not over yet.
     rests: bool,
+}
+
+impl Locked {
+    /// Until when it is left alone: it was found locked just now, unless that is known.
+    fn until(&mut self, now: Instant) -> Instant {
+        *self.until.get_or_insert(now + self.wait)
+    }
 }
 
 #[derive(Default)]
@@ -90,7 +98,7 @@ impl Trouble {
             .get(&source)
             .map_or(FIRST_WAIT, |before| (before.wait * 2).min(LONGEST_WAIT));
         let locked = Locked {
-            until: Instant::now() + wait,
+            until: None,
             wait,
             rests: true,
         };
@@ -140,7 +148,7 @@ pub fn generation() -> u64 {
 pub fn look_again(now: Instant) {
     TROUBLE.with_borrow_mut(|trouble| {
         for locked in trouble.locked.values_mut() {
-            if locked.rests && locked.until <= now {
+            if locked.rests && locked.until(now) <= now {
                 locked.rests = false;
                 trouble.generation += 1;
             }
@@ -150,9 +158,9 @@ pub fn look_again(now: Instant) {
 
 /// How long until that is to be done.
 pub fn next_look(now: Instant) -> Option<Duration> {
-    TROUBLE.with_borrow(|trouble| {
-        let resting = trouble.locked.values().filter(|locked| locked.rests);
-        let next = resting.map(|locked| locked.until).min()?;
+    TROUBLE.with_borrow_mut(|trouble| {
+        let resting = trouble.locked.values_mut().filter(|locked| locked.rests);
+        let next = resting.map(|locked| locked.until(now)).min()?;
         Some(next.saturating_duration_since(now))
     })
 }

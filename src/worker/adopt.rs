@@ -9,7 +9,7 @@ use pgrx::spi::SpiResult;
 use super::rivals::describe;
 use super::settle::Ledger;
 use super::target::{Flight, TargetWorker};
-use super::{Outcome, World, now_ms};
+use super::{Outcome, World};
 use crate::store::letters::{self, Deed, Letter};
 use crate::store::links::{self, Entry};
 
@@ -148,7 +148,7 @@ pub fn give_up_merged(
         why: why.clone(),
         request: None,
         attempts: 0,
-        enqueued_at: Timestamp(now_ms()),
+        enqueued_at: world.now.timestamp,
     };
     letters::bury(Target::HubSpot, &[letter])?;
     world.set_dead(Target::HubSpot, letters::count(Target::HubSpot)?);

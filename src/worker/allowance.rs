@@ -1,14 +1,14 @@
 //! Whether a call may leave now: the target's budget, and those of calls with limits of their own.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::delivery::call::Allowance;
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::hubspot;
 use integration_engine::limits::BudgetReport;
-use integration_engine::limits::breaker::micros;
 use integration_engine::limits::rate::Budget;
+use integration_engine::now::Now;
 use integration_engine::record::Target;
 
 use super::target::TargetWorker;
@@ -16,13 +16,12 @@ use crate::http::Answer;
 
 impl TargetWorker {
     /// Whether a call may leave now; else how long to wait.
-    pub fn permit(&mut self, allowance: Allowance, clock: u64) -> Result<(), Duration> {
-        let now = Instant::now();
-        if let Some(ends) = self.daily.used_up(now) {
-            return Err(ends - now);
+    pub fn permit(&mut self, allowance: Allowance, now: Now) -> Result<(), Duration> {
+        if let Some(ends) = self.daily.used_up(now.instant) {
+            return Err(ends - now.instant);
         }
         if !self.breaker.is_closed() {
-            return self.breaker.permit(clock);
+            return self.breaker.permit(now.clock);
         }
         let budget = match allowance.own_rate() {
             // Whoever sets no limit for the target has none in the way, until the service says so.
@@ -35,13 +34,13 @@ impl TargetWorker {
             None => self.budget.as_mut(),
         };
         match budget {
-            Some(budget) => budget.permit(clock),
-            None => self.breaker.permit(clock),
+            Some(budget) => budget.permit(now.clock),
+            None => self.breaker.permit(now.clock),
         }
     }
 
     /// What an answer says about a limit of its own; the target as a whole goes on.
-    pub fn hear_of(&mut self, allowance: Allowance, signal: &TargetSignal, clock: u64) -> bool {
+    pub fn hear_of(&mut self, allowance: Allowance, signal: &TargetSignal, now: Now) -> bool {
         let (TargetSignal::Throttled { wait, .. }, Some(rate)) = (signal, allowance.own_rate())
         else {
             return false;
@@ -50,12 +49,12 @@ impl TargetWorker {
         self.budgets
             .entry(allowance)
             .or_insert_with(|| Budget::new(rate.limit, rate.interval))
-            .throttle(clock, *wait);
+            .throttle(now.clock, *wait);
         true
     }
 
     /// The first answers of all are about the set-up: they tell what the limit is before much is sent.
-    pub fn correct_budget(&mut self, answer: &Answer, clock: u64) {
+    pub fn correct_budget(&mut self, answer: &Answer, now: Now) {
         let (Target::HubSpot, Some(budget), Ok(reply)) =
             (self.target, self.budget.as_mut(), &answer.result)
         else {
@@ -65,36 +64,30 @@ impl TargetWorker {
             took: Some(answer.duration),
             ..hubspot::budget(reply)
         };
-        budget.report(clock, &report);
+        budget.report(now.clock, &report);
     }
 
     /// Nothing is permitted before `wait` has passed.
-    pub fn block(&mut self, wait: Duration) {
-        self.blocked_until = Some(Instant::now() + wait.max(Duration::from_millis(1)));
+    pub fn block(&mut self, wait: Duration, now: Now) {
+        self.blocked_until = Some(now.instant + wait.max(Duration::from_millis(1)));
     }
 }
 
-/// Microseconds, as budget and breaker count them.
-pub fn since(started: Instant) -> u64 {
-    micros(started.elapsed())
-}
-
 /// The first planned call that may leave now.
-pub fn next_permitted(worker: &mut TargetWorker, started: Instant) -> Option<usize> {
-    let clock = since(started);
+pub fn next_permitted(worker: &mut TargetWorker, now: Now) -> Option<usize> {
     let mut denied: BTreeMap<Allowance, Duration> = BTreeMap::new();
     for index in 0..worker.planned.len() {
         let allowance = worker.planned[index].call.kind.allowance();
         if denied.contains_key(&allowance) {
             continue;
         }
-        match worker.permit(allowance, clock) {
+        match worker.permit(allowance, now) {
             Ok(()) => return Some(index),
             Err(wait) => denied.insert(allowance, wait),
         };
     }
     if let Some(wait) = denied.into_values().min() {
-        worker.block(wait);
+        worker.block(wait, now);
     }
     None
 }

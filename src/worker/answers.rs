@@ -10,7 +10,7 @@ use integration_engine::wire::{Reply, Request, TransportError};
 use integration_engine::{hubspot, mailchimp};
 
 use super::target::{Planned, TargetWorker};
-use super::{Outcome, World, doubts, now_ms, sharing};
+use super::{Outcome, World, doubts, sharing};
 use crate::http::Answer;
 use crate::store::letters::LogEntry;
 
@@ -132,7 +132,7 @@ pub fn log_entry(
 
 pub fn note_gauges(world: &World, target: Target, reading: &Reading) {
     let Some(slot) = world.slot else { return };
-    let (gauges, now) = (slot.gauges(target), now_ms());
+    let (gauges, now) = (slot.gauges(target), world.now.timestamp.0);
     if now - gauges.minute.load(Ordering::Relaxed) >= 60_000 {
         gauges.minute.store(now, Ordering::Relaxed);
         gauges.requests.store(0, Ordering::Relaxed);

@@ -17,14 +17,14 @@ use integration_engine::hubspot::associations::{
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::bars::Refusal;
 use integration_engine::record::once::Once;
-use integration_engine::record::{RecordRef, Target, Timestamp};
+use integration_engine::record::{RecordRef, Target};
 use pgrx::spi::SpiResult;
 
 use lane::COMPANY;
 pub use lane::Lane;
 
 use super::target::TargetWorker;
-use super::{Worker, World, adopt, bars, now_ms, process};
+use super::{Worker, World, adopt, bars, process};
 use crate::http::Answer;
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
@@ -98,7 +98,7 @@ pub fn note(
             owed += table::parents_changed(association, &changed)?;
         }
     }
-    worker.associations.look(owed);
+    worker.associations.look(owed, world.now.instant);
     Ok(unread)
 }
 
@@ -109,7 +109,9 @@ pub fn reload(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         for association in &world.associations {
             table::wake(association)?;
         }
-        worker.associations.look(world.associations.len());
+        worker
+            .associations
+            .look(world.associations.len(), world.now.instant);
     }
     Ok(())
 }
@@ -117,8 +119,7 @@ pub fn reload(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
 impl Worker {
     /// Sends associations that are owed, as far as they may be sent.
     pub fn associate(&mut self) -> SpiResult<()> {
-        let clock = self.clock();
-        let (world, now) = (&self.world, Instant::now());
+        let (world, now) = (&self.world, self.world.now);
         if world.associations.is_empty() {
             return Ok(());
         }
@@ -129,15 +130,15 @@ impl Worker {
         else {
             return Ok(());
         };
-        if !worker.may_send(&world.settings, now) || worker.associations.under_way {
+        if !worker.may_send(&world.settings, now.instant) || worker.associations.under_way {
             return Ok(());
         }
-        if worker.associations.planned.is_empty() && is_time(worker, now) {
+        if worker.associations.planned.is_empty() && is_time(worker, now.instant) {
             store::transaction(|| plan(worker, world))?;
         }
         let lane = &mut worker.associations;
         if !lane.planned.is_empty()
-            && lane.permitted(clock, now)
+            && lane.permitted(now)
             && let Some(call) = lane.planned.pop_front()
         {
             lane.under_way = true;
@@ -168,11 +169,11 @@ fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         lane.noted = 0;
         let next = table::next_in_ms(&world.associations)?;
         lane.next_retry =
-            next.map(|ms| Instant::now() + Duration::from_millis(ms.max(1).unsigned_abs()));
+            next.map(|ms| world.now.instant + Duration::from_millis(ms.max(1).unsigned_abs()));
         return Ok(());
     }
     // There may be more than a round takes, and steps that follow upon these.
-    lane.stale.get_or_insert_with(Instant::now);
+    lane.stale.get_or_insert(world.now.instant);
     lane.noted = FULL;
     let mut changes = Vec::new();
     let mut sendings = Vec::new();
@@ -229,25 +230,19 @@ pub fn hear(
     call: AssociationCall,
     answer: &Answer,
     current: bool,
-    clock: u64,
 ) -> Answered {
     let mut reading = engine::read(&call, answer.result.as_ref());
     reading.budget.took = Some(answer.duration);
     worker.associations.under_way = false;
-    judge_scope(worker, world, &call, &mut reading, current, clock);
+    judge_scope(worker, world, &call, &mut reading, current);
     if matches!(reading.signal, TargetSignal::Unauthorized { .. }) {
         if current {
-            worker.hear(
-                &reading.signal,
-                &BudgetReport::default(),
-                clock,
-                Instant::now(),
-            );
+            worker.hear(&reading.signal, &BudgetReport::default(), world.now);
         }
     } else {
         worker
             .associations
-            .hear(&reading.signal, &reading.budget, clock);
+            .hear(&reading.signal, &reading.budget, world.now);
     }
     Answered { call, reading }
 }
@@ -259,7 +254,6 @@ fn judge_scope(
     call: &AssociationCall,
     reading: &mut AssociationReading,
     current: bool,
-    clock: u64,
 ) {
     let Some(first) = call.pairs.first() else {
         return;
@@ -270,7 +264,7 @@ fn judge_scope(
         TargetSignal::Healthy if call.verb != engine::Verb::Look => bars::passed(worker, scope),
         TargetSignal::Forbidden { why } if current => {
             let why = why.clone();
-            if bars::refused(worker, world, scope, &why, clock) == Refusal::Final {
+            if bars::refused(worker, world, scope, &why) == Refusal::Final {
                 reading.verdicts.fill(PairVerdict::Refused {
                     why,
                     category: Category::Permission,
@@ -336,7 +330,7 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
                 attempts,
                 verdict,
                 policy,
-                fastrand::f64(),
+                world.now.jitter(sending.work as u64),
             );
             changes.push(change(due, Some(sending.pair), now));
         }
@@ -351,25 +345,25 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
         }
         let stored = table::store(&changes)?;
         letters::settle(world, &stored)?;
-        lane.stale.get_or_insert_with(Instant::now);
+        lane.stale.get_or_insert(world.now.instant);
         lane.noted = FULL;
         dead_ids.sort_unstable();
         dead_ids.dedup();
-        resolve_again(worker, &dead_ids)?;
+        resolve_again(worker, world, &dead_ids)?;
     }
     Ok(())
 }
 
 /// HubSpot does not know these ids any more: their records are sent whole, which finds out who
 /// they are by now, or creates them anew.
-fn resolve_again(worker: &mut TargetWorker, ids: &[String]) -> SpiResult<()> {
+fn resolve_again(worker: &mut TargetWorker, world: &World, ids: &[String]) -> SpiResult<()> {
     let mut entries = Once::default();
     let mut retries = Once::default();
     for id in ids {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
             let why = format!("HubSpot no longer knows record {id}");
             let known = Entry { record, link };
-            let (retry, entry) = adopt::whole_again(known, why, Timestamp(now_ms()));
+            let (retry, entry) = adopt::whole_again(known, why, world.now.timestamp);
             retries.push(retry);
             entries.push(entry);
         }
@@ -379,5 +373,5 @@ fn resolve_again(worker: &mut TargetWorker, ids: &[String]) -> SpiResult<()> {
     }
     links::write(Target::HubSpot, Cause::Noted, &entries)?;
     changes::put_retries(Target::HubSpot, &retries)?;
-    super::settle::outlook(worker)
+    super::settle::outlook(worker, world.now)
 }

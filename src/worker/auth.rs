@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::hubspot::oauth::{self, Answer, Refusal, Step, Tokens};
+use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::spi::SpiResult;
 
-use super::allowance::since;
 use super::process;
 use crate::config::{Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
@@ -24,7 +24,8 @@ const UNSAVED: &str = "encryption_key";
 pub struct Session {
     app: OAuthApp,
     version: String,
-    started: Instant,
+    /// Tells sessions apart.
+    opened: Instant,
     /// What a stored refresh token has to descend from to be used.
     seed: String,
     refresh_token: Secret,
@@ -48,7 +49,11 @@ pub enum Renewal {
 
 impl Session {
     /// The session for the present settings: the one before if they are the same. In a transaction.
-    pub fn renewed(before: Option<Session>, settings: &Settings) -> SpiResult<Option<Session>> {
+    pub fn renewed(
+        before: Option<Session>,
+        settings: &Settings,
+        now: Now,
+    ) -> SpiResult<Option<Session>> {
         let Some(Credential::OAuth(app)) = settings
             .endpoint(Target::HubSpot)
             .ok()
@@ -68,7 +73,7 @@ impl Session {
         let mut session = Session {
             app: app.clone(),
             version,
-            started: Instant::now(),
+            opened: now.instant,
             refresh_token: app.refresh_token.clone(),
             seed,
             unsaved: false,
@@ -128,21 +133,16 @@ impl Session {
 
     /// Tells sessions apart.
     pub fn opened(&self) -> Instant {
-        self.started
+        self.opened
     }
 
-    fn now(&self) -> u64 {
-        since(self.started)
-    }
-
-    pub fn step(&mut self) -> Step<Secret> {
-        let now = self.now();
-        self.tokens.step(now)
+    pub fn step(&mut self, now: Now) -> Step<Secret> {
+        self.tokens.step(now.clock)
     }
 
     /// The token to send with; with none at all HubSpot answers 401, and it is sent again.
-    pub fn token(&self) -> Option<Secret> {
-        self.tokens.token(self.now()).cloned()
+    pub fn token(&self, now: Now) -> Option<Secret> {
+        self.tokens.token(now.clock).cloned()
     }
 
     pub fn request(&self) -> (Request, SecretBody) {
@@ -187,8 +187,7 @@ impl Session {
     }
 
     /// The answer to [`Session::request`].
-    pub fn answered(&mut self, result: &Result<Reply, TransportError>) -> Renewal {
-        let now = self.now();
+    pub fn answered(&mut self, result: &Result<Reply, TransportError>, now: Now) -> Renewal {
         match oauth::read_token(result.as_ref()) {
             Answer::Granted {
                 access_token,
@@ -200,11 +199,11 @@ impl Session {
                 refresh_token: refresh_token.map(Secret::of),
             }),
             Answer::Refused { why } => {
-                self.tokens.failed(now);
+                self.tokens.failed(now.clock);
                 Renewal::Failed(TargetSignal::Unauthorized { why })
             }
             Answer::Failed { signal } => {
-                self.tokens.failed(now);
+                self.tokens.failed(now.clock);
                 Renewal::Failed(signal)
             }
         }
@@ -225,10 +224,9 @@ impl Session {
         }
     }
 
-    pub fn install(&mut self, granted: Granted) {
-        let now = self.now();
+    pub fn install(&mut self, granted: Granted, now: Now) {
         self.tokens
-            .granted(granted.access_token, granted.expires_in, now);
+            .granted(granted.access_token, granted.expires_in, now.clock);
     }
 
     pub fn hurry(&mut self) {

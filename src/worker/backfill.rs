@@ -14,7 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
-use super::{World, now_ms, settle};
+use super::{World, settle};
 use crate::capture;
 use crate::pg::SqlError;
 use crate::store::backfills::{self, End, Stage, Walk};
@@ -99,7 +99,7 @@ impl Backfills {
             }
         }
         if !stuck.is_empty() {
-            self.jobs.try_again();
+            self.jobs.try_again(world.now.instant);
         }
         for walk in stored.iter().filter(|walk| over.contains(&walk.job)) {
             clear(targets, walk.target, walk.source)?;
@@ -135,7 +135,7 @@ impl Backfills {
 
     /// How long until there is something to do by itself.
     pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
-        let now = Instant::now();
+        let now = world.now.instant;
         if targets.iter().any(|worker| self.due(worker, world, now)) {
             return Some(Duration::ZERO);
         }
@@ -181,7 +181,7 @@ impl Backfills {
     /// Queues what there is room for, and notes what has been settled. In one transaction.
     pub fn feed(&mut self, worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         self.jobs.go_on();
-        let now = Instant::now();
+        let now = world.now.instant;
         let mut free = most_chunks(world)
             .saturating_sub(backfills::queued(worker.target, None, &settle::held(worker))?.chunks)
             .min(AT_ONCE);
@@ -207,7 +207,7 @@ impl Backfills {
             backfills::save(walk)?;
             if !running.shown(now) || running.walk.stage != stage {
                 running.shown_at = Some(now);
-                running.pace.note(Timestamp(now_ms()), running.walk.done);
+                running.pace.note(world.now.timestamp, running.walk.done);
                 shown.insert(running.walk.job);
             }
         }
@@ -219,18 +219,18 @@ impl Backfills {
             }
         }
         for job in shown {
-            backfills::progress(job, self.eta(job))?;
+            backfills::progress(job, self.eta(job, world.now.timestamp))?;
         }
         if let Some((job, why)) = refused {
-            self.refuse(job, &why)?;
+            self.refuse(job, &why, now)?;
         }
-        self.end_finished()
+        self.end_finished(now)
     }
 
     /// The walk could not go on. The table may be locked, or have another name by now; if neither is
     /// it, the job fails.
-    fn refuse(&mut self, job: i64, why: &SqlError) -> SpiResult<()> {
-        self.jobs.try_again();
+    fn refuse(&mut self, job: i64, why: &SqlError, now: Instant) -> SpiResult<()> {
+        self.jobs.try_again(now);
         let failures = self.of(job).map(|running| running.failures).max();
         if failures.is_some_and(|failures| failures >= MOST_FAILURES) {
             // Should that have to wait, it fails once more.
@@ -241,7 +241,7 @@ impl Backfills {
         Ok(())
     }
 
-    fn end_finished(&mut self) -> SpiResult<()> {
+    fn end_finished(&mut self, now: Instant) -> SpiResult<()> {
         let jobs: BTreeSet<i64> = self.walks.iter().map(|running| running.walk.job).collect();
         for job in jobs {
             if !self.finished(job) {
@@ -253,15 +253,14 @@ impl Backfills {
                 self.jobs.forget(job);
             } else {
                 // Somebody is changing it, perhaps cancelling.
-                self.jobs.try_again();
+                self.jobs.try_again(now);
             }
         }
         Ok(())
     }
 
     /// When a job will be done: when the last of its targets is.
-    fn eta(&self, job: i64) -> Option<Timestamp> {
-        let now = Timestamp(now_ms());
+    fn eta(&self, job: i64, now: Timestamp) -> Option<Timestamp> {
         let etas = self.of(job).map(|running| {
             let walk = &running.walk;
             running

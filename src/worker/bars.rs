@@ -3,6 +3,7 @@
 use integration_engine::delivery::call::{CallKind, Reading, Scope};
 use integration_engine::delivery::outcome::{Category, TargetSignal, Verdict};
 use integration_engine::limits::bars::Refusal;
+use integration_engine::now::Now;
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
@@ -28,16 +29,10 @@ pub struct Told {
 }
 
 /// A call of this scope was refused. Before it is given up on, the credential is asked about.
-pub fn refused(
-    worker: &mut TargetWorker,
-    world: &World,
-    scope: Scope,
-    why: &str,
-    clock: u64,
-) -> Refusal {
+pub fn refused(worker: &mut TargetWorker, world: &World, scope: Scope, why: &str) -> Refusal {
     worker.breaker.success();
     let wait = world.settings.retry.max;
-    let refusal = worker.bars.refused(scope, why, wait, clock);
+    let refusal = worker.bars.refused(scope, why, wait, world.now.clock);
     if refusal == Refusal::Doubt && worker.trust.known() {
         worker.trust.standing = Standing::Unknown;
     }
@@ -51,7 +46,6 @@ pub fn hear(
     world: &World,
     kind: &CallKind,
     reading: &mut Reading,
-    clock: u64,
 ) -> bool {
     let Some(scope) = kind.scope() else {
         return false;
@@ -63,7 +57,7 @@ pub fn hear(
         }
         TargetSignal::Forbidden { why } => {
             let why = why.clone();
-            if refused(worker, world, scope, &why, clock) == Refusal::Final {
+            if refused(worker, world, scope, &why) == Refusal::Final {
                 let verdict = forbidden(why);
                 reading.verdicts.fill(verdict);
             }
@@ -98,16 +92,12 @@ pub fn hidden(worker: &TargetWorker, entity: Entity) -> Option<Verdict> {
 }
 
 /// The object's definitions may not be seen: nothing about its records may.
-pub fn refuse_object(
-    worker: &mut TargetWorker,
-    world: &World,
-    entity: Entity,
-    why: &str,
-    clock: u64,
-) {
+pub fn refuse_object(worker: &mut TargetWorker, world: &World, entity: Entity, why: &str) {
     let wait = world.settings.retry.max;
     for scope in [Scope::Read(entity), Scope::Write(entity)] {
-        worker.bars.refused_for_sure(scope, why, wait, clock);
+        worker
+            .bars
+            .refused_for_sure(scope, why, wait, world.now.clock);
     }
 }
 
@@ -126,12 +116,12 @@ pub fn recheck(worker: &mut TargetWorker) {
 
 /// What has been refused for long enough is tried again, with one of the records that were given up
 /// on. In a transaction.
-pub fn retry(worker: &mut TargetWorker, clock: u64) -> SpiResult<()> {
-    for scope in worker.bars.due(clock) {
+pub fn retry(worker: &mut TargetWorker, now: Now) -> SpiResult<()> {
+    for scope in worker.bars.due(now.clock) {
         ask_again(worker, scope);
         letters::revive(&of(scope), 1)?;
     }
-    settle::outlook(worker)
+    settle::outlook(worker, now)
 }
 
 fn ask_again(worker: &mut TargetWorker, scope: Scope) {
@@ -150,12 +140,12 @@ fn of(scope: Scope) -> Forbidden {
 }
 
 /// Tells what has changed, and sends again what may be sent now. In a transaction.
-pub fn settle(worker: &mut TargetWorker, world: &World, clock: u64) -> SpiResult<()> {
+pub fn settle(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
     if worker.target != Target::HubSpot {
         return Ok(());
     }
     if worker.bars_told.message.is_none() {
-        remember(worker, world, clock)?;
+        remember(worker, world)?;
     }
     let mut reasons: Vec<String> = worker
         .bars
@@ -180,15 +170,17 @@ pub fn settle(worker: &mut TargetWorker, world: &World, clock: u64) -> SpiResult
         letters::revive(&Forbidden::Associations, REVIVED)?;
     }
     world.set_dead(worker.target, letters::count(worker.target)?);
-    settle::outlook(worker)
+    settle::outlook(worker, world.now)
 }
 
 /// What an earlier worker had found out, as its dead letters tell.
-fn remember(worker: &mut TargetWorker, world: &World, clock: u64) -> SpiResult<()> {
+fn remember(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
     for (entity, why) in letters::forbidden()? {
         let wait = world.settings.retry.max;
         let scope = Scope::Write(entity);
-        worker.bars.refused_for_sure(scope, &why, wait, clock);
+        worker
+            .bars
+            .refused_for_sure(scope, &why, wait, world.now.clock);
     }
     Ok(())
 }

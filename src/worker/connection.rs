@@ -8,7 +8,7 @@ use integration_engine::wire::{Reply, Request, TransportError};
 
 use super::target::TargetWorker;
 use super::trust::{self, Seen};
-use super::{World, answers, auth, now_ms, properties};
+use super::{World, answers, auth, properties};
 use crate::config::{Credential, Endpoint};
 use crate::http::SecretBody;
 use crate::secret::Secret;
@@ -33,9 +33,9 @@ pub enum Question {
 }
 
 impl Test {
-    pub fn begin() -> Test {
+    pub fn begin(now: Timestamp) -> Test {
         Test {
-            asked_at: Timestamp(now_ms()),
+            asked_at: now,
             seen: None,
             resent: false,
             waiting: false,

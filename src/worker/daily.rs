@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::daily::{self, Day};
+use integration_engine::now::Now;
 use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
 
+use super::Worker;
 use super::target::{State, TargetWorker};
-use super::{Worker, now_ms};
 use crate::store::{self, account};
 
 /// Where an account's day is not known, it is asked again this often.
@@ -92,7 +93,7 @@ impl Daily {
 impl Worker {
     /// Begins a target's day: what is used of it is in the log of requests, whoever made them.
     pub(super) fn begin_days(&mut self) -> SpiResult<()> {
-        let now = Instant::now();
+        let now = self.world.now.instant;
         for worker in &mut self.targets {
             let zone = zone(worker).to_owned();
             if !worker.daily.is_outdated(&zone, now) {
@@ -123,17 +124,17 @@ pub fn used_up(report: &BudgetReport) -> bool {
 }
 
 /// Lets a target rest until its next day. Not to be called in a transaction.
-pub fn rest(worker: &mut TargetWorker, until: Option<Timestamp>, why: &str, now: Instant) {
+pub fn rest(worker: &mut TargetWorker, until: Option<Timestamp>, why: &str, now: Now) {
     let (wait, ends) = match until {
         Some(until) => {
-            let wait = until.0.saturating_sub(now_ms()).max(1_000);
+            let wait = until.0.saturating_sub(now.timestamp.0).max(1_000);
             let wait = Duration::from_millis(wait.unsigned_abs());
             (wait, format!("in {} s", wait.as_secs()))
         }
         None => midnight(worker),
     };
     let reason = format!("{why}; the next day's begin {ends}");
-    worker.rest(now, wait, State::because("throttled", reason));
+    worker.rest(now.instant, wait, State::because("throttled", reason));
 }
 
 fn midnight(worker: &TargetWorker) -> (Duration, String) {

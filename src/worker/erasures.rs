@@ -108,14 +108,13 @@ impl Erasures {
     }
 
     /// How long until there is something to do by itself.
-    pub fn next_look(&self) -> Option<Duration> {
-        let now = Instant::now();
+    pub fn next_look(&self, now: Instant) -> Option<Duration> {
         let own = self.look_at.map(|at| at.saturating_duration_since(now));
         own.into_iter().chain(self.jobs.retry_in(now)).min()
     }
 
-    fn look_in(&mut self, wait: Duration) {
-        let at = Instant::now() + wait;
+    fn look_in(&mut self, wait: Duration, now: Instant) {
+        let at = now + wait;
         self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
     }
 
@@ -180,7 +179,7 @@ impl Worker {
         if stopped(&self.targets, &self.world).is_some() {
             return Ok(());
         }
-        let now = Instant::now();
+        let now = self.world.now.instant;
         let mut begun = 0;
         let jobs: Vec<i64> = self
             .erasures
@@ -199,7 +198,7 @@ impl Worker {
             }
             let rests = running.retry_at.filter(|retry_at| now < *retry_at);
             if let Some(retry_at) = rests {
-                self.erasures.look_in(retry_at - now);
+                self.erasures.look_in(retry_at - now, now);
                 continue;
             }
             let flying = self
@@ -207,12 +206,13 @@ impl Worker {
                 .iter()
                 .any(|worker| worker.queue.is_flying(record));
             if flying && !over {
-                self.erasures.look_in(FLYING);
+                self.erasures.look_in(FLYING, now);
                 continue;
             }
             begun += 1;
             if begun > BEGUN_AT_ONCE {
-                self.erasures.look_in(Duration::ZERO);
+                self.erasures
+                    .look_in(Duration::ZERO, self.world.now.instant);
                 break;
             }
             self.begin_erasure(job)?;
@@ -224,14 +224,15 @@ impl Worker {
     fn reload_erasures(&mut self) -> SpiResult<()> {
         if self.erasures.more && self.erasures.running.is_empty() {
             store::transaction(|| self.erasures.load(&mut self.targets))?;
-            self.erasures.look_in(Duration::ZERO);
+            self.erasures
+                .look_in(Duration::ZERO, self.world.now.instant);
         }
         Ok(())
     }
 
     fn send_erasures(&mut self, index: usize) {
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        let (target, now) = (worker.target, Instant::now());
+        let (target, now) = (worker.target, world.now.instant);
         if !worker.may_send(&world.settings, now) || requests::unidentified(worker, world) {
             return;
         }
@@ -266,10 +267,7 @@ impl Worker {
                 place: call.place,
                 path: call.step.logged_path(&request),
             };
-            if !self
-                .requests
-                .send_erasure(worker, world, self.started, request, asked)
-            {
+            if !self.requests.send_erasure(worker, world, request, asked) {
                 let until = worker
                     .blocked_until
                     .map(|at| at.saturating_duration_since(now));
@@ -280,7 +278,7 @@ impl Worker {
             under_way += 1;
         }
         if let Some(wait) = look_in {
-            self.erasures.look_in(wait);
+            self.erasures.look_in(wait, now);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Answers that came in, into the tables: one transaction for all of them.
 
-use std::time::Instant;
-
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
@@ -13,8 +11,7 @@ use crate::store::{self, account, letters, state};
 impl Worker {
     /// Takes in answers, and stores what they say.
     pub(super) fn hear_answers(&mut self) -> SpiResult<()> {
-        let clock = self.clock();
-        let mut heard = self.requests.hear(&mut self.targets, &self.world, clock);
+        let mut heard = self.requests.hear(&mut self.targets, &self.world);
         if heard.is_empty() {
             return Ok(());
         }
@@ -50,7 +47,7 @@ impl Worker {
                 .find(|worker| worker.target == Target::HubSpot)
             {
                 associations::settle(worker, &self.world, heard.associations)?;
-                bars::settle(worker, &self.world, clock)?;
+                bars::settle(worker, &self.world)?;
             }
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {
@@ -65,7 +62,8 @@ impl Worker {
                 .install(granted, &mut self.targets, &self.world);
         }
         self.tidy_at
-            .get_or_insert_with(|| Instant::now() + self.tidy_in);
+            .get_or_insert_with(|| self.world.now.instant + self.tidy_in);
+        self.look_at_clock();
         self.tell_crm(news)?;
         self.take_erasures(erasures)?;
         let (hooks, census): (Vec<_>, Vec<_>) = census

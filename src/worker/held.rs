@@ -71,7 +71,7 @@ impl TargetWorker {
         }
         match released.is_empty() {
             true => Ok(()),
-            false => settle::outlook(self),
+            false => settle::outlook(self, world.now),
         }
     }
 

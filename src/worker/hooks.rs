@@ -52,7 +52,7 @@ impl Hooks {
 
     /// How long until there is something to ask.
     pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
-        let now = Instant::now();
+        let now = world.now.instant;
         let waits = self
             .running
             .as_ref()
@@ -92,7 +92,7 @@ impl Worker {
                 None => self.requests.jobs.retain(|known| known.id != job),
             }
         }
-        let now = Instant::now();
+        let now = self.world.now.instant;
         let mut targets = self.targets.iter_mut();
         let Some(worker) = targets.find(|worker| worker.target == Target::Mailchimp) else {
             return Ok(());
@@ -124,9 +124,7 @@ impl Worker {
             }
         };
         let (job, world) = (running.job, &self.world);
-        running.underway = self
-            .requests
-            .send_census(worker, world, self.started, job, request);
+        running.underway = self.requests.send_census(worker, world, job, request);
         if !running.underway {
             self.hooks.not_before = Some(now + A_MOMENT);
         }
@@ -153,7 +151,7 @@ impl Worker {
                 Next::Later => {
                     // Whether it was carried out is not known.
                     running.step = Step::List;
-                    self.hooks.not_before = Some(Instant::now() + A_MOMENT);
+                    self.hooks.not_before = Some(self.world.now.instant + A_MOMENT);
                 }
                 Next::Done | Next::Failed(_) => {
                     self.requests.jobs.retain(|known| known.id != job);

@@ -1,7 +1,6 @@
 //! From the queue table into memory: new rows, and retries whose time has come.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use integration_engine::queue::Change;
 use integration_engine::queue::scan::Scan;
@@ -238,13 +237,13 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
     if in_memory(worker) >= world.settings.max_records {
         return load_opt_outs(worker, world);
     }
-    if !worker.retries_due(Instant::now()) {
+    if !worker.retries_due(world.now.instant) {
         return Ok(());
     }
     let due_now = changes::due_retries(worker.target, Lane::Retry, RETRIES, &settle::held(worker))?;
     if due_now.is_empty() {
         // The server's clock has not got there yet.
-        return settle::outlook(worker);
+        return settle::outlook(worker, world.now);
     }
     push_retries(worker, world, due_now);
     // Until some of these are settled, which looks again, the table is not asked.
@@ -254,7 +253,7 @@ fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
 
 /// Opt-outs that are to be tried again are let in whatever the backlog.
 fn load_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    if !worker.retrying_opt_outs || !worker.retries_due(Instant::now()) {
+    if !worker.retrying_opt_outs || !worker.retries_due(world.now.instant) {
         return Ok(());
     }
     let due_now =

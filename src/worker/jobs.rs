@@ -32,9 +32,9 @@ impl Jobs {
         (self.outdated, self.retry_at) = (false, None);
     }
 
-    pub fn try_again(&mut self) {
+    pub fn try_again(&mut self, now: Instant) {
         self.outdated = true;
-        self.retry_at = Some(Instant::now() + A_MOMENT);
+        self.retry_at = Some(now + A_MOMENT);
     }
 
     /// There is no more reason to wait.
@@ -93,12 +93,12 @@ impl Jobs {
     }
 
     /// Writes it.
-    pub fn tell(&mut self, news: Vec<News>) -> SpiResult<()> {
+    pub fn tell(&mut self, news: Vec<News>, now: Instant) -> SpiResult<()> {
         for (job, waits_for) in news {
             if backfills::tell(job, waits_for.as_deref())? {
                 self.told.insert(job, waits_for);
             } else if !self.outdated {
-                self.try_again();
+                self.try_again(now);
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::roster::{Presence, Roster, Step};
 use pgrx::bgworkers::{
@@ -16,6 +16,7 @@ use pgrx::prelude::*;
 
 use crate::config;
 use crate::latch::{self, Woken};
+use crate::pg::clock::Stopwatch;
 
 /// Registers the launcher. Only while `shared_preload_libraries` are loaded.
 pub fn register() {
@@ -36,7 +37,7 @@ struct Launcher {
     processes: HashMap<u32, DynamicBackgroundWorker>,
     /// Databases that may have a worker.
     present: Vec<u32>,
-    began: Instant,
+    began: Stopwatch,
 }
 
 #[pg_guard]
@@ -52,7 +53,7 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
         roster: Roster::default(),
         processes: HashMap::new(),
         present: Vec::new(),
-        began: Instant::now(),
+        began: Stopwatch::start(),
     };
     loop {
         if BackgroundWorker::sighup_received() {

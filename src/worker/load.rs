@@ -1,7 +1,5 @@
 //! What the worker goes by, read from the tables: at its start, and when somebody changed it.
 
-use std::time::Instant;
-
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
@@ -83,8 +81,8 @@ impl Worker {
         let pauses = state::pauses()?;
         let guarded = state::guarded()?;
         let guard = self.world.settings.guard_deletes;
-        self.requests.open_session(&self.world.settings)?;
-        let clock = self.clock();
+        self.requests
+            .open_session(&self.world.settings, self.world.now)?;
         for worker in &mut self.targets {
             worker.words.clear();
             worker.trust.load(account::known(worker.target)?);
@@ -102,7 +100,7 @@ impl Worker {
                 && !still_held
                 && worker.told.as_ref().is_some_and(|told| told.name == "held")
             {
-                worker.release(guard.as_ref(), Instant::now());
+                worker.release(guard.as_ref(), self.world.now.instant);
             }
             worker.configure(
                 &self.world.settings,
@@ -112,11 +110,11 @@ impl Worker {
             self.world
                 .set_dead(worker.target, letters::count(worker.target)?);
             worker.note_holds(&self.world)?;
-            settle::outlook(worker)?;
+            settle::outlook(worker, self.world.now)?;
             worker.preflight.recheck();
             preflight::refine(worker, &mut self.world)?;
             bars::recheck(worker);
-            bars::settle(worker, &self.world, clock)?;
+            bars::settle(worker, &self.world)?;
             associations::reload(worker, &self.world)?;
         }
         self.backfills.load(walks, &mut self.targets, &self.world)?;

@@ -59,6 +59,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::Beside;
 use integration_engine::delivery::outcome::Verdict;
+use integration_engine::now::Now;
 use integration_engine::record::{SourceId, Target};
 use integration_engine::sync::clock::Tick;
 use pgrx::prelude::*;
@@ -67,7 +68,7 @@ use pgrx::spi::SpiResult;
 use crate::config::Settings;
 use crate::inbound;
 use crate::latch::{self, Doing, Slot, Wake, Woken};
-use crate::pg::watch;
+use crate::pg::{clock, watch};
 use crate::store::{self, links, sources, state};
 use backfill::Backfills;
 use erasures::Erasures;
@@ -93,6 +94,8 @@ pub struct Outcome {
 
 /// What all targets go by.
 pub struct World {
+    /// When the present phase of the turn began.
+    pub now: Now,
     pub settings: Settings,
     pub sources: HashMap<SourceId, sources::Source>,
     /// Digest of what the catalogue said of them when they were loaded.
@@ -126,15 +129,6 @@ impl World {
     }
 }
 
-/// Milliseconds since the Unix epoch.
-pub fn now_ms() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
-}
-
 /// Old log rows are deleted this often, while there is traffic.
 const TIDY: Duration = Duration::from_secs(10 * 60);
 
@@ -142,7 +136,6 @@ struct Worker {
     world: World,
     targets: Vec<TargetWorker>,
     requests: Requests,
-    started: Instant,
     tidy_at: Option<Instant>,
     /// From the first answer on; soon at first, for the worker may have been away for long.
     tidy_in: Duration,
@@ -160,6 +153,7 @@ struct Worker {
 
 impl Worker {
     fn start(slot: &'static Slot) -> Result<Worker, String> {
+        let now = clock::now();
         let settings =
             store::transaction(|| store::secrets::load().map(|stored| Settings::read(&stored)))
                 .map_err(|why| why.to_string())?;
@@ -170,9 +164,10 @@ impl Worker {
             .for_each(|target| slot.flights(target).clear());
         let targets = Target::ALL
             .into_iter()
-            .map(|target| TargetWorker::new(target, &settings))
+            .map(|target| TargetWorker::new(target, &settings, now))
             .collect();
         let world = World {
+            now,
             settings,
             sources: HashMap::new(),
             shape: String::new(),
@@ -186,7 +181,6 @@ impl Worker {
             world,
             targets,
             requests,
-            started: Instant::now(),
             tidy_at: None,
             tidy_in: Duration::ZERO,
             prepared: prepared::Prepared::default(),
@@ -202,20 +196,22 @@ impl Worker {
         })
     }
 
-    /// Monotonic microseconds, as the engine's budget and breaker count them.
-    fn clock(&self) -> u64 {
-        allowance::since(self.started)
+    /// Another phase of the turn begins: what takes long must not go by an old clock.
+    fn look_at_clock(&mut self) {
+        self.world.now = clock::now();
     }
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
+        self.look_at_clock();
         self.follow_catalog()?;
-        let wake = wake.and(self.prepared.ended(wake)?);
+        let now = self.world.now.instant;
+        let wake = wake.and(self.prepared.ended(wake, now)?);
         if wake.has(Wake::CONFIG)
-            || self.backfills.jobs.outdated(Instant::now())
-            || self.reconciles.jobs.outdated(Instant::now())
-            || self.polls.jobs.outdated(Instant::now())
-            || self.erasures.jobs.outdated(Instant::now())
+            || self.backfills.jobs.outdated(now)
+            || self.reconciles.jobs.outdated(now)
+            || self.polls.jobs.outdated(now)
+            || self.erasures.jobs.outdated(now)
             || store::trouble::is_outdated()
         {
             store::transaction(|| self.load())?;
@@ -234,24 +230,31 @@ impl Worker {
             }
         }
         self.begin_days()?;
+        self.look_at_clock();
         self.hear_answers()?;
         self.store_tests()?;
         if wake.has(Wake::INBOX) {
             self.inbox.stale = true;
         }
         self.apply_inbox()?;
+        self.look_at_clock();
         self.feed_backfills()?;
+        self.look_at_clock();
         self.erase()?;
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
         self.tell_crm_again()?;
+        self.look_at_clock();
         self.note_provisions()?;
         self.register_hooks()?;
         self.associate()?;
+        self.look_at_clock();
         self.compare()?;
+        self.look_at_clock();
         self.poll()?;
         self.tidy()?;
+        self.look_at_clock();
         self.publish()?;
         Ok(self.next_wait())
     }
@@ -282,7 +285,10 @@ impl Worker {
 
     fn feed_backfills(&mut self) -> SpiResult<()> {
         for worker in &mut self.targets {
-            if self.backfills.due(worker, &self.world, Instant::now()) {
+            if self
+                .backfills
+                .due(worker, &self.world, self.world.now.instant)
+            {
                 store::transaction(|| self.backfills.feed(worker, &self.world))?;
             }
         }
@@ -298,13 +304,13 @@ impl Worker {
         let owed = std::mem::take(&mut self.inbox.owed);
         let mut workers = self.targets.iter_mut();
         if let Some(worker) = workers.find(|worker| worker.target == Target::HubSpot) {
-            worker.associations.look(owed);
+            worker.associations.look(owed, self.world.now.instant);
         }
         Ok(())
     }
 
     fn tidy(&mut self) -> SpiResult<()> {
-        if self.tidy_at.is_some_and(|at| at <= Instant::now()) {
+        if self.tidy_at.is_some_and(|at| at <= self.world.now.instant) {
             self.tidy_at = None;
             self.tidy_in = TIDY;
             let settings = &self.world.settings;
@@ -352,7 +358,7 @@ fn run(slot: &'static Slot) -> Result<End, String> {
         }
         worker.requests.renew_network()?;
         let wait = worker.turn(wake).map_err(failed)?;
-        let wait = match worker.rests_from(wake, Instant::now()) {
+        let wait = match worker.rests_from(wake, worker.world.now.instant) {
             Some(rest) if rest.after.is_zero() => {
                 if slot.rest(rest.until) {
                     log!("integration worker leaves: {}", rest.why);

@@ -17,6 +17,7 @@ use super::settle::ConsentNews;
 use super::target::TargetWorker;
 use super::{Worker, World};
 use crate::inbound::sqlstate;
+use crate::pg::clock::Stopwatch;
 use crate::pg::{self, SqlError};
 use crate::store::apply::{self, Applied};
 use crate::store::{self, changes, holds, letters, links};
@@ -42,15 +43,15 @@ pub struct News {
 
 impl News {
     /// How long until it is tried again.
-    pub fn retry_in(&self) -> Option<Duration> {
+    pub fn retry_in(&self, now: Instant) -> Option<Duration> {
         if !self.untold.is_empty() {
             return Some(Duration::ZERO);
         }
         let at = self.again_at.filter(|_| !self.waiting.is_empty())?;
-        Some(at.saturating_duration_since(Instant::now()))
+        Some(at.saturating_duration_since(now))
     }
 
-    fn wait(&mut self, news: Vec<ConsentNews>) {
+    fn wait(&mut self, news: Vec<ConsentNews>, now: Instant) {
         if news.is_empty() {
             if self.waiting.is_empty() {
                 self.failures = 0;
@@ -59,7 +60,7 @@ impl News {
         }
         let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        self.again_at = Some(Instant::now() + wait.min(LONGEST_WAIT));
+        self.again_at = Some(now + wait.min(LONGEST_WAIT));
         self.waiting.extend(news);
     }
 }
@@ -76,8 +77,8 @@ impl Worker {
     /// Records refusals in the CRM, so that nobody tries again and people can see why.
     pub(super) fn tell_crm(&mut self, news: Vec<ConsentNews>) -> SpiResult<()> {
         let (mut news, mut held) = (news.into_iter(), Vec::new());
-        let begun = Instant::now();
-        while begun.elapsed() < SLICE
+        let slice = Stopwatch::start();
+        while slice.elapsed() < SLICE
             && let Some(each) = news.next()
         {
             match store::transaction(|| tell_or_wait(&self.world, &each))? {
@@ -86,7 +87,7 @@ impl Worker {
             }
         }
         self.news.untold.extend(news);
-        self.news.wait(held);
+        self.news.wait(held, self.world.now.instant);
         Ok(())
     }
 
@@ -97,9 +98,12 @@ impl Worker {
         }
         if !std::mem::replace(&mut self.news.recalled, true) {
             let known = store::transaction(recall)?;
-            self.news.wait(known);
+            self.news.wait(known, self.world.now.instant);
         }
-        let is_time = self.news.retry_in().is_some_and(|wait| wait.is_zero());
+        let is_time = self
+            .news
+            .retry_in(self.world.now.instant)
+            .is_some_and(|wait| wait.is_zero());
         let worker = self
             .targets
             .iter()
@@ -111,7 +115,7 @@ impl Worker {
         let mut waiting = std::mem::take(&mut self.news.waiting);
         if worker.unread() {
             waiting.append(&mut self.news.untold);
-            self.news.wait(waiting);
+            self.news.wait(waiting, self.world.now.instant);
             return Ok(());
         }
         waiting.splice(..0, std::mem::take(&mut self.news.untold));

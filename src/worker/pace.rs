@@ -4,6 +4,7 @@ use integration_engine::delivery::failure;
 use integration_engine::limits::breaker::micros;
 use integration_engine::limits::pace::Finished;
 use integration_engine::mailchimp::BULK_MAX;
+use integration_engine::now::Now;
 use integration_engine::record::Target;
 
 use super::target::TargetWorker;
@@ -44,12 +45,12 @@ impl TargetWorker {
 
     /// Takes note of what the end of a request says about how much may be asked for at once. To be
     /// called while it still counts as under way.
-    pub fn keep_pace(&mut self, settings: &Settings, answer: &Answer, records: usize, clock: u64) {
+    pub fn keep_pace(&mut self, settings: &Settings, answer: &Answer, records: usize, now: Now) {
         let Some(strain) = failure::strain(self.target, answer.result.as_ref()) else {
             return;
         };
         let end = Finished {
-            now: clock,
+            now: now.clock,
             took: micros(answer.duration),
             beside: self.calls_in_flight,
             records,

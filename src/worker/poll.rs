@@ -19,7 +19,7 @@ use pgrx::spi::SpiResult;
 use super::jobs::{Jobs, News};
 use super::reconcile::{self, Answered, Reconciles};
 use super::target::TargetWorker;
-use super::{Worker, World, now_ms};
+use super::{Worker, World};
 use crate::pg;
 use crate::store;
 use crate::store::backfills::{self, End};
@@ -112,7 +112,7 @@ impl Polls {
         world: &World,
         reconciles: &Reconciles,
     ) -> Option<Duration> {
-        let now = Instant::now();
+        let now = world.now.instant;
         let worker = mailchimp(targets)?;
         let rests = self.jobs.retry_in(now);
         if rests.is_some() || !may_ask(worker, world, reconciles, now) {
@@ -145,7 +145,9 @@ impl Polls {
         if !world.sources.values().any(sent) {
             return None;
         }
-        let gone = self.begun.map_or(i64::MAX, |begun| now_ms() - begun.0);
+        let gone = self
+            .begun
+            .map_or(i64::MAX, |begun| world.now.timestamp.0 - begun.0);
         // A clock that was put back does not keep it from ever beginning.
         let gone = Duration::from_millis(u64::try_from(gone).unwrap_or(u64::MAX));
         Some(interval.saturating_sub(gone))
@@ -163,8 +165,8 @@ impl Polls {
 
     /// It cannot go on there; if that is not over soon, the report is left out. Without those that
     /// tell of events, the campaign is.
-    fn refuse(&mut self, why: String) -> SpiResult<()> {
-        self.jobs.try_again();
+    fn refuse(&mut self, why: String, now: Instant) -> SpiResult<()> {
+        self.jobs.try_again(now);
         let Some(running) = &mut self.running else {
             return Ok(());
         };
@@ -176,7 +178,7 @@ impl Polls {
         self.jobs.go_on();
         let Some(campaign) = &running.campaign else {
             backfills::end(running.poll.job, &End::Failed(why))?;
-            self.jobs.try_again();
+            self.jobs.try_again(now);
             return Ok(());
         };
         let report = campaign.report;
@@ -215,7 +217,7 @@ impl Worker {
         else {
             return Ok(());
         };
-        let (worker, now) = (&self.targets[index], Instant::now());
+        let (worker, now) = (&self.targets[index], self.world.now.instant);
         if !self.polls.due(worker, &self.world, &self.reconciles, now) {
             return Ok(());
         }
@@ -226,16 +228,14 @@ impl Worker {
                 self.polls.load()
             })?;
             if self.polls.running.is_none() {
-                self.polls.jobs.try_again();
+                self.polls.jobs.try_again(self.world.now.instant);
             }
         }
         let Some((job, request, asked)) = store::transaction(|| self.next_question())? else {
             return Ok(());
         };
         let (worker, world) = (&mut self.targets[index], &self.world);
-        let sent = self
-            .requests
-            .send_census(worker, world, self.started, job, request);
+        let sent = self.requests.send_census(worker, world, job, request);
         if let Some(running) = self.polls.running.as_mut().filter(|_| sent) {
             running.asked = Some(asked);
         }
@@ -244,7 +244,7 @@ impl Worker {
 
     /// The next question; `None`: there is none, and the job has been ended.
     fn next_question(&mut self) -> SpiResult<Option<(i64, Request, Asked)>> {
-        let now = Timestamp(now_ms());
+        let now = self.world.now.timestamp;
         let Some(running) = &mut self.polls.running else {
             return Ok(None);
         };
@@ -278,13 +278,13 @@ impl Worker {
         };
         if backfills::end(job, &end)? {
             engagement::remove(job)?;
-            engagement::forget(reports::oldest(Timestamp(now_ms())))?;
+            engagement::forget(reports::oldest(self.world.now.timestamp))?;
             self.polls.jobs.forget(job);
             // There may be another one.
             self.polls.load()
         } else {
             // Somebody is changing it, perhaps cancelling.
-            self.polls.jobs.try_again();
+            self.polls.jobs.try_again(self.world.now.instant);
             Ok(())
         }
     }
@@ -317,7 +317,7 @@ impl Worker {
                 running.count = (running.count / 2).max(1);
                 return Ok(());
             }
-            Understood::Refused(why) => return self.polls.refuse(why),
+            Understood::Refused(why) => return self.polls.refuse(why, self.world.now.instant),
             Understood::Listed(page) => {
                 let default = &self.world.settings.mailchimp_api.list;
                 let lists = mailchimp(&self.targets).map(|worker| worker.audiences.in_use(default));
@@ -333,7 +333,7 @@ impl Worker {
                     // A table in which people are looked up cannot be read now: the page is asked
                     // for once more.
                     Err(_) => {
-                        self.polls.jobs.try_again();
+                        self.polls.jobs.try_again(self.world.now.instant);
                         return Ok(());
                     }
                 }

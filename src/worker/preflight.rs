@@ -6,10 +6,10 @@ use integration_engine::hubspot::preflight as hubspot;
 use integration_engine::limits::BudgetReport;
 use integration_engine::mailchimp::preflight as mailchimp;
 use integration_engine::mailchimp::preflight::Heard;
+use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::spi::SpiResult;
-use std::time::Instant;
 
 use super::target::TargetWorker;
 use super::{Outcome, World, answers};
@@ -199,13 +199,17 @@ pub fn hear(
     worker: &mut TargetWorker,
     subject: &Subject,
     result: &Result<Reply, TransportError>,
-    clock: u64,
+    now: Now,
 ) -> bool {
     let preflight = &mut worker.preflight;
     let known_before = preflight.is_known();
     let heard = match subject {
-        Subject::HubSpot(subject) => preflight.hubspot.hear(*subject, result.as_ref(), clock),
-        Subject::Mailchimp(subject) => preflight.mailchimp.hear(subject, result.as_ref(), clock),
+        Subject::HubSpot(subject) => preflight.hubspot.hear(*subject, result.as_ref(), now.clock),
+        Subject::Mailchimp(subject) => {
+            preflight
+                .mailchimp
+                .hear(subject, result.as_ref(), now.clock)
+        }
     };
     // What was not told for want of knowledge can be told now.
     let news = heard == Heard::News || (!known_before && preflight.is_known());
@@ -214,7 +218,7 @@ pub fn hear(
     let concerns_all = heard == Heard::Later
         || (!worker.breaker.is_closed() && matches!(signal, TargetSignal::Failing { .. }));
     if concerns_all {
-        worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+        worker.hear(&signal, &BudgetReport::default(), now);
     } else {
         worker.breaker.success();
     }
@@ -234,12 +238,7 @@ pub fn renew(targets: &mut [TargetWorker], world: &mut World) -> SpiResult<()> {
 
 /// Records that failed for what a definition is thought to be are planned again once it has been
 /// read again, unless that has just been done.
-pub fn second_chance(
-    worker: &mut TargetWorker,
-    world: &World,
-    outcomes: &mut [Outcome],
-    clock: u64,
-) {
+pub fn second_chance(worker: &mut TargetWorker, world: &World, outcomes: &mut [Outcome]) {
     for outcome in outcomes {
         let Verdict::Dead {
             category: Category::Definition,
@@ -254,9 +253,9 @@ pub fn second_chance(
         let doubted = match (worker.target, &flight.list) {
             (Target::HubSpot, _) => {
                 let source = world.sources.get(&flight.record.source);
-                source.is_some_and(|source| preflight.hubspot.doubt(source.entity, clock))
+                source.is_some_and(|source| preflight.hubspot.doubt(source.entity, world.now.clock))
             }
-            (Target::Mailchimp, Some(list)) => preflight.mailchimp.doubt(list, clock),
+            (Target::Mailchimp, Some(list)) => preflight.mailchimp.doubt(list, world.now.clock),
             (Target::Mailchimp, None) => false,
         };
         if doubted {

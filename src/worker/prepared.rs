@@ -23,19 +23,19 @@ pub struct Prepared {
 impl Prepared {
     /// Returns what there is to look at because a prepared transaction has ended. To be called
     /// before anything else of the turn is read: what has ended by now is seen by all of it.
-    pub fn ended(&mut self, wake: Wake) -> SpiResult<Wake> {
+    pub fn ended(&mut self, wake: Wake, now: Instant) -> SpiResult<Wake> {
         let told = wake.has(Wake::PREPARED);
         if told {
             self.owed = self.owed.and(wake);
         }
-        if !told && self.look_at.is_none_or(|at| at > Instant::now()) {
+        if !told && self.look_at.is_none_or(|at| at > now) {
             return Ok(Wake::NONE);
         }
         let present = store::transaction(present)?;
         let ended = self.known.iter().any(|one| !present.contains(one));
         let news = if ended { self.owed } else { Wake::NONE };
         self.known = present;
-        self.look_at = (!self.known.is_empty()).then(|| Instant::now() + LOOK);
+        self.look_at = (!self.known.is_empty()).then(|| now + LOOK);
         if self.known.is_empty() {
             self.owed = Wake::NONE;
         }
@@ -43,9 +43,8 @@ impl Prepared {
     }
 
     /// How long until they are looked at again. `None`: there are none.
-    pub fn next_look(&self) -> Option<Duration> {
-        self.look_at
-            .map(|at| at.saturating_duration_since(Instant::now()))
+    pub fn next_look(&self, now: Instant) -> Option<Duration> {
+        self.look_at.map(|at| at.saturating_duration_since(now))
     }
 }
 

@@ -12,7 +12,6 @@ use super::requests::Requests;
 use super::target::{Property, TargetWorker};
 use super::{World, answers, bars, provision, sharing};
 use crate::store::{execute, state};
-use std::time::Instant;
 
 /// An answer about a property.
 pub struct Answered {
@@ -64,7 +63,6 @@ pub fn hear(
     entity: Entity,
     creating: bool,
     result: &Result<Reply, TransportError>,
-    clock: u64,
 ) -> Answered {
     let answer = if creating {
         property::property_created(result.as_ref())
@@ -77,16 +75,11 @@ pub fn hear(
         PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
         PropertyState::Forbidden { why } if creating => (Property::Missing, Some(why)),
         PropertyState::Forbidden { why } => {
-            bars::refuse_object(worker, world, entity, &why, clock);
+            bars::refuse_object(worker, world, entity, &why);
             (Property::Refused, Some(why))
         }
         PropertyState::Unknown { why } => {
-            worker.hear(
-                &failing(result, &why),
-                &BudgetReport::default(),
-                clock,
-                Instant::now(),
-            );
+            worker.hear(&failing(result, &why), &BudgetReport::default(), world.now);
             (
                 if creating {
                     Property::Missing
@@ -155,7 +148,7 @@ pub fn settle(
         answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)
     }) {
         execute(RETRY_NOW, &[Target::HubSpot.number().into()])?;
-        super::settle::outlook(worker)?;
+        super::settle::outlook(worker, world.now)?;
         state::clear_alert(Target::HubSpot, "provision", "")?;
     }
     let failure = answered

@@ -1,10 +1,9 @@
 //! Jobs of `integration.provision()`: what they ask of each target, and how far that has come.
 
-use std::time::Instant;
-
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::limits::BudgetReport;
 use integration_engine::mailchimp::provision::{Created, Progress, Provision};
+use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::wire::{Reply, TransportError};
@@ -39,7 +38,7 @@ pub fn maps(world: &World) -> impl Iterator<Item = &SourceMap> + Clone {
 }
 
 /// Takes in the answer to the creation of a merge field.
-pub fn hear(worker: &mut TargetWorker, result: &Result<Reply, TransportError>, clock: u64) {
+pub fn hear(worker: &mut TargetWorker, result: &Result<Reply, TransportError>, now: Now) {
     let signal = match worker.provision.hear(result.as_ref()) {
         Created::Yes | Created::No => TargetSignal::Healthy,
         // Though it may seem well, it is not asked at once again.
@@ -50,7 +49,7 @@ pub fn hear(worker: &mut TargetWorker, result: &Result<Reply, TransportError>, c
             signal => signal,
         },
     };
-    worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+    worker.hear(&signal, &BudgetReport::default(), now);
 }
 
 /// Notes how merge fields stand. Gives whether there is news of them.

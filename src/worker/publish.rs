@@ -1,7 +1,5 @@
 //! What the worker tells of itself, once a turn; nothing where nothing has changed.
 
-use std::time::Instant;
-
 use pgrx::spi::SpiResult;
 
 use super::{Worker, process};
@@ -10,7 +8,7 @@ use crate::store;
 impl Worker {
     /// Tells the world how the targets are doing; tables are written only when something changed.
     pub(super) fn publish(&mut self) -> SpiResult<()> {
-        let now = Instant::now();
+        let now = self.world.now.instant;
         let mut changed = Vec::new();
         for worker in &mut self.targets {
             process::publish_gauges(worker, &self.world);
@@ -25,19 +23,19 @@ impl Worker {
         }
         let news = self.backfills.news(&self.targets, &self.world);
         if !news.is_empty() {
-            store::transaction(|| self.backfills.jobs.tell(news))?;
+            store::transaction(|| self.backfills.jobs.tell(news, now))?;
         }
         let news = self.reconciles.news(&self.targets, &self.world);
         if !news.is_empty() {
-            store::transaction(|| self.reconciles.jobs.tell(news))?;
+            store::transaction(|| self.reconciles.jobs.tell(news, now))?;
         }
         let news = self.polls.news(&self.targets, &self.world);
         if !news.is_empty() {
-            store::transaction(|| self.polls.jobs.tell(news))?;
+            store::transaction(|| self.polls.jobs.tell(news, now))?;
         }
         let news = self.erasures.news(&self.targets, &self.world);
         if !news.is_empty() {
-            store::transaction(|| self.erasures.jobs.tell(news))?;
+            store::transaction(|| self.erasures.jobs.tell(news, now))?;
         }
         process::report_statistics();
         Ok(())

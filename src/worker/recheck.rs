@@ -100,7 +100,7 @@ fn longest_wait(cause: Cause) -> Duration {
 impl Worker {
     /// Holds what turned out to be unreadable, and releases what can be read again.
     pub(super) fn recheck(&mut self) -> SpiResult<()> {
-        let now = Instant::now();
+        let now = self.world.now.instant;
         trouble::look_again(now);
         if trouble::any() {
             store::transaction(trouble::hold_what_was_found)?;

@@ -18,13 +18,14 @@ use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::hubspot;
 use integration_engine::hubspot::census::Wanted;
 use integration_engine::jobs::Pace;
+use integration_engine::now::Now;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
 use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
-use super::{World, answers, intake, now_ms, properties, requests};
+use super::{World, answers, intake, properties, requests};
 use crate::http::Answer;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
@@ -92,7 +93,7 @@ impl Running {
 
     /// Moves the mark if nothing is left to be asked below it. In the transaction that stores what
     /// was found there.
-    fn go_on(&mut self) -> SpiResult<bool> {
+    fn go_on(&mut self, now: Now) -> SpiResult<bool> {
         if !self.todo.is_empty() {
             return Ok(false);
         }
@@ -113,11 +114,10 @@ impl Running {
             Stage::Rows | Stage::Remote | Stage::Archived => course.total.max(course.done),
         };
         drift::save(course)?;
-        let now = Instant::now();
-        let due = self.shown_at.is_none_or(|at| now - at >= A_MOMENT);
+        let due = self.shown_at.is_none_or(|at| now.instant - at >= A_MOMENT);
         if due {
-            self.shown_at = Some(now);
-            self.pace.note(Timestamp(now_ms()), self.course.done);
+            self.shown_at = Some(now.instant);
+            self.pace.note(now.timestamp, self.course.done);
         }
         Ok(due)
     }
@@ -148,7 +148,7 @@ impl Reconciles {
                 if backfills::end(course.job, &End::Cancelled(why))? {
                     over.insert(course.job);
                 } else {
-                    self.jobs.try_again();
+                    self.jobs.try_again(world.now.instant);
                 }
             }
         }
@@ -173,7 +173,7 @@ impl Reconciles {
 
     /// How long until there is something to do by itself.
     pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
-        let now = Instant::now();
+        let now = world.now.instant;
         if targets.iter().any(|worker| self.due(worker, world, now)) {
             return Some(Duration::ZERO);
         }
@@ -216,8 +216,7 @@ impl Reconciles {
             .find(|running| running.course.job == job && running.course.target == target)
     }
 
-    fn eta(&self, job: i64) -> Option<Timestamp> {
-        let now = Timestamp(now_ms());
+    fn eta(&self, job: i64, now: Timestamp) -> Option<Timestamp> {
         let of_job = self
             .courses
             .iter()
@@ -231,8 +230,8 @@ impl Reconciles {
     }
 
     /// It cannot go on; if that is not over soon, the job fails.
-    fn refuse(&mut self, job: i64, target: Target, why: &str) -> SpiResult<()> {
-        self.jobs.try_again();
+    fn refuse(&mut self, job: i64, target: Target, why: &str, now: Instant) -> SpiResult<()> {
+        self.jobs.try_again(now);
         let Some(running) = self.find(job, target) else {
             return Ok(());
         };
@@ -285,7 +284,7 @@ pub struct Answered {
 }
 
 /// What an answer says about its target. `current`: it was asked with the credential we have now.
-pub fn note(worker: &mut TargetWorker, answer: &Answer, current: bool, clock: u64) {
+pub fn note(worker: &mut TargetWorker, answer: &Answer, current: bool, now: Now) {
     let result = &answer.result;
     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
     worker.blocked_until = None;
@@ -311,5 +310,5 @@ pub fn note(worker: &mut TargetWorker, answer: &Answer, current: bool, clock: u6
     if signal == TargetSignal::Healthy {
         worker.trust.proven();
     }
-    worker.hear(&signal, &budget, clock, Instant::now());
+    worker.hear(&signal, &budget, now);
 }

@@ -12,6 +12,7 @@ use integration_engine::delivery::call::Allowance;
 use integration_engine::hubspot;
 use integration_engine::hubspot::associations::AssociationCall;
 use integration_engine::mailchimp::provision::Progress;
+use integration_engine::now::Now;
 use integration_engine::record::{Entity, Lane, Target};
 use integration_engine::wire::Request;
 
@@ -19,7 +20,7 @@ pub use access::unidentified;
 pub use hearing::Heard;
 pub use timing::better_to_wait;
 
-use super::allowance::{next_permitted, since};
+use super::allowance::next_permitted;
 use super::auth::Session;
 use super::connection::{Question, Test};
 use super::preflight::Subject;
@@ -213,7 +214,7 @@ impl Requests {
     /// How many batches are worth planning now.
     pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
         let has_work =
-            worker.queue.ready() > 0 || worker.unread() || worker.retries_due(Instant::now());
+            worker.queue.ready() > 0 || worker.unread() || worker.retries_due(world.now.instant);
         // Who wants no more mail does not wait for definitions.
         let known = properties::known(worker, world)
             && (worker.preflight.is_known() || worker.queue.has_any(Lane::OptOut));
@@ -234,21 +235,21 @@ impl Requests {
     }
 
     /// Sends planned calls as far as connections, budget and breaker allow.
-    pub fn dispatch(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
+    pub fn dispatch(&mut self, worker: &mut TargetWorker, world: &World) {
         while !worker.planned.is_empty()
             && !unidentified(worker, world)
             && worker.calls_in_flight < worker.most_calls(&world.settings)
         {
-            if !self.has_token(worker) {
+            if !self.has_token(worker, world.now) {
                 return;
             }
-            let Some(next) = next_permitted(worker, started) else {
+            let Some(next) = next_permitted(worker, world.now) else {
                 return;
             };
             if !worker.breaker.is_closed() {
                 let request = answers::probe(worker.target, world);
                 self.send(worker, world, request, Underway::Probe);
-                worker.blocked_until = Some(Instant::now() + world.settings.request_timeout);
+                worker.blocked_until = Some(world.now.instant + world.settings.request_timeout);
                 return;
             }
             let Some(planned) = worker.planned.remove(next) else {
@@ -282,13 +283,13 @@ impl Requests {
         self.send(worker, world, request, Underway::Records(planned));
     }
 
-    fn permitted(&mut self, worker: &mut TargetWorker, started: Instant) -> bool {
-        if !self.has_token(worker) {
+    fn permitted(&mut self, worker: &mut TargetWorker, now: Now) -> bool {
+        if !self.has_token(worker, now) {
             return false;
         }
-        let permitted = worker.permit(Allowance::General, since(started));
+        let permitted = worker.permit(Allowance::General, now);
         if let Err(wait) = permitted {
-            worker.block(wait);
+            worker.block(wait, now);
         }
         permitted.is_ok()
     }
@@ -303,7 +304,7 @@ impl Requests {
         let Ok(endpoint) = world.settings.endpoint(worker.target) else {
             return;
         };
-        let credential = self.credential(&endpoint.credential);
+        let credential = self.credential(&endpoint.credential, world.now);
         self.hand_over(worker, credential, request, None, underway);
     }
 
@@ -323,7 +324,6 @@ impl Requests {
         &mut self,
         worker: &mut TargetWorker,
         world: &World,
-        started: Instant,
         job: i64,
         request: Request,
     ) -> bool {
@@ -331,7 +331,7 @@ impl Requests {
             job,
             request: request.clone(),
         };
-        self.send_permitted(worker, world, started, request, underway)
+        self.send_permitted(worker, world, request, underway)
     }
 
     /// Sends a request of an erasure, if one may leave now.
@@ -339,22 +339,20 @@ impl Requests {
         &mut self,
         worker: &mut TargetWorker,
         world: &World,
-        started: Instant,
         request: Request,
         asked: Erasing,
     ) -> bool {
-        self.send_permitted(worker, world, started, request, Underway::Erasure(asked))
+        self.send_permitted(worker, world, request, Underway::Erasure(asked))
     }
 
     fn send_permitted(
         &mut self,
         worker: &mut TargetWorker,
         world: &World,
-        started: Instant,
         request: Request,
         underway: Underway,
     ) -> bool {
-        let permitted = self.permitted(worker, started);
+        let permitted = self.permitted(worker, world.now);
         if permitted {
             worker.calls_in_flight += 1;
             self.send(worker, world, request, underway);

@@ -42,7 +42,7 @@ impl Worker {
     fn nothing_to_do(&self) -> Option<(&'static str, Wake)> {
         let told = self.targets.iter().all(|worker| worker.told.is_some());
         let under_way = self.busy() || !self.requests.all_answered();
-        if !told || under_way || self.prepared.next_look().is_some() {
+        if !told || under_way || self.prepared.next_look(self.world.now.instant).is_some() {
             return None;
         }
         let asked = [Wake::CONFIG, Wake::RELOAD, Wake::TEST, Wake::PREPARED];
@@ -58,11 +58,11 @@ impl Worker {
         } else {
             return None;
         };
-        let now = Instant::now();
+        let now = self.world.now.instant;
         let waits = [
-            self.inbox.retry_in(),
-            self.news.retry_in(),
-            self.erasures.next_look(),
+            self.inbox.retry_in(now),
+            self.news.retry_in(now),
+            self.erasures.next_look(now),
             self.backfills.jobs.retry_in(now),
             self.reconciles.jobs.retry_in(now),
             self.polls.jobs.retry_in(now),

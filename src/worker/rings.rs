@@ -11,10 +11,10 @@ use integration_engine::mailchimp;
 use integration_engine::record::{Lane, Op, RecordRef, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
+use super::World;
 use super::fill::{Move, Planning};
 use super::rivals::{self, Block};
 use super::target::TargetWorker;
-use super::{World, now_ms};
 use crate::store::links::{self, Entry};
 
 /// Rings are followed so far, as many rows as are planned at once.
@@ -74,7 +74,11 @@ pub fn turn(
         match member.at {
             Some(at) => take_over(world, block, at, &next.link),
             None if rivals::is_on_its_way(worker, member.record)? => {}
-            None => planning.heirs.push(sent_again(member.record, next.record)),
+            None => {
+                planning
+                    .heirs
+                    .push(sent_again(member.record, next.record, world.now.timestamp))
+            }
         }
     }
     Ok(true)
@@ -90,7 +94,7 @@ fn take_over(world: &World, block: &mut Block, at: usize, link: &Link) {
     }
 }
 
-fn sent_again(record: &RecordRef, from: &RecordRef) -> Retry {
+fn sent_again(record: &RecordRef, from: &RecordRef, now: Timestamp) -> Retry {
     Retry {
         record: record.clone(),
         op: Op::Upsert,
@@ -101,6 +105,6 @@ fn sent_again(record: &RecordRef, from: &RecordRef) -> Retry {
             "it took over the member of record {}, whose e-mail address it has",
             from.key.as_str()
         ),
-        enqueued_at: Timestamp(now_ms()),
+        enqueued_at: now,
     }
 }

@@ -1,14 +1,11 @@
 //! Serving one target: read, plan, settle what needs no call, send.
 
-use std::time::Instant;
-
 use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
 use super::{
-    Worker, allowance, bars, fill, identity, intake, objections, preflight, process, requests,
-    settle,
+    Worker, bars, fill, identity, intake, objections, preflight, process, requests, settle,
 };
 use crate::pg::watch;
 use crate::store::{self, changes};
@@ -39,15 +36,16 @@ impl TargetWorker {
 impl Worker {
     /// Reads, plans and sends for one target, as far as it may.
     pub fn serve(&mut self, index: usize) -> SpiResult<()> {
+        self.look_at_clock();
         let (world, worker) = (&self.world, &mut self.targets[index]);
         if worker.holds_changed() {
             store::transaction(|| worker.note_holds(world))?;
         }
-        if worker.may_identify(&self.world.settings, Instant::now()) {
+        if worker.may_identify(&self.world.settings, self.world.now.instant) {
             worker.blocked_until = None;
-            self.requests.identify(worker, &self.world, self.started);
+            self.requests.identify(worker, &self.world);
         }
-        if !worker.may_send(&self.world.settings, Instant::now()) {
+        if !worker.may_send(&self.world.settings, self.world.now.instant) {
             while let Some(planned) = worker.planned.pop_front() {
                 fill::give_back(worker, planned);
             }
@@ -56,21 +54,19 @@ impl Worker {
         if worker.trust.known() {
             worker.bars.confirm();
         }
-        let clock = allowance::since(self.started);
-        if worker.bars.next().is_some_and(|at| at <= clock) {
-            store::transaction(|| bars::retry(worker, clock))?;
+        let now = self.world.now;
+        if worker.bars.next().is_some_and(|at| at <= now.clock) {
+            store::transaction(|| bars::retry(worker, now))?;
         }
         worker.plan_anew();
-        self.requests
-            .ask_for_properties(worker, &self.world, self.started);
-        self.requests
-            .create_merge_fields(worker, &self.world, self.started);
+        self.requests.ask_for_properties(worker, &self.world);
+        self.requests.create_merge_fields(worker, &self.world);
         loop {
+            self.look_at_clock();
             let worker = &mut self.targets[index];
             // What has just been planned may have cast doubt on some.
-            self.requests
-                .ask_for_definitions(worker, &self.world, self.started);
-            self.requests.dispatch(worker, &self.world, self.started);
+            self.requests.ask_for_definitions(worker, &self.world);
+            self.requests.dispatch(worker, &self.world);
             let batches = self.requests.wanted_batches(worker, &self.world);
             if batches == 0 {
                 self.read_ahead(index)?;
@@ -114,7 +110,7 @@ impl Worker {
     /// One round of reading and planning; `false` when nothing came of it.
     fn refill(&mut self, index: usize, batches: usize) -> SpiResult<bool> {
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        let (now, before) = (Instant::now(), worker.planned.len());
+        let (now, before) = (world.now.instant, worker.planned.len());
         let read = store::transaction(|| {
             // What has just been heard of comes first: nothing is planned by what was.
             if watch::changed() {
@@ -142,12 +138,11 @@ impl Worker {
             ..
         } = draft;
         self.world.objections |= !noted.is_empty();
-        let clock = self.clock();
         let worker = &mut self.targets[index];
         for list in &audiences {
             worker.preflight.mailchimp.use_audience(list);
         }
-        preflight::second_chance(worker, &self.world, &mut outcomes, clock);
+        preflight::second_chance(worker, &self.world, &mut outcomes);
         if self.targets[index].target == Target::Mailchimp {
             self.targets[index].keep_planned(batches);
         }
@@ -162,7 +157,7 @@ impl Worker {
                 objections::note(&noted)?;
                 if !heirs.is_empty() {
                     changes::put_retries(worker.target, &heirs)?;
-                    settle::outlook(worker)?;
+                    settle::outlook(worker, world.now)?;
                 }
                 if worker.leaves_now()
                     && identity::note_intents(worker.target, &mut worker.planned)?
@@ -192,7 +187,7 @@ impl Worker {
                 count += usize::from(worker.counted.insert(flight.record.clone()));
             }
         }
-        if !worker.too_many_deletions(count, guard.as_ref(), Instant::now()) {
+        if !worker.too_many_deletions(count, guard.as_ref(), self.world.now.instant) {
             return false;
         }
         while let Some(planned) = worker.planned.pop_front() {

@@ -3,10 +3,11 @@
 mod clerk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::delivery::outcome::{MemberStatus, Verdict};
 use integration_engine::limits::retry::Retry;
+use integration_engine::now::Now;
 use integration_engine::queue::scan::Position;
 use integration_engine::record::once::Once;
 use integration_engine::record::{Lane, Op, RecordRef, RemoteId, Target, Timestamp};
@@ -16,7 +17,7 @@ use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};
 use super::target::{Flight, RowId, TargetWorker};
-use super::{Outcome, World, adopt, deciders, now_ms, process};
+use super::{Outcome, World, adopt, deciders, process};
 use crate::capture;
 use crate::latch::Wake;
 use crate::store::changes;
@@ -117,7 +118,7 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
         unlinked: &ledger.unlinked,
     };
     for record in associations::note(worker, world, settled)? {
-        ledger.retries.push(read_again(record));
+        ledger.retries.push(read_again(record, world.now.timestamp));
     }
     if worker.retrying > 0 {
         changes::drop_retries(target, &ledger.done)?;
@@ -137,7 +138,7 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
         world.set_dead(target, letters::count(target)?);
     }
     if worker.retrying > 0 || !ledger.retries.is_empty() {
-        outlook(worker)?;
+        outlook(worker, world.now)?;
     }
     let chunks = ledger.rows.iter().filter(|row| row.lane == Lane::Backfill);
     worker.chunks = worker.chunks.saturating_sub(chunks.count());
@@ -145,7 +146,7 @@ fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiRes
 }
 
 /// A settled record whose associations could not be looked at.
-fn read_again(record: RecordRef) -> Retry {
+fn read_again(record: RecordRef, now: Timestamp) -> Retry {
     Retry {
         record,
         op: Op::Upsert,
@@ -153,7 +154,7 @@ fn read_again(record: RecordRef) -> Retry {
         attempts: 0,
         wait_ms: 1_000,
         why: "its associations could not be read: the table is locked, or held".to_owned(),
-        enqueued_at: Timestamp(now_ms()),
+        enqueued_at: now,
     }
 }
 
@@ -173,13 +174,13 @@ fn tell_inbox(events: Vec<Event>) -> SpiResult<()> {
 }
 
 /// Looks up when the next retry is due, and how many there are.
-pub fn outlook(worker: &mut TargetWorker) -> SpiResult<()> {
+pub fn outlook(worker: &mut TargetWorker, now: Now) -> SpiResult<()> {
     let outlook = changes::retry_outlook(worker.target, &held(worker))?;
     worker.retrying = outlook.count;
     worker.retrying_opt_outs = outlook.opt_outs;
     worker.next_retry = outlook.next_in_ms.map(|ms| {
         // What is due already may be in memory: it is not asked for more than once in a while.
-        Instant::now() + Duration::from_millis(ms.max(20).unsigned_abs())
+        now.instant + Duration::from_millis(ms.max(20).unsigned_abs())
     });
     Ok(())
 }

@@ -8,6 +8,7 @@ use integration_engine::delivery::call::HubSpotSettings;
 use integration_engine::hubspot::external_id::ExternalIds;
 use integration_engine::hubspot::sharing::{self, Sharing};
 use integration_engine::limits::BudgetReport;
+use integration_engine::now::Now;
 use integration_engine::record::{Entity, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
 
@@ -84,10 +85,10 @@ pub fn is_due(worker: &TargetWorker, world: &World, now: Instant) -> bool {
 }
 
 /// It may not be asked now.
-pub fn postpone(worker: &mut TargetWorker, wait: Duration) {
-    worker.others.again_at = Some(Instant::now() + wait);
+pub fn postpone(worker: &mut TargetWorker, wait: Duration, now: Now) {
+    worker.others.again_at = Some(now.instant + wait);
     if worker.others.shared.is_none() {
-        worker.block(wait);
+        worker.block(wait, now);
     }
 }
 
@@ -103,26 +104,21 @@ pub fn request(world: &World) -> Request {
 }
 
 /// Takes in an answer.
-pub fn hear(
-    worker: &mut TargetWorker,
-    world: &World,
-    result: &Result<Reply, TransportError>,
-    clock: u64,
-) {
-    let now = Instant::now();
+pub fn hear(worker: &mut TargetWorker, world: &World, result: &Result<Reply, TransportError>) {
+    let now = world.now;
     worker.others.asked = false;
     let settings = &world.settings.hubspot_api;
     match sharing::read(result.as_ref(), settings, &ours(world)) {
         Sharing::Unknown(why) => {
             let signal = failing(result, &why);
-            worker.hear(&signal, &BudgetReport::default(), clock, now);
+            worker.hear(&signal, &BudgetReport::default(), now);
             // Contacts wait for the answer, and nothing else would have it asked again.
-            postpone(worker, SOON);
+            postpone(worker, SOON, now);
         }
         known => {
             worker.breaker.success();
             worker.others.shared = Some(known == Sharing::Shared);
-            worker.others.again_at = Some(now + AGAIN);
+            worker.others.again_at = Some(now.instant + AGAIN);
         }
     }
 }

@@ -11,6 +11,7 @@ use integration_engine::limits::breaker::Breaker;
 use integration_engine::limits::pace::Pace;
 use integration_engine::limits::rate::{Budget, Rate};
 use integration_engine::mailchimp::provision::Provision;
+use integration_engine::now::Now;
 use integration_engine::queue::scan::{Position, Scan, Snapshot};
 use integration_engine::queue::{Handle, Parked, Queue};
 use integration_engine::record::{Entity, Lane, Op, RecordRef, Target, Timestamp};
@@ -179,7 +180,7 @@ pub struct TargetWorker {
 }
 
 impl TargetWorker {
-    pub fn new(target: Target, settings: &Settings) -> TargetWorker {
+    pub fn new(target: Target, settings: &Settings, now: Now) -> TargetWorker {
         let fresh = || LaneScan {
             stale: true,
             ..LaneScan::default()
@@ -210,7 +211,7 @@ impl TargetWorker {
             pace: Pace::default(),
             blocked_until: None,
             ready_since: None,
-            next_retry: Some(Instant::now()),
+            next_retry: Some(now.instant),
             retrying: 0,
             retrying_opt_outs: false,
             urgent: super::urgent::Urgent::default(),
@@ -229,7 +230,7 @@ impl TargetWorker {
             guard_off_until: None,
             trust: Trust::default(),
             daily: Daily::default(),
-            associations: super::associations::Lane::new(settings),
+            associations: super::associations::Lane::new(settings, now.instant),
             bars: Bars::default(),
             bars_told: super::bars::Told::default(),
             audiences: super::audiences::Audiences::default(),
@@ -350,11 +351,11 @@ impl TargetWorker {
     }
 
     /// Takes note of what an answer says about the target.
-    pub fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, clock: u64, now: Instant) {
+    pub fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, now: Now) {
         if let Some(budget) = &mut self.budget {
-            budget.report(clock, report);
+            budget.report(now.clock, report);
         }
-        self.daily.hear(report, now);
+        self.daily.hear(report, now.instant);
         match signal {
             TargetSignal::Healthy => {
                 self.breaker.success();
@@ -364,25 +365,28 @@ impl TargetWorker {
                 }
             }
             TargetSignal::Failing { why } => {
-                self.breaker.failure(clock, fastrand::f64());
+                self.breaker.failure(
+                    now.clock,
+                    now.jitter(u64::from(self.target.number().unsigned_abs())),
+                );
                 self.last_failure.clone_from(why);
             }
             TargetSignal::Throttled { wait, why } => {
                 self.breaker.success();
                 if let Some(budget) = &mut self.budget {
-                    budget.throttle(clock, *wait);
+                    budget.throttle(now.clock, *wait);
                 }
-                self.rest(now, *wait, State::because("throttled", why));
+                self.rest(now.instant, *wait, State::because("throttled", why));
             }
             TargetSignal::DailyLimit { until, why } => daily::rest(self, *until, why, now),
             TargetSignal::Crowded { wait, why } => {
                 let wait = self.pace.wait(*wait);
-                self.rest(now, wait, State::because("throttled", why));
+                self.rest(now.instant, wait, State::because("throttled", why));
             }
             TargetSignal::Unauthorized { why } | TargetSignal::Forbidden { why } => {
                 let state = State::because("unauthorized", why);
-                let wait = self.trust.refuse(state.clone(), now);
-                self.rest(now, wait, state);
+                let wait = self.trust.refuse(state.clone(), now.instant);
+                self.rest(now.instant, wait, state);
             }
         }
     }
@@ -417,11 +421,11 @@ impl TargetWorker {
     }
 
     /// Whether opt-outs may be in the tables that have not been read.
-    pub fn unread_opt_outs(&self) -> bool {
+    pub fn unread_opt_outs(&self, now: Instant) -> bool {
         let lane = self.lanes.get(&Lane::OptOut);
         lane.is_some_and(|lane| lane.stale || lane.scan.is_some())
             || self.parked.has_released()
-            || (self.retrying_opt_outs && self.retries_due(Instant::now()))
+            || (self.retrying_opt_outs && self.retries_due(now))
     }
 
     pub fn pause(&mut self, reason: Option<String>) {

@@ -135,10 +135,9 @@ pub fn hear(
     worker: &mut TargetWorker,
     world: &World,
     result: &Result<Reply, TransportError>,
-    clock: u64,
 ) -> Option<Seen> {
     let signal = answers::signal(worker.target, result);
-    worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+    worker.hear(&signal, &BudgetReport::default(), world.now);
     if signal != TargetSignal::Healthy {
         worker.trust.standing = Standing::Unknown;
         return None;

@@ -92,10 +92,10 @@ impl Worker {
     /// Sends opt-outs that would have to wait.
     pub fn serve_opt_outs(&mut self, index: usize) -> SpiResult<()> {
         let (world, worker) = (&self.world, &mut self.targets[index]);
-        if !worker.may_send_opt_out(&world.settings, Instant::now()) {
+        if !worker.may_send_opt_out(&world.settings, world.now.instant) {
             return Ok(());
         }
-        let leftover = match worker.unread_opt_outs() {
+        let leftover = match worker.unread_opt_outs(world.now.instant) {
             true => store::transaction(|| intake::read_opt_outs(worker, world))?,
             false => intake::Leftover::default(),
         };
@@ -135,7 +135,7 @@ impl Worker {
             objections::note(&draft.objections)?;
             if !draft.heirs.is_empty() {
                 changes::put_retries(worker.target, &draft.heirs)?;
-                settle::outlook(worker)?;
+                settle::outlook(worker, world.now)?;
             }
             if identity::note_intents(worker.target, &mut planned)? {
                 process::commit_durably()?;

@@ -1,6 +1,6 @@
 //! How long the worker may sleep, and what it is to be woken for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::record::Lane;
 
@@ -21,9 +21,9 @@ impl Worker {
         let silent = self.targets.iter().filter(|worker| {
             worker.told.is_some()
                 && !worker.listens()
-                && !worker.may_send(&self.world.settings, Instant::now())
+                && !worker.may_send(&self.world.settings, self.world.now.instant)
         });
-        let now = Instant::now();
+        let now = self.world.now.instant;
         silent
             .flat_map(|worker| {
                 let urgent = worker.lets_opt_outs_through(&self.world.settings, now);
@@ -36,7 +36,7 @@ impl Worker {
 
     /// How long there is nothing to do unless somebody wakes us.
     pub(super) fn next_wait(&self) -> Option<Duration> {
-        let now = Instant::now();
+        let now = self.world.now.instant;
         let mut wait = self
             .targets
             .iter()
@@ -49,10 +49,10 @@ impl Worker {
                 at_most(delay);
             }
         }
-        if let Some(delay) = self.prepared.next_look() {
+        if let Some(delay) = self.prepared.next_look(now) {
             at_most(delay);
         }
-        let clock = self.clock();
+        let clock = self.world.now.clock;
         let able = |worker: &&TargetWorker| worker.may_send(&self.world.settings, now);
         let refused = self
             .targets
@@ -77,16 +77,16 @@ impl Worker {
         {
             at_most(delay);
         }
-        if let Some(delay) = self.erasures.next_look() {
+        if let Some(delay) = self.erasures.next_look(now) {
             at_most(delay);
         }
         if let Some(delay) = self.hooks.next_look(&self.targets, &self.world) {
             at_most(delay);
         }
-        if let Some(delay) = self.inbox.retry_in() {
+        if let Some(delay) = self.inbox.retry_in(now) {
             at_most(delay);
         }
-        if let Some(delay) = self.news.retry_in() {
+        if let Some(delay) = self.news.retry_in(now) {
             at_most(delay);
         }
         if let Some(delay) = trouble::next_look(now) {

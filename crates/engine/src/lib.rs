@@ -17,6 +17,7 @@ pub mod jobs;
 pub mod limits;
 pub mod mailchimp;
 pub mod membership;
+pub mod now;
 pub mod queue;
 pub mod record;
 pub mod refusal;

@@ -8,10 +8,10 @@ use integration_engine::hubspot::associations::AssociationCall;
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::breaker::Breaker;
 use integration_engine::limits::rate::{Budget, Rate};
+use integration_engine::now::Now;
 
 use crate::config::Settings;
 use crate::store::associations::Due;
-use crate::worker::now_ms;
 
 /// While records are on their way, associations wait for company, but for no longer.
 pub(super) const COMPANY: Duration = Duration::from_secs(1);
@@ -38,10 +38,10 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(settings: &Settings) -> Lane {
+    pub fn new(settings: &Settings, now: Instant) -> Lane {
         Lane {
             noted: 0,
-            stale: Some(Instant::now()),
+            stale: Some(now),
             planned: VecDeque::new(),
             due: Vec::new(),
             under_way: false,
@@ -66,10 +66,10 @@ impl Lane {
         self.blocked_until = None;
     }
 
-    pub fn look(&mut self, noted: usize) {
+    pub fn look(&mut self, noted: usize, now: Instant) {
         if noted > 0 {
             self.noted += noted;
-            self.stale.get_or_insert_with(Instant::now);
+            self.stale.get_or_insert(now);
         }
     }
 
@@ -91,25 +91,25 @@ impl Lane {
         )
     }
 
-    pub(super) fn permitted(&mut self, clock: u64, now: Instant) -> bool {
-        if self.blocked_until.is_some_and(|until| until > now) {
+    pub(super) fn permitted(&mut self, now: Now) -> bool {
+        if self.blocked_until.is_some_and(|until| until > now.instant) {
             return false;
         }
         let denied = match (&mut self.budget, self.breaker.is_closed()) {
-            (Some(budget), true) => budget.permit(clock).err(),
-            _ => self.breaker.permit(clock).err(),
+            (Some(budget), true) => budget.permit(now.clock).err(),
+            _ => self.breaker.permit(now.clock).err(),
         };
-        self.blocked_until = denied.map(|wait| now + wait.max(Duration::from_millis(1)));
+        self.blocked_until = denied.map(|wait| now.instant + wait.max(Duration::from_millis(1)));
         denied.is_none()
     }
 
-    pub(super) fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, clock: u64) {
+    pub(super) fn hear(&mut self, signal: &TargetSignal, report: &BudgetReport, now: Now) {
         if let Some(budget) = &mut self.budget {
-            budget.report(clock, report);
+            budget.report(now.clock, report);
         }
         let rest = match signal {
             TargetSignal::Failing { .. } => {
-                self.breaker.failure(clock, fastrand::f64());
+                self.breaker.failure(now.clock, now.jitter(0));
                 return;
             }
             TargetSignal::Healthy
@@ -117,19 +117,19 @@ impl Lane {
             | TargetSignal::Forbidden { .. } => None,
             TargetSignal::Throttled { wait, .. } => {
                 if let Some(budget) = &mut self.budget {
-                    budget.throttle(clock, *wait);
+                    budget.throttle(now.clock, *wait);
                 }
                 Some(*wait)
             }
             TargetSignal::Crowded { wait, .. } => Some(*wait),
             TargetSignal::DailyLimit { until, .. } => {
-                let wait = until.map_or(900_000, |until| (until.0 - now_ms()).max(1_000));
+                let wait = until.map_or(900_000, |until| (until.0 - now.timestamp.0).max(1_000));
                 Some(Duration::from_millis(wait.unsigned_abs()))
             }
         };
         self.breaker.success();
         if let Some(wait) = rest {
-            self.blocked_until = Some(Instant::now() + wait);
+            self.blocked_until = Some(now.instant + wait);
         }
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use integration_engine::delivery::outcome::Category;
 use integration_engine::hubspot::associations::State;
-use integration_engine::record::{RecordKey, RecordRef, Target, Timestamp};
+use integration_engine::record::{RecordKey, RecordRef, Target};
 use pgrx::spi::SpiResult;
 
 use crate::store::associations::{Association, Change};
 use crate::store::letters::{self, Deed, Letter};
-use crate::worker::{World, now_ms};
+use crate::worker::World;
 
 /// Takes note of what has just been stored.
 pub(super) fn settle(world: &World, stored: &[&Change]) -> SpiResult<()> {
@@ -93,6 +93,6 @@ fn letter(
         why: error,
         request: Some(request.to_string()),
         attempts: change.now.attempts,
-        enqueued_at: Timestamp(now_ms()),
+        enqueued_at: world.now.timestamp,
     }
 }

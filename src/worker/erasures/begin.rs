@@ -52,7 +52,7 @@ impl Worker {
                     self.end_erasure(job)?;
                 }
             }
-            Err(why) => self.erasures.postpone(job, &why),
+            Err(why) => self.erasures.postpone(job, &why, self.world.now.instant),
         }
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Worker {
         };
         erasures::begin(job, &known, &steps, remark)?;
         for worker in &mut self.targets {
-            settle::outlook(worker)?;
+            settle::outlook(worker, self.world.now)?;
             self.world
                 .set_dead(worker.target, letters::count(worker.target)?);
         }
@@ -86,21 +86,21 @@ impl Worker {
 
 impl Erasures {
     /// It has to be tried again in a moment.
-    pub(super) fn postpone(&mut self, job: i64, why: &SqlError) {
+    pub(super) fn postpone(&mut self, job: i64, why: &SqlError, now: Instant) {
         if let Some(running) = self.find(job) {
-            running.postpone(why);
+            running.postpone(why, now);
         }
-        self.look_in(A_MOMENT);
+        self.look_in(A_MOMENT, now);
     }
 }
 
 impl Running {
-    fn postpone(&mut self, why: &SqlError) {
+    fn postpone(&mut self, why: &SqlError, now: Instant) {
         self.trouble = Some(format!(
             "waits, as its traces cannot be removed: {}",
             why.message
         ));
-        self.retry_at = Some(Instant::now() + A_MOMENT);
+        self.retry_at = Some(now + A_MOMENT);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Answers to an erasure's requests, and its end.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::erasure::{Answer, Step};
 use integration_engine::limits::retry;
+use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
@@ -33,7 +34,7 @@ pub struct Answered {
 
 /// What an answer says about its target. That we may not erase people (HTTP 403) says nothing about
 /// what else we may do there.
-pub fn note(worker: &mut TargetWorker, answer: &http::Answer, current: bool, clock: u64) {
+pub fn note(worker: &mut TargetWorker, answer: &http::Answer, current: bool, now: Now) {
     let result = &answer.result;
     let forbidden = matches!(result, Ok(reply) if reply.status == 403);
     let signal = answers::signal(worker.target, result);
@@ -43,7 +44,7 @@ pub fn note(worker: &mut TargetWorker, answer: &http::Answer, current: bool, clo
         worker.breaker.success();
         return;
     }
-    reconcile::note(worker, answer, current, clock);
+    reconcile::note(worker, answer, current, now);
 }
 
 impl Worker {
@@ -57,7 +58,7 @@ impl Worker {
 
     fn take_erasure(&mut self, answered: Answered) -> SpiResult<()> {
         let Answered { job, place, .. } = answered;
-        let settings = &self.world.settings;
+        let (settings, now) = (&self.world.settings, self.world.now);
         let Some(running) = self.erasures.find(job) else {
             return Ok(());
         };
@@ -73,9 +74,13 @@ impl Worker {
             Answer::Not(why) => {
                 let trouble = answers::signal(step.target(), result) != TargetSignal::Healthy;
                 call.failures += 1;
-                let delay = retry::next_delay(call.failures, &settings.retry, fastrand::f64());
+                let delay = retry::next_delay(
+                    call.failures,
+                    &settings.retry,
+                    now.jitter(job.unsigned_abs().wrapping_add(place.unsigned_abs().into())),
+                );
                 let delay = if trouble { delay.min(TROUBLE) } else { delay };
-                call.retry_at = Some(Instant::now() + delay);
+                call.retry_at = Some(now.instant + delay);
                 call.why = Some(format!("waits, and tries again: {why}"));
                 return Ok(());
             }
@@ -91,7 +96,7 @@ impl Worker {
                 }
             }
             // It is asked once more, which does no harm.
-            Err(why) => self.erasures.postpone(job, &why),
+            Err(why) => self.erasures.postpone(job, &why, self.world.now.instant),
         }
         Ok(())
     }
@@ -153,10 +158,10 @@ impl Worker {
                     self.erasures.jobs.forget(job);
                 } else {
                     // Somebody is changing the job, perhaps cancelling it.
-                    self.erasures.jobs.try_again();
+                    self.erasures.jobs.try_again(self.world.now.instant);
                 }
             }
-            Err(why) => self.erasures.postpone(job, &why),
+            Err(why) => self.erasures.postpone(job, &why, self.world.now.instant),
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 //! backend. Nothing is written, and nothing is sent.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 use integration_engine::delivery::call::Call;
 use integration_engine::delivery::outcome::Verdict;
@@ -11,16 +10,17 @@ use integration_engine::mailchimp::merge::MergeType;
 use integration_engine::queue::Change;
 use integration_engine::queue::traces::Traces;
 use integration_engine::record::mapping::{Direction, Field, SourceMap};
-use integration_engine::record::{Entity, Lane, RecordKey, RecordRef, Target, Timestamp};
+use integration_engine::record::{Entity, Lane, RecordKey, RecordRef, Target};
 use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
 use super::{Draft, assemble, plan_block};
 use crate::config::Settings;
 use crate::error::Error;
+use crate::pg::clock;
 use crate::store::{holds, sources::Source, state};
+use crate::worker::World;
 use crate::worker::target::{Property, TargetWorker};
-use crate::worker::{World, now_ms};
 
 /// What would become of a record at one target.
 pub struct Preview {
@@ -52,6 +52,7 @@ impl Drop for Forget {
 /// Returns what would become of a record, for each target its table is sent to.
 pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<Preview>, Error> {
     let mut world = World {
+        now: clock::now(),
         settings,
         sources: HashMap::new(),
         shape: String::new(),
@@ -118,7 +119,7 @@ impl World {
 
 /// A target as the worker has it that is about to send.
 fn worker(target: Target, world: &World) -> SpiResult<TargetWorker> {
-    let mut worker = TargetWorker::new(target, &world.settings);
+    let mut worker = TargetWorker::new(target, &world.settings, world.now);
     worker.audiences.load()?;
     // Whether the unique property exists is asked when something is sent; here it is assumed.
     let ready = |entity: Entity| (entity, Property::Ready);
@@ -143,7 +144,7 @@ fn next(worker: &mut TargetWorker, world: &World, source: &Source, key: &str) ->
         },
         entity: source.entity,
         lane: Lane::Live,
-        changed_at: Timestamp(now_ms()),
+        changed_at: world.now.timestamp,
         attempts: 0,
         traces: Traces::default(),
     });
@@ -174,7 +175,7 @@ fn waits(worker: &TargetWorker, world: &World, source: &Source) -> Option<String
     if !held.is_empty() {
         return Some(format!("{} is held: {}", source.name, held.join("; ")));
     }
-    let state = worker.state(&world.settings, Instant::now());
+    let state = worker.state(&world.settings, world.now.instant);
     if state.name == "running" {
         return None;
     }

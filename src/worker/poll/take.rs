@@ -17,7 +17,7 @@ use crate::store::engagement::{self, Campaign};
 use crate::store::inbox::{self, State};
 use crate::store::links::{self, Holder};
 use crate::store::{consent_log, people, withheld};
-use crate::worker::{World, now_ms};
+use crate::worker::World;
 
 /// A page of the list of campaigns. `lists`: the audiences whose campaigns are read.
 pub(super) fn listed(
@@ -27,7 +27,7 @@ pub(super) fn listed(
     page: &Page<Vec<Sent>>,
 ) -> SpiResult<()> {
     let poll = &mut running.poll;
-    let now = Timestamp(now_ms());
+    let now = world.now.timestamp;
     let interval = world.settings.mailchimp_poll_interval;
     let known = engagement::read_at(&page.rows)?;
     let mut ids = BTreeSet::new();
@@ -67,7 +67,7 @@ pub(super) fn reported(
         Said::Did(events) => {
             let newest = events.iter().map(|event| event.at).max();
             // What is said to happen later than now says nothing about what has been seen.
-            let newest = newest.map(|at| at.min(Timestamp(now_ms())));
+            let newest = newest.map(|at| at.min(world.now.timestamp));
             campaign.reached = campaign.reached.max(newest);
             store(world, campaign, events)?
         }
@@ -142,7 +142,7 @@ fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult
             continue;
         }
         if let Some(webhook) = as_webhook(&campaign.list, &campaign.id, event) {
-            let Accepted { event, .. } = webhook::accept(webhook, Timestamp(now_ms()));
+            let Accepted { event, .. } = webhook::accept(webhook, world.now.timestamp);
             told |= inbox::put("mailchimp", event, State::Pending, None)?;
         }
     }

@@ -22,8 +22,8 @@ use crate::store::links;
 use crate::store::reading::Rows;
 use crate::store::sources::Source;
 use crate::store::withheld;
+use crate::worker::World;
 use crate::worker::target::TargetWorker;
-use crate::worker::{World, now_ms};
 
 /// What an answer is.
 pub(super) enum Understood {
@@ -106,7 +106,7 @@ pub(super) struct Judge<'a> {
 impl<'a> Judge<'a> {
     pub(super) fn new(world: &'a World, targets: &'a [TargetWorker], course: Course) -> Judge<'a> {
         Judge {
-            scene: Scene::new(world, targets),
+            scene: Scene::new(world.now, world, targets),
             course,
             unlinked: Vec::new(),
         }
@@ -343,9 +343,9 @@ impl<'a> Judge<'a> {
             record: self.record(key),
             link,
             moved: false,
-            at: Timestamp(now_ms()),
+            at: self.scene.now.timestamp,
         };
-        let now = Timestamp(now_ms());
+        let now = self.scene.now.timestamp;
         let taken = state.enter(&values, |name| {
             record.written.get(name).copied().unwrap_or(now)
         })?;

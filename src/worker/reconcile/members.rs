@@ -21,7 +21,6 @@ use crate::store::drift::{self, Found, Kind, Repair};
 use crate::store::inbox::State;
 use crate::store::links::{self, Cause, Entry};
 use crate::store::sources::Source;
-use crate::worker::now_ms;
 
 /// A member and the row it belongs to.
 struct Pair<'r> {
@@ -245,7 +244,7 @@ impl Judge<'_> {
             }
             ConsentRemedy::TellCrm => {
                 let at = pair.record.written.get("status").copied();
-                let now = Timestamp(now_ms());
+                let now = self.scene.now.timestamp;
                 let decided = Decided {
                     reported: ReportedConsent {
                         status: held,
@@ -290,7 +289,7 @@ impl Judge<'_> {
         let mut known: HashMap<RecordKey, Link> =
             links::read(source.id, Target::Mailchimp, &texts)?;
         let rows = judged_rows(source, map, &left);
-        let still = self.at_rest(&left, Timestamp(now_ms()))?;
+        let still = self.at_rest(&left, self.scene.now.timestamp)?;
         for key in left.into_iter().filter(|key| still.contains(*key)) {
             let Some(row) = rows.get(key) else { continue };
             let link = known.remove(key);

@@ -16,7 +16,6 @@ use crate::store::drift::{self, Kind, Repair};
 use crate::store::links::{self, Cause, Entry};
 use crate::store::sources::Source;
 use crate::worker::adopt::{self, Claim};
-use crate::worker::now_ms;
 
 impl Judge<'_> {
     /// Rows that are not linked are missing there; the others are asked for.
@@ -34,7 +33,7 @@ impl Judge<'_> {
                 None => alone.push(key),
             }
         }
-        let still = self.at_rest(&alone, Timestamp(now_ms()))?;
+        let still = self.at_rest(&alone, self.scene.now.timestamp)?;
         for key in alone.into_iter().filter(|key| still.contains(*key)) {
             self.send_again(key, None, None)?;
         }

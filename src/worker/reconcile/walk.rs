@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use integration_engine::hubspot::census::{self, Wanted};
 use integration_engine::mailchimp;
 use integration_engine::mailchimp::census::Place;
-use integration_engine::record::{RemoteId, Target, Timestamp};
+use integration_engine::record::{RemoteId, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
 
 use super::{Advance, Answered, Ask, Asked, judge};
 use crate::pg::{self, fence::Refusal};
@@ -18,13 +17,13 @@ use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
 use crate::worker::target::{LANES, TargetWorker};
-use crate::worker::{Worker, World, associations, intake, now_ms, settle};
+use crate::worker::{Worker, World, associations, intake, settle};
 
 impl Worker {
     /// Asks what is to be asked next, as far as that may be.
     pub fn compare(&mut self) -> SpiResult<()> {
         for index in 0..self.targets.len() {
-            let (worker, now) = (&self.targets[index], Instant::now());
+            let (worker, now) = (&self.targets[index], self.world.now.instant);
             if !self.reconciles.due(worker, &self.world, now) {
                 continue;
             }
@@ -57,7 +56,7 @@ impl Worker {
                 self.reconciles.jobs.forget(job);
             } else {
                 // Somebody is changing it, perhaps cancelling.
-                self.reconciles.jobs.try_again();
+                self.reconciles.jobs.try_again(self.world.now.instant);
             }
             Ok(())
         })
@@ -87,11 +86,8 @@ impl Worker {
         let Some(request) = request(worker, world, &running.course, ask, &names) else {
             return Ok(());
         };
-        let at = Timestamp(now_ms());
-        if self
-            .requests
-            .send_census(worker, world, self.started, job, request)
-        {
+        let at = world.now.timestamp;
+        if self.requests.send_census(worker, world, job, request) {
             running.asked = running.todo.pop_front().map(|ask| Asked { ask, names, at });
         }
         Ok(())
@@ -114,13 +110,16 @@ impl Worker {
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
             Ok(keys) => keys,
             Err(Refusal::Busy) => {
-                self.reconciles.jobs.try_again();
+                self.reconciles.jobs.try_again(self.world.now.instant);
                 return Ok(());
             }
             Err(why) => {
-                return self
-                    .reconciles
-                    .refuse(job, target, &why.into_error().to_string());
+                return self.reconciles.refuse(
+                    job,
+                    target,
+                    &why.into_error().to_string(),
+                    self.world.now.instant,
+                );
             }
         };
         let advance = Advance {
@@ -218,7 +217,8 @@ impl Worker {
                 if let Some(running) = self.reconciles.find(job, target) {
                     running.todo.push_front(again);
                 }
-                self.reconciles.refuse(job, target, &why)
+                self.reconciles
+                    .refuse(job, target, &why, self.world.now.instant)
             }
         }
     }
@@ -247,11 +247,16 @@ impl Worker {
             match judged {
                 Ok(judged) => judged?,
                 Err(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
-                    self.reconciles.jobs.try_again();
+                    self.reconciles.jobs.try_again(self.world.now.instant);
                     return Ok(false);
                 }
                 Err(why) => {
-                    self.reconciles.refuse(job, target, &why.to_string())?;
+                    self.reconciles.refuse(
+                        job,
+                        target,
+                        &why.to_string(),
+                        self.world.now.instant,
+                    )?;
                     return Ok(false);
                 }
             }
@@ -276,9 +281,9 @@ impl Worker {
         let Some(running) = self.reconciles.find(job, target) else {
             return Ok(());
         };
-        let due = running.go_on()? || running.course.stage == Stage::Finished;
+        let due = running.go_on(self.world.now)? || running.course.stage == Stage::Finished;
         if due {
-            backfills::progress(job, self.reconciles.eta(job))?;
+            backfills::progress(job, self.reconciles.eta(job, self.world.now.timestamp))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use integration_engine::delivery::notice::notices;
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::hubspot::oauth::{Refusal, Step};
 use integration_engine::limits::BudgetReport;
+use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::Request;
 use pgrx::spi::SpiResult;
@@ -39,18 +40,18 @@ pub fn unidentified(worker: &TargetWorker, world: &World) -> bool {
 
 impl Requests {
     /// Takes over the settings that tokens depend on. In a transaction.
-    pub fn open_session(&mut self, settings: &Settings) -> SpiResult<()> {
+    pub fn open_session(&mut self, settings: &Settings, now: Now) -> SpiResult<()> {
         self.timeout = settings.request_timeout;
-        self.session = Session::renewed(self.session.take(), settings)?;
+        self.session = Session::renewed(self.session.take(), settings, now)?;
         Ok(())
     }
 
     /// Whether there is a token to send with; fetches one if there is none.
-    pub(super) fn has_token(&mut self, worker: &mut TargetWorker) -> bool {
+    pub(super) fn has_token(&mut self, worker: &mut TargetWorker, now: Now) -> bool {
         if worker.target != Target::HubSpot {
             return true;
         }
-        let wait = match self.session.as_mut().map(Session::step) {
+        let wait = match self.session.as_mut().map(|session| session.step(now)) {
             None | Some(Step::Send(_)) => return true,
             Some(Step::Renew) => {
                 self.renew(worker);
@@ -60,7 +61,7 @@ impl Requests {
             Some(Step::Underway) => self.timeout,
             Some(Step::Wait(wait)) => wait,
         };
-        worker.blocked_until = Some(Instant::now() + wait.max(Duration::from_millis(1)));
+        worker.blocked_until = Some(now.instant + wait.max(Duration::from_millis(1)));
         false
     }
 
@@ -74,10 +75,10 @@ impl Requests {
     }
 
     /// The credential for a call.
-    pub(super) fn credential(&self, credential: &Credential) -> Option<Secret> {
+    pub(super) fn credential(&self, credential: &Credential, now: Now) -> Option<Secret> {
         match credential {
             Credential::Fixed(secret) => Some(secret.clone()),
-            Credential::OAuth(_) => self.session.as_ref().and_then(Session::token),
+            Credential::OAuth(_) => self.session.as_ref().and_then(|session| session.token(now)),
         }
     }
 
@@ -143,7 +144,7 @@ impl Requests {
         worker: &mut TargetWorker,
         opened: Instant,
         answer: &Answer,
-        clock: u64,
+        now: Now,
         heard: &mut Heard,
     ) {
         let Some(session) = self
@@ -158,10 +159,10 @@ impl Requests {
             .log
             .push(answers::plain_entry(worker.target, &request, answer));
         worker.blocked_until = None;
-        match session.answered(&answer.result) {
+        match session.answered(&answer.result, now) {
             Renewal::Granted(granted) => heard.granted = Some(granted),
             Renewal::Failed(signal) => {
-                worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+                worker.hear(&signal, &BudgetReport::default(), now);
                 let waiting = self
                     .tests
                     .get(&worker.target)
@@ -185,7 +186,7 @@ impl Requests {
     /// Uses a new token.
     pub fn install(&mut self, granted: Granted, targets: &mut [TargetWorker], world: &World) {
         if let Some(session) = &mut self.session {
-            session.install(granted);
+            session.install(granted, world.now);
         }
         for worker in targets {
             if self
@@ -199,10 +200,10 @@ impl Requests {
     }
 
     /// Asks whose account it is, if that is not known.
-    pub fn identify(&mut self, worker: &mut TargetWorker, world: &World, started: Instant) {
+    pub fn identify(&mut self, worker: &mut TargetWorker, world: &World) {
         if worker.trust.standing != Standing::Unknown
             || !tracked(worker, world)
-            || !self.permitted(worker, started)
+            || !self.permitted(worker, world.now)
         {
             return;
         }
@@ -218,7 +219,6 @@ impl Requests {
         world: &World,
         answer: &Answer,
         again: bool,
-        clock: u64,
         heard: &mut Heard,
     ) {
         let request = answers::probe(worker.target, world);
@@ -229,7 +229,7 @@ impl Requests {
         if again {
             worker.breaker.success();
             worker.trust.standing = Standing::Unknown;
-        } else if let Some(seen) = trust::hear(worker, world, &answer.result, clock) {
+        } else if let Some(seen) = trust::hear(worker, world, &answer.result) {
             heard.accounts.push((worker.target, seen));
         }
     }
@@ -242,7 +242,7 @@ impl Requests {
             self.test_again.insert(target);
             return;
         }
-        let test = Test::begin();
+        let test = Test::begin(world.now.timestamp);
         if let Some(why) = connection::hindrance(worker, world) {
             self.tested.push(test.end(target, false, why));
             return;
@@ -257,7 +257,7 @@ impl Requests {
     /// Asks who we are, as soon as there is a token.
     fn ask_who(&mut self, worker: &mut TargetWorker, world: &World) {
         let target = worker.target;
-        let ready = self.has_token(worker);
+        let ready = self.has_token(worker, world.now);
         if let Some(test) = self.tests.get_mut(&target) {
             test.waiting = !ready;
         }
@@ -270,7 +270,7 @@ impl Requests {
         let Ok(endpoint) = world.settings.endpoint(worker.target) else {
             return;
         };
-        let token = self.credential(&endpoint.credential);
+        let token = self.credential(&endpoint.credential, world.now);
         let session = self.session.as_ref();
         let (request, body) = connection::request(worker, question, world, session, token.as_ref());
         self.hand_over(worker, token, request, body, Underway::Test(question));

@@ -1,7 +1,5 @@
 //! Answers that came in, each to whom it concerns.
 
-use std::time::Instant;
-
 use integration_engine::delivery::notice::Notice;
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::limits::BudgetReport;
@@ -53,7 +51,7 @@ impl Heard {
 
 impl Requests {
     /// Takes in all answers that have come.
-    pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World, clock: u64) -> Heard {
+    pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World) -> Heard {
         self.engine.hush();
         let mut heard = Heard {
             outcomes: targets.iter().map(|_| Vec::new()).collect(),
@@ -74,22 +72,22 @@ impl Requests {
             let worker = &mut targets[index];
             worker.daily.settle();
             if let Some(records) = sent.underway.records() {
-                worker.keep_pace(&world.settings, &answer, records, clock);
+                worker.keep_pace(&world.settings, &answer, records, world.now);
             }
             if sent.underway.is_about_set_up() {
-                worker.correct_budget(&answer, clock);
+                worker.correct_budget(&answer, world.now);
             }
             match sent.underway {
                 Underway::Records(planned) => {
                     self.note_remarks(&planned.call.request, &answer, &mut heard);
                     let outcomes =
-                        hear_records(worker, world, planned, &answer, current, clock, &mut heard);
+                        hear_records(worker, world, planned, &answer, current, &mut heard);
                     heard.outcomes[index].extend(outcomes);
                 }
                 Underway::Associations(call) => {
                     let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
                     entry.records = call.pairs.len();
-                    let answered = associations::hear(worker, world, call, &answer, current, clock);
+                    let answered = associations::hear(worker, world, call, &answer, current);
                     entry.error.clone_from(&answered.reading().error);
                     entry.correlation_id = answered.reading().correlation_id.clone();
                     heard.log.push(entry);
@@ -116,7 +114,6 @@ impl Requests {
                         entity,
                         creating,
                         &answer.result,
-                        clock,
                     ));
                 }
                 Underway::Others => {
@@ -124,7 +121,7 @@ impl Requests {
                     let entry = answers::plain_entry(sent.target, &request, &answer);
                     heard.log.push(entry);
                     match current {
-                        true => sharing::hear(worker, world, &answer.result, clock),
+                        true => sharing::hear(worker, world, &answer.result),
                         false => worker.others.forget_question(),
                     }
                 }
@@ -133,20 +130,21 @@ impl Requests {
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
                     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-                    heard.definitions |= preflight::hear(worker, &subject, &answer.result, clock);
+                    heard.definitions |=
+                        preflight::hear(worker, &subject, &answer.result, world.now);
                 }
                 Underway::MergeField(request) => {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
                     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-                    provision::hear(worker, &answer.result, clock);
+                    provision::hear(worker, &answer.result, world.now);
                 }
                 Underway::Census { job, request } => {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    reconcile::note(worker, &answer, current, clock);
+                    reconcile::note(worker, &answer, current, world.now);
                     heard.census.push(reconcile::Answered {
                         target: sent.target,
                         job,
@@ -163,7 +161,7 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    erasures::note(worker, &answer, current, clock);
+                    erasures::note(worker, &answer, current, world.now);
                     heard.erasures.push(erasures::Answered {
                         job: asked.job,
                         place: asked.place,
@@ -180,15 +178,15 @@ impl Requests {
                     if again {
                         worker.breaker.success();
                     } else {
-                        worker.hear(&signal, &BudgetReport::default(), clock, Instant::now());
+                        worker.hear(&signal, &BudgetReport::default(), world.now);
                     }
                     worker.blocked_until = None;
                 }
                 Underway::Token { session } => {
-                    self.hear_token(worker, session, &answer, clock, &mut heard);
+                    self.hear_token(worker, session, &answer, world.now, &mut heard);
                 }
                 Underway::Account => {
-                    self.hear_account(worker, world, &answer, !current, clock, &mut heard);
+                    self.hear_account(worker, world, &answer, !current, &mut heard);
                 }
                 Underway::Test(question) => {
                     self.hear_test(worker, world, question, &answer, again, &mut heard);
@@ -206,7 +204,6 @@ fn hear_records(
     planned: Planned,
     answer: &Answer,
     current: bool,
-    clock: u64,
     heard: &mut Heard,
 ) -> Vec<Outcome> {
     if let Some(slot) = world.slot {
@@ -217,7 +214,7 @@ fn hear_records(
     let mut reading = answers::read(worker, &planned, &answer.result, world);
     reading.budget.took = Some(answer.duration);
     if planned.urgent {
-        worker.urgent.hear(&reading.signal, Instant::now());
+        worker.urgent.hear(&reading.signal, world.now.instant);
     } else {
         worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
     }
@@ -226,10 +223,10 @@ fn hear_records(
         TargetSignal::Unauthorized { .. } | TargetSignal::Forbidden { .. }
     );
     let outdated = !current && refused;
-    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, clock);
-    let partial = !outdated && bars::hear(worker, world, &planned.call.kind, &mut reading, clock);
+    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, world.now);
+    let partial = !outdated && bars::hear(worker, world, &planned.call.kind, &mut reading);
     if !outdated && !own && !partial {
-        worker.hear(&reading.signal, &reading.budget, clock, Instant::now());
+        worker.hear(&reading.signal, &reading.budget, world.now);
     }
     if reading.signal == TargetSignal::Healthy {
         worker.trust.proven();
@@ -244,6 +241,6 @@ fn hear_records(
         &reading,
     ));
     let mut outcomes = answers::outcomes(worker, planned, reading);
-    preflight::second_chance(worker, world, &mut outcomes, clock);
+    preflight::second_chance(worker, world, &mut outcomes);
     outcomes
 }

@@ -8,12 +8,7 @@ use crate::worker::{provision, sharing};
 impl Requests {
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
     /// was asked for; and who else uses it.
-    pub fn ask_for_properties(
-        &mut self,
-        worker: &mut TargetWorker,
-        world: &World,
-        started: Instant,
-    ) {
+    pub fn ask_for_properties(&mut self, worker: &mut TargetWorker, world: &World) {
         if unidentified(worker, world) {
             return;
         }
@@ -34,7 +29,7 @@ impl Requests {
                     continue;
                 }
             };
-            if !self.permitted(worker, started) {
+            if !self.permitted(worker, world.now) {
                 return;
             }
             let request = property_request(world, entity, creating);
@@ -51,26 +46,21 @@ impl Requests {
                 Underway::Property { entity, creating },
             );
         }
-        if sharing::is_due(worker, world, Instant::now()) && self.has_token(worker) {
-            match worker.permit(Allowance::Search, since(started)) {
+        if sharing::is_due(worker, world, world.now.instant) && self.has_token(worker, world.now) {
+            match worker.permit(Allowance::Search, world.now) {
                 Ok(()) => {
                     let request = sharing::ask(worker, world);
                     self.send(worker, world, request, Underway::Others);
                 }
-                Err(wait) => sharing::postpone(worker, wait),
+                Err(wait) => sharing::postpone(worker, wait, world.now),
             }
         }
     }
 
     /// Asks for definitions that are needed and not known.
-    pub fn ask_for_definitions(
-        &mut self,
-        worker: &mut TargetWorker,
-        world: &World,
-        started: Instant,
-    ) {
-        while let Some(subject) = worker.preflight.due(since(started)) {
-            if self.is_crowded(worker, world) || !self.permitted(worker, started) {
+    pub fn ask_for_definitions(&mut self, worker: &mut TargetWorker, world: &World) {
+        while let Some(subject) = worker.preflight.due(world.now.clock) {
+            if self.is_crowded(worker, world) || !self.permitted(worker, world.now) {
                 return;
             }
             let request = worker.preflight.ask(&subject, world);
@@ -84,17 +74,12 @@ impl Requests {
     }
 
     /// Has a merge field created, if that was asked for.
-    pub fn create_merge_fields(
-        &mut self,
-        worker: &mut TargetWorker,
-        world: &World,
-        started: Instant,
-    ) {
+    pub fn create_merge_fields(&mut self, worker: &mut TargetWorker, world: &World) {
         let idle = worker.target != Target::Mailchimp || worker.provision.is_idle();
         if idle
             || unidentified(worker, world)
             || self.is_crowded(worker, world)
-            || !self.permitted(worker, started)
+            || !self.permitted(worker, world.now)
         {
             return;
         }

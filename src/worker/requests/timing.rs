@@ -5,7 +5,7 @@ use super::*;
 impl Requests {
     /// How long until a target has something to do by itself.
     pub fn next_look(&self, worker: &TargetWorker, world: &World) -> Option<Duration> {
-        let now = Instant::now();
+        let now = world.now.instant;
         let resting = worker
             .not_before
             .as_ref()

@@ -1,6 +1,6 @@
 //! What a verdict comes to for a record: what is stored of it, and whether it leaves the queue.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::consent::{self, Party};
 use integration_engine::delivery::call::{Beside, HubSpotOnDelete, Link};
@@ -17,7 +17,7 @@ use crate::store::letters::{Deed, Letter};
 use crate::store::links::Entry;
 use crate::worker::standings::Identity;
 use crate::worker::target::{Flight, TargetWorker};
-use crate::worker::{Outcome, World, now_ms};
+use crate::worker::{Outcome, World};
 
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
 /// 500 down to one, with some to spare for identities.
@@ -162,7 +162,7 @@ impl Clerk<'_> {
         let identity = flight.identity.as_ref();
         let learnt = identity.into_iter().flat_map(|identity| {
             let attempt = identity.attempt(flight.link.as_ref());
-            standing::learnt(&attempt, verdict, Timestamp(now_ms()))
+            standing::learnt(&attempt, verdict, self.world.now.timestamp)
         });
         self.ledger.remembered.extend(learnt);
     }
@@ -296,7 +296,7 @@ impl Clerk<'_> {
             },
             before: known.member_status,
             after: status,
-            at: Timestamp(now_ms()),
+            at: self.world.now.timestamp,
             event: None,
             reason: Some(match (remembered, status) {
                 (_, MemberStatus::UnsubscribedByCrm) => "another row with the address".to_owned(),
@@ -334,7 +334,7 @@ impl Clerk<'_> {
             Relink::Unaddressed(ticks) => self.moved(flight, |mut link| {
                 link.remote_key = None;
                 // When the service tells of it, that is no news, even if its clock is ahead of ours.
-                let at = Timestamp(now_ms() + ECHO);
+                let at = Timestamp(self.world.now.timestamp.0 + ECHO);
                 ticks
                     .into_iter()
                     .for_each(|tick| link.clock.set(Tick { at, ..tick }));
@@ -387,7 +387,7 @@ impl Clerk<'_> {
                 &old,
                 address,
                 flight.changed_at,
-                Timestamp(now_ms()),
+                self.world.now.timestamp,
             ));
         }
         self.ledger.noted.push(Entry {
@@ -426,8 +426,9 @@ impl Clerk<'_> {
         counted: bool,
         failure: Failure,
     ) {
-        let settings = &self.world.settings.retry;
-        let next = retry::after_failure(flight.attempts, counted, wait, settings, fastrand::f64());
+        let (settings, now) = (&self.world.settings.retry, self.world.now);
+        let jitter = now.jitter(flight.record.hash());
+        let next = retry::after_failure(flight.attempts, counted, wait, settings, jitter);
         match next {
             Next::Exhausted => {
                 let why = format!(
@@ -453,7 +454,7 @@ impl Clerk<'_> {
                     enqueued_at: flight.changed_at,
                 });
                 self.leave_queue(flight.handle);
-                let at = Instant::now() + delay;
+                let at = now.instant + delay;
                 let next = &mut self.worker.next_retry;
                 *next = Some(next.map_or(at, |known| known.min(at)));
             }
