@@ -17,6 +17,7 @@ mod write;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::now::Now;
 use integration_engine::record::{RecordRef, SourceId, Target, Timestamp};
 use integration_engine::sync::clock::{Tick, ValueHash};
@@ -185,8 +186,8 @@ impl Scene<'_> {
     /// Whether definitions are being read, by which values have to be converted.
     fn learns(&self, target: Target) -> bool {
         self.worker(target).is_some_and(|worker| {
-            let state = worker.state(&self.world.settings, self.now.instant);
-            state.name == "running" && !worker.preflight.is_known()
+            let status = worker.status(&self.world.settings, self.now.instant);
+            status.state == TargetState::Running && !worker.preflight.is_known()
         })
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::jobs::Pace;
 use integration_engine::record::{Lane, SourceId, Target, Timestamp};
 use pgrx::PgSqlErrorCode;
@@ -304,9 +305,12 @@ fn most_chunks(world: &World) -> usize {
 
 /// Whether more may be queued for a target.
 fn may_feed(worker: &TargetWorker, world: &World, source: SourceId, now: Instant) -> bool {
-    let state = worker.state(&world.settings, now).name;
+    let state = worker.status(&world.settings, now).state;
     // A target that fails has to be sent something now and then, to see whether it is well again.
-    let serves = state == "running" || (state == "outage" && worker.chunks == 0);
+    let serves = match state {
+        TargetState::Outage => worker.chunks == 0,
+        state => state.may_send(),
+    };
     serves
         && !worker.queue.holds(source)
         && jobs::property(worker, world, source) == Property::Ready

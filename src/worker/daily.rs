@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::daily::{self, Day};
 use integration_engine::now::Now;
@@ -9,7 +10,7 @@ use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::Worker;
-use super::target::{State, TargetWorker};
+use super::target::{TargetStatus, TargetWorker};
 use crate::store::{self, account};
 
 /// Where an account's day is not known, it is asked again this often.
@@ -73,14 +74,14 @@ impl Daily {
     }
 
     /// What a target says of itself then.
-    pub fn state(&self, target: Target, now: Instant) -> Option<State> {
+    pub fn state(&self, target: Target, now: Instant) -> Option<TargetStatus> {
         self.used_up(now)?;
         let (limit, today) = self.limit.zip(self.today.as_ref())?;
         let reason = format!(
             "{target}: the {limit} requests a day that integration.{target}_daily_limit allows are used up; the next day's begin at {} {}",
             today.midnight, today.zone
         );
-        Some(State::because("throttled", reason))
+        Some(TargetStatus::because(TargetState::Throttled, reason))
     }
 
     /// Whether a day has to be begun.
@@ -134,7 +135,11 @@ pub fn rest(worker: &mut TargetWorker, until: Option<Timestamp>, why: &str, now:
         None => midnight(worker),
     };
     let reason = format!("{why}; the next day's begin {ends}");
-    worker.rest(now.instant, wait, State::because("throttled", reason));
+    worker.rest(
+        now.instant,
+        wait,
+        TargetStatus::because(TargetState::Throttled, reason),
+    );
 }
 
 fn midnight(worker: &TargetWorker) -> (Duration, String) {

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::process;
-use super::target::State;
+use super::target::TargetStatus;
 use crate::capture;
 use crate::latch::{self, Woken};
 use crate::store::{self, select, state};
@@ -55,7 +56,7 @@ pub fn wait() -> SpiResult<Woken> {
 fn tell(why: &str) -> SpiResult<()> {
     let guarded = state::guarded()?;
     let states = Target::ALL.map(|target| {
-        let state = State::because("unconfigured", why);
+        let state = TargetStatus::because(TargetState::Unconfigured, why);
         (target, state, guarded.contains(&target))
     });
     process::tell_states(&states)

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::limits::rate::Rate;
 
-use super::target::{State, TargetWorker};
+use super::target::{TargetStatus, TargetWorker};
 
 impl TargetWorker {
     /// Counts deletions; `true` when there are more in the guard's window than it allows.
@@ -26,7 +27,7 @@ impl TargetWorker {
                 "more than {} deletions in {:?} (integration.guard_deletes); if they are meant: SELECT integration.resume('{}');",
                 guard.limit, guard.interval, self.target
             );
-            self.held = Some(State::because("held", reason));
+            self.held = Some(TargetStatus::because(TargetState::Held, reason));
             return true;
         }
         self.deletions.push_back((now, count));
@@ -43,8 +44,8 @@ impl TargetWorker {
 
     /// It was held before this worker started.
     pub fn still_held(&mut self) {
-        self.held = Some(State::because(
-            "held",
+        self.held = Some(TargetStatus::because(
+            TargetState::Held,
             format!(
                 "a guard stopped it; look at integration.alert, then SELECT integration.resume('{}');",
                 self.target

@@ -1,8 +1,9 @@
 //! Held tables, as one target sees them: their changes are parked, those of others go on.
 
+use integration_engine::delivery::target_state::TargetState;
 use pgrx::spi::SpiResult;
 
-use super::target::{State, TargetWorker};
+use super::target::{TargetStatus, TargetWorker};
 use super::{World, fill, settle};
 use crate::store::holds;
 use crate::store::sources::Source;
@@ -81,9 +82,9 @@ impl TargetWorker {
     }
 
     /// The state of a target none of whose tables may be sent.
-    pub fn all_held(&self) -> Option<State> {
+    pub fn all_held(&self) -> Option<TargetStatus> {
         let reason = self.held_tables().filter(|_| self.noted_holds.all)?;
-        Some(State::because("held", reason))
+        Some(TargetStatus::because(TargetState::Held, reason))
     }
 
     /// Whether it listens for changes though it sends nothing: they may come with what makes one of

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
@@ -120,9 +121,16 @@ pub fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Prope
 /// What keeps a walk from going on, for people.
 pub fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
     let target = worker.target;
-    if let Some(state) = worker.told.as_ref().filter(|state| state.name != "running") {
-        let reason = state.reason.as_deref().unwrap_or_default();
-        return Some(format!("waits, as {target} is {}: {reason}", state.name));
+    if let Some(told) = worker
+        .told
+        .as_ref()
+        .filter(|told| told.state != TargetState::Running)
+    {
+        let reason = told.reason.as_deref().unwrap_or_default();
+        return Some(format!(
+            "waits, as {target} is {}: {reason}",
+            told.state.name()
+        ));
     }
     if let Some(why) = holds::wrong(source, target).held.first() {
         return Some(format!("waits, as the table is held: {why}"));

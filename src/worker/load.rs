@@ -1,5 +1,6 @@
 //! What the worker goes by, read from the tables: at its start, and when somebody changed it.
 
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
@@ -98,7 +99,10 @@ impl Worker {
                 worker.still_held();
             } else if worker.held.is_some()
                 && !still_held
-                && worker.told.as_ref().is_some_and(|told| told.name == "held")
+                && worker
+                    .told
+                    .as_ref()
+                    .is_some_and(|told| told.state == TargetState::Held)
             {
                 worker.release(guard.as_ref(), self.world.now.instant);
             }

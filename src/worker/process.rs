@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::target::{State, TargetWorker};
+use super::target::{TargetStatus, TargetWorker};
 use super::{World, bars, preflight, run, session};
 use crate::pg::settings;
 use crate::pg::watch;
@@ -143,27 +143,21 @@ pub fn publish_gauges(worker: &TargetWorker, world: &World) {
     );
 }
 
-/// States that an alert is raised for.
-const ALARMING: [&str; 5] = ["unauthorized", "outage", "throttled", "fenced", "held"];
-
 /// Writes the states that changed, and raises or clears alerts.
-pub fn tell_states(changed: &[(Target, State, bool)]) -> SpiResult<()> {
-    for (target, state, guarded) in changed {
-        state::put_state(*target, state.name, state.reason.as_deref(), *guarded)?;
+pub fn tell_states(changed: &[(Target, TargetStatus, bool)]) -> SpiResult<()> {
+    for (target, TargetStatus { state, reason }, guarded) in changed {
+        let name = state.name();
+        state::put_state(*target, name, reason.as_deref(), *guarded)?;
         let mut holds = vec![
             "provision",
             preflight::DROPPED,
             preflight::UNREAD,
             bars::ALERT,
         ];
-        if ALARMING.contains(&state.name) {
-            state::raise(
-                state.name,
-                *target,
-                "",
-                state.reason.as_deref().unwrap_or_default(),
-            )?;
-            holds.push(state.name);
+        if state.is_alarming() {
+            let message = reason.as_deref().unwrap_or_default();
+            state::raise(name, *target, "", message)?;
+            holds.push(name);
         }
         state::clear_alerts(*target, &holds)?;
     }

@@ -12,10 +12,10 @@ impl Worker {
         let mut changed = Vec::new();
         for worker in &mut self.targets {
             process::publish_gauges(worker, &self.world);
-            let state = worker.state(&self.world.settings, now);
-            if worker.told.as_ref() != Some(&state) {
-                worker.told = Some(state.clone());
-                changed.push((worker.target, state, worker.held.is_some()));
+            let status = worker.status(&self.world.settings, now);
+            if worker.told.as_ref() != Some(&status) {
+                worker.told = Some(status.clone());
+                changed.push((worker.target, status, worker.held.is_some()));
             }
         }
         if !changed.is_empty() {

@@ -263,8 +263,7 @@ fn may_ask(worker: &TargetWorker, world: &World, course: &Course, now: Instant) 
 /// Whether all earlier lanes leave something of the budget: they have nothing to send.
 pub fn idle(worker: &TargetWorker, world: &World, now: Instant) -> bool {
     // A target that fails has to be asked something now and then, to see whether it is well again.
-    let state = worker.state(&world.settings, now).name;
-    matches!(state, "running" | "outage")
+    worker.may_send(&world.settings, now)
         && !requests::unidentified(worker, world)
         && properties::known(worker, world)
         && worker.preflight.is_known()

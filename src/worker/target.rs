@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::{Allowance, Call, Scope};
 use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::bars::Bars;
 use integration_engine::limits::breaker::Breaker;
@@ -81,17 +82,17 @@ pub struct Planned {
     pub urgent: bool,
 }
 
-/// What keeps a target from sending.
+/// What a target says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    pub name: &'static str,
+pub struct TargetStatus {
+    pub state: TargetState,
     pub reason: Option<String>,
 }
 
-impl State {
-    pub fn because(name: &'static str, reason: impl Into<String>) -> State {
-        State {
-            name,
+impl TargetStatus {
+    pub fn because(state: TargetState, reason: impl Into<String>) -> TargetStatus {
+        TargetStatus {
+            state,
             reason: Some(reason.into()),
         }
     }
@@ -130,12 +131,12 @@ pub struct TargetWorker {
     rate: Option<Rate>,
     pub breaker: Breaker,
     /// Nothing is sent before.
-    pub not_before: Option<(Instant, State)>,
-    pub paused: Option<State>,
+    pub not_before: Option<(Instant, TargetStatus)>,
+    pub paused: Option<TargetStatus>,
     pub fenced: bool,
     /// Why, for people.
     pub fenced_why: Option<String>,
-    pub held: Option<State>,
+    pub held: Option<TargetStatus>,
     pub last_failure: String,
     /// How much it is asked for at once, within the settings.
     pub pace: Pace,
@@ -156,7 +157,7 @@ pub struct TargetWorker {
     pub chunks: usize,
     /// Requests that erasures still have to make.
     pub erasures: i64,
-    pub told: Option<State>,
+    pub told: Option<TargetStatus>,
     pub properties: BTreeMap<Entity, Property>,
     pub others: super::sharing::Others,
     /// What is known of the fields that are mapped.
@@ -271,24 +272,24 @@ impl TargetWorker {
     }
 
     /// What it says of itself now, worst reason first.
-    pub fn state(&self, settings: &Settings, now: Instant) -> State {
+    pub fn status(&self, settings: &Settings, now: Instant) -> TargetStatus {
         if let Err(why) = settings.endpoint(self.target) {
-            return State::because("unconfigured", why);
+            return TargetStatus::because(TargetState::Unconfigured, why);
         }
         if self.fenced {
-            return State {
-                name: "fenced",
+            return TargetStatus {
+                state: TargetState::Fenced,
                 reason: self.fenced_why.clone(),
             };
         }
         if !settings.enabled {
-            return State::because("paused", "integration.enabled is off");
+            return TargetStatus::because(TargetState::Paused, "integration.enabled is off");
         }
         if let Some(paused) = self.paused.as_ref().or(self.held.as_ref()) {
             return paused.clone();
         }
         if let Some(why) = self.trust.foreign(self.target) {
-            return State::because("held", why);
+            return TargetStatus::because(TargetState::Held, why);
         }
         if let Some(held) = self.all_held() {
             return held;
@@ -304,16 +305,16 @@ impl TargetWorker {
             return refused.clone();
         }
         if !self.breaker.is_closed() {
-            return State::because(
-                "outage",
+            return TargetStatus::because(
+                TargetState::Outage,
                 format!(
                     "{} does not answer as it should; changes wait. Last: {}",
                     self.target, self.last_failure
                 ),
             );
         }
-        State {
-            name: "running",
+        TargetStatus {
+            state: TargetState::Running,
             reason: [
                 self.held_tables().map(str::to_owned),
                 self.held_back(settings),
@@ -326,7 +327,7 @@ impl TargetWorker {
 
     /// Whether calls may be planned and sent at all.
     pub fn may_send(&self, settings: &Settings, now: Instant) -> bool {
-        matches!(self.state(settings, now).name, "running" | "outage")
+        self.status(settings, now).state.may_send()
     }
 
     /// Whether the service may be asked who we are: as for sending, but for what the answer is about.
@@ -376,22 +377,30 @@ impl TargetWorker {
                 if let Some(budget) = &mut self.budget {
                     budget.throttle(now.clock, *wait);
                 }
-                self.rest(now.instant, *wait, State::because("throttled", why));
+                self.rest(
+                    now.instant,
+                    *wait,
+                    TargetStatus::because(TargetState::Throttled, why),
+                );
             }
             TargetSignal::DailyLimit { until, why } => daily::rest(self, *until, why, now),
             TargetSignal::Crowded { wait, why } => {
                 let wait = self.pace.wait(*wait);
-                self.rest(now.instant, wait, State::because("throttled", why));
+                self.rest(
+                    now.instant,
+                    wait,
+                    TargetStatus::because(TargetState::Throttled, why),
+                );
             }
             TargetSignal::Unauthorized { why } | TargetSignal::Forbidden { why } => {
-                let state = State::because("unauthorized", why);
+                let state = TargetStatus::because(TargetState::Unauthorized, why);
                 let wait = self.trust.refuse(state.clone(), now.instant);
                 self.rest(now.instant, wait, state);
             }
         }
     }
 
-    pub fn rest(&mut self, now: Instant, wait: Duration, state: State) {
+    pub fn rest(&mut self, now: Instant, wait: Duration, state: TargetStatus) {
         let until = now + wait;
         if self
             .not_before
@@ -434,6 +443,6 @@ impl TargetWorker {
         if self.target == Target::Mailchimp {
             reason.push_str(" (opt-outs wait, too)");
         }
-        self.paused = Some(State::because("paused", reason));
+        self.paused = Some(TargetStatus::because(TargetState::Paused, reason));
     }
 }

@@ -10,7 +10,7 @@ use integration_engine::wire::{Reply, TransportError};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
-use super::target::{State, TargetWorker};
+use super::target::{TargetStatus, TargetWorker};
 use super::{World, answers};
 use crate::store::account;
 
@@ -37,7 +37,7 @@ pub struct Trust {
     /// As stored.
     pub account: Option<account::Account>,
     /// The credential was refused and has not been seen to work since.
-    pub refused: Option<State>,
+    pub refused: Option<TargetStatus>,
     refusals: u32,
     /// When it is tried again.
     again_at: Option<Instant>,
@@ -65,7 +65,7 @@ impl Trust {
 
     /// The credential was refused; gives how long to wait before it is tried again. Calls under way
     /// together are refused together: that counts once.
-    pub fn refuse(&mut self, state: State, now: Instant) -> Duration {
+    pub fn refuse(&mut self, state: TargetStatus, now: Instant) -> Duration {
         self.standing = Standing::Unknown;
         self.refused = Some(state);
         if let Some(at) = self.again_at.filter(|at| now < *at) {

@@ -51,10 +51,9 @@ impl TargetWorker {
     /// Whether opt-outs are sent though nothing else may be. Not where somebody stopped the target,
     /// or has to set something right.
     pub fn lets_opt_outs_through(&self, settings: &Settings, now: Instant) -> bool {
-        let state = self.state(settings, now).name;
         self.target == Target::Mailchimp
             && self.trust.known()
-            && matches!(state, "running" | "throttled" | "outage")
+            && self.status(settings, now).state.may_send_opt_outs()
     }
 
     fn may_send_opt_out(&self, settings: &Settings, now: Instant) -> bool {

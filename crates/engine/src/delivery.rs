@@ -6,4 +6,5 @@ pub mod circle;
 pub mod failure;
 pub mod notice;
 pub mod outcome;
+pub mod target_state;
 pub(crate) mod verdicts;

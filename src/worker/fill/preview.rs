@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use integration_engine::delivery::call::Call;
 use integration_engine::delivery::outcome::Verdict;
+use integration_engine::delivery::target_state::TargetState;
 use integration_engine::hubspot::RemoteType;
 use integration_engine::mailchimp::merge::MergeType;
 use integration_engine::queue::Change;
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::pg::clock;
 use crate::store::{holds, sources::Source, state};
 use crate::worker::World;
-use crate::worker::target::{Property, TargetWorker};
+use crate::worker::target::{Property, TargetStatus, TargetWorker};
 
 /// What would become of a record at one target.
 pub struct Preview {
@@ -175,10 +176,10 @@ fn waits(worker: &TargetWorker, world: &World, source: &Source) -> Option<String
     if !held.is_empty() {
         return Some(format!("{} is held: {}", source.name, held.join("; ")));
     }
-    let state = worker.state(&world.settings, world.now.instant);
-    if state.name == "running" {
+    let TargetStatus { state, reason } = worker.status(&world.settings, world.now.instant);
+    if state == TargetState::Running {
         return None;
     }
-    let reason = state.reason.unwrap_or_default();
-    Some(format!("{} is {}: {reason}", worker.target, state.name))
+    let reason = reason.unwrap_or_default();
+    Some(format!("{} is {}: {reason}", worker.target, state.name()))
 }
