@@ -1,5 +1,7 @@
 //! One error type for SQL users, one map to SQLSTATE.
 
+use std::borrow::Cow;
+
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -16,9 +18,9 @@ pub enum Error {
     Body(String),
     #[error("\"{0}\" is not tracked")]
     NotTracked(String),
-    // Perhaps the name is the secret: it is not repeated.
+    // Perhaps the name is the secret: it is not repeated. Those that there are.
     #[error("there is no secret of this name")]
-    UnknownSecret,
+    UnknownSecret(Vec<&'static str>),
     #[error("an empty text is no secret")]
     EmptySecret,
     #[error("the value is a reference, not a secret")]
@@ -42,7 +44,7 @@ impl Error {
             Error::Signature(_) => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::Address(_) => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Body(_) => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::NotTracked(_) | Error::UnknownTarget(_) | Error::UnknownSecret => {
+            Error::NotTracked(_) | Error::UnknownTarget(_) | Error::UnknownSecret(_) => {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT
             }
             Error::EmptySecret | Error::ReferenceAsSecret => {
@@ -61,8 +63,8 @@ impl Error {
         }
     }
 
-    fn hint(&self) -> Option<&'static str> {
-        match self {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
             Error::Setting(_) => Some(
                 "set it with ALTER SYSTEM SET … and SELECT pg_reload_conf(), or per database with ALTER DATABASE … SET …",
             ),
@@ -76,9 +78,12 @@ impl Error {
             Error::NotPreloaded => Some(
                 "ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server",
             ),
-            Error::UnknownSecret => Some(
-                "first the name, then the value; names are hubspot_access_token, hubspot_client_id, hubspot_client_secret, hubspot_refresh_token, hubspot_webhook_secret, mailchimp_api_key, mailchimp_webhook_secret, mailchimp_webhook_signing_secret and mandrill_webhook_key",
-            ),
+            Error::UnknownSecret(names) => {
+                return Some(Cow::Owned(format!(
+                    "first the name, then the value; names are {}",
+                    names.join(", ")
+                )));
+            }
             Error::EmptySecret => Some("to take a secret back, set it to NULL"),
             Error::ReferenceAsSecret => Some(
                 "env: and file: are for settings: ALTER SYSTEM SET integration.… = 'file:/…'; SELECT pg_reload_conf();",
@@ -86,7 +91,8 @@ impl Error {
             Error::Isolated => Some("call it in a read committed transaction"),
             Error::UnknownTarget(_) => Some("the targets are hubspot and mailchimp"),
             Error::Body(_) | Error::Spi(_) | Error::Internal(_) => None,
-        }
+        };
+        hint.map(Cow::Borrowed)
     }
 }
 

@@ -18,10 +18,10 @@ fn set_secret(name: &str, value: Option<&str>) -> Result<(), ErrorReport> {
     }
     let name = name.trim();
     let name = name.strip_prefix("integration.").unwrap_or(name);
-    if !config::SECRETS.contains(&name) {
+    if !config::stored_secrets().any(|known| known == name) {
         // Perhaps the arguments changed places.
         statement::hide(name);
-        return Err(Error::UnknownSecret.into());
+        return Err(Error::UnknownSecret(config::stored_secrets().collect()).into());
     }
     match value.map(str::trim) {
         None => secrets::forget(name).map_err(Error::Spi)?,

@@ -77,6 +77,7 @@ mod scopes;
 mod secrets;
 mod sensitive;
 mod session_settings;
+mod settings;
 mod shapes;
 mod standing;
 mod strangers;
