@@ -10,7 +10,7 @@ use pgrx::JsonB;
 use pgrx::spi::SpiResult;
 
 use super::inbox::Pending;
-use super::{execute, returned, select};
+use super::{column, execute, returned, select};
 
 const PUT: &str = "\
     INSERT INTO integration.activity (source, record_key, origin, kind, occurred_at, url, detail, event_hash) \
@@ -56,19 +56,16 @@ pub fn put_done(campaign: &str, done: &[Done]) -> SpiResult<HashSet<(String, Val
     if done.is_empty() {
         return Ok(HashSet::new());
     }
-    fn column<'d, T>(done: &'d [Done], value: impl Fn(&'d Done) -> T) -> Vec<T> {
-        done.iter().map(value).collect()
-    }
     let args = [
         campaign.into(),
-        column(done, |done| done.record.map(|record| record.source.0)).into(),
-        column(done, |done| done.record.map(|record| record.key.as_str())).into(),
-        column(done, |done| done.event.kind.as_str()).into(),
-        column(done, |done| done.event.at.0).into(),
-        column(done, |done| done.event.url.as_deref()).into(),
-        column(done, |done| done.event.detail.to_string()).into(),
-        column(done, |done| done.event.member.as_str()).into(),
-        column(done, |done| done.event.key.0.cast_signed()).into(),
+        column(done, |done| done.record.map(|record| record.source.0)),
+        column(done, |done| done.record.map(|record| record.key.as_str())),
+        column(done, |done| done.event.kind.as_str()),
+        column(done, |done| done.event.at.0),
+        column(done, |done| done.event.url.as_deref()),
+        column(done, |done| done.event.detail.to_string()),
+        column(done, |done| done.event.member.as_str()),
+        column(done, |done| done.event.key.0.cast_signed()),
     ];
     let rows = returned(PUT_DONE, &args, |row| {
         let hash = row.get::<i64>(2)?.unwrap_or(0).cast_unsigned();
@@ -90,13 +87,15 @@ const LINK: &str = "\
 
 /// What was stored of members before anybody knew their rows belongs to these.
 pub fn link(members: &[(&str, &RecordRef)]) -> SpiResult<()> {
-    let (hashes, records): (Vec<&str>, Vec<&RecordRef>) = members.iter().copied().unzip();
-    if hashes.is_empty() {
+    if members.is_empty() {
         return Ok(());
     }
-    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
-    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
-    execute(LINK, &[hashes.into(), sources.into(), keys.into()]).map(|_| ())
+    let args = [
+        column(members, |(hash, _)| *hash),
+        column(members, |(_, record)| record.source.0),
+        column(members, |(_, record)| record.key.as_str()),
+    ];
+    execute(LINK, &args).map(|_| ())
 }
 
 const JUDGED: &str = "\
@@ -111,12 +110,15 @@ const MARK: &str = "\
 
 /// Notes of opens and clicks, from a moment on, whether a machine made them.
 pub fn judge(campaign: &str, from: Timestamp, humans: &[Human]) -> SpiResult<()> {
-    let members: Vec<&str> = humans.iter().map(|human| human.member.as_str()).collect();
     let done: HashSet<(&str, ValueHash)> = humans
         .iter()
         .flat_map(|human| human.keys.iter().map(|key| (human.member.as_str(), *key)))
         .collect();
-    let args = [campaign.into(), members.into(), from.0.into()];
+    let args = [
+        campaign.into(),
+        column(humans, |human| human.member.as_str()),
+        from.0.into(),
+    ];
     let rows = select(JUDGED, &args, |row| {
         let member: String = row.get(2)?.unwrap_or_default();
         let key = ValueHash(row.get::<i64>(3)?.unwrap_or(0).cast_unsigned());
@@ -145,14 +147,11 @@ pub fn flag(campaign: &str, opened: &[Opened]) -> SpiResult<()> {
     if opened.is_empty() {
         return Ok(());
     }
-    let members: Vec<&str> = opened.iter().map(|open| open.member.as_str()).collect();
-    let seconds: Vec<i64> = opened.iter().map(|open| open.at.0).collect();
-    let proxies: Vec<i64> = opened.iter().map(|open| open.by_proxy).collect();
     let args = [
         campaign.into(),
-        members.into(),
-        seconds.into(),
-        proxies.into(),
+        column(opened, |open| open.member.as_str()),
+        column(opened, |open| open.at.0),
+        column(opened, |open| open.by_proxy),
     ];
     execute(FLAG, &args).map(|_| ())
 }

@@ -6,7 +6,7 @@ use integration_engine::hubspot::associations::{Owed, Pair, Standing, Wanted};
 use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId};
 use pgrx::spi::SpiResult;
 
-use super::{execute, letters, returned, select, sources::Source};
+use super::{column, execute, letters, returned, select, sources::Source};
 
 /// A column that holds the key of the row its record belongs to.
 pub struct Association {
@@ -236,40 +236,43 @@ const DUE: &str = concat!(
 
 /// What is owed by now.
 pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<Due>> {
-    let ids: Vec<i32> = associations.iter().map(|known| known.id).collect();
-    let rows = select(DUE, &[ids.into(), most.into()], |row| {
-        let text = |column: usize| row.get::<String>(column);
-        let pair = |from: Option<String>, to: Option<String>| {
-            let (from, to) = from.zip(to)?;
-            Some(Pair {
-                from: RemoteId::from(from.as_str()),
-                to: RemoteId::from(to.as_str()),
-            })
-        };
-        let entity = |name: Option<String>| name.and_then(|name| Entity::from_name(&name));
-        let to_key = text(3)?;
-        let wanted = match (&to_key, pair(text(6)?, text(7)?)) {
-            (None, _) => Wanted::Nothing,
-            (Some(_), None) => Wanted::Unknown,
-            (Some(_), Some(pair)) => Wanted::Pair(pair),
-        };
-        let Some((from, to)) = entity(text(9)?).zip(entity(text(10)?)) else {
-            return Ok(None);
-        };
-        Ok(Some(Due {
-            association: row.get(1)?.unwrap_or(0),
-            key: text(2)?.unwrap_or_default(),
-            to_key,
-            owed: Owed {
-                from,
-                to,
-                wanted,
-                held: pair(text(4)?, text(5)?),
-                shared: row.get(11)?.unwrap_or(false),
-                attempts: row.get::<i32>(8)?.unwrap_or(0).unsigned_abs(),
-            },
-        }))
-    })?;
+    let rows = select(
+        DUE,
+        &[column(associations, |known| known.id), most.into()],
+        |row| {
+            let text = |column: usize| row.get::<String>(column);
+            let pair = |from: Option<String>, to: Option<String>| {
+                let (from, to) = from.zip(to)?;
+                Some(Pair {
+                    from: RemoteId::from(from.as_str()),
+                    to: RemoteId::from(to.as_str()),
+                })
+            };
+            let entity = |name: Option<String>| name.and_then(|name| Entity::from_name(&name));
+            let to_key = text(3)?;
+            let wanted = match (&to_key, pair(text(6)?, text(7)?)) {
+                (None, _) => Wanted::Nothing,
+                (Some(_), None) => Wanted::Unknown,
+                (Some(_), Some(pair)) => Wanted::Pair(pair),
+            };
+            let Some((from, to)) = entity(text(9)?).zip(entity(text(10)?)) else {
+                return Ok(None);
+            };
+            Ok(Some(Due {
+                association: row.get(1)?.unwrap_or(0),
+                key: text(2)?.unwrap_or_default(),
+                to_key,
+                owed: Owed {
+                    from,
+                    to,
+                    wanted,
+                    held: pair(text(4)?, text(5)?),
+                    shared: row.get(11)?.unwrap_or(false),
+                    attempts: row.get::<i32>(8)?.unwrap_or(0).unsigned_abs(),
+                },
+            }))
+        },
+    )?;
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -279,8 +282,9 @@ const NEXT: &str = "\
 
 /// In how many milliseconds the next of them is due.
 pub fn next_in_ms(associations: &[Association]) -> SpiResult<Option<i64>> {
-    let ids: Vec<i32> = associations.iter().map(|known| known.id).collect();
-    let rows = select(NEXT, &[ids.into()], |row| row.get::<i64>(1))?;
+    let rows = select(NEXT, &[column(associations, |known| known.id)], |row| {
+        row.get::<i64>(1)
+    })?;
     Ok(rows.into_iter().next().flatten())
 }
 
@@ -307,36 +311,27 @@ const FORGET: &str = "DELETE FROM integration._association a WHERE a.state = 'go
 
 /// Stores changes; gives those that count. One that was overtaken by another of the record is left
 /// out: it is still owed.
-pub fn store(changes: &[Change]) -> SpiResult<Vec<&Change>> {
+pub fn store<'c>(changes: &'c [Change]) -> SpiResult<Vec<&'c Change>> {
     if changes.is_empty() {
         return Ok(Vec::new());
     }
-    let texts = |text: fn(&Change) -> Option<String>| changes.iter().map(text).collect::<Vec<_>>();
-    let from = |pair: &Option<Pair>| pair.as_ref().map(|pair| pair.from.as_str().to_owned());
-    let to = |pair: &Option<Pair>| pair.as_ref().map(|pair| pair.to.as_str().to_owned());
+    let from = |pair: &'c Option<Pair>| pair.as_ref().map(|pair| pair.from.as_str());
+    let to = |pair: &'c Option<Pair>| pair.as_ref().map(|pair| pair.to.as_str());
     let ids: Vec<i32> = changes.iter().map(|change| change.association).collect();
-    let column =
-        |of: &dyn Fn(&Change) -> Option<String>| changes.iter().map(of).collect::<Vec<_>>();
     let args = [
         ids.into(),
-        texts(|change| Some(change.key.clone())).into(),
-        texts(|change| change.to_key.clone()).into(),
-        column(&|change| from(&change.was_held)).into(),
-        column(&|change| to(&change.was_held)).into(),
-        column(&|change| from(&change.now.held)).into(),
-        column(&|change| to(&change.now.held)).into(),
-        texts(|change| Some(change.now.state.name().to_owned())).into(),
-        changes
-            .iter()
-            .map(|change| change.now.attempts as i32)
-            .collect::<Vec<_>>()
-            .into(),
-        changes
-            .iter()
-            .map(|change| i64::try_from(change.now.wait.as_millis()).unwrap_or(i64::MAX))
-            .collect::<Vec<_>>()
-            .into(),
-        texts(|change| change.now.why.clone()).into(),
+        column(changes, |change| change.key.as_str()),
+        column(changes, |change| change.to_key.as_deref()),
+        column(changes, |change| from(&change.was_held)),
+        column(changes, |change| to(&change.was_held)),
+        column(changes, |change| from(&change.now.held)),
+        column(changes, |change| to(&change.now.held)),
+        column(changes, |change| change.now.state.name()),
+        column(changes, |change| change.now.attempts as i32),
+        column(changes, |change| {
+            i64::try_from(change.now.wait.as_millis()).unwrap_or(i64::MAX)
+        }),
+        column(changes, |change| change.now.why.as_deref()),
     ];
     let places = returned(STORE, &args, |row| row.get::<i64>(1))?;
     let stored = places
@@ -349,9 +344,13 @@ pub fn store(changes: &[Change]) -> SpiResult<Vec<&Change>> {
         .filter(|change| change.now.state.name() == "gone")
         .collect();
     if !gone.is_empty() {
-        let ids: Vec<i32> = gone.iter().map(|change| change.association).collect();
-        let keys: Vec<&str> = gone.iter().map(|change| change.key.as_str()).collect();
-        execute(FORGET, &[ids.into(), keys.into()])?;
+        execute(
+            FORGET,
+            &[
+                column(&gone, |change| change.association),
+                column(&gone, |change| change.key.as_str()),
+            ],
+        )?;
     }
     Ok(stored)
 }

@@ -6,10 +6,10 @@ use integration_engine::limits::retry::Retry;
 use integration_engine::queue::Run;
 use integration_engine::queue::scan::{Position, Snapshot, Window};
 use integration_engine::record::once::Once;
-use integration_engine::record::{Lane, RecordKey, RecordRef, SourceId, Target, Timestamp};
+use integration_engine::record::{Lane, RecordRef, SourceId, Target, Timestamp};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{execute, select};
+use super::{column, execute, record, select};
 
 /// A stored queue row.
 pub struct ChangeRow {
@@ -93,13 +93,12 @@ const IN_RUNS: &str = "\
 
 /// Rows that were passed over before, as far as they are still there.
 pub fn in_runs(target: Target, lane: Lane, runs: &[Run]) -> SpiResult<Vec<ChangeRow>> {
-    let xids: Vec<String> = runs.iter().map(|run| run.xid.to_string()).collect();
     let args = [
         bit(target).into(),
         (lane as i16).into(),
-        xids.into(),
-        runs.iter().map(|run| run.first).collect::<Vec<_>>().into(),
-        runs.iter().map(|run| run.last).collect::<Vec<_>>().into(),
+        column(runs, |run| run.xid.to_string()),
+        column(runs, |run| run.first),
+        column(runs, |run| run.last),
     ];
     select(IN_RUNS, &args, change_row)
 }
@@ -125,13 +124,11 @@ const TICK_OFF: &str = concat!(
 /// still to be served from them.
 pub fn settle(target: Target, lane: Lane, rows: &[Position]) -> SpiResult<()> {
     if !rows.is_empty() {
-        let xids: Vec<String> = rows.iter().map(|row| row.xid.to_string()).collect();
-        let seqs: Vec<i32> = rows.iter().map(|row| row.seq).collect();
         let args = [
             bit(target).into(),
             (lane as i16).into(),
-            xids.into(),
-            seqs.into(),
+            column(rows, |row| row.xid.to_string()),
+            column(rows, |row| row.seq),
         ];
         if execute(DELETE, &args)? < rows.len() {
             execute(TICK_OFF, &args)?;
@@ -192,37 +189,16 @@ pub fn put_retries(target: Target, retries: &Once<Retry>) -> SpiResult<()> {
     if retries.is_empty() {
         return Ok(());
     }
-    let column = |text: fn(&Retry) -> String| retries.iter().map(text).collect::<Vec<_>>();
     let args = [
         target.number().into(),
-        retries
-            .iter()
-            .map(|retry| retry.record.source.0)
-            .collect::<Vec<i32>>()
-            .into(),
-        column(|retry| retry.record.key.as_str().to_owned()).into(),
-        column(|retry| retry.op.name()[..1].to_owned()).into(),
-        retries
-            .iter()
-            .map(|retry| retry.attempts as i32)
-            .collect::<Vec<_>>()
-            .into(),
-        retries
-            .iter()
-            .map(|retry| retry.wait_ms)
-            .collect::<Vec<i64>>()
-            .into(),
-        column(|retry| retry.why.clone()).into(),
-        retries
-            .iter()
-            .map(|retry| retry.enqueued_at.0)
-            .collect::<Vec<i64>>()
-            .into(),
-        retries
-            .iter()
-            .map(|retry| retry.lane as i16)
-            .collect::<Vec<i16>>()
-            .into(),
+        column(retries.iter(), |retry| retry.record.source.0),
+        column(retries.iter(), |retry| retry.record.key.as_str()),
+        column(retries.iter(), |retry| &retry.op.name()[..1]),
+        column(retries.iter(), |retry| retry.attempts as i32),
+        column(retries.iter(), |retry| retry.wait_ms),
+        column(retries.iter(), |retry| retry.why.as_str()),
+        column(retries.iter(), |retry| retry.enqueued_at.0),
+        column(retries.iter(), |retry| retry.lane as i16),
     ];
     execute(PUT_RETRY, &args).map(|_| ())
 }
@@ -237,11 +213,13 @@ pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {
         return Ok(0);
     }
-    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
-    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
     execute(
         DROP_RETRIES,
-        &[target.number().into(), sources.into(), keys.into()],
+        &[
+            target.number().into(),
+            column(records, |record| record.source.0),
+            column(records, |record| record.key.as_str()),
+        ],
     )
 }
 
@@ -286,10 +264,7 @@ pub fn due_retries(target: Target, last: Lane, most: i64, but: &[i32]) -> SpiRes
                 true => Lane::OptOut,
                 false => Lane::Retry,
             },
-            record: RecordRef {
-                source: SourceId(row.get(1)?.unwrap_or(0)),
-                key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
-            },
+            record: record(row, 1)?,
             attempts: row.get::<i32>(3)?.unwrap_or(0).unsigned_abs(),
             enqueued_at: Timestamp(row.get(4)?.unwrap_or(0)),
         })

@@ -7,7 +7,7 @@ use integration_engine::record::{RecordRef, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::links::status_name;
-use super::{execute, select};
+use super::{column, execute, select};
 
 /// A change of a person's consent.
 pub struct Change {
@@ -39,26 +39,21 @@ pub fn write(changes: &[Change]) -> SpiResult<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    fn column<'a, T>(changes: &'a [Change], value: impl Fn(&'a Change) -> T) -> Vec<T> {
-        changes.iter().map(value).collect()
-    }
     let args = [
-        column(changes, |change| change.record.source.0).into(),
-        column(changes, |change| change.record.key.as_str()).into(),
+        column(changes, |change| change.record.source.0),
+        column(changes, |change| change.record.key.as_str()),
         column(changes, |change| {
             change.address.as_deref().map(subscriber_hash)
-        })
-        .into(),
-        column(changes, |change| change.by.name()).into(),
-        column(changes, |change| change.before.map(status_name)).into(),
-        column(changes, |change| status_name(change.after)).into(),
-        column(changes, |change| change.at.0).into(),
+        }),
+        column(changes, |change| change.by.name()),
+        column(changes, |change| change.before.map(status_name)),
+        column(changes, |change| status_name(change.after)),
+        column(changes, |change| change.at.0),
         column(changes, |change| match change.event {
             Some(id) => format!("inbox {id}"),
             None => "outbox".to_owned(),
-        })
-        .into(),
-        column(changes, |change| change.reason.as_deref()).into(),
+        }),
+        column(changes, |change| change.reason.as_deref()),
     ];
     execute(PUT, &args).map(|_| ())
 }

@@ -6,7 +6,7 @@ use integration_engine::mailchimp::engagement::{Report, Sent, Walk};
 use integration_engine::record::Timestamp;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{execute, select};
+use super::{column, execute, select};
 
 /// A poll that is not over.
 pub struct Poll {
@@ -112,8 +112,7 @@ const READ_AT: &str = "\
 
 /// When campaigns were last read, by id.
 pub fn read_at(sent: &[Sent]) -> SpiResult<HashMap<String, Timestamp>> {
-    let ids: Vec<&str> = sent.iter().map(|sent| sent.id.as_str()).collect();
-    let rows = select(READ_AT, &[ids.into()], |row| {
+    let rows = select(READ_AT, &[column(sent, |sent| sent.id.as_str())], |row| {
         Ok(row.get::<String>(1)?.zip(row.get::<i64>(2)?.map(Timestamp)))
     })?;
     Ok(rows.into_iter().flatten().collect())
@@ -130,17 +129,14 @@ pub fn owe(job: i64, sent: &[&Sent]) -> SpiResult<()> {
     // A list that changes while it is read can name one twice.
     let once: BTreeMap<&str, &Sent> = sent.iter().map(|sent| (sent.id.as_str(), *sent)).collect();
     let sent: &[&Sent] = &once.into_values().collect::<Vec<_>>();
-    fn column<'s, T>(sent: &[&'s Sent], value: impl Fn(&'s Sent) -> T) -> Vec<T> {
-        sent.iter().map(|sent| value(sent)).collect()
-    }
     if sent.is_empty() {
         return Ok(());
     }
     let args = [
         job.into(),
-        column(sent, |sent| sent.id.as_str()).into(),
-        column(sent, |sent| sent.list.as_str()).into(),
-        column(sent, |sent| sent.sent_at.0).into(),
+        column(sent, |sent| sent.id.as_str()),
+        column(sent, |sent| sent.list.as_str()),
+        column(sent, |sent| sent.sent_at.0),
         Report::ALL[0].name().into(),
     ];
     execute(OWE, &args).map(|_| ())

@@ -7,7 +7,7 @@ use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceI
 use pgrx::spi::SpiResult;
 
 use super::links::intents;
-use super::{execute, select};
+use super::{column, execute, select};
 
 /// An erasure.
 pub struct Erasure {
@@ -115,21 +115,10 @@ pub fn note_archived(contacts: &[(RecordRef, RemoteId)]) -> SpiResult<()> {
     if contacts.is_empty() {
         return Ok(());
     }
-    let records = || contacts.iter().map(|(record, _)| record);
     let args = [
-        records()
-            .map(|record| record.source.0)
-            .collect::<Vec<i32>>()
-            .into(),
-        records()
-            .map(|record| record.key.as_str())
-            .collect::<Vec<&str>>()
-            .into(),
-        contacts
-            .iter()
-            .map(|(_, id)| id.as_str())
-            .collect::<Vec<&str>>()
-            .into(),
+        column(contacts, |(record, _)| record.source.0),
+        column(contacts, |(record, _)| record.key.as_str()),
+        column(contacts, |(_, id)| id.as_str()),
     ];
     execute(ARCHIVED, &args).map(|_| ())
 }
@@ -236,29 +225,12 @@ fn put(job: i64, steps: &[Step]) -> SpiResult<()> {
     if steps.is_empty() {
         return Ok(());
     }
-    let stored: Vec<_> = steps.iter().map(Step::stored).collect();
     let args = [
         job.into(),
-        steps
-            .iter()
-            .map(|step| step.target().number())
-            .collect::<Vec<i16>>()
-            .into(),
-        stored
-            .iter()
-            .map(|step| step.0)
-            .collect::<Vec<&str>>()
-            .into(),
-        stored
-            .iter()
-            .map(|step| step.1)
-            .collect::<Vec<&str>>()
-            .into(),
-        stored
-            .iter()
-            .map(|step| step.2)
-            .collect::<Vec<Option<&str>>>()
-            .into(),
+        column(steps, |step| step.target().number()),
+        column(steps, |step| step.stored().0),
+        column(steps, |step| step.stored().1),
+        column(steps, |step| step.stored().2),
     ];
     execute(PUT, &args).map(|_| ())
 }

@@ -1,10 +1,11 @@
 //! Dead letters, and the request log.
 
 use integration_engine::delivery::outcome::Category;
-use integration_engine::record::{Entity, Op, RecordKey, RecordRef, SourceId, Target, Timestamp};
+use integration_engine::record::RecordRef;
+use integration_engine::record::{Entity, Op, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{column, execute, record, select};
 
 /// What could not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,51 +52,15 @@ pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
     supersede_by(target, letters)?;
     let args = [
         target.name().into(),
-        letters
-            .iter()
-            .map(|letter| letter.record.source.0)
-            .collect::<Vec<i32>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.record.key.as_str())
-            .collect::<Vec<&str>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.deed.name())
-            .collect::<Vec<&str>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.category.name())
-            .collect::<Vec<&str>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.status.map(i32::from))
-            .collect::<Vec<Option<i32>>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.why.as_str())
-            .collect::<Vec<&str>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.request.as_deref())
-            .collect::<Vec<Option<&str>>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.attempts as i32)
-            .collect::<Vec<i32>>()
-            .into(),
-        letters
-            .iter()
-            .map(|letter| letter.enqueued_at.0)
-            .collect::<Vec<i64>>()
-            .into(),
+        column(letters, |letter| letter.record.source.0),
+        column(letters, |letter| letter.record.key.as_str()),
+        column(letters, |letter| letter.deed.name()),
+        column(letters, |letter| letter.category.name()),
+        column(letters, |letter| letter.status.map(i32::from)),
+        column(letters, |letter| letter.why.as_str()),
+        column(letters, |letter| letter.request.as_deref()),
+        column(letters, |letter| letter.attempts as i32),
+        column(letters, |letter| letter.enqueued_at.0),
     ];
     execute(BURY, &args).map(|_| ())
 }
@@ -113,11 +78,13 @@ pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {
         return Ok(0);
     }
-    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
-    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
     execute(
         SUPERSEDE,
-        &[target.name().into(), sources.into(), keys.into()],
+        &[
+            target.name().into(),
+            column(records, |record| record.source.0),
+            column(records, |record| record.key.as_str()),
+        ],
     )
 }
 
@@ -221,10 +188,7 @@ const CONFLICTS: &str = "\
 /// Records with an open dead letter for a conflict, and what it says.
 pub fn conflicts(target: Target) -> SpiResult<Vec<(RecordRef, String)>> {
     select(CONFLICTS, &[target.name().into()], |row| {
-        let record = RecordRef {
-            source: SourceId(row.get(1)?.unwrap_or(0)),
-            key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
-        };
+        let record = record(row, 1)?;
         Ok((record, row.get::<String>(3)?.unwrap_or_default()))
     })
 }
@@ -236,12 +200,7 @@ const REFUSALS: &str = "\
 /// Records that are opted in, and that Mailchimp does not take for what the person decided: their
 /// letters are open until the CRM says otherwise.
 pub fn refusals() -> SpiResult<Vec<RecordRef>> {
-    select(REFUSALS, &[], |row| {
-        Ok(RecordRef {
-            source: SourceId(row.get(1)?.unwrap_or(0)),
-            key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
-        })
-    })
+    select(REFUSALS, &[], |row| record(row, 1))
 }
 
 const COUNT: &str =
@@ -278,51 +237,15 @@ pub fn log_requests(entries: &[LogEntry]) -> SpiResult<()> {
         return Ok(());
     }
     let args = [
-        entries
-            .iter()
-            .map(|entry| entry.target.name())
-            .collect::<Vec<&str>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.method)
-            .collect::<Vec<&str>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.path.as_str())
-            .collect::<Vec<&str>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.status.map(i32::from))
-            .collect::<Vec<Option<i32>>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.duration_ms)
-            .collect::<Vec<f64>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.records as i32)
-            .collect::<Vec<i32>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.attempt as i32)
-            .collect::<Vec<i32>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.correlation_id.as_deref())
-            .collect::<Vec<Option<&str>>>()
-            .into(),
-        entries
-            .iter()
-            .map(|entry| entry.error.as_deref())
-            .collect::<Vec<Option<&str>>>()
-            .into(),
+        column(entries, |entry| entry.target.name()),
+        column(entries, |entry| entry.method),
+        column(entries, |entry| entry.path.as_str()),
+        column(entries, |entry| entry.status.map(i32::from)),
+        column(entries, |entry| entry.duration_ms),
+        column(entries, |entry| entry.records as i32),
+        column(entries, |entry| entry.attempt as i32),
+        column(entries, |entry| entry.correlation_id.as_deref()),
+        column(entries, |entry| entry.error.as_deref()),
     ];
     execute(LOG, &args).map(|_| ())
 }

@@ -16,7 +16,7 @@ use integration_engine::record::{RecordKey, RecordRef, RemoteId, SourceId, Targe
 use integration_engine::sync::clock::FieldClock;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{execute, select};
+use super::{column, execute, record, select};
 
 /// The stored name of a member's status.
 pub const fn status_name(status: MemberStatus) -> &'static str {
@@ -104,10 +104,7 @@ const BY_REMOTE_KEY: &str = "\
     WHERE l.target = $1 AND l.remote_key = $2";
 
 fn found(row: &SpiHeapTupleData) -> SpiResult<(RecordRef, Link)> {
-    let record = RecordRef {
-        source: SourceId(row.get(1)?.unwrap_or(0)),
-        key: RecordKey::from(row.get::<String>(2)?.unwrap_or_default()),
-    };
+    let record = record(row, 1)?;
     Ok((record, link(row, 3)?))
 }
 
@@ -146,10 +143,7 @@ pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec
         RIVALS,
         &[target.number().into(), keys.to_vec().into()],
         |row| {
-            let record = RecordRef {
-                source: SourceId(row.get(2)?.unwrap_or(0)),
-                key: RecordKey::from(row.get::<String>(3)?.unwrap_or_default()),
-            };
+            let record = record(row, 2)?;
             let list = row.get(4)?;
             let holder = Holder { record, list };
             Ok((row.get::<String>(1)?.unwrap_or_default(), holder))
@@ -236,44 +230,28 @@ fn put(sql: &str, target: Target, cause: Cause, entries: &[&Entry]) -> SpiResult
     if entries.is_empty() {
         return Ok(());
     }
-    fn column<'a, T>(entries: &[&'a Entry], value: impl Fn(&'a Entry) -> T) -> Vec<T> {
-        entries.iter().map(|entry| value(entry)).collect()
-    }
     let cause = match cause {
         Cause::Pushed => "pushed",
         Cause::Pulled => "pulled",
         Cause::Noted => "noted",
     };
-    let clocks = column(entries, |entry| entry.link.clock.pack());
-    let formers = column(entries, |entry| entry.link.membership.former.join(" "));
-    let given = column(entries, |entry| entry.link.membership.given.pack());
-    let given: Vec<Option<&str>> = given.iter().map(Option::as_deref).collect();
     let args = [
         target.number().into(),
-        column(entries, |entry| entry.record.source.0).into(),
-        column(entries, |entry| entry.record.key.as_str()).into(),
+        column(entries, |entry| entry.record.source.0),
+        column(entries, |entry| entry.record.key.as_str()),
         column(entries, |entry| {
             entry.link.remote_id.as_ref().map(RemoteId::as_str)
-        })
-        .into(),
-        column(entries, |entry| entry.link.remote_key.as_deref()).into(),
-        column(entries, |entry| entry.link.member_status.map(status_name)).into(),
-        clocks
-            .iter()
-            .map(Vec::as_slice)
-            .collect::<Vec<&[u8]>>()
-            .into(),
+        }),
+        column(entries, |entry| entry.link.remote_key.as_deref()),
+        column(entries, |entry| entry.link.member_status.map(status_name)),
+        column(entries, |entry| entry.link.clock.pack()),
         cause.into(),
-        column(entries, |entry| entry.link.membership.list.as_deref()).into(),
-        column(entries, |entry| entry.link.membership.leaving).into(),
-        formers
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<&str>>()
-            .into(),
-        column(entries, |entry| entry.link.membership.ask).into(),
-        given.into(),
-        column(entries, |entry| entry.link.membership.stray.as_deref()).into(),
+        column(entries, |entry| entry.link.membership.list.as_deref()),
+        column(entries, |entry| entry.link.membership.leaving),
+        column(entries, |entry| entry.link.membership.former.join(" ")),
+        column(entries, |entry| entry.link.membership.ask),
+        column(entries, |entry| entry.link.membership.given.pack()),
+        column(entries, |entry| entry.link.membership.stray.as_deref()),
     ];
     execute(sql, &args).map(|_| ())
 }
@@ -288,11 +266,13 @@ pub fn remove(target: Target, records: &[RecordRef]) -> SpiResult<()> {
     if records.is_empty() {
         return Ok(());
     }
-    let sources: Vec<i32> = records.iter().map(|record| record.source.0).collect();
-    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
     execute(
         REMOVE,
-        &[target.number().into(), sources.into(), keys.into()],
+        &[
+            target.number().into(),
+            column(records, |record| record.source.0),
+            column(records, |record| record.key.as_str()),
+        ],
     )?;
     for record in records {
         intents::supersede(target, record);

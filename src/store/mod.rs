@@ -21,6 +21,7 @@ pub mod links;
 pub mod objections;
 pub mod people;
 pub mod reading;
+mod rows;
 pub mod secrets;
 pub mod sources;
 pub mod standings;
@@ -42,6 +43,7 @@ use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
 
 use crate::extension;
 use crate::latch::{self, Doing};
+use rows::{column, record};
 
 thread_local! {
     static READING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();

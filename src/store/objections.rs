@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::record::{RecordKey, RecordRef, SourceId};
+use integration_engine::record::RecordRef;
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{column, execute, record, select};
 
 /// A row that is, or was, opted out, and the MD5 of the address it had then.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,14 +34,10 @@ pub fn of(hashes: &BTreeSet<String>) -> SpiResult<Vec<Objection>> {
     if hashes.is_empty() {
         return Ok(Vec::new());
     }
-    let hashes: Vec<&str> = hashes.iter().map(String::as_str).collect();
-    select(OF, &[hashes.into()], |row| {
+    select(OF, &[column(hashes, String::as_str)], |row| {
         Ok(Objection {
             hash: row.get::<String>(1)?.unwrap_or_default(),
-            record: RecordRef {
-                source: SourceId(row.get(2)?.unwrap_or(0)),
-                key: RecordKey::from(row.get::<String>(3)?.unwrap_or_default()),
-            },
+            record: record(row, 2)?,
         })
     })
 }

@@ -10,7 +10,7 @@ use integration_engine::standing::{News, Remembered, Standing};
 use pgrx::spi::SpiResult;
 
 use super::links::{status_from, status_name};
-use super::{execute, select};
+use super::{column, execute, select};
 
 /// All that is remembered of some addresses: by hash, with the audience.
 #[derive(Default)]
@@ -43,8 +43,7 @@ pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Standings> {
     if hashes.is_empty() {
         return Ok(Standings::default());
     }
-    let hashes: Vec<&str> = hashes.iter().map(String::as_str).collect();
-    let rows = select(READ, &[hashes.into()], |row| {
+    let rows = select(READ, &[column(hashes, String::as_str)], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
         let standing = Standing {
             // What cannot be read is taken for the worst.
@@ -129,26 +128,23 @@ fn write(changed: &BTreeMap<(&str, &str), Option<Standing>>, origin: &str) -> Sp
         .map(|(at, _)| *at)
         .collect();
     if !gone.is_empty() {
-        let (hashes, lists): (Vec<&str>, Vec<&str>) = gone.into_iter().unzip();
-        execute(FORGET, &[hashes.into(), lists.into()])?;
+        let args = [
+            column(&gone, |(hash, _)| *hash),
+            column(&gone, |(_, list)| *list),
+        ];
+        execute(FORGET, &args)?;
     }
     if kept.is_empty() {
         return Ok(());
     }
-    fn column<'a, T>(
-        kept: &[(&'a str, &'a str, &'a Standing)],
-        value: impl Fn(&(&'a str, &'a str, &'a Standing)) -> T,
-    ) -> Vec<T> {
-        kept.iter().map(value).collect()
-    }
     let args = [
-        column(&kept, |(hash, ..)| *hash).into(),
-        column(&kept, |(_, list, _)| *list).into(),
-        column(&kept, |(.., standing)| status_name(standing.status)).into(),
-        column(&kept, |(.., standing)| standing.by.name()).into(),
-        column(&kept, |(.., standing)| standing.at.map(|at| at.0)).into(),
-        column(&kept, |(.., standing)| standing.asked).into(),
-        column(&kept, |(.., standing)| standing.archived).into(),
+        column(&kept, |(hash, ..)| *hash),
+        column(&kept, |(_, list, _)| *list),
+        column(&kept, |(.., standing)| status_name(standing.status)),
+        column(&kept, |(.., standing)| standing.by.name()),
+        column(&kept, |(.., standing)| standing.at.map(|at| at.0)),
+        column(&kept, |(.., standing)| standing.asked),
+        column(&kept, |(.., standing)| standing.archived),
         origin.into(),
     ];
     execute(WRITE, &args).map(|_| ())

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{execute, record, select};
 
 /// Why a record is withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +79,7 @@ pub fn named(target: Target, names: &[&str]) -> SpiResult<Vec<Named>> {
         &[target.number().into(), names.to_vec().into()],
         |row| {
             let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-            let record = RecordRef {
-                source: SourceId(row.get(1)?.unwrap_or(0)),
-                key: RecordKey::from(text(2)?),
-            };
+            let record = record(row, 1)?;
             let name = text(4)?;
             let reason = Reason::from_name(&text(3)?);
             Ok(reason.map(|reason| Named {

@@ -14,7 +14,7 @@ use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::{Cause, Entry, Holder};
-use crate::store::{execute, returned};
+use crate::store::{column, execute, returned};
 
 thread_local! {
     static OPEN: RefCell<Open> = RefCell::default();
@@ -178,20 +178,12 @@ pub fn note(target: Target, entries: &[Entry]) -> SpiResult<()> {
         of_call.push(entry);
     }
     for ((source, list), entries) in groups {
-        let keys: Vec<&str> = entries
-            .iter()
-            .map(|entry| entry.record.key.as_str())
-            .collect();
-        let addresses: Vec<Option<&str>> = entries
-            .iter()
-            .map(|entry| entry.link.remote_key.as_deref())
-            .collect();
         let args = [
             target.number().into(),
             source.0.into(),
             list.into(),
-            keys.into(),
-            addresses.into(),
+            column(&entries, |entry| entry.record.key.as_str()),
+            column(&entries, |entry| entry.link.remote_key.as_deref()),
         ];
         let intent = |entry: &&Entry| Intent {
             key: entry.record.key.clone(),
@@ -259,8 +251,7 @@ pub fn end(calls: &BTreeSet<i64>) -> SpiResult<()> {
             super::insert(target, Cause::Noted, &left)?;
         }
     }
-    let calls: Vec<i64> = calls.iter().copied().collect();
-    execute(END, &[calls.into()]).map(|_| ())
+    execute(END, &[column(calls, |one| *one)]).map(|_| ())
 }
 
 /// Makes links of what was noted with a record, so that there is nothing but its link to look at.

@@ -1,0 +1,25 @@
+//! Rows on their way into a statement and out of it.
+
+use integration_engine::record::{RecordKey, RecordRef, SourceId};
+use pgrx::datum::{DatumWithOid, IntoDatum};
+use pgrx::spi::{SpiHeapTupleData, SpiResult};
+
+/// One value of each row as an array, for a statement that takes rows apart as columns: each is an
+/// argument, and `unnest($1, $2, …)` makes rows of them again.
+pub fn column<R, T>(
+    rows: impl IntoIterator<Item = R>,
+    value: impl Fn(R) -> T,
+) -> DatumWithOid<'static>
+where
+    Vec<T>: IntoDatum,
+{
+    rows.into_iter().map(value).collect::<Vec<T>>().into()
+}
+
+/// The record that two columns of a row name: a source's number and a key.
+pub fn record(row: &SpiHeapTupleData, first: usize) -> SpiResult<RecordRef> {
+    Ok(RecordRef {
+        source: SourceId(row.get(first)?.unwrap_or(0)),
+        key: RecordKey::from(row.get::<String>(first + 1)?.unwrap_or_default()),
+    })
+}
