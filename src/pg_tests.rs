@@ -1,5 +1,6 @@
 //! Tests that run inside the server, in a transaction that is rolled back: what the worker never
 //! gets to see.
+#![allow(clippy::disallowed_methods, reason = "tests say what they mean in SQL")]
 
 use pgrx::prelude::*;
 

@@ -101,6 +101,11 @@ fn _lacks(target: &str) -> Result<Option<String>, ErrorReport> {
 /// if there is none.
 #[pg_extern]
 fn _wake() {
+    wake();
+}
+
+/// The same for the functions here.
+pub fn wake() {
     if config::wants_my_database() {
         capture::launch_at_commit();
         capture::tell_at_commit(Wake::CONFIG);

@@ -2,7 +2,7 @@
 
 use integration_engine::jobs as progress;
 use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
-use pgrx::spi::SpiResult;
+use pgrx::spi::{Spi, SpiResult};
 
 use super::changes::bit;
 use super::sources::{Relation, Source};
@@ -241,15 +241,27 @@ pub fn end(job: i64, end: &End) -> SpiResult<bool> {
     Ok(execute(END, &[job.into(), state.into(), error.into()])? > 0)
 }
 
+/// Plans the walk of a table with a filter, and runs nothing of it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "only a single SELECT can be opened: a filter cannot smuggle in another statement"
+)]
+pub fn check_filter(source: &Source, filter: &str) -> Result<(), Refusal> {
+    source.run(Access::ReadTable, |opened| {
+        let statement = walk_statement(source, opened, false, Some(filter));
+        Spi::connect(|client| {
+            client
+                .open_cursor(statement.as_str(), &[1_i64.into()])
+                .fetch(0)
+                .map(|_| ())
+        })
+    })
+}
+
 /// Reads the keys of the next rows, in the order of the index on the key, and which of them are
 /// wanted. The last parameter is how many. So many rows are looked at and no more, whatever the
 /// filter lets through: nothing waits long for a walk.
-pub fn walk_statement(
-    source: &Source,
-    opened: &Opened,
-    marked: bool,
-    filter: Option<&str>,
-) -> String {
+fn walk_statement(source: &Source, opened: &Opened, marked: bool, filter: Option<&str>) -> String {
     let key = source.key_columns(opened, Relation::Table);
     let each = |text: &dyn Fn(usize, &Column) -> String| {
         let columns = key.iter().enumerate();

@@ -223,6 +223,14 @@ pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     )
 }
 
+const RETRY_UNTRIED: &str = "\
+    UPDATE integration._retry r SET not_before = pg_catalog.clock_timestamp() WHERE r.target = $1 AND r.attempts = 0";
+
+/// Has changes sent now that waited for something, not for another attempt after a failed one.
+pub fn retry_untried(target: Target) -> SpiResult<()> {
+    execute(RETRY_UNTRIED, &[target.number().into()]).map(|_| ())
+}
+
 /// Whether a record's change waits for another attempt.
 pub fn is_retried(target: Target, record: &RecordRef) -> SpiResult<bool> {
     let rows = select(

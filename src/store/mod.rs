@@ -23,10 +23,12 @@ pub mod people;
 pub mod reading;
 mod rows;
 pub mod secrets;
+pub mod session;
 pub mod sources;
 pub mod standings;
 pub mod state;
 pub mod trouble;
+pub mod waiting;
 pub mod webhooks;
 pub mod withheld;
 
@@ -75,8 +77,15 @@ pub fn wait_for_nobody() -> SpiResult<()> {
     select(QUICK, &[], |_| Ok(())).map(|_| ())
 }
 
+/// Makes the present transaction's commit wait until it is safe on disk.
+pub fn commit_durably() -> SpiResult<()> {
+    const DURABLY: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)";
+    execute(DURABLY, &[]).map(|_| ())
+}
+
 /// Rows of a reading statement.
-pub fn select<T>(
+#[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
+fn select<T>(
     sql: &str,
     args: &[DatumWithOid],
     mut row: impl FnMut(&SpiHeapTupleData) -> SpiResult<T>,
@@ -95,7 +104,8 @@ pub fn select<T>(
 }
 
 /// Runs a writing statement; gives the number of rows it touched.
-pub fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
+#[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
+fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
     Spi::connect_mut(|client| {
         let known = WRITING.with_borrow(|known| known.get(sql).cloned());
         let statement = match known {
@@ -107,7 +117,8 @@ pub fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
 }
 
 /// Runs a writing statement; gives the rows it returns.
-pub fn returned<T>(
+#[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
+fn returned<T>(
     sql: &str,
     args: &[DatumWithOid],
     mut row: impl FnMut(&SpiHeapTupleData) -> SpiResult<T>,

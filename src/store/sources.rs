@@ -11,9 +11,10 @@ use std::collections::HashMap;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
-use pgrx::spi::quote_identifier;
+use pgrx::spi::{SpiResult, quote_identifier};
 
 use super::reading::Missing;
+use super::returned;
 use crate::pg::fence::Opened;
 use crate::pg::{self, Column};
 
@@ -68,6 +69,13 @@ pub enum Relation {
     Table,
     /// What is read: the table, or its payload view.
     Read,
+}
+
+const MUST_OWN: &str = "SELECT integration._must_own($1::pg_catalog.regclass)";
+
+/// Refuses callers who do not own the table.
+pub fn must_own(table: pg_sys::Oid) -> SpiResult<()> {
+    returned(MUST_OWN, &[table.into()], |_| Ok(())).map(|_| ())
 }
 
 impl Source {

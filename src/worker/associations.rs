@@ -24,7 +24,7 @@ use lane::COMPANY;
 pub use lane::Lane;
 
 use super::target::TargetWorker;
-use super::{Worker, World, adopt, bars, process};
+use super::{Worker, World, adopt, bars};
 use crate::http::Answer;
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
@@ -200,7 +200,7 @@ fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         .any(|sending| sending.action == Action::Create)
     {
         // A call must not leave before the note that HubSpot may hold its pairs is safe.
-        process::commit_durably()?;
+        store::commit_durably()?;
     }
     lane.planned = engine::assemble(sendings, &world.settings.hubspot_api).into();
     lane.due = due;

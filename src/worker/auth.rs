@@ -10,12 +10,11 @@ use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::spi::SpiResult;
 
-use super::process;
 use crate::config::{Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
 use crate::sealing;
 use crate::secret::Secret;
-use crate::store::{account, state, webhooks::Kept};
+use crate::store::{self, account, state, webhooks::Kept};
 
 /// Alert kind: a rotated refresh token could not be stored.
 const UNSAVED: &str = "encryption_key";
@@ -113,7 +112,7 @@ impl Session {
         match sealed {
             Ok(sealed) => {
                 account::keep_rotated(Target::HubSpot, &self.seed, &sealed)?;
-                process::commit_durably()?;
+                store::commit_durably()?;
                 self.unsaved = false;
                 state::clear_alert(Target::HubSpot, UNSAVED, "")
             }

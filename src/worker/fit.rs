@@ -11,7 +11,7 @@ use super::process;
 use super::target::TargetStatus;
 use crate::capture;
 use crate::latch::{self, Woken};
-use crate::store::{self, select, state};
+use crate::store::{self, session, state};
 
 /// Versions of the extension's tables that this library works with: its own, and the one before.
 const TABLES: [&str; 1] = [env!("CARGO_PKG_VERSION")];
@@ -21,12 +21,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Why the library cannot work with the tables. `None`: it can.
 pub fn misfit() -> SpiResult<Option<String>> {
-    let version = select(
-        "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'integration'",
-        &[],
-        |row| row.get::<String>(1),
-    )?;
-    let version = version.into_iter().flatten().next().unwrap_or_default();
+    let version = session::tables_version()?;
     let why = match TABLES.contains(&version.as_str()) {
         true => capture::misfit(),
         false => Some(format!(

@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 use super::jobs::A_MOMENT;
 use super::reconcile::Answered;
 use super::target::TargetWorker;
-use super::{Worker, World, auth, process, requests};
+use super::{Worker, World, auth, requests};
 use crate::store::{self, state, webhooks};
 
 /// What is asked next.
@@ -118,7 +118,7 @@ impl Worker {
                 let job = running.job;
                 store::transaction(|| {
                     webhooks::may_have_made(job)?;
-                    process::commit_durably()
+                    store::commit_durably()
                 })?;
                 hooks::create_request(&running.wanted)
             }
@@ -232,6 +232,6 @@ fn keep(wanted: &Wanted, created: Created) -> SpiResult<Next> {
         hook: created.id,
         sealed,
     })?;
-    process::commit_durably()?;
+    store::commit_durably()?;
     Ok(Next::Done)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgrx::spi::SpiResult;
 
 use crate::latch::Wake;
-use crate::store::{self, select};
+use crate::store::{self, session};
 
 /// How often prepared transactions are looked at while there are any.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ impl Prepared {
         if !told && self.look_at.is_none_or(|at| at > now) {
             return Ok(Wake::NONE);
         }
-        let present = store::transaction(present)?;
+        let present = store::transaction(session::prepared_transactions)?;
         let ended = self.known.iter().any(|one| !present.contains(one));
         let news = if ended { self.owed } else { Wake::NONE };
         self.known = present;
@@ -46,13 +46,4 @@ impl Prepared {
     pub fn next_look(&self, now: Instant) -> Option<Duration> {
         self.look_at.map(|at| at.saturating_duration_since(now))
     }
-}
-
-fn present() -> SpiResult<Vec<String>> {
-    let rows = select(
-        "SELECT p.transaction::text FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database()",
-        &[],
-        |row| row.get::<String>(1),
-    )?;
-    Ok(rows.into_iter().flatten().collect())
 }

@@ -13,7 +13,7 @@ use super::target::{TargetStatus, TargetWorker};
 use super::{World, bars, preflight, run, session};
 use crate::pg::settings;
 use crate::pg::watch;
-use crate::store::{changes, execute, state};
+use crate::store::{changes, state};
 use crate::{config, extension, latch, store};
 
 #[pg_guard]
@@ -91,15 +91,6 @@ pub fn settings_changed() -> bool {
         unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
     }
     changed
-}
-
-/// Makes the present transaction's commit wait until it is safe on disk.
-pub fn commit_durably() -> SpiResult<()> {
-    execute(
-        "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)",
-        &[],
-    )
-    .map(|_| ())
 }
 
 /// Looks at what is in the queue: once, at the start.

@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
 use super::{World, answers, bars, provision, sharing};
-use crate::store::{execute, state};
+use crate::store::{changes, state};
 
 /// An answer about a property.
 pub struct Answered {
@@ -114,8 +114,6 @@ pub fn failing(result: &Result<Reply, TransportError>, why: &str) -> TargetSigna
     }
 }
 
-const RETRY_NOW: &str = "UPDATE integration._retry r SET not_before = pg_catalog.clock_timestamp() WHERE r.target = $1 AND r.attempts = 0";
-
 /// Stores what the answers say, alerts about missing properties, and notes how they stand.
 pub fn settle(
     targets: &mut [TargetWorker],
@@ -147,7 +145,7 @@ pub fn settle(
     if answered.iter().any(|answer| {
         answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)
     }) {
-        execute(RETRY_NOW, &[Target::HubSpot.number().into()])?;
+        changes::retry_untried(Target::HubSpot)?;
         super::settle::outlook(worker, world.now)?;
         state::clear_alert(Target::HubSpot, "provision", "")?;
     }

@@ -4,9 +4,7 @@ use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
-use super::{
-    Worker, bars, fill, identity, intake, objections, preflight, process, requests, settle,
-};
+use super::{Worker, bars, fill, identity, intake, objections, preflight, requests, settle};
 use crate::pg::watch;
 use crate::store::{self, changes};
 
@@ -163,7 +161,7 @@ impl Worker {
                     && identity::note_intents(worker.target, &mut worker.planned)?
                 {
                     // A request must not leave before the note that it may have been made is safe.
-                    process::commit_durably()?;
+                    store::commit_durably()?;
                 }
                 settle::settle(worker, world, outcomes, leftover.empty)
             })?;

@@ -2,22 +2,10 @@
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
-use pgrx::spi::SpiResult;
 
 use crate::config;
 use crate::pg::guarded;
-use crate::store::{execute, select};
-
-// A database's settings may name another user, or a role.
-const MYSELF: &str = "\
-    SELECT pg_catalog.set_config('session_authorization', r.rolname::text, false) \
-    FROM pg_catalog.pg_roles r WHERE r.oid = 10 AND r.rolname <> SESSION_USER";
-
-const ROLE: &str = "SELECT pg_catalog.set_config('role', $1, false)";
-
-const MAY_WORK: &str = "\
-    SELECT pg_catalog.pg_has_role(CURRENT_USER, e.extowner, 'USAGE') \
-    FROM pg_catalog.pg_extension e WHERE e.extname = 'integration'";
+use crate::store::session;
 
 /// Takes on `integration.worker_role`, or the worker's own. `Err` says why it could not. Inside a
 /// transaction.
@@ -46,13 +34,7 @@ fn is_myself() -> bool {
 /// Whether the role may do the worker's work.
 fn become_role(role: &str) -> Result<bool, String> {
     let role = role.to_owned();
-    let became = guarded(move || -> SpiResult<bool> {
-        execute(MYSELF, &[])?;
-        execute(ROLE, &[role.as_str().into()])?;
-        let may = select(MAY_WORK, &[], |row| row.get::<bool>(1))?;
-        Ok(may.into_iter().flatten().any(|may| may))
-    });
-    match became {
+    match guarded(move || session::become_role(&role)) {
         Ok(Ok(may)) => Ok(may),
         Ok(Err(why)) => Err(why.to_string()),
         Err(why) => Err(why.message),

@@ -20,13 +20,13 @@ use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, adopt, deciders, process};
 use crate::capture;
 use crate::latch::Wake;
-use crate::store::changes;
 use crate::store::consent_log::{self, Change};
 use crate::store::erasures;
 use crate::store::inbox::{self, State};
 use crate::store::letters::{self, Letter};
 use crate::store::links::{self, Cause, Entry, intents};
 use crate::store::standings::{self, SignUps};
+use crate::store::{self, changes};
 use clerk::Clerk;
 
 /// What is to be written; collected first, so that every table is written once.
@@ -104,7 +104,7 @@ pub fn settle(
 fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiResult<()> {
     let target = worker.target;
     if ledger.durable {
-        process::commit_durably()?;
+        store::commit_durably()?;
     }
     links::write(target, Cause::Pushed, &ledger.pushed)?;
     links::write(target, Cause::Noted, &ledger.noted)?;

@@ -9,7 +9,7 @@ use integration_engine::record::{Lane, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{Planned, TargetWorker};
-use super::{Worker, fill, identity, intake, objections, process, settle};
+use super::{Worker, fill, identity, intake, objections, settle};
 use crate::config::Settings;
 use crate::pg::watch;
 use crate::store::{self, changes};
@@ -137,7 +137,7 @@ impl Worker {
                 settle::outlook(worker, world.now)?;
             }
             if identity::note_intents(worker.target, &mut planned)? {
-                process::commit_durably()?;
+                store::commit_durably()?;
             }
             settle::settle(worker, world, draft.outcomes, Vec::new())
         })?;
