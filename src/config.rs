@@ -14,8 +14,7 @@ use integration_engine::limits::rate::Rate;
 use integration_engine::limits::retry::Policy;
 use integration_engine::record::Target;
 
-use crate::extension;
-use crate::http::Network;
+use crate::pg::extension;
 use crate::secret::Secret;
 pub use endpoint::{Credential, Endpoint, OAuthApp};
 pub use stored::{Stored, WebhookSettings, encryption_key};
@@ -106,14 +105,6 @@ impl Settings {
     pub fn refuse(&mut self, why: &str) {
         self.hubspot = Err(why.to_owned());
         self.mailchimp = Err(why.to_owned());
-    }
-
-    /// How to reach the outside.
-    pub fn network(&self) -> Network {
-        Network {
-            proxy: self.http_proxy.clone(),
-            ca_file: self.ca_file.clone(),
-        }
     }
 
     pub fn endpoint(&self, target: Target) -> Result<&Endpoint, &str> {

@@ -1,23 +1,24 @@
 //! `integration` keeps a CRM in PostgreSQL in step with HubSpot and Mailchimp, from inside the
 //! database. See ARCHITECTURE.md for the way a change takes.
 
-mod config;
+// From the bottom to the top: ARCHITECTURE.md says who may know whom.
 mod error;
-mod sealing;
 mod secret;
 
-mod extension;
-mod incarnation;
-mod latch;
 mod pg;
 
-mod capture;
+mod config;
+
+mod incarnation;
+mod sealing;
+
 mod store;
 
+mod capture;
 mod http;
-mod worker;
 
 mod inbound;
+mod worker;
 
 mod api;
 
@@ -149,9 +150,9 @@ extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 #[doc(hidden)]
 pub extern "C-unwind" fn _PG_init() {
     config::init();
-    if latch::preloading() {
-        latch::init();
-        extension::watch_drops();
+    if pg::shmem::preloading() {
+        pg::shmem::init();
+        capture::watch_ddl();
         incarnation::begin();
         worker::launcher::register();
     }

@@ -8,8 +8,8 @@ use pgrx::prelude::*;
 
 use crate::config;
 use crate::error::Error;
-use crate::latch::{self, Wake, Woken};
 use crate::pg::clock::{self, Stopwatch};
+use crate::pg::shmem::{self, Wake, Woken};
 use crate::store::waiting;
 
 /// A worker that is just being started may take this long.
@@ -40,7 +40,7 @@ fn test_connection(
         }
         None => Target::ALL.into_iter().collect(),
     };
-    if !latch::preloaded() {
+    if !shmem::preloaded() {
         return Err(Error::NotPreloaded.into());
     }
     if waiting::snapshot_is_kept().map_err(Error::Spi)? {
@@ -51,7 +51,7 @@ fn test_connection(
     let began = Stopwatch::start();
     let (mut told, mut pause) = (None, Duration::from_millis(1));
     loop {
-        let slot = latch::claim_slot();
+        let slot = shmem::claim_slot();
         let worker = slot.and_then(|slot| Some((slot, slot.worker()?)));
         match worker {
             Some((slot, pid)) if told != Some(pid) => {
@@ -59,7 +59,7 @@ fn test_connection(
                 told = Some(pid);
             }
             None if config::wants_my_database() => {
-                slot.into_iter().for_each(latch::Slot::call);
+                slot.into_iter().for_each(shmem::Slot::call);
             }
             _ => {}
         }
@@ -77,7 +77,7 @@ fn test_connection(
             });
             return Ok(TableIterator::new(rows));
         }
-        if latch::wait(None, Some(pause.min(left))) == Woken::Stop {
+        if shmem::wait(None, Some(pause.min(left))) == Woken::Stop {
             return Ok(TableIterator::new(Vec::new()));
         }
         pause = (pause * 2).min(Duration::from_millis(50));

@@ -12,8 +12,8 @@ use pgrx::prelude::*;
 use crate::config;
 use crate::error::Error;
 use crate::extension;
-use crate::latch::{self, Busy, Doing, Gauges, Slot};
 use crate::pg::clock;
+use crate::pg::shmem::{self, Busy, Doing, Gauges, Slot};
 
 type Stamp = Option<TimestampWithTimeZone>;
 
@@ -27,7 +27,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// Why nothing is sent, if there is no worker; or what it is at, where that takes long.
 fn remark(slot: Option<&Slot>) -> Option<String> {
-    if !latch::preloaded() {
+    if !shmem::preloaded() {
         return Some("the library is not preloaded: ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server".to_owned());
     }
     let presence = slot.map_or(Presence::Down, Slot::presence);
@@ -72,8 +72,8 @@ fn last_progress(slot: Option<&Slot>) -> Stamp {
 
 /// This database's slot. A clone of a database that is in step is made known to the launcher.
 fn known_slot() -> Option<&'static Slot> {
-    latch::my_slot().or_else(|| {
-        let slot = config::wants_my_database().then(latch::claim_slot)??;
+    shmem::my_slot().or_else(|| {
+        let slot = config::wants_my_database().then(shmem::claim_slot)??;
         slot.call();
         Some(slot)
     })
@@ -146,7 +146,7 @@ fn _in_flight(target: &str, source: i32, key: &str) -> bool {
         source: SourceId(source),
         key: RecordKey::from(key),
     };
-    let slot = latch::my_slot().filter(|slot| slot.worker().is_some());
+    let slot = shmem::my_slot().filter(|slot| slot.worker().is_some());
     slot.zip(Target::from_name(target))
         .is_some_and(|(slot, target)| slot.flights(target).holds(record.hash()))
 }
@@ -160,8 +160,8 @@ fn version() -> &'static str {
 /// Restarts this database's worker; `false` when there is none.
 #[pg_extern]
 fn reload() -> Result<bool, ErrorReport> {
-    if !latch::preloaded() {
+    if !shmem::preloaded() {
         return Err(Error::NotPreloaded.into());
     }
-    Ok(config::wants_my_database() && latch::reload())
+    Ok(config::wants_my_database() && shmem::reload())
 }

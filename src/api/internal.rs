@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::latch::{self, Wake};
+use crate::pg::shmem::{self, Wake};
 use crate::store::secrets;
 use crate::{capture, config};
 
@@ -84,7 +84,7 @@ fn _environment() -> String {
 /// Whether the library was loaded through `shared_preload_libraries`.
 #[pg_extern(stable)]
 fn _preloaded() -> bool {
-    latch::preloaded()
+    shmem::preloaded()
 }
 
 /// What a target lacks before anything can be sent to it; NULL: nothing.

@@ -9,8 +9,8 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use crate::error::Error;
-use crate::latch::{self, Woken};
 use crate::pg::clock;
+use crate::pg::shmem::{self, Woken};
 use crate::store::waiting;
 
 /// Waits until everything queued has been settled, every backfill, comparison, poll and erasure done
@@ -26,7 +26,7 @@ fn wait_idle(
         }
         None => None,
     };
-    if !latch::preloaded() {
+    if !shmem::preloaded() {
         return Err(Error::NotPreloaded.into());
     }
     wait_until(wait, || {
@@ -39,7 +39,7 @@ fn wait_idle(
 /// it is a dead letter, or the time is over.
 #[pg_extern]
 fn _wait_settled(source: pg_sys::Oid, key: &str, wait: Interval) -> Result<bool, ErrorReport> {
-    if !latch::preloaded() {
+    if !shmem::preloaded() {
         return Err(Error::NotPreloaded.into());
     }
     if waiting::snapshot_is_kept().map_err(Error::Spi)? {
@@ -61,7 +61,7 @@ fn wait_until(
             return Ok(answer);
         }
         let left = deadline.saturating_duration_since(clock::now().instant);
-        if left.is_zero() || latch::wait(None, Some(pause.min(left))) == Woken::Stop {
+        if left.is_zero() || shmem::wait(None, Some(pause.min(left))) == Woken::Stop {
             return Ok(false);
         }
         pause = (pause * 2).min(Duration::from_millis(50));

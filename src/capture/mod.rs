@@ -6,6 +6,8 @@
 
 mod buffer;
 mod catalog;
+mod ddl;
+mod drops;
 mod insert;
 mod layout;
 mod plan;
@@ -27,6 +29,7 @@ use pgrx::prelude::*;
 use buffer::{ColumnSet, Kind, Shape, Targets};
 use plan::{Column, Plan, Watch};
 
+pub use drops::watch as watch_ddl;
 pub use table::HINT as MISFIT_HINT;
 pub use tell::{launch_at_commit, tell_at_commit};
 pub use write::misfit;

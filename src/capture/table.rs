@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::extension;
+use crate::pg::extension;
 
 /// A column that the library knows.
 pub struct Field {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::buffer::Shape;
 use super::transaction;
-use crate::latch::{self, Wake};
+use crate::pg::shmem::{self, Wake};
 
 /// What one subtransaction has to tell.
 #[derive(Clone, Copy)]
@@ -105,9 +105,9 @@ pub fn publish(also: Wake) {
     });
     let Some(all) = all else { return };
     let slot = if all.launch {
-        latch::claim_slot()
+        shmem::claim_slot()
     } else {
-        latch::my_slot()
+        shmem::my_slot()
     };
     if let Some(slot) = slot {
         for (gauges, keys) in slot.targets.iter().zip(all.keys) {

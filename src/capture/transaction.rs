@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{tell, write};
-use crate::latch::Wake;
+use crate::pg::shmem::Wake;
 
 thread_local! {
     static WATCHING: Cell<bool> = const { Cell::new(false) };

@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::buffer::{Buffer, Chunk};
 use super::{insert, layout, table, tell, transaction};
 use crate::config;
-use crate::latch;
+use crate::pg::shmem;
 
 thread_local! {
     static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
@@ -82,7 +82,7 @@ pub fn forget() {
 
 fn write(chunks: Vec<Chunk>) {
     // A clone of a database that is in step: nobody knows of it yet.
-    if latch::preloaded() && latch::my_slot().is_none() && config::wants_my_database() {
+    if shmem::preloaded() && shmem::my_slot().is_none() && config::wants_my_database() {
         tell::launch_at_commit();
     }
     let Some(table) = table::find(c"_change") else {

@@ -15,9 +15,9 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::{Fate, Refused, Scene, erased, event, foreign};
-use crate::latch::{Slot, Wake};
 use crate::pg;
 use crate::pg::clock::{self, Stopwatch};
+use crate::pg::shmem::{Slot, Wake};
 use crate::store::inbox::{self, FAILED_ALERT, Pending, State, WAITS_ALERT, Waiting, Which};
 use crate::store::{self, state};
 use crate::worker::World;

@@ -17,8 +17,8 @@ use super::erased;
 use crate::capture;
 use crate::config::{self, WebhookSettings};
 use crate::error::Error;
-use crate::latch::{self, Wake};
 use crate::pg::clock;
+use crate::pg::shmem::{self, Wake};
 use crate::secret::Secret;
 use crate::store::inbox::{self, State};
 use crate::store::{secrets, webhooks};
@@ -252,7 +252,7 @@ fn unreadable(why: WebhookError) -> Error {
 /// A refusal is counted where a rolled-back transaction leaves it, and logged.
 fn counted<T>(result: Result<T, Error>) -> Result<T, Error> {
     if let Err(why) = &result {
-        if let Some(slot) = latch::claim_slot() {
+        if let Some(slot) = shmem::claim_slot() {
             slot.rejected.fetch_add(1, Ordering::Relaxed);
         }
         log!("integration refused a webhook: {why}");

@@ -10,6 +10,7 @@
 
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -19,8 +20,7 @@ use pgrx::{PgRelation, pg_sys};
 use super::column::{Column, column};
 use super::guard::{SqlError, guarded};
 use super::limit::Limit;
-use crate::config;
-use crate::latch::{self, Doing};
+use crate::pg::shmem::{self, Doing};
 
 /// What is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,16 +113,18 @@ impl Opened {
     }
 }
 
-/// Opens a table, verifies it under its lock, and runs statements on it with its owner's rights.
+/// Opens a table, verifies it under its lock, and runs statements on it with its owner's rights,
+/// for so much time in all.
 ///
 /// `work` has to name relations and columns by what [`Opened`] says: names and owner change.
 pub fn run<T>(
     table: Table,
     access: Access,
+    time: Duration,
     work: impl FnOnce(&Opened) -> SpiResult<T>,
 ) -> Result<T, Refusal> {
-    let limit = Limit::start(config::crm_timeout(), table.oid);
-    latch::doing(
+    let limit = Limit::start(time, table.oid);
+    shmem::doing(
         match access {
             Access::ReadPayload | Access::ReadTable => Doing::Reading,
             Access::Write => Doing::Writing,
@@ -142,7 +144,7 @@ pub fn run<T>(
     let ran = ran.unwrap_or_else(|error| Err(refusal(error, &limit)));
     drop(limit);
     release_session_locks();
-    latch::doing(Doing::Housekeeping, None);
+    shmem::doing(Doing::Housekeeping, None);
     ran
 }
 
@@ -206,7 +208,7 @@ fn lock(oid: pg_sys::Oid, access: Access) -> Result<Locked, Refusal> {
     // SAFETY: inside a transaction, whose end releases the lock; the relation may have gone by
     // then, which its entry in the cache says.
     unsafe {
-        if latch::is_worker() {
+        if shmem::is_worker() {
             if !pg_sys::ConditionalLockRelationOid(oid, mode) {
                 return Err(Refusal::Busy);
             }
@@ -318,7 +320,7 @@ impl Inside {
                 Access::ReadPayload | Access::ReadTable => &READING,
                 Access::Write => &WRITING,
             });
-            if latch::is_worker() {
+            if shmem::is_worker() {
                 pin(&PINNED_IN_WORKER);
                 // A trigger that waits for the end of the transaction cannot be queued in a
                 // restricted operation: they all run at once.
@@ -377,7 +379,7 @@ fn pin(settings: &[(&CStr, &CStr)]) {
 /// Advisory locks of the session that code of others took outlive its transaction. The worker takes
 /// none itself.
 fn release_session_locks() {
-    if latch::is_worker() {
+    if shmem::is_worker() {
         // SAFETY: main thread; looks through the locks of this process.
         unsafe { pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID) };
     }

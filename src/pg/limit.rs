@@ -12,7 +12,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use crate::latch::{self, Slot};
+use crate::pg::shmem::{self, Slot};
 
 /// The clock is looked at this often.
 const TICK: Duration = Duration::from_millis(250);
@@ -65,7 +65,7 @@ impl Limit {
             };
             OVER.store(false, Ordering::Relaxed);
             TABLE.store(table.to_u32(), Ordering::Relaxed);
-            let slot = latch::is_worker().then(latch::my_slot).flatten();
+            let slot = shmem::is_worker().then(shmem::my_slot).flatten();
             let slot = slot.map_or(std::ptr::null_mut(), |slot| (&raw const *slot).cast_mut());
             SLOT.store(slot, Ordering::Relaxed);
             LEFT.store(ticks(limit), Ordering::Relaxed);

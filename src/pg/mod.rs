@@ -3,13 +3,14 @@
 
 pub mod clock;
 mod column;
-pub mod ddl;
+pub mod extension;
 pub mod fence;
 pub mod gate;
 mod guard;
 mod limit;
 mod random;
 pub mod settings;
+pub mod shmem;
 pub mod statement;
 pub mod watch;
 

@@ -43,8 +43,8 @@ use pgrx::pg_sys::PgOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiResult};
 
-use crate::extension;
-use crate::latch::{self, Doing};
+use crate::pg::extension;
+use crate::pg::shmem::{self, Doing};
 use rows::{column, record};
 
 thread_local! {
@@ -58,10 +58,10 @@ const MOST_STATEMENTS: usize = 500;
 /// Runs a worker's transaction. A SQL error in it ends the process: the launcher starts it again,
 /// and what was not settled is sent again. So does the end of the extension.
 pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
-    if latch::stop_asked() {
+    if shmem::stop_asked() {
         extension::stop();
     }
-    latch::doing(Doing::Housekeeping, None);
+    shmem::doing(Doing::Housekeeping, None);
     BackgroundWorker::transaction(AssertUnwindSafe(|| {
         if !extension::hold() {
             extension::leave();

@@ -10,8 +10,9 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 use super::holds::{self, Cause};
 use super::sources::{Relation, Source};
 use super::{returned, select, trouble};
-use crate::latch;
+use crate::config;
 use crate::pg::fence::{self, Access, Opened, Refusal, Table};
+use crate::pg::shmem;
 use crate::pg::{Column, SqlError};
 
 /// Rows as text, by key; a key that is missing has no row.
@@ -56,7 +57,7 @@ impl Source {
             oid: self.oid,
             payload: self.payload,
         };
-        fence::run(table, access, work)
+        fence::run(table, access, config::crm_timeout(), work)
     }
 
     /// Runs statements of ours on the table. What keeps it from being read or written holds it.
@@ -241,7 +242,7 @@ impl Source {
         sees: Sees,
     ) -> Result<Rows, Refusal> {
         let mut rows = self.rows_once(access, &statement, columns, keys, sees)?;
-        if rows.len() == keys.len() || sees != Sees::Committed || !latch::is_worker() {
+        if rows.len() == keys.len() || sees != Sees::Committed || !shmem::is_worker() {
             return Ok(rows);
         }
         // What seems not to be there would be deleted at the services. To our snapshot a table that

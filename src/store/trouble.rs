@@ -12,8 +12,8 @@ use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
 use super::holds::{self, Cause};
-use crate::latch;
 use crate::pg::fence::{Access, Refusal};
+use crate::pg::shmem;
 
 /// How long a locked table is left alone: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ thread_local! {
 
 /// Takes note of what became of an attempt. Nothing in other processes than the worker.
 pub fn note<T>(source: SourceId, access: Access, attempt: &Result<T, Refusal>) {
-    if !latch::is_worker() {
+    if !shmem::is_worker() {
         return;
     }
     TROUBLE.with_borrow_mut(|trouble| match attempt {

@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 use super::process;
 use super::target::TargetStatus;
 use crate::capture;
-use crate::latch::{self, Woken};
+use crate::pg::shmem::{self, Woken};
 use crate::store::{self, session, state};
 
 /// Versions of the extension's tables that this library works with: its own, and the one before.
@@ -41,7 +41,7 @@ pub fn wait() -> SpiResult<Woken> {
             store::transaction(|| tell(&why))?;
             said = Some(why);
         }
-        if latch::wait(None, Some(LOOK)) == Woken::Stop {
+        if shmem::wait(None, Some(LOOK)) == Woken::Stop {
             return Ok(Woken::Stop);
         }
     }

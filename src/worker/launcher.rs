@@ -15,8 +15,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::config;
-use crate::latch::{self, Woken};
 use crate::pg::clock::Stopwatch;
+use crate::pg::shmem::{self, Woken};
 
 /// Registers the launcher. Only while `shared_preload_libraries` are loaded.
 pub fn register() {
@@ -47,8 +47,8 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     // No database: its catalogs of the whole server are enough, and nobody's DROP DATABASE is held up.
     BackgroundWorker::connect_worker_to_spi(None, None);
-    latch::enter_launcher();
-    latch::ask_for_rescan();
+    shmem::enter_launcher();
+    shmem::ask_for_rescan();
     let mut launcher = Launcher {
         roster: Roster::default(),
         processes: HashMap::new(),
@@ -60,10 +60,10 @@ pub extern "C-unwind" fn integration_launcher(_argument: pg_sys::Datum) {
             // SAFETY: main thread, outside a transaction.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
             // Other databases may be wanted now, and those that rest may have something to do.
-            latch::ask_for_rescan();
+            shmem::ask_for_rescan();
         }
         let wait = launcher.turn();
-        if latch::wait(None, wait) == Woken::Stop {
+        if shmem::wait(None, wait) == Woken::Stop {
             break;
         }
     }
@@ -80,20 +80,20 @@ impl Launcher {
     /// Starts what is to be started; tells how long until there is something to do.
     fn turn(&mut self) -> Option<Duration> {
         let ended = self.bury();
-        let asked = latch::rescan_asked();
-        let strange = latch::seats()
+        let asked = shmem::rescan_asked();
+        let strange = shmem::seats()
             .iter()
             .any(|(database, _)| !self.present.contains(database));
         if asked || ended || strange {
             self.present = list_databases();
-            latch::keep_slots(&self.present);
+            shmem::keep_slots(&self.present);
             self.roster.keep(&self.present);
         }
         if asked {
             self.roster.look_at(&self.present);
         }
         loop {
-            let mut seats = latch::seats();
+            let mut seats = shmem::seats();
             seats.retain(|(database, _)| self.present.contains(database));
             let database = match self.roster.next(&seats, self.now()) {
                 Step::Wait(wait) => {
@@ -104,14 +104,14 @@ impl Launcher {
                 }
                 Step::Start(database) => database,
             };
-            latch::take_note_of_start(database);
+            shmem::take_note_of_start(database);
             match start(database) {
                 Some(process) => {
                     self.roster.started(database, self.now());
                     self.processes.insert(database, process);
                 }
                 None => {
-                    latch::take_note_of_failure(database);
+                    shmem::take_note_of_failure(database);
                     if self.roster.short(self.now()) {
                         pgrx::warning!(
                             "integration has no process slot for a worker; raise max_worker_processes"
@@ -127,8 +127,8 @@ impl Launcher {
         let without = |database: &&u32| !self.processes.contains_key(*database);
         let databases = seats.iter().map(|(database, _)| database);
         for database in databases.filter(without) {
-            latch::take_note_of_start(*database);
-            latch::take_note_of_failure(*database);
+            shmem::take_note_of_start(*database);
+            shmem::take_note_of_failure(*database);
         }
     }
 
@@ -142,9 +142,9 @@ impl Launcher {
             .collect();
         for database in &gone {
             self.processes.remove(database);
-            latch::take_note_of_failure(*database);
+            shmem::take_note_of_failure(*database);
             self.roster
-                .ended(*database, latch::seat(*database), self.now());
+                .ended(*database, shmem::seat(*database), self.now());
         }
         !gone.is_empty()
     }

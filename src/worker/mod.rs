@@ -67,7 +67,7 @@ use pgrx::spi::SpiResult;
 
 use crate::config::Settings;
 use crate::inbound;
-use crate::latch::{self, Doing, Slot, Wake, Woken};
+use crate::pg::shmem::{self, Doing, Slot, Wake, Woken};
 use crate::pg::{clock, watch};
 use crate::store::{self, links, sources, state};
 use backfill::Backfills;
@@ -328,7 +328,7 @@ impl Worker {
 fn run(slot: &'static Slot) -> Result<End, String> {
     let failed = |error: pgrx::spi::Error| error.to_string();
     if fit::wait().map_err(failed)? == Woken::Stop {
-        latch::end_orderly();
+        shmem::end_orderly();
         return Ok(End::Stop);
     }
     let mut worker = Worker::start(slot)?;
@@ -368,13 +368,13 @@ fn run(slot: &'static Slot) -> Result<End, String> {
             }
             rest => worker.sleep(slot, wait, rest.map(|rest| rest.after)),
         };
-        latch::doing(Doing::Waiting, None);
-        if latch::wait(Some(worker.requests.socket()), wait) == Woken::Stop {
-            latch::end_orderly();
+        shmem::doing(Doing::Waiting, None);
+        if shmem::wait(Some(worker.requests.socket()), wait) == Woken::Stop {
+            shmem::end_orderly();
             log!("integration worker stops");
             return Ok(End::Stop);
         }
-        latch::doing(Doing::Housekeeping, None);
+        shmem::doing(Doing::Housekeeping, None);
     }
 }
 

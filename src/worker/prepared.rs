@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::spi::SpiResult;
 
-use crate::latch::Wake;
+use crate::pg::shmem::Wake;
 use crate::store::{self, session};
 
 /// How often prepared transactions are looked at while there are any.

@@ -13,18 +13,19 @@ use super::target::{TargetStatus, TargetWorker};
 use super::{World, bars, preflight, run, session};
 use crate::pg::settings;
 use crate::pg::watch;
+use crate::pg::{extension, shmem};
 use crate::store::{changes, state};
-use crate::{config, extension, latch, store};
+use crate::{config, store};
 
 #[pg_guard]
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C-unwind" fn integration_worker(database: pg_sys::Datum) {
-    latch::end_on_sigterm();
+    shmem::end_on_sigterm();
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
     // SAFETY: the launcher passes the oid of a database.
     let database = unsafe { pg_sys::Oid::from_datum(database, false) };
-    latch::begin_start(database.map_or(0, pg_sys::Oid::to_u32));
+    shmem::begin_start(database.map_or(0, pg_sys::Oid::to_u32));
     BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
     settings::pin_for_worker();
     // The launcher sees by the slot what comes next; the code decides whether the server logs the end.
@@ -35,12 +36,12 @@ pub extern "C-unwind" fn integration_worker(database: pg_sys::Datum) {
 
 fn work() -> Result<(), ()> {
     if !wanted() {
-        if let Some(slot) = latch::my_slot().filter(|slot| slot.worker().is_none()) {
+        if let Some(slot) = shmem::my_slot().filter(|slot| slot.worker().is_none()) {
             slot.free();
         }
         return Ok(());
     }
-    let Some(slot) = latch::claim_slot() else {
+    let Some(slot) = shmem::claim_slot() else {
         pgrx::warning!("integration works in at most 64 databases; this one gets no worker");
         return Ok(());
     };

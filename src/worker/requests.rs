@@ -28,7 +28,7 @@ use super::target::{Planned, TargetWorker};
 use super::{World, answers, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Client, Engine, Network};
-use crate::latch;
+use crate::pg::shmem;
 use crate::secret::Secret;
 use crate::store::account::Tested;
 use crate::store::state::Job;
@@ -134,15 +134,23 @@ pub struct Requests {
     pub provisioned: BTreeMap<Target, Progress>,
 }
 
+/// How the settings say to reach the outside.
+fn network_of(settings: &Settings) -> Network {
+    Network {
+        proxy: settings.http_proxy.clone(),
+        ca_file: settings.ca_file.clone(),
+    }
+}
+
 impl Requests {
     /// Starts the HTTP threads. Settings that lead nowhere are told by [`Requests::check_network`].
     pub fn start(settings: &Settings) -> Result<Requests, String> {
-        let network = settings.network();
+        let network = network_of(settings);
         let (client, astray) = match Client::new(&network) {
             Ok(client) => (client, false),
             Err(_) => (Client::new(&Network::default())?, true),
         };
-        let engine = latch::without_signals(|| Engine::start(client))?;
+        let engine = shmem::without_signals(|| Engine::start(client))?;
         Ok(Requests {
             engine,
             network,
@@ -182,7 +190,7 @@ impl Requests {
     /// Whether the settings lead to the outside; `Err` names the one that is wrong. Files are read
     /// again: one that was missing may be there now.
     pub fn check_network(&mut self, settings: &Settings) -> Result<(), String> {
-        let network = settings.network();
+        let network = network_of(settings);
         if network == self.network && !self.astray {
             return Ok(());
         }
@@ -197,7 +205,7 @@ impl Requests {
     /// under way.
     pub fn renew_network(&mut self) -> Result<(), String> {
         if let Some(client) = self.fresh.take_if(|_| self.underway.is_empty()) {
-            self.engine = latch::without_signals(|| Engine::start(client))?;
+            self.engine = shmem::without_signals(|| Engine::start(client))?;
         }
         Ok(())
     }

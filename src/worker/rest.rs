@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Worker;
-use crate::latch::Wake;
+use crate::pg::shmem::Wake;
 
 /// A worker that has just been woken stays a moment: more may come.
 const LINGER: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use super::associations::{self, Settled};
 use super::target::{Flight, RowId, TargetWorker};
 use super::{Outcome, World, adopt, deciders, process};
 use crate::capture;
-use crate::latch::Wake;
+use crate::pg::shmem::Wake;
 use crate::store::consent_log::{self, Change};
 use crate::store::erasures;
 use crate::store::inbox::{self, State};

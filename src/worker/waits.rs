@@ -6,7 +6,7 @@ use integration_engine::record::Lane;
 
 use super::Worker;
 use super::target::TargetWorker;
-use crate::latch::Wake;
+use crate::pg::shmem::Wake;
 use crate::store::trouble;
 
 impl Worker {

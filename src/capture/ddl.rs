@@ -4,17 +4,16 @@
 
 use pgrx::pg_sys;
 
-use crate::capture;
-use crate::latch::{self, Wake};
+use crate::pg::shmem::{self, Wake};
 
 /// Something is done to an object.
 pub fn heard(kind: pg_sys::ObjectAccessType::Type, class: pg_sys::Oid, object: pg_sys::Oid) {
     match kind {
-        pg_sys::ObjectAccessType::OAT_TRUNCATE => capture::truncated(object),
+        pg_sys::ObjectAccessType::OAT_TRUNCATE => super::truncated(object),
         pg_sys::ObjectAccessType::OAT_POST_ALTER | pg_sys::ObjectAccessType::OAT_DROP
             if concerns_us(class, object) =>
         {
-            capture::tell_at_commit(Wake::CATALOG);
+            super::tell_at_commit(Wake::CATALOG);
         }
         _ => {}
     }
@@ -31,5 +30,5 @@ fn concerns_us(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
         pg_sys::TriggerRelationId | pg_sys::NamespaceRelationId => true,
         _ => false,
     };
-    catalogued && latch::my_slot().is_some()
+    catalogued && shmem::my_slot().is_some()
 }

@@ -1,10 +1,6 @@
 //! The extension's own entry in the catalogue: is it there, and may it stay for a moment.
 #![allow(unsafe_code)]
 
-mod drops;
-
-pub use drops::watch as watch_drops;
-
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -36,7 +32,8 @@ pub fn hold() -> bool {
     find() == extension
 }
 
-fn find() -> pg_sys::Oid {
+/// The extension's entry in the catalogue; invalid: there is none. Inside a transaction.
+pub fn find() -> pg_sys::Oid {
     // SAFETY: a look-up in the catalogue inside a transaction.
     unsafe { pg_sys::get_extension_oid(c"integration".as_ptr(), true) }
 }
@@ -75,7 +72,7 @@ pub fn table_name(table: pg_sys::Oid) -> Option<String> {
 
 /// Ends a worker that the server asked to stop, between two transactions.
 pub fn stop() -> ! {
-    crate::latch::end_orderly();
+    crate::pg::shmem::end_orderly();
     log!("integration worker stops");
     // SAFETY: no transaction is open; the slot is given back by the exit handler.
     unsafe { pg_sys::proc_exit(0) }

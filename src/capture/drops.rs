@@ -1,4 +1,5 @@
 //! Dropping the extension and the worker: one that is busy is interrupted, one that sleeps is woken.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -6,10 +7,9 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
-use super::find;
-use crate::capture;
-use crate::latch::{self, Wake};
-use crate::pg::ddl;
+use super::ddl;
+use crate::pg::extension::find;
+use crate::pg::shmem::{self, Wake};
 
 // SAFETY (of both): written once, in `_PG_init`; read by the hooks that are set afterwards.
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
@@ -42,7 +42,7 @@ unsafe extern "C-unwind" fn access(
         }
     }
     if kind == pg_sys::ObjectAccessType::OAT_DROP && class == pg_sys::ExtensionRelationId {
-        capture::tell_at_commit(Wake::CONFIG);
+        super::tell_at_commit(Wake::CONFIG);
     }
     ddl::heard(kind, class, object);
 }
@@ -111,7 +111,7 @@ unsafe fn make_way(statement: *mut pg_sys::Node) {
     if let Some(extension) = extension
         && !lock(extension, Waiting::No)
     {
-        latch::interrupt_worker();
+        shmem::interrupt_worker();
         lock(extension, Waiting::Yes);
     }
 }
