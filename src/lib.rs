@@ -74,8 +74,8 @@ extension_sql_file!(
     requires = ["config"]
 );
 extension_sql_file!(
-    "../sql/track.sql",
-    name = "track",
+    "../sql/identity.sql",
+    name = "identity",
     requires = [
         "associations",
         "external_id",
@@ -89,17 +89,42 @@ extension_sql_file!(
         pg::gate::_asker
     ]
 );
-extension_sql_file!("../sql/columns.sql", name = "columns", requires = ["track"]);
+extension_sql_file!(
+    "../sql/conventions.sql",
+    name = "conventions",
+    requires = ["identity"]
+);
+extension_sql_file!(
+    "../sql/triggers.sql",
+    name = "triggers",
+    requires = ["conventions"]
+);
+extension_sql_file!(
+    "../sql/ownership.sql",
+    name = "ownership",
+    requires = ["triggers"]
+);
+extension_sql_file!("../sql/track.sql", name = "track", requires = ["ownership"]);
+extension_sql_file!(
+    "../sql/field_map.sql",
+    name = "field_map",
+    requires = ["track"]
+);
+extension_sql_file!(
+    "../sql/columns.sql",
+    name = "columns",
+    requires = ["field_map"]
+);
 extension_sql_file!(
     "../sql/required.sql",
     name = "required",
-    requires = ["track"]
+    requires = ["field_map"]
 );
 extension_sql_file!(
     "../sql/operate.sql",
     name = "operate",
     requires = [
-        "track",
+        "field_map",
         "associations",
         "account",
         "withheld",
