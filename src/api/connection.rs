@@ -51,26 +51,15 @@ fn test_connection(
     let began = Stopwatch::start();
     let (mut told, mut pause) = (None, Duration::from_millis(1));
     loop {
-        let slot = shmem::claim_slot();
-        let worker = slot.and_then(|slot| Some((slot, slot.worker()?)));
-        match worker {
-            Some((slot, pid)) if told != Some(pid) => {
-                slot.wake(Wake::TEST);
-                told = Some(pid);
-            }
-            None if config::wants_my_database() => {
-                slot.into_iter().for_each(shmem::Slot::call);
-            }
-            _ => {}
-        }
+        let working = ask_worker(&mut told);
         let rows = targets
             .iter()
             .map(|target| waiting::tested(*target, asked_at).map_err(Error::Spi))
             .collect::<Result<Vec<_>, Error>>()?;
-        let patience = if worker.is_some() { patience } else { START };
+        let patience = if working { patience } else { START };
         let left = patience.saturating_sub(began.elapsed());
         if rows.iter().all(Option::is_some) || left.is_zero() {
-            let why = no_answer(worker.is_some());
+            let why = no_answer(working);
             let rows = targets.into_iter().zip(rows).map(move |(target, row)| {
                 let (ok, account, detail) = row.unwrap_or_else(|| (false, None, why.clone()));
                 (target.name().to_owned(), ok, account, detail)
@@ -82,6 +71,23 @@ fn test_connection(
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Has the worker test the connections, each worker once. Returns whether there is one.
+fn ask_worker(told: &mut Option<i32>) -> bool {
+    let slot = shmem::claim_slot();
+    let worker = slot.and_then(|slot| Some((slot, slot.worker()?)));
+    match worker {
+        Some((slot, pid)) if *told != Some(pid) => {
+            slot.wake(Wake::TEST);
+            *told = Some(pid);
+        }
+        None if config::wants_my_database() => {
+            slot.into_iter().for_each(shmem::Slot::call);
+        }
+        _ => {}
+    }
+    worker.is_some()
 }
 
 fn no_answer(working: bool) -> String {
