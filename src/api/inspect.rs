@@ -11,9 +11,8 @@ use pgrx::prelude::*;
 
 use crate::config;
 use crate::error::Error;
-use crate::extension;
-use crate::pg::clock;
 use crate::pg::shmem::{self, Busy, Doing, Gauges, Slot};
+use crate::pg::{clock, extension};
 
 type Stamp = Option<TimestampWithTimeZone>;
 
