@@ -13,7 +13,8 @@ fn tests_that_the_threat_model_names_exist() {
         .collect();
     assert!(named.len() > 20, "{named:?}");
     for name in named {
-        let (file, test) = name.split_once("::").unwrap();
+        let (module, test) = name.rsplit_once("::").unwrap();
+        let file = module.replace("::", "/");
         let source = fs::read_to_string(here.join(format!("tests/it/{file}.rs")));
         let source = source.unwrap_or_else(|why| panic!("{name}: {why}"));
         let wanted = match test {

@@ -1,0 +1,9 @@
+//! No opt-in, no mail; who opted out stays out.
+
+mod displaced;
+mod histories;
+mod opt_ins;
+mod opt_outs;
+mod same_address;
+mod standing;
+mod words;

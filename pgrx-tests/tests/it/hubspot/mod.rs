@@ -1,0 +1,15 @@
+//! HubSpot: records and who they are, associations, properties, limits and credentials.
+
+mod association_refusals;
+pub mod associations;
+mod bad_values;
+mod daily;
+mod external_ids;
+mod identity;
+mod limits;
+pub mod oauth;
+mod scopes;
+mod sensitive;
+mod swaps;
+pub mod values;
+mod versions;

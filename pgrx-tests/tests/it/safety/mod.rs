@@ -1,0 +1,9 @@
+//! Rights, secrets and copies: nobody gains what is not theirs.
+
+pub mod copies;
+mod fence;
+mod layout;
+pub mod rights;
+mod roles;
+mod secrets;
+mod strangers;
