@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use integration_engine::consent::{Consent, Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::delivery::settlement::{ConsentChange, LinkEntry};
 use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordRef, Target, Timestamp};
@@ -14,8 +15,8 @@ use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::{Fate, Scene, applied, ignored, unless_written};
-use crate::store::consent_log::{self, Change};
-use crate::store::links::{self, Cause, Entry};
+use crate::store::consent_log;
+use crate::store::links::{self, Cause};
 use crate::store::objections;
 use crate::store::standings::{self, SignUps};
 use crate::store::{apply, sources::Source};
@@ -144,7 +145,7 @@ pub fn record(
     }
     // Mandrill knows nothing of the audience: without a link there is none to keep.
     if known.is_some() || reported.is_of_member() {
-        let entry = Entry {
+        let entry = LinkEntry {
             record: record.clone(),
             link: link.clone(),
         };
@@ -155,7 +156,7 @@ pub fn record(
         true => link.member_status.unwrap_or(reported.status),
     };
     if reported.by == Party::Mailchimp || !same {
-        consent_log::write(&[Change {
+        consent_log::write(&[ConsentChange {
             record,
             address: Some(decided.email),
             by: reported.by,

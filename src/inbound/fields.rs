@@ -1,6 +1,7 @@
 //! Values that a service reports, into CRM columns by the conflict rules.
 
 use integration_engine::delivery::call::Link;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::hubspot::values;
 use integration_engine::record::mapping::{Direction, Field, SourceMap};
 use integration_engine::record::{Lane, RecordRef, Target, Timestamp};
@@ -15,7 +16,7 @@ use super::write::Held;
 use super::{Alert, Fate, Refused, Scene, applied, failed, ignored};
 use crate::capture;
 use crate::store::inbox::FAILED_ALERT;
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause};
 use crate::store::sources::Source;
 
 /// Mailchimp: `fired_at` has whole seconds, so that what happened within one has no order.
@@ -153,7 +154,7 @@ impl Reported<'_> {
     fn store(self, done: &[(String, Done)]) -> SpiResult<()> {
         let (source, key) = (self.record.source, self.record.key.clone());
         if self.moved {
-            let entry = Entry {
+            let entry = LinkEntry {
                 record: self.record,
                 link: self.link,
             };

@@ -1,13 +1,14 @@
 //! HubSpot events into CRM rows.
 
 use integration_engine::delivery::call::Link;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::hubspot::webhook::{HubSpotAction, HubSpotSubject};
 use integration_engine::record::{RecordRef, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::fields::{Knowledge, Reported};
 use super::{Fate, Scene, applied, ignored, removal};
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause};
 use crate::store::sources::Source;
 use crate::store::withheld::Reason;
 use crate::worker::adopt::{self, Claim};
@@ -117,7 +118,7 @@ fn merge(
                 links::write(
                     Target::HubSpot,
                     Cause::Pulled,
-                    &[Entry { record, link }].into(),
+                    &[LinkEntry { record, link }].into(),
                 )?;
                 followed += 1;
             }

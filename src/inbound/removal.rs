@@ -1,6 +1,7 @@
 //! Records that people deleted in HubSpot, and brought back.
 
 use integration_engine::delivery::call::Link;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::hubspot::webhook::HubSpotSubject;
 use integration_engine::record::{Lane, RecordRef, RemoteId, Target};
 use integration_engine::refusal::Refusal;
@@ -12,7 +13,7 @@ use crate::capture;
 use crate::config::OnRemoteDelete;
 use crate::store::apply::{self, Applied};
 use crate::store::associations;
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause};
 use crate::store::sources::Source;
 use crate::store::withheld::{self, Named, Reason};
 
@@ -146,7 +147,7 @@ pub fn restored(scene: &Scene, event: &HubSpotSubject) -> SpiResult<Fate> {
         remote_id: Some(RemoteId::from(id.as_str())),
         ..Link::default()
     };
-    let entry = Entry {
+    let entry = LinkEntry {
         record: record.clone(),
         link,
     };

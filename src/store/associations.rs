@@ -6,7 +6,7 @@ use integration_engine::hubspot::associations::{Owed, Pair, Standing, Wanted};
 use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId};
 use pgrx::spi::SpiResult;
 
-use super::{column, execute, letters, returned, select, sources::Source};
+use super::{column, dead_letters, execute, returned, select, sources::Source};
 
 /// A column that holds the key of the row its record belongs to.
 pub struct Association {
@@ -101,7 +101,7 @@ pub fn note(
     }
     if !gone.is_empty() {
         let keys: Vec<&str> = gone.iter().map(String::as_str).collect();
-        letters::supersede_associations(association.id, &keys)?;
+        dead_letters::supersede_associations(association.id, &keys)?;
         execute(DROP, &[association.id.into(), gone.into()])?;
     }
     let args = [

@@ -1,27 +1,13 @@
 //! How people's consent changed, and who decided.
 
-use integration_engine::consent::Party;
 use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::delivery::settlement::ConsentChange;
 use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::record::{RecordRef, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::links::status_name;
 use super::{column, execute, select};
-
-/// A change of a person's consent.
-pub struct Change {
-    pub record: RecordRef,
-    /// The address it is about; kept as a hash.
-    pub address: Option<String>,
-    pub by: Party,
-    pub before: Option<MemberStatus>,
-    pub after: MemberStatus,
-    pub at: Timestamp,
-    /// The event it was reported by; `None`: an answer to a write of ours.
-    pub event: Option<i64>,
-    pub reason: Option<String>,
-}
 
 // Where nobody remembers what was before (an answer was lost, the link is new), the log does.
 const PUT: &str = "\
@@ -35,7 +21,7 @@ const PUT: &str = "\
     WHERE n.after IS DISTINCT FROM coalesce(n.before, l.to_status)";
 
 /// Notes changes; what is the same as before is left out.
-pub fn write(changes: &[Change]) -> SpiResult<()> {
+pub fn write(changes: &[ConsentChange]) -> SpiResult<()> {
     if changes.is_empty() {
         return Ok(());
     }

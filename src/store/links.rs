@@ -9,9 +9,10 @@ use std::collections::HashMap;
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::mailchimp::given::Given;
 use integration_engine::membership::Membership;
-use integration_engine::record::once::{Keyed, Once};
+use integration_engine::record::once::Once;
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, SourceId, Target};
 use integration_engine::sync::clock::FieldClock;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
@@ -155,26 +156,6 @@ pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec
     Ok(holders)
 }
 
-/// A link as it is to be stored.
-#[derive(Clone)]
-pub struct Entry {
-    pub record: RecordRef,
-    pub link: Link,
-}
-
-impl Keyed for Entry {
-    type Key = RecordRef;
-
-    fn key(&self) -> RecordRef {
-        self.record.clone()
-    }
-
-    /// Each is a whole link, made from what was known by then.
-    fn merge(&mut self, later: Entry) {
-        *self = later;
-    }
-}
-
 /// What a stored link is due to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -209,8 +190,8 @@ const WRITE: &str = concat!(
 );
 
 /// Stores links, each whole.
-pub fn write(target: Target, cause: Cause, entries: &Once<Entry>) -> SpiResult<()> {
-    let (new, known): (Vec<&Entry>, Vec<&Entry>) = entries
+pub fn write(target: Target, cause: Cause, entries: &Once<LinkEntry>) -> SpiResult<()> {
+    let (new, known): (Vec<&LinkEntry>, Vec<&LinkEntry>) = entries
         .iter()
         .partition(|entry| intents::is_open(target, &entry.record));
     insert(target, cause, &new)?;
@@ -222,11 +203,11 @@ pub fn write(target: Target, cause: Cause, entries: &Once<Entry>) -> SpiResult<(
 }
 
 /// Stores links of records that have none.
-fn insert(target: Target, cause: Cause, entries: &[&Entry]) -> SpiResult<()> {
+fn insert(target: Target, cause: Cause, entries: &[&LinkEntry]) -> SpiResult<()> {
     put(INSERT, target, cause, entries)
 }
 
-fn put(sql: &str, target: Target, cause: Cause, entries: &[&Entry]) -> SpiResult<()> {
+fn put(sql: &str, target: Target, cause: Cause, entries: &[&LinkEntry]) -> SpiResult<()> {
     if entries.is_empty() {
         return Ok(());
     }

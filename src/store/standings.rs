@@ -22,10 +22,6 @@ impl Standings {
         all.map(|(list, standing)| (list.as_str(), *standing))
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn get(&self, hash: &str, list: &str) -> Option<Standing> {
         let mut all = self.of(hash);
         all.find(|(known, _)| *known == list)

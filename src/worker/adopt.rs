@@ -2,22 +2,24 @@
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::{Category, Relink, Verdict};
+use integration_engine::delivery::settlement::{
+    Attempted, DeadLetter, Effects, Flight, LinkEntry, Outcome,
+};
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::{Entity, Lane, Op, RecordRef, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
+use super::World;
 use super::rivals::describe;
-use super::settle::Ledger;
-use super::target::{Flight, TargetWorker};
-use super::{Outcome, World};
-use crate::store::letters::{self, Deed, Letter};
-use crate::store::links::{self, Entry};
+use super::target::TargetWorker;
+use crate::store::dead_letters;
+use crate::store::links;
 
 /// Whose a remote record is.
 pub enum Claim {
     Free,
     /// A row that is there, with its link, and how to call it.
-    Kept(Box<Entry>, String),
+    Kept(Box<LinkEntry>, String),
     /// A row that is gone, which the target has not been told yet.
     Leaving(String),
 }
@@ -29,7 +31,7 @@ pub fn judge(
     worker: &TargetWorker,
     world: &World,
     mut outcome: Outcome,
-    ledger: &mut Ledger,
+    effects: &mut Effects,
 ) -> SpiResult<Outcome> {
     if let Verdict::Again {
         relink: Some(Relink::Found { address, .. }),
@@ -56,10 +58,10 @@ pub fn judge(
         return Ok(outcome);
     }
     // What was noted is stored last.
-    let settled = ledger.noted.iter().chain(ledger.pushed.iter());
+    let settled = effects.noted.iter().chain(effects.pushed.iter());
     let claim = claim(world, &outcome.flight.record, &found, settled)?;
     let written = matches!(outcome.verdict, Verdict::Delivered { .. });
-    if let Some(verdict) = contested(world, &outcome.flight, &found, claim, written, ledger) {
+    if let Some(verdict) = contested(world, &outcome.flight, &found, claim, written, effects) {
         outcome.verdict = verdict;
     }
     Ok(outcome)
@@ -96,7 +98,7 @@ pub fn claim<'e>(
     world: &World,
     mine: &RecordRef,
     id: &RemoteId,
-    noted: impl Iterator<Item = &'e Entry>,
+    noted: impl Iterator<Item = &'e LinkEntry>,
 ) -> SpiResult<Claim> {
     let Some(seen_from) = world.sources.get(&mine.source) else {
         return Ok(Claim::Free);
@@ -122,7 +124,7 @@ pub fn claim<'e>(
         let rows = source.try_read(map, &[&record.key]);
         let gone = rows.and_then(|rows| Ok(rows.is_empty() && source.is_gone(&record.key)?));
         return Ok(match gone {
-            Ok(false) => Claim::Kept(Box::new(Entry { record, link }), name),
+            Ok(false) => Claim::Kept(Box::new(LinkEntry { record, link }), name),
             // Nobody knows while it cannot be read.
             Ok(true) | Err(_) => Claim::Leaving(name),
         });
@@ -140,9 +142,9 @@ pub fn give_up_merged(
     other: &str,
 ) -> SpiResult<String> {
     let why = one_and_the_same(record, other, id);
-    let letter = Letter {
+    let letter = DeadLetter {
         record: record.clone(),
-        deed: Deed::Write(Op::Upsert),
+        attempted: Attempted::Write(Op::Upsert),
         category: Category::Conflict,
         status: None,
         why: why.clone(),
@@ -150,8 +152,8 @@ pub fn give_up_merged(
         attempts: 0,
         enqueued_at: world.now.timestamp,
     };
-    letters::bury(Target::HubSpot, &[letter])?;
-    world.set_dead(Target::HubSpot, letters::count(Target::HubSpot)?);
+    dead_letters::insert(Target::HubSpot, &[letter])?;
+    world.set_dead(Target::HubSpot, dead_letters::count(Target::HubSpot)?);
     Ok(why)
 }
 
@@ -171,7 +173,7 @@ fn contested(
     id: &RemoteId,
     claim: Claim,
     written: bool,
-    ledger: &mut Ledger,
+    effects: &mut Effects,
 ) -> Option<Verdict> {
     let again = |relink, why: &str| Verdict::Again {
         relink: Some(relink),
@@ -186,7 +188,7 @@ fn contested(
         // HubSpot takes several companies with one domain; what people merged is one.
         _ if is_company && !written => Some(again(Relink::Vacant, "the company is another row's")),
         Claim::Kept(holder, other) => {
-            send_whole(*holder, flight.changed_at, ledger);
+            send_whole(*holder, flight.changed_at, effects);
             Some(Verdict::Dead {
                 category: Category::Conflict,
                 status: None,
@@ -208,15 +210,15 @@ fn contested(
 
 /// What was written under a second address or a former id of a record is made good: its holder
 /// forgets what was agreed, and is sent again.
-fn send_whole(holder: Entry, changed_at: Timestamp, ledger: &mut Ledger) {
+fn send_whole(holder: LinkEntry, changed_at: Timestamp, effects: &mut Effects) {
     let why = "another record was written under a second address or a former id of this one";
     let (retry, entry) = whole_again(holder, why.to_owned(), changed_at);
-    ledger.retries.push(retry);
-    ledger.noted.push(entry);
+    effects.retries.push(retry);
+    effects.noted.push(entry);
 }
 
 /// What is to be stored for a record to be sent whole: nothing is agreed any more, and it is due.
-pub fn whole_again(known: Entry, why: String, changed_at: Timestamp) -> (Retry, Entry) {
+pub fn whole_again(known: LinkEntry, why: String, changed_at: Timestamp) -> (Retry, LinkEntry) {
     let retry = Retry {
         record: known.record.clone(),
         op: Op::Upsert,
@@ -230,5 +232,5 @@ pub fn whole_again(known: Entry, why: String, changed_at: Timestamp) -> (Retry, 
         clock: Default::default(),
         ..known.link
     };
-    (retry, Entry { link, ..known })
+    (retry, LinkEntry { link, ..known })
 }

@@ -4,15 +4,16 @@ use std::sync::atomic::Ordering;
 
 use integration_engine::delivery::call::Reading;
 use integration_engine::delivery::failure::{self, Class};
-use integration_engine::delivery::outcome::{TargetSignal, Verdict};
-use integration_engine::record::{Op, Target};
+use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::delivery::settlement::Outcome;
+use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
 use integration_engine::{hubspot, mailchimp};
 
 use super::target::{Planned, TargetWorker};
-use super::{Outcome, World, doubts, sharing};
+use super::{World, sharing};
 use crate::http::Answer;
-use crate::store::letters::LogEntry;
+use crate::store::dead_letters::LogEntry;
 
 /// A harmless request that any credential may make: who are we?
 pub fn probe(target: Target, world: &World) -> Request {
@@ -82,25 +83,8 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
     let items = planned.call.items.into_iter().zip(planned.flights);
     items
         .zip(reading.verdicts)
-        .map(|((item, mut flight), verdict)| {
-            let request = matches!(
-                verdict,
-                Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Overruled { .. }
-            )
-            .then_some(item.fragment);
-            let sent = match (worker.target, flight.op) {
-                (Target::HubSpot, Op::Delete) => doubts::of_deletion(&flight),
-                _ => item.ticks,
-            };
-            let doubtful = doubts::left(&mut flight, &verdict, sent);
-            Outcome {
-                flight,
-                verdict,
-                request,
-                doubtful,
-                resting,
-                beside: item.beside,
-            }
+        .map(|((item, flight), verdict)| {
+            Outcome::called(worker.target, flight, item, verdict, resting)
         })
         .collect()
 }

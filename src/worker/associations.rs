@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::Scope;
 use integration_engine::delivery::outcome::{Category, TargetSignal};
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::hubspot::associations as engine;
 use integration_engine::hubspot::associations::{
     Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
@@ -30,7 +31,7 @@ use crate::store;
 use crate::store::associations::{self as table, Change, Due};
 use crate::store::changes;
 use crate::store::holds;
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause};
 
 /// Associations planned at once: two full calls.
 const ROUND: i64 = 4_000;
@@ -44,7 +45,7 @@ pub struct Settled<'a> {
     /// Nothing more is to be sent for them.
     pub done: &'a [RecordRef],
     /// Written to HubSpot.
-    pub pushed: &'a [Entry],
+    pub pushed: &'a [LinkEntry],
     /// Another record at HubSpot than before.
     pub readopted: &'a [RecordRef],
     /// No longer at HubSpot.
@@ -362,7 +363,7 @@ fn resolve_again(worker: &mut TargetWorker, world: &World, ids: &[String]) -> Sp
     for id in ids {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
             let why = format!("HubSpot no longer knows record {id}");
-            let known = Entry { record, link };
+            let known = LinkEntry { record, link };
             let (retry, entry) = adopt::whole_again(known, why, world.now.timestamp);
             retries.push(retry);
             entries.push(entry);

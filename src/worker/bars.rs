@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 use super::target::{Property, TargetWorker};
 use super::trust::Standing;
 use super::{World, settle};
-use crate::store::letters::{self, Forbidden};
+use crate::store::dead_letters::{self, Forbidden};
 use crate::store::state;
 
 /// Kind of the alert raised here.
@@ -119,7 +119,7 @@ pub fn recheck(worker: &mut TargetWorker) {
 pub fn retry(worker: &mut TargetWorker, now: Now) -> SpiResult<()> {
     for scope in worker.bars.due(now.clock) {
         ask_again(worker, scope);
-        letters::revive(&of(scope), 1)?;
+        dead_letters::requeue(&of(scope), 1)?;
     }
     settle::outlook(worker, now)
 }
@@ -166,16 +166,16 @@ pub fn settle(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         return Ok(());
     }
     for scope in granted {
-        letters::revive(&of(scope), REVIVED)?;
-        letters::revive(&Forbidden::Associations, REVIVED)?;
+        dead_letters::requeue(&of(scope), REVIVED)?;
+        dead_letters::requeue(&Forbidden::Associations, REVIVED)?;
     }
-    world.set_dead(worker.target, letters::count(worker.target)?);
+    world.set_dead(worker.target, dead_letters::count(worker.target)?);
     settle::outlook(worker, world.now)
 }
 
 /// What an earlier worker had found out, as its dead letters tell.
 fn remember(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    for (entity, why) in letters::forbidden()? {
+    for (entity, why) in dead_letters::forbidden()? {
         let wait = world.settings.retry.max;
         let scope = Scope::Write(entity);
         worker

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use integration_engine::consent::Party;
+use integration_engine::delivery::settlement::ConsentChange;
 use integration_engine::hubspot::values;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{RecordKey, SourceId, Target};
@@ -10,7 +11,6 @@ use integration_engine::sync::clock::{ValueHash, Writer};
 use pgrx::spi::SpiResult;
 
 use super::World;
-use crate::store::consent_log::Change;
 use crate::store::holds;
 use crate::store::links;
 use crate::store::sources::Source;
@@ -25,7 +25,7 @@ fn shared_column(source: &Source) -> Option<(&SourceMap, usize)> {
 }
 
 /// Names HubSpot where what the column holds now is what HubSpot wrote into it last.
-pub fn attribute(world: &World, changes: &mut [Change]) -> SpiResult<()> {
+pub fn attribute(world: &World, changes: &mut [ConsentChange]) -> SpiResult<()> {
     let mut by_source: BTreeMap<SourceId, Vec<usize>> = BTreeMap::new();
     for (place, change) in changes.iter().enumerate() {
         if change.by == Party::Crm {

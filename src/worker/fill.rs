@@ -9,8 +9,9 @@ pub use preview::{Next, Preview, preview};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use integration_engine::delivery::call::{Beside, CallKind, Decision, Item, Work};
+use integration_engine::delivery::call::{CallKind, Decision, Item, Work};
 use integration_engine::delivery::outcome::Verdict;
+use integration_engine::delivery::settlement::{Flight, LinkEntry, Outcome};
 use integration_engine::limits::retry::Retry;
 use integration_engine::queue::Handle;
 use integration_engine::record::mapping::SourceMap;
@@ -19,17 +20,16 @@ use integration_engine::record::{Entity, Lane, RecordRef, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
+use super::World;
 use super::bars;
-use super::doubts;
 use super::objections;
 use super::pace;
 use super::rivals::{self, Block, Claims, Wait};
 use super::sharing;
 use super::standings;
-use super::target::{Flight, Planned, Property, TargetWorker};
+use super::target::{Planned, Property, TargetWorker};
 use super::words;
-use super::{Outcome, World};
-use crate::store::{links, objections::Objection, sources::Source, trouble};
+use crate::store::{objections::Objection, sources::Source, trouble};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -72,7 +72,7 @@ pub struct Planning {
 /// A row that took another row's place: it is the same record to the service.
 pub struct Move {
     pub from: RecordRef,
-    pub to: links::Entry,
+    pub to: LinkEntry,
 }
 
 /// Takes records out of the queue and plans calls for them. Gives what else came of it.
@@ -259,12 +259,18 @@ fn plan_source(
             },
         };
         match decision {
-            Decision::Settled(verdict) => draft.planning.outcomes.push(uncalled(flight, verdict)),
+            Decision::Settled(verdict) => draft
+                .planning
+                .outcomes
+                .push(Outcome::uncalled(flight, verdict)),
             Decision::Send(kind, _)
                 if let Some(why) = kind.scope().and_then(|scope| worker.bars.bars(scope)) =>
             {
                 let verdict = bars::forbidden(why.to_owned());
-                draft.planning.outcomes.push(uncalled(flight, verdict));
+                draft
+                    .planning
+                    .outcomes
+                    .push(Outcome::uncalled(flight, verdict));
             }
             Decision::Send(kind, item) => {
                 draft.claims.note(&kind, &item, &flight.record);
@@ -297,18 +303,6 @@ fn wait_for_the_first(first: &str) -> Verdict {
         status: None,
         wait: Some(Duration::from_millis(200)),
         counted: false,
-    }
-}
-
-/// What a record comes to that no call is made for.
-fn uncalled(mut flight: Flight, verdict: Verdict) -> Outcome {
-    Outcome {
-        doubtful: doubts::left(&mut flight, &verdict, Vec::new()),
-        flight,
-        verdict,
-        request: None,
-        resting: false,
-        beside: Beside::default(),
     }
 }
 

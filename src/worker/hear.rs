@@ -6,7 +6,7 @@ use pgrx::spi::SpiResult;
 use super::{
     Worker, associations, audiences, auth, bars, preflight, properties, requests, settle, trust,
 };
-use crate::store::{self, account, letters, state};
+use crate::store::{self, account, dead_letters, state};
 
 impl Worker {
     /// Takes in answers, and stores what they say.
@@ -29,7 +29,7 @@ impl Worker {
         let census = std::mem::take(&mut heard.census);
         let erasures = std::mem::take(&mut heard.erasures);
         let news = store::transaction(|| {
-            letters::log_requests(&heard.log)?;
+            dead_letters::log_requests(&heard.log)?;
             self.settle_access(&heard, granted.as_ref())?;
             properties::settle(
                 &mut self.targets,

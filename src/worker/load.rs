@@ -10,7 +10,7 @@ use super::{
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
 use crate::pg::watch;
-use crate::store::{self, account, copies, holds, letters, sources, state};
+use crate::store::{self, account, copies, dead_letters, holds, sources, state};
 
 impl World {
     /// Reads the tracked tables.
@@ -112,7 +112,7 @@ impl Worker {
                     .credential_changed(worker.target, &self.world.settings),
             );
             self.world
-                .set_dead(worker.target, letters::count(worker.target)?);
+                .set_dead(worker.target, dead_letters::count(worker.target)?);
             worker.note_holds(&self.world)?;
             settle::outlook(worker, self.world.now)?;
             worker.preflight.recheck();

@@ -14,7 +14,6 @@ mod bars;
 mod connection;
 mod daily;
 mod deciders;
-mod doubts;
 mod erasures;
 pub mod fill;
 mod fit;
@@ -57,11 +56,8 @@ mod words;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::call::Beside;
-use integration_engine::delivery::outcome::Verdict;
 use integration_engine::now::Now;
 use integration_engine::record::{SourceId, Target};
-use integration_engine::sync::clock::Tick;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
@@ -76,21 +72,7 @@ use poll::Polls;
 use process::End;
 use reconcile::Reconciles;
 use requests::Requests;
-use target::{Flight, TargetWorker};
-
-/// A record's verdict on its way to the tables.
-pub struct Outcome {
-    pub flight: Flight,
-    pub verdict: Verdict,
-    /// What was sent for it, JSON.
-    pub request: Option<String>,
-    /// What the service may hold now or may not: the call was made, and its answer says nothing.
-    pub doubtful: Vec<Tick>,
-    /// The target as a whole is failing or resting: not this record's fault.
-    pub resting: bool,
-    /// What the call did besides writing fields.
-    pub beside: Beside,
-}
+use target::TargetWorker;
 
 /// What all targets go by.
 pub struct World {

@@ -8,19 +8,19 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::delivery::settlement::ConsentWriteback;
 use integration_engine::record::Target;
 use integration_engine::refusal::Refusal;
 use integration_engine::standing;
 use pgrx::spi::SpiResult;
 
-use super::settle::ConsentNews;
 use super::target::TargetWorker;
 use super::{Worker, World};
 use crate::inbound::sqlstate;
 use crate::pg::clock::Stopwatch;
 use crate::pg::{self, SqlError};
 use crate::store::apply::{self, Applied};
-use crate::store::{self, changes, holds, letters, links};
+use crate::store::{self, changes, dead_letters, holds, links};
 
 /// Between attempts at rows that somebody holds: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -33,9 +33,9 @@ const SLICE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub struct News {
     /// Those whose turn has not come yet.
-    untold: Vec<ConsentNews>,
+    untold: Vec<ConsentWriteback>,
     /// Those whose rows or tables are in somebody's hands.
-    waiting: Vec<ConsentNews>,
+    waiting: Vec<ConsentWriteback>,
     again_at: Option<Instant>,
     failures: u32,
     recalled: bool,
@@ -51,7 +51,7 @@ impl News {
         Some(at.saturating_duration_since(now))
     }
 
-    fn wait(&mut self, news: Vec<ConsentNews>, now: Instant) {
+    fn wait(&mut self, news: Vec<ConsentWriteback>, now: Instant) {
         if news.is_empty() {
             if self.waiting.is_empty() {
                 self.failures = 0;
@@ -75,7 +75,7 @@ enum Told {
 
 impl Worker {
     /// Records refusals in the CRM, so that nobody tries again and people can see why.
-    pub(super) fn tell_crm(&mut self, news: Vec<ConsentNews>) -> SpiResult<()> {
+    pub(super) fn tell_crm(&mut self, news: Vec<ConsentWriteback>) -> SpiResult<()> {
         let (mut news, mut held) = (news.into_iter(), Vec::new());
         let slice = Stopwatch::start();
         while slice.elapsed() < SLICE
@@ -125,14 +125,14 @@ impl Worker {
 }
 
 /// What open dead letters say that the CRM may not have been told.
-fn recall() -> SpiResult<Vec<ConsentNews>> {
+fn recall() -> SpiResult<Vec<ConsentWriteback>> {
     let mut news = Vec::new();
-    for record in letters::refusals()? {
+    for record in dead_letters::refusals()? {
         let key = record.key.as_str();
         let link = links::read(record.source, Target::Mailchimp, &[key])?.remove(&record.key);
         let known = link.and_then(|link| link.member_status);
         let left = known.filter(|status| standing::left(*status));
-        news.push(ConsentNews {
+        news.push(ConsentWriteback {
             // It was refused for what is remembered of the address.
             status: left.unwrap_or(MemberStatus::UnsubscribedByMember),
             record,
@@ -142,7 +142,10 @@ fn recall() -> SpiResult<Vec<ConsentNews>> {
 }
 
 /// Leaves out records that the CRM has changed since.
-fn without_decided(worker: &TargetWorker, news: Vec<ConsentNews>) -> SpiResult<Vec<ConsentNews>> {
+fn without_decided(
+    worker: &TargetWorker,
+    news: Vec<ConsentWriteback>,
+) -> SpiResult<Vec<ConsentWriteback>> {
     let mut left = Vec::new();
     for news in news {
         let queued = worker.queue.changed_at(&news.record).is_some();
@@ -154,7 +157,7 @@ fn without_decided(worker: &TargetWorker, news: Vec<ConsentNews>) -> SpiResult<V
 }
 
 /// Tells it, unless the row or the table is in somebody's hands, or cannot be read at present.
-fn tell_or_wait(world: &World, news: &ConsentNews) -> SpiResult<Told> {
+fn tell_or_wait(world: &World, news: &ConsentWriteback) -> SpiResult<Told> {
     store::wait_for_nobody()?;
     let told = pg::guarded(AssertUnwindSafe(|| tell(world, news)));
     let why = match told {
@@ -177,8 +180,8 @@ fn tell_or_wait(world: &World, news: &ConsentNews) -> SpiResult<Told> {
     Ok(Told::Settled)
 }
 
-fn tell(world: &World, news: &ConsentNews) -> SpiResult<Result<Told, SqlError>> {
-    let ConsentNews { record, status } = news;
+fn tell(world: &World, news: &ConsentWriteback) -> SpiResult<Result<Told, SqlError>> {
+    let ConsentWriteback { record, status } = news;
     let source = world.sources.get(&record.source);
     let Some((source, map)) =
         source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))

@@ -2,6 +2,7 @@
 //! and alerts that follow from them.
 
 use integration_engine::delivery::outcome::{Category, TargetSignal, Verdict};
+use integration_engine::delivery::settlement::Outcome;
 use integration_engine::hubspot::preflight as hubspot;
 use integration_engine::limits::BudgetReport;
 use integration_engine::mailchimp::preflight as mailchimp;
@@ -12,7 +13,7 @@ use integration_engine::wire::{Reply, Request, TransportError};
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
-use super::{Outcome, World, answers};
+use super::{World, answers};
 use crate::store::{sources, state};
 
 /// Kinds of alerts raised here.

@@ -6,6 +6,7 @@
 //! address, and no member is archived, added or subscribed for it.
 
 use integration_engine::delivery::call::Link;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::limits::retry::Retry;
 use integration_engine::mailchimp;
 use integration_engine::record::{Lane, Op, RecordRef, Target, Timestamp};
@@ -15,7 +16,7 @@ use super::World;
 use super::fill::{Move, Planning};
 use super::rivals::{self, Block};
 use super::target::TargetWorker;
-use crate::store::links::{self, Entry};
+use crate::store::links;
 
 /// Rings are followed so far, as many rows as are planned at once.
 pub const LONGEST: usize = 1_000;
@@ -66,7 +67,7 @@ pub fn turn(
     for (member, next) in members.iter().zip(next) {
         planning.moves.push(Move {
             from: next.record.clone(),
-            to: Entry {
+            to: LinkEntry {
                 record: member.record.clone(),
                 link: next.link.clone(),
             },

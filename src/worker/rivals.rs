@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::circle::{self, Chain};
+use integration_engine::delivery::settlement::{Flight, LinkEntry};
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
 use integration_engine::value;
@@ -18,11 +19,11 @@ use super::World;
 use super::fill::{Move, Planning};
 use super::objections;
 use super::rings;
-use super::target::{Flight, TargetWorker};
+use super::target::TargetWorker;
 use crate::store::changes;
+use crate::store::dead_letters;
 use crate::store::holds;
-use crate::store::letters;
-use crate::store::links::{self, Entry};
+use crate::store::links;
 use crate::store::sources::Source;
 use crate::store::withheld;
 
@@ -288,7 +289,7 @@ fn inherit(
     block.flights[index].link = Some(link.clone());
     moves.push(Move {
         from: from.clone(),
-        to: Entry {
+        to: LinkEntry {
             record: block.flights[index].record.clone(),
             link,
         },
@@ -336,7 +337,7 @@ pub fn bequeath(
     if nobody {
         return Ok(Vec::new());
     }
-    let refused = letters::conflicts(worker.target)?;
+    let refused = dead_letters::conflicts(worker.target)?;
     let mut heirs = Vec::new();
     for (work, flight) in block.works.iter_mut().zip(block.flights.iter_mut()) {
         let Some(place) = work
@@ -360,7 +361,7 @@ pub fn bequeath(
             flight.link = None;
             moves.push(Move {
                 from: flight.record.clone(),
-                to: Entry {
+                to: LinkEntry {
                     record: heir.clone(),
                     link,
                 },

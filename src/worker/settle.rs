@@ -1,148 +1,132 @@
 //! From verdicts to the tables: links, retries, dead letters, settled queue rows, in one transaction.
 
-mod clerk;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use integration_engine::delivery::outcome::{MemberStatus, Verdict};
+use integration_engine::delivery::call::HubSpotOnDelete;
+use integration_engine::delivery::settlement::{
+    self, AddressChange, ConsentWriteback, Effects, Flight, Outcome, QueueStep, Rules,
+};
 use integration_engine::limits::retry::Retry;
+use integration_engine::mailchimp;
 use integration_engine::now::Now;
 use integration_engine::queue::scan::Position;
-use integration_engine::record::once::Once;
-use integration_engine::record::{Lane, Op, RecordRef, RemoteId, Target, Timestamp};
-use integration_engine::standing::Remembered;
-use integration_engine::webhook::Event;
+use integration_engine::record::{Entity, Lane, Op, RecordRef, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};
-use super::target::{Flight, RowId, TargetWorker};
-use super::{Outcome, World, adopt, deciders, process};
+use super::target::{RowId, TargetWorker};
+use super::{World, adopt, deciders, process};
 use crate::capture;
 use crate::pg::shmem::Wake;
-use crate::store::consent_log::{self, Change};
+use crate::store::consent_log;
+use crate::store::dead_letters;
 use crate::store::erasures;
 use crate::store::inbox::{self, State};
-use crate::store::letters::{self, Letter};
-use crate::store::links::{self, Cause, Entry, intents};
+use crate::store::links::{self, Cause, intents};
 use crate::store::standings::{self, SignUps};
 use crate::store::{self, changes};
-use clerk::Clerk;
 
-/// What is to be written; collected first, so that every table is written once.
-#[derive(Default)]
-pub struct Ledger {
-    pub pushed: Once<Entry>,
-    pub noted: Once<Entry>,
-    unlinked: Vec<RecordRef>,
-    /// Contacts that went to HubSpot's recycle bin.
-    archived: Vec<(RecordRef, RemoteId)>,
-    /// Another record at the service than before.
-    readopted: Vec<RecordRef>,
-    pub retries: Once<Retry>,
-    done: Vec<RecordRef>,
-    /// Nothing is to be sent for them, nor are their associations.
-    withheld: Vec<RecordRef>,
-    superseded: Vec<RecordRef>,
-    letters: Vec<Letter>,
-    consent: Vec<Change>,
-    remembered: Vec<Remembered>,
-    rows: Vec<RowId>,
-    /// Calls of which it was noted that they may create records.
-    intents: BTreeSet<i64>,
-    /// Changes of address at Mailchimp that no event told of.
-    found: Vec<Event>,
-    /// What is noted has to be safe on disk before the next call leaves.
-    durable: bool,
-}
-
-/// What the CRM has to be told about a person's consent.
-pub struct ConsentNews {
-    pub record: RecordRef,
-    pub status: MemberStatus,
-}
-
-/// Settles a target's outcomes. Gives what has to be recorded in the CRM.
+/// Settles a target's outcomes. Returns what has to be recorded in the CRM.
 pub fn settle(
     worker: &mut TargetWorker,
     world: &World,
     outcomes: Vec<Outcome>,
     empty: Vec<RowId>,
-) -> SpiResult<Vec<ConsentNews>> {
-    let mut ledger = Ledger {
-        rows: empty,
-        ..Ledger::default()
+) -> SpiResult<Vec<ConsentWriteback>> {
+    let rules = Rules {
+        retry: &world.settings.retry,
+        recycled: recycled(worker.target, world),
+        now: world.now.timestamp,
     };
-    let mut news = Vec::new();
-    for outcome in outcomes {
-        let intent = intents::call_of(worker.target, &outcome.flight.record);
-        ledger.intents.extend(intent);
-        if let Verdict::Dead {
-            member_status: Some(status),
-            ..
-        } = &outcome.verdict
-        {
-            news.push(ConsentNews {
-                record: outcome.flight.record.clone(),
-                status: *status,
-            });
-        }
-        let outcome = adopt::judge(worker, world, outcome, &mut ledger)?;
-        let mut clerk = Clerk {
-            worker,
-            world,
-            ledger: &mut ledger,
-        };
-        clerk.enter(outcome);
+    let (mut effects, mut calls) = (Effects::default(), BTreeSet::new());
+    for (index, outcome) in (0..).zip(outcomes) {
+        calls.extend(intents::call_of(worker.target, &outcome.flight.record));
+        let outcome = adopt::judge(worker, world, outcome, &mut effects)?;
+        settlement::settle(outcome, &rules, world.now.jitter(index), &mut effects);
     }
-    write(worker, world, ledger)?;
+    let writebacks = std::mem::take(&mut effects.writebacks);
+    let mut rows = empty;
+    rows.extend(leave_queue(worker, &effects));
+    write(worker, world, effects, &calls, rows)?;
     // Whoever sees in the tables that all is done sees it in the figures, too.
     process::publish_gauges(worker, world);
-    Ok(news)
+    Ok(writebacks)
 }
 
-fn write(worker: &mut TargetWorker, world: &World, mut ledger: Ledger) -> SpiResult<()> {
+/// What goes to the service's recycle bin when it is removed.
+fn recycled(target: Target, world: &World) -> Option<Entity> {
+    let archives = world.settings.hubspot_api.on_delete == HubSpotOnDelete::Archive;
+    (target == Target::HubSpot && archives).then_some(Entity::Contact)
+}
+
+/// What becomes of the records in memory. Returns the queue rows that hold no change any more.
+fn leave_queue(worker: &mut TargetWorker, effects: &Effects) -> Vec<RowId> {
+    let mut rows = Vec::new();
+    for step in &effects.queue {
+        match *step {
+            QueueStep::Leave(handle) => rows.extend(worker.queue.close(handle).rows),
+            QueueStep::Again(handle, batch_cap) => worker.queue.again(handle, batch_cap),
+            QueueStep::PutBack(handle) => worker.queue.put_back(handle),
+        }
+    }
+    for record in &effects.done {
+        worker.counted.remove(record);
+    }
+    rows
+}
+
+/// `calls`: those of which it was noted that they may create records.
+fn write(
+    worker: &mut TargetWorker,
+    world: &World,
+    mut effects: Effects,
+    calls: &BTreeSet<i64>,
+    rows: Vec<RowId>,
+) -> SpiResult<()> {
     let target = worker.target;
-    if ledger.durable {
+    if effects.durable {
         store::commit_durably()?;
     }
-    links::write(target, Cause::Pushed, &ledger.pushed)?;
-    links::write(target, Cause::Noted, &ledger.noted)?;
-    links::remove(target, &ledger.unlinked)?;
-    intents::end(&ledger.intents)?;
-    erasures::note_archived(&ledger.archived)?;
+    links::write(target, Cause::Pushed, &effects.pushed)?;
+    links::write(target, Cause::Noted, &effects.noted)?;
+    links::remove(target, &effects.unlinked)?;
+    intents::end(calls)?;
+    erasures::note_archived(&effects.archived)?;
     let settled = Settled {
-        done: &ledger.done,
-        pushed: &ledger.pushed,
-        readopted: &ledger.readopted,
-        unlinked: &ledger.unlinked,
+        done: &effects.done,
+        pushed: &effects.pushed,
+        readopted: &effects.readopted,
+        unlinked: &effects.unlinked,
     };
     for record in associations::note(worker, world, settled)? {
-        ledger.retries.push(read_again(record, world.now.timestamp));
+        effects
+            .retries
+            .push(read_again(record, world.now.timestamp));
     }
     if worker.retrying > 0 {
-        changes::drop_retries(target, &ledger.done)?;
-        changes::drop_retries(target, &ledger.withheld)?;
+        changes::drop_retries(target, &effects.done)?;
+        changes::drop_retries(target, &effects.withheld)?;
     }
-    changes::put_retries(target, &ledger.retries)?;
-    deciders::attribute(world, &mut ledger.consent)?;
-    consent_log::write(&ledger.consent)?;
-    standings::remember(&ledger.remembered, SignUps::OfLeavers, "outbox")?;
-    tell_inbox(ledger.found)?;
+    changes::put_retries(target, &effects.retries)?;
+    deciders::attribute(world, &mut effects.consent)?;
+    consent_log::write(&effects.consent)?;
+    standings::remember(&effects.remembered, SignUps::OfLeavers, "outbox")?;
+    apply_later(effects.address_changes, world.now.timestamp)?;
     // What was delivered but for one value has a new letter in place of its old one.
     if world.dead(target) > 0 {
-        letters::supersede(target, &ledger.superseded)?;
+        dead_letters::supersede(target, &effects.superseded)?;
     }
-    letters::bury(target, &ledger.letters)?;
-    if !ledger.letters.is_empty() || world.dead(target) > 0 {
-        world.set_dead(target, letters::count(target)?);
+    dead_letters::insert(target, &effects.dead_letters)?;
+    if !effects.dead_letters.is_empty() || world.dead(target) > 0 {
+        world.set_dead(target, dead_letters::count(target)?);
     }
-    if worker.retrying > 0 || !ledger.retries.is_empty() {
+    if worker.retrying > 0 || !effects.retries.is_empty() {
         outlook(worker, world.now)?;
     }
-    let chunks = ledger.rows.iter().filter(|row| row.lane == Lane::Backfill);
+    let chunks = rows.iter().filter(|row| row.lane == Lane::Backfill);
     worker.chunks = worker.chunks.saturating_sub(chunks.count());
-    delete_rows(target, ledger.rows)
+    delete_rows(target, rows)
 }
 
 /// A settled record whose associations could not be looked at.
@@ -163,9 +147,16 @@ pub fn held(worker: &TargetWorker) -> Vec<i32> {
     worker.queue.held().map(|source| source.0).collect()
 }
 
-/// News that comes by the way of a webhook, in the same transaction as what it was learnt from.
-fn tell_inbox(events: Vec<Event>) -> SpiResult<()> {
-    for event in events {
+/// Changes that come by the way of a webhook, in the same transaction as what they were learnt from.
+fn apply_later(changes: Vec<AddressChange>, found_at: Timestamp) -> SpiResult<()> {
+    for change in changes {
+        let event = mailchimp::address_change(
+            &change.list,
+            &change.old,
+            &change.new,
+            change.changed_at,
+            found_at,
+        );
         if inbox::put("mailchimp", event, State::Pending, None)? {
             capture::tell_at_commit(Wake::INBOX);
         }

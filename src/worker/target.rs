@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::{Allowance, Call, Scope};
 use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::delivery::settlement::Flight;
 use integration_engine::delivery::target_state::TargetState;
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::bars::Bars;
@@ -14,9 +15,8 @@ use integration_engine::limits::rate::{Budget, Rate};
 use integration_engine::mailchimp::provision::Provision;
 use integration_engine::now::Now;
 use integration_engine::queue::scan::{Position, Scan, Snapshot};
-use integration_engine::queue::{Handle, Parked, Queue};
-use integration_engine::record::{Entity, Lane, Op, RecordRef, Target, Timestamp};
-use integration_engine::sync::clock::Tick;
+use integration_engine::queue::{Parked, Queue};
+use integration_engine::record::{Entity, Lane, RecordRef, Target, Timestamp};
 
 use super::daily::{self, Daily};
 use super::pace;
@@ -54,22 +54,6 @@ pub struct LaneScan {
     pub stale: bool,
     /// Keys that the rows read last held on average.
     pub keys_a_row: Option<usize>,
-}
-
-/// A record in a call under way.
-pub struct Flight {
-    pub handle: Handle,
-    pub record: RecordRef,
-    pub op: Op,
-    pub attempts: u32,
-    pub changed_at: Timestamp,
-    pub link: Option<integration_engine::delivery::call::Link>,
-    /// Mailchimp: the audience it is planned for.
-    pub list: Option<String>,
-    /// Mailchimp's.
-    pub identity: Option<super::standings::Identity>,
-    /// What the service may hold otherwise than the link says, by a call of an earlier worker's.
-    pub doubts: Vec<Tick>,
 }
 
 /// A call with the records it carries, in the order of its items.

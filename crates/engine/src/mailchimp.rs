@@ -14,6 +14,7 @@ pub mod erasure;
 mod fault;
 pub mod given;
 pub mod hooks;
+mod identity;
 mod known;
 pub mod mandrill;
 mod member;
@@ -37,6 +38,7 @@ pub use {
     calls::assemble,
     definitions::{needs_definitions, type_of},
     displaced::address_change,
+    identity::{Sought, seek},
     plan::{decide, list_of},
 };
 

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use integration_engine::delivery::call::Link;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{Cause, Entry, Holder};
+use super::{Cause, Holder};
 use crate::store::{column, execute, returned};
 
 thread_local! {
@@ -145,7 +146,7 @@ impl Open {
     }
 
     /// Forgets a call; gives the records that nothing has been stored of since.
-    fn end(&mut self, id: i64) -> Option<(Target, Vec<Entry>)> {
+    fn end(&mut self, id: i64) -> Option<(Target, Vec<LinkEntry>)> {
         let call = self.calls.remove(&id)?;
         let mut left = Vec::new();
         for (place, intent) in call.intents.iter().enumerate() {
@@ -156,7 +157,7 @@ impl Open {
                     .remove(&(hash(call.target, None, address), id, place));
             }
             if present && !intent.stored {
-                left.push(Entry {
+                left.push(LinkEntry {
                     record: call.record(intent),
                     link: call.link(intent),
                 });
@@ -170,8 +171,8 @@ const NOTE: &str = "\
     INSERT INTO integration._intent (target, source, list_id, record_keys, remote_keys) VALUES ($1, $2, $3, $4, $5) RETURNING id";
 
 /// Notes that records without a link may be created from now on.
-pub fn note(target: Target, entries: &[Entry]) -> SpiResult<()> {
-    let mut groups: BTreeMap<(SourceId, Option<&str>), Vec<&Entry>> = BTreeMap::new();
+pub fn note(target: Target, entries: &[LinkEntry]) -> SpiResult<()> {
+    let mut groups: BTreeMap<(SourceId, Option<&str>), Vec<&LinkEntry>> = BTreeMap::new();
     for entry in entries {
         let list = entry.link.membership.list.as_deref();
         let of_call = groups.entry((entry.record.source, list)).or_default();
@@ -185,7 +186,7 @@ pub fn note(target: Target, entries: &[Entry]) -> SpiResult<()> {
             column(&entries, |entry| entry.record.key.as_str()),
             column(&entries, |entry| entry.link.remote_key.as_deref()),
         ];
-        let intent = |entry: &&Entry| Intent {
+        let intent = |entry: &&LinkEntry| Intent {
             key: entry.record.key.clone(),
             remote_key: entry.link.remote_key.as_deref().map(Box::from),
             stored: false,
@@ -247,7 +248,7 @@ pub fn end(calls: &BTreeSet<i64>) -> SpiResult<()> {
     for call in calls {
         let ended = OPEN.with_borrow_mut(|open| open.end(*call));
         if let Some((target, left)) = ended {
-            let left: Vec<&Entry> = left.iter().collect();
+            let left: Vec<&LinkEntry> = left.iter().collect();
             super::insert(target, Cause::Noted, &left)?;
         }
     }

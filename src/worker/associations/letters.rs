@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use integration_engine::delivery::outcome::Category;
+use integration_engine::delivery::settlement::{Attempted, DeadLetter};
 use integration_engine::hubspot::associations::State;
 use integration_engine::record::{RecordKey, RecordRef, Target};
 use pgrx::spi::SpiResult;
 
 use crate::store::associations::{Association, Change};
-use crate::store::letters::{self, Deed, Letter};
+use crate::store::dead_letters;
 use crate::worker::World;
 
 /// Takes note of what has just been stored.
@@ -38,12 +39,12 @@ pub(super) fn settle(world: &World, stored: &[&Change]) -> SpiResult<()> {
     let open = world.dead(Target::HubSpot) > 0;
     if open {
         for (association, keys) in over {
-            letters::supersede_associations(association, &keys)?;
+            dead_letters::supersede_associations(association, &keys)?;
         }
     }
-    letters::bury(Target::HubSpot, &letters)?;
+    dead_letters::insert(Target::HubSpot, &letters)?;
     if open || !letters.is_empty() {
-        world.set_dead(Target::HubSpot, letters::count(Target::HubSpot)?);
+        world.set_dead(Target::HubSpot, dead_letters::count(Target::HubSpot)?);
     }
     Ok(())
 }
@@ -54,7 +55,7 @@ fn letter(
     change: &Change,
     category: Category,
     status: Option<u16>,
-) -> Letter {
+) -> DeadLetter {
     let name = |source| {
         world
             .sources
@@ -82,12 +83,12 @@ fn letter(
         "column": column, "to_source": parent, "to_key": change.to_key,
         "from": ids.map(|pair| pair.from.as_str()), "to": ids.map(|pair| pair.to.as_str()),
     });
-    Letter {
+    DeadLetter {
         record: RecordRef {
             source: association.source,
             key: RecordKey::from(key.clone()),
         },
-        deed: Deed::Associate,
+        attempted: Attempted::Associate,
         category,
         status,
         why: error,

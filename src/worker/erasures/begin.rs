@@ -15,7 +15,7 @@ use crate::pg::{self, SqlError};
 use crate::store;
 use crate::store::erasures::{self, Erasure};
 use crate::store::links::{self, intents};
-use crate::store::{letters, people, sources};
+use crate::store::{dead_letters, people, sources};
 use crate::worker::jobs::A_MOMENT;
 use crate::worker::{Worker, World, settle};
 
@@ -77,7 +77,7 @@ impl Worker {
         for worker in &mut self.targets {
             settle::outlook(worker, self.world.now)?;
             self.world
-                .set_dead(worker.target, letters::count(worker.target)?);
+                .set_dead(worker.target, dead_letters::count(worker.target)?);
         }
         self.erasures.load(&mut self.targets)?;
         Ok(!steps.is_empty())

@@ -2,15 +2,18 @@
 
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::outcome::{Category, Verdict};
+use integration_engine::delivery::settlement::{Flight, Outcome};
 use integration_engine::mailchimp;
+use integration_engine::queue::traces::Watched;
 use integration_engine::queue::{Change, Handle};
+use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{Lane, Op, RecordKey, Target};
 use pgrx::spi::SpiResult;
 
-use super::{Draft, named, uncalled};
+use super::{Draft, named};
 use crate::store::{links, reading::Reading, sources::Source, withheld};
-use crate::worker::target::{Flight, TargetWorker};
-use crate::worker::{Outcome, World, doubts};
+use crate::worker::World;
+use crate::worker::target::TargetWorker;
 
 /// Counted attempts after which a record travels in small company, and then alone: it may be what
 /// makes its batches fail.
@@ -46,18 +49,9 @@ pub fn without_withheld(
 /// Nothing is to be sent for a record, whatever it is like now.
 pub fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Outcome> {
     let change = worker.queue.change(handle)?;
-    let flight = Flight {
-        handle,
-        record: change.record,
-        op: Op::Upsert,
-        attempts: change.attempts,
-        changed_at: change.changed_at,
-        link: None,
-        list: None,
-        identity: None,
-        doubts: Vec::new(),
-    };
-    Some(uncalled(flight, verdict))
+    let rounds = worker.queue.rounds(handle);
+    let flight = Flight::of(handle, rounds, &change, Op::Upsert, None, &[]);
+    Some(Outcome::uncalled(flight, verdict))
 }
 
 /// Reads rows and links of one source's records. `None`: the table cannot be read at present, and
@@ -104,7 +98,7 @@ pub fn read_source(
         .map(|(_, change)| &change.record.key)
         .collect();
     let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
-    let watched = doubts::watched(source, map);
+    let watched = watched(source, map);
     let mut links = links::read(source.id, worker.target, &texts)?;
     // What was planned before is stored later on.
     for moved in moves.iter().filter(|moved| moved.from.source == source.id) {
@@ -117,25 +111,16 @@ pub fn read_source(
     }
     for (handle, change) in records {
         let row = rows.remove(&change.record.key);
-        let mut link = links.remove(&change.record.key);
+        let link = links.remove(&change.record.key);
         let audience = row.as_deref().and_then(|row| named(world, map, row));
-        flights.push(Flight {
-            handle,
-            record: change.record.clone(),
-            op: if row.is_some() {
-                Op::Upsert
-            } else {
-                Op::Delete
-            },
-            attempts: change.attempts,
-            changed_at: change.changed_at,
-            link: link.clone(),
-            list: None,
-            identity: None,
-            doubts: doubts::of(&change, link.as_ref(), &watched),
-        });
-        let doubts = flights.last().map_or(&[][..], |flight| &flight.doubts);
-        link.as_mut().map(|link| link.clock.doubt(doubts));
+        let op = match row {
+            Some(_) => Op::Upsert,
+            None => Op::Delete,
+        };
+        let rounds = worker.queue.rounds(handle);
+        let flight = Flight::of(handle, rounds, &change, op, link, &watched);
+        let link = flight.doubted_link();
+        flights.push(flight);
         works.push(Work {
             source: source.id,
             key: change.record.key,
@@ -157,6 +142,15 @@ pub fn read_source(
         }
     }
     Ok(Some((flights, works)))
+}
+
+/// The fields of a table that may be uncertain.
+fn watched(source: &Source, map: &SourceMap) -> Vec<Watched> {
+    let number = |field: &Field| source.number(&field.column);
+    map.fields
+        .iter()
+        .filter_map(|field| Watched::of(map.target, field, number(field)))
+        .collect()
 }
 
 /// What a record comes to whose row says nothing.

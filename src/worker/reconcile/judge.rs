@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::failure::{self, Class};
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::hubspot::census::{self, Wanted};
 use integration_engine::mailchimp;
 use integration_engine::mailchimp::census::Place;
@@ -197,7 +198,7 @@ impl<'a> Judge<'a> {
         let Some(link) = link.forgotten() else {
             return links::remove(self.course.target, &[record]);
         };
-        let entry = links::Entry { record, link };
+        let entry = LinkEntry { record, link };
         links::write(self.course.target, links::Cause::Noted, &[entry].into())
     }
 

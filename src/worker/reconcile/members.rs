@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use integration_engine::consent::{Consent, Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::mailchimp::census;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Target, Timestamp};
@@ -19,7 +20,7 @@ use crate::inbound::audience::{Place, place};
 use crate::inbound::consent::{self as inbound, Decided};
 use crate::store::drift::{self, Found, Kind, Repair};
 use crate::store::inbox::State;
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause};
 use crate::store::sources::Source;
 
 /// A member and the row it belongs to.
@@ -222,7 +223,7 @@ impl Judge<'_> {
         links::write(
             Target::Mailchimp,
             Cause::Noted,
-            &[Entry { record, link }].into(),
+            &[LinkEntry { record, link }].into(),
         )
     }
 

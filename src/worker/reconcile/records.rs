@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::delivery::call::Link;
+use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::hubspot::census::{HISTORY_MAX, Wanted};
 use integration_engine::hubspot::external_id::Meaning;
 use integration_engine::record::mapping::SourceMap;
@@ -13,7 +14,7 @@ use pgrx::spi::SpiResult;
 use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
 use crate::store::drift::{self, Kind, Repair};
-use crate::store::links::{self, Cause, Entry};
+use crate::store::links::{self, Cause};
 use crate::store::sources::Source;
 use crate::worker::adopt::{self, Claim};
 
@@ -194,7 +195,7 @@ impl Judge<'_> {
                 links::write(
                     self.course.target,
                     Cause::Noted,
-                    &[Entry { record, link }].into(),
+                    &[LinkEntry { record, link }].into(),
                 )?;
                 todo.push_back(Ask::Linked(vec![(key.clone(), to)], Wanted::Values));
                 Repair::Done("linked to the record it was merged into".to_owned())
@@ -312,7 +313,7 @@ impl Judge<'_> {
                 links::write(
                     self.course.target,
                     Cause::Noted,
-                    &[Entry { record, link }].into(),
+                    &[LinkEntry { record, link }].into(),
                 )?;
                 self.queue(key);
                 Repair::Done("linked to the record that carries its key".to_owned())

@@ -2,19 +2,20 @@
 
 use integration_engine::delivery::notice::Notice;
 use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::delivery::settlement::Outcome;
 use integration_engine::limits::BudgetReport;
 use integration_engine::record::Target;
 use integration_engine::wire::{Method, Request};
 
 use super::{Requests, Underway, setup};
 use crate::http::Answer;
-use crate::store::letters::LogEntry;
+use crate::store::dead_letters::LogEntry;
 use crate::worker::auth::Granted;
 use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    Outcome, World, answers, associations, audiences, bars, erasures, preflight, properties,
-    provision, reconcile, sharing,
+    World, answers, associations, audiences, bars, erasures, preflight, properties, provision,
+    reconcile, sharing,
 };
 
 /// What came in at one go.

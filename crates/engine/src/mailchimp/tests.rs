@@ -12,12 +12,11 @@ use super::*;
 use crate::{
     delivery::{
         call::{
-            Call, CallKind, Decision, Item, Leaver, Leaving, Link, MailchimpSettings, OnDelete,
+            Call, CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete,
             Resubscribe, Work,
         },
         outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
     },
-    membership::noted,
     record::{
         Entity, RemoteId, SourceId, Target, Timestamp,
         mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},

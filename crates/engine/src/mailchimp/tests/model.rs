@@ -1,5 +1,6 @@
 //! A CRM, people, a small Mailchimp that keeps members by audience and address, Mandrill, and a
-//! caller that loses requests, answers and memory. However they act: nobody is subscribed whom the
+//! worker that loses requests, answers and memory. It plans, notes intents, reads answers and settles
+//! them by the code that the real one runs. However they act: nobody is subscribed whom the
 //! CRM does not opt in at that moment, nor anybody who left, until they come back by themselves.
 //!
 //! Three things are granted. An address does not change a second time, nor is its row deleted,
@@ -12,14 +13,28 @@ mod hearing;
 mod history;
 mod service;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::*;
 use crate::{
     consent::{self, Consent, ReportedConsent},
-    standing::{self, Attempt, News, Standing},
+    delivery::{
+        intents::Intents,
+        settlement::{Effects, Flight, LinkEntry, Outcome, QueueStep, Rules, settle},
+    },
+    limits::retry::Policy,
+    queue::{
+        Change, Handle, Queue,
+        traces::{Traces, Watched},
+    },
+    record::{Lane, Op, RecordKey, RecordRef},
+    standing::{self, Remembered, Standing},
     wire::TransportError,
 };
 use history::steps;
@@ -49,13 +64,17 @@ struct Crm {
     /// Addresses of other rows that are opted out, and are not members.
     others: BTreeSet<u8>,
     links: BTreeMap<u8, Link>,
+    /// By hash of the address, and audience.
     memory: BTreeMap<(String, String), Standing>,
     service: Service,
     /// Told by webhook, not yet applied.
     inbox: Vec<Event>,
-    batch_cap: usize,
     /// The last answer was lost.
     uncertain: bool,
+    /// The worker ends while its next call is under way.
+    crashes: bool,
+    /// Records that an earlier worker had in a call when it ended.
+    inherited: BTreeSet<u8>,
     now: i64,
 }
 
@@ -73,8 +92,9 @@ impl Crm {
             memory: BTreeMap::new(),
             service: Service::default(),
             inbox: Vec::new(),
-            batch_cap: 500,
             uncertain: false,
+            crashes: false,
+            inherited: BTreeSet::new(),
             now: 1_000,
         }
     }
@@ -95,8 +115,8 @@ impl Crm {
 
     // Sending.
 
-    /// What the caller finds out about one record before planning; `None`: it has to wait.
-    fn work(&mut self, key: u8) -> Option<(Work, String)> {
+    /// What the worker finds out about one record before planning; `None`: it has to wait.
+    fn work(&mut self, key: u8, handle: Handle, queue: &Queue<u8>) -> Option<(Work, Flight)> {
         let row = self.row.clone().filter(|row| row.key == key);
         let mut link = self.links.get(&key).cloned();
         if let Some(row) = &row {
@@ -110,53 +130,53 @@ impl Crm {
                 (None, _) => {}
             }
         }
-        let member = link.as_ref().filter(|link| !link.is_nowhere());
-        let list = match (member, &row) {
-            (Some(link), _) => self.list_of(link),
-            (None, Some(row)) => Crm::named(row).to_owned(),
-            (None, None) => self.settings.list.clone(),
-        };
-        let present = row.as_ref().map(|row| address(row.address));
-        let linked = link.as_ref().and_then(|link| link.remote_key.clone());
-        let named = row.as_ref().map(|row| Crm::named(row).to_owned());
-        let wanted = named.unwrap_or_else(|| list.clone());
-        let weighed = |address: &Option<String>, list: &str| {
-            self.weigh(address.as_deref()?, list, link.as_ref())
-        };
-        let standing = match present.is_none() || (present == linked && wanted == list) {
-            true => weighed(&linked, &list),
-            false => standing::both(weighed(&present, &wanted), weighed(&linked, &list)),
-        };
         let texts = row.as_ref().and_then(|person| {
             let consent = if person.opted_in { "t" } else { "f" };
             let mut row = row_of(&address(person.address), consent)?;
             row.push(person.elsewhere.then(|| "b2".to_owned()));
             Some(row)
         });
-        let changed_at = row.as_ref().and_then(|row| row.changed_at);
         let objected = row
             .as_ref()
             .filter(|row| self.others.contains(&row.address));
-        let work = Work {
-            objection: objected.map(|_| "2".to_owned()),
-            batch_cap: self.batch_cap,
-            changed_at: Timestamp(changed_at.unwrap_or(self.now)),
-            standing,
-            ..work(texts, link)
+        let op = match texts {
+            Some(_) => Op::Upsert,
+            None => Op::Delete,
         };
-        Some((work, list))
+        let change = queue.change(handle)?;
+        let watched = watched();
+        let mut flight = Flight::of(handle, queue.rounds(handle), &change, op, link, &watched);
+        let mut work = Work {
+            objection: objected.map(|_| "2".to_owned()),
+            batch_cap: queue.batch_cap(handle).min(BULK_MAX),
+            changed_at: change.changed_at,
+            ..work(texts, flight.doubted_link())
+        };
+        let sought = seek(&work, &map_with_audience(), &self.settings);
+        let link = work.link.as_ref();
+        let weigh = |hash: &str, list: &str| standing::weigh(self.remembered(hash), list, link);
+        let identity = sought.identity(weigh);
+        work.standing = identity.standing;
+        flight.list = Some(identity.list.clone());
+        flight.identity = Some(identity);
+        Some((work, flight))
+    }
+
+    fn changed_at(&self, key: u8) -> Timestamp {
+        let row = self.row.as_ref().filter(|row| row.key == key);
+        let changed_at = row.and_then(|row| row.changed_at);
+        Timestamp(changed_at.unwrap_or(self.now))
+    }
+
+    /// All that is remembered of an address, by audience.
+    fn remembered(&self, hash: &str) -> impl Iterator<Item = (&str, Standing)> {
+        let all = self.memory.iter();
+        let of_address = all.filter(move |((known, _), _)| *known == hash);
+        of_address.map(|((_, list), standing)| (list.as_str(), *standing))
     }
 
     fn weigh(&self, address: &str, list: &str, link: Option<&Link>) -> Option<Standing> {
-        let all = self
-            .memory
-            .iter()
-            .filter(|((known, _), _)| known == address);
-        standing::weigh(
-            all.map(|((_, list), standing)| (list.as_str(), *standing)),
-            list,
-            link,
-        )
+        standing::weigh(self.remembered(&subscriber_hash(address)), list, link)
     }
 
     /// A link of a row that is gone, for the member that this row wants to be.
@@ -178,200 +198,139 @@ impl Crm {
         others.find(|(_, link)| holds(link)).map(|(key, _)| *key)
     }
 
-    /// One plan and its call. Whether there is more to do at once.
-    fn sync(&mut self, key: u8, request_lost: bool, answer_lost: bool) -> bool {
-        let Some((work, list)) = self.work(key) else {
-            return false;
-        };
-        let settings = self.settings.clone();
-        let (verdict, list) = match decide(&work, 0, &map_with_audience(), &settings) {
-            Decision::Settled(verdict) => (verdict, list),
-            Decision::Send(kind, item) => {
-                self.note_intent(key, &item, &kind);
-                let more = item.beside.more;
-                let list = kind.list().unwrap_or(&list).to_owned();
-                let sent = item.ticks.clone();
-                let call = assemble(vec![(kind, item)], &settings).remove(0);
-                if (request_lost || answer_lost)
-                    && let Some(link) = self.links.get_mut(&key)
-                {
-                    link.clock.doubt(&sent);
-                }
-                if request_lost {
-                    self.uncertain = true;
-                    return false;
-                }
-                self.uncertain = answer_lost;
-                let opted_in = self.opted_in();
-                let answer = self.service.answer(&call, opted_in);
-                let lost = TransportError::Lost("reset".into());
-                let reply = if answer_lost { Err(&lost) } else { Ok(&answer) };
-                let reading = read(&call, reply, &settings);
-                let verdict = reading.verdicts.into_iter().next().unwrap();
-                let more = more && matches!(verdict, Verdict::Delivered { .. });
-                return self.settle(key, &work, &list, verdict) || more;
-            }
-        };
-        self.settle(key, &work, &list, verdict)
-    }
-
-    fn note_intent(&mut self, key: u8, item: &Item, kind: &CallKind) {
-        if item.intent {
-            let link = noted(self.links.get(&key), item, kind);
-            let lists = link.membership.former.clone().into_iter();
-            let lists = lists.chain([self.list_of(&link), standing::EVERYWHERE.to_owned()]);
-            if item.leaver == Leaver::Asked {
-                let address = item.remote_key.clone().unwrap();
-                lists.for_each(|list| self.remember(&list, &address, News::Asked));
-            }
-            self.links.insert(key, link);
+    /// Sends a record as long as it is to be planned again at once. Of the first call, request or
+    /// answer may get lost.
+    fn sync_all(&mut self, key: u8, request_lost: bool, answer_lost: bool) {
+        let mut queue = Queue::default();
+        queue.push_retry(self.change(key));
+        let mut lost = (request_lost, answer_lost);
+        while let [handle] = queue.take(1)[..] {
+            let Some(outcome) = self.sync(key, handle, &queue, lost) else {
+                return;
+            };
+            let mut effects = Effects::default();
+            let rules = Rules {
+                retry: &POLICY,
+                recycled: None,
+                now: Timestamp(self.now),
+            };
+            settle(outcome, &rules, 0.0, &mut effects);
+            self.apply_effects(effects, &mut queue);
+            lost = (false, false);
         }
     }
 
-    fn remember(&mut self, list: &str, address: &str, news: News) {
-        let at = (address.to_owned(), list.to_owned());
-        match Standing::after(self.memory.get(&at).copied(), news) {
+    fn change(&self, key: u8) -> Change {
+        Change {
+            record: record_of(key),
+            entity: Entity::Contact,
+            lane: Lane::Live,
+            changed_at: self.changed_at(key),
+            attempts: 0,
+            traces: Traces::new(
+                self.inherited.contains(&key),
+                self.row.is_none(),
+                Some(Rc::from([u8::MAX])),
+            ),
+        }
+    }
+
+    /// One plan and its call.
+    fn sync(
+        &mut self,
+        key: u8,
+        handle: Handle,
+        queue: &Queue<u8>,
+        lost: (bool, bool),
+    ) -> Option<Outcome> {
+        let (work, flight) = self.work(key, handle, queue)?;
+        let decision = decide(&work, 0, &map_with_audience(), &self.settings);
+        match decision {
+            Decision::Settled(verdict) => Some(Outcome::uncalled(flight, verdict)),
+            Decision::Send(kind, item) => self.send(kind, item, flight, lost),
+        }
+    }
+
+    /// Notes what has to be safe, makes the call, and reads what comes back; `None`: the worker ended
+    /// before that.
+    fn send(
+        &mut self,
+        kind: CallKind,
+        item: Item,
+        flight: Flight,
+        (request_lost, answer_lost): (bool, bool),
+    ) -> Option<Outcome> {
+        let mut call = assemble(vec![(kind, item)], &self.settings).remove(0);
+        let mut flights = [flight];
+        let mut intents = Intents::default();
+        intents.note(&mut call, &mut flights);
+        let created = intents.creates.iter().flatten();
+        for LinkEntry { record, link } in created.chain(intents.noted.iter()) {
+            self.links.insert(key_of(record), link.clone());
+        }
+        intents.asked.iter().for_each(|asked| self.remember(asked));
+        let crashes = std::mem::take(&mut self.crashes);
+        self.uncertain = request_lost || answer_lost || crashes;
+        let opted_in = self.opted_in();
+        let answer = (!request_lost).then(|| self.service.answer(&call, opted_in));
+        if crashes {
+            self.inherited.insert(key_of(&flights[0].record));
+            return None;
+        }
+        let lost = TransportError::Lost("reset".into());
+        let reply = answer.as_ref().filter(|_| !answer_lost).ok_or(&lost);
+        let verdicts = read(&call, reply, &self.settings).verdicts;
+        let ([flight], verdict) = (flights, verdicts.into_iter().next().unwrap());
+        let item = call.items.remove(0);
+        let target = Target::Mailchimp;
+        Some(Outcome::called(target, flight, item, verdict, false))
+    }
+
+    /// As the worker stores them.
+    fn apply_effects(&mut self, effects: Effects, queue: &mut Queue<u8>) {
+        for LinkEntry { record, link } in effects.pushed.iter().chain(effects.noted.iter()) {
+            self.links.insert(key_of(record), link.clone());
+        }
+        for record in &effects.unlinked {
+            self.links.remove(&key_of(record));
+        }
+        for record in &effects.done {
+            self.inherited.remove(&key_of(record));
+            let row = self.row.as_mut().filter(|row| row.key == key_of(record));
+            row.into_iter().for_each(|row| row.changed_at = None);
+        }
+        effects
+            .remembered
+            .iter()
+            .for_each(|learnt| self.remember(learnt));
+        for step in effects.queue {
+            match step {
+                QueueStep::Leave(handle) => drop(queue.close(handle)),
+                QueueStep::Again(handle, batch_cap) => queue.again(handle, batch_cap),
+                QueueStep::PutBack(handle) => queue.put_back(handle),
+            }
+        }
+        for change in effects.address_changes {
+            if let Some(key) = self.hear_of_move(&change.list, &change.old, &change.new) {
+                queue.push_retry(self.change(key));
+            }
+        }
+        for told in effects.writebacks {
+            let row = self.row.as_mut();
+            let row = row.filter(|row| row.key == key_of(&told.record) && row.opted_in);
+            if let Some(row) = row {
+                // The change goes the way of any other.
+                (row.opted_in, row.changed_at) = (false, Some(self.now));
+            }
+        }
+    }
+
+    fn remember(&mut self, learnt: &Remembered) {
+        let at = (subscriber_hash(&learnt.address), learnt.list.clone());
+        match Standing::after(self.memory.get(&at).copied(), learnt.news) {
             Some(standing) => self.memory.insert(at, standing),
             None => self.memory.remove(&at),
         };
-    }
-
-    fn settle(&mut self, key: u8, work: &Work, list: &str, verdict: Verdict) -> bool {
-        let known = self.links.get(&key).cloned();
-        let present = self.row.as_ref().map(|row| address(row.address));
-        let attempt = Attempt {
-            link: known.as_ref(),
-            list,
-            address: present.as_deref().filter(|_| work.row.is_some()),
-            standing: work.standing.as_ref(),
-        };
-        for learnt in standing::learnt(&attempt, &verdict, Timestamp(self.now)) {
-            self.remember(&learnt.list, &learnt.address, learnt.news);
-        }
-        let about_address = match &verdict {
-            Verdict::Dead {
-                member_status: Some(status),
-                ..
-            } => attempt.spares_member(*status),
-            _ => false,
-        };
-        self.batch_cap = match verdict {
-            Verdict::Again {
-                batch_cap: Some(cap),
-                ..
-            } => cap,
-            Verdict::Again { .. } => self.batch_cap,
-            _ => 500,
-        };
-        if !matches!(verdict, Verdict::Again { .. } | Verdict::Retry { .. })
-            && let Some(row) = self.row.as_mut().filter(|row| row.key == key)
-        {
-            row.changed_at = None;
-        }
-        let link = known.unwrap_or_default();
-        let (link, again) = match verdict {
-            Verdict::Delivered {
-                remote_id,
-                remote_key,
-                member_status,
-                ticks,
-                ..
-            } => {
-                let mut settled = link.settled(member_status == Some(MemberStatus::Subscribed));
-                ticks.into_iter().for_each(|tick| settled.clock.set(tick));
-                let link = Link {
-                    remote_id: remote_id.or(settled.remote_id.clone()),
-                    remote_key: remote_key.or(settled.remote_key.clone()),
-                    member_status: member_status.or(settled.member_status),
-                    ..settled
-                };
-                (Some(link), false)
-            }
-            Verdict::Removed => {
-                self.links.remove(&key);
-                return false;
-            }
-            Verdict::Again { relink, .. } => {
-                let link = match relink {
-                    Some(Relink::Forget) => match link.forgotten() {
-                        Some(link) => Some(link),
-                        None => {
-                            self.links.remove(&key);
-                            None
-                        }
-                    },
-                    Some(Relink::Leave { ask }) => Some(link.leave(ask)),
-                    Some(Relink::Left { list, ask, .. }) => Some(link.left(&list, ask)),
-                    Some(Relink::Unsubscribed { how, ticks }) => {
-                        let mut link = link.unsubscribed(how);
-                        ticks.into_iter().for_each(|tick| link.clock.set(tick));
-                        Some(link)
-                    }
-                    Some(Relink::Displaced) => Some(link.displaced()),
-                    Some(Relink::Discarded) => Some(link.discarded()),
-                    Some(Relink::Gone) => {
-                        let how = link.how_gone();
-                        Some(link.unsubscribed(how))
-                    }
-                    Some(Relink::Found {
-                        address: to,
-                        status,
-                        ticks,
-                    }) => {
-                        let link = link.found(status, &ticks);
-                        let list = self.list_of(&link);
-                        let old = link.remote_key.clone();
-                        let told = present == old;
-                        let link = if told { link } else { link.readdressed(&to) };
-                        self.links.insert(key, link);
-                        if let (Some(old), true) = (old, told) {
-                            return self.hear_of_move(&list, &old, &to);
-                        }
-                        None
-                    }
-                    Some(Relink::Adopt(id)) => Some(Link {
-                        remote_id: Some(id),
-                        clock: FieldClock::default(),
-                        ..link
-                    }),
-                    _ => None,
-                };
-                (link, true)
-            }
-            Verdict::Dead {
-                member_status: Some(status),
-                ..
-            } => {
-                if let Some(row) = self.row.as_mut().filter(|row| row.key == key)
-                    && row.opted_in
-                {
-                    // The CRM is told, and the change goes the way of any other.
-                    (row.opted_in, row.changed_at) = (false, Some(self.now));
-                }
-                let written = Link {
-                    remote_key: link.remote_key.clone().or(present),
-                    ..link
-                };
-                (
-                    (!about_address).then(|| written.unsubscribed(status)),
-                    false,
-                )
-            }
-            _ => (None, false),
-        };
-        self.links.extend(link.map(|link| (key, link)));
-        again
-    }
-
-    /// Until nothing comes of it.
-    fn sync_all(&mut self, key: u8, request_lost: bool, answer_lost: bool) {
-        let mut more = self.sync(key, request_lost, answer_lost);
-        for _ in 0..16 {
-            if !more {
-                break;
-            }
-            more = self.sync(key, false, false);
-        }
     }
 
     fn keys(&self) -> Vec<u8> {
@@ -381,6 +340,32 @@ impl Crm {
         keys.dedup();
         keys
     }
+}
+
+const POLICY: Policy = Policy {
+    base: Duration::from_secs(1),
+    max: Duration::from_secs(900),
+    max_attempts: 12,
+};
+
+/// The fields of the model's map; each has a column of its own.
+fn watched() -> Vec<Watched> {
+    let map = map_with_audience();
+    let fields = map.fields.iter();
+    fields
+        .filter_map(|field| Watched::of(Target::Mailchimp, field, Some(field.id.0)))
+        .collect()
+}
+
+fn record_of(key: u8) -> RecordRef {
+    RecordRef {
+        source: SourceId(1),
+        key: RecordKey::from(key.to_string()),
+    }
+}
+
+fn key_of(record: &RecordRef) -> u8 {
+    record.key.as_str().parse().unwrap()
 }
 
 fn row_of(email: &str, consent: &str) -> Option<Vec<Option<String>>> {

@@ -3,7 +3,7 @@
 use super::{super::*, Crm, Event, address};
 use crate::{
     consent::{Party, ReportedConsent},
-    standing,
+    standing::{self, Remembered},
 };
 
 impl Crm {
@@ -12,7 +12,6 @@ impl Crm {
         if event.reported.by == Party::Mandrill {
             return self.hear_of_mail(event);
         }
-        let news = event.reported.remembered(&event.list, None);
         match self.place(event) {
             Some((key, link, elsewhere)) => {
                 let mismatch = link.remote_key.as_ref() != Some(&event.address);
@@ -20,9 +19,7 @@ impl Crm {
                     return;
                 }
                 if !elsewhere && mismatch {
-                    news.into_iter()
-                        .for_each(|(list, news)| self.remember(list, &event.address, news));
-                    return;
+                    return self.remember_event(event, None);
                 }
                 let reported = ReportedConsent {
                     elsewhere,
@@ -30,14 +27,23 @@ impl Crm {
                 };
                 self.record(key, Some(link), event, reported);
             }
-            None => news
-                .into_iter()
-                .for_each(|(list, news)| self.remember(list, &event.address, news)),
+            None => self.remember_event(event, None),
         }
     }
 
-    /// As `inbound::mailchimp::change_address`. Whether the CRM took it.
-    pub(super) fn hear_of_move(&mut self, list: &str, old: &str, new: &str) -> bool {
+    /// `known`: the link of the record it is about.
+    fn remember_event(&mut self, event: &Event, known: Option<&Link>) {
+        if let Some((list, news)) = event.reported.remembered(&event.list, known) {
+            self.remember(&Remembered {
+                list: list.to_owned(),
+                address: event.address.clone(),
+                news,
+            });
+        }
+    }
+
+    /// As `inbound::mailchimp::change_address`. The record whose address it is.
+    pub(super) fn hear_of_move(&mut self, list: &str, old: &str, new: &str) -> Option<u8> {
         let mut known = self.links.iter();
         let linked = |link: &Link, address: &str| {
             let here = !link.is_nowhere() && self.list_of(link) == list;
@@ -45,9 +51,7 @@ impl Crm {
         };
         let holder = known.clone().any(|(_, link)| linked(link, new));
         let found = known.find(|(_, link)| linked(link, old));
-        let Some((key, link)) = found.filter(|_| !holder) else {
-            return false;
-        };
+        let (key, link) = found.filter(|_| !holder)?;
         let (key, link) = (*key, link.clone().readdressed(new));
         self.links.insert(key, link);
         let number = (0..4).find(|number| address(*number) == new);
@@ -58,7 +62,7 @@ impl Crm {
             (row.address, row.changed_at) = (number, Some(self.now));
             self.service.entered(new);
         }
-        true
+        Some(key)
     }
 
     fn hear_of_mail(&mut self, event: &Event) {
@@ -78,9 +82,7 @@ impl Crm {
             .filter(|row| address(row.address) == event.address);
         keys.extend(row.map(|row| row.key).filter(|key| !keys.contains(key)));
         if keys.is_empty() {
-            let news = event.reported.remembered(&event.list, None);
-            news.into_iter()
-                .for_each(|(list, news)| self.remember(list, &event.address, news));
+            self.remember_event(event, None);
         }
         for key in keys {
             let link = self.links.get(&key).cloned();
@@ -138,9 +140,11 @@ impl Crm {
         if older && !reported.counts_though_older(&link) {
             return;
         }
-        if let Some((list, news)) = reported.remembered(&event.list, known.as_ref()) {
-            self.remember(list, &event.address, news);
-        }
+        let event = &Event {
+            reported,
+            ..event.clone()
+        };
+        self.remember_event(event, known.as_ref());
         if older {
             return;
         }

@@ -57,7 +57,7 @@ pub enum Step {
     },
     /// Webhooks that wait get lost.
     Lost,
-    /// All that is in memory only is lost.
+    /// The worker ends while its next call is under way.
     Crash,
 }
 
@@ -173,7 +173,7 @@ impl Crm {
             }
             Step::Webhook { which, again } => self.webhook(*which, *again),
             Step::Lost => self.inbox.clear(),
-            Step::Crash => self.batch_cap = 500,
+            Step::Crash => self.crashes = true,
         }
     }
 
@@ -293,6 +293,7 @@ impl Crm {
     /// opted out at none.
     pub fn ends_well(&mut self) -> Result<(), TestCaseError> {
         let keeps = self.settings.on_delete == OnDelete::Ignore;
+        self.crashes = false;
         self.now += 1_000;
         for key in self.keys().repeat(3) {
             self.sync_all(key, false, false);

@@ -1,43 +1,12 @@
 //! Dead letters, and the request log.
 
-use integration_engine::delivery::outcome::Category;
-use integration_engine::record::RecordRef;
-use integration_engine::record::{Entity, Op, Target, Timestamp};
+use integration_engine::delivery::settlement::{Attempted, DeadLetter};
+use integration_engine::record::{Entity, RecordRef, Target};
 use pgrx::spi::SpiResult;
 
 use super::{column, execute, record, select};
 
-/// What could not be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
-    Write(Op),
-    /// HubSpot: its association by one column, which the request names.
-    Associate,
-}
-
-impl Deed {
-    const fn name(self) -> &'static str {
-        match self {
-            Deed::Write(op) => op.name(),
-            Deed::Associate => "associate",
-        }
-    }
-}
-
-/// A change given up on.
-pub struct Letter {
-    pub record: RecordRef,
-    pub deed: Deed,
-    pub category: Category,
-    pub status: Option<u16>,
-    pub why: String,
-    /// What was sent for the record, JSON.
-    pub request: Option<String>,
-    pub attempts: u32,
-    pub enqueued_at: Timestamp,
-}
-
-const BURY: &str = "\
+const INSERT: &str = "\
     INSERT INTO integration.dlq (target, entity, source, record_key, op, category, http_status, error, request, attempts, first_enqueued_at) \
     SELECT $1, t.entity, t.source, n.key, n.op, n.category, n.status, n.why, n.request::jsonb, n.attempts, pg_catalog.to_timestamp(n.enqueued_at / 1000.0) \
     FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::text[], $8::text[], $9::int4[], $10::int8[]) \
@@ -45,7 +14,7 @@ const BURY: &str = "\
     JOIN integration.tracked_table t ON t.id = n.source";
 
 /// Puts changes into the dead letter queue. What was given up on before has a newer reason now.
-pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
+pub fn insert(target: Target, letters: &[DeadLetter]) -> SpiResult<()> {
     if letters.is_empty() {
         return Ok(());
     }
@@ -54,7 +23,7 @@ pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
         target.name().into(),
         column(letters, |letter| letter.record.source.0),
         column(letters, |letter| letter.record.key.as_str()),
-        column(letters, |letter| letter.deed.name()),
+        column(letters, |letter| letter.attempted.name()),
         column(letters, |letter| letter.category.name()),
         column(letters, |letter| letter.status.map(i32::from)),
         column(letters, |letter| letter.why.as_str()),
@@ -62,7 +31,7 @@ pub fn bury(target: Target, letters: &[Letter]) -> SpiResult<()> {
         column(letters, |letter| letter.attempts as i32),
         column(letters, |letter| letter.enqueued_at.0),
     ];
-    execute(BURY, &args).map(|_| ())
+    execute(INSERT, &args).map(|_| ())
 }
 
 const SUPERSEDE: &str = "\
@@ -99,10 +68,10 @@ const SUPERSEDE_BY: &str = "\
 
 /// A record has one open dead letter a target: the latest. Of its associations each has its own, see
 /// [`supersede_associations`].
-fn supersede_by(target: Target, letters: &[Letter]) -> SpiResult<()> {
+fn supersede_by(target: Target, letters: &[DeadLetter]) -> SpiResult<()> {
     let writes = || {
         let all = letters.iter();
-        all.filter(|letter| matches!(letter.deed, Deed::Write(_)))
+        all.filter(|letter| matches!(letter.attempted, Attempted::Write(_)))
     };
     let sources: Vec<i32> = writes().map(|letter| letter.record.source.0).collect();
     if sources.is_empty() {
@@ -144,7 +113,7 @@ pub enum Forbidden {
     Associations,
 }
 
-const REVIVE: &str = "\
+const REQUEUE: &str = "\
     WITH chosen AS ( \
         UPDATE integration.dlq d SET resolution = 'retried', resolved_at = pg_catalog.clock_timestamp() \
         WHERE d.id IN (SELECT x.id FROM integration.dlq x WHERE x.resolution IS NULL AND x.target = 'hubspot' AND x.category = 'permission' \
@@ -156,12 +125,12 @@ const REVIVE: &str = "\
     ON CONFLICT DO NOTHING";
 
 /// Sends records again that were given up on because the credential lacked a permission.
-pub fn revive(which: &Forbidden, most: i64) -> SpiResult<usize> {
+pub fn requeue(which: &Forbidden, most: i64) -> SpiResult<usize> {
     let entity = match which {
         Forbidden::Records(entity) => Some(entity.name()),
         Forbidden::Associations => None,
     };
-    execute(REVIVE, &[entity.into(), most.into()])
+    execute(REQUEUE, &[entity.into(), most.into()])
 }
 
 const FORBIDDEN: &str = "\
