@@ -38,6 +38,9 @@ fn shown(preview: Preview) -> Value {
     if let Some(why) = preview.waits {
         shown["waits"] = json!(why);
     }
+    if !preview.notes.is_empty() {
+        shown["notes"] = json!(preview.notes);
+    }
     shown
 }
 

@@ -35,6 +35,27 @@ pub fn pauses() -> SpiResult<Vec<Pause>> {
         .collect()
 }
 
+/// How a target is doing, as people see it.
+pub fn told(target: Target) -> SpiResult<Option<(String, String)>> {
+    let sql =
+        "SELECT s.state, coalesce(s.reason, '') FROM integration.status s WHERE s.target = $1";
+    let rows = select(sql, &[target.name().into()], |row| {
+        Ok(row.get::<String>(1)?.zip(row.get::<String>(2)?))
+    })?;
+    Ok(rows.into_iter().flatten().next())
+}
+
+/// What is open of some kinds of alerts of a target.
+pub fn alerts(target: Target, kinds: &[&str]) -> SpiResult<Vec<String>> {
+    let sql = "SELECT a.message FROM integration.alert a \
+        WHERE a.target = $1 AND a.kind = ANY ($2) AND a.cleared_at IS NULL ORDER BY a.id";
+    let kinds: Vec<&str> = kinds.to_vec();
+    let rows = select(sql, &[target.name().into(), kinds.into()], |row| {
+        row.get::<String>(1)
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
 /// The targets that a guard stopped.
 pub fn guarded() -> SpiResult<Vec<Target>> {
     let rows = select(

@@ -174,7 +174,7 @@ pub fn settle(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
 }
 
 /// What an earlier worker had found out, as its dead letters tell.
-fn remember(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+pub fn remember(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
     for (entity, why) in dead_letters::forbidden()? {
         let wait = world.settings.retry.max;
         let scope = Scope::Write(entity);

@@ -29,7 +29,7 @@ use super::sharing;
 use super::standings;
 use super::target::{Planned, Property, TargetWorker};
 use super::words;
-use crate::store::{objections::Objection, sources::Source, trouble};
+use crate::store::{sources::Source, trouble};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;
@@ -64,7 +64,7 @@ pub struct Planning {
     /// Records that have to be sent again, for another row left them its link.
     pub heirs: Once<Retry>,
     /// Rows that are opted out beside another row's member.
-    pub objections: BTreeSet<Objection>,
+    pub objections: objections::Notes,
     /// Words in consent columns that nobody knows.
     unheard: words::Told,
 }

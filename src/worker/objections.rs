@@ -43,6 +43,34 @@ fn says(map: &SourceMap, row: &[Option<String>]) -> Option<Says> {
     })
 }
 
+/// What planning has found out about rows that are opted out beside another row's member. Planning
+/// itself writes nothing.
+#[derive(Default)]
+pub struct Notes {
+    found: BTreeSet<Objection>,
+    /// Noted before, and counts no longer.
+    stale: BTreeSet<Objection>,
+}
+
+impl Notes {
+    /// Whether there is something to store.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.stale.is_empty()
+    }
+
+    /// Whether a row was found that is opted out.
+    pub fn has_found(&self) -> bool {
+        !self.found.is_empty()
+    }
+
+    /// Stores them, in the transaction that has the members' rows looked at.
+    pub fn store(&self) -> SpiResult<()> {
+        let stale = self.stale.difference(&self.found);
+        stale.into_iter().try_for_each(objections::drop)?;
+        self.found.iter().try_for_each(objections::note)
+    }
+}
+
 /// A row whose address is another row's member (`holder`): its opt-out is noted and reaches the
 /// member; its opt-in, where it was noted, has the holder looked at again.
 pub fn heed(
@@ -66,7 +94,7 @@ pub fn heed(
         Consent::OptedIn | Consent::Unknown => return,
     };
     if lane == Lane::OptOut {
-        planning.objections.insert(Objection {
+        planning.objections.found.insert(Objection {
             hash: said.hash,
             record: flight.record.clone(),
         });
@@ -91,15 +119,15 @@ pub fn recall(
     world: &World,
     source: &Source,
     works: &mut [Work],
-    noted: &mut BTreeSet<Objection>,
+    notes: &mut Notes,
 ) -> SpiResult<()> {
     if worker.target != Target::Mailchimp || source.entity != Entity::Contact {
         return Ok(());
     }
     if world.objections {
-        recall_noted(world, source, works)?;
+        recall_noted(world, source, works, &mut notes.stale)?;
     }
-    look_around(world, source, works, noted)
+    look_around(world, source, works, &mut notes.found)
 }
 
 /// Whoever is about to be opted in for the first time, or anew: whether there are other rows with
@@ -168,7 +196,12 @@ fn opted_in_anew(map: &SourceMap, work: &Work) -> Option<String> {
 
 /// Looks up, at once for all, which records of a block are opted in while another row with the same
 /// address is opted out, or was when the member was unsubscribed for it.
-fn recall_noted(world: &World, source: &Source, works: &mut [Work]) -> SpiResult<()> {
+fn recall_noted(
+    world: &World,
+    source: &Source,
+    works: &mut [Work],
+    stale: &mut BTreeSet<Objection>,
+) -> SpiResult<()> {
     let Some(map) = source.maps.get(&Target::Mailchimp) else {
         return Ok(());
     };
@@ -198,10 +231,10 @@ fn recall_noted(world: &World, source: &Source, works: &mut [Work]) -> SpiResult
                 Ok(None) => opted_in && work.link.is_some(),
             };
             if !counts {
-                objections::drop(&Objection {
+                stale.insert(Objection {
                     hash: said.hash.clone(),
                     record: record.clone(),
-                })?;
+                });
             } else if opted_in && !mine {
                 work.objection = Some(describe(world, source, record));
             }
@@ -223,9 +256,4 @@ fn consent_of(world: &World, record: &RecordRef, hash: &str) -> Result<Option<Co
     Ok(said
         .filter(|said| said.hash == hash)
         .map(|said| said.consent))
-}
-
-/// Takes note of rows that are opted out, in the transaction that has their holders looked at.
-pub fn note(noted: &BTreeSet<Objection>) -> SpiResult<()> {
-    noted.iter().try_for_each(objections::note)
 }

@@ -4,7 +4,7 @@ use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
-use super::{Worker, bars, fill, identity, intake, objections, preflight, requests, settle};
+use super::{Worker, bars, fill, identity, intake, preflight, requests, settle};
 use crate::pg::watch;
 use crate::store::{self, changes};
 
@@ -132,10 +132,10 @@ impl Worker {
             moves,
             audiences,
             heirs,
-            objections: noted,
+            objections,
             ..
         } = draft;
-        self.world.objections |= !noted.is_empty();
+        self.world.objections |= objections.has_found();
         let worker = &mut self.targets[index];
         for list in &audiences {
             worker.preflight.mailchimp.use_audience(list);
@@ -149,10 +149,11 @@ impl Worker {
         let (world, worker) = (&self.world, &mut self.targets[index]);
         let progress = !held && (reloaded || !outcomes.is_empty() || worker.planned.len() > before);
         let intents = worker.planned.iter().any(identity::is_to_note);
-        if !outcomes.is_empty() || !leftover.empty.is_empty() || intents || !moves.is_empty() {
+        let settled = !outcomes.is_empty() || !leftover.empty.is_empty();
+        if settled || intents || !moves.is_empty() || !objections.is_empty() {
             let news = store::transaction(|| {
                 identity::move_links(worker.target, world, moves)?;
-                objections::note(&noted)?;
+                objections.store()?;
                 if !heirs.is_empty() {
                     changes::put_retries(worker.target, &heirs)?;
                     settle::outlook(worker, world.now)?;

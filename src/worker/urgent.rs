@@ -9,7 +9,7 @@ use integration_engine::record::{Lane, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{Planned, TargetWorker};
-use super::{Worker, fill, identity, intake, objections, settle};
+use super::{Worker, fill, identity, intake, settle};
 use crate::config::Settings;
 use crate::pg::watch;
 use crate::store::{self, changes};
@@ -128,10 +128,10 @@ impl Worker {
             fill::give_back(worker, planned);
         }
         let mut planned = VecDeque::from(planned);
-        let objected = !draft.objections.is_empty();
+        let objected = draft.objections.has_found();
         let told = store::transaction(|| {
             identity::move_links(worker.target, world, draft.moves)?;
-            objections::note(&draft.objections)?;
+            draft.objections.store()?;
             if !draft.heirs.is_empty() {
                 changes::put_retries(worker.target, &draft.heirs)?;
                 settle::outlook(worker, world.now)?;

@@ -20,8 +20,8 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::pg::clock;
 use crate::store::{holds, sources::Source, state};
-use crate::worker::World;
 use crate::worker::target::{Property, TargetStatus, TargetWorker};
+use crate::worker::{World, bars, preflight};
 
 /// What would become of a record at one target.
 pub struct Preview {
@@ -31,7 +31,12 @@ pub struct Preview {
     pub waits: Option<String>,
     /// Fields whose values depend on what only the worker knows.
     pub unread: Vec<String>,
+    /// What the worker has told of fields, definitions and rights since it asked the service.
+    pub notes: Vec<String>,
 }
+
+/// Alerts about what the worker keeps in memory, and goes by.
+const FOUND_OUT: [&str; 3] = [preflight::DROPPED, preflight::UNREAD, bars::ALERT];
 
 /// What would come of planning.
 pub enum Next {
@@ -84,7 +89,8 @@ pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<
         previews.push(Preview {
             target: *target,
             next,
-            waits: waits(&worker, &world, source),
+            waits: waits(&worker, &world, source).map_err(Error::Spi)?,
+            notes: state::alerts(*target, &FOUND_OUT).map_err(Error::Spi)?,
             unread: match target {
                 Target::HubSpot => Vec::new(),
                 Target::Mailchimp => unread.clone(),
@@ -134,6 +140,9 @@ fn worker(target: Target, world: &World) -> SpiResult<TargetWorker> {
     if state::guarded()?.contains(&target) {
         worker.still_held();
     }
+    if target == Target::HubSpot {
+        bars::remember(&mut worker, world)?;
+    }
     Ok(worker)
 }
 
@@ -171,15 +180,21 @@ fn next(worker: &mut TargetWorker, world: &World, source: &Source, key: &str) ->
 }
 
 /// Why nothing of a table is sent at present, as far as tables tell.
-fn waits(worker: &TargetWorker, world: &World, source: &Source) -> Option<String> {
+fn waits(worker: &TargetWorker, world: &World, source: &Source) -> SpiResult<Option<String>> {
     let held = holds::wrong(source.id, worker.target).held;
     if !held.is_empty() {
-        return Some(format!("{} is held: {}", source.name, held.join("; ")));
+        return Ok(Some(format!(
+            "{} is held: {}",
+            source.name,
+            held.join("; ")
+        )));
     }
     let TargetStatus { state, reason } = worker.status(&world.settings, world.now.instant);
-    if state == TargetState::Running {
-        return None;
-    }
-    let reason = reason.unwrap_or_default();
-    Some(format!("{} is {}: {reason}", worker.target, state.name()))
+    let (name, reason) = match state {
+        // Outages and refused credentials are known to the worker, which has told of them.
+        TargetState::Running => state::told(worker.target)?.unwrap_or_default(),
+        _ => (state.name().to_owned(), reason.unwrap_or_default()),
+    };
+    let stopped = !name.is_empty() && name != TargetState::Running.name();
+    Ok(stopped.then(|| format!("{} is {name}: {reason}", worker.target)))
 }

@@ -13,10 +13,22 @@ use crate::jobs::erasure;
 const ADA: &str = "ada@example.org";
 const PAUSE: &str = "SELECT integration.pause('mailchimp', 'to look')";
 
+/// Asked in a transaction that may not write, and has no number afterwards.
+#[track_caller]
 fn preview(crm: &mut Crm, target: &str, id: i64) -> Value {
-    crm.ask(&format!(
-        "SELECT request FROM integration.preview('crm.contacts', '{id}') WHERE target = '{target}'"
-    ))
+    preview_of(crm, "crm.contacts", target, id)
+}
+
+#[track_caller]
+fn preview_of(crm: &mut Crm, table: &str, target: &str, id: i64) -> Value {
+    crm.run("BEGIN READ ONLY");
+    let told = crm.ask(&format!(
+        "SELECT request FROM integration.preview('{table}', '{id}') WHERE target = '{target}'"
+    ));
+    let untouched: bool = crm.ask("SELECT pg_current_xact_id_if_assigned() IS NULL");
+    assert!(untouched, "looking writes nothing");
+    crm.run("COMMIT");
+    told
 }
 
 /// Mailchimp is paused: a dead letter is foretold, and it is the one that comes once it goes on.
@@ -132,4 +144,120 @@ fn held_table_and_paused_target_are_named() {
     let told = preview(&mut crm, "hubspot", id);
     assert_eq!(told["waits"], "hubspot is paused: to look");
     assert!(told["body"].to_string().contains("Augusta"), "{told}");
+}
+
+/// A row that was opted out, and noted for it, is opted in again: the note is out of date.
+#[test]
+fn note_that_is_out_of_date_is_left_to_the_worker() {
+    let mut crm = Crm::start();
+    let id = crm.add_contact(ADA, true);
+    crm.settle();
+    let other = crm.add_contact("Ada@example.org", false);
+    crm.settle();
+    assert_eq!(crm.remote.status_of(ADA), Some(Status::Unsubscribed));
+    crm.run(PAUSE);
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = true");
+    let told = preview(&mut crm, "mailchimp", id);
+    assert_eq!(told["body"]["status"], "subscribed", "{told}");
+    let told = preview(&mut crm, "mailchimp", other);
+    assert_eq!(told["dead_letter"], "conflict", "{told}");
+    let noted = "SELECT count(*) FROM integration._objection";
+    assert_eq!(crm.ask::<i64>(noted), 1);
+    crm.run("SELECT integration.resume('mailchimp')");
+    wait_until("they are subscribed again", SOON, || {
+        (crm.remote.status_of(ADA) == Some(Status::Subscribed)).then_some(())
+    });
+    crm.settle();
+    assert_eq!(crm.ask::<i64>(noted), 0);
+}
+
+/// Rows in every state at both targets, one after the other.
+#[test]
+fn nothing_is_written_in_any_state() {
+    let mut crm = Crm::start();
+    let known = crm.add_contact(ADA, true);
+    let out = crm.add_contact("out@example.org", true);
+    let (first, second) = (
+        crm.add_contact("one@example.org", true),
+        crm.add_contact("two@example.org", true),
+    );
+    let gone = crm.add_contact("gone@example.org", true);
+    crm.converges();
+    for target in ["hubspot", "mailchimp"] {
+        let told = preview(&mut crm, target, known);
+        assert!(
+            told["nothing"]
+                .as_str()
+                .unwrap()
+                .contains("holds this state"),
+            "{told}"
+        );
+        assert_eq!(told.get("waits"), None, "{told}");
+        crm.run(&format!("SELECT integration.pause('{target}', 'to look')"));
+    }
+    crm.run(&format!(
+        "UPDATE crm.contacts SET marketing_opt_in = false WHERE id = {out};
+         UPDATE crm.contacts SET email = 'both@example.org' WHERE id = {first};
+         UPDATE crm.contacts SET email = 'one@example.org' WHERE id = {second};
+         UPDATE crm.contacts SET email = 'two@example.org' WHERE id = {first};
+         DELETE FROM crm.contacts WHERE id = {gone}"
+    ));
+    let new = crm.add_contact("new@example.org", true);
+    let heir = crm.add_contact("gone@example.org", true);
+    let shy = crm.add_contact("shy@example.org", false);
+    let wrong = crm.add_contact("no address", true);
+    let told: Vec<Value> = ["hubspot", "mailchimp"]
+        .into_iter()
+        .flat_map(|target| {
+            [known, out, first, second, gone, new, heir, shy, wrong].map(|id| (target, id))
+        })
+        .map(|(target, id)| preview(&mut crm, target, id))
+        .collect();
+    assert!(
+        told.iter()
+            .all(|told| told["waits"].as_str().unwrap().contains("paused: to look")),
+        "{told:#?}"
+    );
+    let of = |what: &str| told.iter().filter(|told| told.get(what).is_some()).count();
+    assert!(
+        of("method") >= 7 && of("nothing") >= 2 && of("dead_letter") >= 1,
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn outage_that_the_worker_has_told_of_is_named() {
+    let mut crm = Crm::start();
+    crm.remote.go_down(Service::HubSpot);
+    let id = crm.add_contact(ADA, true);
+    wait_until("the outage shows", SOON, || {
+        (crm.rows("SELECT state FROM integration.status WHERE target = 'hubspot'") == ["outage"])
+            .then_some(())
+    });
+    let told = preview(&mut crm, "hubspot", id);
+    let why = told["waits"].as_str().unwrap();
+    assert!(why.starts_with("hubspot is outage: "), "{told}");
+    assert!(told["body"].to_string().contains(ADA), "{told}");
+    let told = preview(&mut crm, "mailchimp", id);
+    assert_eq!(told.get("waits"), None, "{told}");
+}
+
+#[test]
+fn what_the_credential_may_not_do_is_foretold() {
+    const WRITE: &str = "crm.objects.companies.write";
+    let mut crm = Crm::start();
+    crm.remote
+        .configure(|config| config.hubspot.scopes.retain(|known| known != WRITE));
+    crm.run("INSERT INTO crm.companies (name, domain) VALUES ('One', 'one.example.org')");
+    let letters = "SELECT count(*) FROM integration.dlq WHERE category = 'permission'";
+    wait_until("it is given up on", SOON, || {
+        (crm.ask::<i64>(letters) == 1).then_some(())
+    });
+    crm.run("INSERT INTO crm.companies (name, domain) VALUES ('Two', 'two.example.org')");
+    crm.settle();
+    let told = preview_of(&mut crm, "crm.companies", "hubspot", 2);
+    assert_eq!(told["dead_letter"], "permission", "{told}");
+    assert!(told["why"].as_str().unwrap().contains(WRITE), "{told}");
+    assert!(told["notes"][0].as_str().unwrap().contains(WRITE), "{told}");
+    assert_eq!(crm.ask::<i64>(letters), 2, "as the worker does");
 }
