@@ -134,6 +134,8 @@ fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Kn
     let mut addresses = erasure.addresses.clone();
     for link in [&hubspot, &mailchimp].into_iter().flatten() {
         addresses.extend(link.remote_key.clone());
+        // A member that was created under an address they had left carries what we know of them.
+        addresses.extend(link.membership.stray.clone());
     }
     if let Some(source) = source {
         addresses.extend(people::addresses(source, &record.key)?);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, SOON},
-    remote::{Fault, FaultKind, MemberAction, Service, Status, When, path_secret, unlimited},
+    remote::{
+        Fault, FaultBody, FaultKind, MemberAction, Service, Status, When, path_secret, unlimited,
+    },
     sql::quote_literal,
     wait::wait_until,
 };
@@ -263,4 +265,40 @@ fn who_moved_to_another_rows_address_is_a_conflict() {
     crm.settle();
     assert_eq!(mailed_at_old(&crm), 1);
     assert_eq!(crm.remote.status_of(NEW), Some(Status::Subscribed));
+}
+
+/// Before the member that was created in vain is archived, the person is erased.
+#[test]
+fn who_is_erased_is_erased_under_the_address_they_left_as_well() {
+    let mut crm = subscribed();
+    let hash: String = crm.ask(&format!("SELECT md5('{OLD}')"));
+    let refused = FaultKind::Status {
+        code: 400,
+        body: FaultBody::Json,
+        retry_after: None,
+    };
+    let archive = Fault::new(refused, When::UntilCleared).service(Service::Mailchimp);
+    crm.remote.add_fault(archive.method("DELETE").path(&hash));
+    moves(&crm);
+    crm.run("UPDATE crm.contacts SET first_name = 'Augusta' WHERE id = 1");
+    let stray = "SELECT stray FROM integration._link WHERE target = 2 AND record_key = '1'";
+    wait_until(
+        "the member under the old address waits to be archived",
+        SOON,
+        || {
+            let followed = crm.rows("SELECT email FROM crm.contacts WHERE id = 1") == [NEW];
+            (followed && crm.rows(stray) == [OLD]).then_some(())
+        },
+    );
+    // The log of consent, which knows addresses by hash, is kept for a time only.
+    crm.run("DELETE FROM integration.consent_log WHERE record_key = '1'");
+    let job: i64 = crm.ask("SELECT integration.erase('crm.contacts', '1')");
+    wait_until("she is erased", SOON, || {
+        let state = crm.ask::<String>(&format!(
+            "SELECT state FROM integration.job WHERE id = {job}"
+        ));
+        (state == "done").then_some(())
+    });
+    assert!(crm.remote.is_forgotten(NEW));
+    assert!(crm.remote.is_forgotten(OLD));
 }
