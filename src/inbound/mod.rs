@@ -60,7 +60,7 @@ impl Refused {
     }
 
     /// The row changed under our hands.
-    fn changing() -> Refused {
+    pub fn changing() -> Refused {
         Refused {
             sqlstate: "40001".to_owned(),
             text: "the row was being changed".to_owned(),

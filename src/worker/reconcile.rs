@@ -3,12 +3,14 @@
 //!
 //! They ask when no other lane has anything to send, one request at a time. An answer is judged in
 //! the transaction that stores what it comes to, by one snapshot of rows, links and queue; whatever
-//! was on its way since the question is left out. Only what is in memory is lost at a crash: from the
+//! was on its way since the question is left out. What is to be written to the CRM for it is judged
+//! once more, record by record. Only what is in memory is lost at a crash: from the
 //! mark on it is asked again.
 
 mod judge;
 mod members;
 mod records;
+mod repairs;
 mod walk;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -22,6 +24,8 @@ use integration_engine::now::Now;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
 use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
+
+use repairs::Part;
 
 use super::jobs::{self, A_MOMENT, Jobs, News};
 use super::target::{Property, TargetWorker};
@@ -74,6 +78,8 @@ struct Running {
     shown_at: Option<Instant>,
     failures: u32,
     todo: VecDeque<Ask>,
+    /// Records that are to be repaired before anything else is asked.
+    parts: VecDeque<Part>,
     asked: Option<Asked>,
     advance: Option<Advance>,
 }
@@ -86,6 +92,7 @@ impl Running {
             shown_at: None,
             failures: 0,
             todo: VecDeque::new(),
+            parts: VecDeque::new(),
             asked: None,
             advance: None,
         }
@@ -94,7 +101,7 @@ impl Running {
     /// Moves the mark if nothing is left to be asked below it. In the transaction that stores what
     /// was found there.
     fn go_on(&mut self, now: Now) -> SpiResult<bool> {
-        if !self.todo.is_empty() {
+        if !self.todo.is_empty() || !self.parts.is_empty() {
             return Ok(false);
         }
         let Some(advance) = self.advance.take() else {
@@ -177,7 +184,8 @@ impl Reconciles {
         if targets.iter().any(|worker| self.due(worker, world, now)) {
             return Some(Duration::ZERO);
         }
-        self.jobs.retry_in(now)
+        let waits = [self.jobs.retry_in(now), self.repair_in(now)];
+        waits.into_iter().flatten().min()
     }
 
     fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
@@ -187,7 +195,9 @@ impl Reconciles {
             .iter()
             .find(|running| running.course.target == worker.target && self.unfinished(running));
         free && mine.is_some_and(|running| {
-            running.asked.is_none() && may_ask(worker, world, &running.course, now)
+            running.asked.is_none()
+                && running.parts.is_empty()
+                && may_ask(worker, world, &running.course, now)
         })
     }
 

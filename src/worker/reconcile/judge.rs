@@ -14,6 +14,7 @@ use integration_engine::sync::drift::{Difference, Page, Record};
 use integration_engine::wire::{Reply, TransportError};
 use pgrx::spi::SpiResult;
 
+use super::repairs::Part;
 use super::{Advance, Ask, Asked, walk};
 use crate::capture;
 use crate::inbound::Scene;
@@ -96,12 +97,26 @@ pub(super) fn judged_rows(source: &Source, map: &SourceMap, keys: &[&RecordKey])
     reading.unwrap_or_else(|refusal| refusal.raise()).rows
 }
 
+/// How records are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Many at once: those that are to be repaired in the CRM are set apart.
+    Together,
+    /// One, for the last time perhaps.
+    Alone { last: bool },
+}
+
 /// Judges by what the tables say at one moment.
 pub(super) struct Judge<'a> {
     pub(super) scene: Scene<'a>,
     pub(super) course: Course,
     /// Records whose other self is gone.
     pub(super) unlinked: Vec<RecordRef>,
+    pub(super) manner: Manner,
+    /// The fields that were asked for, and when.
+    pub(super) asked: Option<(Vec<String>, Timestamp)>,
+    /// Records that are to be repaired.
+    pub(super) apart: Vec<Part>,
 }
 
 impl<'a> Judge<'a> {
@@ -110,6 +125,9 @@ impl<'a> Judge<'a> {
             scene: Scene::new(world.now, world, targets),
             course,
             unlinked: Vec::new(),
+            manner: Manner::Together,
+            asked: None,
+            apart: Vec::new(),
         }
     }
 
@@ -235,6 +253,7 @@ impl<'a> Judge<'a> {
         page: Page,
         todo: &mut VecDeque<Ask>,
     ) -> SpiResult<Option<Advance>> {
+        self.asked = Some((asked.names.clone(), asked.at));
         match &asked.ask {
             Ask::Linked(pairs, Wanted::Archived) => self.archived(pairs, &asked, &page, todo)?,
             Ask::Linked(pairs, wanted) => self.linked(pairs, *wanted, &asked, &page, todo)?,
@@ -350,6 +369,9 @@ impl<'a> Judge<'a> {
         let taken = state.enter(&values, |name| {
             record.written.get(name).copied().unwrap_or(now)
         })?;
+        if let Taken::Refused(why) = &taken {
+            self.unless_in_vain(why);
+        }
         self.scene.raise_alerts(self.course.target)?;
         Ok(match taken {
             Taken::Took(done) => done.into_iter().collect(),

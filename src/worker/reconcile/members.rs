@@ -15,9 +15,9 @@ use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
-use crate::inbound::Fate;
 use crate::inbound::audience::{Place, place};
 use crate::inbound::consent::{self as inbound, Decided};
+use crate::inbound::{Fate, Refused};
 use crate::store::drift::{self, Found, Kind, Repair};
 use crate::store::inbox::State;
 use crate::store::links::{self, Cause};
@@ -55,7 +55,7 @@ impl Judge<'_> {
         drift::see(self.course.job, &texts)?;
         for pair in &pairs {
             if let Some(row) = rows.get(&pair.key).filter(|_| still.contains(&pair.key)) {
-                self.member(source, map, row, pair)?;
+                self.member(source, map, row, list, pair)?;
             }
         }
         // What people removed by archiving it is not missing here.
@@ -127,6 +127,7 @@ impl Judge<'_> {
         source: &Source,
         map: &SourceMap,
         row: &[Option<String>],
+        list: &str,
         pair: &Pair,
     ) -> SpiResult<()> {
         let column = map.field_named("status");
@@ -139,7 +140,16 @@ impl Judge<'_> {
             // Nobody here ever decided anything about this person.
             return Ok(());
         }
+        let again = || {
+            let id = RemoteId::from(pair.record.id.as_str());
+            Ask::LostMember(pair.key.clone(), id, list.to_owned())
+        };
         if let Some(remedy) = consent_remedy(says, held, pair.link.member_status) {
+            if remedy == ConsentRemedy::TellCrm
+                && self.set_apart(&pair.key, Kind::Status, again(), pair.record)
+            {
+                return Ok(());
+            }
             let repair = match self.course.repair {
                 true => self.repair_consent(source, pair, held, remedy)?,
                 false => Repair::Nothing,
@@ -183,7 +193,7 @@ impl Judge<'_> {
             |field| Some(Some(held[place(field)?].as_deref()?)),
             |field| pair.link.clock.agreed(field.id),
         );
-        if found.is_empty() {
+        if found.is_empty() || self.set_apart(&pair.key, Kind::Field, again(), pair.record) {
             return Ok(());
         }
         let link = Link {
@@ -265,6 +275,11 @@ impl Judge<'_> {
                 };
                 let record = self.record(&pair.key);
                 let fate = inbound::record(&self.scene, source, record, Some(link), decided)?;
+                match &fate {
+                    Fate::Refused(why) => self.unless_in_vain(why),
+                    Fate::Later => self.unless_in_vain(&Refused::changing()),
+                    Fate::Settled(..) => {}
+                }
                 Ok(match fate {
                     Fate::Settled(State::Applied, _) => {
                         Repair::Done("written to the CRM".to_owned())
@@ -325,7 +340,10 @@ impl Judge<'_> {
             return Ok(());
         };
         if let Some(record) = record {
-            return self.members(list, std::slice::from_ref(record), asked.at, None, None);
+            // Who is nobody's by now was somebody's when that was asked.
+            let nobody = HashSet::new();
+            let records = std::slice::from_ref(record);
+            return self.members(list, records, asked.at, Some(&nobody), None);
         }
         let link = links::read(source.id, Target::Mailchimp, &[key.as_str()])?.remove(key);
         let link = link.filter(|link| link.remote_id.as_ref() == Some(id));

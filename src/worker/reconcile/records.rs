@@ -93,6 +93,13 @@ impl Judge<'_> {
             }
         }
         for (key, link, record, found) in differing {
+            let again = Ask::Linked(
+                vec![(key.clone(), RemoteId::from(record.id.as_str()))],
+                wanted,
+            );
+            if self.set_apart(key, Kind::Field, again, record) {
+                continue;
+            }
             self.differing(source, map, key, link, record, found)?;
         }
         for some in suspects.chunks(HISTORY_MAX) {

@@ -11,18 +11,28 @@ use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 use std::panic::AssertUnwindSafe;
 
-use super::{Advance, Answered, Ask, Asked, judge};
-use crate::pg::{self, fence::Refusal};
+use super::judge::{self, Judge, Manner};
+use super::{Advance, Answered, Ask, Asked};
+use crate::pg::{self, SqlError, fence::Refusal};
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
 use crate::worker::target::{LANES, TargetWorker};
 use crate::worker::{Worker, World, associations, intake, settle};
 
+/// What became of judging.
+pub(super) enum Judged {
+    Done,
+    /// There is so much new in the queue that nobody can tell what is on its way.
+    Unclear,
+    Failed(SqlError),
+}
+
 impl Worker {
     /// Asks what is to be asked next, as far as that may be.
     pub fn compare(&mut self) -> SpiResult<()> {
         for index in 0..self.targets.len() {
+            self.repair_records(index)?;
             let (worker, now) = (&self.targets[index], self.world.now.instant);
             if !self.reconciles.due(worker, &self.world, now) {
                 continue;
@@ -131,7 +141,7 @@ impl Worker {
             after: None,
             looked_at: keys.looked_at as u64,
         };
-        let judged = self.judge(index, job, |judge, todo| match target {
+        let judged = self.judge_many(index, job, |judge, todo| match target {
             Target::HubSpot => judge.rows(&keys.wanted, todo),
             Target::Mailchimp => judge.unmet(&keys.wanted, todo),
         })?;
@@ -181,7 +191,7 @@ impl Worker {
         match judge::understand(target, &place, default, asked, result) {
             judge::Understood::Answer(asked, page) => {
                 let mut advance = None;
-                let judged = self.judge(index, job, |judge, todo| {
+                let judged = self.judge_many(index, job, |judge, todo| {
                     advance = judge.answer(asked, page, todo)?;
                     Ok(())
                 })?;
@@ -223,14 +233,36 @@ impl Worker {
         }
     }
 
-    /// Has something judged by what the tables say at one moment. `false`: there is so much new in
-    /// the queue that nobody can tell what is on its way.
-    fn judge(
+    /// Has many records judged. `false`: that has to be done again.
+    fn judge_many(
         &mut self,
         index: usize,
         job: i64,
-        what: impl FnOnce(&mut judge::Judge, &mut VecDeque<Ask>) -> SpiResult<()>,
+        what: impl FnOnce(&mut Judge, &mut VecDeque<Ask>) -> SpiResult<()>,
     ) -> SpiResult<bool> {
+        let target = self.targets[index].target;
+        match self.judge(index, job, Manner::Together, what)? {
+            Judged::Done => return Ok(true),
+            Judged::Unclear => {}
+            Judged::Failed(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                self.reconciles.jobs.try_again(self.world.now.instant);
+            }
+            Judged::Failed(why) => {
+                let now = self.world.now.instant;
+                self.reconciles.refuse(job, target, &why.to_string(), now)?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Has something judged by what the tables say at one moment.
+    pub(super) fn judge(
+        &mut self,
+        index: usize,
+        job: i64,
+        manner: Manner,
+        what: impl FnOnce(&mut Judge, &mut VecDeque<Ask>) -> SpiResult<()>,
+    ) -> SpiResult<Judged> {
         let worker = &mut self.targets[index];
         let target = worker.target;
         // All that is read here is read with one snapshot: a change that the rows show is in the
@@ -241,27 +273,17 @@ impl Worker {
         if known && let Some(running) = self.reconciles.find(job, target) {
             let mut todo = running.todo.clone();
             let course = running.course.clone();
-            let mut judge = judge::Judge::new(&self.world, &self.targets, course);
+            let mut judge = Judge::new(&self.world, &self.targets, course);
+            judge.manner = manner;
             let judged = pg::guarded(AssertUnwindSafe(|| what(&mut judge, &mut todo)));
-            let unlinked = judge.unlinked;
+            let (unlinked, apart) = (judge.unlinked, judge.apart);
             match judged {
                 Ok(judged) => judged?,
-                Err(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
-                    self.reconciles.jobs.try_again(self.world.now.instant);
-                    return Ok(false);
-                }
-                Err(why) => {
-                    self.reconciles.refuse(
-                        job,
-                        target,
-                        &why.to_string(),
-                        self.world.now.instant,
-                    )?;
-                    return Ok(false);
-                }
+                Err(why) => return Ok(Judged::Failed(why)),
             }
             if let Some(running) = self.reconciles.find(job, target) {
                 running.todo = todo;
+                running.parts.extend(apart);
             }
             let settled = associations::Settled {
                 unlinked: &unlinked,
@@ -273,11 +295,14 @@ impl Worker {
         if !leftover.empty.is_empty() {
             settle::settle(worker, &self.world, Vec::new(), leftover.empty)?;
         }
-        Ok(known)
+        Ok(match known {
+            true => Judged::Done,
+            false => Judged::Unclear,
+        })
     }
 
     /// Moves the mark, and shows people how far it is.
-    fn show(&mut self, job: i64, target: Target) -> SpiResult<()> {
+    pub(super) fn show(&mut self, job: i64, target: Target) -> SpiResult<()> {
         let Some(running) = self.reconciles.find(job, target) else {
             return Ok(());
         };

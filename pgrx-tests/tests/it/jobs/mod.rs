@@ -7,3 +7,4 @@ mod erasure_reach;
 mod erasure_stops;
 pub mod reconcile;
 mod reconcile_members;
+mod reconcile_repairs;
