@@ -41,10 +41,12 @@ pub enum Cause {
     Unreadable,
     /// Code of the table, its view or its triggers took too long.
     Timeout,
+    /// Somebody has held a lock on it for long.
+    Locked,
 }
 
 impl Cause {
-    const ALL: [Cause; 11] = [
+    const ALL: [Cause; 12] = [
         Cause::Table,
         Cause::Payload,
         Cause::Key,
@@ -56,6 +58,7 @@ impl Cause {
         Cause::RowSecurity,
         Cause::Unreadable,
         Cause::Timeout,
+        Cause::Locked,
     ];
 
     /// Those that the catalogue tells: see `sources::findings()`, which says what to do as well.
@@ -80,6 +83,7 @@ impl Cause {
             Cause::RowSecurity => "row_security",
             Cause::Unreadable => "unreadable",
             Cause::Timeout => "timeout",
+            Cause::Locked => "locked",
             Cause::Identity => "identity",
             Cause::Column => "column",
             Cause::Association => "association",
@@ -106,6 +110,7 @@ impl Cause {
             Cause::RowSecurity => {
                 "ALTER TABLE … NO FORCE ROW LEVEL SECURITY, or give the table an owner with BYPASSRLS; it is tried again by itself"
             }
+            Cause::Locked => "it goes on by itself once that transaction ends",
             Cause::Unreadable => "once that is put right, it is tried again by itself",
             Cause::Timeout => {
                 "make the view or the trigger faster, or integration.crm_timeout longer; it is tried again by itself, at once after SELECT integration.resume(target);"
@@ -117,7 +122,7 @@ impl Cause {
     pub const fn is_tried(self) -> bool {
         matches!(
             self,
-            Cause::RowSecurity | Cause::Unreadable | Cause::Timeout
+            Cause::RowSecurity | Cause::Unreadable | Cause::Timeout | Cause::Locked
         )
     }
 
@@ -365,11 +370,14 @@ pub fn tried() -> BTreeSet<(SourceId, Cause)> {
     })
 }
 
-/// Whether a table is held for a target.
+/// Whether a table is held for a target, for what is wrong with it. A lock is for whoever reads it to
+/// meet: it may be gone by then.
 pub fn is_held_for(source: SourceId, target: Target) -> bool {
     HOLDS.with_borrow(|holds| {
         let mut keys = holds.reasons.keys();
-        keys.any(|(its, wanted, cause, _)| (*its, *wanted) == (source, target) && cause.holds())
+        keys.any(|(its, wanted, cause, _)| {
+            (*its, *wanted) == (source, target) && cause.holds() && *cause != Cause::Locked
+        })
     })
 }
 

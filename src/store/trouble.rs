@@ -6,39 +6,23 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use integration_engine::limits::locks::{LONG, Locks};
 use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
 use super::holds::{self, Cause};
+use super::select;
+use crate::pg::clock;
 use crate::pg::fence::{Access, Refusal};
 use crate::pg::shmem;
-
-/// How long a locked table is left alone: doubled each time, up to the latter.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-struct Locked {
-    /// Unknown until somebody who knows the time has looked.
-    until: Option<Instant>,
-    wait: Duration,
-    /// The time is not over yet.
-    rests: bool,
-}
-
-impl Locked {
-    /// Until when it is left alone: it was found locked just now, unless that is known.
-    fn until(&mut self, now: Instant) -> Instant {
-        *self.until.get_or_insert(now + self.wait)
-    }
-}
 
 #[derive(Default)]
 struct Trouble {
     /// Goes up with every change of which tables rest.
     generation: u64,
-    locked: BTreeMap<SourceId, Locked>,
+    locked: Locks<SourceId>,
     /// A table is gone: the configuration has to be read again.
     outdated: bool,
     /// What is to be held.
@@ -87,23 +71,16 @@ fn cause(refusal: &Refusal, access: Access) -> Option<Cause> {
 
 impl Trouble {
     fn well(&mut self, source: SourceId) {
-        if !self.locked.is_empty() && self.locked.remove(&source).is_some_and(|was| was.rests) {
+        if self.locked.free(source) {
             self.generation += 1;
         }
     }
 
     fn locked(&mut self, source: SourceId) {
-        let wait = self
-            .locked
-            .get(&source)
-            .map_or(FIRST_WAIT, |before| (before.wait * 2).min(LONGEST_WAIT));
-        let locked = Locked {
-            until: None,
-            wait,
-            rests: true,
-        };
-        self.locked.insert(source, locked);
         self.generation += 1;
+        if self.locked.met(source, clock::now().clock) {
+            self.found.insert((source, Cause::Locked), String::new());
+        }
     }
 }
 
@@ -126,17 +103,46 @@ pub fn any() -> bool {
 pub fn hold_what_was_found() -> SpiResult<()> {
     let found = TROUBLE.with_borrow_mut(|trouble| std::mem::take(&mut trouble.found));
     for ((source, cause), why) in found {
-        holds::hold(source, None, cause, &why)?;
+        match cause {
+            Cause::Locked => hold_locked(source)?,
+            _ => holds::hold(source, None, cause, &why)?,
+        }
     }
     Ok(())
 }
 
+// Whoever waits for such a lock holds up those that come after it, too.
+const LOCKED_BY: &str = "\
+    SELECT format('%s %s %s on %s', coalesce(format('process %s', l.pid) || coalesce(' of ' || a.usename, ''), 'a prepared transaction'), \
+                  CASE WHEN l.granted THEN 'holds' ELSE 'waits for' END, l.mode, l.relation::regclass) \
+    FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+      AND EXISTS (SELECT FROM integration.tracked_table t WHERE t.id = $1 \
+                  AND (l.relation IN (t.source, t.payload) OR l.relation IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(t.source) p))) \
+    ORDER BY l.granted DESC, l.waitstart, l.pid LIMIT 1";
+
+/// Holds a table that has been locked for long, and says who locks it. In a transaction of the
+/// worker's.
+pub fn hold_locked(source: SourceId) -> SpiResult<()> {
+    let by = select(LOCKED_BY, &[source.0.into()], |row| row.get::<String>(1))?;
+    let by = by.into_iter().flatten().next();
+    let by = by.unwrap_or_else(|| "somebody holds it on what its payload view reads".to_owned());
+    let why = format!(
+        "a lock has kept the table from being read for more than {} minutes: {by}",
+        LONG.as_secs() / 60
+    );
+    holds::hold(source, None, Cause::Locked, &why)
+}
+
+/// A table that was locked for long is not any more.
+pub fn free(source: SourceId) {
+    TROUBLE.with_borrow_mut(|trouble| trouble.well(source));
+}
+
 /// The tables that are left alone for a moment, because somebody holds a lock on them.
 pub fn locked() -> Vec<SourceId> {
-    TROUBLE.with_borrow(|trouble| {
-        let resting = trouble.locked.iter().filter(|(_, locked)| locked.rests);
-        resting.map(|(source, _)| *source).collect()
-    })
+    TROUBLE.with_borrow(|trouble| trouble.locked.resting().collect())
 }
 
 /// Returns a number that is another one whenever the former changes.
@@ -144,23 +150,19 @@ pub fn generation() -> u64 {
     TROUBLE.with_borrow(|trouble| trouble.generation)
 }
 
-/// Locked tables whose time is over are tried again.
-pub fn look_again(now: Instant) {
+/// Locked tables whose time is over are tried again. `now`: monotonic microseconds.
+pub fn look_again(now: u64) {
     TROUBLE.with_borrow_mut(|trouble| {
-        for locked in trouble.locked.values_mut() {
-            if locked.rests && locked.until(now) <= now {
-                locked.rests = false;
-                trouble.generation += 1;
-            }
+        if trouble.locked.look_again(now) {
+            trouble.generation += 1;
         }
     });
 }
 
 /// How long until that is to be done.
-pub fn next_look(now: Instant) -> Option<Duration> {
-    TROUBLE.with_borrow_mut(|trouble| {
-        let resting = trouble.locked.values_mut().filter(|locked| locked.rests);
-        let next = resting.map(|locked| locked.until(now)).min()?;
-        Some(next.saturating_duration_since(now))
+pub fn next_look(now: u64) -> Option<Duration> {
+    TROUBLE.with_borrow(|trouble| {
+        let next = trouble.locked.next_look()?;
+        Some(Duration::from_micros(next.saturating_sub(now)))
     })
 }

@@ -19,6 +19,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const FIRST_REST: Duration = Duration::from_secs(5 * 60);
 const LONGEST_REST: Duration = Duration::from_secs(60 * 60);
 
+/// The same of a lock.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
 struct Attempt {
     at: Instant,
     wait: Duration,
@@ -86,6 +89,7 @@ impl Rechecks {
 fn first_wait(cause: Cause) -> Duration {
     match cause {
         Cause::Timeout => FIRST_REST,
+        Cause::Locked => LOCK_WAIT,
         _ => FIRST_WAIT,
     }
 }
@@ -93,6 +97,7 @@ fn first_wait(cause: Cause) -> Duration {
 fn longest_wait(cause: Cause) -> Duration {
     match cause {
         Cause::Timeout => LONGEST_REST,
+        Cause::Locked => LOCK_WAIT,
         _ => LONGEST_WAIT,
     }
 }
@@ -101,7 +106,7 @@ impl Worker {
     /// Holds what turned out to be unreadable, and releases what can be read again.
     pub(super) fn recheck(&mut self) -> SpiResult<()> {
         let now = self.world.now.instant;
-        trouble::look_again(now);
+        trouble::look_again(self.world.now.clock);
         if trouble::any() {
             store::transaction(trouble::hold_what_was_found)?;
         }
@@ -111,8 +116,14 @@ impl Worker {
                 continue;
             };
             store::transaction(|| match source.probe() {
-                Ok(()) => holds::release(id, cause),
+                Err(Refusal::Busy) if cause == Cause::Locked => trouble::hold_locked(id),
                 Err(Refusal::Busy) => Ok(()),
+                // Of anything else that is wrong with it, whoever reads it takes note.
+                Ok(()) | Err(_) if cause == Cause::Locked => {
+                    trouble::free(id);
+                    holds::release(id, cause)
+                }
+                Ok(()) => holds::release(id, cause),
                 Err(refusal) => holds::hold(id, None, cause, &refusal.into_error().to_string()),
             })?;
         }

@@ -89,7 +89,7 @@ impl Worker {
         if let Some(delay) = self.news.retry_in(now) {
             at_most(delay);
         }
-        if let Some(delay) = trouble::next_look(now) {
+        if let Some(delay) = trouble::next_look(self.world.now.clock) {
             at_most(delay);
         }
         if let Some(delay) = self.rechecks.next_look(now) {

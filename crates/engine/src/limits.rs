@@ -3,6 +3,7 @@
 pub mod bars;
 pub mod breaker;
 pub mod daily;
+pub mod locks;
 pub mod pace;
 pub mod rate;
 pub mod retry;

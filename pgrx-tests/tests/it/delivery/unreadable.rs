@@ -295,3 +295,63 @@ fn code_that_takes_too_long_holds_its_table() {
         );
     }
 }
+
+/// When a lock counts as long is a matter of the engine's; here an earlier worker has come to that.
+#[test]
+fn table_locked_for_long_is_named_until_it_goes_on() {
+    let mut crm = Crm::start();
+    let id = crm.add_contact("grace@example.org", true);
+    crm.converges();
+    let mut other = crm.connect();
+    other
+        .batch_execute("BEGIN; LOCK TABLE crm.contacts IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let pid: i32 = other
+        .query_one("SELECT pg_backend_pid()", &[])
+        .unwrap()
+        .get(0);
+    crm.run(
+        "INSERT INTO integration._hold (source, target, cause, reason)
+         SELECT t.id, x.target, 'locked', 'locked' FROM integration.tracked_table t, unnest(t.targets) AS x(target)
+         WHERE t.source = 'crm.contacts'::regclass;
+         SELECT integration._enqueue('hubspot', t.id, ARRAY['1']) FROM integration.tracked_table t WHERE t.source = 'crm.contacts'::regclass;
+         SELECT integration.reload()",
+    );
+    let holds = format!("process {pid} of ");
+    let told = |crm: &mut Crm, sql: &str| -> bool {
+        let rows = crm.rows(sql);
+        let named = |row: &String| {
+            row.contains(&holds) && row.contains("AccessExclusiveLock on crm.contacts")
+        };
+        rows.len() == 2 && rows.iter().all(named)
+    };
+    let alerts = "SELECT message FROM integration.alert WHERE kind = 'held_table' AND subject = 'crm.contacts' AND cleared_at IS NULL";
+    for (what, sql) in [
+        (
+            "the table is held",
+            "SELECT reason FROM integration.table_status WHERE source::text = 'crm.contacts' AND state = 'held'",
+        ),
+        ("an alert is open for each target", alerts),
+        (
+            "the targets say so",
+            "SELECT reason FROM integration.status WHERE reason LIKE 'crm.contacts is held: %'",
+        ),
+    ] {
+        wait_until(what, SOON, || told(&mut crm, sql).then_some(()));
+    }
+    let raised = "SELECT max(id), max(count) FROM integration.alert WHERE kind = 'held_table'";
+    let before = crm.rows(raised);
+    crm.run("INSERT INTO crm.companies (name) VALUES ('Next')");
+    wait_until("other tables go on", PROMPT, || {
+        (crm.remote.companies().len() == 1).then_some(())
+    });
+    assert_eq!(crm.rows(raised), before, "told once");
+    other.batch_execute("COMMIT").unwrap();
+    crm.run(&format!(
+        "UPDATE crm.contacts SET first_name = 'Grace H.' WHERE id = {id}"
+    ));
+    wait_until("it goes on", SOON, || {
+        (held(&mut crm).is_empty() && crm.rows(alerts).is_empty()).then_some(())
+    });
+    crm.converges();
+}
