@@ -177,6 +177,9 @@ fn opt_in_all(scene: &Scene, email: &str) -> SpiResult<Option<Fate>> {
         return Ok(None);
     }
     for objection in objections::of(&BTreeSet::from([subscriber_hash(email)]))? {
+        if !objection.opted_out {
+            continue;
+        }
         let source = scene.world.sources.get(&objection.record.source);
         let map = source.and_then(|source| source.maps.get(&Target::Mailchimp));
         let field = map.and_then(|map| map.field_named("status"));

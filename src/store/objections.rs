@@ -1,18 +1,20 @@
-//! Rows that are opted out and are not the ones that Mailchimp's member of their address is linked
-//! to.
+//! Rows that were met with the same address as another row, and which of them are opted out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use integration_engine::record::RecordRef;
+use integration_engine::record::{RecordKey, RecordRef, SourceId};
+use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiResult;
 
 use super::{column, execute, record, select};
 
-/// A row that is, or was, opted out, and the MD5 of the address it had then.
+/// A row that was met with another one, and the MD5 of the address they had then.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Objection {
     pub hash: String,
     pub record: RecordRef,
+    /// It is, or was, opted out under this address.
+    pub opted_out: bool,
 }
 
 /// Whether there are any.
@@ -27,7 +29,7 @@ pub fn any() -> SpiResult<bool> {
 
 const OF: &str = "\
     SELECT o.* FROM unnest($1::text[]) AS k(hash) CROSS JOIN LATERAL \
-    (SELECT x.subscriber_hash, x.source, x.record_key FROM integration._objection x WHERE x.subscriber_hash = k.hash OFFSET 0) AS o";
+    (SELECT x.subscriber_hash, x.source, x.record_key, x.opted_out FROM integration._objection x WHERE x.subscriber_hash = k.hash OFFSET 0) AS o";
 
 /// Those about some addresses: one look-up for all.
 pub fn of(hashes: &BTreeSet<String>) -> SpiResult<Vec<Objection>> {
@@ -38,30 +40,50 @@ pub fn of(hashes: &BTreeSet<String>) -> SpiResult<Vec<Objection>> {
         Ok(Objection {
             hash: row.get::<String>(1)?.unwrap_or_default(),
             record: record(row, 2)?,
+            opted_out: row.get(4)?.unwrap_or(true),
         })
     })
 }
 
+const ABOUT: &str = "\
+    SELECT o.* FROM unnest($2::text[]) AS k(key) CROSS JOIN LATERAL \
+    (SELECT x.record_key, x.subscriber_hash FROM integration._objection x WHERE x.source = $1 AND x.record_key = k.key OFFSET 0) AS o";
+
+/// Under which addresses some rows of a table are noted.
+pub fn about(source: SourceId, keys: &[&str]) -> SpiResult<BTreeMap<RecordKey, BTreeSet<String>>> {
+    let mut about: BTreeMap<RecordKey, BTreeSet<String>> = BTreeMap::new();
+    let found = select(ABOUT, &[source.0.into(), keys.to_vec().into()], |row| {
+        let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
+        Ok((RecordKey::from(text(1)?), text(2)?))
+    })?;
+    for (key, hash) in found {
+        about.entry(key).or_default().insert(hash);
+    }
+    Ok(about)
+}
+
+// That a row was opted out is not forgotten because it is met again.
 const NOTE: &str = "\
-    INSERT INTO integration._objection (subscriber_hash, source, record_key) SELECT $1, $2, $3 ON CONFLICT DO NOTHING";
+    INSERT INTO integration._objection AS o (subscriber_hash, source, record_key, opted_out) SELECT $1, $2, $3, $4 \
+    ON CONFLICT (subscriber_hash, source, record_key) DO UPDATE SET opted_out = true WHERE excluded.opted_out AND NOT o.opted_out";
 const DROP: &str = "\
     DELETE FROM integration._objection o WHERE o.subscriber_hash = $1 AND o.source = $2 AND o.record_key = $3";
 
 /// Takes note of one.
 pub fn note(objection: &Objection) -> SpiResult<()> {
-    with(NOTE, objection)
+    let [hash, source, key] = args(objection);
+    execute(NOTE, &[hash, source, key, objection.opted_out.into()]).map(|_| ())
 }
 
 /// It counts no longer.
 pub fn drop(objection: &Objection) -> SpiResult<()> {
-    with(DROP, objection)
+    execute(DROP, &args(objection)).map(|_| ())
 }
 
-fn with(sql: &str, objection: &Objection) -> SpiResult<()> {
-    let args = [
+fn args(objection: &Objection) -> [DatumWithOid<'_>; 3] {
+    [
         objection.hash.as_str().into(),
         objection.record.source.0.into(),
         objection.record.key.as_str().into(),
-    ];
-    execute(sql, &args).map(|_| ())
+    ]
 }

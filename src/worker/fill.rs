@@ -63,7 +63,7 @@ pub struct Planning {
     pub audiences: BTreeSet<String>,
     /// Records that have to be sent again, for another row left them its link.
     pub heirs: Once<Retry>,
-    /// Rows that are opted out beside another row's member.
+    /// Rows with one address, and which of them are opted out.
     pub objections: objections::Notes,
     /// Words in consent columns that nobody knows.
     unheard: words::Told,
@@ -241,6 +241,12 @@ fn plan_source(
     for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
         let first = draft.claims.first(worker.target, world, source, work);
+        if let Some((first, map)) = first.zip(source.maps.get(&Target::Mailchimp))
+            && worker.target == Target::Mailchimp
+        {
+            draft.planning.objections.meet(map, work, first);
+        }
+        let first = first.map(|first| rivals::describe(world, source, first));
         let mut wait = waits.get(&place).map(wait_for_the_address);
         match worker.target {
             Target::HubSpot => wait = wait.or(first.as_deref().map(wait_for_the_first)),

@@ -1,10 +1,11 @@
-//! An opt-out on any row of an address is an opt-out: of the rows that are not the one the member is
-//! linked to, those that are opted out are noted, and looked at before anybody with their address is
-//! opted in.
+//! An opt-out on any row of an address is an opt-out. Rows that are met with one address are noted, and
+//! looked at before anybody with it is opted in, or takes their opt-in along to another address.
+//! What the notes come to is decided in the engine (`consent::shared`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use integration_engine::consent::Consent;
+use integration_engine::consent::shared::{self, Mine, Other, Weight};
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::Flight;
@@ -43,8 +44,7 @@ fn says(map: &SourceMap, row: &[Option<String>]) -> Option<Says> {
     })
 }
 
-/// What planning has found out about rows that are opted out beside another row's member. Planning
-/// itself writes nothing.
+/// What planning has found out about rows with one address. Planning itself writes nothing.
 #[derive(Default)]
 pub struct Notes {
     found: BTreeSet<Objection>,
@@ -58,16 +58,43 @@ impl Notes {
         self.found.is_empty() && self.stale.is_empty()
     }
 
-    /// Whether a row was found that is opted out.
+    /// Whether a row was found that is to be looked at from now on.
     pub fn has_found(&self) -> bool {
         !self.found.is_empty()
     }
 
     /// Stores them, in the transaction that has the members' rows looked at.
     pub fn store(&self) -> SpiResult<()> {
-        let stale = self.stale.difference(&self.found);
-        stale.into_iter().try_for_each(objections::drop)?;
+        self.stale.iter().try_for_each(objections::drop)?;
         self.found.iter().try_for_each(objections::note)
+    }
+
+    fn meets(&mut self, hash: &str, record: &RecordRef, opted_out: bool) {
+        self.found.insert(Objection {
+            hash: hash.to_owned(),
+            record: record.clone(),
+            opted_out,
+        });
+    }
+
+    fn is_over(&mut self, note: &Objection) {
+        self.stale.insert(note.clone());
+    }
+
+    /// Two rows that are to be sent in one round have one address.
+    pub fn meet(&mut self, map: &SourceMap, work: &Work, first: &RecordRef) {
+        let said = work.row.as_deref().and_then(|row| says(map, row));
+        if let Some(said) = said.filter(|said| said.consent == Consent::OptedIn) {
+            self.meets(&said.hash, &record_of(work), false);
+            self.meets(&said.hash, first, false);
+        }
+    }
+}
+
+fn record_of(work: &Work) -> RecordRef {
+    RecordRef {
+        source: work.source,
+        key: work.key.clone(),
     }
 }
 
@@ -90,14 +117,14 @@ pub fn heed(
     let lane = match said.consent {
         Consent::OptedOut => Lane::OptOut,
         Consent::Unknown if taken_back => Lane::OptOut,
-        Consent::OptedIn if world.objections => Lane::Retry,
-        Consent::OptedIn | Consent::Unknown => return,
+        Consent::OptedIn => Lane::Retry,
+        Consent::Unknown => return,
     };
-    if lane == Lane::OptOut {
-        planning.objections.found.insert(Objection {
-            hash: said.hash,
-            record: flight.record.clone(),
-        });
+    let notes = &mut planning.objections;
+    notes.meets(&said.hash, holder, false);
+    notes.meets(&said.hash, &flight.record, lane == Lane::OptOut);
+    if lane == Lane::Retry && !world.objections {
+        return;
     }
     planning.heirs.push(Retry {
         record: holder.clone(),
@@ -125,18 +152,18 @@ pub fn recall(
         return Ok(());
     }
     if world.objections {
-        recall_noted(world, source, works, &mut notes.stale)?;
+        recall_noted(world, source, works, notes)?;
     }
-    look_around(world, source, works, &mut notes.found)
+    look_around(world, source, works, notes)
 }
 
-/// Whoever is about to be opted in for the first time, or anew: whether there are other rows with
-/// their address that are opted out, be it that nobody has had a reason to note it yet.
+/// Whoever is about to be opted in for the first time, or anew, or under another address: whether
+/// there are other rows with the address that are opted out, be it that nobody has noted it yet.
 fn look_around(
     world: &World,
     source: &Source,
     works: &mut [Work],
-    noted: &mut BTreeSet<Objection>,
+    notes: &mut Notes,
 ) -> SpiResult<()> {
     let Some(map) = source.maps.get(&Target::Mailchimp) else {
         return Ok(());
@@ -166,13 +193,10 @@ fn look_around(
                 if mine || work.objection.is_some() {
                     continue;
                 }
-                let other = consent_of(world, &record, &hash);
-                if other.is_ok_and(|other| other == Some(Consent::OptedOut)) {
+                if look_at(world, &record, &hash) == Other::Here(Consent::OptedOut) {
                     work.objection = Some(describe(world, source, &record));
-                    noted.insert(Objection {
-                        hash: hash.clone(),
-                        record: record.clone(),
-                    });
+                    notes.meets(&hash, &record, true);
+                    notes.meets(&hash, &record_of(work), false);
                 }
             }
         }
@@ -180,27 +204,30 @@ fn look_around(
     Ok(())
 }
 
-/// The address of a record that is opted in and gets no mail yet.
+/// The address of a record that is opted in and gets no mail there yet.
 fn opted_in_anew(map: &SourceMap, work: &Work) -> Option<String> {
-    let status = work.link.as_ref().and_then(|link| link.member_status);
-    let gets_mail = matches!(
-        status,
-        Some(MemberStatus::Subscribed | MemberStatus::Pending)
-    );
-    let row = work.row.as_deref().filter(|_| !gets_mail)?;
+    let row = work.row.as_deref()?;
     let (index, field) = map.field_named("status")?;
     let opted_in = field.consent(row.get(index)?.as_deref()) == Consent::OptedIn;
     let (index, _) = map.field_named("email_address").filter(|_| opted_in)?;
-    value::email_key(row.get(index)?.as_deref()?).ok()
+    let address = value::email_key(row.get(index)?.as_deref()?).ok()?;
+    let gets_mail = work.link.as_ref().is_some_and(|link| {
+        let mailed = matches!(
+            link.member_status,
+            Some(MemberStatus::Subscribed | MemberStatus::Pending)
+        );
+        mailed && link.remote_key.as_ref() == Some(&address)
+    });
+    (!gets_mail).then_some(address)
 }
 
-/// Looks up, at once for all, which records of a block are opted in while another row with the same
-/// address is opted out, or was when the member was unsubscribed for it.
+/// Looks up, at once for all, which records of a block are opted in while another row that was met
+/// with their address, present or former, is opted out, or was when the member was unsubscribed for it.
 fn recall_noted(
     world: &World,
     source: &Source,
     works: &mut [Work],
-    stale: &mut BTreeSet<Objection>,
+    notes: &mut Notes,
 ) -> SpiResult<()> {
     let Some(map) = source.maps.get(&Target::Mailchimp) else {
         return Ok(());
@@ -209,42 +236,119 @@ fn recall_noted(
         .iter()
         .map(|work| says(map, work.row.as_deref()?))
         .collect();
-    let hashes = said.iter().flatten().map(|said| said.hash.clone());
-    let mut noted: BTreeMap<String, Vec<RecordRef>> = BTreeMap::new();
-    for Objection { hash, record } in objections::of(&hashes.collect())? {
-        noted.entry(hash).or_default().push(record);
+    let keys: Vec<&str> = works.iter().map(|work| work.key.as_str()).collect();
+    let met = objections::about(source.id, &keys)?;
+    let mut hashes: BTreeSet<String> = met.values().flatten().cloned().collect();
+    hashes.extend(said.iter().flatten().map(|said| said.hash.clone()));
+    let mut noted: Noted = BTreeMap::new();
+    for note in objections::of(&hashes)? {
+        noted.entry(note.hash.clone()).or_default().push(note);
     }
     if noted.is_empty() {
         return Ok(());
     }
     for (work, said) in works.iter_mut().zip(&said) {
-        let Some(said) = said else { continue };
-        for record in noted.get(&said.hash).into_iter().flatten() {
-            let mine = record.source == work.source && record.key == work.key;
-            let opted_in = said.consent == Consent::OptedIn;
-            let counts = match consent_of(world, record, &said.hash) {
-                Ok(Some(other)) => other != Consent::OptedIn,
-                // It cannot be read now: what was noted of it stands.
-                Err(_) => true,
-                // It is gone, or somebody else's by now. Whom it opted out is opted in by a row that
-                // is new, or that was opted out itself since.
-                Ok(None) => opted_in && work.link.is_some(),
-            };
-            if !counts {
-                stale.insert(Objection {
-                    hash: said.hash.clone(),
-                    record: record.clone(),
-                });
-            } else if opted_in && !mine {
-                work.objection = Some(describe(world, source, record));
-            }
+        let nowhere = BTreeSet::new();
+        let former = met.get(&work.key).unwrap_or(&nowhere);
+        match said {
+            Some(said) => recall_one(world, source, (work, said), former, &noted, notes),
+            None => forget_own(work, former, &noted, notes),
         }
     }
     Ok(())
 }
 
-/// What a row says, if it still has the address.
-fn consent_of(world: &World, record: &RecordRef, hash: &str) -> Result<Option<Consent>, Refusal> {
+/// Notes by the MD5 of the address.
+type Noted = BTreeMap<String, Vec<Objection>>;
+
+/// A row that says nothing of anybody was met with nobody any more; that it was opted out stays.
+fn forget_own(work: &Work, former: &BTreeSet<String>, noted: &Noted, notes: &mut Notes) {
+    let record = record_of(work);
+    let own = former.iter().filter_map(|hash| noted.get(hash)).flatten();
+    own.filter(|note| note.record == record && !note.opted_out)
+        .for_each(|note| notes.is_over(note));
+}
+
+fn recall_one(
+    world: &World,
+    source: &Source,
+    (work, said): (&mut Work, &Says),
+    former: &BTreeSet<String>,
+    noted: &Noted,
+    notes: &mut Notes,
+) {
+    let record = record_of(work);
+    let opted_in = said.consent == Consent::OptedIn;
+    let mut objection = None;
+    let hashes = former.iter().chain(std::iter::once(&said.hash));
+    for hash in hashes.collect::<BTreeSet<_>>() {
+        let Some(of_address) = noted.get(hash) else {
+            continue;
+        };
+        let here = *hash == said.hash;
+        let own = of_address.iter().find(|note| note.record == record);
+        // What it was opted out under before is over, once it is opted in.
+        let met = own.is_some_and(|own| !own.opted_out) || (here && work.link.is_some());
+        let mine = Mine {
+            consent: said.consent,
+            met,
+            here,
+        };
+        for note in of_address.iter().filter(|note| note.record != record) {
+            if objection.is_some() || (own.is_some_and(|own| own.opted_out) && !here) {
+                break;
+            }
+            if !note.opted_out && mine.here {
+                continue;
+            }
+            match shared::weigh(note.opted_out, look_at(world, &note.record, hash), mine) {
+                Weight::Counts if opted_in => {
+                    objection = Some(describe(world, source, &note.record));
+                }
+                Weight::Over if !is_others(of_address, note, &record) => notes.is_over(note),
+                Weight::Counts | Weight::Over | Weight::Nothing => {}
+            }
+        }
+    }
+    if objection.is_some() {
+        notes.meets(&said.hash, &record, false);
+        work.objection = objection;
+        return;
+    }
+    // It speaks for itself from now on: opted in, or opted out, so that its next opt-in is one anew.
+    for note in former.iter().filter_map(|hash| noted.get(hash)).flatten() {
+        let elsewhere = note.hash != said.hash;
+        let over = match opted_in {
+            true => elsewhere || note.opted_out,
+            false => !note.opted_out,
+        };
+        if note.record == record && over {
+            notes.is_over(note);
+            if !elsewhere {
+                notes.meets(&note.hash, &record, !opted_in);
+            }
+        }
+    }
+}
+
+/// Whether other rows were met with a note's address.
+fn is_others(of_address: &[Objection], note: &Objection, mine: &RecordRef) -> bool {
+    let mut others = of_address.iter();
+    others.any(|other| !other.opted_out && other.record != *mine && other.record != note.record)
+}
+
+/// What a row that was met with an address is like now.
+fn look_at(world: &World, record: &RecordRef, hash: &str) -> Other {
+    match stands(world, record) {
+        Ok(Some(said)) if said.hash == hash => Other::Here(said.consent),
+        Ok(Some(said)) => Other::Elsewhere(said.consent),
+        Ok(None) => Other::Gone,
+        // What was noted of it stands.
+        Err(_) => Other::Unread,
+    }
+}
+
+fn stands(world: &World, record: &RecordRef) -> Result<Option<Says>, Refusal> {
     let source = world.sources.get(&record.source);
     let Some((source, map)) =
         source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
@@ -252,8 +356,5 @@ fn consent_of(world: &World, record: &RecordRef, hash: &str) -> Result<Option<Co
         return Ok(None);
     };
     let rows = source.try_read(map, &[&record.key])?;
-    let said = rows.get(&record.key).and_then(|row| says(map, row));
-    Ok(said
-        .filter(|said| said.hash == hash)
-        .map(|said| said.consent))
+    Ok(rows.get(&record.key).and_then(|row| says(map, row)))
 }

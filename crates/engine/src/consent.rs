@@ -4,6 +4,7 @@
 //! who left at Mailchimp is subscribed again; at most they are asked (`pending`).
 
 mod reported;
+pub mod shared;
 pub mod words;
 
 pub use reported::ReportedConsent;

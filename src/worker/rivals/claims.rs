@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use integration_engine::delivery::call::{CallKind, Item, Link, Work};
 use integration_engine::record::{Entity, RecordRef, Target};
 
-use super::{address, describe};
+use super::address;
 use crate::store::links::Holder as Known;
 use crate::store::sources::Source;
 use crate::worker::{World, fill};
@@ -72,7 +72,7 @@ impl Claims {
         world: &World,
         source: &Source,
         work: &Work,
-    ) -> Option<String> {
+    ) -> Option<&RecordRef> {
         if self.0.is_empty() || source.entity != Entity::Contact || work.rival.is_some() {
             return None;
         }
@@ -83,8 +83,7 @@ impl Claims {
             Target::HubSpot => String::new(),
             Target::Mailchimp => place.audience?,
         };
-        let first = self.0.get(&(audience, place.address))?;
-        Some(describe(world, source, first))
+        self.0.get(&(audience, place.address))
     }
 
     /// Notes where a record is about to be sent to.

@@ -119,9 +119,9 @@ impl Plan<'_> {
         dead(
             Category::Conflict,
             format!(
-                "record {other}, which has the same e-mail address as record {} of {}, is opted out, \
-                 and so nobody with this address is mailed; opt both of them in, or correct the \
-                 address of one, and opt this one out and in again",
+                "record {other}, which has the same e-mail address as record {} of {}, or had it before, is \
+                 opted out, and so nobody with this address is mailed; opt both of them in, or \
+                 correct the address of one, and opt this one out and in again",
                 self.work.key.as_str(),
                 self.map.name
             ),

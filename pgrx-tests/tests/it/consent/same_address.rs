@@ -233,3 +233,64 @@ fn opt_out_of_a_row_that_can_no_longer_be_read_stands() {
     assert_eq!(crm.remote.status_of(ADA), Some(Status::Unsubscribed));
     assert_eq!(crm.worker_pid(), pid, "the worker goes on");
 }
+
+/// Each row in turn takes its opt-in along to another address, while the other one is opted out.
+#[test]
+fn nobody_is_opted_in_by_taking_another_address() {
+    for (leaver, stays) in [(1, 77), (77, 1)] {
+        let mut crm = start();
+        second(&mut crm, "crm.contacts", "true");
+        crm.run(&format!(
+            "UPDATE crm.contacts SET marketing_opt_in = false WHERE id = {stays}"
+        ));
+        becomes(
+            &mut crm,
+            Status::Unsubscribed,
+            "one of the rows is opted out",
+        );
+        let moved = format!("moved{leaver}@example.org");
+        crm.run(&format!(
+            "UPDATE crm.contacts SET email = '{moved}' WHERE id = {leaver}"
+        ));
+        crm.settle();
+        let letters = format!(
+            "SELECT error FROM integration.dlq WHERE target = 'mailchimp' AND source = 'crm.contacts'::regclass AND record_key = '{leaver}' AND resolution IS NULL"
+        );
+        let refused = |crm: &mut Crm, when: &str| {
+            crm.settle();
+            assert_ne!(
+                crm.remote.status_of(&moved),
+                Some(Status::Subscribed),
+                "{leaver} {when}"
+            );
+            let why = crm.rows(&letters);
+            assert!(
+                why.len() == 1 && why[0].contains(&format!("record {stays}")),
+                "{leaver} {when}: {why:?}"
+            );
+        };
+        refused(&mut crm, "as long as the other one is opted out");
+        crm.run("SELECT integration.reload()");
+        crm.run(&format!(
+            "UPDATE crm.contacts SET first_name = 'Augusta' WHERE id = {leaver}"
+        ));
+        refused(&mut crm, "with another worker");
+        crm.run(&format!(
+            "UPDATE crm.contacts SET email = 'again@example.org' WHERE id = {stays}"
+        ));
+        crm.settle();
+        crm.run(&format!(
+            "UPDATE crm.contacts SET first_name = 'Ada' WHERE id = {leaver}"
+        ));
+        refused(&mut crm, "though the other one moved, too");
+        for opted_in in [false, true] {
+            crm.run(&format!(
+                "UPDATE crm.contacts SET marketing_opt_in = {opted_in} WHERE id = {leaver}"
+            ));
+            crm.settle();
+        }
+        wait_until("opted in anew", SOON, || {
+            (crm.remote.status_of(&moved) == Some(Status::Subscribed)).then_some(())
+        });
+    }
+}
