@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    cpu::CpuTime,
     error::Result,
     memory::MemoryWatch,
     options::Options,
@@ -23,6 +24,9 @@ pub struct Drains<'a> {
     /// Requests of all rounds of changes.
     requests: u64,
     rounds: u64,
+    worker: i32,
+    /// The worker's CPU time a record in each round, first load included.
+    cpu: Vec<CpuTime>,
 }
 
 /// How the changes of a round are made.
@@ -50,8 +54,11 @@ impl<'a> Drains<'a> {
              END
              $$"
         ))?;
+        let worker = site.worker();
         Ok(Drains {
             site,
+            worker,
+            cpu: Vec::new(),
             remote,
             records,
             round: 0,
@@ -110,10 +117,13 @@ impl<'a> Drains<'a> {
 
     fn send(&mut self) -> Result<f64> {
         let before = self.remote.counted()?;
+        let cpu = CpuTime::of(self.worker)?;
         let begun = Instant::now();
         self.site.resume()?;
         self.site.drained()?;
         let seconds = begun.elapsed().as_secs_f64();
+        let used = CpuTime::of(self.worker)?;
+        self.cpu.push(used.each(cpu, self.records));
         let after = self.remote.counted()?;
         let (written, failed) = (after.records - before.records, after.failed - before.failed);
         if written < u64::from(self.records) || failed > 0 {
@@ -128,6 +138,16 @@ impl<'a> Drains<'a> {
         Ok(f64::from(self.records) / seconds)
     }
 
+    /// What the worker took for a record in a median round of those since this was last asked.
+    fn take_cpu(&mut self) -> CpuTime {
+        let rounds = std::mem::take(&mut self.cpu);
+        let of = |part: fn(&CpuTime) -> f64| median(&rounds.iter().map(part).collect::<Vec<_>>());
+        CpuTime {
+            main: of(|round| round.main),
+            others: of(|round| round.others),
+        }
+    }
+
     /// Requests for each changed record, in all rounds so far.
     fn calls_per_record(&self) -> f64 {
         self.requests as f64 / (self.rounds * u64::from(self.records)) as f64
@@ -136,17 +156,21 @@ impl<'a> Drains<'a> {
 
 pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Result<()> {
     let mut drains = Drains::new(server, options.contacts)?;
-    let memory = MemoryWatch::of(drains.site.worker());
+    let memory = MemoryWatch::of(drains.worker);
 
     let new = vec![drains.first_load()?];
     let mut peaks = vec![("new", memory.take_peak_mb())];
+    let mut cpu = vec![("new", drains.take_cpu())];
     let at_once = drains.repeat(Changes::OneStatement, options.drain_rounds)?;
     peaks.push(("0 ms", memory.take_peak_mb()));
+    cpu.push(("0 ms", drains.take_cpu()));
     let one_by_one = drains.repeat(Changes::OneByOne, 2)?;
     peaks.push(("a transaction each", memory.take_peak_mb()));
+    cpu.push(("a transaction each", drains.take_cpu()));
     drains.remote.delay(Duration::from_millis(100))?;
     let slowly = drains.repeat(Changes::OneStatement, options.drain_rounds)?;
     peaks.push(("100 ms", memory.take_peak_mb()));
+    cpu.push(("100 ms", drains.take_cpu()));
 
     let records = thousands(options.contacts.into());
     for (what, rates, goal) in [
@@ -165,6 +189,15 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) -> Resul
     ] {
         let figure = format!("drain of {records} contacts {what}: records");
         report.add(Row::new(figure, Unit::Rate, median(&rates), goal).note(range(&rates)));
+    }
+    for (drain, cpu) in cpu {
+        let goal = match drain {
+            "0 ms" => Goal::AtMost(20.0),
+            _ => Goal::None,
+        };
+        let figure = format!("worker's CPU a record, {drain}");
+        let note = format!("main thread {:.1}, HTTP {:.1}", cpu.main, cpu.others);
+        report.add(Row::new(figure, Unit::Microseconds, cpu.total(), goal).note(note));
     }
     let peak = peaks.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
     let peaks: Vec<String> = peaks

@@ -7,6 +7,7 @@
 mod audience;
 mod backfill;
 mod bulk;
+mod cpu;
 mod drain;
 mod error;
 mod idle;

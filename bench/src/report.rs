@@ -32,6 +32,7 @@ pub enum Unit {
     /// Per second.
     Rate,
     Milliseconds,
+    Microseconds,
     Megabytes,
     /// Four places.
     Fraction,
@@ -45,6 +46,7 @@ impl Unit {
             Unit::Times => format!("×{value:.2}"),
             Unit::Rate => format!("{}/s", thousands(value)),
             Unit::Milliseconds => format!("{value:.2} ms"),
+            Unit::Microseconds => format!("{value:.1} µs"),
             Unit::Megabytes => format!("{value:.1} MB"),
             Unit::Fraction => format!("{value:.4}"),
             Unit::Count => thousands(value),
