@@ -196,7 +196,7 @@ pub fn write(target: Target, cause: Cause, entries: &Once<LinkEntry>) -> SpiResu
         .partition(|entry| intents::is_open(target, &entry.record));
     insert(target, cause, &new)?;
     put(WRITE, target, cause, &known)?;
-    for entry in entries.iter() {
+    for entry in new {
         intents::supersede(target, &entry.record);
     }
     Ok(())

@@ -188,6 +188,7 @@ impl Source {
         let mut parts: Vec<&[&RecordKey]> = vec![&known];
         while let Some(part) = parts.pop() {
             match read(part) {
+                Ok(rows) if reading.rows.is_empty() => reading.rows = rows,
                 Ok(rows) => reading.rows.extend(rows),
                 Err(Refusal::Failed(error)) if !error.is_about_the_table() => match part {
                     [key] => {
@@ -310,10 +311,13 @@ impl Source {
                 Sees::Written => returned(&statement(opened), &args, read),
             }
         })?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(place, values)| Some(((*asked.get(place)?).clone(), values)))
-            .collect())
+        let mut found = Rows::with_capacity(rows.len());
+        for (place, values) in rows {
+            if let Some(key) = asked.get(place) {
+                found.insert((*key).clone(), values);
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -9,14 +9,14 @@ pub use preview::{Next, Preview, preview};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use integration_engine::delivery::call::{CallKind, Decision, Item, Work};
+use integration_engine::delivery::call::{CallKind, Decision, HubSpotSettings, Item, Work};
 use integration_engine::delivery::outcome::Verdict;
 use integration_engine::delivery::settlement::{Flight, LinkEntry, Outcome};
 use integration_engine::limits::retry::Retry;
 use integration_engine::queue::Handle;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::once::Once;
-use integration_engine::record::{Entity, Lane, RecordRef, SourceId, Target};
+use integration_engine::record::{Lane, RecordRef, SourceId, Target};
 use integration_engine::{hubspot, mailchimp};
 use pgrx::spi::SpiResult;
 
@@ -24,10 +24,10 @@ use super::World;
 use super::bars;
 use super::objections;
 use super::pace;
-use super::rivals::{self, Block, Claims, Wait};
+use super::rivals::{self, Block, Claims, Place, Wait};
 use super::sharing;
 use super::standings;
-use super::target::{Planned, Property, TargetWorker};
+use super::target::{Planned, TargetWorker};
 use super::words;
 use crate::store::{sources::Source, trouble};
 
@@ -215,8 +215,10 @@ fn plan_source(
     else {
         return Ok(());
     };
+    let places = Place::of_rows(worker.target, world, source, &works);
     let mut block = Block {
         source,
+        places: &places,
         flights: &mut flights,
         works: &mut works,
     };
@@ -238,16 +240,18 @@ fn plan_source(
             words::note(map, work, &worker.words, &mut draft.planning.unheard);
         }
     }
-    for (place, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
+    let hubspot = sharing::planning_settings(worker, world);
+    for (at, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
-        let first = draft.claims.first(worker.target, world, source, work);
+        let place = places.get(at).and_then(Option::as_ref);
+        let first = draft.claims.first(worker.target, work, place, world);
         if let Some((first, map)) = first.zip(source.maps.get(&Target::Mailchimp))
             && worker.target == Target::Mailchimp
         {
             draft.planning.objections.meet(map, work, first);
         }
         let first = first.map(|first| rivals::describe(world, source, first));
-        let mut wait = waits.get(&place).map(wait_for_the_address);
+        let mut wait = waits.get(&at).map(wait_for_the_address);
         match worker.target {
             Target::HubSpot => wait = wait.or(first.as_deref().map(wait_for_the_first)),
             Target::Mailchimp => work.rival = work.rival.take().or(first),
@@ -259,7 +263,8 @@ fn plan_source(
             None => match bars::hidden(worker, source.entity) {
                 Some(verdict) => Decision::Settled(verdict),
                 None => {
-                    let decision = decide(worker, world, work, index, flight.list.as_deref());
+                    let list = flight.list.as_deref();
+                    let decision = decide(worker, world, &hubspot, work, index, list);
                     wait_for_definitions(worker, &flight, decision, &mut draft.planning)
                 }
             },
@@ -345,6 +350,7 @@ fn wait_for_definitions(
 fn decide(
     worker: &TargetWorker,
     world: &World,
+    hubspot: &HubSpotSettings,
     work: &Work,
     index: usize,
     list: Option<&str>,
@@ -357,21 +363,9 @@ fn decide(
         return Decision::Settled(Verdict::Unchanged);
     };
     match worker.target {
-        Target::HubSpot => {
-            let mut settings = sharing::settings(worker, world).into_owned();
-            settings.external_id_ready = ready_entities(&worker.properties);
-            hubspot::decide(work, index, map, &settings)
-        }
+        Target::HubSpot => hubspot::decide(work, index, map, hubspot),
         Target::Mailchimp => mailchimp::decide(work, index, map, &world.settings.mailchimp_api),
     }
-}
-
-fn ready_entities(properties: &BTreeMap<Entity, Property>) -> Vec<Entity> {
-    properties
-        .iter()
-        .filter(|(_, state)| **state == Property::Ready)
-        .map(|(entity, _)| *entity)
-        .collect()
 }
 
 /// Puts what is to be sent into calls.

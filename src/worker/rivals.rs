@@ -2,8 +2,7 @@
 
 mod claims;
 
-pub use claims::Claims;
-use claims::Place;
+pub use claims::{Claims, Place};
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -30,6 +29,8 @@ use crate::store::withheld;
 /// The records of one source that are being planned, side by side.
 pub struct Block<'a> {
     pub source: &'a Source,
+    /// Where their rows want to be known.
+    pub places: &'a [Option<Place>],
     pub flights: &'a mut [Flight],
     pub works: &'a mut [Work],
 }
@@ -72,7 +73,7 @@ pub fn resolve(
     if block.source.entity != Entity::Contact {
         return Ok(waits);
     }
-    let wanted = wanted(world, block, worker.target);
+    let wanted = wanted(world, block);
     let addresses: Vec<String> = wanted
         .iter()
         .map(|(_, place)| place.address.clone())
@@ -99,7 +100,7 @@ pub fn resolve(
             counted,
             holder: name.clone(),
         };
-        match look_at(world, worker.target, &other, &place)? {
+        match look_at(world, worker.target, &other, place)? {
             Holder::Keeps => {
                 block.works[index].rival = Some(name);
                 if let Some(map) = block.source.maps.get(&Target::Mailchimp)
@@ -210,13 +211,10 @@ fn wants_from(world: &World, target: Target, record: &RecordRef) -> SpiResult<Op
     Ok(other.map(|holder| holder.record))
 }
 
-fn wanted(world: &World, block: &Block, target: Target) -> Vec<(usize, Place)> {
-    let works = block.works.iter().enumerate();
-    works
-        .filter_map(|(index, work)| {
-            let row = work.row.as_deref()?;
-            Some((index, Place::of_row(world, block.source, target, row)?))
-        })
+fn wanted<'a>(world: &World, block: &Block<'a>) -> Vec<(usize, &'a Place)> {
+    let places = block.places.iter().enumerate();
+    places
+        .filter_map(|(index, place)| Some((index, place.as_ref()?)))
         .filter(|(index, place)| !place.is_known(&block.works[*index], world))
         .collect()
 }

@@ -42,7 +42,17 @@ impl Others {
     }
 }
 
-/// The settings as planning and answers see them.
+/// The settings as planning sees them.
+pub fn planning_settings(worker: &TargetWorker, world: &World) -> HubSpotSettings {
+    let properties = worker.properties.iter();
+    let ready = properties.filter(|(_, state)| **state == Property::Ready);
+    HubSpotSettings {
+        external_id_ready: ready.map(|(entity, _)| *entity).collect(),
+        ..settings(worker, world).into_owned()
+    }
+}
+
+/// The settings as answers see them.
 pub fn settings<'w>(worker: &TargetWorker, world: &'w World) -> Cow<'w, HubSpotSettings> {
     let settings = &world.settings.hubspot_api;
     match worker.others.share() {

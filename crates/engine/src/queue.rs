@@ -8,7 +8,7 @@ mod parked;
 pub mod scan;
 pub mod traces;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map};
 
 use crate::{
     queue::traces::Traces,
@@ -94,7 +94,7 @@ pub struct Queue<R> {
     /// Sources none of whose records are handed out.
     held: HashSet<SourceId>,
     /// Records of each source that are not flying.
-    waiting: HashMap<SourceId, usize>,
+    waiting: BTreeMap<SourceId, usize>,
 }
 
 impl<R: RowId> Default for Queue<R> {
@@ -110,7 +110,7 @@ impl<R: RowId> Default for Queue<R> {
             retried: 0,
             retried_flying: 0,
             held: HashSet::new(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
         }
     }
 }
@@ -217,10 +217,21 @@ impl<R: RowId> Queue<R> {
     }
 
     fn push(&mut self, change: Change, row: Option<u32>) {
-        if let Some(&slot) = self.by_record.get(&change.record) {
-            self.coalesce(slot, change, row);
-            return;
-        }
+        let slot = match self.by_record.entry(change.record.clone()) {
+            hash_map::Entry::Occupied(known) => {
+                let slot = *known.get();
+                self.coalesce(slot, change, row);
+                return;
+            }
+            hash_map::Entry::Vacant(place) => {
+                let slot = self.free.pop().unwrap_or_else(|| {
+                    self.slots.push((0, None));
+                    (self.slots.len() - 1) as u32
+                });
+                *place.insert(slot)
+            }
+        };
+        let source = change.record.source;
         let entry = Entry {
             lane: change.lane,
             entity: change.entity,
@@ -235,16 +246,11 @@ impl<R: RowId> Queue<R> {
             late: Vec::new(),
             late_lane: None,
             late_changed_at: Timestamp::default(),
-            record: change.record.clone(),
+            record: change.record,
         };
         self.retried += usize::from(entry.retried);
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            (self.slots.len() - 1) as u32
-        });
         self.slots[slot as usize].1 = Some(entry);
-        self.waits(change.record.source, true);
-        self.by_record.insert(change.record, slot);
+        self.waits(source, true);
         self.enqueue(slot, false);
     }
 

@@ -146,8 +146,8 @@ pub struct RecordRef {
 impl RecordRef {
     /// By which it is known where there is no room for more.
     pub fn hash(&self) -> u64 {
-        let text = format!("{} {}", self.source.0, self.key.as_str());
-        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+        let source = u64::from(self.source.0.cast_unsigned());
+        xxhash_rust::xxh3::xxh3_64_with_seed(self.key.as_str().as_bytes(), source)
     }
 }
 

@@ -76,6 +76,9 @@ impl Open {
     }
 
     fn spot(&self, target: Target, source: SourceId, key: &str) -> Option<Spot> {
+        if self.by_record.is_empty() {
+            return None;
+        }
         let is_it = |spot: &&Spot| {
             self.calls.get(&spot.1).is_some_and(|call| {
                 let named = (call.target, call.source) == (target, source);

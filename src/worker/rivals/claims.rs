@@ -13,13 +13,28 @@ use crate::worker::{World, fill};
 
 /// Where a row wants to be known: under its address, at Mailchimp in its audience.
 #[derive(PartialEq, Eq)]
-pub(super) struct Place {
-    pub address: String,
-    pub audience: Option<String>,
+pub struct Place {
+    pub(super) address: String,
+    pub(super) audience: Option<String>,
 }
 
 impl Place {
-    pub fn of_row(
+    /// Where the rows of some records want to be known; nothing where they are no people.
+    pub fn of_rows(
+        target: Target,
+        world: &World,
+        source: &Source,
+        works: &[Work],
+    ) -> Vec<Option<Place>> {
+        if source.entity != Entity::Contact {
+            return Vec::new();
+        }
+        let rows = works.iter().map(|work| work.row.as_deref());
+        rows.map(|row| Place::of_row(world, source, target, row?))
+            .collect()
+    }
+
+    pub(super) fn of_row(
         world: &World,
         source: &Source,
         target: Target,
@@ -32,7 +47,7 @@ impl Place {
     }
 
     /// Where a record was last written to. `None`: nowhere.
-    pub fn of_link(link: &Link, world: &World) -> Option<Place> {
+    pub(super) fn of_link(link: &Link, world: &World) -> Option<Place> {
         let default = || world.settings.mailchimp_api.list.clone();
         Some(Place {
             address: link.remote_key.clone().filter(|_| !link.is_nowhere())?,
@@ -41,20 +56,20 @@ impl Place {
     }
 
     /// Where it is known already.
-    pub fn is_known(&self, work: &Work, world: &World) -> bool {
+    pub(super) fn is_known(&self, work: &Work, world: &World) -> bool {
         work.link.as_ref().is_some_and(|link| {
             let list = link.membership.list.as_deref();
             link.remote_key.as_ref() == Some(&self.address) && self.is_in(list, world)
         })
     }
 
-    pub fn is_in(&self, list: Option<&str>, world: &World) -> bool {
+    fn is_in(&self, list: Option<&str>, world: &World) -> bool {
         let default = world.settings.mailchimp_api.list.as_str();
         let audience = self.audience.as_deref();
         audience.is_none_or(|audience| audience == list.unwrap_or(default))
     }
 
-    pub fn is_held_by(&self, holder: &Known, mine: &RecordRef, world: &World) -> bool {
+    pub(super) fn is_held_by(&self, holder: &Known, mine: &RecordRef, world: &World) -> bool {
         holder.record != *mine && self.is_in(holder.list.as_deref(), world)
     }
 }
@@ -65,25 +80,24 @@ impl Place {
 pub struct Claims(HashMap<(String, String), RecordRef>);
 
 impl Claims {
-    /// The record that was first, of those that want the same as this one.
+    /// The record that was first, of those that want the same as this one, whose row wants to be
+    /// known at `place`.
     pub fn first(
         &self,
         target: Target,
-        world: &World,
-        source: &Source,
         work: &Work,
+        place: Option<&Place>,
+        world: &World,
     ) -> Option<&RecordRef> {
-        if self.0.is_empty() || source.entity != Entity::Contact || work.rival.is_some() {
+        if self.0.is_empty() || work.rival.is_some() {
             return None;
         }
-        let row = work.row.as_deref()?;
-        let place = Place::of_row(world, source, target, row)
-            .filter(|place| !place.is_known(work, world))?;
+        let place = place.filter(|place| !place.is_known(work, world))?;
         let audience = match target {
             Target::HubSpot => String::new(),
-            Target::Mailchimp => place.audience?,
+            Target::Mailchimp => place.audience.clone()?,
         };
-        self.0.get(&(audience, place.address))
+        self.0.get(&(audience, place.address.clone()))
     }
 
     /// Notes where a record is about to be sent to.

@@ -38,7 +38,7 @@ pub(crate) fn group(sends: Vec<(CallKind, Item)>, max: impl Fn(&CallKind) -> usi
             groups.push(Group {
                 kind: key.0,
                 items: Vec::new(),
-                names: HashSet::new(),
+                names: HashSet::with_capacity(full_at),
             });
             candidates.len() - 1
         });

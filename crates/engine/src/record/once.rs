@@ -4,7 +4,11 @@
 //! row an `UPDATE … FROM` takes either. So what is written by key is collected here, and things of
 //! the same key become one as they come in.
 
-use std::{collections::HashMap, hash::Hash, ops::Deref};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+    ops::Deref,
+};
 
 /// Something that is written under a key.
 pub trait Keyed {
@@ -34,12 +38,20 @@ impl<T: Keyed> Default for Once<T> {
 
 impl<T: Keyed> Once<T> {
     pub fn push(&mut self, thing: T) {
-        match self.places.get(&thing.key()) {
-            Some(place) => self.things[*place].merge(thing),
-            None => {
-                self.places.insert(thing.key(), self.things.len());
+        match self.places.entry(thing.key()) {
+            Entry::Occupied(place) => self.things[*place.get()].merge(thing),
+            Entry::Vacant(place) => {
+                place.insert(self.things.len());
                 self.things.push(thing);
             }
+        }
+    }
+
+    /// With room for so many.
+    pub fn with_capacity(things: usize) -> Once<T> {
+        Once {
+            things: Vec::with_capacity(things),
+            places: HashMap::with_capacity(things),
         }
     }
 }
