@@ -86,7 +86,7 @@ pub fn read(
         ],
         |row| {
             Ok((
-                RecordKey::from(row.get::<String>(1)?.unwrap_or_default()),
+                RecordKey::from(row.get::<&str>(1)?.unwrap_or_default()),
                 link(row, 2)?,
             ))
         },

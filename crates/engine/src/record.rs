@@ -4,7 +4,7 @@ pub mod keys;
 pub mod mapping;
 pub mod once;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A service that records are sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,8 +107,9 @@ impl Entity {
 pub struct SourceId(pub i32);
 
 /// A row's key as text: the column's text form, or for composite keys a JSON array of text forms.
+/// Everything that is known of a record carries its key, so copies share the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecordKey(pub Box<str>);
+pub struct RecordKey(Arc<str>);
 
 impl RecordKey {
     pub fn as_str(&self) -> &str {
@@ -132,7 +133,7 @@ impl From<&str> for RecordKey {
 
 impl From<String> for RecordKey {
     fn from(text: String) -> Self {
-        RecordKey(text.into_boxed_str())
+        RecordKey(text.into())
     }
 }
 
