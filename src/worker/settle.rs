@@ -11,6 +11,7 @@ use integration_engine::limits::retry::Retry;
 use integration_engine::mailchimp;
 use integration_engine::now::Now;
 use integration_engine::queue::scan::Position;
+use integration_engine::record::once::Once;
 use integration_engine::record::{Entity, Lane, Op, RecordRef, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
@@ -39,7 +40,11 @@ pub fn settle(
         recycled: recycled(worker.target, world),
         now: world.now.timestamp,
     };
-    let (mut effects, mut calls) = (Effects::default(), BTreeSet::new());
+    let mut effects = Effects {
+        pushed: Once::with_capacity(outcomes.len()),
+        ..Effects::default()
+    };
+    let mut calls = BTreeSet::new();
     for (index, outcome) in (0..).zip(outcomes) {
         calls.extend(intents::call_of(worker.target, &outcome.flight.record));
         let outcome = adopt::judge(worker, world, outcome, &mut effects)?;
