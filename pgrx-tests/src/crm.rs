@@ -91,6 +91,11 @@ impl Crm {
 
     /// Extension, settings and tables, but nothing tracked yet.
     pub fn untracked(cluster: Arc<Cluster>, config: Config) -> Crm {
+        Crm::configured(cluster, config, &[])
+    }
+
+    /// As [`Crm::untracked`], with settings that every worker of the database has from the start.
+    pub fn configured(cluster: Arc<Cluster>, config: Config, more: &[(&str, &str)]) -> Crm {
         let secrets = Credentials {
             hubspot: config.hubspot.token.clone().unwrap_or_default(),
             mailchimp: config.mailchimp.api_key.clone(),
@@ -114,7 +119,10 @@ impl Crm {
             ("hubspot_base_url", remote.hubspot_url()),
             ("mailchimp_base_url", remote.mailchimp_url()),
         ];
-        for (name, value) in settings.into_iter().chain(urls) {
+        let more = more
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        for (name, value) in settings.into_iter().chain(urls).chain(more) {
             set_for(&mut client, &database, name, &value);
         }
         for (name, secret) in [

@@ -32,14 +32,8 @@ fn refused(crm: &Crm) -> usize {
 
 /// A CRM whose worker knows of this rate before it asks HubSpot for anything.
 fn with_rate(config: Config, rate: &str) -> Crm {
-    let mut crm = Crm::untracked(Cluster::shared(), config);
-    crm.set("hubspot_rate_limit", rate);
-    let before = crm.worker_pid();
-    crm.run("SELECT integration.reload()");
-    wait_until("another worker", SOON, || {
-        let now = crm.cluster.worker_pid(&crm.database);
-        now.filter(|pid| *pid != before)
-    });
+    let cluster = Cluster::shared();
+    let mut crm = Crm::configured(cluster, config, &[("hubspot_rate_limit", rate)]);
     crm.track();
     crm
 }
