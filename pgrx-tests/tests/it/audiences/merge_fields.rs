@@ -515,7 +515,7 @@ fn differences_are_found_and_put_right_whatever_the_type() {
     ];
     for (column, tag, _) in LINES {
         crm.run(&format!(
-            "SELECT integration.map_field('crm.people', '{column}', 'mailchimp', '{tag}', 'both', 'crm_wins')"
+            "SELECT integration.map_field('crm.people', '{column}', 'mailchimp', '{tag}', 'push')"
         ));
     }
     let profile = MemberAction::Profile {

@@ -41,7 +41,7 @@ fn with_rate(config: Config, rate: &str) -> Crm {
 fn searches_are_refused(rate: &str) {
     let mut crm = with_rate(unlimited(), rate);
     crm.remote
-        .add_fault(refusal("SECONDLY", None, When::UntilCleared).path("/search"));
+        .add_fault(refusal("SECONDLY", None, When::UntilCleared).path("/companies/search"));
     // Two rows with one domain need searches.
     crm.run("INSERT INTO crm.companies (name, domain) VALUES ('Acme', 'acme.example.org'), ('Acme', 'acme.example.org')");
     wait_until("a search is refused", SOON, || {
