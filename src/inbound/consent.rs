@@ -81,80 +81,105 @@ pub fn record(
         return Ok(ignored("no consent column is mapped"));
     };
     let reported = decided.reported;
-    let link = known.clone().unwrap_or_default();
-    let standing = decided.standing(known.as_ref())?;
-    // What the link knows is about the address it was written under.
-    let of_link = link
-        .remote_key
-        .as_ref()
-        .is_none_or(|known| *known == decided.email);
-    let last = link.clock.get(field.id).filter(|_| of_link);
-    if reported.is_older(&link, last, standing.as_ref()) {
-        if reported.counts_though_older(&link) {
-            decided.remember(known.as_ref())?;
-        }
+    if is_outdated(&decided, known.as_ref(), field)? {
         return Ok(ignored("older than the last change of consent"));
     }
     decided.remember(known.as_ref())?;
     let rows = source.read(map, &[&record.key])?;
     let row = rows.get(&record.key);
-    if !reported.is_of_member()
-        && reported.status == MemberStatus::Cleaned
-        && row.is_some_and(|row| has_another_address(map, row, &decided.email))
-    {
-        return Ok(ignored("the CRM row has another address by now"));
-    }
     let present = row.map(|row| row.get(index).cloned().flatten());
     let says = present.as_ref().map(|text| field.consent(text.as_deref()));
-    if reported.opts_in()
-        && changed_since(scene, &record, reported.at)
-        && says != Some(Consent::OptedIn)
-    {
-        return Ok(ignored("the person opted out in the CRM since"));
+    let moved = row.is_some_and(|row| has_another_address(map, row, &decided.email));
+    if let Some(why) = overruled(scene, &record, &reported, moved, says) {
+        return Ok(ignored(why));
     }
-    let before = link.member_status;
-    let link = note(link, of_link, field, &reported);
     let value = field.consent_word(reported.status);
-    let wanted = field.consent(Some(value));
-    let same = says.is_none_or(|says| says == wanted);
+    let same = says.is_none_or(|says| says == field.consent(Some(value)));
     if !same {
-        let outcome = apply::set_column(
-            source,
-            &record.key,
-            &field.column,
-            present.flatten().as_deref(),
-            Some(value),
-        )?;
+        let present = present.flatten();
+        let (key, column) = (&record.key, field.column.as_str());
+        let outcome = apply::set_column(source, key, column, present.as_deref(), Some(value))?;
         if let Some(fate) = unless_written(outcome) {
             return Ok(fate);
         }
     }
+    let (table, key, column) = (&source.name, record.key.as_str(), &field.column);
     let detail = match same {
         true => "noted; the CRM says the same".to_owned(),
-        false => format!(
-            "{} {}: {} = {value}",
-            source.name,
-            record.key.as_str(),
-            field.column
-        ),
+        false => format!("{table} {key}: {column} = {value}"),
     };
     if reported.opts_in()
         && let Some(fate) = opt_in_all(scene, &decided.email)?
     {
         return Ok(fate);
     }
-    // Mandrill knows nothing of the audience: without a link there is none to keep.
-    if known.is_some() || reported.is_of_member() {
-        let entry = LinkEntry {
-            record: record.clone(),
-            link: link.clone(),
-        };
-        links::write(Target::Mailchimp, Cause::Pulled, &[entry].into())?;
+    store(record, known, field, decided, same)?;
+    Ok(applied(detail))
+}
+
+/// Whether what the link knows is about the address that the decision is about.
+fn is_of_address(link: &Link, email: &str) -> bool {
+    link.remote_key.as_ref().is_none_or(|known| known == email)
+}
+
+/// Whether something newer is known; the decision may be worth remembering all the same.
+fn is_outdated(decided: &Decided, known: Option<&Link>, field: &Field) -> SpiResult<bool> {
+    let link = known.cloned().unwrap_or_default();
+    let standing = decided.standing(known)?;
+    let of_link = is_of_address(&link, &decided.email);
+    let last = link.clock.get(field.id).filter(|_| of_link);
+    let outdated = decided.reported.is_older(&link, last, standing.as_ref());
+    if outdated && decided.reported.counts_though_older(&link) {
+        decided.remember(known)?;
     }
+    Ok(outdated)
+}
+
+/// Why a decision does not count for the row, if it does not. `moved`: the row has another address;
+/// `says`: what its column says.
+fn overruled(
+    scene: &Scene,
+    record: &RecordRef,
+    reported: &ReportedConsent,
+    moved: bool,
+    says: Option<Consent>,
+) -> Option<&'static str> {
+    if !reported.is_of_member() && reported.status == MemberStatus::Cleaned && moved {
+        return Some("the CRM row has another address by now");
+    }
+    let opted_out = reported.opts_in()
+        && changed_since(scene, record, reported.at)
+        && says != Some(Consent::OptedIn);
+    opted_out.then_some("the person opted out in the CRM since")
+}
+
+/// Stores the link as it is to be, and logs the change. `same`: the CRM said so before.
+fn store(
+    record: RecordRef,
+    known: Option<Link>,
+    field: &Field,
+    decided: Decided,
+    same: bool,
+) -> SpiResult<()> {
+    let reported = decided.reported;
+    // Mandrill knows nothing of the audience: without a link there is none to keep.
+    let keeps = known.is_some() || reported.is_of_member();
+    let link = known.unwrap_or_default();
+    let before = link.member_status;
+    let of_link = is_of_address(&link, &decided.email);
+    let link = note(link, of_link, field, &reported);
     let after = match reported.is_of_member() {
         false => reported.status,
         true => link.member_status.unwrap_or(reported.status),
     };
+    if keeps {
+        let record = record.clone();
+        links::write(
+            Target::Mailchimp,
+            Cause::Pulled,
+            &[LinkEntry { record, link }].into(),
+        )?;
+    }
     if reported.by == Party::Mailchimp || !same {
         consent_log::write(&[ConsentChange {
             record,
@@ -167,7 +192,7 @@ pub fn record(
             reason: decided.reason,
         }])?;
     }
-    Ok(applied(detail))
+    Ok(())
 }
 
 /// Somebody's own word counts for all rows with their address: those that are noted as opted out are

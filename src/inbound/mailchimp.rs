@@ -100,40 +100,37 @@ fn change_consent(
         event: Some(event.id),
         reason,
     };
-    // Of whoever is no row's, it is remembered for the row that may come.
-    let remembered = |decided: Decided, why: String| {
-        decided.remember(None)?;
-        Ok(ignored(why))
-    };
     let (record, link, elsewhere) = match place(scene, list, &decided.email)? {
         Place::Here(record, link) => (record, link, false),
         // That somebody wants no more mail, or can get none, counts wherever it was said. Being
         // archived in an audience does not.
         Place::Left(record, link) if standing::left(status) => (record, link, true),
         Place::Left(..) => {
-            return Ok(ignored(format!(
-                "another audience: {list}, which the record has left"
-            )));
+            let why = format!("another audience: {list}, which the record has left");
+            return Ok(ignored(why));
         }
-        Place::Elsewhere => return remembered(decided, format!("another audience: {list}")),
-        Place::Nowhere => {
-            let why = "no CRM row is known under this address";
-            return remembered(decided, why.to_owned());
-        }
+        Place::Elsewhere => return remembered(&decided, &format!("another audience: {list}")),
+        Place::Nowhere => return remembered(&decided, "no CRM row is known under this address"),
     };
     let Some(source) = scene.source(&record) else {
-        return remembered(decided, "the table is tracked no longer".to_owned());
+        return remembered(&decided, "the table is tracked no longer");
     };
     let written_under = link.remote_key.as_deref();
     if !elsewhere && written_under.is_some_and(|address| address != decided.email) {
         let why = "the CRM row with this address is linked to a member with another one";
-        return remembered(decided, why.to_owned());
+        return remembered(&decided, why);
     }
     if scene.flying(Target::Mailchimp, &record) {
         return Ok(Fate::Later);
     }
     decided.reported.elsewhere = elsewhere;
     consent::record(scene, source, record, Some(link), decided)
+}
+
+/// What was decided by somebody who is no row's is remembered for the row that may come.
+fn remembered(decided: &Decided, why: &str) -> SpiResult<Fate> {
+    decided.remember(None)?;
+    Ok(ignored(why))
 }
 
 /// The record that Mailchimp knows under an address in an audience.

@@ -23,18 +23,7 @@ pub fn apply(scene: &Scene, event: &Pending, subject: &MandrillSubject) -> SpiRe
         return Ok(ignored("no usable address"));
     };
     let kind = activity.kind;
-    let decided = subject.member_status().map(|status| Decided {
-        reported: ReportedConsent {
-            status,
-            by: Party::Mandrill,
-            at: event.occurred_at,
-            elsewhere: false,
-        },
-        list: scene.world.settings.mailchimp_api.list.clone(),
-        email: email.clone(),
-        event: Some(event.id),
-        reason: Some(subject.event.clone()),
-    });
+    let decided = decided(scene, event, subject, &email);
     let found = people::by_email(scene.world.sources.values(), &email)?;
     let found = found.and_then(|(record, link)| {
         let source = scene.source(&record)?;
@@ -76,4 +65,26 @@ pub fn apply(scene: &Scene, event: &Pending, subject: &MandrillSubject) -> SpiRe
         }
         fate => Ok(fate),
     }
+}
+
+/// What the event says the person decided, if it does.
+fn decided(
+    scene: &Scene,
+    event: &Pending,
+    subject: &MandrillSubject,
+    email: &str,
+) -> Option<Decided> {
+    let status = subject.member_status()?;
+    Some(Decided {
+        reported: ReportedConsent {
+            status,
+            by: Party::Mandrill,
+            at: event.occurred_at,
+            elsewhere: false,
+        },
+        list: scene.world.settings.mailchimp_api.list.clone(),
+        email: email.to_owned(),
+        event: Some(event.id),
+        reason: Some(subject.event.clone()),
+    })
 }
