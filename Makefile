@@ -33,7 +33,7 @@ package: setup ## a .deb for PostgreSQL 15 (PG=17: for 17), in target/
 fmt: ## format all code
 	@cargo fmt --all
 
-lint: setup ## format, clippy, dependency policy; changes nothing
+lint: setup ## format, clippy, documentation, dependency policy; changes nothing
 	@scripts/lint.sh $(PG)
 
 clean: ## remove what was built

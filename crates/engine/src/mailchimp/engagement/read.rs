@@ -104,7 +104,7 @@ struct ReportBody {
     total_items: u64,
 }
 
-/// Reads the answer to [`campaigns_request`].
+/// Reads the answer to [`super::campaigns_request`].
 pub fn read_campaigns(reply: &Reply) -> Result<Page<Vec<Sent>>, String> {
     let body: CampaignsBody = body(reply)?;
     let sent = body.campaigns.iter().filter_map(|row| {
@@ -126,7 +126,7 @@ pub fn read_campaigns(reply: &Reply) -> Result<Page<Vec<Sent>>, String> {
     })
 }
 
-/// Reads the answer to [`report_request`]. What happened before `since` is left out, also where
+/// Reads the answer to [`super::report_request`]. What happened before `since` is left out, also where
 /// Mailchimp does not do so by itself.
 pub fn read_report(
     campaign: &str,
