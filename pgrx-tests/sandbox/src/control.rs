@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{Config, Service};
 use crate::faults::Fault;
-use crate::hubspot::ObjectType;
+use crate::hubspot::{HubSpot, ObjectType};
 use crate::mailchimp::MemberAction;
 use crate::query::Query;
 use crate::reply::Reply;
@@ -173,7 +173,17 @@ fn hubspot(shared: &Shared, method: &str, rest: &[&str], query: &Query, body: &[
     let [kind, rest @ ..] = rest else {
         return Err("name a type, such as contacts".to_owned());
     };
-    let kind = object(kind)?;
+    records(hubspot, object(kind)?, (method, rest), query, body)
+}
+
+/// What people and administrators do with records of one type.
+fn records(
+    hubspot: &mut HubSpot,
+    kind: ObjectType,
+    (method, rest): (&str, &[&str]),
+    query: &Query,
+    body: &[u8],
+) -> Answer {
     match (method, rest) {
         ("GET", []) => match query.get("property").zip(query.get("value")) {
             Some((property, value)) => shown(&hubspot.look_up(kind, property, value)),

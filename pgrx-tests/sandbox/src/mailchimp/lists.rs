@@ -47,6 +47,37 @@ const TYPES: [&str; 11] = [
     "birthday", "zip",
 ];
 
+impl Audience {
+    fn add_hook(&mut self, number: u64, body: &[u8]) -> Result<Reply, Problem> {
+        let new: NewHook = parse(body)?;
+        let url = new
+            .url
+            .filter(|url| url.starts_with("http"))
+            .ok_or_else(|| Problem::field("url", "Please enter a valid URL."))?;
+        let path = |url: &str| url.split('?').next().unwrap_or_default().to_owned();
+        // A second hook that differs in its query only is refused.
+        if self.hooks.iter().any(|hook| path(&hook.url) == path(&url)) {
+            return Err(Problem::field(
+                "url",
+                "Sorry, you can't set up multiple WebHooks for one URL",
+            ));
+        }
+        verify(&url)?;
+        check_names(&new.events, &EVENTS, "events")?;
+        check_names(&new.sources, &["user", "admin", "api"], "sources")?;
+        let hook = Hook {
+            id: format!("{:010x}", number >> 24),
+            url,
+            events: new.events,
+            sources: new.sources,
+            secret: Some(format!("whsec-{number:016x}")),
+        };
+        let answer = hook.to_json(&self.id, true);
+        self.hooks.push(hook);
+        Ok(Reply::value(200, &answer))
+    }
+}
+
 impl Mailchimp {
     pub(crate) fn list_json(&self, list: usize) -> Value {
         let audience = &self.audiences[list];
@@ -151,38 +182,7 @@ impl Mailchimp {
                     &json!({"webhooks": hooks, "list_id": id, "total_items": hooks.len()}),
                 ))
             }
-            ("POST", []) => {
-                let new: NewHook = parse(body)?;
-                let url = new
-                    .url
-                    .filter(|url| url.starts_with("http"))
-                    .ok_or_else(|| Problem::field("url", "Please enter a valid URL."))?;
-                let path = |url: &str| url.split('?').next().unwrap_or_default().to_owned();
-                // A second hook that differs in its query only is refused.
-                if audience
-                    .hooks
-                    .iter()
-                    .any(|hook| path(&hook.url) == path(&url))
-                {
-                    return Err(Problem::field(
-                        "url",
-                        "Sorry, you can't set up multiple WebHooks for one URL",
-                    ));
-                }
-                verify(&url)?;
-                check_names(&new.events, &EVENTS, "events")?;
-                check_names(&new.sources, &["user", "admin", "api"], "sources")?;
-                let hook = Hook {
-                    id: format!("{:010x}", number >> 24),
-                    url,
-                    events: new.events,
-                    sources: new.sources,
-                    secret: Some(format!("whsec-{number:016x}")),
-                };
-                let answer = hook.to_json(&id, true);
-                audience.hooks.push(hook);
-                Ok(Reply::value(200, &answer))
-            }
+            ("POST", []) => audience.add_hook(number, body),
             ("GET" | "PATCH" | "DELETE", [hook_id]) => {
                 let at = audience
                     .hooks

@@ -94,6 +94,23 @@ pub enum MemberAction {
     },
 }
 
+impl Audience {
+    fn join_groups(
+        &mut self,
+        at: usize,
+        groups: impl IntoIterator<Item = (String, bool)>,
+    ) -> Result<(), String> {
+        for (name, joins) in groups {
+            let mut all = self.categories.iter().flat_map(|each| &each.interests);
+            let found = all.find(|(_, known)| *known == name);
+            let (id, _) = found.ok_or_else(|| format!("no group {name}"))?.clone();
+            let sent = serde_json::Map::from_iter([(id, Value::from(joins))]);
+            self.members[at].set_groups(&sent);
+        }
+        Ok(())
+    }
+}
+
 impl Mailchimp {
     pub(crate) fn act(
         &mut self,
@@ -147,15 +164,8 @@ impl Mailchimp {
                 self.tell(list, at, "profile", &moment);
             }
             MemberAction::Groups { groups } => {
-                let audience = &mut self.audiences[list];
-                for (name, joins) in groups {
-                    let mut all = audience.categories.iter().flat_map(|each| &each.interests);
-                    let found = all.find(|(_, known)| *known == name);
-                    let (id, _) = found.ok_or_else(|| format!("no group {name}"))?.clone();
-                    let sent = serde_json::Map::from_iter([(id, Value::from(joins))]);
-                    audience.members[at].set_groups(&sent);
-                }
-                audience.members[at].last_changed = now.wall;
+                self.audiences[list].join_groups(at, groups)?;
+                self.audiences[list].members[at].last_changed = now.wall;
                 self.tell(list, at, "profile", &moment);
             }
             MemberAction::ChangeEmail { new_email } => {

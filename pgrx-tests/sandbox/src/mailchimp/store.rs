@@ -270,7 +270,7 @@ pub(crate) fn unique_email_id(member: &Member) -> &str {
 
 /// Appends a member as answers show it.
 pub(crate) fn render(out: &mut Vec<u8>, audience: &Audience, member: &Member) {
-    use crate::json::{comma, push, push_str, push_u64};
+    use crate::json::{push_str, push_u64};
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(&member.hash);
     out.extend_from_slice(b"\",\"email_address\":");
@@ -286,20 +286,7 @@ pub(crate) fn render(out: &mut Vec<u8>, audience: &Audience, member: &Member) {
     out.extend_from_slice(b",\"status\":\"");
     out.extend_from_slice(member.status.name().as_bytes());
     out.extend_from_slice(b"\",\"merge_fields\":{");
-    for (at, field) in audience
-        .fields
-        .iter()
-        .enumerate()
-        .filter(|(_, field)| !field.tag.is_empty())
-    {
-        comma(out);
-        push_str(out, &field.tag);
-        out.push(b':');
-        match member.merge_value(at) {
-            Some(value) => push(out, value),
-            None => out.extend_from_slice(b"\"\""),
-        }
-    }
+    render_merge_fields(out, audience, member);
     out.extend_from_slice(b"},\"last_changed\":\"");
     let start = out.len();
     clock::push_iso(out, member.last_changed);
@@ -314,6 +301,29 @@ pub(crate) fn render(out: &mut Vec<u8>, audience: &Audience, member: &Member) {
     } else {
         b",\"vip\":false"
     });
+    render_what_some_have(out, audience, member);
+}
+
+fn render_merge_fields(out: &mut Vec<u8>, audience: &Audience, member: &Member) {
+    use crate::json::{comma, push, push_str};
+    for (at, field) in audience
+        .fields
+        .iter()
+        .enumerate()
+        .filter(|(_, field)| !field.tag.is_empty())
+    {
+        comma(out);
+        push_str(out, &field.tag);
+        out.push(b':');
+        match member.merge_value(at) {
+            Some(value) => push(out, value),
+            None => out.extend_from_slice(b"\"\""),
+        }
+    }
+}
+
+fn render_what_some_have(out: &mut Vec<u8>, audience: &Audience, member: &Member) {
+    use crate::json::{comma, push, push_str, push_u64};
     if member.status == Status::Unsubscribed {
         out.extend_from_slice(b",\"unsubscribe_reason\":");
         push_str(out, member.unsubscribe_reason);
