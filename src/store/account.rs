@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{execute, scalar, select};
 
 /// The account that a target's records go to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,8 +98,7 @@ const REQUESTS_TODAY: &str = "\
 /// them still.
 pub fn requests_today(target: Target, time_zone: &str) -> SpiResult<u32> {
     let args = [target.name().into(), time_zone.into()];
-    let count = select(REQUESTS_TODAY, &args, |row| row.get::<i64>(1))?;
-    let count = count.into_iter().flatten().next().unwrap_or(0);
+    let count = scalar::<i64>(REQUESTS_TODAY, &args)?.unwrap_or(0);
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 

@@ -6,7 +6,7 @@ use integration_engine::hubspot::associations::{Owed, Pair, Standing, Wanted};
 use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId};
 use pgrx::spi::SpiResult;
 
-use super::{column, dead_letters, execute, returned, select, sources::Source};
+use super::{column, dead_letters, execute, returned, scalar, select, sources::Source};
 
 /// A column that holds the key of the row its record belongs to.
 pub struct Association {
@@ -282,10 +282,7 @@ const NEXT: &str = "\
 
 /// In how many milliseconds the next of them is due.
 pub fn next_in_ms(associations: &[Association]) -> SpiResult<Option<i64>> {
-    let rows = select(NEXT, &[column(associations, |known| known.id)], |row| {
-        row.get::<i64>(1)
-    })?;
-    Ok(rows.into_iter().next().flatten())
+    scalar::<i64>(NEXT, &[column(associations, |known| known.id)])
 }
 
 /// How an association stands now, provided it still is what was read.

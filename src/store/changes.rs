@@ -9,7 +9,7 @@ use integration_engine::record::once::Once;
 use integration_engine::record::{Lane, RecordRef, SourceId, Target, Timestamp};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{column, execute, record, select};
+use super::{column, execute, record, scalar, select};
 
 /// A stored queue row.
 pub struct ChangeRow {
@@ -233,16 +233,12 @@ pub fn retry_untried(target: Target) -> SpiResult<()> {
 
 /// Whether a record's change waits for another attempt.
 pub fn is_retried(target: Target, record: &RecordRef) -> SpiResult<bool> {
-    let rows = select(
-        "SELECT EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.source = $2 AND r.record_key = $3)",
+    Ok(scalar::<bool>("SELECT EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.source = $2 AND r.record_key = $3)",
         &[
             target.number().into(),
             record.source.0.into(),
             record.key.as_str().into(),
-        ],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(rows.into_iter().flatten().any(|any| any))
+        ])?.unwrap_or(false))
 }
 
 /// A retry whose time has come.

@@ -2,7 +2,7 @@
 
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{execute, scalar, select};
 
 /// Kind of the alert that asks for `integration.environment`.
 pub const ENVIRONMENT_ALERT: &str = "environment";
@@ -14,10 +14,7 @@ pub fn note_server() -> SpiResult<()> {
 
 /// Why this database may not send, for people; `None`: it may.
 pub fn why_fenced() -> SpiResult<Option<String>> {
-    let rows = select("SELECT integration._why_fenced()", &[], |row| {
-        row.get::<String>(1)
-    })?;
-    Ok(rows.into_iter().flatten().next())
+    scalar::<String>("SELECT integration._why_fenced()", &[])
 }
 
 const ASK: &str = "\

@@ -4,7 +4,7 @@ use integration_engine::delivery::settlement::{Attempted, DeadLetter};
 use integration_engine::record::{Entity, RecordRef, Target};
 use pgrx::spi::SpiResult;
 
-use super::{column, execute, record, select};
+use super::{column, execute, record, scalar, select};
 
 const INSERT: &str = "\
     INSERT INTO integration.dlq (target, entity, source, record_key, op, category, http_status, error, request, attempts, first_enqueued_at) \
@@ -177,8 +177,7 @@ const COUNT: &str =
 
 /// Open dead letters. Reads all of them: at the worker's start, and when somebody changed them.
 pub fn count(target: Target) -> SpiResult<i64> {
-    let count = select(COUNT, &[target.name().into()], |row| row.get::<i64>(1))?;
-    Ok(count.into_iter().flatten().next().unwrap_or(0))
+    Ok(scalar::<i64>(COUNT, &[target.name().into()])?.unwrap_or(0))
 }
 
 /// A finished API request.

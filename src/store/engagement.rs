@@ -6,7 +6,7 @@ use integration_engine::mailchimp::engagement::{Report, Sent, Walk};
 use integration_engine::record::Timestamp;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{column, execute, select};
+use super::{column, execute, scalar, select};
 
 /// A poll that is not over.
 pub struct Poll {
@@ -102,8 +102,7 @@ const BEGUN: &str = "\
 
 /// When the last poll was begun.
 pub fn begun() -> SpiResult<Option<Timestamp>> {
-    let rows = select(BEGUN, &[], |row| row.get::<i64>(1))?;
-    Ok(rows.into_iter().next().flatten().map(Timestamp))
+    Ok(scalar::<i64>(BEGUN, &[])?.map(Timestamp))
 }
 
 const READ_AT: &str = "\

@@ -7,7 +7,7 @@ use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceI
 use pgrx::spi::SpiResult;
 
 use super::links::intents;
-use super::{column, execute, select};
+use super::{column, execute, scalar, select};
 
 /// An erasure.
 pub struct Erasure {
@@ -54,8 +54,7 @@ const LEFT: &str = concat!(
 
 /// The oldest that are to be done; clears away those that were cancelled.
 pub fn load(most: i64) -> SpiResult<Vec<Erasure>> {
-    let left = select(LEFT, &[], |row| row.get::<bool>(1))?;
-    if left.into_iter().flatten().any(|left| left) {
+    if scalar::<bool>(LEFT, &[])?.unwrap_or(false) {
         execute(OVER, &[])?;
     }
     select(OPEN, &[most.into()], |row| {
@@ -102,8 +101,7 @@ const COUNT: &str = concat!(
 
 /// Requests that a target still has to be sent.
 pub fn count(target: Target) -> SpiResult<i64> {
-    let count = select(COUNT, &[target.number().into()], |row| row.get::<i64>(1))?;
-    Ok(count.into_iter().flatten().next().unwrap_or(0))
+    Ok(scalar::<i64>(COUNT, &[target.number().into()])?.unwrap_or(0))
 }
 
 const ARCHIVED: &str = "\

@@ -7,7 +7,7 @@ use integration_engine::webhook::Event;
 use pgrx::JsonB;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{execute, select};
+use super::{execute, scalar, select};
 
 /// The kind of alert about events that failed.
 pub const FAILED_ALERT: &str = "inbox_failed";
@@ -155,8 +155,7 @@ const NEXT_DUE: &str = "\
 
 /// How long until the next event is due that was put off.
 pub fn next_due() -> SpiResult<Option<Duration>> {
-    let rows = select(NEXT_DUE, &[], |row| row.get::<f64>(1))?;
-    let millis = rows.into_iter().flatten().next();
+    let millis = scalar::<f64>(NEXT_DUE, &[])?;
     Ok(millis.map(|millis| Duration::from_secs_f64(millis.max(0.0) / 1_000.0)))
 }
 

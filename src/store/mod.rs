@@ -103,6 +103,12 @@ fn select<T>(
     })
 }
 
+/// The first column of a reading statement's first row. `None`: there is no row, or it is NULL.
+fn scalar<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> SpiResult<Option<T>> {
+    let rows = select(sql, args, |row| row.get::<T>(1))?;
+    Ok(rows.into_iter().next().flatten())
+}
+
 /// Runs a writing statement; gives the number of rows it touched.
 #[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
 fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {

@@ -6,7 +6,7 @@ use integration_engine::record::{RecordKey, RecordRef, SourceId};
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiResult;
 
-use super::{column, execute, record, select};
+use super::{column, execute, record, scalar, select};
 
 /// A row that was met with another one, and the MD5 of the address they had then.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,12 +19,7 @@ pub struct Objection {
 
 /// Whether there are any.
 pub fn any() -> SpiResult<bool> {
-    let found = select(
-        "SELECT EXISTS (SELECT FROM integration._objection)",
-        &[],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(found.into_iter().flatten().any(|any| any))
+    Ok(scalar::<bool>("SELECT EXISTS (SELECT FROM integration._objection)", &[])?.unwrap_or(false))
 }
 
 const OF: &str = "\

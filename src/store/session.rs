@@ -2,15 +2,14 @@
 
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use super::{execute, scalar, select};
 
 const VERSION: &str =
     "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'integration'";
 
 /// The version of the extension's tables.
 pub fn tables_version() -> SpiResult<String> {
-    let version = select(VERSION, &[], |row| row.get::<String>(1))?;
-    Ok(version.into_iter().flatten().next().unwrap_or_default())
+    Ok(scalar::<String>(VERSION, &[])?.unwrap_or_default())
 }
 
 const PREPARED: &str = "\
@@ -35,6 +34,5 @@ const MAY_WORK: &str = "\
 pub fn become_role(role: &str) -> SpiResult<bool> {
     execute(MYSELF, &[])?;
     execute(ROLE, &[role.into()])?;
-    let may = select(MAY_WORK, &[], |row| row.get::<bool>(1))?;
-    Ok(may.into_iter().flatten().any(|may| may))
+    Ok(scalar::<bool>(MAY_WORK, &[])?.unwrap_or(false))
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{execute, record, select};
+use super::{execute, record, scalar, select};
 
 /// Why a record is withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,7 @@ impl Reason {
 
 /// Whether there are any.
 pub fn any() -> SpiResult<bool> {
-    let any = select(
-        "SELECT EXISTS (SELECT FROM integration._withheld)",
-        &[],
-        |row| row.get::<bool>(1),
-    )?;
-    Ok(any.into_iter().flatten().any(|any| any))
+    Ok(scalar::<bool>("SELECT EXISTS (SELECT FROM integration._withheld)", &[])?.unwrap_or(false))
 }
 
 const AMONG: &str = "\

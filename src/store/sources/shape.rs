@@ -6,7 +6,7 @@ use pgrx::spi::SpiResult;
 
 use super::Source;
 use crate::store::holds::{Cause, Finding};
-use crate::store::{execute, select};
+use crate::store::{execute, scalar, select};
 
 /// Brings the names of mapped columns up to date in our tables; after a restore, their numbers.
 /// Writes nothing where they are.
@@ -53,6 +53,5 @@ const SHAPE: &str = "\
 
 /// Returns a digest of what the catalogue says of the tracked tables that we go by.
 pub fn shape() -> SpiResult<String> {
-    let rows = select(SHAPE, &[], |row| row.get::<String>(1))?;
-    Ok(rows.into_iter().flatten().next().unwrap_or_default())
+    Ok(scalar::<String>(SHAPE, &[])?.unwrap_or_default())
 }
