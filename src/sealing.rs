@@ -26,7 +26,7 @@ fn configured_key() -> Result<SealKey, String> {
 
 /// The key to seal with: the configured one or, where none is, that of the key file, which is made
 /// when there is none yet.
-pub fn key() -> Result<SealKey, String> {
+fn key() -> Result<SealKey, String> {
     if config::encryption_key()?.is_some() {
         return configured_key();
     }
@@ -120,8 +120,20 @@ fn write_draft(draft: &str, text: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Seals a secret for a table. Opening it takes the same context.
+pub fn seal(context: &str, secret: &str) -> Result<Vec<u8>, String> {
+    key()?
+        .seal(nonce()?, context, secret)
+        .map_err(|why| why.to_string())
+}
+
+/// Why secrets cannot be sealed.
+pub fn lacks_key() -> Option<String> {
+    key().err()
+}
+
 /// A number that is used once.
-pub fn nonce() -> Result<[u8; NONCE], String> {
+fn nonce() -> Result<[u8; NONCE], String> {
     let mut nonce = [0; NONCE];
     fill_randomly(&mut nonce)?;
     Ok(nonce)

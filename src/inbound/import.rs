@@ -19,10 +19,10 @@ use crate::config::{self, WebhookSettings};
 use crate::error::Error;
 use crate::pg::clock;
 use crate::pg::shmem::{self, Wake};
+use crate::sealing;
 use crate::secret::Secret;
 use crate::store::inbox::{self, State};
 use crate::store::{secrets, webhooks};
-use crate::worker::auth;
 
 /// What an import did: events received, queued, known already, and of no interest.
 #[derive(Default)]
@@ -213,7 +213,7 @@ fn kept_secrets() -> Result<Vec<Secret>, Error> {
     let signing = kept.iter().filter(|kept| kept.sealed.is_some());
     signing
         .map(|kept| {
-            auth::open_webhook(kept).map_err(|why| {
+            kept.secret().map_err(|why| {
                 Error::Setting(format!(
                     "the signing secret of the webhook {} cannot be read: {why}",
                     kept.hook
@@ -238,7 +238,7 @@ fn _without_path(url: &str) -> String {
 /// Why secrets cannot be stored; NULL: they can.
 #[pg_extern]
 fn _lacks_encryption_key() -> Option<String> {
-    auth::lacks_seal_key()
+    sealing::lacks_key()
 }
 
 fn no_secret(name: &str) -> Error {

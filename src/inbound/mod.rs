@@ -52,7 +52,7 @@ pub struct Refused {
 
 impl Refused {
     fn of(error: &SqlError) -> Refused {
-        let sqlstate = sqlstate(error.code);
+        let sqlstate = error.sqlstate();
         Refused {
             text: format!("the CRM refused it: {} ({sqlstate})", error.message),
             sqlstate,
@@ -204,13 +204,4 @@ fn unless_written(outcome: Applied) -> Option<Fate> {
         Applied::Moved => Some(Fate::Refused(Refused::changing())),
         Applied::Refused(why) => Some(Fate::Refused(Refused::of(&why))),
     }
-}
-
-/// The five characters of a SQLSTATE.
-pub fn sqlstate(code: pgrx::pg_sys::errcodes::PgSqlErrorCode) -> String {
-    // Five characters, six bits each, as in Postgres' MAKE_SQLSTATE.
-    let code = code as i32;
-    (0..5)
-        .map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0'))
-        .collect()
 }

@@ -40,9 +40,7 @@ fn context(name: &str) -> String {
 
 /// Seals a secret and keeps it.
 pub fn keep(name: &str, secret: &str) -> Result<SpiResult<()>, String> {
-    let sealed = sealing::key()?
-        .seal(sealing::nonce()?, &context(name), secret)
-        .map_err(|why| why.to_string())?;
+    let sealed = sealing::seal(&context(name), secret)?;
     const KEEP: &str = "\
         INSERT INTO integration._secret AS s (name, sealed) VALUES ($1, $2) \
         ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed, set_at = pg_catalog.now()";

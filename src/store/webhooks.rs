@@ -4,6 +4,8 @@ use integration_engine::mailchimp::hooks::Wanted;
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
+use crate::sealing;
+use crate::secret::Secret;
 
 /// A webhook with its sealed secret.
 pub struct Kept {
@@ -11,6 +13,24 @@ pub struct Kept {
     pub url: String,
     pub hook: String,
     pub sealed: Option<Vec<u8>>,
+}
+
+impl Kept {
+    /// The signing secret.
+    pub fn secret(&self) -> Result<Secret, String> {
+        let sealed = self.sealed.as_deref().ok_or("it has none")?;
+        let context = context(&self.list, &self.url);
+        sealing::open(&sealing::keys(), &context, sealed)
+    }
+}
+
+/// Seals the signing secret of a webhook: it is of use for that webhook only.
+pub fn seal(list: &str, url: &str, secret: &str) -> Result<Vec<u8>, String> {
+    sealing::seal(&context(list, url), secret)
+}
+
+fn context(list: &str, url: &str) -> String {
+    format!("mailchimp webhook {list} {url}")
 }
 
 pub fn all() -> SpiResult<Vec<Kept>> {

@@ -14,7 +14,7 @@ use crate::config::{Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
 use crate::sealing;
 use crate::secret::Secret;
-use crate::store::{self, account, state, webhooks::Kept};
+use crate::store::{self, account, state};
 
 /// Alert kind: a rotated refresh token could not be stored.
 const UNSAVED: &str = "encryption_key";
@@ -105,10 +105,7 @@ impl Session {
     }
 
     fn save(&mut self) -> SpiResult<()> {
-        let sealed = sealing::key().and_then(|key| {
-            key.seal(sealing::nonce()?, &self.seed, self.refresh_token.reveal())
-                .map_err(|why| why.to_string())
-        });
+        let sealed = sealing::seal(&self.seed, self.refresh_token.reveal());
         match sealed {
             Ok(sealed) => {
                 account::keep_rotated(Target::HubSpot, &self.seed, &sealed)?;
@@ -231,31 +228,4 @@ impl Session {
     pub fn hurry(&mut self) {
         self.tokens.hurry();
     }
-}
-
-/// What a webhook's secret is sealed with beside the key: it is of use for that webhook only.
-pub fn webhook_context(list: &str, url: &str) -> String {
-    format!("mailchimp webhook {list} {url}")
-}
-
-/// Seals a secret for a table.
-pub fn seal(context: &str, secret: &str) -> Result<Vec<u8>, String> {
-    let key = sealing::key()?;
-    key.seal(sealing::nonce()?, context, secret)
-        .map_err(|why| why.to_string())
-}
-
-/// The signing secret of a webhook that was made here.
-pub fn open_webhook(kept: &Kept) -> Result<Secret, String> {
-    let sealed = kept.sealed.as_deref().ok_or("it has none")?;
-    sealing::open(
-        &sealing::keys(),
-        &webhook_context(&kept.list, &kept.url),
-        sealed,
-    )
-}
-
-/// Why secrets cannot be sealed.
-pub fn lacks_seal_key() -> Option<String> {
-    sealing::key().err()
 }

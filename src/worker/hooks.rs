@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 use super::jobs::A_MOMENT;
 use super::reconcile::Answered;
 use super::target::TargetWorker;
-use super::{Worker, World, auth, requests};
+use super::{Worker, World, requests};
 use crate::store::{self, state, webhooks};
 
 /// What is asked next.
@@ -195,7 +195,7 @@ fn found(wanted: &Wanted, id: String, signing: bool) -> SpiResult<Next> {
         .find(|kept| kept.list == wanted.list && kept.url == wanted.url && kept.hook == id);
     Ok(match ours {
         // Its secret has to be readable, or it is worth nothing.
-        Some(kept) if kept.sealed.is_none() || auth::open_webhook(kept).is_ok() => Next::Done,
+        Some(kept) if kept.sealed.is_none() || kept.secret().is_ok() => Next::Done,
         _ if wanted.replace => Next::Ask(Step::Delete(id)),
         _ => Next::Failed(format!(
             "the audience {} has a webhook with this URL already ({id}, {}), and Mailchimp showed its \
@@ -213,10 +213,9 @@ fn found(wanted: &Wanted, id: String, signing: bool) -> SpiResult<Next> {
 }
 
 fn keep(wanted: &Wanted, created: Created) -> SpiResult<Next> {
-    let sealed = created.secret.map(|secret| {
-        let context = auth::webhook_context(&wanted.list, &wanted.url);
-        auth::seal(&context, &secret)
-    });
+    let sealed = created
+        .secret
+        .map(|secret| webhooks::seal(&wanted.list, &wanted.url, &secret));
     let sealed = match sealed.transpose() {
         Ok(sealed) => sealed,
         Err(why) => {

@@ -16,7 +16,6 @@ use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
 use super::{Worker, World};
-use crate::inbound::sqlstate;
 use crate::pg::clock::Stopwatch;
 use crate::pg::{self, SqlError};
 use crate::store::apply::{self, Applied};
@@ -167,7 +166,7 @@ fn tell_or_wait(world: &World, news: &ConsentWriteback) -> SpiResult<Told> {
         },
         Err(why) => why,
     };
-    if Refusal::of(&sqlstate(why.code)) != Refusal::Value {
+    if Refusal::of(&why.sqlstate()) != Refusal::Value {
         return Ok(Told::Later);
     }
     let source = world.sources.get(&news.record.source);

@@ -15,7 +15,7 @@ use pgrx::spi::SpiResult;
 use super::judge::{Judge, Manner};
 use super::walk::Judged;
 use super::{Ask, Asked, Reconciles};
-use crate::inbound::{Refused, sqlstate};
+use crate::inbound::Refused;
 use crate::pg::SqlError;
 use crate::pg::clock::Stopwatch;
 use crate::store;
@@ -139,7 +139,7 @@ impl Worker {
             }
             Judged::Failed(why) if last => return self.give_up(index, job, &part, &why),
             Judged::Failed(why) => {
-                let refusal = Refusal::of(&sqlstate(why.code));
+                let refusal = Refusal::of(&why.sqlstate());
                 let salt = u64::from(part.attempts);
                 let wait = refusal.next_attempt(part.attempts, self.world.now.jitter(salt));
                 wait.unwrap_or(A_MOMENT)
