@@ -21,7 +21,7 @@ struct Message {
 
 impl Message {
     fn add(&mut self, other: Message) {
-        self.wake = self.wake.and(other.wake);
+        self.wake = self.wake.union(other.wake);
         for (mine, theirs) in self.keys.iter_mut().zip(other.keys) {
             *mine += theirs;
         }
@@ -50,7 +50,7 @@ pub fn written(shape: &Shape, records: u32) {
     let mut keys = [0; 2];
     for target in shape.targets.iter() {
         keys[usize::from(target.number().unsigned_abs()) - 1] = i64::from(records);
-        wake = wake.and(Wake::changes(target, shape.lane));
+        wake = wake.union(Wake::changes(target, shape.lane));
     }
     note(wake, keys, false);
 }
@@ -113,7 +113,7 @@ pub fn publish(also: Wake) {
         for (gauges, keys) in slot.targets.iter().zip(all.keys) {
             gauges.arrived.fetch_add(keys, Ordering::Relaxed);
         }
-        slot.wake(all.wake.and(also));
+        slot.wake(all.wake.union(also));
         if all.launch {
             slot.call();
         }

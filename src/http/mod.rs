@@ -112,13 +112,13 @@ impl Engine {
         self.answers.try_recv().ok()
     }
 
-    /// Becomes readable when an answer has come in; see [`Engine::hush`].
+    /// Becomes readable when an answer has come in; see [`Engine::drain_wakeups`].
     pub fn socket(&self) -> i32 {
         self.bell.as_raw_fd()
     }
 
     /// Takes note of the bell, before answers are taken.
-    pub fn hush(&self) {
+    pub fn drain_wakeups(&self) {
         let mut bytes = [0; 256];
         while matches!((&self.bell).read(&mut bytes), Ok(256)) {}
     }

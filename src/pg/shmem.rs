@@ -330,10 +330,10 @@ impl Slot {
         }
     }
 
-    /// What the worker was woken for since it last asked. Bits of `deaf` stay set: nobody sets the
+    /// What the worker was woken for since it last asked. Bits of `muted` stay set: nobody sets the
     /// latch for them again.
-    pub fn woken_for(&self, deaf: Wake) -> Wake {
-        Wake(self.wake.fetch_and(deaf.0, Ordering::SeqCst))
+    pub fn woken_for(&self, muted: Wake) -> Wake {
+        Wake(self.wake.fetch_and(muted.0, Ordering::SeqCst))
     }
 
     /// Whether the worker has been woken for something that it has not asked about yet.
@@ -342,9 +342,9 @@ impl Slot {
     }
 
     /// The worker is about to sleep until it is woken; `false` when there is news already.
-    pub fn fall_asleep(&self, deaf: Wake) -> bool {
+    pub fn fall_asleep(&self, muted: Wake) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
-        let news = self.wake.load(Ordering::SeqCst) & !deaf.0 != 0;
+        let news = self.wake.load(Ordering::SeqCst) & !muted.0 != 0;
         if news {
             self.asleep.store(false, Ordering::SeqCst);
         }

@@ -50,7 +50,7 @@ const PUT_DONE: &str = "\
     LEFT JOIN integration.tracked_table t ON t.id = n.source \
     ON CONFLICT DO NOTHING RETURNING subscriber_hash, event_hash";
 
-/// Stores what was done with a campaign, each event once. Gives those that are new, by member and
+/// Stores what was done with a campaign, each event once. Returns those that are new, by member and
 /// key.
 pub fn put_done(campaign: &str, done: &[Done]) -> SpiResult<HashSet<(String, ValueHash)>> {
     if done.is_empty() {

@@ -72,7 +72,7 @@ const NOTE: &str = concat!(
 const DROP: &str = "\
     DELETE FROM integration._association a WHERE a.association = $1 AND a.record_key = ANY ($2)";
 
-/// Compares settled records with what was last agreed; gives how many associations are owed now.
+/// Compares settled records with what was last agreed. Returns how many associations are owed now.
 /// Those of rows that are gone are forgotten: HubSpot drops them with the record. `None`: the rows
 /// cannot be read at present.
 pub fn note(
@@ -306,7 +306,7 @@ const STORE: &str = "\
 
 const FORGET: &str = "DELETE FROM integration._association a WHERE a.state = 'gone' AND a.association = ANY ($1) AND a.record_key = ANY ($2)";
 
-/// Stores changes; gives those that count. One that was overtaken by another of the record is left
+/// Stores changes. Returns those that count. One that was overtaken by another of the record is left
 /// out: it is still owed.
 pub fn store<'c>(changes: &'c [Change]) -> SpiResult<Vec<&'c Change>> {
     if changes.is_empty() {

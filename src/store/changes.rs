@@ -208,7 +208,7 @@ const DROP_RETRIES: &str = "\
         SELECT f.ctid FROM unnest($2::int4[], $3::text[]) AS d(source, key) CROSS JOIN LATERAL \
         (SELECT x.ctid FROM integration._retry x WHERE x.target = $1 AND x.source = d.source AND x.record_key = d.key OFFSET 0) AS f))";
 
-/// Removes records from the retry table; gives how many were in it.
+/// Removes records from the retry table. Returns how many were in it.
 pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {
         return Ok(0);

@@ -41,7 +41,7 @@ const SUPERSEDE: &str = "\
         (SELECT x.ctid FROM integration.dlq x WHERE x.source = (SELECT t.source FROM integration.tracked_table t WHERE t.id = n.source) \
          AND x.record_key = n.key AND x.target = $1 AND x.op <> 'associate' AND x.resolution IS NULL OFFSET 0) AS f))";
 
-/// Closes open dead letters of records that have been delivered since; gives how many there were.
+/// Closes open dead letters of records that have been delivered since. Returns how many there were.
 /// Those about associations are closed by [`supersede_associations`].
 pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {

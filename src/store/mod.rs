@@ -83,7 +83,7 @@ pub fn commit_durably() -> SpiResult<()> {
     execute(DURABLY, &[]).map(|_| ())
 }
 
-/// Rows of a reading statement.
+/// Returns the rows of a reading statement.
 #[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
 fn select<T>(
     sql: &str,
@@ -109,7 +109,7 @@ fn scalar<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> SpiResu
     Ok(rows.into_iter().next().flatten())
 }
 
-/// Runs a writing statement; gives the number of rows it touched.
+/// Runs a writing statement. Returns the number of rows it touched.
 #[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
 fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
     Spi::connect_mut(|client| {
@@ -122,7 +122,7 @@ fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
     })
 }
 
-/// Runs a writing statement; gives the rows it returns.
+/// Runs a writing statement. Returns the rows that it returns.
 #[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
 fn returned<T>(
     sql: &str,

@@ -188,7 +188,7 @@ impl Worker {
         self.look_at_clock();
         self.follow_catalog()?;
         let now = self.world.now.instant;
-        let wake = wake.and(self.prepared.ended(wake, now)?);
+        let wake = wake.union(self.prepared.ended(wake, now)?);
         if wake.has(Wake::CONFIG)
             || self.backfills.jobs.outdated(now)
             || self.reconciles.jobs.outdated(now)
@@ -321,10 +321,10 @@ fn run(slot: &'static Slot) -> Result<End, String> {
     .map_err(failed)?;
     log!("integration worker started");
     loop {
-        let deaf = worker.deaf();
-        let mut wake = slot.woken_for(deaf);
+        let muted = worker.muted();
+        let mut wake = slot.woken_for(muted);
         if process::settings_changed() {
-            wake = wake.and(Wake::CONFIG);
+            wake = wake.union(Wake::CONFIG);
         }
         if wake.has(Wake::RELOAD) {
             log!("integration worker makes room for another one");
@@ -374,7 +374,7 @@ impl Worker {
             let window = self.world.settings.batch_window;
             let window = window.max(Duration::from_millis(1));
             Some(wait.map_or(window, |wait| wait.min(window)))
-        } else if slot.fall_asleep(self.deaf()) {
+        } else if slot.fall_asleep(self.muted()) {
             wait
         } else {
             Some(Duration::ZERO)

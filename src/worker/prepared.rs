@@ -26,7 +26,7 @@ impl Prepared {
     pub fn ended(&mut self, wake: Wake, now: Instant) -> SpiResult<Wake> {
         let told = wake.has(Wake::PREPARED);
         if told {
-            self.owed = self.owed.and(wake);
+            self.owed = self.owed.union(wake);
         }
         if !told && self.look_at.is_none_or(|at| at > now) {
             return Ok(Wake::NONE);

@@ -46,7 +46,7 @@ impl Worker {
             return None;
         }
         let asked = [Wake::CONFIG, Wake::RELOAD, Wake::TEST, Wake::PREPARED];
-        let asked = asked.into_iter().fold(Wake::NONE, Wake::and);
+        let asked = asked.into_iter().fold(Wake::NONE, Wake::union);
         if self.targets.iter().any(|worker| worker.fenced) {
             return Some(("fenced", asked));
         }
@@ -68,6 +68,6 @@ impl Worker {
             self.polls.jobs.retry_in(now),
         ];
         let quiet = waits.iter().all(Option::is_none);
-        quiet.then_some((why, asked.and(Wake::INBOX)))
+        quiet.then_some((why, asked.union(Wake::INBOX)))
     }
 }

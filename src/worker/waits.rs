@@ -17,7 +17,7 @@ impl Worker {
     }
 
     /// What the worker does not want to be woken for: changes for targets that may not send.
-    pub(super) fn deaf(&self) -> Wake {
+    pub(super) fn muted(&self) -> Wake {
         let silent = self.targets.iter().filter(|worker| {
             worker.told.is_some()
                 && !worker.listens()
@@ -31,7 +31,7 @@ impl Worker {
                 let lanes = worker.lanes.keys().filter(unheard);
                 lanes.map(|lane| Wake::changes(worker.target, *lane))
             })
-            .fold(Wake::NONE, Wake::and)
+            .fold(Wake::NONE, Wake::union)
     }
 
     /// How long there is nothing to do unless somebody wakes us.

@@ -34,7 +34,7 @@ impl Wake {
         self.0 & other.0 != 0
     }
 
-    pub fn and(self, other: Wake) -> Wake {
+    pub fn union(self, other: Wake) -> Wake {
         Wake(self.0 | other.0)
     }
 

@@ -148,7 +148,7 @@ impl Open {
         self.calls.insert(id, call);
     }
 
-    /// Forgets a call; gives the records that nothing has been stored of since.
+    /// Forgets a call. Returns the records that nothing has been stored of since.
     fn end(&mut self, id: i64) -> Option<(Target, Vec<LinkEntry>)> {
         let call = self.calls.remove(&id)?;
         let mut left = Vec::new();

@@ -53,7 +53,7 @@ impl Heard {
 impl Requests {
     /// Takes in all answers that have come.
     pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World) -> Heard {
-        self.engine.hush();
+        self.engine.drain_wakeups();
         let mut heard = Heard {
             outcomes: targets.iter().map(|_| Vec::new()).collect(),
             ..Heard::default()
