@@ -23,5 +23,5 @@ scripts/pg-test.sh "$pg"
 
 step "install into PostgreSQL $pg, black-box tests"
 scripts/install.sh --profile dev
-# Two at a time: each has a server, a worker and a sandbox of its own.
-cargo test --locked -p integration-tests -- --test-threads=2
+# Three at a time, for two processors: each has a sandbox of its own, and waits most of the time.
+cargo test --locked -p integration-tests -- --test-threads=3

@@ -120,6 +120,11 @@ impl Remote {
             .count()
     }
 
+    /// The same for both services.
+    pub fn writes(&self) -> usize {
+        self.writes_to(Service::HubSpot) + self.writes_to(Service::Mailchimp)
+    }
+
     /// A person in HubSpot sets a property of a contact.
     pub fn person_sets(&self, contact: u64, property: &str, value: &str) {
         self.set_property(ObjectType::Contact, contact, property, value)
