@@ -169,7 +169,7 @@ BEGIN
             USING ERRCODE = 'undefined_object', HINT = 'The mapped ones are in integration.association_map.';
     END IF;
     UPDATE integration.dlq d SET resolution = 'discarded', resolved_at = now(), error = d.error || ' [discarded: the column is no longer mapped]'
-    WHERE d.source = _do_unmap_association.source AND d.op = 'associate' AND d.request ->> 'column' = _do_unmap_association.column_name AND d.resolution IS NULL;
+    WHERE d.source = _do_unmap_association.source AND d.op = 'associate' AND d.column_name = _do_unmap_association.column_name AND d.resolution IS NULL;
     IF EXISTS (SELECT FROM integration.tracked_table t WHERE t.source = _do_unmap_association.source AND t.targets <> '{}') THEN
         PERFORM integration._install_triggers(source);
     END IF;

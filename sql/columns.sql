@@ -92,8 +92,8 @@ BEGIN
         WHERE (wanted IS NULL OR m.source = wanted) AND a.attnum = m.attnum AND NOT a.attisdropped AND a.attname <> m.column_name
     LOOP
         UPDATE integration.association_map m SET column_name = renamed.new WHERE m.id = renamed.id;
-        UPDATE integration.dlq d SET request = jsonb_set(d.request, '{column}', to_jsonb(renamed.new))
-        WHERE d.source = renamed.source AND d.op = 'associate' AND d.resolution IS NULL AND d.request ->> 'column' = renamed.old;
+        UPDATE integration.dlq d SET column_name = renamed.new, request = jsonb_set(d.request, '{column}', to_jsonb(renamed.new))
+        WHERE d.source = renamed.source AND d.op = 'associate' AND d.resolution IS NULL AND d.column_name = renamed.old;
     END LOOP;
     -- What is watched stays the same; in a dump it goes by names.
     UPDATE integration._plan p SET relation = p.source, plan = n.plan

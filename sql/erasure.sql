@@ -175,6 +175,7 @@ BEGIN
        OR (r.error IS NOT NULL AND EXISTS (SELECT FROM unnest(said) AS s(why) WHERE strpos(r.error, s.why) > 0));
     DELETE FROM integration._retry r WHERE r.source = e.source AND r.record_key = e.record_key;
     DELETE FROM integration.dlq d WHERE d.source = crm_table AND d.record_key = e.record_key;
+    UPDATE integration.dlq d SET holder_source = NULL, holder_key = NULL WHERE d.holder_source = crm_table AND d.holder_key = e.record_key;
     DELETE FROM integration.inbox i
     WHERE (lower(i.payload::text) LIKE ANY (alike) AND i.payload::text ~* pattern) OR (lower(i.event_key) LIKE ANY (alike) AND i.event_key ~* pattern)
        OR (i.origin = 'hubspot' AND (i.payload->>'objectId' = ANY (hubspot_ids) OR i.payload->>'primaryObjectId' = ANY (hubspot_ids)
@@ -214,6 +215,7 @@ BEGIN
     DELETE FROM integration._link l WHERE l.source = e.source AND l.record_key = e.record_key;
     DELETE FROM integration._objection o WHERE o.source = e.source AND o.record_key = e.record_key;
     DELETE FROM integration.dlq d WHERE d.source = crm_table AND d.record_key = e.record_key;
+    UPDATE integration.dlq d SET holder_source = NULL, holder_key = NULL WHERE d.holder_source = crm_table AND d.holder_key = e.record_key;
     -- What was said while the services were asked.
     PERFORM integration._unmention(integration._mention(e.addresses), (SELECT j.created_at FROM integration.job j WHERE j.id = erasure));
     -- That they must not be mailed is all that is left.

@@ -102,12 +102,13 @@ fn merge(
     let (mut followed, mut refused) = (0, Vec::new());
     for (record, link) in concerned {
         match adopt::claim(scene.world, &record, &surviving, [].iter())? {
-            Claim::Kept(_, other) => {
+            Claim::Kept(holder, other) => {
+                let holder = (&holder.record, other.as_str());
                 refused.push(adopt::give_up_merged(
                     scene.world,
                     &record,
                     &surviving,
-                    &other,
+                    holder,
                 )?);
             }
             Claim::Free | Claim::Leaving(_) => {

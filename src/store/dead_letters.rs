@@ -7,11 +7,17 @@ use pgrx::spi::SpiResult;
 use super::{column, execute, record, scalar, select};
 
 const INSERT: &str = "\
-    INSERT INTO integration.dlq (target, entity, source, record_key, op, category, http_status, error, request, attempts, first_enqueued_at) \
-    SELECT $1, t.entity, t.source, n.key, n.op, n.category, n.status, n.why, n.request::jsonb, n.attempts, pg_catalog.to_timestamp(n.enqueued_at / 1000.0) \
-    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::text[], $8::text[], $9::int4[], $10::int8[]) \
-         AS n(source, key, op, category, status, why, request, attempts, enqueued_at) \
-    JOIN integration.tracked_table t ON t.id = n.source";
+    INSERT INTO integration.dlq (target, entity, source, record_key, op, category, http_status, error, request, attempts, first_enqueued_at, \
+                                 holder_source, holder_key, column_name) \
+    SELECT $1, t.entity, t.source, n.key, n.op, n.category, n.status, n.why, n.request::jsonb, n.attempts, pg_catalog.to_timestamp(n.enqueued_at / 1000.0), \
+           h.source, CASE WHEN h.source IS NOT NULL THEN n.holder_key END, n.column_name \
+    FROM unnest($2::int4[], $3::text[], $4::text[], $5::text[], $6::int4[], $7::text[], $8::text[], $9::int4[], $10::int8[], $11::int4[], $12::text[], $13::text[]) \
+         AS n(source, key, op, category, status, why, request, attempts, enqueued_at, holder_source, holder_key, column_name) \
+    JOIN integration.tracked_table t ON t.id = n.source LEFT JOIN integration.tracked_table h ON h.id = n.holder_source";
+
+fn holder(letter: &DeadLetter) -> Option<&RecordRef> {
+    letter.holder.as_ref()
+}
 
 /// Puts changes into the dead letter queue. What was given up on before has a newer reason now.
 pub fn insert(target: Target, letters: &[DeadLetter]) -> SpiResult<()> {
@@ -30,6 +36,9 @@ pub fn insert(target: Target, letters: &[DeadLetter]) -> SpiResult<()> {
         column(letters, |letter| letter.request.as_deref()),
         column(letters, |letter| letter.attempts as i32),
         column(letters, |letter| letter.enqueued_at.0),
+        column(letters, |letter| holder(letter).map(|of| of.source.0)),
+        column(letters, |letter| holder(letter).map(|of| of.key.as_str())),
+        column(letters, |letter| letter.column.as_deref()),
     ];
     execute(INSERT, &args).map(|_| ())
 }
@@ -95,7 +104,7 @@ const SUPERSEDE_ASSOCIATIONS: &str = "\
         (SELECT x.ctid FROM integration.dlq x \
          WHERE x.source = (SELECT m.source FROM integration.association_map m WHERE m.id = $2) \
          AND x.record_key = n.key AND x.target = 'hubspot' AND x.op = 'associate' AND x.resolution IS NULL \
-         AND x.request ->> 'column' = (SELECT m.column_name FROM integration.association_map m WHERE m.id = $2) OFFSET 0) AS f))";
+         AND x.column_name = (SELECT m.column_name FROM integration.association_map m WHERE m.id = $2) OFFSET 0) AS f))";
 
 /// Closes open dead letters about an association of these records: it has been made since, is no
 /// longer wanted, or has failed anew.
@@ -149,17 +158,43 @@ pub fn forbidden() -> SpiResult<Vec<(Entity, String)>> {
     Ok(rows.into_iter().flatten().collect())
 }
 
-/// Conflicts looked at, oldest first: it is people who make them, one by one.
-const CONFLICTS: &str = "\
-    SELECT t.id, d.record_key, d.error FROM integration.dlq d JOIN integration.tracked_table t ON t.source = d.source \
-    WHERE d.target = $1 AND d.resolution IS NULL AND d.category = 'conflict' ORDER BY d.id LIMIT 1000";
+const REFUSED_FOR: &str = "\
+    SELECT n.place, t.id, d.record_key FROM unnest($2::int4[], $3::text[]) WITH ORDINALITY AS n(source, key, place) CROSS JOIN LATERAL \
+    (SELECT x.id, x.source, x.record_key FROM integration.dlq x WHERE x.holder_source = (SELECT t.source FROM integration.tracked_table t WHERE t.id = n.source) \
+     AND x.holder_key = n.key AND x.target = $1 AND x.resolution IS NULL AND x.category = 'conflict' OFFSET 0) AS d \
+    JOIN integration.tracked_table t ON t.source = d.source ORDER BY d.id";
 
-/// Records with an open dead letter for a conflict, and what it says.
-pub fn conflicts(target: Target) -> SpiResult<Vec<(RecordRef, String)>> {
-    select(CONFLICTS, &[target.name().into()], |row| {
-        let record = record(row, 1)?;
-        Ok((record, row.get::<String>(3)?.unwrap_or_default()))
+/// The records that were refused because one of these has what they want, oldest refusal first, each
+/// with the place of that one.
+pub fn refused_for(target: Target, holders: &[RecordRef]) -> SpiResult<Vec<(usize, RecordRef)>> {
+    let args = [
+        target.name().into(),
+        column(holders, |holder| holder.source.0),
+        column(holders, |holder| holder.key.as_str()),
+    ];
+    select(REFUSED_FOR, &args, |row| {
+        let place = row.get::<i64>(1)?.unwrap_or(1);
+        let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
+        Ok((place, record(row, 2)?))
     })
+}
+
+const PASS_ON: &str = "\
+    UPDATE integration.dlq d SET holder_source = h.source, holder_key = n.to_key \
+    FROM unnest($2::int4[], $3::text[], $4::int4[], $5::text[]) AS n(from_source, from_key, to_source, to_key) \
+    JOIN integration.tracked_table f ON f.id = n.from_source JOIN integration.tracked_table h ON h.id = n.to_source \
+    WHERE d.target = $1 AND d.resolution IS NULL AND d.holder_source = f.source AND d.holder_key = n.from_key";
+
+/// What these records had is another's by now: from, and to.
+pub fn pass_on(target: Target, moved: &[(&RecordRef, &RecordRef)]) -> SpiResult<()> {
+    let args = [
+        target.name().into(),
+        column(moved, |(from, _)| from.source.0),
+        column(moved, |(from, _)| from.key.as_str()),
+        column(moved, |(_, to)| to.source.0),
+        column(moved, |(_, to)| to.key.as_str()),
+    ];
+    execute(PASS_ON, &args).map(|_| ())
 }
 
 const REFUSALS: &str = "\

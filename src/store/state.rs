@@ -141,11 +141,11 @@ pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {
 // One open alert of a kind holds all that was remarked; what was remarked once is not raised again,
 // whether the alert is still open or not.
 const REMARK: &str = "\
-    INSERT INTO integration.alert AS a (kind, target, message, subject) \
-    SELECT $1, $2, $3 || ': ' || $4, $5 \
-    WHERE NOT EXISTS (SELECT FROM integration.alert k WHERE k.kind = $1 AND k.target = $2 AND k.subject = $5 AND position($3 || ': ' IN k.message) > 0) \
+    INSERT INTO integration.alert AS a (kind, target, message, subject, remarks) \
+    SELECT $1, $2, $3 || ': ' || $4, $5, ARRAY[$3] \
+    WHERE NOT EXISTS (SELECT FROM integration.alert k WHERE k.kind = $1 AND k.target = $2 AND k.subject = $5 AND $3 = ANY (k.remarks)) \
     ON CONFLICT (kind, target, subject) WHERE cleared_at IS NULL \
-    DO UPDATE SET message = left(a.message || E'\\n' || excluded.message, 10000), last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
+    DO UPDATE SET message = left(a.message || E'\\n' || excluded.message, 10000), remarks = a.remarks || excluded.remarks, last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
 
 /// Raises an alert about something once.
 pub fn remark(kind: &str, target: Target, about: &str, text: &str) -> SpiResult<()> {

@@ -1,12 +1,13 @@
 //! Whether a remote record that was found is free to be this row's.
 
+use integration_engine::delivery::address_owner::{self, Adoption, Owner};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::{Category, Relink, Verdict};
 use integration_engine::delivery::settlement::{
     Attempted, DeadLetter, Effects, Flight, LinkEntry, Outcome,
 };
 use integration_engine::limits::retry::Retry;
-use integration_engine::record::{Entity, Lane, Op, RecordRef, RemoteId, Target, Timestamp};
+use integration_engine::record::{Lane, Op, RecordRef, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
 use super::World;
@@ -37,9 +38,10 @@ pub fn judge(
         relink: Some(Relink::Found { address, .. }),
         ..
     } = &outcome.verdict
-        && let Some(verdict) = one_member(world, &outcome.flight, address)?
+        && let Some((verdict, holder)) = one_member(world, &outcome.flight, address)?
     {
         outcome.verdict = verdict;
+        outcome.flight.holder = Some(holder);
         return Ok(outcome);
     }
     let found = match &outcome.verdict {
@@ -61,35 +63,41 @@ pub fn judge(
     let settled = effects.noted.iter().chain(effects.pushed.iter());
     let claim = claim(world, &outcome.flight.record, &found, settled)?;
     let written = matches!(outcome.verdict, Verdict::Delivered { .. });
-    if let Some(verdict) = contested(world, &outcome.flight, &found, claim, written, effects) {
-        outcome.verdict = verdict;
-    }
+    contested(&mut outcome, &found, claim, written, effects);
     Ok(outcome)
 }
 
-/// The verdict on a record whose member goes on under an address that is another record's.
-fn one_member(world: &World, flight: &Flight, address: &str) -> SpiResult<Option<Verdict>> {
+/// The verdict on a record whose member goes on under an address that is another record's; with that
+/// one.
+fn one_member(
+    world: &World,
+    flight: &Flight,
+    address: &str,
+) -> SpiResult<Option<(Verdict, RecordRef)>> {
     let source = world.sources.get(&flight.record.source);
     let Some((source, identity)) = source.zip(flight.identity.as_ref()) else {
         return Ok(None);
     };
     let default = &world.settings.mailchimp_api.list;
     let mut holders = links::holders(Target::Mailchimp, &[address.to_owned()])?;
-    let holders = holders.remove(address).unwrap_or_default();
-    let other = holders.iter().find(|holder| {
+    let mut holders = holders.remove(address).unwrap_or_default().into_iter();
+    let other = holders.find(|holder| {
         let list = holder.list.as_ref().unwrap_or(default);
         holder.record != flight.record && *list == identity.list
     });
-    Ok(other.map(|other| Verdict::Dead {
-        category: Category::Conflict,
-        status: None,
-        why: format!(
-            "records {} and {} are one and the same member of Mailchimp, with the address {address}; \
-             change one of them, or merge them",
-            flight.record.key.as_str(),
-            describe(world, source, &other.record),
-        ),
-        member_status: None,
+    Ok(other.map(|other| {
+        let verdict = Verdict::Dead {
+            category: Category::Conflict,
+            status: None,
+            why: format!(
+                "records {} and {} are one and the same member of Mailchimp, with the address {address}; \
+                 change one of them, or merge them",
+                flight.record.key.as_str(),
+                describe(world, source, &other.record),
+            ),
+            member_status: None,
+        };
+        (verdict, other.record)
     }))
 }
 
@@ -139,9 +147,9 @@ pub fn give_up_merged(
     world: &World,
     record: &RecordRef,
     id: &RemoteId,
-    other: &str,
+    (holder, name): (&RecordRef, &str),
 ) -> SpiResult<String> {
-    let why = one_and_the_same(record, other, id);
+    let why = one_and_the_same(record, name, id);
     let letter = DeadLetter {
         record: record.clone(),
         attempted: Attempted::Write(Op::Upsert),
@@ -151,6 +159,8 @@ pub fn give_up_merged(
         request: None,
         attempts: 0,
         enqueued_at: world.now.timestamp,
+        holder: Some(holder.clone()),
+        column: None,
     };
     dead_letters::insert(Target::HubSpot, &[letter])?;
     world.set_dead(Target::HubSpot, dead_letters::count(Target::HubSpot)?);
@@ -166,37 +176,41 @@ fn one_and_the_same(record: &RecordRef, other: &str, id: &RemoteId) -> String {
     )
 }
 
-/// `None`: the verdict stands. `written`: the other row's record has been written to already.
+/// What becomes of a verdict on a record that was found. `written`: it has been written to already.
 fn contested(
-    world: &World,
-    flight: &Flight,
+    outcome: &mut Outcome,
     id: &RemoteId,
     claim: Claim,
     written: bool,
     effects: &mut Effects,
-) -> Option<Verdict> {
+) {
+    let flight = &mut outcome.flight;
     let again = |relink, why: &str| Verdict::Again {
         relink: Some(relink),
         batch_cap: None,
         why: why.to_owned(),
     };
-    let source = world.sources.get(&flight.record.source);
-    let is_company = source.is_some_and(|source| source.entity == Entity::Company);
-    match claim {
-        Claim::Free => None,
-        _ if flight.op == Op::Delete => Some(again(Relink::Forget, "the record is another row's")),
-        // HubSpot takes several companies with one domain; what people merged is one.
-        _ if is_company && !written => Some(again(Relink::Vacant, "the company is another row's")),
-        Claim::Kept(holder, other) => {
+    let owner = match &claim {
+        Claim::Free => Owner::Nobody,
+        Claim::Kept(..) => Owner::Kept,
+        Claim::Leaving(_) => Owner::Leaving,
+    };
+    let adoption = address_owner::adoption(owner, flight.op, flight.entity, written);
+    outcome.verdict = match (adoption, claim) {
+        (Adoption::Stands, _) => return,
+        (Adoption::Forget, _) => again(Relink::Forget, "the record is another row's"),
+        (Adoption::Create, _) => again(Relink::Vacant, "the company is another row's"),
+        (_, Claim::Kept(holder, other)) => {
+            flight.holder = Some(holder.record.clone());
             send_whole(*holder, flight.changed_at, effects);
-            Some(Verdict::Dead {
+            Verdict::Dead {
                 category: Category::Conflict,
                 status: None,
                 why: one_and_the_same(&flight.record, &other, id),
                 member_status: None,
-            })
+            }
         }
-        Claim::Leaving(other) => Some(Verdict::Retry {
+        (_, Claim::Leaving(other)) => Verdict::Retry {
             why: format!(
                 "HubSpot record {} is still linked to record {other}, whose row is gone or cannot be read",
                 id.as_str()
@@ -204,8 +218,9 @@ fn contested(
             status: None,
             wait: None,
             counted: true,
-        }),
-    }
+        },
+        (_, Claim::Free) => return,
+    };
 }
 
 /// What was written under a second address or a former id of a record is made good: its holder

@@ -9,6 +9,7 @@ pub use preview::{Next, Preview, preview};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use integration_engine::delivery::address_owner::Claims;
 use integration_engine::delivery::call::{CallKind, Decision, HubSpotSettings, Item, Work};
 use integration_engine::delivery::outcome::Verdict;
 use integration_engine::delivery::settlement::{Flight, LinkEntry, Outcome};
@@ -24,7 +25,7 @@ use super::World;
 use super::bars;
 use super::objections;
 use super::pace;
-use super::rivals::{self, Block, Claims, Place, Wait};
+use super::rivals::{self, Block, Wait};
 use super::sharing;
 use super::standings;
 use super::target::{Planned, TargetWorker};
@@ -215,7 +216,7 @@ fn plan_source(
     else {
         return Ok(());
     };
-    let places = Place::of_rows(worker.target, world, source, &works);
+    let places = rivals::places(worker.target, world, source, &works);
     let mut block = Block {
         source,
         places: &places,
@@ -241,20 +242,23 @@ fn plan_source(
         }
     }
     let hubspot = sharing::planning_settings(worker, world);
-    for (at, (work, flight)) in works.iter_mut().zip(flights).enumerate() {
+    for (at, (work, mut flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
         let place = places.get(at).and_then(Option::as_ref);
-        let first = draft.claims.first(worker.target, work, place, world);
+        let first = rivals::first_of(&draft.claims, work, place, world);
         if let Some((first, map)) = first.zip(source.maps.get(&Target::Mailchimp))
             && worker.target == Target::Mailchimp
         {
             draft.planning.objections.meet(map, work, first);
         }
-        let first = first.map(|first| rivals::describe(world, source, first));
+        let name = first.map(|first| rivals::describe(world, source, first));
         let mut wait = waits.get(&at).map(wait_for_the_address);
         match worker.target {
-            Target::HubSpot => wait = wait.or(first.as_deref().map(wait_for_the_first)),
-            Target::Mailchimp => work.rival = work.rival.take().or(first),
+            Target::HubSpot => wait = wait.or(name.as_deref().map(wait_for_the_first)),
+            Target::Mailchimp => {
+                work.rival = work.rival.take().or(name);
+                flight.holder = flight.holder.take().or_else(|| first.cloned());
+            }
         }
         draft.seen += 1;
         let decision = match wait {

@@ -12,6 +12,7 @@ use super::World;
 use super::fill::Move;
 use super::target::Planned;
 use crate::store::associations::{self as table, Association};
+use crate::store::dead_letters;
 use crate::store::links::{self, Cause};
 use crate::store::standings::{self, SignUps};
 
@@ -42,6 +43,13 @@ pub fn move_links(target: Target, world: &World, moves: Vec<Move>) -> SpiResult<
         for association in world.associations.iter().filter(of_source) {
             table::move_record(association, &moved.from.key, &moved.to.record.key)?;
         }
+    }
+    if !moves.is_empty() && world.dead(target) > 0 {
+        let moved: Vec<_> = moves
+            .iter()
+            .map(|moved| (&moved.from, &moved.to.record))
+            .collect();
+        dead_letters::pass_on(target, &moved)?;
     }
     let (from, to): (Vec<RecordRef>, Once<LinkEntry>) = moves
         .into_iter()

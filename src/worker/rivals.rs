@@ -1,11 +1,8 @@
 //! Several rows, one e-mail address: who has it, who inherits it, who has to wait.
 
-mod claims;
-
-pub use claims::{Claims, Place};
-
 use std::collections::{BTreeMap, HashMap};
 
+use integration_engine::delivery::address_owner::{self, Claims, Contest, Holding, Place, Step};
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::circle::{self, Chain};
 use integration_engine::delivery::settlement::{Flight, LinkEntry};
@@ -15,14 +12,14 @@ use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::World;
-use super::fill::{Move, Planning};
+use super::fill::{self, Move, Planning};
 use super::objections;
 use super::rings;
 use super::target::TargetWorker;
 use crate::store::changes;
 use crate::store::dead_letters;
 use crate::store::holds;
-use crate::store::links;
+use crate::store::links::{self, Holder as Known};
 use crate::store::sources::Source;
 use crate::store::withheld;
 
@@ -35,20 +32,6 @@ pub struct Block<'a> {
     pub works: &'a mut [Work],
 }
 
-/// What the row behind a link is like now.
-enum Holder {
-    /// It still has the address.
-    Keeps,
-    /// It has another one, which the service has not been told yet, or none.
-    Moved,
-    Gone,
-    /// Nobody knows: it cannot be read at present.
-    Unread,
-}
-
-/// Attempts after which a change of the holder that is not in the queue will not come any more.
-const PATIENCE: u32 = 2;
-
 /// A record has to wait for the address it wants.
 pub struct Wait {
     /// Whether that counts as an attempt: nothing is known to be on its way that would end it.
@@ -60,7 +43,7 @@ pub struct Wait {
 /// Looks at records of ours that are known to the target under the address another one wants.
 ///
 /// A holder that keeps it is named as rival. A new row whose holder is gone takes its place: the
-/// row's key changed, or it moved to another partition. Gives the records that have to wait until
+/// row's key changed, or it moved to another partition. Returns the records that have to wait until
 /// the target has been told of their holder's change.
 pub fn resolve(
     worker: &TargetWorker,
@@ -80,75 +63,70 @@ pub fn resolve(
         .collect();
     let mut holders = links::holders(worker.target, &addresses)?;
     for (index, place) in wanted {
-        if place.is_known(&block.works[index], world) {
+        if is_known(place, &block.works[index], world) {
             continue;
         }
-        let mine = block.flights[index].record.clone();
-        let others = holders.get_mut(&place.address);
-        let Some(other) = others
-            .and_then(|others| {
-                others
-                    .iter()
-                    .find(|other| place.is_held_by(other, &mine, world))
-            })
-            .map(|other| other.record.clone())
-        else {
+        let mine = &block.flights[index].record;
+        let others = holders.get(&place.address).into_iter().flatten();
+        let mut others = others.filter(|other| is_held_by(place, other, mine, world));
+        let Some(other) = others.next().map(|other| other.record.clone()) else {
             continue;
         };
-        let name = describe(world, block.source, &other);
-        let wait = |counted| Wait {
-            counted,
-            holder: name.clone(),
-        };
-        match look_at(world, worker.target, &other, place)? {
-            Holder::Keeps => {
-                block.works[index].rival = Some(name);
-                if let Some(map) = block.source.maps.get(&Target::Mailchimp)
-                    && worker.target == Target::Mailchimp
-                {
-                    let record = (&block.flights[index], &block.works[index]);
-                    objections::heed(worker, world, map, record, &other, planning);
-                }
-            }
-            Holder::Gone if inherit(worker, world, block, index, &other, &mut planning.moves)? => {
-                // One heir only.
-                let others = holders.get_mut(&place.address).into_iter();
-                others.for_each(|others| others.retain(|known| known.record != other));
-            }
-            Holder::Moved => {
-                let flight = &block.flights[index];
-                let chain = chain(world, flight, worker.target, &mut wants)?;
-                let on_its_way = is_on_its_way(worker, &other)?;
-                let wait = wait(chain != Chain::Open || !on_its_way);
-                let settled = match (worker.target, &chain) {
-                    (Target::HubSpot, chain) => {
-                        let gives_way = chain.gives_way(flight.attempts);
-                        block.works[index].gives_way = gives_way;
-                        gives_way
-                    }
-                    (Target::Mailchimp, Chain::Circle(ring)) => {
-                        rings::turn(worker, world, block, ring, planning)?
-                    }
-                    // Nothing is sent for whoever is opted out, nor for a row that was given up
-                    // on: the member stays at its former address, and is that address's.
-                    (Target::Mailchimp, _) if !on_its_way && flight.attempts >= PATIENCE => {
-                        inherit(worker, world, block, index, &other, &mut planning.moves)?
-                    }
-                    (Target::Mailchimp, _) => false,
-                };
-                if !settled {
-                    waits.insert(index, wait);
-                }
-            }
-            Holder::Gone => {
-                waits.insert(index, wait(true));
-            }
-            Holder::Unread => {
-                waits.insert(index, wait(false));
-            }
+        let holding = look_at(world, worker.target, &other, place)?;
+        let ruling = address_owner::rule(worker.target, holding, || {
+            let flight = &block.flights[index];
+            Ok::<_, pgrx::spi::Error>(Contest {
+                chain: chain(world, flight, worker.target, &mut wants)?,
+                on_its_way: is_on_its_way(worker, &other)?,
+                attempts: flight.attempts,
+            })
+        })?;
+        if !follow(worker, world, block, (index, &other), ruling.step, planning)? {
+            waits.insert(
+                index,
+                Wait {
+                    counted: ruling.counted,
+                    holder: describe(world, block.source, &other),
+                },
+            );
+        } else if holding == Holding::Gone {
+            // One heir only.
+            let others = holders.get_mut(&place.address).into_iter();
+            others.for_each(|others| others.retain(|known| known.record != other));
         }
     }
     Ok(waits)
+}
+
+/// Does what is to be done about a record and the holder of its address; `false`: not now.
+fn follow(
+    worker: &TargetWorker,
+    world: &World,
+    block: &mut Block,
+    (index, other): (usize, &RecordRef),
+    step: Step,
+    planning: &mut Planning,
+) -> SpiResult<bool> {
+    match step {
+        Step::Refuse => {
+            block.works[index].rival = Some(describe(world, block.source, other));
+            block.flights[index].holder = Some(other.clone());
+            if let Some(map) = block.source.maps.get(&Target::Mailchimp)
+                && worker.target == Target::Mailchimp
+            {
+                let record = (&block.flights[index], &block.works[index]);
+                objections::heed(worker, world, map, record, other, planning);
+            }
+            Ok(true)
+        }
+        Step::Inherit => inherit(worker, world, block, index, other, &mut planning.moves),
+        Step::GiveWay => {
+            block.works[index].gives_way = true;
+            Ok(true)
+        }
+        Step::PassOn(ring) => rings::turn(worker, world, block, &ring, planning),
+        Step::Wait => Ok(false),
+    }
 }
 
 /// Whose address each record wants, as far as that has been looked up.
@@ -201,13 +179,13 @@ fn wants_from(world: &World, target: Target, record: &RecordRef) -> SpiResult<Op
     let mut rows = source.try_read(map, &[&record.key]).unwrap_or_default();
     let place = rows
         .remove(&record.key)
-        .and_then(|row| Place::of_row(world, source, target, &row));
+        .and_then(|row| place_of(world, source, target, &row));
     let Some(place) = place else { return Ok(None) };
     let mut holders = links::holders(target, std::slice::from_ref(&place.address))?;
     let holders = holders.remove(&place.address).unwrap_or_default();
     let other = holders
         .into_iter()
-        .find(|holder| place.is_held_by(holder, record, world));
+        .find(|holder| is_held_by(&place, holder, record, world));
     Ok(other.map(|holder| holder.record))
 }
 
@@ -215,8 +193,60 @@ fn wanted<'a>(world: &World, block: &Block<'a>) -> Vec<(usize, &'a Place)> {
     let places = block.places.iter().enumerate();
     places
         .filter_map(|(index, place)| Some((index, place.as_ref()?)))
-        .filter(|(index, place)| !place.is_known(&block.works[*index], world))
+        .filter(|(index, place)| !is_known(place, &block.works[*index], world))
         .collect()
+}
+
+/// Where the rows of some records want to be known; nothing where they are no people.
+pub fn places(
+    target: Target,
+    world: &World,
+    source: &Source,
+    works: &[Work],
+) -> Vec<Option<Place>> {
+    if source.entity != Entity::Contact {
+        return Vec::new();
+    }
+    let rows = works.iter().map(|work| work.row.as_deref());
+    rows.map(|row| place_of(world, source, target, row?))
+        .collect()
+}
+
+/// Where a row wants to be known.
+fn place_of(
+    world: &World,
+    source: &Source,
+    target: Target,
+    row: &[Option<String>],
+) -> Option<Place> {
+    Some(Place {
+        address: address(source, target, row)?,
+        audience: fill::named(world, source.maps.get(&target)?, row),
+    })
+}
+
+/// The record that was first, of those that are planned together and want to be known where this
+/// one's row does.
+pub fn first_of<'c>(
+    claims: &'c Claims,
+    work: &Work,
+    place: Option<&Place>,
+    world: &World,
+) -> Option<&'c RecordRef> {
+    if claims.is_empty() || work.rival.is_some() {
+        return None;
+    }
+    claims.first(place.filter(|place| !is_known(place, work, world))?)
+}
+
+/// Whether a record is known there already.
+fn is_known(place: &Place, work: &Work, world: &World) -> bool {
+    place.is_known(work.link.as_ref(), &world.settings.mailchimp_api.list)
+}
+
+fn is_held_by(place: &Place, holder: &Known, mine: &RecordRef, world: &World) -> bool {
+    let default = &world.settings.mailchimp_api.list;
+    holder.record != *mine && place.is_in(holder.list.as_deref(), default)
 }
 
 /// The e-mail address in a row, in the form links keep it.
@@ -229,27 +259,32 @@ fn address(source: &Source, target: Target, row: &[Option<String>]) -> Option<St
     value::email_key(row.get(index)?.as_deref()?).ok()
 }
 
-fn look_at(world: &World, target: Target, holder: &RecordRef, wanted: &Place) -> SpiResult<Holder> {
+fn look_at(
+    world: &World,
+    target: Target,
+    holder: &RecordRef,
+    wanted: &Place,
+) -> SpiResult<Holding> {
     let source = world.sources.get(&holder.source);
     let Some((source, map)) = source.and_then(|source| Some((source, source.maps.get(&target)?)))
     else {
-        return Ok(Holder::Keeps);
+        return Ok(Holding::Keeps);
     };
     if holds::is_held_for(source.id, target) {
-        return Ok(Holder::Unread);
+        return Ok(Holding::Unread);
     }
     let Ok(rows) = source.try_read(map, &[&holder.key]) else {
-        return Ok(Holder::Unread);
+        return Ok(Holding::Unread);
     };
     Ok(match rows.get(&holder.key) {
         None => match source.is_gone(&holder.key) {
-            Ok(true) => Holder::Gone,
-            Ok(false) => Holder::Keeps,
-            Err(_) => Holder::Unread,
+            Ok(true) => Holding::Gone,
+            Ok(false) => Holding::Keeps,
+            Err(_) => Holding::Unread,
         },
-        Some(row) => match Place::of_row(world, source, target, row) {
-            Some(place) if place == *wanted => Holder::Keeps,
-            _ => Holder::Moved,
+        Some(row) => match place_of(world, source, target, row) {
+            Some(place) if place == *wanted => Holding::Keeps,
+            _ => Holding::Moved,
         },
     })
 }
@@ -328,56 +363,53 @@ pub fn bequeath(
     block: &mut Block,
     moves: &mut Vec<Move>,
 ) -> SpiResult<Vec<Retry>> {
-    let gone = |work: &Work| work.row.is_none() && work.link.is_some();
-    let nobody = worker.target != Target::Mailchimp
-        || world.dead(worker.target) == 0
-        || !block.works.iter().any(gone);
-    if nobody {
+    if worker.target != Target::Mailchimp || world.dead(worker.target) == 0 {
         return Ok(Vec::new());
     }
-    let refused = dead_letters::conflicts(worker.target)?;
+    let works = block.works.iter().enumerate();
+    let gone = works.filter(|(_, work)| work.row.is_none() && work.link.is_some());
+    let gone: Vec<usize> = gone.map(|(at, _)| at).collect();
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let records: Vec<RecordRef> = gone
+        .iter()
+        .map(|at| block.flights[*at].record.clone())
+        .collect();
     let mut heirs = Vec::new();
-    for (work, flight) in block.works.iter_mut().zip(block.flights.iter_mut()) {
-        let Some(place) = work
-            .link
-            .as_ref()
-            .filter(|_| work.row.is_none())
-            .and_then(|link| Place::of_link(link, world))
-        else {
+    for (holder, heir) in dead_letters::refused_for(worker.target, &records)? {
+        let Some(at) = gone.get(holder) else { continue };
+        let (work, flight) = (&mut block.works[*at], &mut block.flights[*at]);
+        let default = &world.settings.mailchimp_api.list;
+        let link = work.link.as_ref();
+        let Some(place) = link.and_then(|link| Place::of_link(link, default)) else {
             continue;
         };
-        let named = format!("e-mail address {}, ", place.address);
-        for (heir, _) in refused.iter().filter(|(_, why)| why.contains(&named)) {
-            let free = *heir != flight.record
-                && !is_moving(moves, heir)
-                && !worker.queue.is_flying(heir)
-                && matches!(look_at(world, worker.target, heir, &place)?, Holder::Keeps)
-                && links::read(heir.source, worker.target, &[heir.key.as_str()])?.is_empty();
-            let Some(link) = work.link.take_if(|_| free) else {
-                continue;
-            };
-            flight.link = None;
-            moves.push(Move {
-                from: flight.record.clone(),
-                to: LinkEntry {
-                    record: heir.clone(),
-                    link,
-                },
-            });
-            heirs.push(Retry {
-                record: heir.clone(),
-                op: Op::Upsert,
-                lane: Lane::Retry,
-                attempts: 0,
-                wait_ms: 0,
-                why: format!(
-                    "record {} had the same e-mail address and is gone",
-                    flight.record.key.as_str()
-                ),
-                enqueued_at: flight.changed_at,
-            });
-            break;
-        }
+        let free = heir != flight.record
+            && !is_moving(moves, &heir)
+            && !worker.queue.is_flying(&heir)
+            && look_at(world, worker.target, &heir, &place)? == Holding::Keeps
+            && links::read(heir.source, worker.target, &[heir.key.as_str()])?.is_empty();
+        let Some(link) = work.link.take_if(|_| free) else {
+            continue;
+        };
+        flight.link = None;
+        heirs.push(Retry {
+            record: heir.clone(),
+            op: Op::Upsert,
+            lane: Lane::Retry,
+            attempts: 0,
+            wait_ms: 0,
+            why: format!(
+                "record {} had the same e-mail address and is gone",
+                flight.record.key.as_str()
+            ),
+            enqueued_at: flight.changed_at,
+        });
+        moves.push(Move {
+            from: flight.record.clone(),
+            to: LinkEntry { record: heir, link },
+        });
     }
     Ok(heirs)
 }

@@ -1,5 +1,6 @@
 //! What is sent for a record, and what its answer means.
 
+pub mod address_owner;
 pub(crate) mod batch;
 pub mod call;
 pub mod circle;

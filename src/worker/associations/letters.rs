@@ -95,5 +95,7 @@ fn letter(
         request: Some(request.to_string()),
         attempts: change.now.attempts,
         enqueued_at: world.now.timestamp,
+        holder: None,
+        column: Some(column.clone()),
     }
 }

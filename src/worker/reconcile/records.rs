@@ -188,8 +188,9 @@ impl Judge<'_> {
     ) -> SpiResult<Repair> {
         let (world, record) = (self.scene.world, self.record(key));
         Ok(match adopt::claim(world, &record, &to, [].iter())? {
-            Claim::Kept(_, other) => {
-                Repair::Refused(adopt::give_up_merged(world, &record, &to, &other)?)
+            Claim::Kept(holder, other) => {
+                let holder = (&holder.record, other.as_str());
+                Repair::Refused(adopt::give_up_merged(world, &record, &to, holder)?)
             }
             Claim::Leaving(other) => Repair::Refused(format!(
                 "record {other} is linked to it, whose row is gone; compare once that is known there"

@@ -246,6 +246,11 @@ impl Settling<'_> {
             request: failure.request.filter(|text| !text.is_empty()),
             attempts: flight.attempts + 1,
             enqueued_at: flight.changed_at,
+            holder: match category {
+                Category::Conflict => flight.holder.clone(),
+                _ => None,
+            },
+            column: None,
         });
     }
 

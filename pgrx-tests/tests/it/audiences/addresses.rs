@@ -182,6 +182,33 @@ fn two_new_rows_with_one_address_in_one_statement() {
 }
 
 #[test]
+fn member_of_a_row_that_is_gone_passes_to_those_refused_for_it_one_after_the_other() {
+    const ADA: &str = "ada@example.org";
+    let mut crm = mailing(unlimited());
+    for id in [1, 2, 3] {
+        crm.run(&format!(
+            "INSERT INTO crm.contacts (id, email, first_name, marketing_opt_in) OVERRIDING SYSTEM VALUE VALUES ({id}, '{ADA}', 'Ada {id}', true)"
+        ));
+        crm.settle();
+    }
+    // Who has it is a column, whatever the text says.
+    const REFUSED: &str = "SELECT record_key, holder_source, holder_key FROM integration.dlq WHERE resolution IS NULL ORDER BY record_key";
+    assert_eq!(crm.rows(REFUSED), ["2|crm.contacts|1", "3|crm.contacts|1"]);
+    crm.run("UPDATE integration.dlq SET error = 'translated'");
+    for (gone, heir, refused) in [(1, 2, &["3|crm.contacts|2"][..]), (2, 3, &[])] {
+        crm.run(&format!("DELETE FROM crm.contacts WHERE id = {gone}"));
+        crm.settle();
+        assert_eq!(first_name(&crm, ADA), format!("Ada {heir}"));
+        assert_eq!(crm.remote.status_of(ADA), Some(Status::Subscribed));
+        assert_eq!(crm.rows(REFUSED), refused);
+        let linked = "SELECT record_key FROM integration.link WHERE target = 'mailchimp'";
+        assert_eq!(crm.rows(linked), [heir.to_string()]);
+    }
+    let archived = "SELECT count(*) FROM integration.request_log WHERE method = 'DELETE'";
+    assert_eq!(crm.ask::<i64>(archived), 0);
+}
+
+#[test]
 fn rows_that_swap_their_addresses_swap_their_members() {
     let mut crm = mailing(unlimited());
     crm.run(

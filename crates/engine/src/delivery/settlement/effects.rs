@@ -75,7 +75,7 @@ impl Keyed for LinkEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempted {
     Write(Op),
-    /// HubSpot: its association by one column, which the request names.
+    /// HubSpot: its association by one column.
     Associate,
 }
 
@@ -101,6 +101,10 @@ pub struct DeadLetter {
     pub request: Option<String>,
     pub attempts: u32,
     pub enqueued_at: Timestamp,
+    /// A conflict: the record of ours that has what this one wants.
+    pub holder: Option<RecordRef>,
+    /// The column whose association it is about.
+    pub column: Option<String>,
 }
 
 /// A change of a person's consent, for the log.

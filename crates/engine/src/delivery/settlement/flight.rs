@@ -27,6 +27,8 @@ pub struct Flight {
     pub list: Option<String>,
     /// Mailchimp: who it is there.
     pub identity: Option<Identity>,
+    /// Another record of ours that has what it wants: its address, or the remote record.
+    pub holder: Option<RecordRef>,
     /// What the service may hold otherwise than the link says, by a call of an earlier worker's.
     pub doubts: Vec<Tick>,
 }
@@ -88,6 +90,7 @@ impl Flight {
             link,
             list: None,
             identity: None,
+            holder: None,
             doubts,
         }
     }

@@ -65,6 +65,7 @@ fn flight(link: Option<Link>) -> Flight {
         link,
         list: None,
         identity: None,
+        holder: None,
         doubts: Vec::new(),
     }
 }
@@ -304,6 +305,34 @@ fn dead_letters_say_what_was_attempted_and_why() {
         ..outcome(flight(None), dead(None))
     };
     assert_eq!(effects_of(empty).dead_letters[0].request, None);
+}
+
+#[test]
+fn conflicts_name_the_record_that_has_what_is_wanted() {
+    let other = RecordRef {
+        key: RecordKey::from("8"),
+        ..record()
+    };
+    let cases = [
+        (Category::Conflict, Some(other.clone())),
+        (Category::Conflict, None),
+        (Category::Validation, Some(other)),
+    ];
+    for (category, holder) in cases {
+        let refused = Verdict::Dead {
+            category,
+            status: None,
+            why: "it is another record's".to_owned(),
+            member_status: None,
+        };
+        let flight = Flight {
+            holder: holder.clone(),
+            ..flight(None)
+        };
+        let letters = settled(flight, refused).dead_letters;
+        let expected = holder.filter(|_| category == Category::Conflict);
+        assert_eq!(letters[0].holder, expected, "{category:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,162 @@
+use std::convert::Infallible;
+
+use super::*;
+use crate::{
+    delivery::call::Link,
+    membership::Membership,
+    record::{RecordKey, SourceId},
+};
+
+fn record(key: &str) -> RecordRef {
+    RecordRef {
+        source: SourceId(1),
+        key: RecordKey::from(key),
+    }
+}
+
+/// Two rows that want each other's addresses.
+fn swap(first: &str, second: &str) -> Chain<RecordRef> {
+    Chain::Circle(vec![record(first), record(second)])
+}
+
+fn ruled(target: Target, holding: Holding, contest: Contest) -> Ruling {
+    let Ok(ruling) = rule::<Infallible>(target, holding, || Ok(contest));
+    ruling
+}
+
+#[test]
+fn rows_that_keep_an_address_and_rows_that_are_gone_are_told_apart() {
+    let cases = [
+        (Holding::Keeps, Step::Refuse, false),
+        (Holding::Gone, Step::Inherit, true),
+        (Holding::Unread, Step::Wait, false),
+    ];
+    for target in Target::ALL {
+        for (holding, step, counted) in cases.clone() {
+            // Who waits for whom is of no interest then, and costs a look at the tables.
+            let asked = || Err("asked for nothing");
+            let ruling = rule(target, holding, asked);
+            assert_eq!(ruling, Ok(Ruling { step, counted }), "{target} {holding:?}");
+        }
+    }
+}
+
+#[test]
+fn who_has_moved_is_waited_for_until_nothing_is_to_be_expected() {
+    use Target::{HubSpot, Mailchimp};
+    let ring = || vec![record("1"), record("2")];
+    // Chain, whether the other row's change is on its way, attempts: step, whether it counts.
+    let cases = [
+        (HubSpot, Chain::Open, true, 9, Step::Wait, false),
+        (HubSpot, Chain::Open, false, 9, Step::Wait, true),
+        (HubSpot, Chain::Endless, true, 0, Step::Wait, true),
+        (HubSpot, Chain::Endless, true, 3, Step::GiveWay, true),
+        // One of a circle gives way, and the others if that one does not.
+        (HubSpot, swap("1", "2"), true, 0, Step::GiveWay, true),
+        (HubSpot, swap("2", "1"), true, 0, Step::Wait, true),
+        (HubSpot, swap("2", "1"), true, 3, Step::GiveWay, true),
+        (
+            Mailchimp,
+            swap("1", "2"),
+            true,
+            0,
+            Step::PassOn(ring()),
+            true,
+        ),
+        (
+            Mailchimp,
+            swap("1", "2"),
+            false,
+            9,
+            Step::PassOn(ring()),
+            true,
+        ),
+        (Mailchimp, Chain::Open, true, 9, Step::Wait, false),
+        (Mailchimp, Chain::Open, false, 1, Step::Wait, true),
+        (Mailchimp, Chain::Open, false, 2, Step::Inherit, true),
+        (Mailchimp, Chain::Endless, true, 9, Step::Wait, true),
+        (Mailchimp, Chain::Endless, false, 2, Step::Inherit, true),
+    ];
+    for (target, chain, on_its_way, attempts, step, counted) in cases {
+        let case = format!("{target} {chain:?} {on_its_way} {attempts}");
+        let contest = Contest {
+            chain,
+            on_its_way,
+            attempts,
+        };
+        let ruling = ruled(target, Holding::Moved, contest);
+        assert_eq!(ruling, Ruling { step, counted }, "{case}");
+    }
+}
+
+#[test]
+fn two_rows_are_never_linked_to_one_remote_record() {
+    use Adoption::{Create, Forget, Refuse, Stands, Wait};
+    use Entity::{Company, Contact};
+    use Op::{Delete, Upsert};
+    let cases = [
+        (Owner::Nobody, Upsert, Contact, false, Stands),
+        (Owner::Nobody, Delete, Contact, true, Stands),
+        (Owner::Kept, Upsert, Contact, false, Refuse),
+        (Owner::Kept, Upsert, Contact, true, Refuse),
+        (Owner::Leaving, Upsert, Contact, false, Wait),
+        (Owner::Leaving, Upsert, Contact, true, Wait),
+        (Owner::Kept, Delete, Contact, false, Forget),
+        (Owner::Leaving, Delete, Company, true, Forget),
+        (Owner::Kept, Upsert, Company, false, Create),
+        (Owner::Leaving, Upsert, Company, false, Create),
+        (Owner::Kept, Upsert, Company, true, Refuse),
+        (Owner::Leaving, Upsert, Company, true, Wait),
+    ];
+    for (owner, op, entity, written, expected) in cases {
+        let found = adoption(owner, op, entity, written);
+        assert_eq!(found, expected, "{owner:?} {op:?} {entity:?} {written}");
+    }
+}
+
+fn member(list: Option<&str>) -> Link {
+    Link {
+        remote_key: Some("a@example.com".to_owned()),
+        membership: Membership {
+            list: list.map(str::to_owned),
+            ..Membership::default()
+        },
+        ..Link::default()
+    }
+}
+
+fn place(audience: Option<&str>) -> Place {
+    Place {
+        address: "a@example.com".to_owned(),
+        audience: audience.map(str::to_owned),
+    }
+}
+
+#[test]
+fn an_address_is_one_in_each_audience() {
+    // What the row names, where the member is; the default is a1.
+    let cases = [
+        (None, None, true),
+        (None, Some("b2"), true),
+        (Some("a1"), None, true),
+        (Some("a1"), Some("a1"), true),
+        (Some("a1"), Some("b2"), false),
+        (Some("b2"), None, false),
+        (Some("b2"), Some("b2"), true),
+    ];
+    for (named, list, expected) in cases {
+        let place = place(named);
+        assert_eq!(place.is_in(list, "a1"), expected, "{named:?} {list:?}");
+        let link = member(list);
+        assert_eq!(place.is_known(Some(&link), "a1"), expected);
+        assert!(!place.is_known(None, "a1"));
+        let other = Place {
+            address: "b@example.com".to_owned(),
+            ..place
+        };
+        assert!(!other.is_known(Some(&link), "a1"));
+    }
+    assert_eq!(Place::of_link(&member(None), "a1"), Some(place(Some("a1"))));
+    let nowhere = member(Some("a1")).left("a1", true);
+    assert_eq!(Place::of_link(&nowhere, "a1"), None);
+}
