@@ -93,7 +93,7 @@ fn next_worker_knows_what_the_killed_one_was_about_to_create() {
 fn lost_answer_leaves_links_of_what_may_be_there() {
     let mut crm = slow(Cluster::shared());
     crm.remote.configure(|config| config.delay_ms = 0);
-    crm.set("retry_base", "60s");
+    crm.set("retry_base", "900s");
     crm.remote.add_fault(
         Fault::new(FaultKind::AnswerLost, When::NextN(1))
             .service(Service::Mailchimp)
