@@ -4,6 +4,7 @@
 // From the bottom to the top: ARCHITECTURE.md says who may know whom.
 mod error;
 mod secret;
+mod services;
 
 mod pg;
 

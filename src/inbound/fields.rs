@@ -2,19 +2,19 @@
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::hubspot::values;
 use integration_engine::record::mapping::{Direction, Field, SourceMap};
 use integration_engine::record::{Lane, RecordRef, Target, Timestamp};
 use integration_engine::refusal::Refusal;
 use integration_engine::sync::clock::{Agreed, Tick, ValueHash, Writer};
 use integration_engine::sync::conflict::{self, Decision};
 use integration_engine::sync::drift::{self, Remedy};
-use integration_engine::{value, webhook};
+use integration_engine::webhook;
 use pgrx::spi::SpiResult;
 
 use super::write::Held;
 use super::{Alert, Fate, Refused, Scene, applied, failed, ignored};
 use crate::capture;
+use crate::services;
 use crate::store::inbox::FAILED_ALERT;
 use crate::store::links::{self, Cause};
 use crate::store::sources::Source;
@@ -175,7 +175,7 @@ impl Reported<'_> {
 
     /// Both sides agree on what was reported, as far as the column holds it.
     fn agree(&mut self, map: &SourceMap, field: &Field, reported: Option<&str>, held: Held) {
-        if let Ok(canonical) = value::field_canonical(map, field, reported) {
+        if let Ok(canonical) = services::canonical(map, field, reported) {
             self.moved = true;
             let remote = ValueHash::of(canonical.as_deref());
             let tick = Tick {
@@ -202,11 +202,11 @@ impl Reported<'_> {
         let Some(field) = map.fields.get(index) else {
             return Step::Nothing;
         };
-        let remote = match value::field_canonical(map, field, reported) {
+        let remote = match services::canonical(map, field, reported) {
             Ok(canonical) => ValueHash::of(canonical.as_deref()),
             Err(why) => return Step::Unreadable(format!("{}: {why}", field.column)),
         };
-        let local = values::from_row(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
+        let local = services::to_remote(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
             ValueHash::of(canonical.as_deref())
         });
         let agreed = self.link.clock.agreed(field.id);
@@ -242,7 +242,7 @@ impl Reported<'_> {
             Decision::KeepCrm => Step::SendOurs,
             Decision::Apply => {
                 let present = row.get(index).and_then(Option::as_deref);
-                match value::field_to_column(field, reported, present) {
+                match services::to_column(map.target, field, reported, present) {
                     Ok(column_value) => Step::Write(column_value),
                     Err(why) => Step::Unreadable(format!("{}: {why}", field.column)),
                 }

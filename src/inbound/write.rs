@@ -6,16 +6,15 @@
 
 use std::panic::AssertUnwindSafe;
 
-use integration_engine::hubspot::values;
 use integration_engine::record::mapping::{Field, OnLossy, SourceMap};
 use integration_engine::sync::clock::ValueHash;
-use integration_engine::value;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::fields::Reported;
 use super::{Alert, Refused};
 use crate::pg;
+use crate::services;
 use crate::store::apply::{self, Applied};
 use crate::store::inbox::LOSSY_ALERT;
 
@@ -70,8 +69,8 @@ impl Reported<'_> {
         let field = &map.fields[index];
         let rows = self.source.read_written(map, &self.record.key);
         let row = rows.get(&self.record.key);
-        let crm = row.and_then(|row| values::from_row(map, row, index).ok());
-        let remote = value::field_canonical(map, field, reported).ok();
+        let crm = row.and_then(|row| services::to_remote(map, row, index).ok());
+        let remote = services::canonical(map, field, reported).ok();
         let (Some(crm), Some(remote)) = (crm, remote) else {
             return Ok((Held::Same, true));
         };
@@ -79,7 +78,7 @@ impl Reported<'_> {
         if hash == ValueHash::of(remote.as_deref()) {
             return Ok((Held::Same, true));
         }
-        let same = value::field_same(map, field, crm.as_deref(), reported);
+        let same = services::same(map.target, field, crm.as_deref(), reported);
         Ok((Held::Less(hash), same))
     }
 

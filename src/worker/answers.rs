@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use integration_engine::delivery::call::Reading;
-use integration_engine::delivery::failure::{self, Class};
+use integration_engine::delivery::failure::Class;
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::delivery::settlement::Outcome;
 use integration_engine::record::Target;
@@ -13,6 +13,7 @@ use integration_engine::{hubspot, mailchimp};
 use super::target::{Planned, TargetWorker};
 use super::{World, sharing};
 use crate::http::Answer;
+use crate::services;
 use crate::store::dead_letters::LogEntry;
 
 /// A harmless request that any credential may make: who are we?
@@ -25,7 +26,7 @@ pub fn probe(target: Target, world: &World) -> Request {
 
 /// What an answer that is not about records says about its target.
 pub fn signal(target: Target, result: &Result<Reply, TransportError>) -> TargetSignal {
-    match failure::classify(target, result.as_ref()) {
+    match services::classify(target, result.as_ref()) {
         Class::Answered | Class::Rejected | Class::NotFound => TargetSignal::Healthy,
         Class::Failing { why, .. } => TargetSignal::Failing { why },
         Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },

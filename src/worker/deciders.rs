@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use integration_engine::consent::Party;
 use integration_engine::delivery::settlement::ConsentChange;
-use integration_engine::hubspot::values;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{RecordKey, SourceId, Target};
 use integration_engine::sync::clock::{ValueHash, Writer};
 use pgrx::spi::SpiResult;
 
 use super::World;
+use crate::services;
 use crate::store::holds;
 use crate::store::links;
 use crate::store::sources::Source;
@@ -53,7 +53,7 @@ pub fn attribute(world: &World, changes: &mut [ConsentChange]) -> SpiResult<()> 
         };
         let wrote = |key: &RecordKey| {
             let tick = known.get(key)?.clock.get(map.fields[index].id)?;
-            let held = values::from_row(map, rows.get(key)?, index).ok()?;
+            let held = services::to_remote(map, rows.get(key)?, index).ok()?;
             let same = tick.hash == ValueHash::of(held.as_deref());
             (same && tick.by == Writer::Remote).then_some(())
         };

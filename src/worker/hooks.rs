@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::failure::{self, Class};
+use integration_engine::delivery::failure::Class;
 use integration_engine::mailchimp::hooks::{self, Created, Found, Wanted};
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, TransportError};
@@ -12,6 +12,7 @@ use super::jobs::A_MOMENT;
 use super::reconcile::Answered;
 use super::target::TargetWorker;
 use super::{Worker, World, requests};
+use crate::services;
 use crate::store::{self, state, webhooks};
 
 /// What is asked next.
@@ -165,7 +166,7 @@ impl Worker {
 }
 
 fn understand(running: &Running, result: &Result<Reply, TransportError>) -> SpiResult<Next> {
-    let class = failure::classify(Target::Mailchimp, result.as_ref());
+    let class = services::classify(Target::Mailchimp, result.as_ref());
     let (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) = (class, result) else {
         return Ok(Next::Later);
     };

@@ -1,6 +1,5 @@
 //! How much a target is asked for at once: what the settings allow, and what it stands.
 
-use integration_engine::delivery::failure;
 use integration_engine::limits::breaker::micros;
 use integration_engine::limits::pace::Finished;
 use integration_engine::mailchimp::BULK_MAX;
@@ -10,6 +9,7 @@ use integration_engine::record::Target;
 use super::target::TargetWorker;
 use crate::config::Settings;
 use crate::http::Answer;
+use crate::services;
 
 /// Requests that the settings allow at once.
 pub fn connections(target: Target, settings: &Settings) -> usize {
@@ -46,7 +46,7 @@ impl TargetWorker {
     /// Takes note of what the end of a request says about how much may be asked for at once. To be
     /// called while it still counts as under way.
     pub fn keep_pace(&mut self, settings: &Settings, answer: &Answer, records: usize, now: Now) {
-        let Some(strain) = failure::strain(self.target, answer.result.as_ref()) else {
+        let Some(strain) = services::strain(self.target, answer.result.as_ref()) else {
             return;
         };
         let end = Finished {

@@ -9,7 +9,7 @@ mod take;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::failure::{self, Class};
+use integration_engine::delivery::failure::Class;
 use integration_engine::mailchimp::engagement as reports;
 use integration_engine::mailchimp::engagement::{PAGE_MAX, Page, Said, Sent};
 use integration_engine::record::{SourceId, Target, Timestamp};
@@ -21,6 +21,7 @@ use super::reconcile::{self, Answered, Reconciles};
 use super::target::TargetWorker;
 use super::{Worker, World};
 use crate::pg;
+use crate::services;
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::engagement::{self, Campaign, Poll};
@@ -355,7 +356,7 @@ fn understand(
     result: &Result<Reply, integration_engine::wire::TransportError>,
 ) -> Understood {
     use integration_engine::wire::TransportError::TooLarge;
-    let class = failure::classify(Target::Mailchimp, result.as_ref());
+    let class = services::classify(Target::Mailchimp, result.as_ref());
     match (class, result, &running.campaign) {
         (Class::Answered, Ok(reply), None) => match reports::read_campaigns(reply) {
             Ok(page) => Understood::Listed(page),

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::HubSpotSettings;
-use integration_engine::hubspot::external_id::ExternalIds;
 use integration_engine::hubspot::sharing::{self, Sharing};
 use integration_engine::limits::BudgetReport;
 use integration_engine::now::Now;
+use integration_engine::record::external_id::ExternalIds;
 use integration_engine::record::{Entity, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     delivery::failure::{Class, classify},
-    record::Target,
+    service::Service,
     wire::{Reply, TransportError},
 };
 
@@ -137,9 +137,8 @@ impl<S: Ord + Clone> Lookups<S> {
 
     /// Takes in the answer. What cannot be read is gone without: what was known before stays.
     /// `told` puts a refusal into words; `read` is given the body, or that, and where its page began.
-    pub(crate) fn hear(
+    pub(crate) fn hear<V: Service>(
         &mut self,
-        target: Target,
         subject: &S,
         reply: Result<&Reply, &TransportError>,
         now: u64,
@@ -158,7 +157,7 @@ impl<S: Ord + Clone> Lookups<S> {
             status: reply.map(|reply| reply.status),
             why: told(class, reply),
         };
-        let answer = match (classify(target, reply), reply) {
+        let answer = match (classify::<V>(reply), reply) {
             (Class::Answered, Ok(reply)) => Ok(&*reply.body),
             (class, Ok(reply)) if reply.status == 403 => Err(unread(&class, Some(reply))),
             (

@@ -94,7 +94,10 @@ impl Step {
         reply: Result<&Reply, &TransportError>,
         settings: &HubSpotSettings,
     ) -> Answer {
-        let class = classify(self.target(), reply);
+        let class = match self.target() {
+            Target::HubSpot => classify::<hubspot::HubSpot>(reply),
+            Target::Mailchimp => classify::<mailchimp::Mailchimp>(reply),
+        };
         let reply = match (&class, reply) {
             (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) => reply,
             _ => return Answer::Not(class.trouble().unwrap_or_default().to_owned()),

@@ -8,7 +8,6 @@ mod calls;
 pub mod census;
 pub mod definitions;
 pub mod erasure;
-pub mod external_id;
 mod fault;
 pub mod oauth;
 mod own;
@@ -16,17 +15,18 @@ mod plan;
 pub mod preflight;
 pub mod property;
 pub mod scopes;
+mod service;
 pub mod sharing;
-pub mod values;
+mod values;
 pub mod webhook;
 mod wire;
 
 pub use {
     answer::{budget, read},
     calls::assemble,
-    definitions::RemoteType,
     own::Own,
     plan::decide,
+    service::HubSpot,
 };
 
 use crate::record::Entity;

@@ -22,6 +22,7 @@ pub mod queue;
 pub mod record;
 pub mod refusal;
 pub mod roster;
+pub mod service;
 #[cfg(test)]
 mod specs;
 pub mod standing;

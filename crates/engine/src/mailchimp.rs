@@ -26,6 +26,8 @@ mod plan;
 pub mod preflight;
 pub mod provision;
 mod rest;
+mod service;
+mod values;
 pub mod webhook;
 
 pub use {
@@ -40,6 +42,7 @@ pub use {
     displaced::address_change,
     identity::{Sought, seek},
     plan::{decide, list_of},
+    service::Mailchimp,
 };
 
 use md5::{Digest, Md5};

@@ -1,5 +1,7 @@
 //! The nouns: what is synchronised, where to, and how it is named on either side.
 
+pub mod external_id;
+pub mod field_type;
 pub mod keys;
 pub mod mapping;
 pub mod once;

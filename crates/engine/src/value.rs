@@ -13,19 +13,10 @@ pub(crate) mod time;
 
 use std::borrow::Cow;
 
-use crate::{
-    hubspot::{RemoteType, values},
-    mailchimp::merge,
-    record::{
-        Entity, Target,
-        mapping::{Field, SourceMap, ValueKind},
-    },
-};
+use crate::record::mapping::ValueKind;
 
 pub use array::elements;
 
-/// HubSpot: a text property holds at most this many characters.
-const HUBSPOT_TEXT_CHARACTERS: usize = 65_536;
 /// RFC 5321, and what both services accept.
 const EMAIL_BYTES: usize = 254;
 
@@ -124,28 +115,23 @@ impl ValueError {
     }
 }
 
-/// A column's text as the service's canonical value. `None`: there is no value (NULL, or nothing
-/// but blanks), which clears the field if anything was there.
-pub fn to_remote<'a>(
-    kind: ValueKind,
-    text: Option<&'a str>,
-    target: Target,
-) -> Result<Option<Cow<'a, str>>, ValueError> {
+/// A value in the form in which it is sent and compared. `None`: there is none.
+pub type Value<'a> = Result<Option<Cow<'a, str>>, ValueError>;
+
+/// A column's text as a canonical value. `None`: there is no value (NULL, or nothing but blanks),
+/// which clears the field if anything was there. How long it may be is the service's to say.
+pub fn to_remote(kind: ValueKind, text: Option<&str>) -> Value<'_> {
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let value = match kind {
-        ValueKind::Text => return bounded(Cow::Borrowed(text), target).map(Some),
-        ValueKind::Json => {
-            check_length(text, target)?;
-            Cow::Borrowed(text)
-        }
+        ValueKind::Text | ValueKind::Json => Cow::Borrowed(text),
         ValueKind::Integer | ValueKind::Decimal | ValueKind::Float => number::canonical(text)?,
         ValueKind::Bool => Cow::Borrowed(boolean(text)?),
         ValueKind::Date => Cow::Borrowed(time::column_date(text)?),
         ValueKind::Timestamp | ValueKind::TimestampTz => Cow::Owned(time::column_time(text)?),
         ValueKind::TextArray => match array::joined(array::elements(text)?)? {
-            Some(list) => return bounded(Cow::Owned(list), target).map(Some),
+            Some(list) => Cow::Owned(list),
             None => return Ok(None),
         },
     };
@@ -153,11 +139,7 @@ pub fn to_remote<'a>(
 }
 
 /// A value as the service returns it, in the form [`to_remote`] gives. `None`: no value.
-pub fn canonical<'a>(
-    kind: ValueKind,
-    target: Target,
-    remote: Option<&'a str>,
-) -> Result<Option<Cow<'a, str>>, ValueError> {
+pub fn canonical(kind: ValueKind, remote: Option<&str>) -> Value<'_> {
     let Some(text) = remote.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
@@ -171,18 +153,18 @@ pub fn canonical<'a>(
         // What the service holds is never refused for its length.
         ValueKind::Text | ValueKind::Json => Cow::Borrowed(text),
         ValueKind::Integer | ValueKind::Decimal | ValueKind::Float | ValueKind::Bool => {
-            return to_remote(kind, Some(text), target);
+            return to_remote(kind, Some(text));
         }
     };
     Ok(Some(value))
 }
 
 /// Whether two values of the service mean the same. What cannot be read is equal only to itself.
-pub fn same(kind: ValueKind, target: Target, a: Option<&str>, b: Option<&str>) -> bool {
+pub fn same(kind: ValueKind, a: Option<&str>, b: Option<&str>) -> bool {
     if a == b {
         return true;
     }
-    match (canonical(kind, target, a), canonical(kind, target, b)) {
+    match (canonical(kind, a), canonical(kind, b)) {
         (Ok(Some(a)), Ok(Some(b))) if kind == ValueKind::Json => same_json(&a, &b),
         (Ok(a), Ok(b)) => a == b,
         _ => false,
@@ -227,76 +209,6 @@ pub fn to_column(kind: ValueKind, remote: Option<&str>) -> Result<Option<String>
     Ok(Some(column))
 }
 
-/// [`to_remote`] for a line of a field map: e-mail addresses that identify a record are compared
-/// in lower case by both services.
-pub fn field_to_remote<'a>(
-    map: &SourceMap,
-    field: &Field,
-    text: Option<&'a str>,
-) -> Result<Option<Cow<'a, str>>, ValueError> {
-    match text {
-        Some(text) if is_identity(map, field) && !text.trim().is_empty() => {
-            email_key(text).map(|key| Some(Cow::Owned(key)))
-        }
-        _ => match &field.remote_type {
-            RemoteType::Unknown => to_remote(field.kind, text, map.target),
-            RemoteType::Merge(merge) => merge::to_remote(field.kind, merge, text),
-            _ => values::to_remote(field, text),
-        },
-    }
-}
-
-/// [`canonical`] for a line of a field map: what [`field_to_remote`] is to [`to_remote`].
-pub fn field_canonical<'a>(
-    map: &SourceMap,
-    field: &Field,
-    remote: Option<&'a str>,
-) -> Result<Option<Cow<'a, str>>, ValueError> {
-    match remote {
-        Some(text) if is_identity(map, field) && !text.trim().is_empty() => {
-            Ok(Some(Cow::Owned(text.trim().to_lowercase())))
-        }
-        _ => match &field.remote_type {
-            RemoteType::Unknown => canonical(field.kind, map.target, remote),
-            RemoteType::Merge(merge) => merge::canonical(field.kind, merge, remote),
-            _ => values::canonical(field, remote),
-        },
-    }
-}
-
-/// A service's value as text for the column of a line of a field map, in the manner of what stands
-/// there at present.
-pub fn field_to_column(
-    field: &Field,
-    remote: Option<&str>,
-    present: Option<&str>,
-) -> Result<Option<String>, ValueError> {
-    match &field.remote_type {
-        RemoteType::Merge(merge) => merge::to_column(field.kind, merge, remote, present),
-        _ => values::to_column(field, remote, present),
-    }
-}
-
-/// Whether what the service holds means what would be sent. What cannot be read is equal only to
-/// itself.
-pub fn field_same(map: &SourceMap, field: &Field, crm: Option<&str>, remote: Option<&str>) -> bool {
-    let alike = match &field.remote_type {
-        RemoteType::Merge(merge) => merge::same(merge, crm, remote),
-        _ => false,
-    };
-    alike || same(field.kind, map.target, crm, remote)
-}
-
-/// Whether the field holds the address by which the target knows the record.
-fn is_identity(map: &SourceMap, field: &Field) -> bool {
-    match map.target {
-        Target::HubSpot => {
-            map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case("email")
-        }
-        Target::Mailchimp => field.remote.eq_ignore_ascii_case("email_address"),
-    }
-}
-
 /// The form in which an e-mail address identifies a person: trimmed and in lower case.
 ///
 /// Only what no mail system accepts is refused; the services apply stricter rules of their own.
@@ -326,25 +238,6 @@ pub fn email_key(text: &str) -> Result<String, ValueError> {
         return Err(ValueError::NotAnEmail("it is longer than 254 bytes"));
     }
     Ok(key)
-}
-
-fn bounded(text: Cow<'_, str>, target: Target) -> Result<Cow<'_, str>, ValueError> {
-    match target {
-        Target::HubSpot => check_length(&text, target)?,
-        Target::Mailchimp => merge::check_length(&text)?,
-    }
-    Ok(text)
-}
-
-fn check_length(text: &str, target: Target) -> Result<(), ValueError> {
-    // Bytes are at least as many as characters: counting is rarely needed.
-    if target == Target::Mailchimp || text.len() <= HUBSPOT_TEXT_CHARACTERS {
-        return Ok(());
-    }
-    match text.chars().count() {
-        0..=HUBSPOT_TEXT_CHARACTERS => Ok(()),
-        characters => Err(ValueError::TooLong { characters }),
-    }
 }
 
 pub(crate) fn boolean(text: &str) -> Result<&'static str, ValueError> {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use integration_engine::consent::words::Words;
-use integration_engine::hubspot::RemoteType;
-use integration_engine::hubspot::external_id::ExternalIds;
 use integration_engine::mailchimp;
+use integration_engine::record::external_id::ExternalIds;
+use integration_engine::record::field_type::FieldType;
 use integration_engine::record::mapping::{
     ConflictRule, Direction, Field, FieldId, OnLossy, SourceMap, ValueKind,
 };
@@ -81,7 +81,7 @@ fn fields() -> SpiResult<Vec<FieldRow>> {
                 column: text(4)?,
                 kind: kind(&text(5)?),
                 remote_type: match target {
-                    Target::HubSpot => RemoteType::Unknown,
+                    Target::HubSpot => FieldType::Unknown,
                     Target::Mailchimp => mailchimp::type_of(&text(6)?),
                 },
                 remote: text(6)?,

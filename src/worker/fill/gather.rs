@@ -11,6 +11,7 @@ use integration_engine::record::{Lane, Op, RecordKey, Target};
 use pgrx::spi::SpiResult;
 
 use super::{Draft, named};
+use crate::services;
 use crate::store::{links, reading::Reading, sources::Source, withheld};
 use crate::worker::World;
 use crate::worker::target::TargetWorker;
@@ -149,7 +150,7 @@ fn watched(source: &Source, map: &SourceMap) -> Vec<Watched> {
     let number = |field: &Field| source.number(&field.column);
     map.fields
         .iter()
-        .filter_map(|field| Watched::of(map.target, field, number(field)))
+        .filter_map(|field| services::watched(map.target, field, number(field)))
         .collect()
 }
 

@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 use integration_engine::delivery::call::Call;
 use integration_engine::delivery::outcome::Verdict;
 use integration_engine::delivery::target_state::TargetState;
-use integration_engine::hubspot::RemoteType;
-use integration_engine::mailchimp::merge::MergeType;
 use integration_engine::queue::Change;
 use integration_engine::queue::traces::Traces;
+use integration_engine::record::field_type::FieldType;
+use integration_engine::record::field_type::MergeType;
 use integration_engine::record::mapping::{Direction, Field, SourceMap};
 use integration_engine::record::{Entity, Lane, RecordKey, RecordRef, Target};
 use pgrx::pg_sys;
@@ -110,7 +110,7 @@ impl World {
         let is_unread = |field: &&mut Field| {
             matches!(
                 field.remote_type,
-                RemoteType::Merge(MergeType::Interests(None) | MergeType::Permissions(None))
+                FieldType::Merge(MergeType::Interests(None) | MergeType::Permissions(None))
             )
         };
         let fields = map.into_iter().flat_map(|map| map.fields.iter_mut());

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::delivery::call::Link;
-use integration_engine::delivery::failure::{self, Class};
+use integration_engine::delivery::failure::Class;
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::hubspot::census::{self, Wanted};
 use integration_engine::mailchimp;
@@ -19,6 +19,7 @@ use super::{Advance, Ask, Asked, walk};
 use crate::capture;
 use crate::inbound::Scene;
 use crate::inbound::fields::{Done, Knowledge, Reported, Taken};
+use crate::services;
 use crate::store::drift::{self, Course, Found, Kind, Repair, Stage};
 use crate::store::links;
 use crate::store::reading::Rows;
@@ -54,7 +55,7 @@ pub(super) fn understand(
                 .collect(),
         );
     }
-    let class = failure::classify(target, result.as_ref());
+    let class = services::classify(target, result.as_ref());
     let lost = matches!(asked.ask, Ask::Lost(..) | Ask::LostMember(..));
     let listed = matches!(asked.ask, Ask::Page | Ask::PageAgain(_)) && place.list != default;
     match (class, result) {

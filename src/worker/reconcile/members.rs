@@ -6,6 +6,7 @@ use integration_engine::consent::{Consent, Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::LinkEntry;
+use integration_engine::mailchimp::Mailchimp;
 use integration_engine::mailchimp::census;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Target, Timestamp};
@@ -182,12 +183,12 @@ impl Judge<'_> {
             .zip(row)
             .map(|(field, text)| {
                 let held = held_in(pair.record, &field.remote)??;
-                let ours = census::ours(map, field, held, text.as_deref(), &pair.link);
+                let ours = census::ours(field, held, text.as_deref(), &pair.link);
                 Some(ours.unwrap_or_else(|| held.to_owned()))
             })
             .collect();
         let place = |field: &Field| map.fields.iter().position(|known| known.id == field.id);
-        let found = differences(
+        let found = differences::<Mailchimp>(
             map,
             row,
             |field| Some(Some(held[place(field)?].as_deref()?)),

@@ -242,9 +242,9 @@ pub(super) fn to_column(kind: ValueKind, status: MemberStatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        hubspot::RemoteType,
-        record::mapping::{ConflictRule, Direction, FieldId},
+    use crate::record::{
+        field_type::FieldType,
+        mapping::{ConflictRule, Direction, FieldId},
     };
 
     fn field(words: &str) -> Field {
@@ -253,7 +253,7 @@ mod tests {
             column: "newsletter".to_owned(),
             kind: ValueKind::Text,
             remote: "status".to_owned(),
-            remote_type: RemoteType::Unknown,
+            remote_type: FieldType::Unknown,
             direction: Direction::Both,
             conflict: ConflictRule::LastWriteWins,
             on_lossy: Default::default(),

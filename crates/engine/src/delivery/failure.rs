@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
+use serde_json::{Map, Value};
 
 use crate::{
     limits::pace::Strain,
     record::{Target, Timestamp},
+    service::Service,
     value::json::shortened,
     wire::{Reply, TransportError},
 };
@@ -62,23 +64,18 @@ impl Class {
     }
 }
 
-/// HubSpot: the window of its usual limit.
-const HUBSPOT_WINDOW: Duration = Duration::from_secs(10);
-/// HubSpot: its search limit is per second.
-const HUBSPOT_SEARCH_WINDOW: Duration = Duration::from_secs(1);
-/// HubSpot: wait at least 2 s after 423.
+/// Wait at least 2 s after 423.
 const LOCKED_WAIT: Duration = Duration::from_secs(2);
-/// Mailchimp sends no Retry-After; its limit is 10 connections at a time.
-const MAILCHIMP_WAIT: Duration = Duration::from_secs(2);
 /// A refusal by the network in front of the service lasts longer than one by its budget.
-const BLOCKED_WAIT: Duration = Duration::from_secs(30);
-/// How often to ask again while the day's requests are used up, if nobody says until when.
-const DAILY_WAIT: Duration = Duration::from_secs(600);
-/// HubSpot: 477 lasts up to a day and says how long.
+pub const BLOCKED_WAIT: Duration = Duration::from_secs(30);
+/// 477 lasts up to a day and says how long.
 const MOVING_WAIT: Duration = Duration::from_secs(60);
+/// Where nobody says how long too many requests are too many.
+const THROTTLED_WAIT: Duration = Duration::from_secs(10);
 
 /// Judges an answer, or its absence.
-pub fn classify(target: Target, reply: Result<&Reply, &TransportError>) -> Class {
+pub fn classify<S: Service>(reply: Result<&Reply, &TransportError>) -> Class {
+    let target = S::TARGET;
     let reply = match reply {
         Ok(reply) => reply,
         Err(error) => {
@@ -90,57 +87,26 @@ pub fn classify(target: Target, reply: Result<&Reply, &TransportError>) -> Class
             };
         }
     };
-    let notice = Notice::of(reply);
-    let wait = retry_after(reply);
     match reply.status {
-        200..=299 => Class::Answered,
-        400 | 409 | 413 | 414 | 422 => Class::Rejected,
-        404 | 405 => Class::NotFound,
-        401 => Class::Unauthorized {
-            why: unauthorized(target, &notice),
-        },
-        403 => forbidden(target, reply, &notice, wait),
-        423 => Class::Crowded {
-            why: format!("{target} is busy with other writes to the same data (HTTP 423)"),
-            wait: wait.unwrap_or(LOCKED_WAIT).max(LOCKED_WAIT),
-            counted: true,
-        },
-        429 => too_many(target, reply, &notice, wait),
-        477 => Class::Failing {
-            why: format!("{target} is moving the account to another data centre (HTTP 477)"),
-            wait: Some(wait.unwrap_or(MOVING_WAIT)),
-            counted: false,
-        },
-        // The network in front of Mailchimp, which may block this server.
-        503 if target == Target::Mailchimp && !notice.json && !reply.body.is_empty() => {
-            Class::Failing {
-                why: "the network in front of Mailchimp refuses requests (HTTP 503); it may have \
-                      blocked this server's address"
-                    .to_owned(),
-                wait: Some(wait.unwrap_or(BLOCKED_WAIT)),
-                counted: false,
-            }
-        }
-        status => Class::Failing {
-            why: format!("{target} answered HTTP {status}{}", notice.said()),
-            wait,
-            // Anything but these is a matter of set-up or of a proxy.
-            counted: matches!(status, 408 | 500..=599),
-        },
+        200..=299 => return Class::Answered,
+        400 | 409 | 413 | 414 | 422 => return Class::Rejected,
+        404 | 405 => return Class::NotFound,
+        _ => {}
     }
+    let refusal = Refusal::of(reply);
+    S::judge(&refusal).unwrap_or_else(|| refusal.class::<S>())
 }
 
 /// What an answer, or its absence, says about how much is asked for at once; `None`: nothing.
-pub fn strain(target: Target, reply: Result<&Reply, &TransportError>) -> Option<Strain> {
+pub fn strain<S: Service>(reply: Result<&Reply, &TransportError>) -> Option<Strain> {
     let slow = match reply {
         Ok(reply) => matches!(reply.status, 408 | 502 | 504 | 524),
         Err(error) => matches!(error, TransportError::Timeout(_)),
     };
-    match classify(target, reply) {
+    match classify::<S>(reply) {
         Class::Answered | Class::Rejected | Class::NotFound => Some(Strain::None),
         Class::Crowded { .. } => Some(Strain::Crowded),
-        // HubSpot limits requests a second, and takes no longer over many than over few.
-        Class::Failing { .. } => Some(Strain::Slow).filter(|_| slow && target == Target::Mailchimp),
+        Class::Failing { .. } => Some(Strain::Slow).filter(|_| slow && S::SLOWS_DOWN),
         Class::Throttled { .. }
         | Class::DailyLimit { .. }
         | Class::Unauthorized { .. }
@@ -148,52 +114,38 @@ pub fn strain(target: Target, reply: Result<&Reply, &TransportError>) -> Option<
     }
 }
 
-/// What both services' error bodies have in common, where they are JSON at all.
-#[derive(Default)]
-struct Notice {
-    json: bool,
-    message: String,
-    detail: String,
-    category: String,
-    policy: String,
-    errors: Vec<serde_json::Value>,
-    context: serde_json::Value,
+/// An answer that is neither a success nor about the request itself.
+pub struct Refusal<'a> {
+    pub status: u16,
+    reply: &'a Reply,
+    /// The error body, where it is JSON at all.
+    pub body: Option<Map<String, Value>>,
+    /// How long to wait, where it says so.
+    pub wait: Option<Duration>,
 }
 
-impl Notice {
-    fn of(reply: &Reply) -> Notice {
-        if reply.status < 300 {
-            return Notice::default();
-        }
-        match serde_json::from_slice::<serde_json::Value>(&reply.body) {
-            Ok(serde_json::Value::Object(mut object)) => {
-                // One field of an unexpected type must not hide the others.
-                let text = |value: Option<serde_json::Value>| match value {
-                    Some(serde_json::Value::String(text)) => text,
-                    _ => String::new(),
-                };
-                Notice {
-                    json: true,
-                    message: text(object.remove("message")),
-                    detail: text(object.remove("detail")),
-                    category: text(object.remove("category")),
-                    policy: text(object.remove("policyName")),
-                    errors: match object.remove("errors") {
-                        Some(serde_json::Value::Array(errors)) => errors,
-                        _ => Vec::new(),
-                    },
-                    context: object.remove("context").unwrap_or_default(),
-                }
-            }
-            _ => Notice::default(),
+impl<'a> Refusal<'a> {
+    fn of(reply: &'a Reply) -> Refusal<'a> {
+        Refusal {
+            status: reply.status,
+            reply,
+            body: serde_json::from_slice(&reply.body).ok(),
+            wait: retry_after(reply),
         }
     }
 
-    fn said(&self) -> String {
-        let text = if self.message.is_empty() {
-            &self.detail
-        } else {
-            &self.message
+    /// A text of the error body. One field of an unexpected type does not hide the others.
+    pub fn text(&self, name: &str) -> &str {
+        let body = self.body.as_ref();
+        let value = body.and_then(|body| body.get(name)?.as_str());
+        value.unwrap_or_default()
+    }
+
+    /// What it says, as the end of a sentence.
+    pub fn said(&self) -> String {
+        let text = match self.text("message") {
+            "" => self.text("detail"),
+            message => message,
         };
         match text.is_empty() {
             true => String::new(),
@@ -201,107 +153,64 @@ impl Notice {
         }
     }
 
-    /// The scopes a HubSpot token lacks.
-    fn scopes(&self) -> Vec<&str> {
-        let contexts = std::iter::once(&self.context)
-            .chain(self.errors.iter().filter_map(|error| error.get("context")));
-        let mut scopes: Vec<&str> = contexts
-            .flat_map(|context| {
-                ["requiredGranularScopes", "requiredScopes"]
-                    .into_iter()
-                    .filter_map(|name| context.get(name)?.as_array())
-            })
-            .flatten()
-            .filter_map(serde_json::Value::as_str)
-            .collect();
-        scopes.sort_unstable();
-        scopes.dedup();
-        scopes
+    pub fn is_empty(&self) -> bool {
+        self.reply.body.is_empty()
     }
-}
 
-fn unauthorized(target: Target, notice: &Notice) -> String {
-    let setting = match target {
-        Target::HubSpot => "integration.hubspot_access_token (or its OAuth settings)",
-        Target::Mailchimp => "integration.mailchimp_api_key",
-    };
-    format!(
-        "{target} does not accept the credential (HTTP 401{}); check {setting}",
-        notice.said()
-    )
-}
+    /// When the wait it asks for is over, by its own clock.
+    pub fn until(&self) -> Option<Timestamp> {
+        let (wait, now) = self.wait.zip(server_time(self.reply))?;
+        let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        Some(Timestamp(now.saturating_add(wait)))
+    }
 
-fn forbidden(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duration>) -> Class {
-    if !notice.json && target == Target::Mailchimp {
-        // It throttles in this way. If it goes on, the network in front of it blocks this server.
-        return Class::Crowded {
-            why:
-                "Mailchimp refused without a reason (HTTP 403): too many requests at once, or this \
-                  server's address is blocked"
-                    .to_owned(),
-            wait: wait.unwrap_or(MAILCHIMP_WAIT),
-            counted: false,
-        };
-    }
-    if !notice.json {
-        // Not the service but the network in front of it.
-        return Class::Throttled {
-            why: format!("{target} refused without a reason (HTTP {})", reply.status),
-            wait: wait.unwrap_or(BLOCKED_WAIT),
-        };
-    }
-    let scopes = notice.scopes();
-    let why = match scopes.is_empty() {
-        false => format!(
-            "{target}: the token lacks the scopes {}; grant them",
-            scopes.join(", ")
-        ),
-        true if notice.category == "MISSING_SCOPES" => {
-            format!(
-                "{target}: the token lacks a scope (HTTP 403{})",
-                notice.said()
-            )
+    /// What it means by what HTTP says.
+    fn class<S: Service>(&self) -> Class {
+        let (target, wait) = (S::TARGET, self.wait);
+        match self.status {
+            401 => Class::Unauthorized {
+                why: format!(
+                    "{target} does not accept the credential (HTTP 401{}); check {}",
+                    self.said(),
+                    S::CREDENTIAL
+                ),
+            },
+            // Not the service but the network in front of it.
+            403 if self.body.is_none() => Class::Throttled {
+                why: format!("{target} refused without a reason (HTTP 403)"),
+                wait: wait.unwrap_or(BLOCKED_WAIT),
+            },
+            403 => Class::Forbidden {
+                why: format!(
+                    "{target}: the account or its user may not do this (HTTP 403{})",
+                    self.said()
+                ),
+            },
+            423 => Class::Crowded {
+                why: format!("{target} is busy with other writes to the same data (HTTP 423)"),
+                wait: wait.unwrap_or(LOCKED_WAIT).max(LOCKED_WAIT),
+                counted: true,
+            },
+            429 => Class::Throttled {
+                why: self.too_many(target),
+                wait: wait.unwrap_or(THROTTLED_WAIT),
+            },
+            477 => Class::Failing {
+                why: format!("{target} is moving the account to another data centre (HTTP 477)"),
+                wait: Some(wait.unwrap_or(MOVING_WAIT)),
+                counted: false,
+            },
+            status => Class::Failing {
+                why: format!("{target} answered HTTP {status}{}", self.said()),
+                wait,
+                // Anything but these is a matter of set-up or of a proxy.
+                counted: matches!(status, 408 | 500..=599),
+            },
         }
-        true => format!(
-            "{target}: the account or its user may not do this (HTTP 403{})",
-            notice.said()
-        ),
-    };
-    match target {
-        Target::HubSpot => Class::Forbidden { why },
-        Target::Mailchimp => Class::Unauthorized { why },
     }
-}
 
-fn too_many(target: Target, reply: &Reply, notice: &Notice, wait: Option<Duration>) -> Class {
-    let why = format!("{target}: too many requests (HTTP 429{})", notice.said());
-    if target == Target::Mailchimp {
-        // Not requests a second but connections at a time are limited.
-        return Class::Crowded {
-            why,
-            wait: wait.unwrap_or(MAILCHIMP_WAIT),
-            counted: false,
-        };
-    }
-    let daily = notice.policy.eq_ignore_ascii_case("DAILY")
-        || notice.message.to_ascii_lowercase().contains("daily limit");
-    if daily {
-        let until = wait.zip(server_time(reply)).map(|(wait, now)| {
-            Timestamp(now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
-        });
-        return Class::DailyLimit {
-            why,
-            until,
-            wait: wait.unwrap_or(DAILY_WAIT),
-        };
-    }
-    let window = match notice.policy.eq_ignore_ascii_case("SECONDLY") {
-        true => HUBSPOT_SEARCH_WINDOW,
-        false => HUBSPOT_WINDOW,
-    };
-    Class::Throttled {
-        why,
-        wait: wait.unwrap_or(window),
+    pub fn too_many(&self, target: Target) -> String {
+        format!("{target}: too many requests (HTTP 429{})", self.said())
     }
 }
 

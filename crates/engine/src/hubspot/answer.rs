@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
+use crate::hubspot::HubSpot;
 use crate::{
     delivery::{
         call::{Call, CallKind, HubSpotSettings, Item, Reading},
@@ -17,7 +18,6 @@ use crate::{
     },
     erasure::is_confirmed,
     limits::BudgetReport,
-    record::Target,
     sync::clock::ValueHash,
     wire::{Reply, TransportError},
 };
@@ -39,7 +39,7 @@ pub fn read(
     settings: &HubSpotSettings,
 ) -> Reading {
     let status = reply.ok().map(|reply| reply.status);
-    let class = classify(Target::HubSpot, reply);
+    let class = classify::<HubSpot>(reply);
     let by_record = match (&class, reply) {
         (Class::Answered, Ok(reply)) => answered(call, reply, settings),
         (Class::Rejected, Ok(reply)) => Ok(rejected(call, reply, settings)),

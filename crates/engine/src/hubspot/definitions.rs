@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     delivery::call::HubSpotSettings,
-    mailchimp::merge::MergeType,
     record::{
         Entity,
+        field_type::{FieldType, Owners, Pipelines},
         mapping::{Direction, Field, SourceMap},
     },
 };
@@ -21,54 +21,10 @@ pub(super) use wire::{
 
 use super::{EMAIL, object_type};
 
-/// What a property (or a field of an audience) holds, with what is needed to convert values for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum RemoteType {
-    /// The definition has not been read: values go by the column's type.
-    #[default]
-    Unknown,
-    Text,
-    Number,
-    Date,
-    DateTime,
-    Bool,
-    /// One option out of a list.
-    Choice(Arc<[Choice]>),
-    /// Any number of them, `a;b` on the wire.
-    Choices(Arc<[Choice]>),
-    /// The id of an owner. `None`: the owners could not be read.
-    Owner(Option<Arc<Owners>>),
-    Pipeline(Arc<Pipelines>),
-    /// A stage of the pipeline the same record is in.
-    Stage(Arc<Pipelines>),
-    /// A field of one of Mailchimp's audiences.
-    Merge(MergeType),
-}
-
-/// An option: what is sent, and what people see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
-    pub value: String,
-    pub label: String,
-}
-
-/// Owners' ids by their e-mail addresses, in lower case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owners(pub BTreeMap<String, String>);
-
-/// A pipeline of deals, in the order HubSpot shows them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pipeline {
-    pub name: Choice,
-    pub stages: Vec<Choice>,
-}
-
-pub type Pipelines = Vec<Pipeline>;
-
 /// A property as far as sending values to it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Property {
-    remote_type: RemoteType,
+    remote_type: FieldType,
     read_only: bool,
 }
 
@@ -225,7 +181,7 @@ impl Catalog {
             fields.push(Field {
                 direction,
                 remote_type: known
-                    .map_or(RemoteType::Unknown, |known| self.with_lists(known, field)),
+                    .map_or(FieldType::Unknown, |known| self.with_lists(known, field)),
                 ..field.clone()
             });
         }
@@ -236,14 +192,14 @@ impl Catalog {
         (map, dropped)
     }
 
-    fn with_lists(&self, property: &Property, field: &Field) -> RemoteType {
+    fn with_lists(&self, property: &Property, field: &Field) -> FieldType {
         match (&property.remote_type, &self.pipelines) {
-            (RemoteType::Owner(_), _) => RemoteType::Owner(self.owners.clone()),
-            (RemoteType::Choice(_), Some(pipelines)) if field.remote == PIPELINE => {
-                RemoteType::Pipeline(pipelines.clone())
+            (FieldType::Owner(_), _) => FieldType::Owner(self.owners.clone()),
+            (FieldType::Choice(_), Some(pipelines)) if field.remote == PIPELINE => {
+                FieldType::Pipeline(pipelines.clone())
             }
-            (RemoteType::Choice(_), Some(pipelines)) if field.remote == STAGE => {
-                RemoteType::Stage(pipelines.clone())
+            (FieldType::Choice(_), Some(pipelines)) if field.remote == STAGE => {
+                FieldType::Stage(pipelines.clone())
             }
             (known, _) => known.clone(),
         }
@@ -256,7 +212,7 @@ impl Catalog {
             .get(&entity)
             .and_then(|all| all.known.get(&field.remote));
         field.remote == OWNER
-            || known.is_some_and(|known| matches!(known.remote_type, RemoteType::Owner(_)))
+            || known.is_some_and(|known| matches!(known.remote_type, FieldType::Owner(_)))
     }
 }
 

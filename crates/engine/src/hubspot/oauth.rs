@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::hubspot::HubSpot;
 use crate::{
     delivery::{
         failure::{Class, classify},
@@ -283,7 +284,7 @@ struct Complaint {
 /// Reads the answer to [`token_request`].
 pub fn read_token(reply: Result<&Reply, &TransportError>) -> Answer {
     let status = reply.map_or(0, |reply| reply.status);
-    match (classify(Target::HubSpot, reply), reply) {
+    match (classify::<HubSpot>(reply), reply) {
         (Class::Answered, Ok(reply)) => granted(reply),
         (
             Class::Rejected

@@ -1,8 +1,9 @@
 //! Whether a record that was found at HubSpot is a row's own. What is somebody else's is not written
 //! to: another table's, another database's, or a person's who uses the property differently.
 
-use super::{DOMAIN, EMAIL, external_id::ExternalIds};
+use super::{DOMAIN, EMAIL};
 use crate::record::RecordKey;
+use crate::record::external_id::ExternalIds;
 
 /// Properties by which people recognise a record.
 const TELLING: [&str; 4] = [EMAIL, DOMAIN, "name", "dealname"];

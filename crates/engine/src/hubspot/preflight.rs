@@ -6,12 +6,13 @@ pub use crate::definitions::Heard;
 use crate::{
     definitions::{Lookups, Read, Unread, replace},
     delivery::call::HubSpotSettings,
-    record::{Entity, Target, mapping::SourceMap},
+    hubspot::HubSpot,
+    record::{Entity, field_type::Owners, mapping::SourceMap},
     wire::{Reply, Request, TransportError},
 };
 
 use super::{
-    definitions::{self, Catalog, Definitions, Owners, PIPELINE, STAGE, Sensitivity},
+    definitions::{self, Catalog, Definitions, PIPELINE, STAGE, Sensitivity},
     property::told,
 };
 
@@ -139,7 +140,7 @@ impl Preflight {
                 })
             }
         };
-        lookups.hear(Target::HubSpot, &subject, reply, now, told, read)
+        lookups.hear::<HubSpot>(&subject, reply, now, told, read)
     }
 
     /// A record of this object was refused for what its definitions are, or are thought to be.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::hubspot::HubSpot;
 use crate::{
     delivery::{
         call::HubSpotSettings,
@@ -57,7 +58,7 @@ pub fn property_request(settings: &HubSpotSettings, entity: Entity) -> Request {
 
 /// Reads the answer to [`property_request`].
 pub fn property_exists(reply: Result<&Reply, &TransportError>) -> PropertyState {
-    match (classify(Target::HubSpot, reply), reply) {
+    match (classify::<HubSpot>(reply), reply) {
         (Class::Answered, Ok(reply)) => definition(reply),
         (Class::NotFound, Ok(reply)) if says_not_found(reply) => PropertyState::Missing,
         (Class::Forbidden { why }, _) => PropertyState::Forbidden { why },
@@ -94,7 +95,7 @@ pub fn create_property_request(settings: &HubSpotSettings, entity: Entity) -> Re
 /// Reads the answer to [`create_property_request`]. `Missing`: it exists by now, in a form that
 /// has to be asked for.
 pub fn property_created(reply: Result<&Reply, &TransportError>) -> PropertyState {
-    match (classify(Target::HubSpot, reply), reply) {
+    match (classify::<HubSpot>(reply), reply) {
         (Class::Answered, Ok(_)) => PropertyState::Ready,
         (Class::Rejected, Ok(reply)) if reply.status == 409 => PropertyState::Missing,
         (Class::Forbidden { why }, _) => PropertyState::Forbidden { why },
@@ -113,7 +114,7 @@ pub fn account_request(settings: &HubSpotSettings) -> Request {
 
 /// Reads the answer to [`account_request`]; the error is a sentence.
 pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, String> {
-    let reply = match (classify(Target::HubSpot, reply), reply) {
+    let reply = match (classify::<HubSpot>(reply), reply) {
         (Class::Answered, Ok(reply)) => reply,
         (class, reply) => return Err(told(&class, reply.ok())),
     };

@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
+use crate::hubspot::HubSpot;
 use crate::{
     delivery::failure::{Class, classify},
-    record::{Entity, Target},
+    record::Entity,
     wire::{Reply, TransportError},
 };
 
@@ -23,7 +24,7 @@ pub struct TokenInfo {
 /// Reads the answer about a static token, or to introspection. `None`: not known to HubSpot, as
 /// service keys are, which have no such page.
 pub fn read_token_info(reply: Result<&Reply, &TransportError>) -> Option<TokenInfo> {
-    match (classify(Target::HubSpot, reply), reply) {
+    match (classify::<HubSpot>(reply), reply) {
         (Class::Answered, Ok(reply)) => serde_json::from_slice::<TokenInfo>(&reply.body)
             .ok()
             .filter(|info| info.active != Some(false)),

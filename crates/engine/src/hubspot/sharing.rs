@@ -5,16 +5,17 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     calls::post,
-    external_id::{ExternalIds, Meaning},
     objects_path,
     wire::{BatchReply, property},
 };
+use crate::record::external_id::{ExternalIds, Meaning};
 use crate::{
     delivery::{
         call::HubSpotSettings,
         failure::{Class, classify},
     },
-    record::{Entity, Target},
+    hubspot::HubSpot,
+    record::Entity,
     wire::{Reply, Request, TransportError},
 };
 
@@ -64,7 +65,7 @@ pub fn read(
     settings: &HubSpotSettings,
     ours: &[ExternalIds],
 ) -> Sharing {
-    let class = classify(Target::HubSpot, reply);
+    let class = classify::<HubSpot>(reply);
     let reply = match (&class, reply) {
         (Class::Answered, Ok(reply)) => reply,
         (Class::Rejected | Class::NotFound | Class::Forbidden { .. }, _) => return Sharing::Shared,

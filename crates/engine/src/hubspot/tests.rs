@@ -3,6 +3,7 @@ mod associations;
 mod contract;
 mod plans;
 mod preflight;
+mod refusals;
 mod setup;
 mod sharing;
 mod values;
@@ -39,7 +40,7 @@ fn field(id: i16, remote: &str, kind: ValueKind, direction: Direction) -> Field 
         column: format!("{remote}_column"),
         kind,
         remote: remote.into(),
-        remote_type: crate::hubspot::RemoteType::Unknown,
+        remote_type: crate::record::field_type::FieldType::Unknown,
         direction,
         conflict: ConflictRule::LastWriteWins,
         on_lossy: Default::default(),

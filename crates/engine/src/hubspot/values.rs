@@ -6,59 +6,76 @@
 use std::borrow::Cow;
 
 use crate::{
+    hubspot::{EMAIL, definitions::PIPELINE},
     record::{
-        Target,
+        Entity,
+        field_type::{Choice, FieldType, Pipelines},
         mapping::{Field, SourceMap, ValueKind},
     },
-    value::{self, ValueError, array, boolean, number, time},
+    value::{self, Value, ValueError, array, boolean, number, time},
 };
-
-use super::definitions::{Choice, PIPELINE, Pipelines, RemoteType};
 
 /// Allowed options are listed up to so many characters.
 const LISTED: usize = 300;
+/// A text property holds at most this many characters.
+const TEXT_CHARACTERS: usize = 65_536;
 
-type Value<'a> = Result<Option<Cow<'a, str>>, ValueError>;
-
-/// A column's text as the property's value; `None` clears it. A stage is looked for in all
-/// pipelines; [`from_row`] knows which one the record is in.
-pub fn to_remote<'a>(field: &Field, text: Option<&'a str>) -> Value<'a> {
-    converted(field, text, None)
-}
-
-/// What [`value::field_to_remote`] gives for a field of a row, in the light of the other fields.
-pub fn from_row<'a>(map: &SourceMap, row: &'a [Option<String>], index: usize) -> Value<'a> {
+/// A row's column as the property's value, in the light of the row's other fields; `None` clears
+/// it.
+pub(super) fn to_remote<'a>(map: &SourceMap, row: &'a [Option<String>], index: usize) -> Value<'a> {
     let (Some(field), text) = (
         map.fields.get(index),
         row.get(index).and_then(Option::as_deref),
     ) else {
         return Ok(None);
     };
-    let RemoteType::Stage(pipelines) = &field.remote_type else {
-        return value::field_to_remote(map, field, text);
-    };
-    let named = map
-        .field_named(PIPELINE)
-        .and_then(|(at, _)| row.get(at)?.as_deref());
-    // A pipeline that is not there is the other field's mistake.
-    let pipeline =
-        named.and_then(|name| find(pipelines.iter().map(|each| &each.name), name.trim()));
-    converted(field, text, pipeline)
+    match (&field.remote_type, text) {
+        (FieldType::Stage(pipelines), _) => {
+            let named = map
+                .field_named(PIPELINE)
+                .and_then(|(at, _)| row.get(at)?.as_deref());
+            // A pipeline that is not there is the other field's mistake.
+            let pipeline =
+                named.and_then(|name| find(pipelines.iter().map(|each| &each.name), name.trim()));
+            converted(field, text, pipeline)
+        }
+        (_, Some(text)) if is_identity(map, field) && !text.trim().is_empty() => {
+            value::email_key(text).map(|key| Some(Cow::Owned(key)))
+        }
+        _ => converted(field, text, None),
+    }
+}
+
+/// Whether the field holds the address by which HubSpot knows the record. Addresses are compared in
+/// lower case.
+fn is_identity(map: &SourceMap, field: &Field) -> bool {
+    map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL)
+}
+
+/// By the column's type, if it is not too long.
+fn plain(kind: ValueKind, text: Option<&str>) -> Value<'_> {
+    let value = value::to_remote(kind, text)?;
+    // Bytes are at least as many as characters: counting is rarely needed.
+    let long = value.as_ref().filter(|text| text.len() > TEXT_CHARACTERS);
+    match long.map_or(0, |text| text.chars().count()) {
+        0..=TEXT_CHARACTERS => Ok(value),
+        characters => Err(ValueError::TooLong { characters }),
+    }
 }
 
 fn converted<'a>(field: &Field, text: Option<&'a str>, pipeline: Option<&Choice>) -> Value<'a> {
-    let Some(plain) = value::to_remote(field.kind, text, Target::HubSpot)? else {
+    let Some(plain) = plain(field.kind, text)? else {
         return Ok(None);
     };
     let value = match &field.remote_type {
-        RemoteType::Unknown | RemoteType::Text | RemoteType::Merge(_) => plain,
-        RemoteType::Number => owned(plain, |text| number::canonical(text).map(Cow::into_owned))?,
-        RemoteType::Bool => Cow::Borrowed(boolean(&plain)?),
-        RemoteType::Date => owned(plain, |text| date(field.kind, text))?,
-        RemoteType::DateTime => owned(plain, |text| datetime(field.kind, text))?,
-        RemoteType::Choice(options) => Cow::Owned(option(options, &plain)?.value.clone()),
-        RemoteType::Choices(options) => return choices(options, &plain),
-        RemoteType::Owner(owners) => match (plain.contains('@'), owners) {
+        FieldType::Unknown | FieldType::Text | FieldType::Merge(_) => plain,
+        FieldType::Number => owned(plain, |text| number::canonical(text).map(Cow::into_owned))?,
+        FieldType::Bool => Cow::Borrowed(boolean(&plain)?),
+        FieldType::Date => owned(plain, |text| date(field.kind, text))?,
+        FieldType::DateTime => owned(plain, |text| datetime(field.kind, text))?,
+        FieldType::Choice(options) => Cow::Owned(option(options, &plain)?.value.clone()),
+        FieldType::Choices(options) => return choices(options, &plain),
+        FieldType::Owner(owners) => match (plain.contains('@'), owners) {
             (false, _) => plain,
             (true, None) => return Err(ValueError::OwnersUnknown),
             (true, Some(owners)) => {
@@ -66,7 +83,7 @@ fn converted<'a>(field: &Field, text: Option<&'a str>, pipeline: Option<&Choice>
                 Cow::Owned(id.ok_or(ValueError::NoOwner)?.clone())
             }
         },
-        RemoteType::Pipeline(pipelines) => {
+        FieldType::Pipeline(pipelines) => {
             let found = find(pipelines.iter().map(|each| &each.name), &plain);
             let all = || pipelines.iter().map(|each| &each.name);
             let found = found.ok_or_else(|| ValueError::NoPipeline {
@@ -74,7 +91,7 @@ fn converted<'a>(field: &Field, text: Option<&'a str>, pipeline: Option<&Choice>
             });
             Cow::Owned(found?.value.clone())
         }
-        RemoteType::Stage(pipelines) => Cow::Owned(stage(pipelines, pipeline, &plain)?),
+        FieldType::Stage(pipelines) => Cow::Owned(stage(pipelines, pipeline, &plain)?),
     };
     Ok(Some(value))
 }
@@ -83,35 +100,38 @@ fn converted<'a>(field: &Field, text: Option<&'a str>, pipeline: Option<&Choice>
 ///
 /// Where the column holds less than the property (a date of a point in time), that is all that is
 /// compared: the rest could not have come from here.
-pub fn canonical<'a>(field: &Field, remote: Option<&'a str>) -> Value<'a> {
+pub(super) fn canonical<'a>(map: &SourceMap, field: &Field, remote: Option<&'a str>) -> Value<'a> {
     let Some(text) = remote.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
+    if is_identity(map, field) {
+        return Ok(Some(Cow::Owned(text.to_lowercase())));
+    }
     let value = match &field.remote_type {
-        RemoteType::Unknown | RemoteType::Text | RemoteType::Merge(_) => {
-            return value::canonical(field.kind, Target::HubSpot, Some(text));
+        FieldType::Unknown | FieldType::Text | FieldType::Merge(_) => {
+            return value::canonical(field.kind, Some(text));
         }
-        RemoteType::Number => number::canonical(text)?,
-        RemoteType::Bool => Cow::Borrowed(boolean(text)?),
-        RemoteType::Date => time::remote_date(text)?,
-        RemoteType::DateTime if field.kind == ValueKind::Date => {
+        FieldType::Number => number::canonical(text)?,
+        FieldType::Bool => Cow::Borrowed(boolean(text)?),
+        FieldType::Date => time::remote_date(text)?,
+        FieldType::DateTime if field.kind == ValueKind::Date => {
             Cow::Owned(midnight(&time::remote_date(text)?))
         }
-        RemoteType::DateTime => time::remote_time(text)?,
-        RemoteType::Choices(_) => {
+        FieldType::DateTime => time::remote_time(text)?,
+        FieldType::Choices(_) => {
             return Ok(array::joined(array::split(text))?.map(Cow::Owned));
         }
-        RemoteType::Choice(_)
-        | RemoteType::Owner(_)
-        | RemoteType::Pipeline(_)
-        | RemoteType::Stage(_) => Cow::Borrowed(text),
+        FieldType::Choice(_)
+        | FieldType::Owner(_)
+        | FieldType::Pipeline(_)
+        | FieldType::Stage(_) => Cow::Borrowed(text),
     };
     Ok(Some(value))
 }
 
 /// A property's value as text for the column, in the manner of what stands there at present: a
 /// label instead of a value, an e-mail address instead of an owner's id.
-pub fn to_column(
+pub(super) fn to_column(
     field: &Field,
     remote: Option<&str>,
     present: Option<&str>,
@@ -127,16 +147,16 @@ pub fn to_column(
         new.filter(|_| by_label).map(|choice| choice.label.clone())
     };
     let named = match &field.remote_type {
-        RemoteType::Owner(Some(owners)) if holds_addresses(field, present) => {
+        FieldType::Owner(Some(owners)) if holds_addresses(field, present) => {
             let mut known = owners
                 .0
                 .iter()
                 .filter(|(_, id)| Some(id.as_str()) == remote);
             known.next().map(|(email, _)| email.clone())
         }
-        RemoteType::Choice(options) => label(&mut options.iter()),
-        RemoteType::Pipeline(all) => label(&mut all.iter().map(|each| &each.name)),
-        RemoteType::Stage(all) => label(&mut all.iter().flat_map(|each| &each.stages)),
+        FieldType::Choice(options) => label(&mut options.iter()),
+        FieldType::Pipeline(all) => label(&mut all.iter().map(|each| &each.name)),
+        FieldType::Stage(all) => label(&mut all.iter().flat_map(|each| &each.stages)),
         _ => None,
     };
     value::to_column(field.kind, named.as_deref().or(remote))

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::mailchimp::Mailchimp;
 use crate::{
     delivery::{
         call::MailchimpSettings,
@@ -47,7 +48,7 @@ pub fn account_request() -> Request {
 
 /// Reads the answer to [`account_request`]; the error is a sentence.
 pub fn read_account(reply: Result<&Reply, &TransportError>) -> Result<Account, String> {
-    let reply = match (classify(Target::Mailchimp, reply), reply) {
+    let reply = match (classify::<Mailchimp>(reply), reply) {
         (Class::Answered, Ok(reply)) => reply,
         (class, reply) => {
             if let Some(why) = class.trouble() {
@@ -100,7 +101,7 @@ pub fn read_audiences(
     used: &[String],
     settings: &MailchimpSettings,
 ) -> Result<(bool, Vec<String>), String> {
-    let reply = match (classify(Target::Mailchimp, reply), reply) {
+    let reply = match (classify::<Mailchimp>(reply), reply) {
         (Class::Answered, Ok(reply)) => reply,
         (class, reply) => {
             let status = reply.map_or(0, |reply| reply.status);
@@ -132,7 +133,7 @@ pub fn read_audience(
     settings: &MailchimpSettings,
 ) -> Result<String, String> {
     let list = &settings.list;
-    let reply = match (classify(Target::Mailchimp, reply), reply) {
+    let reply = match (classify::<Mailchimp>(reply), reply) {
         (Class::Answered, Ok(reply)) => reply,
         (Class::NotFound, _) => {
             return Err(format!(

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::mailchimp::Mailchimp;
 use crate::{
     delivery::{
         call::{Call, CallKind, Item, Leaver, Leaving, MailchimpSettings, Reading},
@@ -15,7 +16,7 @@ use crate::{
     },
     erasure::is_confirmed,
     limits::BudgetReport,
-    record::{RemoteId, Target},
+    record::RemoteId,
     value::{json::Text, time},
     wire::{Reply, TransportError},
 };
@@ -36,7 +37,7 @@ pub fn read(
     settings: &MailchimpSettings,
 ) -> Reading {
     let status = reply.ok().map(|reply| reply.status);
-    let class = classify(Target::Mailchimp, reply);
+    let class = classify::<Mailchimp>(reply);
     let by_record = match (&class, reply) {
         (Class::Answered, Ok(reply)) => answered(call, reply, settings),
         (Class::Rejected, Ok(reply)) => Ok(rejected(call, reply)),

@@ -6,12 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{EMAIL_ADDRESS, INTERESTS, LANGUAGE, STATUS, TAGS, merge};
+use crate::mailchimp::values;
 use crate::{
     delivery::{call::Link, outcome::MemberStatus},
-    record::{
-        RemoteId, Target, Timestamp,
-        mapping::{Field, SourceMap},
-    },
+    record::{RemoteId, Target, Timestamp, mapping::Field},
     sync::drift::{Page, Record},
     value::{self, time},
     wire::{Reply, Request},
@@ -143,15 +141,9 @@ impl From<Member> for Record {
 }
 
 /// Of a list that a member holds, what is ours to compare; `None`: it is no list.
-pub fn ours(
-    map: &SourceMap,
-    field: &Field,
-    held: &str,
-    text: Option<&str>,
-    link: &Link,
-) -> Option<String> {
+pub fn ours(field: &Field, held: &str, text: Option<&str>, link: &Link) -> Option<String> {
     let is_list = matches!(field.remote.as_str(), TAGS | INTERESTS);
-    let wanted = || value::field_to_remote(map, field, text).ok().flatten();
+    let wanted = || values::to_remote(field, text).ok().flatten();
     let given = link.membership.given.of(&field.remote);
     is_list.then(|| merge::ours(held, wanted().as_deref(), given))
 }

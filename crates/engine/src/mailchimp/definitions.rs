@@ -14,18 +14,16 @@ use crate::{
         call::{CallKind, Decision},
         outcome::{Category, Verdict},
     },
-    hubspot::RemoteType,
     record::{
         Target,
+        field_type::{FieldType, MergeType, Named},
         mapping::{Direction, Field, SourceMap},
     },
     wire::Request,
 };
 
 use super::{
-    EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS,
-    fault::is_opt_out,
-    merge::{MergeType, Named},
+    EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS, fault::is_opt_out,
 };
 
 /// Mailchimp: at most 1,000 in a page.
@@ -64,12 +62,12 @@ impl fmt::Display for Missing {
 }
 
 /// What is known of a field before an audience has been asked.
-pub fn type_of(remote: &str) -> RemoteType {
+pub fn type_of(remote: &str) -> FieldType {
     match remote {
-        TAGS => RemoteType::Merge(MergeType::Tags),
-        INTERESTS => RemoteType::Merge(MergeType::Interests(None)),
-        PERMISSIONS => RemoteType::Merge(MergeType::Permissions(None)),
-        _ => RemoteType::Unknown,
+        TAGS => FieldType::Merge(MergeType::Tags),
+        INTERESTS => FieldType::Merge(MergeType::Interests(None)),
+        PERMISSIONS => FieldType::Merge(MergeType::Permissions(None)),
+        _ => FieldType::Unknown,
     }
 }
 
@@ -128,15 +126,15 @@ impl Catalog {
 }
 
 impl Audience {
-    fn type_of(&self, field: &Field) -> RemoteType {
+    fn type_of(&self, field: &Field) -> FieldType {
         match field.remote.as_str() {
-            INTERESTS => RemoteType::Merge(MergeType::Interests(self.interests.clone())),
-            PERMISSIONS => RemoteType::Merge(MergeType::Permissions(self.permissions.clone())),
+            INTERESTS => FieldType::Merge(MergeType::Interests(self.interests.clone())),
+            PERMISSIONS => FieldType::Merge(MergeType::Permissions(self.permissions.clone())),
             tag if is_merge_field(field) => match &self.fields {
-                None => RemoteType::Unknown,
+                None => FieldType::Unknown,
                 Some(known) => {
                     let held = known.get(tag).cloned();
-                    RemoteType::Merge(held.unwrap_or(MergeType::Absent))
+                    FieldType::Merge(held.unwrap_or(MergeType::Absent))
                 }
             },
             _ => field.remote_type.clone(),

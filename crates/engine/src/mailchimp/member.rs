@@ -8,19 +8,22 @@ use crate::{
         outcome::{MemberStatus, Verdict},
         verdicts::unmappable,
     },
-    record::mapping::{Direction, Field, ValueKind},
+    record::{
+        field_type::MergeType,
+        mapping::{Direction, Field, ValueKind},
+    },
     sync::clock::{Tick, ValueHash, Writer},
     value::{
-        ValueError, field_to_remote,
+        ValueError,
         json::{push_member, push_name, push_string},
     },
 };
 
 use super::{
     EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS, given::Given,
-    merge::MergeType, plan::Plan,
+    plan::Plan, values,
 };
-use crate::hubspot::RemoteType;
+use crate::record::field_type::FieldType;
 
 /// The status a member gets who is created where a known one was to be written to. Mailchimp: a
 /// contact that gets no marketing, and is not asked whether they want any.
@@ -104,7 +107,7 @@ impl Plan<'_> {
         let mut aside = Vec::new();
         for (field, text) in self.columns(row) {
             let remote = field.remote.as_str();
-            let absent = field.remote_type == RemoteType::Merge(MergeType::Absent);
+            let absent = field.remote_type == FieldType::Merge(MergeType::Absent);
             let elsewhere = matches!(remote, EMAIL_ADDRESS | STATUS | LIST_ID);
             if elsewhere || absent || field.direction == Direction::Pull {
                 continue;
@@ -234,8 +237,8 @@ impl Plan<'_> {
         };
         match (&field.remote_type, field.kind) {
             // In the form in which they are compared, which is JSON.
-            (RemoteType::Merge(MergeType::Number | MergeType::Address), _) => json.push_str(value),
-            (RemoteType::Merge(_), _) => push_string(json, value),
+            (FieldType::Merge(MergeType::Number | MergeType::Address), _) => json.push_str(value),
+            (FieldType::Merge(_), _) => push_string(json, value),
             (_, ValueKind::Integer | ValueKind::Decimal | ValueKind::Float) => json.push_str(value),
             (_, ValueKind::Json) if value.starts_with('{') => {
                 serde_json::from_str::<serde::de::IgnoredAny>(value).map_err(|_| {
@@ -264,7 +267,7 @@ impl Plan<'_> {
         field: &Field,
         text: Option<&'t str>,
     ) -> Result<Option<Cow<'t, str>>, Verdict> {
-        field_to_remote(self.map, field, text)
+        values::to_remote(field, text)
             .map_err(|error| unmappable(self.map, field, "field", text, &error))
     }
 

@@ -8,11 +8,11 @@ mod address;
 mod dates;
 mod lists;
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use crate::{
-    record::{Target, mapping::ValueKind},
-    value::{self, ValueError, array, json::shortened, number},
+    record::{field_type::MergeType, mapping::ValueKind},
+    value::{self, Value, ValueError, array, json::shortened, number},
 };
 
 use address::{address, parts};
@@ -25,54 +25,6 @@ pub(crate) use lists::{ids, tags};
 const TEXT_BYTES: usize = 255;
 /// Allowed names are listed up to so many characters.
 const LISTED: usize = 300;
-
-/// What a field of an audience takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MergeType {
-    /// One that is not known here: values go by the column's type.
-    Other,
-    Text,
-    Number,
-    /// `radio` and `dropdown`: one of these.
-    Choice(Arc<[String]>),
-    Date,
-    Birthday,
-    Address,
-    Zip,
-    Phone,
-    /// `url` and `imageurl`.
-    Url,
-    /// The member's tags; no merge field.
-    Tags,
-    /// The groups the member is in; no merge field. `None`: they have not been read.
-    Interests(Option<Arc<[Named]>>),
-    /// The marketing permissions the member has given; no merge field. `None` as above.
-    Permissions(Option<Arc<[Named]>>),
-    /// The audience has no such field: it is left out.
-    Absent,
-}
-
-/// An interest or a marketing permission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    pub id: String,
-    /// What people see.
-    pub name: String,
-    /// The category that an interest belongs to; empty for permissions.
-    pub category: String,
-}
-
-impl Named {
-    /// A name that no other one has.
-    fn full(&self) -> String {
-        match self.category.is_empty() {
-            true => self.name.clone(),
-            false => format!("{}: {}", self.category, self.name),
-        }
-    }
-}
-
-type Value<'a> = Result<Option<Cow<'a, str>>, ValueError>;
 
 /// A column's text as the field's value; `None` clears it.
 pub(crate) fn to_remote<'a>(
@@ -126,7 +78,7 @@ pub(crate) fn canonical<'a>(
     };
     let value = match merge {
         MergeType::Other | MergeType::Absent | MergeType::Text | MergeType::Phone => {
-            return value::canonical(kind, Target::Mailchimp, Some(text));
+            return value::canonical(kind, Some(text));
         }
         MergeType::Number => number::canonical(text)?,
         MergeType::Date => Cow::Owned(written_date(text)?.to_string()),
@@ -194,7 +146,7 @@ fn plain(kind: ValueKind, text: &str) -> Value<'_> {
     match kind {
         ValueKind::Text | ValueKind::Json => Ok(Some(Cow::Borrowed(text))),
         ValueKind::TextArray => Ok(array::joined(array::elements(text)?)?.map(Cow::Owned)),
-        _ => value::to_remote(kind, Some(text), Target::Mailchimp),
+        _ => value::to_remote(kind, Some(text)),
     }
 }
 

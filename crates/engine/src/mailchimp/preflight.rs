@@ -6,14 +6,17 @@ pub use crate::definitions::Heard;
 use crate::{
     definitions::{Lookups, Read, replace},
     delivery::failure::Class,
-    record::{Target, mapping::SourceMap},
+    mailchimp::Mailchimp,
+    record::{
+        field_type::{MergeType, Named},
+        mapping::SourceMap,
+    },
     wire::{Reply, Request, TransportError},
 };
 
 use super::{
     definitions::{self, Catalog, Mapped},
     fault::Fault,
-    merge::{MergeType, Named},
 };
 
 /// Something that is read of an audience.
@@ -184,18 +187,11 @@ impl Preflight {
             pages,
             ..
         } = self;
-        lookups.hear(
-            Target::Mailchimp,
-            subject,
-            reply,
-            now,
-            told,
-            |answer, after| {
-                let body = answer.map_err(|unread| unread.why)?;
-                let pages = pages.entry(subject.list.clone()).or_default();
-                read(catalog, mapped, pages, subject, body, after)
-            },
-        )
+        lookups.hear::<Mailchimp>(subject, reply, now, told, |answer, after| {
+            let body = answer.map_err(|unread| unread.why)?;
+            let pages = pages.entry(subject.list.clone()).or_default();
+            read(catalog, mapped, pages, subject, body, after)
+        })
     }
 
     /// A record for this audience was refused for what its definitions are, or are thought to be.

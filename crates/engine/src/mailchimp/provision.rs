@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
+use crate::mailchimp::Mailchimp;
 use crate::{
     delivery::failure::{Class, classify},
     record::{
@@ -142,7 +143,7 @@ impl Provision {
         let Some(wanted) = self.todo.front().cloned() else {
             return Created::No;
         };
-        match (classify(Target::Mailchimp, reply), reply) {
+        match (classify::<Mailchimp>(reply), reply) {
             (Class::Answered, Ok(reply)) => {
                 self.todo.pop_front();
                 if let Some(limit) = full(&reply.body) {

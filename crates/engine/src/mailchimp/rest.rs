@@ -9,7 +9,10 @@ use crate::{
         outcome::Verdict,
         verdicts::unmappable,
     },
-    record::mapping::{Direction, Field},
+    record::{
+        field_type::MergeType,
+        mapping::{Direction, Field},
+    },
     sync::clock::{Tick, ValueHash},
 };
 
@@ -18,11 +21,11 @@ use super::{
     given::{Given, stale},
     known::Known,
     member::{Body, Fields, Row},
-    merge::{self, MergeType},
+    merge,
     plan::Plan,
     subscriber_hash,
 };
-use crate::hubspot::RemoteType;
+use crate::record::field_type::FieldType;
 
 /// How a list of the member's stands to the column.
 pub(super) struct Standing {
@@ -65,7 +68,7 @@ impl Plan<'_> {
         let hash = ValueHash::of(self.value(field, text)?.as_deref());
         let text = text.map(str::trim).filter(|text| !text.is_empty());
         let wanted = text.map_or(Ok(Vec::new()), |text| match &field.remote_type {
-            RemoteType::Merge(MergeType::Interests(known) | MergeType::Permissions(known)) => {
+            FieldType::Merge(MergeType::Interests(known) | MergeType::Permissions(known)) => {
                 merge::ids(known.as_deref().unwrap_or_default(), field.kind, text)
             }
             _ => merge::tags(field.kind, text),

@@ -6,6 +6,7 @@ mod model;
 mod moves;
 mod plans;
 mod preflight;
+mod refusals;
 mod rest;
 
 use super::*;

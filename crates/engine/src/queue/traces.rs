@@ -8,11 +8,7 @@
 use std::rc::Rc;
 
 use crate::{
-    mailchimp::{EMAIL_ADDRESS, LIST_ID, STATUS},
-    record::{
-        Target, Timestamp,
-        mapping::{Direction, Field, FieldId},
-    },
+    record::{Timestamp, mapping::FieldId},
     sync::clock::{FieldClock, Tick, ValueHash, Writer},
 };
 
@@ -109,24 +105,9 @@ pub struct Watched {
     /// Number of its column as triggers see it. `None`: it is computed, or the table has parts with
     /// columns in another order.
     pub number: Option<i16>,
-    /// Whether a row that was entered again may have lost it. Mailchimp's members keep the address
-    /// they are known by, and that they were archived is noted before.
-    returns: bool,
-}
-
-impl Watched {
-    /// `None`: it does not travel there, or not as a field: in which audience somebody is a member
-    /// is noted before each call that changes it.
-    pub fn of(target: Target, field: &Field, number: Option<i16>) -> Option<Watched> {
-        let remote = field.remote.as_str();
-        let audience = target == Target::Mailchimp && remote == LIST_ID;
-        let member = target == Target::Mailchimp && matches!(remote, EMAIL_ADDRESS | STATUS);
-        (field.direction != Direction::Pull && !audience).then_some(Watched {
-            field: field.id,
-            number,
-            returns: !member,
-        })
-    }
+    /// Whether a row that was entered again may have lost it. What the link notes before each call
+    /// stays as it was.
+    pub returns: bool,
 }
 
 /// What is left of doubts once `sent` is known to have arrived.

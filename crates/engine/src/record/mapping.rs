@@ -2,8 +2,7 @@
 
 use crate::{
     consent::words::Words,
-    hubspot::{RemoteType, external_id::ExternalIds},
-    record::{Entity, SourceId, Target},
+    record::{Entity, SourceId, Target, external_id::ExternalIds, field_type::FieldType},
 };
 
 /// A line of the field map, by the number `integration.field_map` gives it.
@@ -71,7 +70,7 @@ pub struct Field {
     /// `list_id`).
     pub remote: String,
     /// What the remote field holds, where its definition has been read.
-    pub remote_type: RemoteType,
+    pub remote_type: FieldType,
     pub direction: Direction,
     pub conflict: ConflictRule,
     pub on_lossy: OnLossy,

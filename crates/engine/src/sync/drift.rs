@@ -8,16 +8,15 @@ use std::collections::HashMap;
 use crate::{
     consent::Consent,
     delivery::outcome::MemberStatus,
-    hubspot::values,
     record::{
         Timestamp,
         mapping::{ConflictRule, Direction, Field, SourceMap},
     },
+    service::Service,
     sync::{
         clock::{Agreed, ValueHash},
         conflict::{self, Decision},
     },
-    value,
 };
 
 /// A record as the service holds it.
@@ -56,7 +55,7 @@ const UNREADABLE: ValueHash = ValueHash(u64::MAX - 1);
 
 /// The fields that differ. `remote` gives what the service holds, `None` for a field that is not
 /// to be compared; `agreed` the field's entry in the record's clock.
-pub fn differences<'a>(
+pub fn differences<'a, S: Service>(
     map: &SourceMap,
     row: &[Option<String>],
     remote: impl Fn(&Field) -> Option<Option<&'a str>>,
@@ -66,7 +65,7 @@ pub fn differences<'a>(
     compared
         .filter_map(|(index, field)| {
             let remote = remote(field)?.filter(|text| !text.trim().is_empty());
-            let difference = difference(map, row, index, remote)?;
+            let difference = difference::<S>(map, row, index, remote)?;
             let agreed = agreed(field);
             // The column holds less than the service does, and that is known.
             let (crm, remote) = (difference.crm_hash, difference.remote_hash);
@@ -85,7 +84,7 @@ fn says_nothing_when_empty(field: &Field) -> bool {
     field.direction == Direction::Push || field.conflict == ConflictRule::CrmWins
 }
 
-fn difference(
+fn difference<S: Service>(
     map: &SourceMap,
     row: &[Option<String>],
     index: usize,
@@ -93,18 +92,18 @@ fn difference(
 ) -> Option<Difference> {
     let field = map.fields.get(index)?;
     let text = row.get(index).and_then(Option::as_deref);
-    let (crm, crm_hash) = match values::from_row(map, row, index) {
+    let (crm, crm_hash) = match S::to_remote(map, row, index) {
         Ok(sent) => {
             let hash = ValueHash::of(sent.as_deref());
             (sent.map(|sent| sent.into_owned()), hash)
         }
         Err(_) => (text.map(str::to_owned), UNSENDABLE),
     };
-    let remote_hash = match value::field_canonical(map, field, remote) {
+    let remote_hash = match S::canonical(map, field, remote) {
         Ok(held) => ValueHash::of(held.as_deref()),
         Err(_) => UNREADABLE,
     };
-    let same = crm_hash == remote_hash || value::field_same(map, field, crm.as_deref(), remote);
+    let same = crm_hash == remote_hash || S::same(field, crm.as_deref(), remote);
     (!same).then(|| Difference {
         index,
         crm,

@@ -2,8 +2,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HUBSPOT: Target = Target::HubSpot;
-
 #[test]
 fn columns_become_canonical_values() {
     use ValueKind::*;
@@ -74,18 +72,18 @@ fn columns_become_canonical_values() {
         (Json, "{\"a\": 1}", Some("{\"a\": 1}")),
     ];
     for (kind, text, expected) in cases {
-        let value = to_remote(kind, Some(text), HUBSPOT);
+        let value = to_remote(kind, Some(text));
         assert_eq!(
             value.as_ref().map(Option::as_deref),
             Ok(expected),
             "{kind:?} {text:?}"
         );
         assert!(
-            same(kind, HUBSPOT, value.unwrap().as_deref(), expected),
+            same(kind, value.unwrap().as_deref(), expected),
             "{kind:?} {text:?} compares equal when read again"
         );
     }
-    assert_eq!(to_remote(Text, None, HUBSPOT), Ok(None));
+    assert_eq!(to_remote(Text, None), Ok(None));
 }
 
 #[test]
@@ -117,32 +115,11 @@ fn what_has_no_counterpart_is_an_error() {
     ];
     for (kind, text, expected) in cases {
         assert_eq!(
-            to_remote(kind, Some(text), HUBSPOT),
+            to_remote(kind, Some(text)),
             Err(expected),
             "{kind:?} {text:?}"
         );
     }
-}
-
-#[test]
-fn length_counts_characters_for_hubspot_and_bytes_for_mailchimp() {
-    let fits = "é".repeat(65_536);
-    assert_eq!(
-        to_remote(ValueKind::Text, Some(&fits), HUBSPOT),
-        Ok(Some(fits.as_str().into()))
-    );
-    let long = "é".repeat(65_537);
-    let error = ValueError::TooLong { characters: 65_537 };
-    assert_eq!(to_remote(ValueKind::Text, Some(&long), HUBSPOT), Err(error));
-    let fits = "é".repeat(127);
-    for text in [fits.clone(), format!("{fits}x")] {
-        let sent = to_remote(ValueKind::Text, Some(&text), Target::Mailchimp);
-        assert_eq!(sent, Ok(Some(text.as_str().into())));
-    }
-    let long = format!("{fits}é");
-    let error = ValueError::TooManyBytes { bytes: 256 };
-    let sent = to_remote(ValueKind::Text, Some(&long), Target::Mailchimp);
-    assert_eq!(sent, Err(error));
 }
 
 #[test]
@@ -156,7 +133,7 @@ fn unchanged_values_are_borrowed() {
         (Date, "2024-01-31"),
     ];
     for (kind, text) in cases {
-        let value = to_remote(kind, Some(text), HUBSPOT).unwrap().unwrap();
+        let value = to_remote(kind, Some(text)).unwrap().unwrap();
         assert!(matches!(value, Cow::Borrowed(_)), "{kind:?}");
     }
 }
@@ -187,13 +164,13 @@ fn remote_values_compare_by_meaning() {
         (Text, " Ada ", "Ada"),
     ];
     for (kind, a, b) in equal {
-        assert!(same(kind, HUBSPOT, Some(a), Some(b)), "{kind:?} {a} = {b}");
+        assert!(same(kind, Some(a), Some(b)), "{kind:?} {a} = {b}");
     }
     for kind in [Text, Decimal, Date, TimestampTz, TextArray] {
-        assert!(same(kind, HUBSPOT, None, Some("")), "{kind:?}");
-        assert!(!same(kind, HUBSPOT, Some("x"), Some("")), "{kind:?}");
+        assert!(same(kind, None, Some("")), "{kind:?}");
+        assert!(!same(kind, Some("x"), Some("")), "{kind:?}");
     }
-    assert!(!same(Text, HUBSPOT, Some("ada"), Some("Ada")));
+    assert!(!same(Text, Some("ada"), Some("Ada")));
 }
 
 #[test]
@@ -273,7 +250,7 @@ proptest! {
     #[test]
     fn numbers_keep_their_value(whole in any::<i32>(), fraction in 0u32..1_000_000) {
         let text = format!("{whole}.{fraction:06}");
-        let value = to_remote(ValueKind::Decimal, Some(&text), HUBSPOT).unwrap().unwrap();
+        let value = to_remote(ValueKind::Decimal, Some(&text)).unwrap().unwrap();
         prop_assert_eq!(value.parse::<f64>().unwrap(), text.parse::<f64>().unwrap());
         prop_assert!(!value.contains('.') || !value.ends_with('0'));
     }
@@ -281,7 +258,7 @@ proptest! {
     #[test]
     fn floats_keep_their_value(number in proptest::num::f64::NORMAL) {
         let text = format!("{number:e}");
-        let value = to_remote(ValueKind::Float, Some(&text), HUBSPOT).unwrap().unwrap();
+        let value = to_remote(ValueKind::Float, Some(&text)).unwrap().unwrap();
         prop_assert_eq!(value.parse::<f64>().unwrap(), number);
     }
 
@@ -297,10 +274,9 @@ proptest! {
             "(1|2)[0-9]{3}-0[1-9]-(0|1)[1-9]( [01][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(\\+00|-03|\\+05:30)?)?",
             "\\{[a-z]{1,3}(,[a-z \"]{1,3}){0,3}\\}",
         ],
-        target in prop::sample::select(Target::ALL.to_vec()),
     ) {
-        if let Ok(Some(value)) = to_remote(kind, Some(&text), target) {
-            let again = canonical(kind, target, Some(&value)).unwrap();
+        if let Ok(Some(value)) = to_remote(kind, Some(&text)) {
+            let again = canonical(kind, Some(&value)).unwrap();
             prop_assert_eq!(again.as_deref(), Some(&*value));
         }
     }
@@ -309,20 +285,18 @@ proptest! {
     fn arrays_survive_the_journey(list in prop::collection::vec("[^;\\s\u{0}]{1,6}", 1..5)) {
         let sent: Vec<Cow<'_, str>> = list.iter().map(|item| Cow::Borrowed(item.as_str())).collect();
         let column = array::literal(&sent);
-        let value = to_remote(ValueKind::TextArray, Some(&column), HUBSPOT).unwrap().unwrap();
+        let value = to_remote(ValueKind::TextArray, Some(&column)).unwrap().unwrap();
         let back = to_column(ValueKind::TextArray, Some(&value)).unwrap().unwrap();
-        prop_assert!(same(ValueKind::TextArray, HUBSPOT, Some(&value),
-            to_remote(ValueKind::TextArray, Some(&back), HUBSPOT).unwrap().as_deref()));
+        prop_assert!(same(ValueKind::TextArray, Some(&value),
+            to_remote(ValueKind::TextArray, Some(&back)).unwrap().as_deref()));
     }
 
     #[test]
     fn nothing_panics(text in any::<String>()) {
         use ValueKind::*;
         for kind in [Text, Integer, Decimal, Float, Bool, Date, Timestamp, TimestampTz, TextArray, Json] {
-            for target in Target::ALL {
-                let _ = to_remote(kind, Some(&text), target);
-                let _ = canonical(kind, target, Some(&text));
-            }
+            let _ = to_remote(kind, Some(&text));
+            let _ = canonical(kind, Some(&text));
             let _ = to_column(kind, Some(&text));
         }
         let _ = email_key(&text);

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{AssociationCall, Label, Labels, Pair, Sending, Verb, types};
+use crate::hubspot::HubSpot;
 use crate::{
     delivery::{
         failure::{Class, classify},
@@ -17,7 +18,6 @@ use crate::{
     },
     hubspot::answer as batch,
     limits::BudgetReport,
-    record::Target,
     value::json::{Text, shortened},
     wire::{Reply, TransportError},
 };
@@ -62,7 +62,7 @@ pub struct AssociationReading {
 
 /// Reads an answer.
 pub fn read(call: &AssociationCall, reply: Result<&Reply, &TransportError>) -> AssociationReading {
-    let class = classify(Target::HubSpot, reply);
+    let class = classify::<HubSpot>(reply);
     let status = reply.ok().map(|reply| reply.status);
     let verdicts = match (&class, reply) {
         (Class::Answered, Ok(reply)) => answered(call, reply),

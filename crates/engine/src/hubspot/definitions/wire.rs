@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{
-    Choice, Definitions, OWNER, Owners, Pipeline, Pipelines, Property, RemoteType, Sensitivity,
-};
+use super::{Definitions, OWNER, Property, Sensitivity};
+use crate::record::field_type::{Choice, FieldType, Owners, Pipeline, Pipelines};
 use crate::{
     delivery::call::HubSpotSettings,
     hubspot::{object_type, versioned},
@@ -155,16 +154,16 @@ fn property(row: PropertyRow) -> (String, Property) {
         .map(|option| choice(option.value, option.label))
         .collect();
     let remote_type = match (row.kind.as_deref(), row.field_type.as_deref()) {
-        _ if is_owner => RemoteType::Owner(None),
-        (Some("number"), _) => RemoteType::Number,
-        (Some("date"), _) => RemoteType::Date,
-        (Some("datetime"), _) => RemoteType::DateTime,
-        (Some("bool"), _) => RemoteType::Bool,
+        _ if is_owner => FieldType::Owner(None),
+        (Some("number"), _) => FieldType::Number,
+        (Some("date"), _) => FieldType::Date,
+        (Some("datetime"), _) => FieldType::DateTime,
+        (Some("bool"), _) => FieldType::Bool,
         // Without a list there is nothing to compare with.
-        (Some("enumeration"), _) if external || options.is_empty() => RemoteType::Text,
-        (Some("enumeration"), Some("checkbox")) => RemoteType::Choices(options),
-        (Some("enumeration"), _) => RemoteType::Choice(options),
-        _ => RemoteType::Text,
+        (Some("enumeration"), _) if external || options.is_empty() => FieldType::Text,
+        (Some("enumeration"), Some("checkbox")) => FieldType::Choices(options),
+        (Some("enumeration"), _) => FieldType::Choice(options),
+        _ => FieldType::Text,
     };
     let property = Property {
         remote_type,

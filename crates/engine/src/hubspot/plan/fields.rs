@@ -81,7 +81,7 @@ impl Plan<'_> {
         at: usize,
         field: &Field,
     ) -> Result<Option<Cow<'t, str>>, Verdict> {
-        values::from_row(self.map, row, at).map_err(|error| {
+        values::to_remote(self.map, row, at).map_err(|error| {
             let text = row.get(at).and_then(Option::as_deref);
             unmappable(self.map, field, "property", text, &error)
         })

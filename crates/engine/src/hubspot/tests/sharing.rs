@@ -1,9 +1,9 @@
 //! Whether others name contacts in the portal.
 
 use super::*;
-use crate::hubspot::{
-    external_id::ExternalIds,
-    sharing::{Sharing, read, request},
+use crate::{
+    hubspot::sharing::{Sharing, read, request},
+    record::external_id::ExternalIds,
 };
 
 fn ours() -> Vec<ExternalIds> {

@@ -4,7 +4,8 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{LISTED, Named, plain};
+use super::{LISTED, plain};
+use crate::record::field_type::Named;
 use crate::{
     record::mapping::ValueKind,
     value::{self, ValueError, array, json::shortened},

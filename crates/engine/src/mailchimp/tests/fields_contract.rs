@@ -4,12 +4,8 @@
 
 use super::*;
 use crate::{
-    hubspot::RemoteType,
-    mailchimp::{
-        merge::{MergeType, Named},
-        preflight::Preflight,
-        provision::Provision,
-    },
+    mailchimp::{preflight::Preflight, provision::Provision},
+    record::field_type::{FieldType, MergeType, Named},
     specs,
 };
 
@@ -45,7 +41,7 @@ fn full_map() -> SourceMap {
     for (id, (remote, merge, kind)) in (6..).zip(types) {
         let mut field = map.fields[4].clone();
         (field.id, field.remote, field.kind) = (FieldId(id), remote.into(), kind);
-        field.remote_type = RemoteType::Merge(merge);
+        field.remote_type = FieldType::Merge(merge);
         map.fields.push(field);
     }
     map

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::service::Service;
 use crate::{
-    hubspot::RemoteType,
-    mailchimp::merge::{MergeType, Named},
+    record::field_type::{FieldType, MergeType, Named},
     value::{self, ValueError},
 };
 
@@ -18,7 +18,7 @@ fn field(kind: ValueKind, merge: MergeType) -> Field {
         column: "column".into(),
         kind,
         remote: "TAG".into(),
-        remote_type: RemoteType::Merge(merge),
+        remote_type: FieldType::Merge(merge),
         direction: Direction::Both,
         conflict: ConflictRule::LastWriteWins,
         on_lossy: Default::default(),
@@ -31,12 +31,12 @@ fn to_remote(
     merge: &MergeType,
     text: Option<&str>,
 ) -> Result<Option<String>, ValueError> {
-    let sent = value::field_to_remote(&map(), &field(kind, merge.clone()), text)?;
+    let sent = values::to_remote(&field(kind, merge.clone()), text)?;
     Ok(sent.map(|sent| sent.into_owned()))
 }
 
 fn held(kind: ValueKind, merge: &MergeType, text: Option<&str>) -> Option<String> {
-    let held = value::field_canonical(&map(), &field(kind, merge.clone()), text);
+    let held = values::canonical(&field(kind, merge.clone()), text);
     held.unwrap().map(|held| held.into_owned())
 }
 
@@ -64,6 +64,22 @@ fn groups() -> MergeType {
 const ADDRESS: &str = r#"{"zip":"10115","addr1":" Chausseestr. 1 ","city":"Berlin","state":"BE","addr2":"","note":1}"#;
 const SENT_ADDRESS: &str =
     r#"{"addr1":"Chausseestr. 1","city":"Berlin","state":"BE","zip":"10115"}"#;
+
+#[test]
+fn length_of_what_is_not_known_counts_bytes() {
+    let field = Field {
+        remote_type: FieldType::Unknown,
+        ..field(ValueKind::Text, MergeType::Text)
+    };
+    let fits = "é".repeat(127);
+    for text in [fits.clone(), format!("{fits}x")] {
+        let sent = values::to_remote(&field, Some(&text));
+        assert_eq!(sent, Ok(Some(text.as_str().into())));
+    }
+    let error = ValueError::TooManyBytes { bytes: 256 };
+    let long = format!("{fits}é");
+    assert_eq!(values::to_remote(&field, Some(&long)), Err(error));
+}
 
 #[test]
 fn values_go_by_the_field() {
@@ -283,7 +299,7 @@ fn what_mailchimp_holds_becomes_a_column() {
     ];
     for (kind, merge, remote, present, expected) in cases {
         let field = field(kind, merge);
-        let column = value::field_to_column(&field, Some(remote), Some(present));
+        let column = values::to_column(&field, Some(remote), Some(present));
         assert_eq!(
             column,
             Ok(expected.map(str::to_owned)),
@@ -296,7 +312,7 @@ fn what_mailchimp_holds_becomes_a_column() {
         (Kind::Text, Tags, r#"["a","b"]"#, ""),
     ] {
         let field = field(kind, merge);
-        let column = value::field_to_column(&field, Some(remote), Some(present));
+        let column = values::to_column(&field, Some(remote), Some(present));
         assert!(column.is_err(), "{field:?} {remote}");
     }
 }
@@ -304,8 +320,7 @@ fn what_mailchimp_holds_becomes_a_column() {
 #[test]
 fn what_is_written_otherwise_may_be_the_same() {
     let same = |kind, merge, crm, remote| {
-        let map = map();
-        value::field_same(&map, &field(kind, merge), Some(crm), Some(remote))
+        <Mailchimp as Service>::same(&field(kind, merge), Some(crm), Some(remote))
     };
     let (text, json) = (ValueKind::Text, ValueKind::Json);
     assert!(same(
@@ -383,7 +398,7 @@ proptest! {
             prop_assert!(merge != MergeType::Text || sent.len() <= 255);
             // And what came into the column is sent as the same.
             let field = field(kind, merge.clone());
-            if let Ok(Some(column)) = value::field_to_column(&field, Some(&back), Some(&text)) {
+            if let Ok(Some(column)) = values::to_column(&field, Some(&back), Some(&text)) {
                 let readable = !matches!(kind, ValueKind::Bool) || column != "true" && column != "false";
                 if readable {
                     prop_assert_eq!(to_remote(kind, &merge, Some(&column)), Ok(Some(sent)));
@@ -401,9 +416,9 @@ proptest! {
         ] {
             for kind in [ValueKind::Text, ValueKind::Date, ValueKind::Integer, ValueKind::TextArray, ValueKind::Json] {
                 let field = field(kind, merge.clone());
-                let _ = value::field_to_remote(&map(), &field, Some(&text));
-                let _ = value::field_canonical(&map(), &field, Some(&remote));
-                let _ = value::field_to_column(&field, Some(&remote), Some(&text));
+                let _ = values::to_remote(&field, Some(&text));
+                let _ = values::canonical(&field, Some(&remote));
+                let _ = values::to_column(&field, Some(&remote), Some(&text));
             }
         }
     }

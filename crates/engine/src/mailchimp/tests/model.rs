@@ -353,7 +353,7 @@ fn watched() -> Vec<Watched> {
     let map = map_with_audience();
     let fields = map.fields.iter();
     fields
-        .filter_map(|field| Watched::of(Target::Mailchimp, field, Some(field.id.0)))
+        .filter_map(|field| <Mailchimp as crate::service::Service>::watched(field, Some(field.id.0)))
         .collect()
 }
 

@@ -2,12 +2,11 @@
 
 use super::*;
 use crate::{
-    hubspot::RemoteType,
     mailchimp::{
-        merge::MergeType,
         preflight::{Heard, Preflight},
         provision::{Created, Progress, Provision},
     },
+    record::field_type::{FieldType, MergeType},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -106,14 +105,14 @@ fn each_audience_has_fields_of_its_own() {
         let refined = preflight.catalog.refine(&map, list);
         refined.field_named(tag).unwrap().1.remote_type.clone()
     };
-    let merge = RemoteType::Merge;
+    let merge = FieldType::Merge;
     assert_eq!(type_in("a1", "FNAME"), merge(MergeType::Text));
     assert_eq!(type_in("b2", "FNAME"), merge(MergeType::Birthday));
     assert_eq!(type_in("a1", "LEVEL"), merge(MergeType::Absent));
     let level = MergeType::Choice(["a", "b"].map(str::to_owned).into());
     assert_eq!(type_in("b2", "LEVEL"), merge(level));
-    assert_eq!(type_in("c3", "LEVEL"), RemoteType::Unknown, "not read yet");
-    assert_eq!(type_in("a1", "email_address"), RemoteType::Unknown);
+    assert_eq!(type_in("c3", "LEVEL"), FieldType::Unknown, "not read yet");
+    assert_eq!(type_in("a1", "email_address"), FieldType::Unknown);
     let missing = preflight.catalog.missing(&map, preflight.lists());
     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -271,7 +270,7 @@ fn interests_and_permissions_are_read_where_they_are_mapped() {
     }
     let refined = preflight.catalog.refine(&map, "a1");
     let held = |name: &str| refined.field_named(name).unwrap().1.remote_type.clone();
-    let RemoteType::Merge(MergeType::Interests(Some(interests))) = held("interests") else {
+    let FieldType::Merge(MergeType::Interests(Some(interests))) = held("interests") else {
         panic!("not read");
     };
     let named: Vec<_> = interests
@@ -281,7 +280,7 @@ fn interests_and_permissions_are_read_where_they_are_mapped() {
     assert_eq!(named, [("i1", "Topics"), ("i2", "Places")]);
     assert!(matches!(
         held("marketing_permissions"),
-        RemoteType::Merge(MergeType::Permissions(Some(all))) if all[0].id == "p1"
+        FieldType::Merge(MergeType::Permissions(Some(all))) if all[0].id == "p1"
     ));
 }
 

@@ -7,12 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    hubspot::RemoteType,
-    mailchimp::{
-        given::Given,
-        merge::{MergeType, Named},
-    },
+    mailchimp::given::Given,
     membership::to_note,
+    record::field_type::{FieldType, MergeType, Named},
 };
 
 const ADA: &str = "ada@example.com";
@@ -39,7 +36,7 @@ fn full_map() -> SourceMap {
     ] {
         let mut field = map.fields[4].clone();
         (field.id, field.remote) = (FieldId(id), remote.into());
-        field.remote_type = RemoteType::Merge(merge);
+        field.remote_type = FieldType::Merge(merge);
         map.fields.push(field);
     }
     map

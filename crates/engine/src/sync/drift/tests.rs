@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::service::plain::Plain;
 use crate::{
-    hubspot::RemoteType,
     record::{
         Entity, SourceId, Target,
+        field_type::FieldType,
         mapping::{FieldId, ValueKind},
     },
     sync::clock::{Tick, Writer},
@@ -16,7 +17,7 @@ fn field(kind: ValueKind, direction: Direction, conflict: ConflictRule) -> Field
         column: "c".to_owned(),
         kind,
         remote: "f".to_owned(),
-        remote_type: RemoteType::Unknown,
+        remote_type: FieldType::Unknown,
         direction,
         conflict,
         on_lossy: Default::default(),
@@ -78,7 +79,7 @@ fn which_values_are_alike() {
             Target::HubSpot,
         );
         let row = [crm.map(str::to_owned)];
-        let found = differences(&map, &row, |_| Some(remote), |_| None);
+        let found = differences::<Plain>(&map, &row, |_| Some(remote), |_| None);
         assert_eq!(found.is_empty(), alike, "{kind:?} {crm:?} {remote:?}");
     }
 }
@@ -99,7 +100,7 @@ fn nothing_is_said_about_what_the_crm_leaves_open() {
     ];
     for (direction, rule, agreed, silent) in cases {
         let map = map(field(ValueKind::Text, direction, rule), Target::HubSpot);
-        let found = differences(&map, &[None], |_| Some(Some("theirs")), |_| agreed);
+        let found = differences::<Plain>(&map, &[None], |_| Some(Some("theirs")), |_| agreed);
         assert_eq!(found.is_empty(), silent, "{direction:?} {rule:?}");
     }
 }
@@ -111,7 +112,7 @@ fn what_is_not_asked_for_is_not_compared() {
         Target::HubSpot,
     );
     let row = [Some("ours".to_owned())];
-    assert_eq!(differences(&map, &row, |_| None, |_| None), []);
+    assert_eq!(differences::<Plain>(&map, &row, |_| None, |_| None), []);
 }
 
 #[test]
@@ -295,9 +296,9 @@ proptest! {
     ) {
         let map = map(field(kind, direction, ConflictRule::LastWriteWins), target);
         let row = [Some(text)];
-        if let Ok(sent) = values::from_row(&map, &row, 0) {
+        if let Ok(sent) = Plain::to_remote(&map, &row, 0) {
             let held = sent.as_deref();
-            let found = differences(&map, &row, |_| Some(held), |_| None);
+            let found = differences::<Plain>(&map, &row, |_| Some(held), |_| None);
             prop_assert!(found.is_empty(), "{:?} {:?}", row, found);
         }
     }

@@ -1,7 +1,7 @@
 //! Whose a record is that was found.
 
 use super::*;
-use crate::hubspot::external_id::ExternalIds;
+use crate::record::external_id::ExternalIds;
 
 /// Of a row of table `a:`, which is called Acme.
 fn own(key: &str, chosen: bool, alone: bool) -> Box<Own> {
