@@ -16,7 +16,7 @@ step "format, lints, dependencies"
 scripts/lint.sh "$pg"
 
 step "unit and property tests, sandbox, benchmarks' own tests"
-cargo test --locked -p integration-engine -p integration-contracts -p integration-sandbox -p integration-bench
+cargo test --locked -p integration-engine -p integration-hubspot -p integration-mailchimp -p integration-contracts -p integration-sandbox -p integration-bench
 
 step "tests inside PostgreSQL $pg"
 scripts/pg-test.sh "$pg"

@@ -1,8 +1,8 @@
 //! Functions that the extension's own SQL calls.
 
-use integration_engine::hubspot::associations;
 use integration_engine::record::{Entity, Lane, SourceId, Target, keys};
 use integration_engine::sync::clock::{FieldClock, Writer};
+use integration_hubspot::associations;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 

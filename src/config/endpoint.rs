@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use integration_engine::limits::rate::Rate;
-use integration_engine::mailchimp;
+use integration_mailchimp as mailchimp;
 
 use super::stored::Stored;
 use super::table::TABLE;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::event_order::{Claim, EventOrder, Place};
 use integration_engine::refusal::Refusal;
+use integration_engine::webhook::EventSubject;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
@@ -171,7 +172,7 @@ impl Backlog {
         let place = (event.occurred_at, event.id);
         self.order.release(event.id);
         let subject = event::subject(&event);
-        let claim = subject.as_ref().ok().map(Claim::of);
+        let claim = subject.as_ref().ok().map(EventSubject::claim);
         if let Some(claim) = &claim
             && self.is_behind(place, claim)?
         {
@@ -281,7 +282,7 @@ impl Backlog {
         for event in inbox::put_off()? {
             if let Ok(subject) = event::subject(&event) {
                 let place = (event.occurred_at, event.id);
-                self.order.park(place, Claim::of(&subject));
+                self.order.park(place, subject.claim());
             }
         }
         // So that the alert goes, should none be left.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use integration_engine::consent::{Consent, Party, ReportedConsent};
+use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::{ConsentChange, LinkEntry};
-use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordRef, Target, Timestamp};
 use integration_engine::standing::{self, Remembered, Standing};

@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use integration_engine::hubspot::webhook::{HubSpotAction, HubSpotSubject};
-use integration_engine::mailchimp::subscriber_hash;
-use integration_engine::mailchimp::webhook::{MailchimpSubject, MandrillSubject};
+use integration_engine::crypto::subscriber_hash;
 use integration_engine::record::{RecordRef, Target};
 use integration_engine::value;
-use integration_engine::webhook::Subject;
+use integration_hubspot::webhook::{HubSpotAction, HubSpotSubject};
+use integration_mailchimp::webhook::{MailchimpSubject, MandrillSubject};
 use pgrx::spi::SpiResult;
 
+use crate::services::Subject;
 use crate::store::withheld::{self, Reason};
 use crate::worker::World;
 

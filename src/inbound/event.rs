@@ -1,10 +1,12 @@
 //! A stored event: what it is about, and what has it applied.
 
-use integration_engine::webhook::{Subject, WebhookError};
-use integration_engine::{hubspot, mailchimp};
+use integration_engine::webhook::WebhookError;
+use integration_hubspot as hubspot;
+use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::{Alert, Fate, Scene, failed, foreign, ignored};
+use crate::services::Subject;
 use crate::store::inbox::{FOREIGN_ALERT, Pending};
 
 /// What an event is about.

@@ -1,13 +1,13 @@
 //! Events of accounts that are not ours. One secret signs the events of all accounts that have
 //! installed an app, and whoever knows a URL can have another audience's sent there.
 
-use integration_engine::hubspot::webhook::HubSpotSubject;
 use integration_engine::record::Target;
-use integration_engine::webhook::Subject;
+use integration_hubspot::webhook::HubSpotSubject;
 use pgrx::spi::SpiResult;
 
 use super::Scene;
 use crate::config;
+use crate::services::Subject;
 use crate::store::webhooks;
 use crate::worker::World;
 use crate::worker::target::TargetWorker;

@@ -2,8 +2,8 @@
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::hubspot::webhook::{HubSpotAction, HubSpotSubject};
 use integration_engine::record::{RecordRef, RemoteId, Target, Timestamp};
+use integration_hubspot::webhook::{HubSpotAction, HubSpotSubject};
 use pgrx::spi::SpiResult;
 
 use super::fields::{Knowledge, Reported};

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 
 use integration_engine::crypto::signature;
 use integration_engine::value::form;
-use integration_engine::webhook::{self, Accepted, Entry, Event, Subject, WebhookError};
-use integration_engine::{hubspot, mailchimp};
+use integration_engine::webhook::{self, Accepted, WebhookError};
+use integration_hubspot as hubspot;
+use integration_mailchimp as mailchimp;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{Inet, JsonB};
@@ -21,6 +22,7 @@ use crate::pg::clock;
 use crate::pg::shmem::{self, Wake};
 use crate::sealing;
 use crate::secret::Secret;
+use crate::services::{Entry, Event, Subject, entries};
 use crate::store::inbox::{self, State};
 use crate::store::{secrets, webhooks};
 
@@ -75,6 +77,7 @@ fn import_hubspot_webhook(
     });
     counted(checked)?;
     let events = counted(hubspot::webhook::parse(body.as_bytes()).map_err(unreadable))?;
+    let events = entries(events, Subject::HubSpot);
     let own_app = config::hubspot_app_id();
     let counts = store("hubspot", events, |event| match &event.subject {
         Subject::HubSpot(subject) => own_app
@@ -112,7 +115,10 @@ fn import_mailchimp_webhook(
     counted(checked)?;
     let event = counted(mailchimp::webhook::parse(body.as_bytes()).map_err(unreadable))?;
     Ok(TableIterator::once(
-        store("mailchimp", vec![Ok(event)], |_| None)?.row(),
+        store("mailchimp", vec![Ok(event.map(Subject::Mailchimp))], |_| {
+            None
+        })?
+        .row(),
     ))
 }
 
@@ -157,7 +163,10 @@ fn mandrill_events(
         .ok_or_else(|| Error::Signature("the header X-Mandrill-Signature is missing".to_owned()))?;
     let params = form::pairs(body.as_bytes()).map_err(|why| Error::Body(why.to_string()))?;
     let signed_with = |key: &str| signature::mandrill(key, url, &params, &given);
-    let parse = || mailchimp::webhook::parse_mandrill(body.as_bytes()).map_err(unreadable);
+    let parse = || {
+        let events = mailchimp::webhook::parse_mandrill(body.as_bytes()).map_err(unreadable)?;
+        Ok(entries(events, Subject::Mandrill))
+    };
     if signed_with(MANDRILL_TRIAL_KEY).is_ok() && parse().is_ok_and(|events| events.is_empty()) {
         return Ok(Vec::new());
     }

@@ -2,9 +2,9 @@
 
 use integration_engine::consent::{Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
-use integration_engine::mailchimp::webhook::MandrillSubject;
 use integration_engine::record::{RecordRef, Target};
 use integration_engine::value;
+use integration_mailchimp::webhook::MandrillSubject;
 use pgrx::spi::SpiResult;
 
 use super::consent::{self, Decided};

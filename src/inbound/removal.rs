@@ -2,9 +2,9 @@
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::hubspot::webhook::HubSpotSubject;
 use integration_engine::record::{Lane, RecordRef, RemoteId, Target};
 use integration_engine::refusal::Refusal;
+use integration_hubspot::webhook::HubSpotSubject;
 use pgrx::spi::SpiResult;
 
 use super::hubspot::linked;

@@ -1,15 +1,23 @@
 //! The registry: the list of services, and what each of them says where only the target is known.
 
+use integration_engine::delivery::call::HubSpotSettings;
 use integration_engine::delivery::failure::{self, Class};
-use integration_engine::hubspot::HubSpot;
+use integration_engine::erasure::{Answer, Step};
+use integration_engine::event_order::Claim;
 use integration_engine::limits::pace::Strain;
-use integration_engine::mailchimp::Mailchimp;
 use integration_engine::queue::traces::Watched;
-use integration_engine::record::Target;
 use integration_engine::record::mapping::{Field, SourceMap};
+use integration_engine::record::{Entity, Target};
 use integration_engine::service::Service;
 use integration_engine::value::{Value, ValueError};
-use integration_engine::wire::{Reply, TransportError};
+use integration_engine::webhook::{self, EventSubject};
+use integration_engine::wire::{Reply, Request, TransportError};
+use integration_hubspot as hubspot;
+use integration_hubspot::HubSpot;
+use integration_hubspot::webhook::HubSpotSubject;
+use integration_mailchimp as mailchimp;
+use integration_mailchimp::Mailchimp;
+use integration_mailchimp::webhook::{MailchimpSubject, MandrillSubject};
 
 /// Calls a function of [`Service`] for a target.
 macro_rules! of {
@@ -65,4 +73,73 @@ pub fn to_column(
 /// See [`Service::same`].
 pub fn same(target: Target, field: &Field, crm: Option<&str>, remote: Option<&str>) -> bool {
     of!(target, same(field, crm, remote))
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    HubSpot(HubSpotSubject),
+    Mailchimp(MailchimpSubject),
+    Mandrill(MandrillSubject),
+}
+
+/// Something that happened at one of the services.
+pub type Event = webhook::Event<Subject>;
+
+/// What an entry of a webhook's body is: an event, or why it is none.
+pub type Entry = webhook::Entry<Subject>;
+
+/// Entries of one service's as those of any.
+pub fn entries<T>(entries: Vec<webhook::Entry<T>>, subject: fn(T) -> Subject) -> Vec<Entry> {
+    let entries = entries.into_iter();
+    entries
+        .map(|entry| entry.map(|event| event.map(subject)))
+        .collect()
+}
+
+impl Subject {
+    fn any(&self) -> &dyn EventSubject {
+        match self {
+            Subject::HubSpot(subject) => subject,
+            Subject::Mailchimp(subject) => subject,
+            Subject::Mandrill(subject) => subject,
+        }
+    }
+}
+
+impl EventSubject for Subject {
+    fn in_whole_seconds(&self) -> bool {
+        self.any().in_whole_seconds()
+    }
+
+    fn ends_mail(&self) -> bool {
+        self.any().ends_mail()
+    }
+
+    fn claim(&self) -> Claim {
+        self.any().claim()
+    }
+}
+
+/// The request that a step of an erasure takes.
+pub fn erasure_request(step: &Step, entity: Entity, settings: &HubSpotSettings) -> Request {
+    match step {
+        Step::Look(id) => hubspot::erasure::look_request(settings, entity, id),
+        Step::Erase(id) => hubspot::erasure::erase_request(settings, id),
+        Step::EraseAddress(email) => hubspot::erasure::erase_address_request(settings, email),
+        Step::Archive(id) => hubspot::erasure::archive_request(settings, entity, id),
+        Step::EraseMember { list, hash } => mailchimp::erasure::erase_request(list, hash),
+    }
+}
+
+/// What an answer to a step of an erasure means.
+pub fn erasure_answer(
+    step: &Step,
+    reply: Result<&Reply, &TransportError>,
+    settings: &HubSpotSettings,
+) -> Answer {
+    match step.target() {
+        Target::HubSpot => hubspot::erasure::read(step, reply, settings),
+        Target::Mailchimp => mailchimp::erasure::read(reply),
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use integration_engine::mailchimp::engagement::{Engagement, Human, Opened};
-use integration_engine::mailchimp::mandrill::Activity;
 use integration_engine::record::{RecordRef, Timestamp};
 use integration_engine::sync::clock::ValueHash;
+use integration_mailchimp::engagement::{Engagement, Human, Opened};
+use integration_mailchimp::mandrill::Activity;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
 

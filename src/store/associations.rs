@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::hubspot::associations::{Owed, Pair, Standing, Wanted};
 use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId};
+use integration_hubspot::associations::{Owed, Pair, Standing, Wanted};
 use pgrx::spi::SpiResult;
 
 use super::{column, dead_letters, execute, returned, scalar, select, sources::Source};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use integration_engine::mailchimp::engagement::{Report, Sent, Walk};
 use integration_engine::record::Timestamp;
+use integration_mailchimp::engagement::{Report, Sent, Walk};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{column, execute, scalar, select};

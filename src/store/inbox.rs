@@ -70,7 +70,12 @@ const PUT: &str = "\
     ON CONFLICT ON CONSTRAINT inbox_event_once DO NOTHING RETURNING id";
 
 /// Stores an event; `false`: it is known already.
-pub fn put(origin: &str, event: Event, state: State, detail: Option<&str>) -> SpiResult<bool> {
+pub fn put<T>(
+    origin: &str,
+    event: Event<T>,
+    state: State,
+    detail: Option<&str>,
+) -> SpiResult<bool> {
     let args = [
         origin.into(),
         event.event_key.into(),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use integration_engine::consent::Party;
+use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::outcome::MemberStatus;
-use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::record::Timestamp;
 use integration_engine::standing::{News, Remembered, Standing};
 use pgrx::spi::SpiResult;

@@ -1,6 +1,6 @@
 //! Mailchimp's webhooks that were made here, and their secrets.
 
-use integration_engine::mailchimp::hooks::Wanted;
+use integration_mailchimp::hooks::Wanted;
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};

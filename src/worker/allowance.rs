@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use integration_engine::delivery::call::Allowance;
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::hubspot;
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::rate::Budget;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
+use integration_hubspot as hubspot;
 
 use super::target::TargetWorker;
 use crate::http::Answer;

@@ -8,7 +8,8 @@ use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::delivery::settlement::Outcome;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
-use integration_engine::{hubspot, mailchimp};
+use integration_hubspot as hubspot;
+use integration_mailchimp as mailchimp;
 
 use super::target::{Planned, TargetWorker};
 use super::{World, sharing};

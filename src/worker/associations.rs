@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use integration_engine::delivery::call::Scope;
 use integration_engine::delivery::outcome::{Category, TargetSignal};
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::hubspot::associations as engine;
-use integration_engine::hubspot::associations::{
-    Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
-};
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::bars::Refusal;
 use integration_engine::record::once::Once;
 use integration_engine::record::{RecordRef, Target};
+use integration_hubspot::associations as engine;
+use integration_hubspot::associations::{
+    Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
+};
 use pgrx::spi::SpiResult;
 
 use lane::COMPANY;

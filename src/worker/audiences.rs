@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use integration_engine::delivery::call::CallKind;
-use integration_engine::mailchimp::unknown_audience;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, TransportError};
+use integration_mailchimp::unknown_audience;
 use pgrx::spi::SpiResult;
 
 use super::World;

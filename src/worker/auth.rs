@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::hubspot::oauth::{self, Answer, Refusal, Step, Tokens};
 use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
+use integration_hubspot::oauth::{self, Answer, Refusal, Step, Tokens};
 use pgrx::spi::SpiResult;
 
 use crate::config::{Credential, OAuthApp, Settings};

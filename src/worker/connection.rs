@@ -1,10 +1,10 @@
 //! Connection tests: who are we, and what may we do? Asked by `integration.test_connection()`,
 //! whatever the target's state, but not by a copy that may not send.
 
-use integration_engine::hubspot::{oauth, scopes};
-use integration_engine::mailchimp;
 use integration_engine::record::{Entity, Target, Timestamp};
 use integration_engine::wire::{Reply, Request, TransportError};
+use integration_hubspot::{oauth, scopes};
+use integration_mailchimp as mailchimp;
 
 use super::target::TargetWorker;
 use super::trust::{self, Seen};

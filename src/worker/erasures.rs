@@ -18,6 +18,7 @@ use pgrx::spi::SpiResult;
 use super::jobs::{self, Jobs, News};
 use super::target::TargetWorker;
 use super::{Worker, World, requests};
+use crate::services;
 use crate::store;
 use crate::store::erasures::{self, Erasure};
 
@@ -261,7 +262,8 @@ impl Worker {
                 // Whatever is under way wakes us when it is answered.
                 break;
             }
-            let request = call.step.request(entity, &world.settings.hubspot_api);
+            let request =
+                services::erasure_request(&call.step, entity, &world.settings.hubspot_api);
             let asked = requests::Erasing {
                 job,
                 place: call.place,

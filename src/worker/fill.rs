@@ -18,7 +18,8 @@ use integration_engine::queue::Handle;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::once::Once;
 use integration_engine::record::{Lane, RecordRef, SourceId, Target};
-use integration_engine::{hubspot, mailchimp};
+use integration_hubspot as hubspot;
+use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::World;

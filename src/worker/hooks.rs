@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::failure::Class;
-use integration_engine::mailchimp::hooks::{self, Created, Found, Wanted};
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, TransportError};
+use integration_mailchimp::hooks::{self, Created, Found, Wanted};
 use pgrx::spi::SpiResult;
 
 use super::jobs::A_MOMENT;

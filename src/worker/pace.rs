@@ -2,9 +2,9 @@
 
 use integration_engine::limits::breaker::micros;
 use integration_engine::limits::pace::Finished;
-use integration_engine::mailchimp::BULK_MAX;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
+use integration_mailchimp::BULK_MAX;
 
 use super::target::TargetWorker;
 use crate::config::Settings;

@@ -3,13 +3,13 @@
 
 use integration_engine::delivery::outcome::{Category, TargetSignal, Verdict};
 use integration_engine::delivery::settlement::Outcome;
-use integration_engine::hubspot::preflight as hubspot;
 use integration_engine::limits::BudgetReport;
-use integration_engine::mailchimp::preflight as mailchimp;
-use integration_engine::mailchimp::preflight::Heard;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
+use integration_hubspot::preflight as hubspot;
+use integration_mailchimp::preflight as mailchimp;
+use integration_mailchimp::preflight::Heard;
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;

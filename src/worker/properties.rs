@@ -1,11 +1,11 @@
 //! HubSpot's unique property that holds the CRM key: whether each object has it, and creating it.
 
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::hubspot::property::{self, PropertyState};
 use integration_engine::limits::BudgetReport;
-use integration_engine::mailchimp::provision::Progress;
 use integration_engine::record::{Entity, Target};
 use integration_engine::wire::{Reply, TransportError};
+use integration_hubspot::property::{self, PropertyState};
+use integration_mailchimp::provision::Progress;
 use pgrx::spi::SpiResult;
 
 use super::requests::Requests;

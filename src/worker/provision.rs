@@ -2,11 +2,11 @@
 
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::limits::BudgetReport;
-use integration_engine::mailchimp::provision::{Created, Progress, Provision};
 use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::wire::{Reply, TransportError};
+use integration_mailchimp::provision::{Created, Progress, Provision};
 use pgrx::spi::SpiResult;
 
 use super::requests::Requests;

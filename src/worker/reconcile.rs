@@ -17,12 +17,12 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::hubspot;
-use integration_engine::hubspot::census::Wanted;
 use integration_engine::jobs::Pace;
 use integration_engine::now::Now;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
 use integration_engine::wire::{Reply, TransportError};
+use integration_hubspot as hubspot;
+use integration_hubspot::census::Wanted;
 use pgrx::spi::SpiResult;
 
 use repairs::Part;

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::Allowance;
-use integration_engine::hubspot;
-use integration_engine::hubspot::associations::AssociationCall;
-use integration_engine::mailchimp::provision::Progress;
 use integration_engine::now::Now;
 use integration_engine::record::{Entity, Lane, Target};
 use integration_engine::wire::Request;
+use integration_hubspot as hubspot;
+use integration_hubspot::associations::AssociationCall;
+use integration_mailchimp::provision::Progress;
 
 pub use access::unidentified;
 pub use hearing::Heard;

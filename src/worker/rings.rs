@@ -8,8 +8,8 @@
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::limits::retry::Retry;
-use integration_engine::mailchimp;
 use integration_engine::record::{Lane, Op, RecordRef, Target, Timestamp};
+use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::World;

@@ -8,11 +8,11 @@ use integration_engine::delivery::settlement::{
     self, AddressChange, ConsentWriteback, Effects, Flight, Outcome, QueueStep, Rules,
 };
 use integration_engine::limits::retry::Retry;
-use integration_engine::mailchimp;
 use integration_engine::now::Now;
 use integration_engine::queue::scan::Position;
 use integration_engine::record::once::Once;
 use integration_engine::record::{Entity, Lane, Op, RecordRef, Target, Timestamp};
+use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::HubSpotSettings;
-use integration_engine::hubspot::sharing::{self, Sharing};
 use integration_engine::limits::BudgetReport;
 use integration_engine::now::Now;
 use integration_engine::record::external_id::ExternalIds;
 use integration_engine::record::{Entity, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
+use integration_hubspot::sharing::{self, Sharing};
 
 use super::World;
 use super::properties::failing;

@@ -12,11 +12,11 @@ use integration_engine::limits::bars::Bars;
 use integration_engine::limits::breaker::Breaker;
 use integration_engine::limits::pace::Pace;
 use integration_engine::limits::rate::{Budget, Rate};
-use integration_engine::mailchimp::provision::Provision;
 use integration_engine::now::Now;
 use integration_engine::queue::scan::{Position, Scan, Snapshot};
 use integration_engine::queue::{Parked, Queue};
 use integration_engine::record::{Entity, Lane, RecordRef, Target, Timestamp};
+use integration_mailchimp::provision::Provision;
 
 use super::daily::{self, Daily};
 use super::pace;

@@ -7,7 +7,8 @@ use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::limits::BudgetReport;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, TransportError};
-use integration_engine::{hubspot, mailchimp};
+use integration_hubspot as hubspot;
+use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};

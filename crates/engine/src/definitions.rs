@@ -59,14 +59,14 @@ pub enum Heard {
 }
 
 /// Why there is nothing to read.
-pub(crate) struct Unread {
+pub struct Unread {
     pub status: Option<u16>,
     /// In words.
     pub why: String,
 }
 
 /// What an answer held.
-pub(crate) enum Read {
+pub enum Read {
     /// All of it. `lacks`: something that is mapped is not there.
     All { changed: bool, lacks: bool },
     /// There is more, from here on.
@@ -75,7 +75,7 @@ pub(crate) enum Read {
 
 /// See the module's documentation. `S` is something that is read. Times are monotonic microseconds.
 #[derive(Clone, Debug)]
-pub(crate) struct Lookups<S>(BTreeMap<S, Lookup>);
+pub struct Lookups<S>(BTreeMap<S, Lookup>);
 
 impl<S> Default for Lookups<S> {
     fn default() -> Self {
@@ -85,7 +85,7 @@ impl<S> Default for Lookups<S> {
 
 impl<S: Ord + Clone> Lookups<S> {
     /// Just these are needed. What has not been read will be asked for.
-    pub(crate) fn expect(&mut self, subjects: BTreeSet<S>) {
+    pub fn expect(&mut self, subjects: BTreeSet<S>) {
         self.0.retain(|subject, _| subjects.contains(subject));
         for subject in subjects {
             self.0.entry(subject).or_insert(Lookup::NEW);
@@ -93,12 +93,12 @@ impl<S: Ord + Clone> Lookups<S> {
     }
 
     /// As if it had never been read.
-    pub(crate) fn renew(&mut self, subject: S) {
+    pub fn renew(&mut self, subject: S) {
         self.0.insert(subject, Lookup::NEW);
     }
 
     /// Somebody may have put right what was refused or lacking: it is asked for again.
-    pub(crate) fn recheck(&mut self) {
+    pub fn recheck(&mut self) {
         for lookup in self.0.values_mut() {
             if lookup.again_at.take().is_some() {
                 lookup.state = State::Wanted;
@@ -107,18 +107,18 @@ impl<S: Ord + Clone> Lookups<S> {
     }
 
     /// Whether all that is needed has been read, or cannot be.
-    pub(crate) fn is_known(&self) -> bool {
+    pub fn is_known(&self) -> bool {
         self.0.values().all(|lookup| lookup.state == State::Settled)
     }
 
     /// Whether one has been read, or cannot be. `None`: it is not needed.
-    pub(crate) fn is_settled(&self, subject: &S) -> Option<bool> {
+    pub fn is_settled(&self, subject: &S) -> Option<bool> {
         let lookup = self.0.get(subject)?;
         Some(lookup.state == State::Settled)
     }
 
     /// What is to be asked for now.
-    pub(crate) fn due(&self, now: u64) -> Option<S> {
+    pub fn due(&self, now: u64) -> Option<S> {
         let is_due = |lookup: &Lookup| match lookup.state {
             State::Wanted => true,
             State::Asked => false,
@@ -129,7 +129,7 @@ impl<S: Ord + Clone> Lookups<S> {
     }
 
     /// It counts as asked for; gives where the page begins.
-    pub(crate) fn ask(&mut self, subject: &S) -> Option<&str> {
+    pub fn ask(&mut self, subject: &S) -> Option<&str> {
         let lookup = self.0.entry(subject.clone()).or_insert(Lookup::NEW);
         lookup.state = State::Asked;
         lookup.after.as_deref()
@@ -137,7 +137,7 @@ impl<S: Ord + Clone> Lookups<S> {
 
     /// Takes in the answer. What cannot be read is gone without: what was known before stays.
     /// `told` puts a refusal into words; `read` is given the body, or that, and where its page began.
-    pub(crate) fn hear<V: Service>(
+    pub fn hear<V: Service>(
         &mut self,
         subject: &S,
         reply: Result<&Reply, &TransportError>,
@@ -199,7 +199,7 @@ impl<S: Ord + Clone> Lookups<S> {
 
     /// A record was refused for what is thought to be so. Gives whether it is worth planning anew
     /// because some of what is `concerned` is being read again.
-    pub(crate) fn doubt(&mut self, now: u64, concerned: impl Fn(&S) -> bool) -> bool {
+    pub fn doubt(&mut self, now: u64, concerned: impl Fn(&S) -> bool) -> bool {
         let mut again = false;
         for (_, lookup) in self.0.iter_mut().filter(|(subject, _)| concerned(subject)) {
             if lookup.state == State::Settled && lookup.trusted_until <= now {
@@ -211,7 +211,7 @@ impl<S: Ord + Clone> Lookups<S> {
     }
 
     /// What cannot be read, and why.
-    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&S, &str)> {
+    pub fn refusals(&self) -> impl Iterator<Item = (&S, &str)> {
         self.0
             .iter()
             .filter_map(|(subject, lookup)| Some((subject, lookup.refused.as_deref()?)))
@@ -219,7 +219,7 @@ impl<S: Ord + Clone> Lookups<S> {
 }
 
 /// Takes over what was read; whether it is anything new.
-pub(crate) fn replace<T: PartialEq>(known: &mut T, read: T) -> bool {
+pub fn replace<T: PartialEq>(known: &mut T, read: T) -> bool {
     let changed = *known != read;
     *known = read;
     changed

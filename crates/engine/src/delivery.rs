@@ -1,13 +1,15 @@
 //! What is sent for a record, and what its answer means.
 
 pub mod address_owner;
-pub(crate) mod batch;
+pub mod batch;
 pub mod call;
 pub mod circle;
 pub mod failure;
+pub mod given;
 pub mod intents;
 pub mod notice;
 pub mod outcome;
+pub mod own;
 pub mod settlement;
 pub mod target_state;
-pub(crate) mod verdicts;
+pub mod verdicts;

@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    crypto::subscriber_hash,
     delivery::{
-        call::{HubSpotSettings, Link},
+        call::Link,
         failure::{Class, classify},
     },
-    hubspot, mailchimp,
     record::{Entity, RemoteId, Target},
+    service::Service,
     wire::{Reply, Request, TransportError},
 };
 
@@ -67,47 +68,11 @@ impl Step {
         })
     }
 
-    pub fn request(&self, entity: Entity, settings: &HubSpotSettings) -> Request {
-        use hubspot::erasure::{
-            archive_request, erase_address_request, erase_request, look_request,
-        };
-        match self {
-            Step::Look(id) => look_request(settings, entity, id),
-            Step::Erase(id) => erase_request(settings, id),
-            Step::EraseAddress(email) => erase_address_request(settings, email),
-            Step::Archive(id) => archive_request(settings, entity, id),
-            Step::EraseMember { list, hash } => mailchimp::erasure::erase_request(list, hash),
-        }
-    }
-
     /// The request's path for the log, which is to hold nothing about who was erased.
     pub fn logged_path(&self, request: &Request) -> String {
         match self {
             Step::EraseMember { hash, .. } => request.path.replace(hash.as_str(), ERASED),
             _ => request.path.clone(),
-        }
-    }
-
-    /// What an answer to it means.
-    pub fn read(
-        &self,
-        reply: Result<&Reply, &TransportError>,
-        settings: &HubSpotSettings,
-    ) -> Answer {
-        let class = match self.target() {
-            Target::HubSpot => classify::<hubspot::HubSpot>(reply),
-            Target::Mailchimp => classify::<mailchimp::Mailchimp>(reply),
-        };
-        let reply = match (&class, reply) {
-            (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) => reply,
-            _ => return Answer::Not(class.trouble().unwrap_or_default().to_owned()),
-        };
-        match self {
-            Step::Look(_) => hubspot::erasure::looked(&class, reply, settings),
-            Step::Erase(_) | Step::EraseAddress(_) | Step::Archive(_) => {
-                hubspot::erasure::removed(&class, reply)
-            }
-            Step::EraseMember { .. } => mailchimp::erasure::removed(&class, reply),
         }
     }
 
@@ -136,8 +101,20 @@ impl Step {
 
 /// Whether a 2xx is the service's own: both answer 204, or perhaps some day with JSON, and no proxy
 /// on the way does.
-pub(crate) fn is_confirmed(reply: &Reply) -> bool {
+pub fn is_confirmed(reply: &Reply) -> bool {
     reply.status == 204 || serde_json::from_slice::<serde_json::Value>(&reply.body).is_ok()
+}
+
+/// Whether an answer is about the step, by the service itself; `Err`: what is wrong, the step is taken
+/// again.
+pub fn answered<'r, S: Service>(
+    reply: Result<&'r Reply, &TransportError>,
+) -> Result<(Class, &'r Reply), Answer> {
+    let class = classify::<S>(reply);
+    match (&class, reply) {
+        (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) => Ok((class, reply)),
+        _ => Err(Answer::Not(class.trouble().unwrap_or_default().to_owned())),
+    }
 }
 
 /// What stands in the log instead of a name.
@@ -191,7 +168,7 @@ impl Known {
             .map(|(_, hash)| hash.as_str())
             .collect();
         let own = |address: &&String| {
-            let hash = mailchimp::subscriber_hash(address);
+            let hash = subscriber_hash(address);
             !self.taken.contains(*address) && !elsewhere.contains(hash.as_str())
         };
         self.addresses
@@ -207,7 +184,7 @@ impl Known {
         let of_addresses = self.own_addresses();
         let named = of_addresses
             .into_iter()
-            .map(mailchimp::subscriber_hash)
+            .map(subscriber_hash)
             .chain(self.hashes.iter().cloned());
         named.filter(|hash| !elsewhere(hash)).collect()
     }
@@ -266,7 +243,7 @@ fn at_mailchimp(known: &Known, steps: &mut Vec<Step>) {
     let of_addresses = known
         .addresses
         .iter()
-        .map(|address| mailchimp::subscriber_hash(address));
+        .map(|address| subscriber_hash(address));
     let hashes: BTreeSet<String> = of_addresses.chain(known.hashes.iter().cloned()).collect();
     for list in lists.into_iter().filter(|list| !list.is_empty()) {
         for hash in &hashes {

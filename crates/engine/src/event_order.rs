@@ -7,13 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{
-    hubspot::webhook::{HubSpotAction, HubSpotSubject},
-    mailchimp::webhook::{MailchimpSubject, MandrillSubject},
-    record::Timestamp,
-    value,
-    webhook::Subject,
-};
+use crate::{record::Timestamp, value};
 
 /// How much of a record an event touches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,69 +29,18 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// What a stored event lays claim to.
-    pub fn of(subject: &Subject) -> Claim {
-        match subject {
-            Subject::HubSpot(subject) => of_hubspot(subject),
-            Subject::Mailchimp(subject) => of_mailchimp(subject),
-            Subject::Mandrill(subject) => of_mandrill(subject),
+    /// About what has these names.
+    pub fn new(names: impl Iterator<Item = String>, reach: Reach) -> Claim {
+        Claim {
+            names: names.map(String::into_boxed_str).collect(),
+            reach,
         }
     }
-}
 
-fn of_hubspot(subject: &HubSpotSubject) -> Claim {
-    let kind = subject
-        .entity
-        .map_or(subject.object_type.as_str(), |entity| entity.name());
-    let merged = match &subject.action {
-        HubSpotAction::Merge { merged, surviving } => {
-            [merged.as_slice(), std::slice::from_ref(surviving)].concat()
-        }
-        _ => Vec::new(),
-    };
-    let ids = subject.object_id.iter().chain(&merged);
-    let reach = match subject.action {
-        HubSpotAction::PropertyChange { .. } | HubSpotAction::Redacted { .. } => Reach::Fields,
-        _ => Reach::Record,
-    };
-    Claim {
-        names: ids.map(|id| format!("{kind} {id}").into()).collect(),
-        reach,
-    }
-}
-
-fn of_mailchimp(subject: &MailchimpSubject) -> Claim {
-    let (addresses, reach) = match subject {
-        MailchimpSubject::Subscribe { email, .. } => (vec![email], Reach::Record),
-        MailchimpSubject::Unsubscribe { email, .. } | MailchimpSubject::Cleaned { email, .. } => {
-            (vec![email], Reach::OptOut)
-        }
-        MailchimpSubject::Profile { email, .. } => (vec![email], Reach::Fields),
-        MailchimpSubject::EmailChange {
-            old_email,
-            new_email,
-            ..
-        } => (vec![old_email, new_email], Reach::Record),
-        MailchimpSubject::Campaign { .. } | MailchimpSubject::Other(_) => {
-            (Vec::new(), Reach::Fields)
-        }
-    };
-    of_addresses(addresses.into_iter().map(String::as_str), reach)
-}
-
-fn of_mandrill(subject: &MandrillSubject) -> Claim {
-    let reach = match subject.member_status() {
-        Some(_) => Reach::OptOut,
-        None => Reach::Fields,
-    };
-    of_addresses(subject.email.as_deref().into_iter(), reach)
-}
-
-fn of_addresses<'a>(addresses: impl Iterator<Item = &'a str>, reach: Reach) -> Claim {
-    let keys = addresses.filter_map(|address| value::email_key(address).ok());
-    Claim {
-        names: keys.map(String::into_boxed_str).collect(),
-        reach,
+    /// About whoever has these addresses.
+    pub fn of_addresses<'a>(addresses: impl Iterator<Item = &'a str>, reach: Reach) -> Claim {
+        let keys = addresses.filter_map(|address| value::email_key(address).ok());
+        Claim::new(keys, reach)
     }
 }
 
@@ -165,99 +108,35 @@ impl EventOrder {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
     use super::*;
-    use crate::{hubspot, mailchimp};
+    use proptest::prelude::*;
 
-    fn hubspot(payload: serde_json::Value) -> Claim {
-        Claim::of(&Subject::HubSpot(
-            hubspot::webhook::replay(&payload).unwrap(),
-        ))
-    }
-
-    fn mailchimp(payload: serde_json::Value) -> Claim {
-        Claim::of(&Subject::Mailchimp(mailchimp::webhook::replay(&payload)))
-    }
-
-    fn event(kind: &str, id: u64, more: serde_json::Value) -> Claim {
-        let mut event =
-            json!({"subscriptionType": kind, "portalId": 1, "objectId": id, "occurredAt": 1});
-        let more = more.as_object().cloned().unwrap_or_default();
-        event.as_object_mut().unwrap().extend(more);
-        hubspot(event)
-    }
-
-    fn waits(earlier: &Claim, later: &Claim) -> bool {
-        let mut order = EventOrder::default();
-        order.park((Timestamp(5), 1), earlier.clone());
-        order.before((Timestamp(6), 2), later) == Some(1)
+    fn of(address: &str, reach: Reach) -> Claim {
+        Claim::of_addresses([address].into_iter(), reach)
     }
 
     #[test]
-    fn what_waits_for_what() {
-        let change = |id| {
-            event(
-                "contact.propertyChange",
-                id,
-                json!({"propertyName": "phone", "propertyValue": "1"}),
-            )
-        };
-        let gone = event("contact.deletion", 7, json!({}));
-        let back = event("contact.restore", 7, json!({}));
-        let merge = event(
-            "contact.merge",
-            9,
-            json!({"primaryObjectId": 7, "mergedObjectIds": [7, 8], "newObjectId": 9}),
-        );
-        let of = |kind: &str, email: &str| {
-            mailchimp(json!({"type": kind, "data": {"list_id": "l", "email": email}}))
-        };
-        let moved = mailchimp(
-            json!({"type": "upemail", "data": {"list_id": "l", "old_email": "a@b.co", "new_email": "c@d.co"}}),
-        );
-        let cases = [
-            (&change(7), &change(7), true),
-            (&change(7), &change(8), false),
-            (&gone, &back, true),
-            (&change(7), &merge, true),
-            (&merge, &change(9), true),
-            (&merge, &change(10), false),
-            // A company is nobody's contact.
-            (&event("company.deletion", 7, json!({})), &change(7), false),
-            (
-                &of("subscribe", "A@b.co"),
-                &of("unsubscribe", "a@b.co"),
-                true,
-            ),
-            (
-                &of("unsubscribe", "a@b.co"),
-                &of("subscribe", "a@b.co"),
-                true,
-            ),
-            (&of("unsubscribe", "a@b.co"), &of("profile", "a@b.co"), true),
-            // Nobody's opt-out waits for a field.
-            (
-                &of("profile", "a@b.co"),
-                &of("unsubscribe", "a@b.co"),
-                false,
-            ),
-            (&of("profile", "a@b.co"), &of("cleaned", "a@b.co"), false),
-            (&of("profile", "a@b.co"), &of("subscribe", "a@b.co"), true),
-            // But for who it is about.
-            (&moved, &of("unsubscribe", "c@d.co"), true),
-            (&moved, &of("unsubscribe", "a@b.co"), true),
-            (&moved, &of("unsubscribe", "e@f.co"), false),
-        ];
-        for (earlier, later, expected) in cases {
-            assert_eq!(waits(earlier, later), expected, "{earlier:?} {later:?}");
+    fn nobodys_opt_out_waits_for_a_field() {
+        use Reach::{Fields, OptOut, Record};
+        for (earlier, later, waits) in [
+            (Fields, Fields, true),
+            (Fields, Record, true),
+            (Fields, OptOut, false),
+            (Record, OptOut, true),
+            (OptOut, Record, true),
+            (OptOut, Fields, true),
+        ] {
+            let mut order = EventOrder::default();
+            order.park((Timestamp(5), 1), of("A@b.co", earlier));
+            let found = order.before((Timestamp(6), 2), &of("a@b.co", later));
+            assert_eq!(found == Some(1), waits, "{earlier:?} {later:?}");
+            assert_eq!(order.before((Timestamp(6), 2), &of("c@b.co", later)), None);
         }
     }
 
     #[test]
     fn who_is_released_holds_up_nobody() {
-        let claim = || mailchimp(json!({"type": "subscribe", "data": {"email": "a@b.co"}}));
+        let claim = || of("a@b.co", Reach::Record);
         let place = |id| (Timestamp(5), id);
         let mut order = EventOrder::default();
         order.park(place(1), claim());
@@ -282,9 +161,7 @@ mod tests {
             people in prop::collection::vec(0u8..3, 1..12),
             refusals in prop::collection::vec(any::<bool>(), 0..40),
         ) {
-            let claim = |person: u8| {
-                mailchimp(json!({"type": "subscribe", "data": {"email": format!("{person}@b.co")}}))
-            };
+            let claim = |person: u8| of(&format!("{person}@b.co"), Reach::Record);
             let mut order = EventOrder::default();
             let mut left: Vec<(i64, u8)> = (0..).zip(people).collect();
             let mut refusals = refusals.into_iter();

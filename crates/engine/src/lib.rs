@@ -6,16 +6,14 @@
 
 pub mod consent;
 pub mod crypto;
-mod definitions;
+pub mod definitions;
 pub mod delivery;
 pub mod erasure;
 pub mod event_order;
 pub mod heartbeat;
-pub mod hubspot;
 pub mod incarnation;
 pub mod jobs;
 pub mod limits;
-pub mod mailchimp;
 pub mod membership;
 pub mod now;
 pub mod queue;
@@ -23,8 +21,6 @@ pub mod record;
 pub mod refusal;
 pub mod roster;
 pub mod service;
-#[cfg(test)]
-mod specs;
 pub mod standing;
 pub mod sync;
 pub mod value;

@@ -5,11 +5,12 @@
 //! leaves, so that it is the same move after a crash.
 
 use crate::{
+    crypto::subscriber_hash,
     delivery::{
         call::{CallKind, Item, Leaver, Link},
+        given::Given,
         outcome::MemberStatus,
     },
-    mailchimp::{given::Given, subscriber_hash},
     record::RemoteId,
     sync::clock::{Tick, ValueHash},
 };

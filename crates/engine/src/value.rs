@@ -5,11 +5,11 @@
 //! extra_float_digits 1. The *canonical* form is what is sent, what is hashed for the field clock,
 //! and what a value read from the service is brought into before it is compared.
 
-pub(crate) mod array;
+pub mod array;
 pub mod form;
-pub(crate) mod json;
-pub(crate) mod number;
-pub(crate) mod time;
+pub mod json;
+pub mod number;
+pub mod time;
 
 use std::borrow::Cow;
 
@@ -240,7 +240,7 @@ pub fn email_key(text: &str) -> Result<String, ValueError> {
     Ok(key)
 }
 
-pub(crate) fn boolean(text: &str) -> Result<&'static str, ValueError> {
+pub fn boolean(text: &str) -> Result<&'static str, ValueError> {
     const TRUE: [&str; 5] = ["t", "true", "yes", "on", "1"];
     const FALSE: [&str; 5] = ["f", "false", "no", "off", "0"];
     if TRUE.iter().any(|known| text.eq_ignore_ascii_case(known)) {

@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 

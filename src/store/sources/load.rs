@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use integration_engine::consent::words::Words;
-use integration_engine::mailchimp;
 use integration_engine::record::external_id::ExternalIds;
 use integration_engine::record::field_type::FieldType;
 use integration_engine::record::mapping::{
     ConflictRule, Direction, Field, FieldId, OnLossy, SourceMap, ValueKind,
 };
 use integration_engine::record::{Entity, SourceId, Target};
+use integration_mailchimp as mailchimp;
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 

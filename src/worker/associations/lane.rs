@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::hubspot::associations::AssociationCall;
 use integration_engine::limits::BudgetReport;
 use integration_engine::limits::breaker::Breaker;
 use integration_engine::limits::rate::{Budget, Rate};
 use integration_engine::now::Now;
+use integration_hubspot::associations::AssociationCall;
 
 use crate::config::Settings;
 use crate::store::associations::Due;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use integration_engine::delivery::outcome::Category;
 use integration_engine::delivery::settlement::{Attempted, DeadLetter};
-use integration_engine::hubspot::associations::State;
 use integration_engine::record::{RecordKey, RecordRef, Target};
+use integration_hubspot::associations::State;
 use pgrx::spi::SpiResult;
 
 use crate::store::associations::{Association, Change};

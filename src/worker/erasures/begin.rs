@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
+use integration_engine::crypto::subscriber_hash;
 use integration_engine::erasure as engine;
 use integration_engine::erasure::Known;
-use integration_engine::mailchimp::subscriber_hash;
 use integration_engine::record::{Entity, RecordRef, RemoteId, Target};
 use pgrx::spi::SpiResult;
 

@@ -14,6 +14,7 @@ use pgrx::spi::SpiResult;
 use super::begin::is_free;
 use crate::http;
 use crate::pg;
+use crate::services;
 use crate::store;
 use crate::store::withheld::{self, Reason};
 use crate::store::{erasures, links};
@@ -70,7 +71,7 @@ impl Worker {
             return Ok(());
         }
         let (step, result) = (call.step.clone(), &answered.result);
-        let answer = match step.read(result.as_ref(), &settings.hubspot_api) {
+        let answer = match services::erasure_answer(&step, result.as_ref(), &settings.hubspot_api) {
             Answer::Not(why) => {
                 let trouble = answers::signal(step.target(), result) != TargetSignal::Healthy;
                 call.failures += 1;

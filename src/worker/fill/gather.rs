@@ -3,11 +3,11 @@
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::outcome::{Category, Verdict};
 use integration_engine::delivery::settlement::{Flight, Outcome};
-use integration_engine::mailchimp;
 use integration_engine::queue::traces::Watched;
 use integration_engine::queue::{Change, Handle};
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{Lane, Op, RecordKey, Target};
+use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::{Draft, named};

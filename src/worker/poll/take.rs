@@ -4,11 +4,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use integration_engine::mailchimp::engagement::{
-    Engagement, Page, Said, Sent, Walk, as_webhook, is_due, judged_from,
-};
 use integration_engine::record::{Entity, RecordRef, Target, Timestamp};
 use integration_engine::webhook::{self, Accepted};
+use integration_mailchimp::engagement::{
+    Engagement, Page, Said, Sent, Walk, as_webhook, is_due, judged_from,
+};
 use pgrx::spi::SpiResult;
 
 use super::Running;

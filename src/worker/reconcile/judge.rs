@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::failure::Class;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::hubspot::census::{self, Wanted};
-use integration_engine::mailchimp;
-use integration_engine::mailchimp::census::Place;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{Lane, RecordKey, RecordRef, RemoteId, Target, Timestamp};
 use integration_engine::sync::drift::{Difference, Page, Record};
 use integration_engine::wire::{Reply, TransportError};
+use integration_hubspot::census::{self, Wanted};
+use integration_mailchimp as mailchimp;
+use integration_mailchimp::census::Place;
 use pgrx::spi::SpiResult;
 
 use super::repairs::Part;

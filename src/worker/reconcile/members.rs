@@ -6,12 +6,11 @@ use integration_engine::consent::{Consent, Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::mailchimp::Mailchimp;
-use integration_engine::mailchimp::census;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Target, Timestamp};
 use integration_engine::sync::drift::{ConsentRemedy, Record, consent_remedy, differences};
 use integration_engine::webhook;
+use integration_mailchimp::{Mailchimp, census};
 use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::hubspot::HubSpot;
-use integration_engine::hubspot::census::{HISTORY_MAX, Wanted};
 use integration_engine::record::external_id::Meaning;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Timestamp};
 use integration_engine::sync::drift::{Difference, Page, Record, depends_on_time, differences};
+use integration_hubspot::HubSpot;
+use integration_hubspot::census::{HISTORY_MAX, Wanted};
 use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};

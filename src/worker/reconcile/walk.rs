@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use integration_engine::hubspot::census::{self, Wanted};
-use integration_engine::mailchimp;
-use integration_engine::mailchimp::census::Place;
 use integration_engine::record::{RemoteId, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
+use integration_hubspot::census::{self, Wanted};
+use integration_mailchimp as mailchimp;
+use integration_mailchimp::census::Place;
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 use std::panic::AssertUnwindSafe;

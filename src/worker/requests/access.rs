@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::notice::notices;
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::hubspot::oauth::{Refusal, Step};
 use integration_engine::limits::BudgetReport;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::Request;
+use integration_hubspot::oauth::{Refusal, Step};
 use pgrx::spi::SpiResult;
 
 use super::{Heard, Requests, Sent, Underway};

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::delivery::call::{CallKind, Item};
 
 /// The items of one call to be.
-pub(crate) struct Group {
+pub struct Group {
     pub kind: CallKind,
     pub items: Vec<Item>,
     /// Hashes of the items' names. Two names with one hash merely travel separately.
@@ -16,7 +16,7 @@ pub(crate) struct Group {
 
 /// Groups records by kind of call, in the order they come: at most `max(kind)` a call, never more
 /// than the least `batch_cap` among its items, never the same name twice.
-pub(crate) fn group(sends: Vec<(CallKind, Item)>, max: impl Fn(&CallKind) -> usize) -> Vec<Group> {
+pub fn group(sends: Vec<(CallKind, Item)>, max: impl Fn(&CallKind) -> usize) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     // By kind and cap, the groups that have room: one tight cap must not empty everybody's call.
     let mut open: HashMap<(CallKind, usize), Vec<usize>> = HashMap::new();

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    delivery::outcome::{MemberStatus, TargetSignal, Verdict},
-    hubspot,
+    delivery::{
+        given::Given,
+        outcome::{MemberStatus, TargetSignal, Verdict},
+        own::Own,
+    },
     limits::{BudgetReport, rate::Rate},
-    mailchimp::given::Given,
     membership::Membership,
     record::{Entity, RecordKey, RemoteId, SourceId, Timestamp},
     standing::Standing,
@@ -95,7 +97,7 @@ pub struct Item {
     pub fragment: String,
     pub beside: Beside,
     /// HubSpot: by which a record that is found turns out to be somebody else's.
-    pub own: Option<Box<hubspot::Own>>,
+    pub own: Option<Box<Own>>,
 }
 
 /// What a call does besides writing fields, Mailchimp only.

@@ -13,7 +13,7 @@ use crate::{
 
 /// What an answer that concerns the whole call means for its `items` records: their verdicts, the
 /// signal, and a line for the log. `None`: the answer has to be read record by record.
-pub(crate) fn for_all(
+pub fn for_all(
     class: &Class,
     status: Option<u16>,
     items: usize,
@@ -74,7 +74,7 @@ pub(crate) fn for_all(
 }
 
 /// The target failed in a way that no status tells of, such as a body that cannot be read.
-pub(crate) fn failing(why: String, counted: bool) -> Class {
+pub fn failing(why: String, counted: bool) -> Class {
     Class::Failing {
         why,
         wait: None,
@@ -83,7 +83,7 @@ pub(crate) fn failing(why: String, counted: bool) -> Class {
 }
 
 /// Every record again in calls of half the size, until the culprits are alone.
-pub(crate) fn bisect(items: usize, why: &str) -> Vec<Verdict> {
+pub fn bisect(items: usize, why: &str) -> Vec<Verdict> {
     let half = Some(items.div_ceil(2));
     vec![
         Verdict::Again {
@@ -97,7 +97,7 @@ pub(crate) fn bisect(items: usize, why: &str) -> Vec<Verdict> {
 
 /// A record of which the answer says nothing: its state is unknown. Sent again alone; if it was
 /// alone already, later.
-pub(crate) fn no_verdict(service: &str, items: usize, status: u16) -> Verdict {
+pub fn no_verdict(service: &str, items: usize, status: u16) -> Verdict {
     let why = format!("{service} gave no verdict on this record");
     match items {
         1 => Verdict::Retry {
@@ -115,7 +115,7 @@ pub(crate) fn no_verdict(service: &str, items: usize, status: u16) -> Verdict {
 }
 
 /// A transient refusal that is not the record's fault.
-pub(crate) fn later(why: String, status: Option<u16>, wait: Duration) -> Verdict {
+pub fn later(why: String, status: Option<u16>, wait: Duration) -> Verdict {
     Verdict::Retry {
         why,
         status,
@@ -125,7 +125,7 @@ pub(crate) fn later(why: String, status: Option<u16>, wait: Duration) -> Verdict
 }
 
 /// One line for the request log about records that were not taken; `None` if all were.
-pub(crate) fn summary(verdicts: &[Verdict]) -> Option<String> {
+pub fn summary(verdicts: &[Verdict]) -> Option<String> {
     let mut refused = verdicts.iter().filter_map(|verdict| match verdict {
         Verdict::Retry { why, .. } | Verdict::Dead { why, .. } | Verdict::Overruled { why, .. } => {
             Some(why)
@@ -146,7 +146,7 @@ pub(crate) fn summary(verdicts: &[Verdict]) -> Option<String> {
 }
 
 /// Given up on before anything was sent.
-pub(crate) fn dead(category: Category, why: String) -> Verdict {
+pub fn dead(category: Category, why: String) -> Verdict {
     Verdict::Dead {
         category,
         status: None,
@@ -156,7 +156,7 @@ pub(crate) fn dead(category: Category, why: String) -> Verdict {
 }
 
 /// A value that has no counterpart at the service. `noun` is what the service calls a field.
-pub(crate) fn unmappable(
+pub fn unmappable(
     map: &SourceMap,
     field: &Field,
     noun: &str,

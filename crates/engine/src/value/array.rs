@@ -62,13 +62,13 @@ fn quoted_element(text: &str) -> Result<Step<'_>, ValueError> {
 }
 
 /// The elements of a service's list. HubSpot writes an appended list as `;a;b`.
-pub(crate) fn split(text: &str) -> Vec<Cow<'_, str>> {
+pub fn split(text: &str) -> Vec<Cow<'_, str>> {
     text.split(';').map(Cow::Borrowed).collect()
 }
 
 /// Elements joined by `;`, sorted and without repetitions: HubSpot does not keep their order
 /// (documented), so it must not count. `None`: no element.
-pub(crate) fn joined(mut elements: Vec<Cow<'_, str>>) -> Result<Option<String>, ValueError> {
+pub fn joined(mut elements: Vec<Cow<'_, str>>) -> Result<Option<String>, ValueError> {
     for element in &mut elements {
         if element.trim().len() != element.len() {
             *element = Cow::Owned(element.trim().to_owned());
@@ -84,7 +84,7 @@ pub(crate) fn joined(mut elements: Vec<Cow<'_, str>>) -> Result<Option<String>, 
 }
 
 /// An array literal, every element quoted.
-pub(crate) fn literal(elements: &[Cow<'_, str>]) -> String {
+pub fn literal(elements: &[Cow<'_, str>]) -> String {
     let mut out = String::from("{");
     for element in elements
         .iter()

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// Appends `text` as a JSON string with its quotes.
-pub(crate) fn push_string(out: &mut String, text: &str) {
+pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
     let mut start = 0;
     for (at, byte) in text.bytes().enumerate() {
@@ -38,13 +38,13 @@ fn push_escape(out: &mut String, byte: u8) {
 }
 
 /// Appends `"name":"value"`, after a comma unless the object has just been opened.
-pub(crate) fn push_member(out: &mut String, name: &str, value: &str) {
+pub fn push_member(out: &mut String, name: &str, value: &str) {
     push_name(out, name);
     push_string(out, value);
 }
 
 /// Appends `"name":`, after a comma unless the object has just been opened.
-pub(crate) fn push_name(out: &mut String, name: &str) {
+pub fn push_name(out: &mut String, name: &str) {
     if !out.ends_with('{') {
         out.push(',');
     }
@@ -55,10 +55,10 @@ pub(crate) fn push_name(out: &mut String, name: &str) {
 /// A string of an answer, borrowed where it holds no escapes. Numbers are taken as they stand,
 /// for services answer ids as either; null is the empty string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Text<'a>(pub Cow<'a, str>);
+pub struct Text<'a>(pub Cow<'a, str>);
 
 impl Text<'_> {
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for TextVisitor {
 }
 
 /// `text` cut to `characters`, with an ellipsis where something was cut off.
-pub(crate) fn shortened(text: &str, characters: usize) -> Cow<'_, str> {
+pub fn shortened(text: &str, characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth(characters) {
         None => Cow::Borrowed(text),
         Some((at, _)) => Cow::Owned(format!("{}…", text[..at].trim_end())),

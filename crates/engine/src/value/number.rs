@@ -8,7 +8,7 @@ use super::ValueError;
 const MAX_EXPONENT: i32 = 400;
 
 /// `1.50` → `1.5`, `-0` → `0`, `1e+20` → `100000000000000000000`.
-pub(crate) fn canonical(text: &str) -> Result<Cow<'_, str>, ValueError> {
+pub fn canonical(text: &str) -> Result<Cow<'_, str>, ValueError> {
     if is_canonical(text) {
         return Ok(Cow::Borrowed(text));
     }

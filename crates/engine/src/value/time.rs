@@ -7,7 +7,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 use super::ValueError;
 
 /// `YYYY-MM-DD` as PostgreSQL writes it; infinity, BC and years past 9999 are refused.
-pub(crate) fn column_date(text: &str) -> Result<&str, ValueError> {
+pub fn column_date(text: &str) -> Result<&str, ValueError> {
     if is_date(text.as_bytes()) {
         Ok(text)
     } else {
@@ -17,7 +17,7 @@ pub(crate) fn column_date(text: &str) -> Result<&str, ValueError> {
 
 /// `YYYY-MM-DD HH:MM:SS[.ffffff][+00]` as ISO 8601 in UTC. HubSpot keeps milliseconds: finer
 /// digits are dropped here, or a re-read would never compare equal.
-pub(crate) fn column_time(text: &str) -> Result<String, ValueError> {
+pub fn column_time(text: &str) -> Result<String, ValueError> {
     let bytes = text.as_bytes();
     if !(bytes.len() >= 19
         && is_date(&bytes[..10])
@@ -57,7 +57,7 @@ pub(crate) fn column_time(text: &str) -> Result<String, ValueError> {
 
 /// A date of the service: `YYYY-MM-DD`, epoch milliseconds at midnight UTC, or a time of which
 /// the date is taken.
-pub(crate) fn remote_date(text: &str) -> Result<Cow<'_, str>, ValueError> {
+pub fn remote_date(text: &str) -> Result<Cow<'_, str>, ValueError> {
     if is_date(text.as_bytes()) {
         return Ok(Cow::Borrowed(text));
     }
@@ -69,7 +69,7 @@ pub(crate) fn remote_date(text: &str) -> Result<Cow<'_, str>, ValueError> {
 }
 
 /// A time of the service: ISO 8601, epoch milliseconds, or a date (midnight UTC).
-pub(crate) fn remote_time(text: &str) -> Result<Cow<'_, str>, ValueError> {
+pub fn remote_time(text: &str) -> Result<Cow<'_, str>, ValueError> {
     let bytes = text.as_bytes();
     let canonical = bytes.len() == 20
         && is_date(&bytes[..10])
@@ -83,12 +83,12 @@ pub(crate) fn remote_time(text: &str) -> Result<Cow<'_, str>, ValueError> {
 }
 
 /// A date or time written by a person, in any form [`remote_time`] takes; it has to exist.
-pub(crate) fn written_time(text: &str) -> Result<String, ValueError> {
+pub fn written_time(text: &str) -> Result<String, ValueError> {
     milliseconds(text).and_then(iso)
 }
 
 /// A moment the service names.
-pub(crate) fn moment(text: &str) -> Result<crate::record::Timestamp, ValueError> {
+pub fn moment(text: &str) -> Result<crate::record::Timestamp, ValueError> {
     milliseconds(text).map(crate::record::Timestamp)
 }
 
@@ -108,7 +108,7 @@ fn milliseconds(text: &str) -> Result<i64, ValueError> {
         .ok_or(ValueError::NotATime)
 }
 
-pub(crate) fn iso(milliseconds: i64) -> Result<String, ValueError> {
+pub fn iso(milliseconds: i64) -> Result<String, ValueError> {
     let instant = Timestamp::from_millisecond(milliseconds).map_err(|_| ValueError::NotATime)?;
     let time = TimeZone::UTC.to_datetime(instant);
     if time.year() < 1 {

@@ -2,9 +2,9 @@ use super::*;
 use crate::{
     delivery::{
         call::{Beside, CallKind},
+        given::Given,
         outcome::MemberStatus,
     },
-    mailchimp::given::Given,
     membership::Membership,
     queue::{Change, Queue, traces::Traces},
     record::{

@@ -10,13 +10,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    delivery::call::{Beside, Link},
-    delivery::outcome::MemberStatus,
-    mailchimp::given::Given,
-    queue::traces::Traces,
-    queue::{Change, Handle, Queue},
-    record::mapping::FieldId,
-    record::{Op, RecordKey, RecordRef, RemoteId, SourceId},
+    delivery::{
+        call::{Beside, Link},
+        given::Given,
+        outcome::MemberStatus,
+    },
+    queue::{Change, Handle, Queue, traces::Traces},
+    record::{Op, RecordKey, RecordRef, RemoteId, SourceId, mapping::FieldId},
     sync::clock::{FieldClock, ValueHash, Writer},
 };
 

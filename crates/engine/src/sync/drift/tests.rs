@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::service::plain::Plain;
 use crate::{
     record::{
         Entity, SourceId, Target,
         field_type::FieldType,
         mapping::{FieldId, ValueKind},
     },
+    service::plain::Plain,
     sync::clock::{Tick, Writer},
 };
 

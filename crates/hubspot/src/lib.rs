@@ -1,0 +1,83 @@
+//! HubSpot: records become batch calls, answers become verdicts.
+//!
+//! Facts about the API are those of its public documentation as of November 2026.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod answer;
+pub mod associations;
+mod calls;
+pub mod census;
+pub mod definitions;
+pub mod erasure;
+mod fault;
+pub mod oauth;
+mod plan;
+pub mod preflight;
+pub mod property;
+pub mod scopes;
+mod service;
+pub mod sharing;
+mod values;
+pub mod webhook;
+mod wire;
+
+pub use {
+    answer::{budget, read},
+    calls::assemble,
+    plan::decide,
+    service::HubSpot,
+};
+
+use integration_engine::record::Entity;
+
+/// HubSpot: at most 100 inputs in a batch call.
+pub const BATCH_MAX: usize = 100;
+
+/// The property by which contacts are known; the only unique one HubSpot brings along.
+const EMAIL: &str = "email";
+
+/// By which companies made by others, HubSpot itself among them, are recognised.
+const DOMAIN: &str = "domain";
+
+/// An entity's name in paths.
+const fn object_type(entity: Entity) -> &'static str {
+    match entity {
+        Entity::Company => "companies",
+        Entity::Contact => "contacts",
+        Entity::Deal => "deals",
+        Entity::Note => "notes",
+        Entity::Call => "calls",
+        Entity::Email => "emails",
+        Entity::Meeting => "meetings",
+        Entity::Task => "tasks",
+    }
+}
+
+/// `/crm/v3/objects/contacts` and `/crm/objects/2026-09/contacts`: where the version stands
+/// depends on its kind.
+fn versioned(area: &str, resource: &str, version: &str) -> String {
+    if version.starts_with('v') {
+        format!("/{area}{version}/{resource}")
+    } else {
+        format!("/{area}{resource}/{version}")
+    }
+}
+
+fn objects_path(version: &str, entity: Entity) -> String {
+    format!(
+        "{}/{}",
+        versioned("crm/", "objects", version),
+        object_type(entity)
+    )
+}
+
+/// What is to be done while the unique property is missing.
+fn not_provisioned(property: &str) -> String {
+    format!("property {property} does not exist yet; run SELECT integration.provision('hubspot')")
+}
+
+#[cfg(test)]
+mod specs;
+#[cfg(test)]
+mod tests;

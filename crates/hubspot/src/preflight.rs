@@ -1,0 +1,222 @@
+//! Reading the definitions of the properties that are mapped, owners and pipelines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::HubSpot;
+pub use integration_engine::definitions::Heard;
+use integration_engine::{
+    definitions::{Lookups, Read, Unread, replace},
+    delivery::call::HubSpotSettings,
+    record::{Entity, field_type::Owners, mapping::SourceMap},
+    wire::{Reply, Request, TransportError},
+};
+
+use super::{
+    definitions::{self, Catalog, Definitions, PIPELINE, STAGE, Sensitivity},
+    property::told,
+};
+
+/// Something that is read from HubSpot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Properties(Entity),
+    Owners,
+    Pipelines,
+}
+
+/// What is known of an account, and what has to be asked for. Times are monotonic microseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Preflight {
+    pub catalog: Catalog,
+    lookups: Lookups<Subject>,
+    names: BTreeMap<Entity, Vec<String>>,
+    pages: Pages,
+}
+
+/// What has been read so far of what takes several answers.
+#[derive(Clone, Debug, Default)]
+struct Pages {
+    owners: Owners,
+    properties: BTreeMap<Entity, Definitions>,
+}
+
+impl Preflight {
+    /// Another account, perhaps: nothing is known.
+    pub fn forget(&mut self) {
+        *self = Preflight::default();
+    }
+
+    /// Takes note of what is mapped. What is needed and has not been read will be asked for.
+    pub fn expect<'a>(&mut self, maps: impl Iterator<Item = &'a SourceMap>) {
+        let mut subjects = BTreeSet::new();
+        let mut names: BTreeMap<Entity, Vec<String>> = BTreeMap::new();
+        for map in maps {
+            subjects.insert(Subject::Properties(map.entity));
+            let known = names.entry(map.entity).or_default();
+            known.extend(map.fields.iter().map(|field| field.remote.clone()));
+            for field in &map.fields {
+                if self.catalog.is_owner(map.entity, field) {
+                    subjects.insert(Subject::Owners);
+                }
+                if map.entity == Entity::Deal && [PIPELINE, STAGE].contains(&field.remote.as_str())
+                {
+                    subjects.insert(Subject::Pipelines);
+                }
+            }
+        }
+        self.lookups.expect(subjects);
+        for (entity, names) in &mut names {
+            names.sort_unstable();
+            names.dedup();
+            if self.names.get(entity) != Some(names) {
+                // Read for other names, it would say of the new ones that they do not exist.
+                self.catalog.objects.remove(entity);
+                self.lookups.renew(Subject::Properties(*entity));
+            }
+        }
+        self.names = names;
+    }
+
+    /// Somebody may have put right what was refused or lacking: it is asked for again.
+    pub fn recheck(&mut self) {
+        self.lookups.recheck();
+    }
+
+    /// Whether all that is needed has been read, or cannot be.
+    pub fn is_known(&self) -> bool {
+        self.lookups.is_known()
+    }
+
+    /// What is to be asked for now.
+    pub fn due(&self, now: u64) -> Option<Subject> {
+        self.lookups.due(now)
+    }
+
+    /// The request for it, which counts as made.
+    pub fn ask(&mut self, subject: Subject, settings: &HubSpotSettings) -> Request {
+        let after = self.lookups.ask(&subject);
+        match subject {
+            Subject::Properties(entity) => {
+                let list = after.and_then(Sensitivity::from_name);
+                definitions::properties_request(settings, entity, list)
+            }
+            Subject::Owners => definitions::owners_request(settings, after),
+            Subject::Pipelines => definitions::pipelines_request(settings),
+        }
+    }
+
+    /// Takes in the answer. What cannot be read is gone without: what was known before stays.
+    pub fn hear(
+        &mut self,
+        subject: Subject,
+        reply: Result<&Reply, &TransportError>,
+        now: u64,
+    ) -> Heard {
+        let Preflight {
+            catalog,
+            lookups,
+            names,
+            pages,
+        } = self;
+        let read = |answer: Result<&[u8], Unread>, after: Option<&str>| match subject {
+            Subject::Properties(entity) => {
+                let names = names.get(&entity).map_or(&[][..], Vec::as_slice);
+                let pages = pages.properties.entry(entity).or_default();
+                let list = after.and_then(Sensitivity::from_name);
+                let (lacks, all) = match read_properties(pages, names, answer, list)? {
+                    Listing::Next(list) => return Ok(Read::Page(list.name().to_owned())),
+                    Listing::End { lacks, all } => (lacks, all),
+                };
+                let changed = replace(catalog.objects.entry(entity).or_default(), all);
+                Ok(Read::All { changed, lacks })
+            }
+            Subject::Owners => read_owners(catalog, &mut pages.owners, whole(answer)?),
+            Subject::Pipelines => {
+                let read = definitions::read_pipelines(whole(answer)?)?;
+                let changed = replace(&mut catalog.pipelines, Some(read.into()));
+                Ok(Read::All {
+                    changed,
+                    lacks: false,
+                })
+            }
+        };
+        lookups.hear::<HubSpot>(&subject, reply, now, told, read)
+    }
+
+    /// A record of this object was refused for what its definitions are, or are thought to be.
+    /// Gives whether it is worth planning anew because they are being read again.
+    pub fn doubt(&mut self, entity: Entity, now: u64) -> bool {
+        self.lookups.doubt(now, |subject| match subject {
+            Subject::Properties(other) => *other == entity,
+            Subject::Owners => true,
+            Subject::Pipelines => entity == Entity::Deal,
+        })
+    }
+
+    /// Why some of it cannot be read.
+    pub fn refusals(&self) -> Vec<String> {
+        let refused = self.lookups.refusals().map(|(subject, why)| {
+            let what = match subject {
+                Subject::Properties(entity) => format!("properties of {}", entity.name()),
+                Subject::Owners => "owners".to_owned(),
+                Subject::Pipelines => "deal pipelines".to_owned(),
+            };
+            format!("{what}: {why}")
+        });
+        refused.collect()
+    }
+}
+
+fn whole(answer: Result<&[u8], Unread>) -> Result<&[u8], String> {
+    answer.map_err(|unread| unread.why)
+}
+
+/// What is known after one of the lists of an object's properties.
+enum Listing {
+    /// Something is missing that another list may have.
+    Next(Sensitivity),
+    End {
+        lacks: bool,
+        all: Definitions,
+    },
+}
+
+/// Reads one of the lists of an object's properties. HubSpot leaves sensitive ones out of the usual
+/// one: what is missing there is looked for in theirs.
+fn read_properties(
+    pages: &mut Definitions,
+    names: &[String],
+    answer: Result<&[u8], Unread>,
+    list: Option<Sensitivity>,
+) -> Result<Listing, String> {
+    match (list, answer) {
+        (None, Ok(body)) => *pages = definitions::read_properties(body, names)?,
+        (Some(_), Ok(body)) => pages.add(definitions::read_sensitive(body, names)?),
+        (Some(list), Err(unread)) if unread.status == Some(403) => pages.hide(list),
+        // An account, or an object, that has none of them.
+        (Some(_), Err(unread)) if matches!(unread.status, Some(400 | 404)) => {}
+        (_, Err(unread)) => return Err(unread.why),
+    }
+    let lacks = names.iter().any(|name| !pages.has(name));
+    Ok(match Sensitivity::after(list).filter(|_| lacks) {
+        Some(next) => Listing::Next(next),
+        None => Listing::End {
+            lacks,
+            all: std::mem::take(pages),
+        },
+    })
+}
+
+/// Reads a page of owners.
+fn read_owners(catalog: &mut Catalog, pages: &mut Owners, body: &[u8]) -> Result<Read, String> {
+    let (page, after) = definitions::read_owners(body)?;
+    pages.0.extend(page.0);
+    if let Some(after) = after {
+        return Ok(Read::Page(after));
+    }
+    let read = Some(std::mem::take(pages).into());
+    Ok(Read::All {
+        changed: replace(&mut catalog.owners, read),
+        lacks: false,
+    })
+}

@@ -1,0 +1,47 @@
+//! Erasing at Mailchimp: the request it takes, and what its answer means.
+
+use super::{Mailchimp, fault::Fault};
+use integration_engine::{
+    delivery::failure::Class,
+    erasure::{Answer, answered, is_confirmed},
+    record::Target,
+    wire::{Method, Reply, Request, TransportError},
+};
+
+/// Erases a member of an audience. Mailchimp: the address can never be added again by us.
+pub fn erase_request(list: &str, hash: &str) -> Request {
+    Request {
+        target: Target::Mailchimp,
+        method: Method::Post,
+        path: erase_path(list, hash),
+        body: None,
+    }
+}
+
+pub(super) fn erase_path(list: &str, hash: &str) -> String {
+    format!("/lists/{list}/members/{hash}/actions/delete-permanent")
+}
+
+/// What an answer to a step means.
+pub fn read(reply: Result<&Reply, &TransportError>) -> Answer {
+    match answered::<Mailchimp>(reply) {
+        Err(not) => not,
+        Ok((class, reply)) => removed(&class, reply),
+    }
+}
+
+/// What the answer means. No such member or audience (404), or none that can be erased any more
+/// (405), is what was wanted; in Mailchimp's own words, for the path may be wrong.
+fn removed(class: &Class, reply: &Reply) -> Answer {
+    let fault = Fault::of_body(&reply.body);
+    match class {
+        Class::Answered if is_confirmed(reply) => Answer::Done,
+        Class::NotFound if fault.is_readable() => Answer::Absent,
+        _ if fault.is_forgotten() => Answer::Absent,
+        _ => Answer::Not(format!(
+            "Mailchimp refused: {} (HTTP {})",
+            fault.quoted(),
+            reply.status
+        )),
+    }
+}

@@ -1,0 +1,66 @@
+//! How Mailchimp knows a member: by an address, and by an id that outlasts it.
+
+use integration_engine::{
+    crypto::subscriber_hash,
+    delivery::call::{Link, OnDelete},
+    record::RemoteId,
+};
+
+use super::{in_path, plan::Plan};
+
+/// How Mailchimp knows the member.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) address: &'a str,
+    pub(super) contact: Option<&'a RemoteId>,
+}
+
+impl Known<'_> {
+    /// The member's name in a path. The contact's id stays the same whatever becomes of the
+    /// address.
+    pub(super) fn path(&self) -> String {
+        match self.contact {
+            Some(id) => id.as_str().to_owned(),
+            None => subscriber_hash(self.address),
+        }
+    }
+}
+
+impl Known<'_> {
+    /// As above. Its change of address may have happened without our knowing, which the id tells;
+    /// but erasing for good is documented for the hash only.
+    pub(super) fn path_to_archive(&self, how: OnDelete) -> String {
+        let found_by_address = self
+            .contact
+            .is_some_and(|id| id.as_str() == in_path(self.address));
+        match how {
+            OnDelete::Permanent if !found_by_address => subscriber_hash(self.address),
+            OnDelete::Archive | OnDelete::Permanent | OnDelete::Ignore => self.path(),
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// What the member is known under: the address of the last write, unless a change of it was
+    /// found to have happened (the link then carries the new address's hash), and the contact's id.
+    pub(super) fn known<'t>(&self, link: &'t Link, email: Option<&'t str>) -> Known<'t> {
+        let old = link.remote_key.as_deref();
+        let is_hash_of = |address: Option<&str>| {
+            let hash = address.map(subscriber_hash);
+            link.remote_id
+                .as_ref()
+                .is_some_and(|id| Some(id.as_str()) == hash.as_deref())
+        };
+        if is_hash_of(email) {
+            return Known {
+                address: email.unwrap_or(""),
+                contact: None,
+            };
+        }
+        let contact = link.remote_id.as_ref().filter(|_| !is_hash_of(old));
+        Known {
+            address: old.or(email).unwrap_or(""),
+            contact,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Mailchimp: records become members of one audience, answers become verdicts.
+//!
+//! Facts about the API are those of its public documentation as of November 2026.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod account;
+mod answer;
+mod audience;
+mod calls;
+pub mod census;
+pub mod definitions;
+mod displaced;
+pub mod engagement;
+pub mod erasure;
+mod fault;
+pub mod hooks;
+mod identity;
+mod known;
+pub mod mandrill;
+mod member;
+pub mod merge;
+mod missing;
+mod moves;
+mod opt_out;
+mod plan;
+pub mod preflight;
+pub mod provision;
+mod rest;
+mod service;
+mod values;
+pub mod webhook;
+
+pub use {
+    account::{
+        Account, account_request, audience_request, audiences_request, data_centre, host_of,
+        read_account, read_audience, read_audiences,
+    },
+    answer::read,
+    audience::{audience_of, unknown_audience},
+    calls::assemble,
+    definitions::{needs_definitions, type_of},
+    displaced::address_change,
+    identity::{Sought, seek},
+    plan::{decide, list_of},
+    service::Mailchimp,
+};
+
+use integration_engine::delivery::given::{INTERESTS, PERMISSIONS, TAGS};
+
+/// Mailchimp: at most 500 members in a bulk call.
+pub const BULK_MAX: usize = 500;
+
+/// The field an address goes to, and by which a member is known.
+pub(crate) const EMAIL_ADDRESS: &str = "email_address";
+/// The field that carries consent.
+pub(crate) const STATUS: &str = "status";
+/// The field that names a record's audience.
+pub(crate) const LIST_ID: &str = "list_id";
+const LANGUAGE: &str = "language";
+
+/// An address as part of a path, where Mailchimp takes it in place of the hash.
+fn in_path(address: &str) -> String {
+    let mut path = String::with_capacity(address.len() + 16);
+    for byte in address.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                path.push(char::from(byte));
+            }
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod specs;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What is done about events: as `inbound` does it.
+
+use super::{super::*, Crm, Event, address};
+use integration_engine::{
+    consent::{Party, ReportedConsent},
+    standing::{self, Remembered},
+};
+
+impl Crm {
+    /// Applies an event that was told.
+    pub(super) fn hear(&mut self, event: &Event) {
+        if event.reported.by == Party::Mandrill {
+            return self.hear_of_mail(event);
+        }
+        match self.place(event) {
+            Some((key, link, elsewhere)) => {
+                let mismatch = link.remote_key.as_ref() != Some(&event.address);
+                if elsewhere && !standing::left(event.reported.status) {
+                    return;
+                }
+                if !elsewhere && mismatch {
+                    return self.remember_event(event, None);
+                }
+                let reported = ReportedConsent {
+                    elsewhere,
+                    ..event.reported
+                };
+                self.record(key, Some(link), event, reported);
+            }
+            None => self.remember_event(event, None),
+        }
+    }
+
+    /// `known`: the link of the record it is about.
+    fn remember_event(&mut self, event: &Event, known: Option<&Link>) {
+        if let Some((list, news)) = event.reported.remembered(&event.list, known) {
+            self.remember(&Remembered {
+                list: list.to_owned(),
+                address: event.address.clone(),
+                news,
+            });
+        }
+    }
+
+    /// As `inbound::mailchimp::change_address`. The record whose address it is.
+    pub(super) fn hear_of_move(&mut self, list: &str, old: &str, new: &str) -> Option<u8> {
+        let mut known = self.links.iter();
+        let linked = |link: &Link, address: &str| {
+            let here = !link.is_nowhere() && self.list_of(link) == list;
+            here && link.remote_key.as_deref() == Some(address)
+        };
+        let holder = known.clone().any(|(_, link)| linked(link, new));
+        let found = known.find(|(_, link)| linked(link, old));
+        let (key, link) = found.filter(|_| !holder)?;
+        let (key, link) = (*key, link.clone().readdressed(new));
+        self.links.insert(key, link);
+        let number = (0..4).find(|number| address(*number) == new);
+        let row = self.row.as_mut().filter(|row| row.key == key);
+        if let (Some(row), Some(number)) = (row, number)
+            && address(row.address) == old
+        {
+            (row.address, row.changed_at) = (number, Some(self.now));
+            self.service.entered(new);
+        }
+        Some(key)
+    }
+
+    fn hear_of_mail(&mut self, event: &Event) {
+        // From now on it is known.
+        self.service
+            .gone_everywhere(&event.address, event.reported.at.0);
+        let of_link = |link: &Link| link.remote_key.as_ref() == Some(&event.address);
+        let mut keys: Vec<u8> = self
+            .links
+            .iter()
+            .filter(|(_, link)| of_link(link))
+            .map(|(key, _)| *key)
+            .collect();
+        let row = self
+            .row
+            .as_ref()
+            .filter(|row| address(row.address) == event.address);
+        keys.extend(row.map(|row| row.key).filter(|key| !keys.contains(key)));
+        if keys.is_empty() {
+            self.remember_event(event, None);
+        }
+        for key in keys {
+            let link = self.links.get(&key).cloned();
+            self.record(key, link, event, event.reported);
+        }
+    }
+
+    /// Whose the event is, as `inbound::audience::place` finds out; with the link as it is used, and
+    /// whether the record has left the audience.
+    fn place(&self, event: &Event) -> Option<(u8, Link, bool)> {
+        let of_address = |link: &&Link| link.remote_key.as_ref() == Some(&event.address);
+        let is_in = |link: &Link| !link.is_nowhere() && self.list_of(link) == event.list;
+        let links = || self.links.iter().filter(|(_, link)| of_address(link));
+        if let Some((key, link)) = links().find(|(_, link)| is_in(link)) {
+            return Some((*key, link.clone(), false));
+        }
+        if let Some((key, link)) = links().find(|(_, link)| link.membership.was_in(&event.list)) {
+            return Some((*key, link.clone(), true));
+        }
+        let row = self
+            .row
+            .as_ref()
+            .filter(|row| address(row.address) == event.address)?;
+        let link = self.links.get(&row.key).cloned();
+        match link {
+            Some(link) if is_in(&link) => Some((row.key, link, false)),
+            Some(link) if link.membership.was_in(&event.list) => Some((row.key, link, true)),
+            Some(link) if !link.is_nowhere() => None,
+            _ if Crm::named(row) != event.list => None,
+            link => {
+                let mut membership = link.map(|link| link.membership).unwrap_or_default();
+                membership.list = Some(event.list.clone());
+                let joined = Link {
+                    remote_id: Some(RemoteId::from(subscriber_hash(&event.address).as_str())),
+                    remote_key: Some(event.address.clone()),
+                    membership,
+                    ..Link::default()
+                };
+                Some((row.key, joined, false))
+            }
+        }
+    }
+
+    /// As `inbound::consent::record`.
+    fn record(&mut self, key: u8, known: Option<Link>, event: &Event, reported: ReportedConsent) {
+        let mut link = known.clone().unwrap_or_default();
+        let field = FieldId(2);
+        let standing = self.weigh(&event.address, &event.list, known.as_ref());
+        let of_link = link
+            .remote_key
+            .as_ref()
+            .is_none_or(|known| *known == event.address);
+        let last = link.clock.get(field).filter(|_| of_link).copied();
+        let older = reported.is_older(&link, last.as_ref(), standing.as_ref());
+        if older && !reported.counts_though_older(&link) {
+            return;
+        }
+        let event = &Event {
+            reported,
+            ..event.clone()
+        };
+        self.remember_event(event, known.as_ref());
+        if older {
+            return;
+        }
+        let row = self.row.as_mut().filter(|row| row.key == key);
+        let another = row
+            .as_ref()
+            .is_some_and(|row| address(row.address) != event.address);
+        if !reported.is_of_member() && reported.status == MemberStatus::Cleaned && another {
+            return;
+        }
+        let wanted = reported.opts_in();
+        let number = (0..4).find(|number| address(*number) == event.address);
+        if let Some(number) = number.filter(|_| wanted) {
+            // Their own word counts for all rows.
+            self.others.remove(&number);
+        }
+        if let Some(row) = row {
+            let since = row
+                .changed_at
+                .is_some_and(|changed| changed >= reported.at.0);
+            if wanted && since && !row.opted_in {
+                return;
+            }
+            if row.opted_in != wanted {
+                (row.opted_in, row.changed_at) = (wanted, Some(self.now));
+            }
+        }
+        link = reported.note(link, last.as_ref());
+        let newer = |last: &Tick| last.by == Writer::Remote && last.at > reported.at;
+        if !link.clock.get(field).is_some_and(newer) {
+            link.clock.set(Tick {
+                field,
+                hash: ValueHash(1),
+                at: reported.at,
+                by: Writer::Remote,
+            });
+        }
+        if known.is_some() || reported.is_of_member() {
+            self.links.insert(key, link);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Values for the fields of a map, whatever is known of them.
+
+use std::borrow::Cow;
+
+use integration_engine::{
+    record::{
+        field_type::FieldType,
+        mapping::{Field, ValueKind},
+    },
+    value::{self, Value, ValueError},
+};
+
+use super::{EMAIL_ADDRESS, merge};
+
+/// A column's text as the field's value; `None` clears it.
+pub(super) fn to_remote<'a>(field: &Field, text: Option<&'a str>) -> Value<'a> {
+    match (text, &field.remote_type) {
+        (Some(text), _) if is_identity(field) && !text.trim().is_empty() => {
+            value::email_key(text).map(|key| Some(Cow::Owned(key)))
+        }
+        (text, FieldType::Merge(merge)) => merge::to_remote(field.kind, merge, text),
+        (text, _) => unknown(field.kind, text),
+    }
+}
+
+/// By the column's type: what the field holds is not known.
+fn unknown(kind: ValueKind, text: Option<&str>) -> Value<'_> {
+    let value = value::to_remote(kind, text)?;
+    if let (ValueKind::Text | ValueKind::TextArray, Some(text)) = (kind, &value) {
+        merge::check_length(text)?;
+    }
+    Ok(value)
+}
+
+/// The field's value as Mailchimp returns it, in the form [`to_remote`] gives.
+pub(super) fn canonical<'a>(field: &Field, remote: Option<&'a str>) -> Value<'a> {
+    match (remote, &field.remote_type) {
+        (Some(text), _) if is_identity(field) && !text.trim().is_empty() => {
+            Ok(Some(Cow::Owned(text.trim().to_lowercase())))
+        }
+        (remote, FieldType::Merge(merge)) => merge::canonical(field.kind, merge, remote),
+        (remote, _) => value::canonical(field.kind, remote),
+    }
+}
+
+/// The field's value as text for the column, in the manner of what stands there at present.
+pub(super) fn to_column(
+    field: &Field,
+    remote: Option<&str>,
+    present: Option<&str>,
+) -> Result<Option<String>, ValueError> {
+    match &field.remote_type {
+        FieldType::Merge(merge) => merge::to_column(field.kind, merge, remote, present),
+        _ => value::to_column(field.kind, remote),
+    }
+}
+
+/// Whether what Mailchimp holds is what would be sent, although it is not written alike.
+pub(super) fn same(field: &Field, crm: Option<&str>, remote: Option<&str>) -> bool {
+    match &field.remote_type {
+        FieldType::Merge(merge) => merge::same(merge, crm, remote),
+        _ => false,
+    }
+}
+
+/// Whether the field holds the address by which Mailchimp knows the member. Addresses are compared
+/// in lower case.
+fn is_identity(field: &Field) -> bool {
+    field.remote.eq_ignore_ascii_case(EMAIL_ADDRESS)
+}
