@@ -11,7 +11,7 @@ use integration_engine::record::{Lane, Op, RecordRef, RemoteId, Target, Timestam
 use pgrx::spi::SpiResult;
 
 use super::World;
-use super::rivals::describe;
+use super::address_owner::describe;
 use super::target::TargetWorker;
 use crate::store::dead_letters;
 use crate::store::links;

@@ -3,8 +3,8 @@
 //! They have calls, a budget and a breaker of their own, one call at a time: HubSpot takes 2,000
 //! pairs in one.
 
+mod dead_letters;
 mod lane;
-mod letters;
 
 use std::time::{Duration, Instant};
 
@@ -195,7 +195,7 @@ fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         }
     }
     let stored = table::store(&changes)?;
-    letters::settle(world, &stored)?;
+    dead_letters::settle(world, &stored)?;
     if sendings
         .iter()
         .any(|sending| sending.action == Action::Create)
@@ -345,7 +345,7 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
             lane.planned.push_front(call);
         }
         let stored = table::store(&changes)?;
-        letters::settle(world, &stored)?;
+        dead_letters::settle(world, &stored)?;
         lane.stale.get_or_insert(world.now.instant);
         lane.noted = FULL;
         dead_ids.sort_unstable();

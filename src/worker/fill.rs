@@ -23,10 +23,10 @@ use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::World;
+use super::address_owner::{self, Block, Wait};
 use super::bars;
 use super::objections;
 use super::pace;
-use super::rivals::{self, Block, Wait};
 use super::sharing;
 use super::standings;
 use super::target::{Planned, TargetWorker};
@@ -217,16 +217,16 @@ fn plan_source(
     else {
         return Ok(());
     };
-    let places = rivals::places(worker.target, world, source, &works);
+    let places = address_owner::places(worker.target, world, source, &works);
     let mut block = Block {
         source,
         places: &places,
         flights: &mut flights,
         works: &mut works,
     };
-    let heirs = rivals::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
+    let heirs = address_owner::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
     draft.planning.heirs.extend(heirs);
-    let waits = rivals::resolve(worker, world, &mut block, &mut draft.planning)?;
+    let waits = address_owner::resolve(worker, world, &mut block, &mut draft.planning)?;
     if let Some(map) = source.maps.get(&Target::Mailchimp)
         && worker.target == Target::Mailchimp
     {
@@ -246,13 +246,13 @@ fn plan_source(
     for (at, (work, mut flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
         let place = places.get(at).and_then(Option::as_ref);
-        let first = rivals::first_of(&draft.claims, work, place, world);
+        let first = address_owner::first_of(&draft.claims, work, place, world);
         if let Some((first, map)) = first.zip(source.maps.get(&Target::Mailchimp))
             && worker.target == Target::Mailchimp
         {
             draft.planning.objections.meet(map, work, first);
         }
-        let name = first.map(|first| rivals::describe(world, source, first));
+        let name = first.map(|first| address_owner::describe(world, source, first));
         let mut wait = waits.get(&at).map(wait_for_the_address);
         match worker.target {
             Target::HubSpot => wait = wait.or(name.as_deref().map(wait_for_the_first)),

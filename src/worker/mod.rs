@@ -3,6 +3,7 @@
 //! No transaction is open while a request is under way. Whatever is in memory can be lost at any
 //! moment: the tables hold it all, and every write to a service can be repeated.
 
+mod address_owner;
 pub mod adopt;
 mod allowance;
 mod answers;
@@ -40,8 +41,6 @@ mod recheck;
 mod reconcile;
 mod requests;
 mod rest;
-mod rings;
-mod rivals;
 mod serve;
 mod session;
 pub mod settle;

@@ -17,8 +17,8 @@ use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::World;
+use super::address_owner::describe;
 use super::fill::Planning;
-use super::rivals::describe;
 use super::target::TargetWorker;
 use crate::pg::fence::Refusal;
 use crate::store::objections::{self, Objection};

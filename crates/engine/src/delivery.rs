@@ -3,7 +3,6 @@
 pub mod address_owner;
 pub mod batch;
 pub mod call;
-pub mod circle;
 pub mod failure;
 pub mod given;
 pub mod intents;

@@ -1,13 +1,14 @@
 //! Whose an e-mail address or a remote record is, where several records of ours want it. The caller
 //! finds out what the rows are like; here it is decided who has it, who inherits it, and who waits.
 
+pub mod chain;
 mod place;
 #[cfg(test)]
 mod tests;
 
-use super::circle::Chain;
 use crate::record::{Entity, Op, RecordRef, Target};
 
+use chain::Chain;
 pub use place::{Claims, Place};
 
 /// What the row of the record that has an address at the service is like now.

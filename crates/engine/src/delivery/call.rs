@@ -45,7 +45,7 @@ pub struct Work {
     /// the same e-mail address.
     pub rival: Option<String>,
     /// HubSpot: other records wait for the e-mail address it is known under, and it waits for theirs
-    /// ([`crate::delivery::circle`]): it gives its own up first.
+    /// ([`crate::delivery::address_owner::chain`]): it gives its own up first.
     pub gives_way: bool,
     /// Mailchimp: the audience its row names is known to exist.
     pub audience_met: bool,

@@ -12,11 +12,11 @@ use integration_engine::record::{Lane, Op, RecordRef, Target, Timestamp};
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
-use super::World;
-use super::fill::{Move, Planning};
-use super::rivals::{self, Block};
-use super::target::TargetWorker;
+use super::Block;
 use crate::store::links;
+use crate::worker::World;
+use crate::worker::fill::{Move, Planning};
+use crate::worker::target::TargetWorker;
 
 /// Rings are followed so far, as many rows as are planned at once.
 pub const LONGEST: usize = 1_000;
@@ -48,8 +48,8 @@ pub fn turn(
         let link = match at {
             Some(at) => block.works[at].link.clone(),
             None if worker.queue.is_flying(record)
-                || rivals::is_moving(&planning.moves, record)
-                || rivals::is_erased(world, record)? =>
+                || super::is_moving(&planning.moves, record)
+                || super::is_erased(world, record)? =>
             {
                 None
             }
@@ -74,7 +74,7 @@ pub fn turn(
         });
         match member.at {
             Some(at) => take_over(world, block, at, &next.link),
-            None if rivals::is_on_its_way(worker, member.record)? => {}
+            None if super::is_on_its_way(worker, member.record)? => {}
             None => {
                 planning
                     .heirs

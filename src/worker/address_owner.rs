@@ -1,10 +1,12 @@
 //! Several rows, one e-mail address: who has it, who inherits it, who has to wait.
 
+mod rings;
+
 use std::collections::{BTreeMap, HashMap};
 
+use integration_engine::delivery::address_owner::chain::{self, Chain};
 use integration_engine::delivery::address_owner::{self, Claims, Contest, Holding, Place, Step};
 use integration_engine::delivery::call::Work;
-use integration_engine::delivery::circle::{self, Chain};
 use integration_engine::delivery::settlement::{Flight, LinkEntry};
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
@@ -14,7 +16,6 @@ use pgrx::spi::SpiResult;
 use super::World;
 use super::fill::{self, Move, Planning};
 use super::objections;
-use super::rings;
 use super::target::TargetWorker;
 use crate::store::changes;
 use crate::store::dead_letters;
@@ -148,10 +149,10 @@ fn chain(
         return Ok(Chain::Open);
     }
     let far = match target {
-        Target::HubSpot => circle::FAR,
+        Target::HubSpot => chain::FAR,
         Target::Mailchimp => rings::LONGEST,
     };
-    circle::follow(flight.record.clone(), far, |record| {
+    chain::follow(flight.record.clone(), far, |record| {
         if let Some(known) = wants.get(record) {
             return Ok(known.clone());
         }
