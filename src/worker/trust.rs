@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::limits::BudgetReport;
+use integration_engine::limits::retry::backoff;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, TransportError};
 use integration_hubspot as hubspot;
@@ -72,9 +73,7 @@ impl Trust {
         if let Some(at) = self.again_at.filter(|at| now < *at) {
             return at.duration_since(now);
         }
-        let wait = FIRST_WAIT
-            .saturating_mul(1 << self.refusals.min(10))
-            .min(LONGEST_WAIT);
+        let wait = backoff(self.refusals, FIRST_WAIT, LONGEST_WAIT);
         self.refusals += 1;
         self.again_at = Some(now + wait);
         wait

@@ -16,6 +16,7 @@ use integration_engine::{
         outcome::TargetSignal,
     },
     limits::breaker::micros,
+    limits::retry::backoff,
     record::Target,
     value::json::shortened,
     wire::{Method, Reply, Request, TransportError},
@@ -173,9 +174,9 @@ impl<T: Clone + PartialEq> Tokens<T> {
     /// A renewal failed; the next one waits.
     pub fn failed(&mut self, now: Micros) {
         self.renewing = false;
-        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10));
+        let wait = backoff(self.failures, FIRST_WAIT, LONGEST_WAIT);
         self.failures = self.failures.saturating_add(1);
-        self.not_before = now.saturating_add(micros(wait.min(LONGEST_WAIT)));
+        self.not_before = now.saturating_add(micros(wait));
     }
 
     /// Somebody wants to know now: no waiting for the next attempt.

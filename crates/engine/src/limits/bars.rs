@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::limits::breaker::micros;
+use crate::limits::retry::backoff;
 
 /// However often it was refused, it is tried again after so long.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -64,9 +65,7 @@ impl<K: Copy + Ord> Bars<K> {
         }
         // Calls that were under way together are refused together: that counts once.
         if !matches!(bar.stage, Stage::Barred { until } if until > now) {
-            let wait = wait
-                .saturating_mul(1 << bar.refusals.min(10))
-                .min(LONGEST.max(wait));
+            let wait = backoff(bar.refusals, wait, LONGEST.max(wait));
             bar.refusals += 1;
             bar.stage = Stage::Barred {
                 until: now.saturating_add(micros(wait)),

@@ -57,12 +57,18 @@ pub enum Next {
     Exhausted,
 }
 
+/// Returns the wait after one more failure, when so many in a row came before: it doubles from
+/// `first` up to `longest`.
+pub fn backoff(failures_before: u32, first: Duration, longest: Duration) -> Duration {
+    let factor = 2u32.saturating_pow(failures_before.min(31));
+    first.saturating_mul(factor).min(longest)
+}
+
 /// The delay after attempt number `attempt` (1 is the first): evenly spread over
 /// `0 … min(max, base · 2^(attempt−1))` by `jitter` in `[0, 1)`, so that what failed together does
 /// not come back together.
 pub fn next_delay(attempt: u32, policy: &Policy, jitter: f64) -> Duration {
-    let factor = 2u32.saturating_pow(attempt.saturating_sub(1).min(31));
-    let bound = policy.base.saturating_mul(factor).min(policy.max);
+    let bound = backoff(attempt.saturating_sub(1), policy.base, policy.max);
     let jitter = if jitter.is_finite() {
         jitter.clamp(0.0, 1.0)
     } else {
@@ -117,6 +123,16 @@ mod tests {
         max: Duration::from_secs(900),
         max_attempts: 12,
     };
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(60));
+        let seconds = |failures| backoff(failures, first, longest).as_secs();
+        let cases = [(0, 1), (1, 2), (5, 32), (6, 60), (31, 60), (u32::MAX, 60)];
+        for (failures, expected) in cases {
+            assert_eq!(seconds(failures), expected, "{failures}");
+        }
+    }
 
     #[test]
     fn delays_double_up_to_the_maximum() {
