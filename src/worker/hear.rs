@@ -26,8 +26,7 @@ impl Worker {
         }
         let granted = heard.granted.take();
         let outcomes = std::mem::take(&mut heard.outcomes);
-        let census = std::mem::take(&mut heard.census);
-        let erasures = std::mem::take(&mut heard.erasures);
+        let answers = std::mem::take(&mut heard.tasks);
         let news = store::transaction(|| {
             dead_letters::log_requests(&heard.log)?;
             self.settle_access(&heard, granted.as_ref())?;
@@ -61,20 +60,12 @@ impl Worker {
             self.requests
                 .install(granted, &mut self.targets, &self.world);
         }
-        self.tidy_at
-            .get_or_insert_with(|| self.world.now.instant + self.tidy_in);
         self.look_at_clock();
-        self.tell_crm(news)?;
-        self.take_erasures(erasures)?;
-        let (hooks, census): (Vec<_>, Vec<_>) = census
-            .into_iter()
-            .partition(|answered| self.hooks.asked(answered));
-        self.take_hooks(hooks)?;
-        let (reports, census) = census
-            .into_iter()
-            .partition(|answered| self.polls.asked(answered));
-        self.take_reports(reports)?;
-        self.take_census(census)
+        self.world.consent_writebacks.extend(news);
+        self.with_tasks(|tasks, turn| {
+            let mut answers = answers.into_iter();
+            answers.try_for_each(|(task, answered)| tasks.on_answer(task, answered, turn))
+        })
     }
 
     /// Stores what answers say about tokens, accounts, and what is going away.

@@ -8,8 +8,8 @@ use integration_engine::delivery::target_state::TargetState;
 use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::World;
 use super::target::{Property, TargetWorker};
+use super::{World, intake, properties, requests};
 use crate::store::{backfills, holds};
 
 /// How long until a job is tried again, and how often at most its progress is shown.
@@ -141,4 +141,60 @@ pub fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Opti
             world.settings.hubspot_api.external_id_property
         )
     })
+}
+
+/// Whether records leave something of a target's budget: none of them waits to be sent.
+pub fn idle(worker: &TargetWorker, world: &World, now: Instant) -> bool {
+    // A target that fails has to be asked something now and then, to see whether it is well again.
+    worker.may_send(&world.settings, now)
+        && !requests::unidentified(worker, world)
+        && properties::known(worker, world)
+        && worker.preflight.is_known()
+        && intake::in_memory(worker) == 0
+        && worker.planned.is_empty()
+        && worker.chunks == 0
+        && !worker.unread()
+        && !worker.retries_due(now)
+        && worker.calls_in_flight < worker.most_calls(&world.settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Instant {
+        crate::pg::clock::now().instant
+    }
+
+    #[test]
+    fn what_is_tried_again_rests_for_a_moment() {
+        let (mut jobs, now) = (Jobs::default(), now());
+        assert!(!jobs.rests(now) && jobs.retry_in(now).is_none());
+        jobs.try_again(now);
+        assert!(jobs.rests(now) && !jobs.outdated(now));
+        assert_eq!(jobs.retry_in(now), Some(A_MOMENT));
+        let then = now + A_MOMENT;
+        assert!(!jobs.rests(then) && jobs.outdated(then));
+        assert_eq!(jobs.retry_in(then), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn configuration_is_read_again_once() {
+        let (mut jobs, now) = (Jobs::default(), now());
+        jobs.try_again(now);
+        jobs.loaded();
+        assert!(!jobs.outdated(now + A_MOMENT) && jobs.retry_in(now).is_none());
+    }
+
+    #[test]
+    fn people_are_told_what_has_changed() {
+        let mut jobs = Jobs::default();
+        jobs.told.insert(1, None);
+        jobs.told.insert(2, Some("locked".to_owned()));
+        let reasons = [(1, None), (2, None), (3, Some("held".to_owned()))];
+        let news = jobs.changed(reasons.into_iter());
+        assert_eq!(news, [(2, None), (3, Some("held".to_owned()))]);
+        jobs.forget(1);
+        assert_eq!(jobs.changed([(1, None)].into_iter()), [(1, None)]);
+    }
 }

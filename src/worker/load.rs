@@ -49,13 +49,29 @@ impl Worker {
         Ok(())
     }
 
+    /// An earlier worker had to be ended, for it could not be got out of a table's code otherwise.
+    fn hold_culprit(&self) -> SpiResult<()> {
+        let Some(table) = self.world.slot.and_then(|slot| slot.take_culprit()) else {
+            return Ok(());
+        };
+        let mut sources = self.world.sources.values();
+        match sources.find(|source| source.oid == table) {
+            Some(source) => holds::hold(
+                source.id,
+                None,
+                holds::Cause::Timeout,
+                &Refusal::TimedOut.into_error().to_string(),
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Reads configuration, pauses and counts.
     pub(super) fn load(&mut self) -> SpiResult<()> {
         // Each statement sees what is committed by then: jobs are read first, so that tables and
         // rules are read as whoever asked for them left them, or later.
         let jobs = state::open_jobs()?;
-        let walks = store::backfills::load()?;
-        let courses = store::drift::load()?;
+        self.tasks.read_jobs()?;
         let mut settings = Settings::read(&store::secrets::load()?);
         if let Err(why) = session::assume_role() {
             settings.refuse(&why);
@@ -75,7 +91,6 @@ impl Worker {
         holds::replace(&holds::Cause::FOUND, sources::findings()?)?;
         self.hold_hidden()?;
         self.hold_culprit()?;
-        self.rechecks.hurry();
         let fenced = self.world.why_fenced()?;
         let nameless = self.world.settings.environment.is_empty();
         copies::ask_for_environment(nameless && fenced.is_none())?;
@@ -121,12 +136,8 @@ impl Worker {
             bars::settle(worker, &self.world)?;
             associations::reload(worker, &self.world)?;
         }
-        self.backfills.load(walks, &mut self.targets, &self.world)?;
-        self.reconciles.load(courses, &self.world)?;
-        self.polls.load()?;
-        self.erasures.load(&mut self.targets)?;
-        self.inbox.load(&self.world)?;
         self.requests.jobs = jobs;
+        self.with_tasks(|tasks, turn| tasks.load(turn))?;
         for worker in &mut self.targets {
             provision::begin(worker, &self.world, &mut self.requests);
         }

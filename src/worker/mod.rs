@@ -10,35 +10,28 @@ mod answers;
 mod associations;
 mod audiences;
 pub mod auth;
-mod backfill;
 mod bars;
 mod connection;
 mod daily;
 mod deciders;
-mod erasures;
 pub mod fill;
 mod fit;
 mod guard;
 mod hear;
 mod held;
-mod hooks;
 mod identity;
 mod intake;
 mod jobs;
 pub mod launcher;
 mod load;
-mod news;
 mod objections;
 mod pace;
-mod poll;
 mod preflight;
 mod prepared;
 mod process;
 mod properties;
 mod provision;
 mod publish;
-mod recheck;
-mod reconcile;
 mod requests;
 mod rest;
 mod serve;
@@ -47,13 +40,15 @@ pub mod settle;
 mod sharing;
 mod standings;
 pub mod target;
+mod task;
+mod tasks;
 mod trust;
 mod urgent;
 mod waits;
 mod words;
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_engine::now::Now;
 use integration_engine::record::{SourceId, Target};
@@ -61,17 +56,14 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use crate::config::Settings;
-use crate::inbound;
 use crate::pg::shmem::{self, Doing, Slot, Wake, Woken};
 use crate::pg::{clock, watch};
-use crate::store::{self, links, sources, state};
-use backfill::Backfills;
-use erasures::Erasures;
-use poll::Polls;
+use crate::store::{self, links, sources};
+use integration_engine::delivery::settlement::ConsentWriteback;
 use process::End;
-use reconcile::Reconciles;
 use requests::Requests;
 use target::TargetWorker;
+use task::{Place, Tasks, Turn};
 
 /// What all targets go by.
 pub struct World {
@@ -88,6 +80,8 @@ pub struct World {
     pub withheld: bool,
     /// Whether rows are noted that are opted out beside a member's.
     pub objections: bool,
+    /// What the CRM has to be told about people's consent.
+    pub consent_writebacks: Vec<ConsentWriteback>,
     pub slot: Option<&'static Slot>,
 }
 
@@ -110,25 +104,15 @@ impl World {
     }
 }
 
-/// Old log rows are deleted this often, while there is traffic.
-const TIDY: Duration = Duration::from_secs(10 * 60);
-
 struct Worker {
     world: World,
     targets: Vec<TargetWorker>,
     requests: Requests,
-    tidy_at: Option<Instant>,
-    /// From the first answer on; soon at first, for the worker may have been away for long.
-    tidy_in: Duration,
     prepared: prepared::Prepared,
-    inbox: inbound::Backlog,
-    backfills: Backfills,
-    reconciles: Reconciles,
-    polls: Polls,
-    erasures: Erasures,
-    hooks: hooks::Hooks,
-    news: news::News,
-    rechecks: recheck::Rechecks,
+    tasks: Tasks,
+    /// What the worker was woken for, and what its tasks want looked at besides.
+    wake: Wake,
+    called: Wake,
     rest: rest::Rest,
 }
 
@@ -156,23 +140,17 @@ impl Worker {
             associations: Vec::new(),
             withheld: false,
             objections: false,
+            consent_writebacks: Vec::new(),
             slot: Some(slot),
         };
         Ok(Worker {
             world,
             targets,
             requests,
-            tidy_at: None,
-            tidy_in: Duration::ZERO,
             prepared: prepared::Prepared::default(),
-            inbox: inbound::Backlog::default(),
-            backfills: Backfills::default(),
-            reconciles: Reconciles::default(),
-            polls: Polls::default(),
-            erasures: Erasures::default(),
-            hooks: hooks::Hooks::default(),
-            news: news::News::default(),
-            rechecks: recheck::Rechecks::default(),
+            tasks: tasks::all(),
+            wake: Wake::NONE,
+            called: Wake::NONE,
             rest: rest::Rest::default(),
         })
     }
@@ -187,17 +165,13 @@ impl Worker {
         self.look_at_clock();
         self.follow_catalog()?;
         let now = self.world.now.instant;
-        let wake = wake.union(self.prepared.ended(wake, now)?);
-        if wake.has(Wake::CONFIG)
-            || self.backfills.jobs.outdated(now)
-            || self.reconciles.jobs.outdated(now)
-            || self.polls.jobs.outdated(now)
-            || self.erasures.jobs.outdated(now)
-            || store::trouble::is_outdated()
-        {
+        let called = std::mem::replace(&mut self.called, Wake::NONE);
+        let wake = wake.union(called).union(self.prepared.ended(wake, now)?);
+        self.wake = wake;
+        if wake.has(Wake::CONFIG) || self.tasks.are_outdated(now) || store::trouble::is_outdated() {
             store::transaction(|| self.load())?;
         }
-        self.recheck()?;
+        self.step(Place::BeforeAnswers)?;
         for worker in &mut self.targets {
             for lane in target::LANES {
                 if wake.has(Wake::changes(worker.target, lane)) {
@@ -214,27 +188,14 @@ impl Worker {
         self.look_at_clock();
         self.hear_answers()?;
         self.store_tests()?;
-        if wake.has(Wake::INBOX) {
-            self.inbox.stale = true;
-        }
-        self.apply_inbox()?;
-        self.look_at_clock();
-        self.feed_backfills()?;
-        self.look_at_clock();
-        self.erase()?;
+        self.step(Place::BeforeRecords)?;
         for index in 0..self.targets.len() {
             self.serve(index)?;
         }
-        self.tell_crm_again()?;
         self.look_at_clock();
         self.note_provisions()?;
-        self.register_hooks()?;
         self.associate()?;
-        self.look_at_clock();
-        self.compare()?;
-        self.look_at_clock();
-        self.poll()?;
-        self.tidy()?;
+        self.step(Place::AfterRecords)?;
         self.look_at_clock();
         self.publish()?;
         Ok(self.next_wait())
@@ -253,6 +214,23 @@ impl Worker {
         }
     }
 
+    /// Lends the tasks what they work with.
+    fn with_tasks<T>(&mut self, work: impl FnOnce(&mut Tasks, &mut Turn) -> T) -> T {
+        let mut turn = Turn::new(
+            &mut self.world,
+            &mut self.targets,
+            &mut self.requests,
+            self.wake,
+        );
+        let done = work(&mut self.tasks, &mut turn);
+        self.called = self.called.union(turn.called);
+        done
+    }
+
+    fn step(&mut self, place: Place) -> SpiResult<()> {
+        self.with_tasks(|tasks, turn| tasks.step(place, turn))
+    }
+
     fn note_provisions(&mut self) -> SpiResult<()> {
         let mut news = false;
         for worker in &mut self.targets {
@@ -262,46 +240,6 @@ impl Worker {
             true => store::transaction(|| self.requests.settle_provision(&self.world)),
             false => Ok(()),
         }
-    }
-
-    fn feed_backfills(&mut self) -> SpiResult<()> {
-        for worker in &mut self.targets {
-            if self
-                .backfills
-                .due(worker, &self.world, self.world.now.instant)
-            {
-                store::transaction(|| self.backfills.feed(worker, &self.world))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_inbox(&mut self) -> SpiResult<()> {
-        if !self.world.settings.enabled || self.targets.iter().any(|worker| worker.fenced) {
-            return Ok(());
-        }
-        self.inbox.apply(&self.world, &self.targets)?;
-        self.world.withheld |= std::mem::take(&mut self.inbox.withholds);
-        let owed = std::mem::take(&mut self.inbox.owed);
-        let mut workers = self.targets.iter_mut();
-        if let Some(worker) = workers.find(|worker| worker.target == Target::HubSpot) {
-            worker.associations.look(owed, self.world.now.instant);
-        }
-        Ok(())
-    }
-
-    fn tidy(&mut self) -> SpiResult<()> {
-        if self.tidy_at.is_some_and(|at| at <= self.world.now.instant) {
-            self.tidy_at = None;
-            self.tidy_in = TIDY;
-            let settings = &self.world.settings;
-            store::transaction(|| {
-                state::tidy(settings.request_log_retention, settings.inbox_retention)?;
-                store::erasures::tidy()?;
-                state::tidy_people(settings.activity_retention, settings.consent_log_retention)
-            })?;
-        }
-        Ok(())
     }
 }
 

@@ -21,22 +21,7 @@ impl Worker {
         if !changed.is_empty() {
             store::transaction(|| process::tell_states(&changed))?;
         }
-        let news = self.backfills.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.backfills.jobs.tell(news, now))?;
-        }
-        let news = self.reconciles.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.reconciles.jobs.tell(news, now))?;
-        }
-        let news = self.polls.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.polls.jobs.tell(news, now))?;
-        }
-        let news = self.erasures.news(&self.targets, &self.world);
-        if !news.is_empty() {
-            store::transaction(|| self.erasures.jobs.tell(news, now))?;
-        }
+        self.with_tasks(|tasks, turn| tasks.tell(turn))?;
         process::report_statistics();
         Ok(())
     }

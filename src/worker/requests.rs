@@ -25,6 +25,7 @@ use super::auth::Session;
 use super::connection::{Question, Test};
 use super::preflight::Subject;
 use super::target::{Planned, TargetWorker};
+use super::task::{self, QuestionKind, TaskId, Token};
 use super::{World, answers, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Client, Engine, Network};
@@ -49,12 +50,11 @@ enum Underway {
     },
     /// A merge field that is to be created.
     MergeField(Request),
-    /// Part of a comparison of both sides, or of a poll.
-    Census {
-        job: i64,
-        request: Request,
+    /// A task's question.
+    Task {
+        task: TaskId,
+        question: task::Question,
     },
-    Erasure(Erasing),
     /// Does the target answer at all? Asked before records are sent to one that was failing, so
     /// that a record which makes its own calls fail is not taken for an outage.
     Probe,
@@ -68,20 +68,12 @@ enum Underway {
     Test(Question),
 }
 
-/// A request of an erasure.
-pub struct Erasing {
-    pub job: i64,
-    pub place: i32,
-    /// Its path as it is logged.
-    pub path: String,
-}
-
 impl Underway {
     /// Records in it, of those requests that are counted as under way.
     fn records(&self) -> Option<usize> {
         match self {
             Underway::Records(planned) => Some(planned.flights.len()),
-            Underway::Census { .. } => Some(1),
+            Underway::Task { question, .. } => (question.kind == QuestionKind::Read).then_some(1),
             _ => None,
         }
     }
@@ -118,6 +110,7 @@ pub struct Requests {
     fresh: Option<Client>,
     underway: HashMap<u64, Sent>,
     next_id: u64,
+    answers: u64,
     generation: u32,
     endpoints: HashMap<Target, Option<Endpoint>>,
     /// Jobs that SQL functions asked for.
@@ -158,6 +151,7 @@ impl Requests {
             fresh: None,
             underway: HashMap::new(),
             next_id: 0,
+            answers: 0,
             generation: 0,
             endpoints: HashMap::new(),
             jobs: Vec::new(),
@@ -180,6 +174,11 @@ impl Requests {
         let sent = self.underway.values();
         let count = sent.filter(|sent| sent.target == target).count();
         u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// How many answers have come so far.
+    pub fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// Whether no answer is waited for, of whatever.
@@ -327,44 +326,21 @@ impl Requests {
         self.send(worker, world, request, Underway::Associations(call));
     }
 
-    /// Sends a request of a comparison or a poll, if one may leave now.
-    pub fn send_census(
+    /// Sends a task's question, if a request may leave now.
+    pub fn ask_for_task(
         &mut self,
         worker: &mut TargetWorker,
         world: &World,
-        job: i64,
-        request: Request,
-    ) -> bool {
-        let underway = Underway::Census {
-            job,
-            request: request.clone(),
-        };
-        self.send_permitted(worker, world, request, underway)
-    }
-
-    /// Sends a request of an erasure, if one may leave now.
-    pub fn send_erasure(
-        &mut self,
-        worker: &mut TargetWorker,
-        world: &World,
-        request: Request,
-        asked: Erasing,
-    ) -> bool {
-        self.send_permitted(worker, world, request, Underway::Erasure(asked))
-    }
-
-    fn send_permitted(
-        &mut self,
-        worker: &mut TargetWorker,
-        world: &World,
-        request: Request,
-        underway: Underway,
-    ) -> bool {
-        let permitted = self.permitted(worker, world.now);
-        if permitted {
-            worker.calls_in_flight += 1;
-            self.send(worker, world, request, underway);
+        task: TaskId,
+        question: task::Question,
+    ) -> Option<Token> {
+        let request = question.request.clone();
+        let underway = Underway::Task { task, question };
+        if !self.permitted(worker, world.now) {
+            return None;
         }
-        permitted
+        worker.calls_in_flight += 1;
+        self.send(worker, world, request, underway);
+        Some(Token(self.next_id))
     }
 }

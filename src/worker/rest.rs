@@ -59,15 +59,7 @@ impl Worker {
             return None;
         };
         let now = self.world.now.instant;
-        let waits = [
-            self.inbox.retry_in(now),
-            self.news.retry_in(now),
-            self.erasures.next_look(now),
-            self.backfills.jobs.retry_in(now),
-            self.reconciles.jobs.retry_in(now),
-            self.polls.jobs.retry_in(now),
-        ];
-        let quiet = waits.iter().all(Option::is_none);
-        quiet.then_some((why, asked.union(Wake::INBOX)))
+        let idle = self.tasks.are_idle(now);
+        idle.then_some((why, asked.union(Wake::INBOX)))
     }
 }

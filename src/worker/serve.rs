@@ -166,7 +166,7 @@ impl Worker {
                 }
                 settle::settle(worker, world, outcomes, leftover.empty)
             })?;
-            self.tell_crm(news)?;
+            self.world.consent_writebacks.extend(news);
         }
         Ok(progress)
     }

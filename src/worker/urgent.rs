@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::outcome::TargetSignal;
+use integration_engine::limits::retry::backoff;
 use integration_engine::record::{Lane, Target};
 use pgrx::spi::SpiResult;
 
@@ -37,9 +38,9 @@ impl Urgent {
             *self = Urgent::default();
             return;
         }
-        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10));
+        let wait = backoff(self.failures, FIRST_WAIT, LONGEST_WAIT);
         self.failures += 1;
-        self.not_before = Some(now + wait.min(LONGEST_WAIT));
+        self.not_before = Some(now + wait);
     }
 
     fn rests(&self, now: Instant) -> bool {
@@ -145,6 +146,7 @@ impl Worker {
             self.requests.send_urgent(worker, world, planned);
         }
         self.world.objections |= objected;
-        self.tell_crm(told)
+        self.world.consent_writebacks.extend(told);
+        Ok(())
     }
 }

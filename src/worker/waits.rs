@@ -7,7 +7,6 @@ use integration_engine::record::Lane;
 use super::Worker;
 use super::target::TargetWorker;
 use crate::pg::shmem::Wake;
-use crate::store::trouble;
 
 impl Worker {
     /// Whether requests are under way or there is more to send at once.
@@ -35,7 +34,7 @@ impl Worker {
     }
 
     /// How long there is nothing to do unless somebody wakes us.
-    pub(super) fn next_wait(&self) -> Option<Duration> {
+    pub(super) fn next_wait(&mut self) -> Option<Duration> {
         let now = self.world.now.instant;
         let mut wait = self
             .targets
@@ -62,39 +61,10 @@ impl Worker {
         if let Some(at) = refused.min() {
             at_most(Duration::from_micros(at.saturating_sub(clock).max(1_000)));
         }
-        if let Some(at) = self.tidy_at {
-            at_most(at.saturating_duration_since(now));
+        if self.called != Wake::NONE {
+            at_most(Duration::ZERO);
         }
-        if let Some(delay) = self.backfills.next_look(&self.targets, &self.world) {
-            at_most(delay);
-        }
-        if let Some(delay) = self.reconciles.next_look(&self.targets, &self.world) {
-            at_most(delay);
-        }
-        if let Some(delay) = self
-            .polls
-            .next_look(&self.targets, &self.world, &self.reconciles)
-        {
-            at_most(delay);
-        }
-        if let Some(delay) = self.erasures.next_look(now) {
-            at_most(delay);
-        }
-        if let Some(delay) = self.hooks.next_look(&self.targets, &self.world) {
-            at_most(delay);
-        }
-        if let Some(delay) = self.inbox.retry_in(now) {
-            at_most(delay);
-        }
-        if let Some(delay) = self.news.retry_in(now) {
-            at_most(delay);
-        }
-        if let Some(delay) = trouble::next_look(self.world.now.clock) {
-            at_most(delay);
-        }
-        if let Some(delay) = self.rechecks.next_look(now) {
-            at_most(delay);
-        }
-        wait
+        let tasks = self.with_tasks(|tasks, turn| tasks.next_wait(turn));
+        wait.into_iter().chain(tasks).min()
     }
 }

@@ -65,6 +65,7 @@ pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<
         associations: Vec::new(),
         withheld: false,
         objections: false,
+        consent_writebacks: Vec::new(),
         slot: None,
     };
     world.read_sources().map_err(Error::Spi)?;

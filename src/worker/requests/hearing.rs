@@ -5,17 +5,16 @@ use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::delivery::settlement::Outcome;
 use integration_engine::limits::BudgetReport;
 use integration_engine::record::Target;
-use integration_engine::wire::{Method, Request};
 
 use super::{Requests, Underway, setup};
 use crate::http::Answer;
 use crate::store::dead_letters::LogEntry;
 use crate::worker::auth::Granted;
 use crate::worker::target::{Planned, Property, TargetWorker};
+use crate::worker::task::{self, TaskId, Token};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    World, answers, associations, audiences, bars, erasures, preflight, properties, provision,
-    reconcile, sharing,
+    World, answers, associations, audiences, bars, preflight, properties, provision, sharing,
 };
 
 /// What came in at one go.
@@ -33,8 +32,7 @@ pub struct Heard {
     /// Definitions have been read, and the maps have to be refined.
     pub definitions: bool,
     pub associations: Vec<associations::Answered>,
-    pub census: Vec<reconcile::Answered>,
-    pub erasures: Vec<erasures::Answered>,
+    pub tasks: Vec<(TaskId, task::Answered)>,
 }
 
 impl Heard {
@@ -46,7 +44,7 @@ impl Heard {
     pub fn is_about_records(&self) -> bool {
         let access = self.accounts.is_empty() && self.granted.is_none();
         let known = self.properties.is_empty() && self.audiences.is_empty() && !self.definitions;
-        access && known && self.associations.is_empty() && self.census.is_empty()
+        access && known && self.associations.is_empty() && self.tasks.is_empty()
     }
 }
 
@@ -72,6 +70,7 @@ impl Requests {
             let current = sent.generation == self.generation && !again;
             let worker = &mut targets[index];
             worker.daily.settle();
+            self.answers += 1;
             if let Some(records) = sent.underway.records() {
                 worker.keep_pace(&world.settings, &answer, records, world.now);
             }
@@ -141,34 +140,23 @@ impl Requests {
                     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
                     provision::hear(worker, &answer.result, world.now);
                 }
-                Underway::Census { job, request } => {
+                Underway::Task { task, question } => {
+                    let task::Question {
+                        mut request,
+                        kind,
+                        logged_path,
+                    } = question;
+                    request.path = logged_path.unwrap_or(request.path);
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    reconcile::note(worker, &answer, current, world.now);
-                    heard.census.push(reconcile::Answered {
-                        target: sent.target,
-                        job,
-                        result: answer.result,
-                    });
-                }
-                Underway::Erasure(asked) => {
-                    let request = Request {
-                        target: sent.target,
-                        method: Method::Post,
-                        path: asked.path,
-                        body: None,
-                    };
-                    heard
-                        .log
-                        .push(answers::plain_entry(sent.target, &request, &answer));
-                    erasures::note(worker, &answer, current, world.now);
-                    heard.erasures.push(erasures::Answered {
-                        job: asked.job,
-                        place: asked.place,
+                    kind.note(worker, &answer, current, world.now);
+                    let answered = task::Answered {
+                        token: Token(answer.id),
                         current,
                         result: answer.result,
-                    });
+                    };
+                    heard.tasks.push((task, answered));
                 }
                 Underway::Probe => {
                     let request = answers::probe(sent.target, world);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
-use super::Worker;
 use crate::pg::fence::Refusal;
 use crate::store::holds::Cause;
 use crate::store::{self, holds, trouble};
+use crate::worker::task::{Task, Turn};
 
 /// Between attempts: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -29,21 +29,16 @@ struct Attempt {
 
 /// When each held table is tried again.
 #[derive(Default)]
-pub struct Rechecks {
+pub struct Recheck {
     generation: u64,
     attempts: BTreeMap<(SourceId, Cause), Attempt>,
     /// The configuration has been read again: what was wrong may have been put right.
     at_once: bool,
 }
 
-impl Rechecks {
-    /// Somebody changed the configuration.
-    pub fn hurry(&mut self) {
-        self.at_once = true;
-    }
-
+impl Recheck {
     /// How long until something is to be tried.
-    pub fn next_look(&self, now: Instant) -> Option<Duration> {
+    fn due_in(&self, now: Instant) -> Option<Duration> {
         let next = self.attempts.values().map(|attempt| attempt.at).min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -102,17 +97,22 @@ fn longest_wait(cause: Cause) -> Duration {
     }
 }
 
-impl Worker {
+impl Task for Recheck {
+    fn load(&mut self, _turn: &mut Turn) -> SpiResult<()> {
+        self.at_once = true;
+        Ok(())
+    }
+
     /// Holds what turned out to be unreadable, and releases what can be read again.
-    pub(super) fn recheck(&mut self) -> SpiResult<()> {
-        let now = self.world.now.instant;
-        trouble::look_again(self.world.now.clock);
+    fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        let now = turn.now();
+        trouble::look_again(turn.world.now.clock);
         if trouble::any() {
             store::transaction(trouble::hold_what_was_found)?;
         }
-        self.rechecks.follow(now);
-        for (id, cause) in self.rechecks.due(now) {
-            let Some(source) = self.world.sources.get(&id) else {
+        self.follow(now);
+        for (id, cause) in self.due(now) {
+            let Some(source) = turn.world.sources.get(&id) else {
                 continue;
             };
             store::transaction(|| match source.probe() {
@@ -130,20 +130,64 @@ impl Worker {
         Ok(())
     }
 
-    /// An earlier worker had to be ended, for it could not be got out of a table's code otherwise.
-    pub(super) fn hold_culprit(&self) -> SpiResult<()> {
-        let Some(table) = self.world.slot.and_then(|slot| slot.take_culprit()) else {
-            return Ok(());
+    fn next_wait(&self, turn: &Turn) -> Option<Duration> {
+        let locked = trouble::next_look(turn.world.now.clock);
+        locked.into_iter().chain(self.due_in(turn.now())).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(cause: Cause, now: Instant) -> Recheck {
+        let wait = first_wait(cause);
+        let attempt = Attempt {
+            at: now + wait,
+            wait,
         };
-        let mut sources = self.world.sources.values();
-        match sources.find(|source| source.oid == table) {
-            Some(source) => holds::hold(
-                source.id,
-                None,
-                Cause::Timeout,
-                &Refusal::TimedOut.into_error().to_string(),
-            ),
-            None => Ok(()),
+        Recheck {
+            attempts: BTreeMap::from([((SourceId(1), cause), attempt)]),
+            ..Recheck::default()
+        }
+    }
+
+    fn now() -> Instant {
+        crate::pg::clock::now().instant
+    }
+
+    #[test]
+    fn nothing_held_needs_no_look() {
+        assert_eq!(Recheck::default().due_in(now()), None);
+    }
+
+    #[test]
+    fn held_table_is_tried_less_and_less_often() {
+        let mut now = now();
+        let mut task = held(Cause::Unreadable, now);
+        for wait in [2, 4, 8, 16, 32, 60, 60] {
+            assert!(task.due(now).is_empty());
+            assert_eq!(task.due_in(now), Some(Duration::from_secs(wait)));
+            now += Duration::from_secs(wait);
+            assert_eq!(task.due(now), [(SourceId(1), Cause::Unreadable)]);
+        }
+    }
+
+    #[test]
+    fn table_that_took_all_its_time_rests_longer() {
+        let now = now();
+        let mut task = held(Cause::Timeout, now);
+        assert!(task.due(now + LONGEST_WAIT).is_empty());
+        assert_eq!(task.due(now + FIRST_REST).len(), 1);
+    }
+
+    #[test]
+    fn locked_table_is_tried_every_second() {
+        let mut now = now();
+        let mut task = held(Cause::Locked, now);
+        for _ in 0..5 {
+            now += LOCK_WAIT;
+            assert_eq!(task.due(now).len(), 1);
         }
     }
 }

@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::ConsentWriteback;
+use integration_engine::limits::retry::backoff;
 use integration_engine::record::Target;
 use integration_engine::refusal::Refusal;
 use integration_engine::standing;
 use pgrx::spi::SpiResult;
 
-use super::target::TargetWorker;
-use super::{Worker, World};
 use crate::pg::clock::Stopwatch;
 use crate::pg::{self, SqlError};
 use crate::store::apply::{self, Applied};
 use crate::store::{self, changes, dead_letters, holds, links};
+use crate::worker::World;
+use crate::worker::target::TargetWorker;
+use crate::worker::task::{Task, Turn};
 
 /// Between attempts at rows that somebody holds: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -28,9 +30,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Telling goes on for so long before others have their turn.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// News that the CRM has not been told yet.
+/// What the CRM has not been told yet.
 #[derive(Default)]
-pub struct News {
+pub struct ConsentWritebacks {
     /// Those whose turn has not come yet.
     untold: Vec<ConsentWriteback>,
     /// Those whose rows or tables are in somebody's hands.
@@ -40,9 +42,9 @@ pub struct News {
     recalled: bool,
 }
 
-impl News {
+impl ConsentWritebacks {
     /// How long until it is tried again.
-    pub fn retry_in(&self, now: Instant) -> Option<Duration> {
+    fn due_in(&self, now: Instant) -> Option<Duration> {
         if !self.untold.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -57,9 +59,9 @@ impl News {
             }
             return;
         }
-        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(10));
+        let wait = backoff(self.failures, FIRST_WAIT, LONGEST_WAIT);
         self.failures = self.failures.saturating_add(1);
-        self.again_at = Some(now + wait.min(LONGEST_WAIT));
+        self.again_at = Some(now + wait);
         self.waiting.extend(news);
     }
 }
@@ -72,54 +74,67 @@ enum Told {
     Later,
 }
 
-impl Worker {
+impl Task for ConsentWritebacks {
+    fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        let fresh = std::mem::take(&mut turn.world.consent_writebacks);
+        self.tell(turn, fresh)?;
+        self.tell_again(turn)
+    }
+
+    fn next_wait(&self, turn: &Turn) -> Option<Duration> {
+        match turn.world.consent_writebacks.is_empty() {
+            true => self.due_in(turn.now()),
+            false => Some(Duration::ZERO),
+        }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.due_in(now).is_none()
+    }
+}
+
+impl ConsentWritebacks {
     /// Records refusals in the CRM, so that nobody tries again and people can see why.
-    pub(super) fn tell_crm(&mut self, news: Vec<ConsentWriteback>) -> SpiResult<()> {
+    fn tell(&mut self, turn: &Turn, news: Vec<ConsentWriteback>) -> SpiResult<()> {
         let (mut news, mut held) = (news.into_iter(), Vec::new());
         let slice = Stopwatch::start();
         while slice.elapsed() < SLICE
             && let Some(each) = news.next()
         {
-            match store::transaction(|| tell_or_wait(&self.world, &each))? {
+            match store::transaction(|| tell_or_wait(turn.world, &each))? {
                 Told::Settled => {}
                 Told::Later => held.push(each),
             }
         }
-        self.news.untold.extend(news);
-        self.news.wait(held, self.world.now.instant);
+        self.untold.extend(news);
+        self.wait(held, turn.now());
         Ok(())
     }
 
     /// As above, of what had to wait, or what an earlier worker did not come to.
-    pub(super) fn tell_crm_again(&mut self) -> SpiResult<()> {
-        if !self.world.settings.enabled || self.targets.iter().any(|worker| worker.fenced) {
+    fn tell_again(&mut self, turn: &Turn) -> SpiResult<()> {
+        let (now, enabled) = (turn.now(), turn.world.settings.enabled);
+        if !enabled || turn.targets.iter().any(|worker| worker.fenced) {
             return Ok(());
         }
-        if !std::mem::replace(&mut self.news.recalled, true) {
+        if !std::mem::replace(&mut self.recalled, true) {
             let known = store::transaction(recall)?;
-            self.news.wait(known, self.world.now.instant);
+            self.wait(known, now);
         }
-        let is_time = self
-            .news
-            .retry_in(self.world.now.instant)
-            .is_some_and(|wait| wait.is_zero());
-        let worker = self
-            .targets
-            .iter()
-            .find(|of| of.target == Target::Mailchimp);
-        let Some(worker) = worker.filter(|_| is_time) else {
+        let is_time = self.due_in(now) == Some(Duration::ZERO);
+        let Some(worker) = turn.worker(Target::Mailchimp).filter(|_| is_time) else {
             return Ok(());
         };
         // What the CRM has decided since is in the queue, and is for Mailchimp to answer.
-        let mut waiting = std::mem::take(&mut self.news.waiting);
+        let mut waiting = std::mem::take(&mut self.waiting);
         if worker.unread() {
-            waiting.append(&mut self.news.untold);
-            self.news.wait(waiting, self.world.now.instant);
+            waiting.append(&mut self.untold);
+            self.wait(waiting, now);
             return Ok(());
         }
-        waiting.splice(..0, std::mem::take(&mut self.news.untold));
+        waiting.splice(..0, std::mem::take(&mut self.untold));
         let waiting = store::transaction(|| without_decided(worker, waiting))?;
-        self.tell_crm(waiting)
+        self.tell(turn, waiting)
     }
 }
 
@@ -214,4 +229,66 @@ fn tell(world: &World, news: &ConsentWriteback) -> SpiResult<Result<Told, SqlErr
         Applied::Written | Applied::Moved => Ok(Told::Settled),
         Applied::Refused(why) => Err(why),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use integration_engine::record::{RecordKey, RecordRef, SourceId};
+
+    use super::*;
+
+    fn now() -> Instant {
+        crate::pg::clock::now().instant
+    }
+
+    fn somebody() -> Vec<ConsentWriteback> {
+        vec![ConsentWriteback {
+            record: RecordRef {
+                source: SourceId(1),
+                key: RecordKey::from("7"),
+            },
+            status: MemberStatus::UnsubscribedByMember,
+        }]
+    }
+
+    #[test]
+    fn nothing_to_tell_needs_no_turn() {
+        assert_eq!(ConsentWritebacks::default().due_in(now()), None);
+    }
+
+    #[test]
+    fn whose_turn_did_not_come_is_told_at_once() {
+        let task = ConsentWritebacks {
+            untold: somebody(),
+            ..ConsentWritebacks::default()
+        };
+        assert_eq!(task.due_in(now()), Some(Duration::ZERO));
+        assert!(!task.is_idle(now()));
+    }
+
+    #[test]
+    fn rows_in_somebodys_hands_are_tried_less_and_less_often() {
+        let (mut task, now) = (ConsentWritebacks::default(), now());
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let waiting = match task.waiting.is_empty() {
+                true => somebody(),
+                false => std::mem::take(&mut task.waiting),
+            };
+            task.wait(waiting, now);
+            assert_eq!(task.due_in(now), Some(Duration::from_secs(wait)));
+        }
+        assert_eq!(task.due_in(now + LONGEST_WAIT), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn patience_begins_anew_once_all_are_told() {
+        let (mut task, now) = (ConsentWritebacks::default(), now());
+        task.wait(somebody(), now);
+        let waiting = std::mem::take(&mut task.waiting);
+        task.wait(waiting, now);
+        task.waiting.clear();
+        task.wait(Vec::new(), now);
+        task.wait(somebody(), now);
+        assert_eq!(task.due_in(now), Some(FIRST_WAIT));
+    }
 }

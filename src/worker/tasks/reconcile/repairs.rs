@@ -20,7 +20,7 @@ use crate::pg::SqlError;
 use crate::pg::clock::Stopwatch;
 use crate::store;
 use crate::store::drift::{Kind, Repair};
-use crate::worker::Worker;
+use crate::worker::task::Turn;
 
 /// Others have their turn after so long.
 const SLICE: Duration = Duration::from_millis(100);
@@ -100,27 +100,34 @@ impl Reconciles {
     }
 }
 
-impl Worker {
+impl Reconciles {
     /// Repairs records of a target's, for as long as others can wait.
-    pub(super) fn repair_records(&mut self, index: usize) -> SpiResult<()> {
-        let (begun, target) = (Stopwatch::start(), self.targets[index].target);
+    pub(super) fn repair_records(&mut self, index: usize, turn: &mut Turn) -> SpiResult<()> {
+        let (begun, target) = (Stopwatch::start(), turn.targets[index].target);
         while begun.elapsed() < SLICE {
-            let now = self.world.now.instant;
-            let Some((job, part)) = self.reconciles.next_part(target, now) else {
+            let now = turn.world.now.instant;
+            let Some((job, part)) = self.next_part(target, now) else {
                 break;
             };
-            store::transaction(|| self.repair_record(index, job, part))?;
-            let over = self.reconciles.find(job, target);
+            store::transaction(|| self.repair_record(index, job, part, turn))?;
+            let over = self.find(job, target);
             if over.is_some_and(|running| running.parts.is_empty()) {
-                store::transaction(|| self.show(job, target))?;
+                store::transaction(|| self.show(job, target, turn.world.now))?;
             }
-            self.look_at_clock();
+            turn.look_at_clock();
         }
         Ok(())
     }
 
-    fn repair_record(&mut self, index: usize, job: i64, mut part: Part) -> SpiResult<()> {
+    fn repair_record(
+        &mut self,
+        index: usize,
+        job: i64,
+        mut part: Part,
+        turn: &mut Turn,
+    ) -> SpiResult<()> {
         store::wait_for_nobody()?;
+        let target = turn.targets[index].target;
         part.attempts += 1;
         let last = part.attempts >= MOST_ATTEMPTS;
         let (asked, record) = (part.asked.clone(), part.record.clone());
@@ -128,7 +135,7 @@ impl Worker {
             records: vec![record],
             after: None,
         };
-        let judged = self.judge(index, job, Manner::Alone { last }, |judge, todo| {
+        let judged = self.judge(index, job, Manner::Alone { last }, turn, |judge, todo| {
             judge.answer(asked, page, todo).map(|_| ())
         })?;
         let wait = match judged {
@@ -137,30 +144,34 @@ impl Worker {
                 part.attempts -= 1;
                 A_MOMENT
             }
-            Judged::Failed(why) if last => return self.give_up(index, job, &part, &why),
+            Judged::Failed(why) if last => return self.give_up((job, target), &part, &why, turn),
             Judged::Failed(why) => {
                 let refusal = Refusal::of(&why.sqlstate());
                 let salt = u64::from(part.attempts);
-                let wait = refusal.next_attempt(part.attempts, self.world.now.jitter(salt));
+                let wait = refusal.next_attempt(part.attempts, turn.world.now.jitter(salt));
                 wait.unwrap_or(A_MOMENT)
             }
         };
-        part.not_before = Some(self.world.now.instant + wait);
-        let target = self.targets[index].target;
-        if let Some(running) = self.reconciles.find(job, target) {
+        part.not_before = Some(turn.world.now.instant + wait);
+        if let Some(running) = self.find(job, target) {
             running.parts.push_back(part);
         }
         Ok(())
     }
 
     /// Notes that a record could not be repaired.
-    fn give_up(&mut self, index: usize, job: i64, part: &Part, why: &SqlError) -> SpiResult<()> {
-        let target = self.targets[index].target;
-        let Some(running) = self.reconciles.find(job, target) else {
+    fn give_up(
+        &mut self,
+        (job, target): (i64, Target),
+        part: &Part,
+        why: &SqlError,
+        turn: &Turn,
+    ) -> SpiResult<()> {
+        let Some(running) = self.find(job, target) else {
             return Ok(());
         };
         let course = running.course.clone();
-        let judge = Judge::new(&self.world, &self.targets, course);
+        let judge = Judge::new(turn.world, turn.targets, course);
         let id = Some(part.record.id.clone());
         let refused = Repair::Refused(why.to_string());
         judge.put(Some(&part.key), id, part.kind, None, refused)

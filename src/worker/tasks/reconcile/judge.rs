@@ -1,5 +1,8 @@
 //! What answers of a comparison come to: differences, what is done about them, what to ask next.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::delivery::call::Link;

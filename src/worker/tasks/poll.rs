@@ -5,6 +5,8 @@
 //! at a crash, and is asked again.
 
 mod take;
+#[cfg(test)]
+mod tests;
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -16,15 +18,16 @@ use integration_mailchimp::engagement as reports;
 use integration_mailchimp::engagement::{PAGE_MAX, Page, Said, Sent};
 use pgrx::spi::SpiResult;
 
-use super::jobs::{Jobs, News};
-use super::reconcile::{self, Answered, Reconciles};
-use super::target::TargetWorker;
-use super::{Worker, World};
 use crate::pg;
+use crate::pg::shmem::Wake;
 use crate::services;
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::engagement::{self, Campaign, Poll};
+use crate::worker::World;
+use crate::worker::jobs::{Jobs, News, idle};
+use crate::worker::target::TargetWorker;
+use crate::worker::task::{Answered, Question, Task, Token, Turn};
 
 /// Answers that make no sense before a campaign is left alone.
 const MOST_FAILURES: u32 = 3;
@@ -32,8 +35,10 @@ const MOST_FAILURES: u32 = 3;
 /// Rows of a report asked for at once after answers that did not come.
 const FEWEST: usize = 50;
 
-/// A question under way: from when on events were asked for.
+/// A question under way.
 struct Asked {
+    token: Token,
+    /// From when on events were asked for.
     since: Option<Timestamp>,
 }
 
@@ -62,10 +67,13 @@ impl Running {
 #[derive(Default)]
 pub struct Polls {
     running: Option<Running>,
-    pub(super) jobs: Jobs,
+    jobs: Jobs,
     /// When the last one was begun.
     begun: Option<Timestamp>,
 }
+
+/// The next question, and from when on events are asked for.
+type Next = (Request, Option<Timestamp>);
 
 /// What an answer is.
 enum Understood {
@@ -82,7 +90,7 @@ enum Understood {
 
 impl Polls {
     /// Reads which there are, and clears away those that are over.
-    pub fn load(&mut self) -> SpiResult<()> {
+    fn reload(&mut self) -> SpiResult<()> {
         self.jobs.loaded();
         self.begun = engagement::begun()?;
         let (open, over): (Vec<Poll>, Vec<Poll>) =
@@ -99,46 +107,6 @@ impl Polls {
         Ok(())
     }
 
-    /// Whether an answer is to one of its questions.
-    pub fn asked(&self, answered: &Answered) -> bool {
-        self.running
-            .as_ref()
-            .is_some_and(|running| running.poll.job == answered.job)
-    }
-
-    /// How long until there is something to do by itself.
-    pub fn next_look(
-        &self,
-        targets: &[TargetWorker],
-        world: &World,
-        reconciles: &Reconciles,
-    ) -> Option<Duration> {
-        let now = world.now.instant;
-        let worker = mailchimp(targets)?;
-        let rests = self.jobs.retry_in(now);
-        if rests.is_some() || !may_ask(worker, world, reconciles, now) {
-            return rests;
-        }
-        match &self.running {
-            Some(running) => running.asked.is_none().then_some(Duration::ZERO),
-            None => self.begins_in(world),
-        }
-    }
-
-    fn due(
-        &self,
-        worker: &TargetWorker,
-        world: &World,
-        reconciles: &Reconciles,
-        now: Instant,
-    ) -> bool {
-        let work = match &self.running {
-            Some(running) => running.asked.is_none(),
-            None => self.begins_in(world) == Some(Duration::ZERO),
-        };
-        work && !self.jobs.rests(now) && may_ask(worker, world, reconciles, now)
-    }
-
     /// How long until it is time for the next one.
     fn begins_in(&self, world: &World) -> Option<Duration> {
         let interval = world.settings.mailchimp_poll_interval?;
@@ -146,22 +114,7 @@ impl Polls {
         if !world.sources.values().any(sent) {
             return None;
         }
-        let gone = self
-            .begun
-            .map_or(i64::MAX, |begun| world.now.timestamp.0 - begun.0);
-        // A clock that was put back does not keep it from ever beginning.
-        let gone = Duration::from_millis(u64::try_from(gone).unwrap_or(u64::MAX));
-        Some(interval.saturating_sub(gone))
-    }
-
-    /// What is to be written about jobs: those that wait for something now, or no longer.
-    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
-        let job = self.running.as_ref().map(|running| running.poll.job);
-        // It is about no table.
-        let walks = job
-            .into_iter()
-            .map(|job| (job, Target::Mailchimp, SourceId(0)));
-        self.jobs.news(walks, targets, world)
+        Some(left(interval, self.begun, world.now.timestamp))
     }
 
     /// It cannot go on there; if that is not over soon, the report is left out. Without those that
@@ -195,117 +148,164 @@ impl Polls {
     }
 }
 
+/// What is left of the interval since the last one was begun.
+fn left(interval: Duration, begun: Option<Timestamp>, now: Timestamp) -> Duration {
+    let gone = begun.map_or(i64::MAX, |begun| now.0 - begun.0);
+    // A clock that was put back does not keep it from ever beginning.
+    let gone = Duration::from_millis(u64::try_from(gone).unwrap_or(u64::MAX));
+    interval.saturating_sub(gone)
+}
+
 fn mailchimp(targets: &[TargetWorker]) -> Option<&TargetWorker> {
     targets
         .iter()
         .find(|worker| worker.target == Target::Mailchimp)
 }
 
-/// Whether all other lanes leave something of the budget.
-fn may_ask(worker: &TargetWorker, world: &World, reconciles: &Reconciles, now: Instant) -> bool {
-    worker.blocked_until.is_none_or(|until| until <= now)
-        && reconcile::idle(worker, world, now)
-        && !reconciles.wants(worker.target)
+/// Whether records and comparisons leave something of the budget.
+fn may_ask(turn: &Turn) -> bool {
+    let now = turn.now();
+    mailchimp(turn.targets).is_some_and(|worker| {
+        worker.blocked_until.is_none_or(|until| until <= now)
+            && idle(worker, turn.world, now)
+            && !turn.is_claimed(worker.target)
+    })
 }
 
-impl Worker {
+impl Task for Polls {
+    /// Reads which there are, and clears away those that are over.
+    fn load(&mut self, _turn: &mut Turn) -> SpiResult<()> {
+        self.reload()
+    }
+
     /// Asks what is to be asked next, as far as that may be.
-    pub fn poll(&mut self) -> SpiResult<()> {
-        let Some(index) = self
-            .targets
-            .iter()
-            .position(|worker| worker.target == Target::Mailchimp)
-        else {
-            return Ok(());
+    fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        let now = turn.now();
+        let work = match &self.running {
+            Some(running) => running.asked.is_none(),
+            None => self.begins_in(turn.world) == Some(Duration::ZERO),
         };
-        let (worker, now) = (&self.targets[index], self.world.now.instant);
-        if !self.polls.due(worker, &self.world, &self.reconciles, now) {
+        if !work || self.jobs.rests(now) || !may_ask(turn) {
             return Ok(());
         }
-        self.polls.jobs.go_on();
-        if self.polls.running.is_none() {
+        self.jobs.go_on();
+        if self.running.is_none() {
             store::transaction(|| {
                 engagement::begin()?;
-                self.polls.load()
+                self.reload()
             })?;
-            if self.polls.running.is_none() {
-                self.polls.jobs.try_again(self.world.now.instant);
+            if self.running.is_none() {
+                self.jobs.try_again(now);
             }
         }
-        let Some((job, request, asked)) = store::transaction(|| self.next_question())? else {
+        let question = store::transaction(|| self.next_question(turn.world))?;
+        let Some((request, since)) = question else {
             return Ok(());
         };
-        let (worker, world) = (&mut self.targets[index], &self.world);
-        let sent = self.requests.send_census(worker, world, job, request);
-        if let Some(running) = self.polls.running.as_mut().filter(|_| sent) {
-            running.asked = Some(asked);
+        let token = turn.ask(Target::Mailchimp, Question::reading(request));
+        if let Some((running, token)) = self.running.as_mut().zip(token) {
+            running.asked = Some(Asked { token, since });
         }
         Ok(())
     }
 
+    fn on_answer(&mut self, answered: Answered, turn: &mut Turn) -> SpiResult<()> {
+        let Answered { token, result, .. } = answered;
+        let Some(running) = self.running.as_mut() else {
+            return Ok(());
+        };
+        let Some(asked) = running.asked.take_if(|asked| asked.token == token) else {
+            return Ok(());
+        };
+        let understood = understand(running, &asked, &result);
+        store::transaction(|| self.hear_report(asked.since, understood, turn))
+    }
+
+    fn next_wait(&self, turn: &Turn) -> Option<Duration> {
+        let rests = self.jobs.retry_in(turn.now());
+        if rests.is_some() || !may_ask(turn) {
+            return rests;
+        }
+        match &self.running {
+            Some(running) => running.asked.is_none().then_some(Duration::ZERO),
+            None => self.begins_in(turn.world),
+        }
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.jobs.retry_in(now).is_none()
+    }
+
+    fn jobs(&mut self) -> Option<&mut Jobs> {
+        Some(&mut self.jobs)
+    }
+
+    fn news(&self, turn: &Turn) -> Vec<News> {
+        let job = self.running.as_ref().map(|running| running.poll.job);
+        // It is about no table.
+        let walks = job
+            .into_iter()
+            .map(|job| (job, Target::Mailchimp, SourceId(0)));
+        self.jobs.news(walks, turn.targets, turn.world)
+    }
+}
+
+impl Polls {
     /// The next question; `None`: there is none, and the job has been ended.
-    fn next_question(&mut self) -> SpiResult<Option<(i64, Request, Asked)>> {
-        let now = self.world.now.timestamp;
-        let Some(running) = &mut self.polls.running else {
+    fn next_question(&mut self, world: &World) -> SpiResult<Option<Next>> {
+        let now = world.now.timestamp;
+        let Some(running) = &mut self.running else {
             return Ok(None);
         };
         let job = running.poll.job;
         if !running.poll.listed {
             let request =
                 reports::campaigns_request(reports::oldest(now), running.poll.walk.offset);
-            return Ok(Some((job, request, Asked { since: None })));
+            return Ok(Some((request, None)));
         }
         if running.campaign.is_none() {
             running.campaign = engagement::next(job)?;
             running.count = PAGE_MAX;
         }
         let Some(campaign) = &running.campaign else {
-            self.end_poll(job)?;
+            self.end_poll(job, world)?;
             return Ok(None);
         };
-        let kept = self.world.settings.activity_retention;
+        let kept = world.settings.activity_retention;
         let kept = kept.map(|kept| Timestamp(now.0 - kept.as_millis() as i64));
         let since = reports::since(campaign.seen, kept);
         let (id, report, offset) = (&campaign.id, campaign.report, campaign.walk.offset);
         let request = reports::report_request(id, report, since, offset, running.count);
-        Ok(Some((job, request, Asked { since })))
+        Ok(Some((request, since)))
     }
 
-    fn end_poll(&mut self, job: i64) -> SpiResult<()> {
-        let running = self.polls.running.as_ref();
+    fn end_poll(&mut self, job: i64, world: &World) -> SpiResult<()> {
+        let running = self.running.as_ref();
         let end = match running.and_then(|running| running.poll.failure.clone()) {
             Some(why) => End::Failed(why),
             None => End::Done,
         };
         if backfills::end(job, &end)? {
             engagement::remove(job)?;
-            engagement::forget(reports::oldest(self.world.now.timestamp))?;
-            self.polls.jobs.forget(job);
+            engagement::forget(reports::oldest(world.now.timestamp))?;
+            self.jobs.forget(job);
             // There may be another one.
-            self.polls.load()
+            self.reload()
         } else {
             // Somebody is changing it, perhaps cancelling.
-            self.polls.jobs.try_again(self.world.now.instant);
+            self.jobs.try_again(world.now.instant);
             Ok(())
         }
     }
 
-    /// Takes in answers.
-    pub fn take_reports(&mut self, answered: Vec<Answered>) -> SpiResult<()> {
-        for Answered { job, result, .. } in answered {
-            let Some(running) = self.polls.running.as_mut() else {
-                continue;
-            };
-            let asked = running.asked.take().filter(|_| running.poll.job == job);
-            let Some(asked) = asked else { continue };
-            let understood = understand(running, &asked, &result);
-            store::transaction(|| self.hear_report(asked.since, understood))?;
-        }
-        Ok(())
-    }
-
-    fn hear_report(&mut self, since: Option<Timestamp>, understood: Understood) -> SpiResult<()> {
-        let Some(running) = &mut self.polls.running else {
+    fn hear_report(
+        &mut self,
+        since: Option<Timestamp>,
+        understood: Understood,
+        turn: &mut Turn,
+    ) -> SpiResult<()> {
+        let world = &*turn.world;
+        let Some(running) = &mut self.running else {
             return Ok(());
         };
         match understood {
@@ -318,23 +318,26 @@ impl Worker {
                 running.count = (running.count / 2).max(1);
                 return Ok(());
             }
-            Understood::Refused(why) => return self.polls.refuse(why, self.world.now.instant),
+            Understood::Refused(why) => return self.refuse(why, world.now.instant),
             Understood::Listed(page) => {
-                let default = &self.world.settings.mailchimp_api.list;
-                let lists = mailchimp(&self.targets).map(|worker| worker.audiences.in_use(default));
-                take::listed(running, &self.world, &lists.unwrap_or_default(), &page)?;
+                let default = &world.settings.mailchimp_api.list;
+                let lists = mailchimp(turn.targets).map(|worker| worker.audiences.in_use(default));
+                take::listed(running, world, &lists.unwrap_or_default(), &page)?;
             }
             Understood::Reported(page) => {
-                let world = &self.world;
                 let told = pg::guarded(AssertUnwindSafe(|| {
                     take::reported(running, world, since, &page)
                 }));
                 match told {
-                    Ok(told) => self.inbox.stale |= told?,
+                    Ok(told) => {
+                        if told? {
+                            turn.called = turn.called.union(Wake::INBOX);
+                        }
+                    }
                     // A table in which people are looked up cannot be read now: the page is asked
                     // for once more.
                     Err(_) => {
-                        self.polls.jobs.try_again(self.world.now.instant);
+                        self.jobs.try_again(world.now.instant);
                         return Ok(());
                     }
                 }

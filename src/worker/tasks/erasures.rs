@@ -15,14 +15,13 @@ use integration_engine::erasure::Step;
 use integration_engine::record::{Entity, SourceId};
 use pgrx::spi::SpiResult;
 
-use super::jobs::{self, Jobs, News};
-use super::target::TargetWorker;
-use super::{Worker, World, requests};
 use crate::services;
 use crate::store;
 use crate::store::erasures::{self, Erasure};
-
-pub use take::{Answered, note};
+use crate::worker::jobs::{self, Jobs, News};
+use crate::worker::target::TargetWorker;
+use crate::worker::task::{Answered, Question, QuestionKind, Task, Token, Turn};
+use crate::worker::{World, requests};
 
 /// Erasures in memory; the others follow when these are done.
 const MOST: usize = 500;
@@ -40,7 +39,8 @@ const FLYING: Duration = Duration::from_millis(50);
 struct Pending {
     place: i32,
     step: Step,
-    under_way: bool,
+    /// The question under way.
+    asked: Option<Token>,
     failures: u32,
     retry_at: Option<Instant>,
     /// Why the last attempt failed.
@@ -61,13 +61,13 @@ pub struct Erasures {
     /// Oldest job first.
     running: Vec<Running>,
     more: bool,
-    pub(super) jobs: Jobs,
+    jobs: Jobs,
     look_at: Option<Instant>,
 }
 
 impl Erasures {
     /// Reads which there are, and what they still have to ask.
-    pub fn load(&mut self, targets: &mut [TargetWorker]) -> SpiResult<()> {
+    fn reload(&mut self, targets: &mut [TargetWorker]) -> SpiResult<()> {
         self.jobs.loaded();
         let stored = erasures::load(MOST as i64)?;
         self.more = stored.len() == MOST;
@@ -85,7 +85,7 @@ impl Erasures {
             let pending = known.unwrap_or(Pending {
                 place: call.place,
                 step: call.step,
-                under_way: false,
+                asked: None,
                 failures: 0,
                 retry_at: None,
                 why: None,
@@ -108,12 +108,6 @@ impl Erasures {
         Ok(())
     }
 
-    /// How long until there is something to do by itself.
-    pub fn next_look(&self, now: Instant) -> Option<Duration> {
-        let own = self.look_at.map(|at| at.saturating_duration_since(now));
-        own.into_iter().chain(self.jobs.retry_in(now)).min()
-    }
-
     fn look_in(&mut self, wait: Duration, now: Instant) {
         let at = now + wait;
         self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
@@ -123,15 +117,6 @@ impl Erasures {
         self.running
             .iter_mut()
             .find(|running| running.erasure.job == job)
-    }
-
-    /// What is to be written about jobs: those that wait for something now, or no longer.
-    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
-        let reasons = self.running.iter().map(|running| {
-            let why = running.waits_for(targets, world);
-            (running.erasure.job, why)
-        });
-        self.jobs.changed(reasons)
     }
 }
 
@@ -162,34 +147,70 @@ fn stopped(targets: &[TargetWorker], world: &World) -> Option<String> {
     jobs::waits_for(whole, world, SourceId(0))
 }
 
-impl Worker {
+impl Task for Erasures {
+    /// Reads which there are, and what they still have to ask.
+    fn load(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        self.reload(turn.targets)
+    }
+
     /// Begins erasures and makes their requests, as far as that may be.
-    pub(super) fn erase(&mut self) -> SpiResult<()> {
-        self.erasures.look_at = None;
-        if self.erasures.running.is_empty() {
+    fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        self.look_at = None;
+        if self.running.is_empty() {
             return Ok(());
         }
-        self.begin_erasures()?;
-        for index in 0..self.targets.len() {
-            self.send_erasures(index);
+        self.begin_erasures(turn)?;
+        for index in 0..turn.targets.len() {
+            self.ask(index, turn);
         }
         Ok(())
     }
 
-    fn begin_erasures(&mut self) -> SpiResult<()> {
-        if stopped(&self.targets, &self.world).is_some() {
+    fn on_answer(&mut self, answered: Answered, turn: &mut Turn) -> SpiResult<()> {
+        self.hear(&answered, turn)
+    }
+
+    fn next_wait(&self, turn: &Turn) -> Option<Duration> {
+        self.due_in(turn.now())
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.due_in(now).is_none()
+    }
+
+    fn jobs(&mut self) -> Option<&mut Jobs> {
+        Some(&mut self.jobs)
+    }
+
+    fn news(&self, turn: &Turn) -> Vec<News> {
+        let reasons = self.running.iter().map(|running| {
+            let why = running.waits_for(turn.targets, turn.world);
+            (running.erasure.job, why)
+        });
+        self.jobs.changed(reasons)
+    }
+}
+
+impl Erasures {
+    /// How long until there is something to do by itself.
+    fn due_in(&self, now: Instant) -> Option<Duration> {
+        let own = self.look_at.map(|at| at.saturating_duration_since(now));
+        own.into_iter().chain(self.jobs.retry_in(now)).min()
+    }
+
+    fn begin_erasures(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        if stopped(turn.targets, turn.world).is_some() {
             return Ok(());
         }
-        let now = self.world.now.instant;
+        let now = turn.world.now.instant;
         let mut begun = 0;
         let jobs: Vec<i64> = self
-            .erasures
             .running
             .iter()
             .map(|running| running.erasure.job)
             .collect();
         for job in jobs {
-            let Some(running) = self.erasures.find(job) else {
+            let Some(running) = self.find(job) else {
                 continue;
             };
             let record = &running.erasure.record;
@@ -199,88 +220,115 @@ impl Worker {
             }
             let rests = running.retry_at.filter(|retry_at| now < *retry_at);
             if let Some(retry_at) = rests {
-                self.erasures.look_in(retry_at - now, now);
+                self.look_in(retry_at - now, now);
                 continue;
             }
-            let flying = self
+            let flying = turn
                 .targets
                 .iter()
                 .any(|worker| worker.queue.is_flying(record));
             if flying && !over {
-                self.erasures.look_in(FLYING, now);
+                self.look_in(FLYING, now);
                 continue;
             }
             begun += 1;
             if begun > BEGUN_AT_ONCE {
-                self.erasures
-                    .look_in(Duration::ZERO, self.world.now.instant);
+                self.look_in(Duration::ZERO, turn.world.now.instant);
                 break;
             }
-            self.begin_erasure(job)?;
+            self.begin_erasure(job, turn)?;
         }
-        self.reload_erasures()
+        self.reload_erasures(turn)
     }
 
     /// Forgets those that are over; reads on if there are more.
-    fn reload_erasures(&mut self) -> SpiResult<()> {
-        if self.erasures.more && self.erasures.running.is_empty() {
-            store::transaction(|| self.erasures.load(&mut self.targets))?;
-            self.erasures
-                .look_in(Duration::ZERO, self.world.now.instant);
+    fn reload_erasures(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        if self.more && self.running.is_empty() {
+            store::transaction(|| self.reload(turn.targets))?;
+            self.look_in(Duration::ZERO, turn.world.now.instant);
         }
         Ok(())
     }
 
-    fn send_erasures(&mut self, index: usize) {
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        let (target, now) = (worker.target, world.now.instant);
-        if !worker.may_send(&world.settings, now) || requests::unidentified(worker, world) {
+    /// Makes requests of a target, as far as that may be.
+    fn ask(&mut self, index: usize, turn: &mut Turn) {
+        let (target, now) = (turn.targets[index].target, turn.now());
+        let worker = &turn.targets[index];
+        if !worker.may_send(&turn.world.settings, now) || requests::unidentified(worker, turn.world)
+        {
             return;
         }
-        let mut calls: Vec<(i64, Entity, &mut Pending)> = Vec::new();
-        for running in &mut self.erasures.running {
-            let (job, entity) = (running.erasure.job, running.erasure.entity);
+        let mut calls: Vec<(Entity, &mut Pending)> = Vec::new();
+        for running in &mut self.running {
+            let entity = running.erasure.entity;
             let mine = running.calls.iter_mut();
-            calls.extend(
-                mine.filter(|call| call.step.target() == target)
-                    .map(|call| (job, entity, call)),
-            );
+            let mine = mine.filter(|call| call.step.target() == target);
+            calls.extend(mine.map(|call| (entity, call)));
         }
-        let mut under_way = calls.iter().filter(|(.., call)| call.under_way).count();
+        let mut under_way = calls
+            .iter()
+            .filter(|(_, call)| call.asked.is_some())
+            .count();
         let mut look_in: Option<Duration> = None;
-        for (job, entity, call) in calls {
-            if call.under_way {
+        for (entity, call) in calls {
+            if call.asked.is_some() {
                 continue;
             }
             if let Some(retry_at) = call.retry_at.filter(|at| now < *at) {
-                let wait = retry_at - now;
-                look_in = Some(look_in.map_or(wait, |known| known.min(wait)));
+                look_in = look_in.into_iter().chain([retry_at - now]).min();
                 continue;
             }
-            let crowded = worker.calls_in_flight >= worker.most_calls(&world.settings);
+            let worker = &turn.targets[index];
+            let crowded = worker.calls_in_flight >= worker.most_calls(&turn.world.settings);
             if under_way >= CALLS_AT_ONCE || crowded {
                 // Whatever is under way wakes us when it is answered.
                 break;
             }
             let request =
-                services::erasure_request(&call.step, entity, &world.settings.hubspot_api);
-            let asked = requests::Erasing {
-                job,
-                place: call.place,
-                path: call.step.logged_path(&request),
+                services::erasure_request(&call.step, entity, &turn.world.settings.hubspot_api);
+            let logged_path = Some(call.step.logged_path(&request));
+            let question = Question {
+                request,
+                kind: QuestionKind::Erase,
+                logged_path,
             };
-            if !self.requests.send_erasure(worker, world, request, asked) {
-                let until = worker
-                    .blocked_until
-                    .map(|at| at.saturating_duration_since(now));
+            call.asked = turn.ask(target, question);
+            if call.asked.is_none() {
+                let until = turn.targets[index].blocked_until;
+                let until = until.map(|at| at.saturating_duration_since(now));
                 look_in = look_in.into_iter().chain(until).min();
                 break;
             }
-            call.under_way = true;
             under_way += 1;
         }
         if let Some(wait) = look_in {
-            self.erasures.look_in(wait, now);
+            self.look_in(wait, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earliest_look_counts() {
+        let now = crate::pg::clock::now().instant;
+        let mut task = Erasures::default();
+        assert_eq!(task.due_in(now), None);
+        task.look_in(FLYING, now);
+        task.look_in(2 * FLYING, now);
+        assert_eq!(task.due_in(now), Some(FLYING));
+        task.look_in(Duration::ZERO, now);
+        assert_eq!(task.due_in(now), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn job_that_somebody_changes_keeps_the_worker() {
+        let now = crate::pg::clock::now().instant;
+        let mut task = Erasures::default();
+        assert!(task.is_idle(now));
+        task.jobs.try_again(now);
+        assert!(!task.is_idle(now));
     }
 }

@@ -1,7 +1,10 @@
 //! The walk of a comparison: what is asked next, and where it goes on after an answer.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
 
+use integration_engine::now::Now;
 use integration_engine::record::{RemoteId, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot::census::{self, Wanted};
@@ -9,16 +12,16 @@ use integration_mailchimp as mailchimp;
 use integration_mailchimp::census::Place;
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
-use std::panic::AssertUnwindSafe;
 
 use super::judge::{self, Judge, Manner};
-use super::{Advance, Answered, Ask, Asked};
+use super::{Advance, Ask, Asked, Reconciles};
 use crate::pg::{self, SqlError, fence::Refusal};
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
 use crate::worker::target::{LANES, TargetWorker};
-use crate::worker::{Worker, World, associations, intake, settle};
+use crate::worker::task::{Answered, Question, Turn};
+use crate::worker::{World, associations, intake, settle};
 
 /// What became of judging.
 pub(super) enum Judged {
@@ -28,65 +31,60 @@ pub(super) enum Judged {
     Failed(SqlError),
 }
 
-impl Worker {
+impl Reconciles {
     /// Asks what is to be asked next, as far as that may be.
-    pub fn compare(&mut self) -> SpiResult<()> {
-        for index in 0..self.targets.len() {
-            self.repair_records(index)?;
-            let (worker, now) = (&self.targets[index], self.world.now.instant);
-            if !self.reconciles.due(worker, &self.world, now) {
+    pub(super) fn ask(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        for index in 0..turn.targets.len() {
+            self.repair_records(index, turn)?;
+            let worker = &turn.targets[index];
+            if !self.due(worker, turn.world, turn.now()) {
                 continue;
             }
             let target = worker.target;
             let next = self
-                .reconciles
                 .courses
                 .iter()
-                .find(|running| {
-                    running.course.target == target && self.reconciles.unfinished(running)
-                })
+                .find(|running| running.course.target == target && self.unfinished(running))
                 .map(|running| (running.course.job, running.course.stage));
             let Some((job, stage)) = next else { continue };
-            self.reconciles.jobs.go_on();
+            self.jobs.go_on();
             match stage {
-                Stage::Finished => self.end_comparison(job)?,
-                Stage::Rows | Stage::Remote | Stage::Archived => self.ask_next(index, job)?,
+                Stage::Finished => self.end_comparison(job, turn.now())?,
+                Stage::Rows | Stage::Remote | Stage::Archived => self.ask_next(index, job, turn)?,
             }
         }
         Ok(())
     }
 
-    fn end_comparison(&mut self, job: i64) -> SpiResult<()> {
+    fn end_comparison(&mut self, job: i64, now: Instant) -> SpiResult<()> {
         store::transaction(|| {
             if backfills::end(job, &End::Done)? {
                 drift::remove(job)?;
-                self.reconciles
-                    .courses
-                    .retain(|running| running.course.job != job);
-                self.reconciles.jobs.forget(job);
+                self.courses.retain(|running| running.course.job != job);
+                self.jobs.forget(job);
             } else {
                 // Somebody is changing it, perhaps cancelling.
-                self.reconciles.jobs.try_again(self.world.now.instant);
+                self.jobs.try_again(now);
             }
             Ok(())
         })
     }
 
-    fn ask_next(&mut self, index: usize, job: i64) -> SpiResult<()> {
-        let target = self.targets[index].target;
-        let Some(running) = self.reconciles.find(job, target) else {
+    fn ask_next(&mut self, index: usize, job: i64, turn: &mut Turn) -> SpiResult<()> {
+        let target = turn.targets[index].target;
+        let Some(running) = self.find(job, target) else {
             return Ok(());
         };
         if running.todo.is_empty() {
             match running.course.stage {
                 Stage::Remote | Stage::Archived => running.todo.push_back(Ask::Page),
                 Stage::Rows | Stage::Finished => {
-                    store::transaction(|| self.begin_rows(index, job))?;
+                    store::transaction(|| self.begin_rows(index, job, turn))?;
                 }
             }
         }
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        let Some(running) = self.reconciles.find(job, target) else {
+        let (world, worker) = (&*turn.world, &turn.targets[index]);
+        let Some(running) = self.find(job, target) else {
             return Ok(());
         };
         let Some(ask) = running.todo.front() else {
@@ -97,20 +95,21 @@ impl Worker {
             return Ok(());
         };
         let at = world.now.timestamp;
-        if self.requests.send_census(worker, world, job, request) {
-            running.asked = running.todo.pop_front().map(|ask| Asked { ask, names, at });
+        if let Some(token) = turn.ask(target, Question::reading(request)) {
+            let ask = running.todo.pop_front();
+            running.asked = ask.map(|ask| (token, Asked { ask, names, at }));
         }
         Ok(())
     }
 
     /// The next rows, and which of them are linked. Those that are not are missing there.
-    fn begin_rows(&mut self, index: usize, job: i64) -> SpiResult<()> {
-        let target = self.targets[index].target;
-        let Some(running) = self.reconciles.find(job, target) else {
+    fn begin_rows(&mut self, index: usize, job: i64, turn: &mut Turn) -> SpiResult<()> {
+        let target = turn.targets[index].target;
+        let Some(running) = self.find(job, target) else {
             return Ok(());
         };
         let course = running.course.clone();
-        let Some(source) = self.world.sources.get(&course.source) else {
+        let Some(source) = turn.world.sources.get(&course.source) else {
             return Ok(());
         };
         let (most, after_all) = match target {
@@ -120,15 +119,15 @@ impl Worker {
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
             Ok(keys) => keys,
             Err(Refusal::Busy) => {
-                self.reconciles.jobs.try_again(self.world.now.instant);
+                self.jobs.try_again(turn.world.now.instant);
                 return Ok(());
             }
             Err(why) => {
-                return self.reconciles.refuse(
+                return self.refuse(
                     job,
                     target,
                     &why.into_error().to_string(),
-                    self.world.now.instant,
+                    turn.world.now.instant,
                 );
             }
         };
@@ -141,37 +140,34 @@ impl Worker {
             after: None,
             looked_at: keys.looked_at as u64,
         };
-        let judged = self.judge_many(index, job, |judge, todo| match target {
+        let judged = self.judge_many(index, job, turn, |judge, todo| match target {
             Target::HubSpot => judge.rows(&keys.wanted, todo),
             Target::Mailchimp => judge.unmet(&keys.wanted, todo),
         })?;
         if !judged {
             return Ok(());
         }
-        if let Some(running) = self.reconciles.find(job, target) {
+        if let Some(running) = self.find(job, target) {
             running.advance.get_or_insert(advance);
         }
-        self.show(job, target)
+        self.show(job, target, turn.world.now)
     }
 
-    /// Takes in answers.
-    pub fn take_census(&mut self, answered: Vec<Answered>) -> SpiResult<()> {
-        for Answered {
-            target,
-            job,
-            result,
-        } in answered
-        {
-            let index = self.targets.iter().position(|w| w.target == target);
-            let asked = self
-                .reconciles
-                .find(job, target)
-                .and_then(|running| running.asked.take());
-            if let (Some(index), Some(asked)) = (index, asked) {
-                store::transaction(|| self.hear_census(index, job, asked, &result))?;
-            }
-        }
-        Ok(())
+    /// Takes in an answer.
+    pub(super) fn hear(&mut self, answered: &Answered, turn: &mut Turn) -> SpiResult<()> {
+        let token = answered.token;
+        let asked = self.courses.iter_mut().find_map(|running| {
+            let (_, asked) = running.asked.take_if(|(known, _)| *known == token)?;
+            Some((running.course.job, running.course.target, asked))
+        });
+        let Some((job, target, asked)) = asked else {
+            return Ok(());
+        };
+        let mut targets = turn.targets.iter();
+        let Some(index) = targets.position(|worker| worker.target == target) else {
+            return Ok(());
+        };
+        store::transaction(|| self.hear_census(index, job, asked, &answered.result, turn))
     }
 
     fn hear_census(
@@ -180,22 +176,23 @@ impl Worker {
         job: i64,
         asked: Asked,
         result: &Result<Reply, TransportError>,
+        turn: &mut Turn,
     ) -> SpiResult<()> {
-        let target = self.targets[index].target;
+        let target = turn.targets[index].target;
         let again = asked.ask.clone();
-        let running = self.reconciles.find(job, target);
+        let running = self.find(job, target);
         let after = running.and_then(|running| running.course.after.clone());
-        let lists = audiences(&self.targets[index], &self.world);
+        let lists = audiences(&turn.targets[index], turn.world);
         let place = Place::read(after.as_deref(), &lists);
-        let default = &self.world.settings.mailchimp_api.list;
+        let default = &turn.world.settings.mailchimp_api.list;
         match judge::understand(target, &place, default, asked, result) {
             judge::Understood::Answer(asked, page) => {
                 let mut advance = None;
-                let judged = self.judge_many(index, job, |judge, todo| {
+                let judged = self.judge_many(index, job, turn, |judge, todo| {
                     advance = judge.answer(asked, page, todo)?;
                     Ok(())
                 })?;
-                let Some(running) = self.reconciles.find(job, target) else {
+                let Some(running) = self.find(job, target) else {
                     return Ok(());
                 };
                 if !judged {
@@ -206,10 +203,10 @@ impl Worker {
                 if advance.is_some() {
                     running.advance = advance;
                 }
-                self.show(job, target)
+                self.show(job, target, turn.world.now)
             }
             judge::Understood::Smaller(parts) => {
-                if let Some(running) = self.reconciles.find(job, target) {
+                if let Some(running) = self.find(job, target) {
                     parts
                         .into_iter()
                         .rev()
@@ -218,17 +215,16 @@ impl Worker {
                 Ok(())
             }
             judge::Understood::Later => {
-                if let Some(running) = self.reconciles.find(job, target) {
+                if let Some(running) = self.find(job, target) {
                     running.todo.push_front(again);
                 }
                 Ok(())
             }
             judge::Understood::Refused(why) => {
-                if let Some(running) = self.reconciles.find(job, target) {
+                if let Some(running) = self.find(job, target) {
                     running.todo.push_front(again);
                 }
-                self.reconciles
-                    .refuse(job, target, &why, self.world.now.instant)
+                self.refuse(job, target, &why, turn.world.now.instant)
             }
         }
     }
@@ -238,18 +234,19 @@ impl Worker {
         &mut self,
         index: usize,
         job: i64,
+        turn: &mut Turn,
         what: impl FnOnce(&mut Judge, &mut VecDeque<Ask>) -> SpiResult<()>,
     ) -> SpiResult<bool> {
-        let target = self.targets[index].target;
-        match self.judge(index, job, Manner::Together, what)? {
+        let target = turn.targets[index].target;
+        match self.judge(index, job, Manner::Together, turn, what)? {
             Judged::Done => return Ok(true),
             Judged::Unclear => {}
             Judged::Failed(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
-                self.reconciles.jobs.try_again(self.world.now.instant);
+                self.jobs.try_again(turn.world.now.instant);
             }
             Judged::Failed(why) => {
-                let now = self.world.now.instant;
-                self.reconciles.refuse(job, target, &why.to_string(), now)?;
+                let now = turn.world.now.instant;
+                self.refuse(job, target, &why.to_string(), now)?;
             }
         }
         Ok(false)
@@ -261,19 +258,20 @@ impl Worker {
         index: usize,
         job: i64,
         manner: Manner,
+        turn: &mut Turn,
         what: impl FnOnce(&mut Judge, &mut VecDeque<Ask>) -> SpiResult<()>,
     ) -> SpiResult<Judged> {
-        let worker = &mut self.targets[index];
+        let worker = &mut turn.targets[index];
         let target = worker.target;
         // All that is read here is read with one snapshot: a change that the rows show is in the
         // queue, or was settled before.
         LANES.into_iter().for_each(|lane| worker.look_at(lane));
-        let leftover = intake::read_queue(worker, &self.world)?;
+        let leftover = intake::read_queue(worker, turn.world)?;
         let known = leftover.unknown.is_empty() && !worker.unread();
-        if known && let Some(running) = self.reconciles.find(job, target) {
+        if known && let Some(running) = self.find(job, target) {
             let mut todo = running.todo.clone();
             let course = running.course.clone();
-            let mut judge = Judge::new(&self.world, &self.targets, course);
+            let mut judge = Judge::new(turn.world, turn.targets, course);
             judge.manner = manner;
             let judged = pg::guarded(AssertUnwindSafe(|| what(&mut judge, &mut todo)));
             let (unlinked, apart) = (judge.unlinked, judge.apart);
@@ -281,7 +279,7 @@ impl Worker {
                 Ok(judged) => judged?,
                 Err(why) => return Ok(Judged::Failed(why)),
             }
-            if let Some(running) = self.reconciles.find(job, target) {
+            if let Some(running) = self.find(job, target) {
                 running.todo = todo;
                 running.parts.extend(apart);
             }
@@ -289,11 +287,11 @@ impl Worker {
                 unlinked: &unlinked,
                 ..Default::default()
             };
-            associations::note(&mut self.targets[index], &self.world, settled)?;
+            associations::note(&mut turn.targets[index], turn.world, settled)?;
         }
-        let worker = &mut self.targets[index];
+        let worker = &mut turn.targets[index];
         if !leftover.empty.is_empty() {
-            settle::settle(worker, &self.world, Vec::new(), leftover.empty)?;
+            settle::settle(worker, turn.world, Vec::new(), leftover.empty)?;
         }
         Ok(match known {
             true => Judged::Done,
@@ -302,13 +300,13 @@ impl Worker {
     }
 
     /// Moves the mark, and shows people how far it is.
-    pub(super) fn show(&mut self, job: i64, target: Target) -> SpiResult<()> {
-        let Some(running) = self.reconciles.find(job, target) else {
+    pub(super) fn show(&mut self, job: i64, target: Target, now: Now) -> SpiResult<()> {
+        let Some(running) = self.find(job, target) else {
             return Ok(());
         };
-        let due = running.go_on(self.world.now)? || running.course.stage == Stage::Finished;
+        let due = running.go_on(now)? || running.course.stage == Stage::Finished;
         if due {
-            backfills::progress(job, self.reconciles.eta(job, self.world.now.timestamp))?;
+            backfills::progress(job, self.eta(job, now.timestamp))?;
         }
         Ok(())
     }

@@ -17,16 +17,17 @@ use crate::store::erasures::{self, Erasure};
 use crate::store::links::{self, intents};
 use crate::store::{dead_letters, people, sources};
 use crate::worker::jobs::A_MOMENT;
-use crate::worker::{Worker, World, settle};
+use crate::worker::task::Turn;
+use crate::worker::{World, settle};
 
 const UNKNOWN: &str = "nothing was known of this record but its key";
 const SHARED: &str =
     "the e-mail address is another record's as well, and was left to that one; erase it, too";
 
-impl Worker {
+impl Erasures {
     /// Begins an erasure, or ends one that has nothing left to ask.
-    pub(super) fn begin_erasure(&mut self, job: i64) -> SpiResult<()> {
-        let Some(running) = self.erasures.find(job) else {
+    pub(super) fn begin_erasure(&mut self, job: i64, turn: &mut Turn) -> SpiResult<()> {
+        let Some(running) = self.find(job) else {
             return Ok(());
         };
         let (begun, record) = (running.erasure.begun, running.erasure.record.clone());
@@ -37,7 +38,7 @@ impl Worker {
             // Somebody may hold rows that have to go: that shall not stop the worker.
             let outcome = pg::guarded(AssertUnwindSafe(|| match begun {
                 true => Ok(false),
-                false => self.find_out(job),
+                false => self.find_out(job, turn),
             }));
             Ok::<_, pgrx::spi::Error>(outcome.and_then(|told| {
                 told.map_err(|why| SqlError {
@@ -49,23 +50,23 @@ impl Worker {
         match outcome {
             Ok(asks) => {
                 if !asks {
-                    self.end_erasure(job)?;
+                    self.end_erasure(job, turn.now())?;
                 }
             }
-            Err(why) => self.erasures.postpone(job, &why, self.world.now.instant),
+            Err(why) => self.postpone(job, &why, turn.now()),
         }
         Ok(())
     }
 
     /// Finds out what has to be asked of the services; `false`: nothing.
-    fn find_out(&mut self, job: i64) -> SpiResult<bool> {
-        let Some(running) = self.erasures.find(job) else {
+    fn find_out(&mut self, job: i64, turn: &mut Turn) -> SpiResult<bool> {
+        let Some(running) = self.find(job) else {
             return Ok(false);
         };
         let known = known(
-            &self.world,
+            turn.world,
             &running.erasure,
-            &audiences(&self.targets, &self.world),
+            &audiences(turn.targets, turn.world),
         )?;
         let steps = engine::steps(&known);
         let remark = match (is_unknown(&known), known.shares()) {
@@ -74,12 +75,12 @@ impl Worker {
             (false, false) => None,
         };
         erasures::begin(job, &known, &steps, remark)?;
-        for worker in &mut self.targets {
-            settle::outlook(worker, self.world.now)?;
-            self.world
+        for worker in turn.targets.iter_mut() {
+            settle::outlook(worker, turn.world.now)?;
+            turn.world
                 .set_dead(worker.target, dead_letters::count(worker.target)?);
         }
-        self.erasures.load(&mut self.targets)?;
+        self.reload(turn.targets)?;
         Ok(!steps.is_empty())
     }
 }

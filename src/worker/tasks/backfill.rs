@@ -13,13 +13,15 @@ use integration_engine::record::{Lane, SourceId, Target, Timestamp};
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 
-use super::jobs::{self, A_MOMENT, Jobs, News};
-use super::target::{Property, TargetWorker};
-use super::{World, settle};
 use crate::capture;
 use crate::pg::SqlError;
+use crate::store;
 use crate::store::backfills::{self, End, Stage, Walk};
 use crate::store::holds;
+use crate::worker::jobs::{self, A_MOMENT, Jobs, News};
+use crate::worker::target::{Property, TargetWorker};
+use crate::worker::task::{Task, Turn};
+use crate::worker::{World, settle};
 
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
@@ -71,12 +73,14 @@ impl Running {
 pub struct Backfills {
     /// Oldest job first.
     walks: Vec<Running>,
-    pub(super) jobs: Jobs,
+    jobs: Jobs,
+    /// As read before the rest of the configuration.
+    stored: Vec<Walk>,
 }
 
 impl Backfills {
     /// Takes in which there are, and clears away those that are over.
-    pub fn load(
+    fn take_over(
         &mut self,
         stored: Vec<Walk>,
         targets: &mut [TargetWorker],
@@ -134,17 +138,8 @@ impl Backfills {
         backfills::queued(worker.target, None, &settle::held(worker)).map(|queued| queued.chunks)
     }
 
-    /// How long until there is something to do by itself.
-    pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
-        let now = world.now.instant;
-        if targets.iter().any(|worker| self.due(worker, world, now)) {
-            return Some(Duration::ZERO);
-        }
-        self.jobs.retry_in(now)
-    }
-
     /// Whether there is something to do for a target.
-    pub fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
+    fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
         if self.walks.is_empty() || self.jobs.rests(now) {
             return false;
         }
@@ -180,7 +175,7 @@ impl Backfills {
     }
 
     /// Queues what there is room for, and notes what has been settled. In one transaction.
-    pub fn feed(&mut self, worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+    fn feed(&mut self, worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         self.jobs.go_on();
         let now = world.now.instant;
         let mut free = most_chunks(world)
@@ -270,16 +265,54 @@ impl Backfills {
         });
         etas.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
+}
 
-    /// What is to be written about jobs: those that wait for something now, or no longer.
-    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
+impl Task for Backfills {
+    fn read_jobs(&mut self) -> SpiResult<()> {
+        self.stored = backfills::load()?;
+        Ok(())
+    }
+
+    fn load(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        let stored = std::mem::take(&mut self.stored);
+        self.take_over(stored, turn.targets, turn.world)
+    }
+
+    fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        let (world, now) = (&*turn.world, turn.now());
+        for worker in turn.targets.iter_mut() {
+            if self.due(worker, world, now) {
+                store::transaction(|| self.feed(worker, world))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_wait(&self, turn: &Turn) -> Option<Duration> {
+        let (world, now) = (&*turn.world, turn.now());
+        let mut targets = turn.targets.iter();
+        if targets.any(|worker| self.due(worker, world, now)) {
+            return Some(Duration::ZERO);
+        }
+        self.jobs.retry_in(now)
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.jobs.retry_in(now).is_none()
+    }
+
+    fn jobs(&mut self) -> Option<&mut Jobs> {
+        Some(&mut self.jobs)
+    }
+
+    fn news(&self, turn: &Turn) -> Vec<News> {
         let left = self
             .walks
             .iter()
             .map(|running| &running.walk)
             .filter(|walk| walk.stage != Stage::Finished)
             .map(|walk| (walk.job, walk.target, walk.source));
-        self.jobs.news(left, targets, world)
+        self.jobs.news(left, turn.targets, turn.world)
     }
 }
 

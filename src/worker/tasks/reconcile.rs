@@ -16,23 +16,20 @@ mod walk;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::jobs::Pace;
 use integration_engine::now::Now;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
-use integration_engine::wire::{Reply, TransportError};
-use integration_hubspot as hubspot;
 use integration_hubspot::census::Wanted;
 use pgrx::spi::SpiResult;
 
 use repairs::Part;
 
-use super::jobs::{self, A_MOMENT, Jobs, News};
-use super::target::{Property, TargetWorker};
-use super::{World, answers, intake, properties, requests};
-use crate::http::Answer;
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
+use crate::worker::World;
+use crate::worker::jobs::{self, A_MOMENT, Jobs, News, idle};
+use crate::worker::target::{Property, TargetWorker};
+use crate::worker::task::{Answered, Task, Token, Turn};
 
 /// Answers that make no sense, or rows that cannot be read, before a job fails.
 const MOST_FAILURES: u32 = 3;
@@ -80,7 +77,7 @@ struct Running {
     todo: VecDeque<Ask>,
     /// Records that are to be repaired before anything else is asked.
     parts: VecDeque<Part>,
-    asked: Option<Asked>,
+    asked: Option<(Token, Asked)>,
     advance: Option<Advance>,
 }
 
@@ -135,12 +132,14 @@ impl Running {
 pub struct Reconciles {
     /// Oldest job first.
     courses: Vec<Running>,
-    pub(super) jobs: Jobs,
+    jobs: Jobs,
+    /// As read before the rest of the configuration.
+    stored: Vec<Course>,
 }
 
 impl Reconciles {
     /// Takes in which there are, and clears away those that are over.
-    pub fn load(&mut self, stored: Vec<Course>, world: &World) -> SpiResult<()> {
+    fn take_over(&mut self, stored: Vec<Course>, world: &World) -> SpiResult<()> {
         self.jobs.loaded();
         let mut over = BTreeSet::new();
         for course in &stored {
@@ -178,16 +177,6 @@ impl Reconciles {
         Ok(())
     }
 
-    /// How long until there is something to do by itself.
-    pub fn next_look(&self, targets: &[TargetWorker], world: &World) -> Option<Duration> {
-        let now = world.now.instant;
-        if targets.iter().any(|worker| self.due(worker, world, now)) {
-            return Some(Duration::ZERO);
-        }
-        let waits = [self.jobs.retry_in(now), self.repair_in(now)];
-        waits.into_iter().flatten().min()
-    }
-
     fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
         let free = worker.blocked_until.is_none_or(|until| until <= now) && !self.jobs.rests(now);
         let mine = self
@@ -207,7 +196,7 @@ impl Reconciles {
     }
 
     /// Whether there is something left to compare with a target.
-    pub fn wants(&self, target: Target) -> bool {
+    fn wants(&self, target: Target) -> bool {
         self.courses
             .iter()
             .any(|running| running.course.target == target && self.unfinished(running))
@@ -251,16 +240,60 @@ impl Reconciles {
         }
         Ok(())
     }
+}
 
-    /// What is to be written about jobs: those that wait for something now, or no longer.
-    pub fn news(&self, targets: &[TargetWorker], world: &World) -> Vec<News> {
+impl Task for Reconciles {
+    fn read_jobs(&mut self) -> SpiResult<()> {
+        self.stored = drift::load()?;
+        Ok(())
+    }
+
+    fn load(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        let stored = std::mem::take(&mut self.stored);
+        self.take_over(stored, turn.world)
+    }
+
+    fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        self.ask(turn)
+    }
+
+    fn on_answer(&mut self, answered: Answered, turn: &mut Turn) -> SpiResult<()> {
+        self.hear(&answered, turn)
+    }
+
+    fn next_wait(&self, turn: &Turn) -> Option<Duration> {
+        let (world, now) = (&*turn.world, turn.now());
+        if turn
+            .targets
+            .iter()
+            .any(|worker| self.due(worker, world, now))
+        {
+            return Some(Duration::ZERO);
+        }
+        let waits = [self.jobs.retry_in(now), self.repair_in(now)];
+        waits.into_iter().flatten().min()
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.jobs.retry_in(now).is_none()
+    }
+
+    fn claims(&self, target: Target) -> bool {
+        self.wants(target)
+    }
+
+    fn jobs(&mut self) -> Option<&mut Jobs> {
+        Some(&mut self.jobs)
+    }
+
+    fn news(&self, turn: &Turn) -> Vec<News> {
         let left = self
             .courses
             .iter()
             .map(|running| &running.course)
             .filter(|course| course.stage != Stage::Finished)
             .map(|course| (course.job, course.target, course.source));
-        self.jobs.news(left, targets, world)
+        self.jobs.news(left, turn.targets, turn.world)
     }
 }
 
@@ -268,56 +301,4 @@ fn may_ask(worker: &TargetWorker, world: &World, course: &Course, now: Instant) 
     idle(worker, world, now)
         && !worker.queue.holds(course.source)
         && jobs::property(worker, world, course.source) == Property::Ready
-}
-
-/// Whether all earlier lanes leave something of the budget: they have nothing to send.
-pub fn idle(worker: &TargetWorker, world: &World, now: Instant) -> bool {
-    // A target that fails has to be asked something now and then, to see whether it is well again.
-    worker.may_send(&world.settings, now)
-        && !requests::unidentified(worker, world)
-        && properties::known(worker, world)
-        && worker.preflight.is_known()
-        && intake::in_memory(worker) == 0
-        && worker.planned.is_empty()
-        && worker.chunks == 0
-        && !worker.unread()
-        && !worker.retries_due(now)
-        && worker.calls_in_flight < worker.most_calls(&world.settings)
-}
-
-/// An answer that came in.
-pub struct Answered {
-    pub target: Target,
-    pub job: i64,
-    pub result: Result<Reply, TransportError>,
-}
-
-/// What an answer says about its target. `current`: it was asked with the credential we have now.
-pub fn note(worker: &mut TargetWorker, answer: &Answer, current: bool, now: Now) {
-    let result = &answer.result;
-    worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-    worker.blocked_until = None;
-    if matches!(result, Err(TransportError::TooLarge(_))) {
-        // It answers all right.
-        worker.breaker.success();
-        return;
-    }
-    let signal = answers::signal(worker.target, result);
-    if matches!(signal, TargetSignal::Forbidden { .. }) {
-        // That is for whoever asked; the target as a whole is well.
-        worker.breaker.success();
-        return;
-    }
-    if !current && matches!(signal, TargetSignal::Unauthorized { .. }) {
-        return;
-    }
-    let mut budget = match (worker.target, result) {
-        (Target::HubSpot, Ok(reply)) => hubspot::budget(reply),
-        _ => Default::default(),
-    };
-    budget.took = Some(answer.duration);
-    if signal == TargetSignal::Healthy {
-        worker.trust.proven();
-    }
-    worker.hear(&signal, &budget, now);
 }

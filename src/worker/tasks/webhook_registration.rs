@@ -1,0 +1,288 @@
+//! Registering webhooks at Mailchimp: one job, one question at a time.
+
+use std::time::{Duration, Instant};
+
+use integration_engine::delivery::failure::Class;
+use integration_engine::record::Target;
+use integration_engine::wire::{Reply, TransportError};
+use integration_mailchimp::hooks::{self, Created, Found, Wanted};
+use pgrx::spi::SpiResult;
+
+use crate::services;
+use crate::store::{self, state, webhooks};
+use crate::worker::jobs::A_MOMENT;
+use crate::worker::requests;
+use crate::worker::task::{Answered, Question, Task, Token, Turn};
+
+/// What is asked next.
+enum Step {
+    List,
+    Delete(String),
+    Create,
+}
+
+struct Running {
+    job: i64,
+    wanted: Wanted,
+    step: Step,
+    /// The question under way.
+    asked: Option<Token>,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct WebhookRegistration {
+    running: Option<Running>,
+    not_before: Option<Instant>,
+}
+
+/// What becomes of the job.
+enum Next {
+    Ask(Step),
+    Later,
+    /// There is one with this URL already.
+    Known {
+        id: String,
+        signing: bool,
+    },
+    /// It has been made, and is to be remembered.
+    Keep(Created),
+    Done,
+    Failed(String),
+}
+
+fn may_ask(turn: &Turn) -> bool {
+    turn.worker(Target::Mailchimp).is_some_and(|worker| {
+        worker.may_send(&turn.world.settings, turn.now())
+            && !requests::unidentified(worker, turn.world)
+    })
+}
+
+impl Task for WebhookRegistration {
+    /// Asks what is to be asked next for a webhook that somebody wants.
+    fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        if self.running.is_none() {
+            self.begin(turn)?;
+        }
+        let now = turn.now();
+        let Some(running) = self.running.as_mut().filter(|known| known.asked.is_none()) else {
+            return Ok(());
+        };
+        if self.not_before.is_some_and(|until| until > now) || !may_ask(turn) {
+            return Ok(());
+        }
+        let request = match &running.step {
+            Step::List => hooks::list_request(&running.wanted),
+            Step::Delete(id) => hooks::delete_request(&running.wanted, id),
+            Step::Create => {
+                // Should its answer be lost, there is one that nobody knows the secret of.
+                running.wanted.replace = true;
+                let job = running.job;
+                store::transaction(|| {
+                    webhooks::may_have_made(job)?;
+                    store::commit_durably()
+                })?;
+                hooks::create_request(&running.wanted)
+            }
+        };
+        running.asked = turn.ask(Target::Mailchimp, Question::reading(request));
+        if running.asked.is_none() {
+            self.not_before = Some(now + A_MOMENT);
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, answered: Answered, turn: &mut Turn) -> SpiResult<()> {
+        let Answered { token, result, .. } = answered;
+        let asked = |running: &mut Running| running.asked == Some(token);
+        let Some(mut running) = self.running.take_if(asked) else {
+            return Ok(());
+        };
+        running.asked = None;
+        let job = running.job;
+        let next = store::transaction(|| {
+            let next = match understand(&running, &result) {
+                Next::Known { id, signing } => known(&running.wanted, id, signing)?,
+                Next::Keep(created) => keep(&running.wanted, created)?,
+                next => next,
+            };
+            match &next {
+                Next::Done => state::end_job(job, None)?,
+                Next::Failed(why) => state::end_job(job, Some(&running.wanted.conceal(why)))?,
+                _ => {}
+            }
+            Ok::<_, pgrx::spi::Error>(next)
+        })?;
+        match next {
+            Next::Ask(step) => running.step = step,
+            Next::Later => {
+                // Whether it was carried out is not known.
+                running.step = Step::List;
+                self.not_before = Some(turn.now() + A_MOMENT);
+            }
+            Next::Done | Next::Failed(_) | Next::Known { .. } | Next::Keep(_) => {
+                turn.requests.jobs.retain(|known| known.id != job);
+                return Ok(());
+            }
+        }
+        self.running = Some(running);
+        Ok(())
+    }
+
+    fn next_wait(&self, turn: &Turn) -> Option<Duration> {
+        let waits = |running: &Running| running.asked.is_none();
+        let waits = self.running.as_ref().is_some_and(waits) && may_ask(turn);
+        waits.then(|| {
+            let at = self.not_before;
+            at.map_or(Duration::ZERO, |at| {
+                at.saturating_duration_since(turn.now())
+            })
+        })
+    }
+}
+
+impl WebhookRegistration {
+    fn begin(&mut self, turn: &mut Turn) -> SpiResult<()> {
+        let jobs = &mut turn.requests.jobs;
+        let next = jobs.iter().find(|job| job.kind == "webhook");
+        let Some(job) = next.map(|job| job.id) else {
+            return Ok(());
+        };
+        match store::transaction(|| webhooks::wanted(job))? {
+            Some(wanted) => {
+                self.running = Some(Running {
+                    job,
+                    wanted,
+                    step: Step::List,
+                    asked: None,
+                });
+            }
+            // Cancelled.
+            None => jobs.retain(|known| known.id != job),
+        }
+        Ok(())
+    }
+}
+
+fn understand(running: &Running, result: &Result<Reply, TransportError>) -> Next {
+    let class = services::classify(Target::Mailchimp, result.as_ref());
+    let (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) = (class, result) else {
+        return Next::Later;
+    };
+    match &running.step {
+        Step::List => match hooks::read_list(&running.wanted, reply) {
+            Ok(Found::None) => Next::Ask(Step::Create),
+            Ok(Found::Same { id, signing }) => Next::Known { id, signing },
+            Err(why) => Next::Failed(why),
+        },
+        Step::Delete(_) => match hooks::read_deleted(reply) {
+            Ok(()) => Next::Ask(Step::Create),
+            Err(why) => Next::Failed(why),
+        },
+        Step::Create => match hooks::read_created(reply) {
+            Ok(created) => Next::Keep(created),
+            Err(why) => Next::Failed(why),
+        },
+    }
+}
+
+/// There is one with this URL already.
+fn known(wanted: &Wanted, id: String, signing: bool) -> SpiResult<Next> {
+    let kept = webhooks::all()?;
+    let ours = kept
+        .iter()
+        .find(|kept| kept.list == wanted.list && kept.url == wanted.url && kept.hook == id);
+    Ok(match ours {
+        // Its secret has to be readable, or it is worth nothing.
+        Some(kept) if kept.sealed.is_none() || kept.secret().is_ok() => Next::Done,
+        _ if wanted.replace => Next::Ask(Step::Delete(id)),
+        _ => Next::Failed(format!(
+            "the audience {} has a webhook with this URL already ({id}, {}), and Mailchimp showed its \
+             secret only when it was made; set integration.mailchimp_webhook_signing_secret if you \
+             have it, or call mailchimp_register_webhook() with replace => true, which deletes it \
+             and makes another one",
+            wanted.list,
+            if signing {
+                "which signs"
+            } else {
+                "which does not sign"
+            }
+        )),
+    })
+}
+
+fn keep(wanted: &Wanted, created: Created) -> SpiResult<Next> {
+    let sealed = created
+        .secret
+        .map(|secret| webhooks::seal(&wanted.list, &wanted.url, &secret));
+    let sealed = match sealed.transpose() {
+        Ok(sealed) => sealed,
+        Err(why) => {
+            return Ok(Next::Failed(format!(
+                "the webhook was made, and its secret could not be kept: {why}; correct that, and \
+                 call mailchimp_register_webhook() again with replace => true"
+            )));
+        }
+    };
+    webhooks::keep(&webhooks::Kept {
+        list: wanted.list.clone(),
+        url: wanted.url.clone(),
+        hook: created.id,
+        sealed,
+    })?;
+    store::commit_durably()?;
+    Ok(Next::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(step: Step) -> Running {
+        Running {
+            job: 1,
+            wanted: Wanted {
+                url: "https://crm.example.org/hook".to_owned(),
+                list: "abc".to_owned(),
+                replace: false,
+            },
+            step,
+            asked: None,
+        }
+    }
+
+    fn reply(status: u16, body: &str) -> Result<Reply, TransportError> {
+        Ok(Reply {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+        })
+    }
+
+    #[test]
+    fn webhook_is_made_where_there_is_none() {
+        let next = understand(&running(Step::List), &reply(200, r#"{"webhooks": []}"#));
+        assert!(matches!(next, Next::Ask(Step::Create)));
+    }
+
+    #[test]
+    fn webhook_with_the_same_url_is_looked_at() {
+        let listed = r#"{"webhooks": [{"id": "h1", "url": "https://crm.example.org/hook"}]}"#;
+        let next = understand(&running(Step::List), &reply(200, listed));
+        assert!(matches!(next, Next::Known { id, .. } if id == "h1"));
+    }
+
+    #[test]
+    fn what_was_deleted_is_made_again() {
+        let next = understand(&running(Step::Delete("h1".to_owned())), &reply(204, ""));
+        assert!(matches!(next, Next::Ask(Step::Create)));
+    }
+
+    #[test]
+    fn failing_service_is_asked_again_later() {
+        for step in [Step::List, Step::Delete("h1".to_owned()), Step::Create] {
+            let next = understand(&running(step), &reply(503, ""));
+            assert!(matches!(next, Next::Later));
+        }
+    }
+}
