@@ -156,6 +156,26 @@ pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec
     Ok(holders)
 }
 
+const WRITTEN_UNDER: &str = "\
+    SELECT l.* FROM unnest($2::text[]) AS k(key) CROSS JOIN LATERAL \
+    (SELECT x.remote_key, x.source, x.record_key FROM integration._link x \
+     WHERE x.target = $1 AND x.remote_key = k.key OFFSET 0) AS l";
+
+/// The records that were last written under these e-mail addresses, be it that they are between two
+/// audiences at present.
+pub fn written_under(target: Target, keys: &[String]) -> SpiResult<Vec<(String, RecordRef)>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let args = [target.number().into(), keys.to_vec().into()];
+    let mut found = select(WRITTEN_UNDER, &args, |row| {
+        Ok((row.get::<String>(1)?.unwrap_or_default(), record(row, 2)?))
+    })?;
+    let noted = intents::holders(target, keys).into_iter();
+    found.extend(noted.map(|(key, holder)| (key, holder.record)));
+    Ok(found)
+}
+
 /// What a stored link is due to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {

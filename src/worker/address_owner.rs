@@ -15,7 +15,6 @@ use pgrx::spi::SpiResult;
 
 use super::World;
 use super::fill::{self, Move, Planning};
-use super::objections;
 use super::target::TargetWorker;
 use crate::store::changes;
 use crate::store::dead_letters;
@@ -112,12 +111,6 @@ fn follow(
         Step::Refuse => {
             block.works[index].rival = Some(describe(world, block.source, other));
             block.flights[index].holder = Some(other.clone());
-            if let Some(map) = block.source.maps.get(&Target::Mailchimp)
-                && worker.target == Target::Mailchimp
-            {
-                let record = (&block.flights[index], &block.works[index]);
-                objections::heed(worker, world, map, record, other, planning);
-            }
             Ok(true)
         }
         Step::Inherit => inherit(worker, world, block, index, other, &mut planning.moves),

@@ -231,13 +231,8 @@ fn plan_source(
         && worker.target == Target::Mailchimp
     {
         standings::recall(world, map, &mut works, &mut flights)?;
-        objections::recall(
-            worker,
-            world,
-            source,
-            &mut works,
-            &mut draft.planning.objections,
-        )?;
+        let rows = (flights.as_slice(), works.as_mut_slice());
+        objections::recall(worker, world, source, rows, &mut draft.planning)?;
         for work in &works {
             words::note(map, work, &worker.words, &mut draft.planning.unheard);
         }

@@ -2,6 +2,8 @@
 //! looked at before anybody with it is opted in, or takes their opt-in along to another address.
 //! What the notes come to is decided in the engine (`consent::shared`).
 
+mod members;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use integration_engine::consent::Consent;
@@ -12,7 +14,7 @@ use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::Flight;
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::mapping::SourceMap;
-use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
+use integration_engine::record::{Entity, Lane, Op, RecordKey, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
@@ -28,7 +30,13 @@ use crate::store::sources::Source;
 /// What a row says, and of whom.
 struct Says {
     consent: Consent,
-    hash: String,
+    address: String,
+}
+
+impl Says {
+    fn hash(&self) -> String {
+        subscriber_hash(&self.address)
+    }
 }
 
 fn says(map: &SourceMap, row: &[Option<String>]) -> Option<Says> {
@@ -40,7 +48,7 @@ fn says(map: &SourceMap, row: &[Option<String>]) -> Option<Says> {
     let (_, email) = text("email_address")?;
     Some(Says {
         consent: field.consent(consent),
-        hash: subscriber_hash(&value::email_key(email?).ok()?),
+        address: value::email_key(email?).ok()?,
     })
 }
 
@@ -85,8 +93,9 @@ impl Notes {
     pub fn meet(&mut self, map: &SourceMap, work: &Work, first: &RecordRef) {
         let said = work.row.as_deref().and_then(|row| says(map, row));
         if let Some(said) = said.filter(|said| said.consent == Consent::OptedIn) {
-            self.meets(&said.hash, &record_of(work), false);
-            self.meets(&said.hash, first, false);
+            let hash = said.hash();
+            self.meets(&hash, &record_of(work), false);
+            self.meets(&hash, first, false);
         }
     }
 }
@@ -98,46 +107,11 @@ fn record_of(work: &Work) -> RecordRef {
     }
 }
 
-/// A row whose address is another row's member (`holder`): its opt-out is noted and reaches the
-/// member; its opt-in, where it was noted, has the holder looked at again.
-pub fn heed(
-    worker: &TargetWorker,
-    world: &World,
-    map: &SourceMap,
-    (flight, work): (&Flight, &Work),
-    holder: &RecordRef,
-    planning: &mut Planning,
-) {
-    let Some(said) = work.row.as_deref().and_then(|row| says(map, row)) else {
-        return;
-    };
-    let change = worker.queue.change(flight.handle);
-    // Taken back, even if what stands there now says nothing.
-    let taken_back = change.is_some_and(|change| change.lane == Lane::OptOut);
-    let lane = match said.consent {
-        Consent::OptedOut => Lane::OptOut,
-        Consent::Unknown if taken_back => Lane::OptOut,
-        Consent::OptedIn => Lane::Retry,
-        Consent::Unknown => return,
-    };
-    let notes = &mut planning.objections;
-    notes.meets(&said.hash, holder, false);
-    notes.meets(&said.hash, &flight.record, lane == Lane::OptOut);
-    if lane == Lane::Retry && !world.objections {
-        return;
-    }
-    planning.heirs.push(Retry {
-        record: holder.clone(),
-        op: Op::Upsert,
-        lane,
-        attempts: 0,
-        wait_ms: 0,
-        why: format!(
-            "record {} has the same e-mail address, and its consent changed",
-            flight.record.key.as_str()
-        ),
-        enqueued_at: flight.changed_at,
-    });
+/// A record that is being planned, and what its row says.
+struct Row<'a> {
+    flight: &'a Flight,
+    work: &'a mut Work,
+    said: Option<Says>,
 }
 
 /// What is known of the other rows with the addresses of a block, before anything is decided about it.
@@ -145,16 +119,40 @@ pub fn recall(
     worker: &TargetWorker,
     world: &World,
     source: &Source,
-    works: &mut [Work],
-    notes: &mut Notes,
+    (flights, works): (&[Flight], &mut [Work]),
+    planning: &mut Planning,
 ) -> SpiResult<()> {
     if worker.target != Target::Mailchimp || source.entity != Entity::Contact {
         return Ok(());
     }
-    if world.objections {
-        recall_noted(world, source, works, notes)?;
+    let Some(map) = source.maps.get(&Target::Mailchimp) else {
+        return Ok(());
+    };
+    let mut rows: Vec<Row> = flights
+        .iter()
+        .zip(works)
+        .map(|(flight, work)| Row {
+            flight,
+            said: work.row.as_deref().and_then(|row| says(map, row)),
+            work,
+        })
+        .collect();
+    let (noted, about) = match world.objections {
+        true => noted(source, &rows)?,
+        false => Default::default(),
+    };
+    members::meet(worker, world, source, &mut rows, &noted, planning)?;
+    if !noted.is_empty() {
+        for row in &mut rows {
+            let nowhere = BTreeSet::new();
+            let former = about.get(&row.work.key).unwrap_or(&nowhere);
+            match &row.said {
+                Some(_) => recall_one(world, source, row, former, &noted, planning),
+                None => forget_own(row.work, former, &noted, &mut planning.objections),
+            }
+        }
     }
-    look_around(world, source, works, notes)
+    look_around(world, source, &mut rows, &mut planning.objections)
 }
 
 /// Whoever is about to be opted in for the first time, or anew, or under another address: whether
@@ -162,16 +160,13 @@ pub fn recall(
 fn look_around(
     world: &World,
     source: &Source,
-    works: &mut [Work],
+    rows: &mut [Row],
     notes: &mut Notes,
 ) -> SpiResult<()> {
-    let Some(map) = source.maps.get(&Target::Mailchimp) else {
-        return Ok(());
-    };
     let mut wanted: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (index, work) in works.iter().enumerate() {
-        if let Some(address) = opted_in_anew(map, work) {
-            wanted.entry(address).or_default().push(index);
+    for (index, row) in rows.iter().enumerate() {
+        if let Some(address) = opted_in_anew(row) {
+            wanted.entry(address.to_owned()).or_default().push(index);
         }
     }
     if wanted.is_empty() {
@@ -188,7 +183,7 @@ fn look_around(
         for (email, record) in found {
             let hash = subscriber_hash(&email);
             for index in wanted.get(&email).into_iter().flatten() {
-                let work = &mut works[*index];
+                let work = &mut *rows[*index].work;
                 let mine = asks && record.key == work.key;
                 if mine || work.objection.is_some() {
                     continue;
@@ -205,58 +200,35 @@ fn look_around(
 }
 
 /// The address of a record that is opted in and gets no mail there yet.
-fn opted_in_anew(map: &SourceMap, work: &Work) -> Option<String> {
-    let row = work.row.as_deref()?;
-    let (index, field) = map.field_named("status")?;
-    let opted_in = field.consent(row.get(index)?.as_deref()) == Consent::OptedIn;
-    let (index, _) = map.field_named("email_address").filter(|_| opted_in)?;
-    let address = value::email_key(row.get(index)?.as_deref()?).ok()?;
-    let gets_mail = work.link.as_ref().is_some_and(|link| {
+fn opted_in_anew<'a>(row: &'a Row) -> Option<&'a str> {
+    let said = row.said.as_ref()?;
+    let gets_mail = row.work.link.as_ref().is_some_and(|link| {
         let mailed = matches!(
             link.member_status,
             Some(MemberStatus::Subscribed | MemberStatus::Pending)
         );
-        mailed && link.remote_key.as_ref() == Some(&address)
+        mailed && link.remote_key.as_ref() == Some(&said.address)
     });
-    (!gets_mail).then_some(address)
+    (said.consent == Consent::OptedIn && !gets_mail).then_some(said.address.as_str())
 }
 
-/// Looks up, at once for all, which records of a block are opted in while another row that was met
-/// with their address, present or former, is opted out, or was when the member was unsubscribed for it.
-fn recall_noted(
-    world: &World,
-    source: &Source,
-    works: &mut [Work],
-    notes: &mut Notes,
-) -> SpiResult<()> {
-    let Some(map) = source.maps.get(&Target::Mailchimp) else {
-        return Ok(());
-    };
-    let said: Vec<Option<Says>> = works
-        .iter()
-        .map(|work| says(map, work.row.as_deref()?))
-        .collect();
-    let keys: Vec<&str> = works.iter().map(|work| work.key.as_str()).collect();
-    let met = objections::about(source.id, &keys)?;
-    let mut hashes: BTreeSet<String> = met.values().flatten().cloned().collect();
-    hashes.extend(said.iter().flatten().map(|said| said.hash.clone()));
+/// Looks up, at once for all, which rows were met with the addresses of a block, present and former,
+/// and under which addresses each record was.
+fn noted(source: &Source, rows: &[Row]) -> SpiResult<(Noted, About)> {
+    let keys: Vec<&str> = rows.iter().map(|row| row.work.key.as_str()).collect();
+    let about = objections::about(source.id, &keys)?;
+    let mut hashes: BTreeSet<String> = about.values().flatten().cloned().collect();
+    let said = rows.iter().filter_map(|row| row.said.as_ref());
+    hashes.extend(said.map(Says::hash));
     let mut noted: Noted = BTreeMap::new();
     for note in objections::of(&hashes)? {
         noted.entry(note.hash.clone()).or_default().push(note);
     }
-    if noted.is_empty() {
-        return Ok(());
-    }
-    for (work, said) in works.iter_mut().zip(&said) {
-        let nowhere = BTreeSet::new();
-        let former = met.get(&work.key).unwrap_or(&nowhere);
-        match said {
-            Some(said) => recall_one(world, source, (work, said), former, &noted, notes),
-            None => forget_own(work, former, &noted, notes),
-        }
-    }
-    Ok(())
+    Ok((noted, about))
 }
+
+/// Under which addresses records were met.
+type About = BTreeMap<RecordKey, BTreeSet<String>>;
 
 /// Notes by the MD5 of the address.
 type Noted = BTreeMap<String, Vec<Objection>>;
@@ -269,23 +241,29 @@ fn forget_own(work: &Work, former: &BTreeSet<String>, noted: &Noted, notes: &mut
         .for_each(|note| notes.is_over(note));
 }
 
+/// Whether a record is opted in while another row that was met with its address, present or former,
+/// is opted out, or was when the member was unsubscribed for it.
 fn recall_one(
     world: &World,
     source: &Source,
-    (work, said): (&mut Work, &Says),
+    row: &mut Row,
     former: &BTreeSet<String>,
     noted: &Noted,
-    notes: &mut Notes,
+    planning: &mut Planning,
 ) {
-    let record = record_of(work);
+    let Row { flight, work, said } = row;
+    let Some(said) = said else { return };
+    let notes = &mut planning.objections;
+    let record = flight.record.clone();
     let opted_in = said.consent == Consent::OptedIn;
-    let mut objection = None;
-    let hashes = former.iter().chain(std::iter::once(&said.hash));
+    let mut objection = work.objection.take();
+    let present = said.hash();
+    let hashes = former.iter().chain(std::iter::once(&present));
     for hash in hashes.collect::<BTreeSet<_>>() {
         let Some(of_address) = noted.get(hash) else {
             continue;
         };
-        let here = *hash == said.hash;
+        let here = *hash == present;
         let own = of_address.iter().find(|note| note.record == record);
         // What it was opted out under before is over, once it is opted in.
         let met = own.is_some_and(|own| !own.opted_out) || (here && work.link.is_some());
@@ -311,13 +289,13 @@ fn recall_one(
         }
     }
     if objection.is_some() {
-        notes.meets(&said.hash, &record, false);
+        notes.meets(&present, &record, false);
         work.objection = objection;
         return;
     }
     // It speaks for itself from now on: opted in, or opted out, so that its next opt-in is one anew.
     for note in former.iter().filter_map(|hash| noted.get(hash)).flatten() {
-        let elsewhere = note.hash != said.hash;
+        let elsewhere = note.hash != present;
         let over = match opted_in {
             true => elsewhere || note.opted_out,
             false => !note.opted_out,
@@ -327,7 +305,30 @@ fn recall_one(
             if !elsewhere {
                 notes.meets(&note.hash, &record, !opted_in);
             }
+            if !elsewhere && opted_in {
+                // Those whom it had opted out.
+                let others = noted.get(&note.hash).into_iter().flatten();
+                let others = others.filter(|other| other.record != record);
+                let again = others.map(|other| looked_at_again(flight, &other.record, Lane::Retry));
+                planning.heirs.extend(again);
+            }
         }
+    }
+}
+
+/// A record that was met with another one, whose consent changed.
+fn looked_at_again(changed: &Flight, other: &RecordRef, lane: Lane) -> Retry {
+    Retry {
+        record: other.clone(),
+        op: Op::Upsert,
+        lane,
+        attempts: 0,
+        wait_ms: 0,
+        why: format!(
+            "record {} has the same e-mail address, and its consent changed",
+            changed.record.key.as_str()
+        ),
+        enqueued_at: changed.changed_at,
     }
 }
 
@@ -340,7 +341,7 @@ fn is_others(of_address: &[Objection], note: &Objection, mine: &RecordRef) -> bo
 /// What a row that was met with an address is like now.
 fn look_at(world: &World, record: &RecordRef, hash: &str) -> Other {
     match stands(world, record) {
-        Ok(Some(said)) if said.hash == hash => Other::Here(said.consent),
+        Ok(Some(said)) if said.hash() == hash => Other::Here(said.consent),
         Ok(Some(said)) => Other::Elsewhere(said.consent),
         Ok(None) => Other::Gone,
         // What was noted of it stands.

@@ -29,6 +29,29 @@ pub struct Mine {
     pub here: bool,
 }
 
+/// What comes of it that another row's member has a row's address, be it in another audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meeting {
+    Nothing,
+    /// Both are noted.
+    Met,
+    /// Both are noted, and the member is opted out.
+    OptsOut,
+    /// Both are noted, and the row is not opted in, for the member's row is opted out.
+    OptedOut,
+}
+
+/// Returns what comes of it. `mine`: what the row says; `other`: what the member's row is like now.
+pub fn meet(mine: Consent, other: Other) -> Meeting {
+    match (mine, other) {
+        (Consent::Unknown, _) | (_, Other::Elsewhere(_) | Other::Gone) => Meeting::Nothing,
+        // Of whom nobody knows what they say, the next look finds out.
+        (Consent::OptedOut, Other::Here(Consent::OptedIn) | Other::Unread) => Meeting::OptsOut,
+        (Consent::OptedIn, Other::Here(Consent::OptedOut)) => Meeting::OptedOut,
+        (Consent::OptedIn | Consent::OptedOut, Other::Here(_) | Other::Unread) => Meeting::Met,
+    }
+}
+
 /// What a note about another row comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
@@ -65,6 +88,33 @@ pub fn weigh(opted_out: bool, other: Other, mine: Mine) -> Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn opt_out_of_either_is_one_of_both() {
+        use Consent::{OptedIn, OptedOut, Unknown};
+        use Other::{Elsewhere, Gone, Here, Unread};
+        let cases = [
+            (OptedOut, Here(OptedIn), Meeting::OptsOut),
+            (OptedOut, Unread, Meeting::OptsOut),
+            // Neither is mailed for what it says itself.
+            (OptedOut, Here(OptedOut), Meeting::Met),
+            (OptedOut, Here(Unknown), Meeting::Met),
+            (OptedIn, Here(OptedOut), Meeting::OptedOut),
+            (OptedIn, Here(OptedIn), Meeting::Met),
+            (OptedIn, Here(Unknown), Meeting::Met),
+            (OptedIn, Unread, Meeting::Met),
+            // It says nothing of anybody.
+            (Unknown, Here(OptedIn), Meeting::Nothing),
+            (Unknown, Here(OptedOut), Meeting::Nothing),
+            // The member is about to be somebody else's.
+            (OptedOut, Elsewhere(OptedIn), Meeting::Nothing),
+            (OptedIn, Elsewhere(OptedOut), Meeting::Nothing),
+            (OptedOut, Gone, Meeting::Nothing),
+        ];
+        for (mine, other, expected) in cases {
+            assert_eq!(meet(mine, other), expected, "{mine:?} {other:?}");
+        }
+    }
 
     #[test]
     fn every_note_has_its_weight() {

@@ -1,5 +1,6 @@
 //! No opt-in, no mail; who opted out stays out.
 
+mod audiences;
 mod displaced;
 mod histories;
 mod opt_ins;
