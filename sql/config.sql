@@ -16,6 +16,7 @@ CREATE TABLE tracked_table (
     bound_to    text NOT NULL,
     external_id text,
     external_id_prefix text NOT NULL,
+    collisions_accepted boolean NOT NULL DEFAULT false,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE tracked_table IS 'CRM tables that are kept in step; written by integration.track() and integration.untrack()';
@@ -34,6 +35,7 @@ COMMENT ON COLUMN tracked_table.numbered_in IS 'database and relations that the 
 COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, data directory, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
 COMMENT ON COLUMN tracked_table.external_id IS 'how track() was told to name its records in HubSpot''s unique property: key, or a prefix; NULL: it was not told';
 COMMENT ON COLUMN tracked_table.external_id_prefix IS 'what stands before the key of a row there; decided once, and kept whatever is renamed later';
+COMMENT ON COLUMN tracked_table.collisions_accepted IS 'that many of its records are somebody else''s in HubSpot does not hold it (any more): each of them is a dead letter; set by resume() where it was held for that';
 COMMENT ON COLUMN tracked_table.created_at IS 'when track() was first called for it';
 
 CREATE TABLE field_map (

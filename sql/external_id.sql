@@ -67,7 +67,11 @@ BEGIN
                   HINT = 'Wait until they are settled: SELECT integration.wait_idle(); then change external_id.';
     END IF;
     UPDATE integration.tracked_table t
-    SET external_id = _rename_external_ids.external_id, external_id_prefix = prefix WHERE t.id = known.id;
+    SET external_id = _rename_external_ids.external_id, external_id_prefix = prefix,
+        collisions_accepted = known.collisions_accepted AND prefix = known.external_id_prefix
+    WHERE t.id = known.id;
+    -- Whose its records are is looked at again.
+    DELETE FROM integration._hold h WHERE h.source = known.id AND h.cause = 'external_id' AND prefix IS DISTINCT FROM known.external_id_prefix;
 END
 $$;
 COMMENT ON FUNCTION _rename_external_ids(integration.tracked_table, text) IS 'names a tracked table''s records otherwise from their next write on; they stay the same records';

@@ -24,6 +24,8 @@ BEGIN
     PERFORM integration._known_target(target);
     DELETE FROM integration._pause p WHERE p.target = resume.target;
     DELETE FROM integration._target_state s WHERE s.target = resume.target AND s.guarded;
+    UPDATE integration.tracked_table t SET collisions_accepted = true
+    FROM integration._hold h WHERE h.source = t.id AND h.target = resume.target AND h.cause = 'external_id';
     -- What is still wrong with a table is found out again.
     DELETE FROM integration._hold h WHERE h.target = resume.target;
     PERFORM integration._accept_account(resume.target);

@@ -35,6 +35,8 @@ pub struct Source {
     pub hidden: bool,
     /// Whether this database is the one that may send its rows.
     pub bound: bool,
+    /// HubSpot: that its records may be somebody else's is known, and each is a dead letter.
+    pub collisions_accepted: bool,
     pub maps: HashMap<Target, SourceMap>,
     /// The map for Mailchimp as it is in each audience: the same fields in the same order, with what
     /// is known of them there.

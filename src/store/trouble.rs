@@ -84,6 +84,16 @@ impl Trouble {
     }
 }
 
+/// Something is wrong with a table; why, unless that has been said.
+pub fn find_once(source: SourceId, cause: Cause, why: impl FnOnce() -> String) {
+    if !holds::is_held(source, cause) {
+        TROUBLE.with_borrow_mut(|trouble| {
+            let found = &mut trouble.found;
+            found.entry((source, cause)).or_insert_with(why);
+        });
+    }
+}
+
 /// A table cannot be read, as those found out that read it.
 pub fn find(source: SourceId, cause: Cause, why: String) {
     TROUBLE.with_borrow_mut(|trouble| trouble.found.insert((source, cause), why));
@@ -105,7 +115,7 @@ pub fn hold_what_was_found() -> SpiResult<()> {
     for ((source, cause), why) in found {
         match cause {
             Cause::Locked => hold_locked(source)?,
-            _ => holds::hold(source, None, cause, &why)?,
+            _ => holds::hold(source, cause, &why)?,
         }
     }
     Ok(())
@@ -132,7 +142,7 @@ pub fn hold_locked(source: SourceId) -> SpiResult<()> {
         "a lock has kept the table from being read for more than {} minutes: {by}",
         LONG.as_secs() / 60
     );
-    holds::hold(source, None, Cause::Locked, &why)
+    holds::hold(source, Cause::Locked, &why)
 }
 
 /// A table that was locked for long is not any more.

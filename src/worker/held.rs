@@ -69,6 +69,7 @@ impl TargetWorker {
         }
         for source in &released {
             self.parked.release(*source);
+            self.collisions.forget(*source);
         }
         match released.is_empty() {
             true => Ok(()),

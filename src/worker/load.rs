@@ -44,7 +44,7 @@ impl Worker {
     fn hold_hidden(&self) -> SpiResult<()> {
         for source in self.world.sources.values().filter(|source| source.hidden) {
             let why = Refusal::Hidden(source.name.clone()).into_error();
-            holds::hold(source.id, None, holds::Cause::RowSecurity, &why.to_string())?;
+            holds::hold(source.id, holds::Cause::RowSecurity, &why.to_string())?;
         }
         Ok(())
     }
@@ -58,7 +58,6 @@ impl Worker {
         match sources.find(|source| source.oid == table) {
             Some(source) => holds::hold(
                 source.id,
-                None,
                 holds::Cause::Timeout,
                 &Refusal::TimedOut.into_error().to_string(),
             ),

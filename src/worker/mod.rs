@@ -11,6 +11,7 @@ mod associations;
 mod audiences;
 pub mod auth;
 mod bars;
+mod collisions;
 mod connection;
 mod daily;
 mod deciders;

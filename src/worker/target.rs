@@ -144,6 +144,8 @@ pub struct TargetWorker {
     pub told: Option<TargetStatus>,
     pub properties: BTreeMap<Entity, Property>,
     pub others: super::sharing::Others,
+    /// HubSpot: tables whose records are somebody else's.
+    pub collisions: super::collisions::Collisions,
     /// What is known of the fields that are mapped.
     pub preflight: Preflight,
     /// Merge fields being created.
@@ -207,6 +209,7 @@ impl TargetWorker {
             told: None,
             properties: BTreeMap::new(),
             others: Default::default(),
+            collisions: Default::default(),
             preflight: Preflight::default(),
             provision: Provision::default(),
             preflight_told: Told::default(),

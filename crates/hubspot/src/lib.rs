@@ -8,6 +8,7 @@ mod answer;
 pub mod associations;
 mod calls;
 pub mod census;
+pub mod collisions;
 pub mod definitions;
 pub mod erasure;
 mod fault;

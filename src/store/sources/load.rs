@@ -30,7 +30,8 @@ const TABLES: &str = "\
            ARRAY(SELECT coalesce(k.number, 0::int2) \
                  FROM pg_catalog.unnest(CASE WHEN t.payload IS NULL THEN t.key_attnums ELSE t.payload_key_attnums END) WITH ORDINALITY AS k(number, place) ORDER BY k.place), \
            t.external_id_prefix, t.external_id IS NOT NULL AS chosen, \
-           NOT EXISTS (SELECT FROM integration.tracked_table o WHERE o.entity = t.entity AND o.id <> t.id) AS alone \
+           NOT EXISTS (SELECT FROM integration.tracked_table o WHERE o.entity = t.entity AND o.id <> t.id) AS alone, \
+           t.collisions_accepted \
     FROM integration.tracked_table t JOIN pg_catalog.pg_class c ON c.oid = t.source JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE t.targets <> '{}' ORDER BY t.id";
 
@@ -170,6 +171,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
             },
             hidden: row.get(7)?.unwrap_or(false),
             bound: row.get(8)?.unwrap_or(false),
+            collisions_accepted: row.get_by_name("collisions_accepted")?.unwrap_or(false),
             maps: targets
                 .iter()
                 .filter_map(|name| Target::from_name(name))

@@ -14,7 +14,8 @@ use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::task::{self, TaskId, Token};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    World, answers, associations, audiences, bars, preflight, properties, provision, sharing,
+    World, answers, associations, audiences, bars, collisions, preflight, properties, provision,
+    sharing,
 };
 
 /// What came in at one go.
@@ -229,6 +230,7 @@ fn hear_records(
         answer,
         &reading,
     ));
+    collisions::hear(worker, world, &planned, &mut reading);
     let mut outcomes = answers::outcomes(worker, planned, reading);
     preflight::second_chance(worker, world, &mut outcomes);
     outcomes

@@ -124,7 +124,7 @@ impl Task for Recheck {
                     holds::release(id, cause)
                 }
                 Ok(()) => holds::release(id, cause),
-                Err(refusal) => holds::hold(id, None, cause, &refusal.into_error().to_string()),
+                Err(refusal) => holds::hold(id, cause, &refusal.into_error().to_string()),
             })?;
         }
         Ok(())

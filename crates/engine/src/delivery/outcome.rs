@@ -16,6 +16,8 @@ pub enum Category {
     Definition,
     NotFound,
     Conflict,
+    /// HubSpot: the record that a row is known by is somebody else's.
+    Taken,
     Consent,
     Permission,
     TooLarge,
@@ -28,7 +30,7 @@ impl Category {
         match self {
             Category::Validation | Category::Definition => "validation",
             Category::NotFound => "not_found",
-            Category::Conflict => "conflict",
+            Category::Conflict | Category::Taken => "conflict",
             Category::Consent => "consent",
             Category::Permission => "permission",
             Category::TooLarge => "too_large",

@@ -247,7 +247,7 @@ impl Settling<'_> {
             attempts: flight.attempts + 1,
             enqueued_at: flight.changed_at,
             holder: match category {
-                Category::Conflict => flight.holder.clone(),
+                Category::Conflict | Category::Taken => flight.holder.clone(),
                 _ => None,
             },
             column: None,

@@ -142,7 +142,7 @@ pub(super) fn success(kind: &CallKind, item: &Item, id: &str, met: bool) -> Verd
 pub(crate) fn taken(item: &Item, id: &str, by: &str, why: &str) -> Verdict {
     let key = item.own.as_ref().map_or("", |own| own.key.as_str());
     Verdict::Dead {
-        category: Category::Conflict,
+        category: Category::Taken,
         status: None,
         why: format!(
             "HubSpot record {id} is known by {by}, but is not taken for record {key}: {why}; nothing \

@@ -10,7 +10,7 @@ use integration_tests::{
 };
 
 /// A table of deals.
-fn deals(crm: &mut Crm, table: &str, arguments: &str) {
+pub fn deals(crm: &mut Crm, table: &str, arguments: &str) {
     crm.run(&format!(
         "CREATE TABLE crm.{table} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, dealstage text DEFAULT 'closedwon', pipeline text DEFAULT 'default');
          SELECT integration.track('crm.{table}', 'deal'{arguments})"
@@ -18,7 +18,7 @@ fn deals(crm: &mut Crm, table: &str, arguments: &str) {
 }
 
 /// Has the property made on the objects that are tracked.
-fn provision(crm: &mut Crm) {
+pub fn provision(crm: &mut Crm) {
     let job: i64 = crm.ask("SELECT integration.provision('hubspot')");
     let done = format!("SELECT state = 'done' FROM integration.job WHERE id = {job}");
     wait_until("the property is there", SOON, || {
@@ -26,14 +26,14 @@ fn provision(crm: &mut Crm) {
     });
 }
 
-fn fill(crm: &mut Crm, table: &str, number: u32) {
+pub fn fill(crm: &mut Crm, table: &str, number: u32) {
     let database = crm.database.clone();
     crm.run(&format!(
         "INSERT INTO crm.{table} (name) SELECT format('{database} {table} %s', n) FROM generate_series(1, {number}) n"
     ));
 }
 
-fn held(crm: &Crm, object: ObjectType, property: &str) -> Vec<String> {
+pub fn held(crm: &Crm, object: ObjectType, property: &str) -> Vec<String> {
     let text = |fields: &Fields| fields.get(property).cloned().unwrap_or_default();
     let records = crm.remote.records(object);
     let mut all: Vec<String> = records
@@ -45,13 +45,13 @@ fn held(crm: &Crm, object: ObjectType, property: &str) -> Vec<String> {
 }
 
 /// Names of a table's deals, as they should be at HubSpot.
-fn names(crm: &mut Crm, table: &str) -> Vec<String> {
+pub fn names(crm: &mut Crm, table: &str) -> Vec<String> {
     let mut names = crm.rows(&format!("SELECT name FROM crm.{table}"));
     names.sort();
     names
 }
 
-fn prefix(crm: &mut Crm, id: i32) -> String {
+pub fn prefix(crm: &mut Crm, id: i32) -> String {
     crm.ask(&format!(
         "SELECT external_id_prefix FROM integration.tracked_table WHERE id = {id}"
     ))

@@ -3,6 +3,7 @@
 mod association_refusals;
 pub mod associations;
 mod bad_values;
+mod collisions;
 mod daily;
 mod external_ids;
 mod identity;

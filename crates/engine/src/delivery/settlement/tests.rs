@@ -316,6 +316,7 @@ fn conflicts_name_the_record_that_has_what_is_wanted() {
     let cases = [
         (Category::Conflict, Some(other.clone())),
         (Category::Conflict, None),
+        (Category::Taken, Some(other.clone())),
         (Category::Validation, Some(other)),
     ];
     for (category, holder) in cases {
@@ -330,7 +331,7 @@ fn conflicts_name_the_record_that_has_what_is_wanted() {
             ..flight(None)
         };
         let letters = settled(flight, refused).dead_letters;
-        let expected = holder.filter(|_| category == Category::Conflict);
+        let expected = holder.filter(|_| category != Category::Validation);
         assert_eq!(letters[0].holder, expected, "{category:?}");
     }
 }
