@@ -14,7 +14,8 @@ CREATE FUNCTION _changed_columns(source regclass, target text, changed bytea) RE
 COMMENT ON FUNCTION _changed_columns(regclass, text, bytea) IS 'names of the columns in a stored set of column numbers that matter to a target';
 
 CREATE VIEW outbox AS
-    SELECT (c.xid::text::bigint << 22) + (c.seq << 10) + k.place - 1 AS id, x.target, t.entity, t.source, k.key AS record_key,
+    -- Numbers of 2³² stored rows a transaction, with 1,024 changes for two targets each, do not fit in a bigint.
+    SELECT c.xid::text::numeric * 8796093022208 + c.seq::bigint * 2048 + 2 * (k.place - 1) + x.bit - 1 AS id, x.target, t.entity, t.source, k.key AS record_key,
            CASE c.op WHEN 'u' THEN 'upsert' ELSE 'delete' END AS op,
            _changed_columns(t.source, x.target, c.changed) AS changed,
            0 AS attempts, c.enqueued_at AS not_before, NULL::text AS last_error, c.enqueued_at
@@ -31,7 +32,7 @@ CREATE VIEW outbox AS
     FROM _retry r
     JOIN tracked_table t ON t.id = r.source;
 COMMENT ON VIEW outbox IS 'changes waiting to be sent, one row a record and target';
-COMMENT ON COLUMN outbox.id IS 'number of the change';
+COMMENT ON COLUMN outbox.id IS 'number of the change, in the order in which a transaction made its changes';
 COMMENT ON COLUMN outbox.target IS 'service it is for';
 COMMENT ON COLUMN outbox.entity IS 'contact, company, deal or an engagement';
 COMMENT ON COLUMN outbox.source IS 'CRM table';

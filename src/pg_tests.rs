@@ -93,6 +93,26 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_long_transaction_shares_no_number_with_the_next_one() {
+        run(CRM);
+        run(
+            "INSERT INTO crm.contacts SELECT i, 'c' || i || '@example.com', 'C', true, NULL FROM generate_series(1, 1000) i",
+        );
+        run(
+            "INSERT INTO integration._change (xid, enqueued_at, seq, source, records, targets, lane, op, keys) \
+             SELECT n.xid::text::xid8, c.enqueued_at, n.seq, c.source, c.records, c.targets, c.lane, c.op, c.keys \
+             FROM integration._change c, \
+                  (VALUES (1000, 0), (1000, 4096), (1000, 2147483647), (1001, -1), (1001, 0)) AS n (xid, seq) \
+             WHERE c.seq = 0",
+        );
+        assert!(number("SELECT count(*) FROM integration.outbox") > 4_000);
+        assert_eq!(
+            number("SELECT count(*) - count(DISTINCT id) FROM integration.outbox"),
+            0
+        );
+    }
+
+    #[pg_test]
     fn a_changed_key_is_a_deletion_and_an_insertion() {
         run(CRM);
         run("INSERT INTO crm.contacts VALUES (1, 'a@example.com', 'A', true, NULL)");

@@ -5,7 +5,7 @@ use integration_engine::record::{Lane, Target, keys};
 /// Packed bytes after which a queue row is full: two fit in a page of 8 kB and none is TOASTed.
 const FULL_BYTES: usize = 3_600;
 
-/// A row's keys have consecutive ids in the view `outbox`, and 1,024 of them at most.
+/// The view `outbox` numbers a row's keys, up to 1,024 of them.
 const FULL_RECORDS: u32 = 1_000;
 
 /// What a row did, as stored in `_change.op`.
