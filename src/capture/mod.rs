@@ -19,7 +19,7 @@ mod write;
 
 use std::cell::{Cell, RefCell};
 
-use integration_engine::consent::Consent;
+use integration_engine::record::consent::Consent;
 use integration_engine::record::{Lane, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::prelude::*;

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use integration_engine::consent::words::Words;
 use integration_engine::record::Target;
+use integration_engine::record::consent::words::Words;
 use pgrx::pg_sys;
 use serde::Deserialize;
 

@@ -3,8 +3,8 @@
 
 use std::ffi::CStr;
 
-use integration_engine::consent::Consent;
-use integration_engine::consent::words::{self, Words};
+use integration_engine::record::consent::Consent;
+use integration_engine::record::consent::words::{self, Words};
 use integration_engine::record::mapping::ValueKind;
 use pgrx::pg_sys;
 

@@ -1,8 +1,8 @@
 //! Whose member an event is about: audiences have members of their own.
 
+use integration_engine::consent::membership::Membership;
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Link;
-use integration_engine::membership::Membership;
 use integration_engine::record::{RecordRef, RemoteId, Target};
 use integration_mailchimp::audience_of;
 use pgrx::spi::SpiResult;

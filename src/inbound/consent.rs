@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::consent::{Consent, Party, ReportedConsent};
+use integration_engine::consent::standing::{self, Remembered, Standing};
+use integration_engine::consent::{Party, ReportedConsent};
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Link;
-use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::{ConsentChange, LinkEntry};
+use integration_engine::record::consent::{Consent, MemberStatus};
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordRef, Target, Timestamp};
-use integration_engine::standing::{self, Remembered, Standing};
 use integration_engine::sync::clock::{Tick, ValueHash, Writer};
 use integration_engine::value;
 use pgrx::spi::SpiResult;

@@ -1,12 +1,12 @@
 //! Mailchimp events into CRM rows: consent first of all.
 
-use integration_engine::consent::{Party, ReportedConsent};
+use integration_engine::consent::{Party, ReportedConsent, standing};
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Link;
-use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::record::consent::MemberStatus;
 use integration_engine::record::{RecordRef, RemoteId, Target};
 use integration_engine::sync::clock::Writer;
-use integration_engine::{standing, value};
+use integration_engine::value;
 use integration_mailchimp::webhook::{self, MailchimpSubject};
 use pgrx::spi::SpiResult;
 

@@ -1,7 +1,6 @@
 //! The registry: the list of services, and what each of them says where only the target is known.
 
 use integration_engine::delivery::call::HubSpotSettings;
-use integration_engine::delivery::failure::{self, Class};
 use integration_engine::erasure::{Answer, Step};
 use integration_engine::event_order::Claim;
 use integration_engine::limits::pace::Strain;
@@ -9,6 +8,7 @@ use integration_engine::queue::traces::Watched;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{Entity, Target};
 use integration_engine::service::Service;
+use integration_engine::service::failure::{self, Class};
 use integration_engine::value::{Value, ValueError};
 use integration_engine::webhook::{self, EventSubject};
 use integration_engine::wire::{Reply, Request, TransportError};

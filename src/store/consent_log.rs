@@ -1,8 +1,8 @@
 //! How people's consent changed, and who decided.
 
 use integration_engine::crypto::subscriber_hash;
-use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::ConsentChange;
+use integration_engine::record::consent::MemberStatus;
 use integration_engine::record::{RecordRef, Timestamp};
 use pgrx::spi::SpiResult;
 

@@ -7,11 +7,11 @@ pub mod intents;
 
 use std::collections::HashMap;
 
+use integration_engine::consent::membership::Membership;
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::given::Given;
-use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::membership::Membership;
+use integration_engine::record::consent::MemberStatus;
 use integration_engine::record::once::Once;
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, SourceId, Target};
 use integration_engine::sync::clock::FieldClock;

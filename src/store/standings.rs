@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use integration_engine::consent::Party;
+use integration_engine::consent::standing::{News, Remembered, Standing};
 use integration_engine::crypto::subscriber_hash;
-use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::record::Timestamp;
-use integration_engine::standing::{News, Remembered, Standing};
+use integration_engine::record::consent::MemberStatus;
 use pgrx::spi::SpiResult;
 
 use super::links::{status_from, status_name};

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use integration_engine::delivery::call::Reading;
-use integration_engine::delivery::failure::Class;
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::delivery::settlement::Outcome;
 use integration_engine::record::Target;
+use integration_engine::service::failure::Class;
 use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot as hubspot;
 use integration_mailchimp as mailchimp;

@@ -6,13 +6,12 @@ mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use integration_engine::consent::Consent;
 use integration_engine::consent::shared::{self, Mine, Other, Weight};
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Work;
-use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::Flight;
 use integration_engine::limits::retry::Retry;
+use integration_engine::record::consent::{Consent, MemberStatus};
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{Entity, Lane, Op, RecordKey, RecordRef, Target};
 use integration_engine::value;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use integration_engine::consent::standing;
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::settlement::Flight;
 use integration_engine::record::mapping::SourceMap;
-use integration_engine::standing;
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::consent::words;
 use integration_engine::delivery::call::Work;
 use integration_engine::record::Target;
+use integration_engine::record::consent::words;
 use integration_engine::record::mapping::SourceMap;
 use pgrx::spi::SpiResult;
 

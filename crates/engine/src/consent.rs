@@ -3,28 +3,18 @@
 //! Two rules outrank everything else: nobody is subscribed without an opt-in in the CRM, and nobody
 //! who left at Mailchimp is subscribed again; at most they are asked (`pending`).
 
+pub mod membership;
 mod reported;
 pub mod shared;
-pub mod words;
+pub mod standing;
 
 pub use reported::ReportedConsent;
 
 use crate::{
-    delivery::{
-        call::{Link, MailchimpSettings, Resubscribe},
-        outcome::MemberStatus,
-    },
-    standing::Standing,
+    consent::standing::Standing,
+    delivery::call::{Link, MailchimpSettings, Resubscribe},
+    record::consent::{Consent, MemberStatus},
 };
-
-/// What the CRM says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Consent {
-    OptedIn,
-    OptedOut,
-    /// NULL or a text nobody knows: the same as no consent.
-    Unknown,
-}
 
 /// What is known of the person that the CRM's column speaks of.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    delivery::failure::{Class, classify},
-    service::Service,
+    service::{
+        Service,
+        failure::{Class, classify},
+    },
     wire::{Reply, TransportError},
 };
 

@@ -3,7 +3,6 @@
 pub mod address_owner;
 pub mod batch;
 pub mod call;
-pub mod failure;
 pub mod given;
 pub mod intents;
 pub mod notice;

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use crate::{
     crypto::subscriber_hash,
-    delivery::{
-        call::Link,
+    delivery::call::Link,
+    record::{Entity, RemoteId, Target},
+    service::{
+        Service,
         failure::{Class, classify},
     },
-    record::{Entity, RemoteId, Target},
-    service::Service,
     wire::{Reply, Request, TransportError},
 };
 

@@ -1,5 +1,6 @@
 //! The nouns: what is synchronised, where to, and how it is named on either side.
 
+pub mod consent;
 pub mod external_id;
 pub mod field_type;
 pub mod keys;

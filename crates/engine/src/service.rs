@@ -1,12 +1,14 @@
 //! What the mechanism asks of a service.
 
+pub mod failure;
+
 use crate::{
-    delivery::failure::{Class, Refusal},
     queue::traces::Watched,
     record::{
         Target,
         mapping::{Field, SourceMap},
     },
+    service::failure::{Class, Refusal},
     value::{Value, ValueError},
 };
 

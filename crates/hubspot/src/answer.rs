@@ -12,12 +12,12 @@ use crate::HubSpot;
 use integration_engine::{
     delivery::{
         call::{Call, CallKind, HubSpotSettings, Item, Reading},
-        failure::{Class, classify},
         outcome::{Category, Relink, TargetSignal, Verdict},
         verdicts::{bisect, failing, for_all, no_verdict, summary},
     },
     erasure::is_confirmed,
     limits::BudgetReport,
+    service::failure::{Class, classify},
     sync::clock::ValueHash,
     wire::{Reply, TransportError},
 };

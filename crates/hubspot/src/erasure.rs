@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::{EMAIL, HubSpot, calls::post, fault::Fault, objects_path};
 use integration_engine::{
-    delivery::{call::HubSpotSettings, failure::Class},
+    delivery::call::HubSpotSettings,
     erasure::{Answer, Step, answered, is_confirmed},
     record::{Entity, RemoteId},
+    service::failure::Class,
     wire::{Reply, Request, TransportError},
 };
 

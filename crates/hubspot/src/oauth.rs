@@ -11,13 +11,10 @@ use sha2::{Digest, Sha256};
 
 use crate::HubSpot;
 use integration_engine::{
-    delivery::{
-        failure::{Class, classify},
-        outcome::TargetSignal,
-    },
-    limits::breaker::micros,
-    limits::retry::backoff,
+    delivery::outcome::TargetSignal,
+    limits::{breaker::micros, retry::backoff},
     record::Target,
+    service::failure::{Class, classify},
     value::json::shortened,
     wire::{Method, Reply, Request, TransportError},
 };

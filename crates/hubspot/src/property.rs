@@ -4,11 +4,9 @@ use serde_json::{Value, json};
 
 use crate::HubSpot;
 use integration_engine::{
-    delivery::{
-        call::HubSpotSettings,
-        failure::{Class, classify},
-    },
+    delivery::call::HubSpotSettings,
     record::{Entity, Target},
+    service::failure::{Class, classify},
     value::json::shortened,
     wire::{Method, Reply, Request, TransportError},
 };

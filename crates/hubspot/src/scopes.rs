@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use crate::HubSpot;
 use integration_engine::{
-    delivery::failure::{Class, classify},
     record::Entity,
+    service::failure::{Class, classify},
     wire::{Reply, TransportError},
 };
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use integration_engine::{
-    delivery::failure::{Class, Refusal},
     queue::traces::Watched,
     record::{
         Target,
         mapping::{Direction, Field, SourceMap},
     },
-    service::Service,
+    service::{
+        Service,
+        failure::{Class, Refusal},
+    },
     value::{self, Value, ValueError},
 };
 

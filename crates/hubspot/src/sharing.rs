@@ -10,14 +10,12 @@ use super::{
 };
 use crate::HubSpot;
 use integration_engine::{
-    delivery::{
-        call::HubSpotSettings,
-        failure::{Class, classify},
-    },
+    delivery::call::HubSpotSettings,
     record::{
         Entity,
         external_id::{ExternalIds, Meaning},
     },
+    service::failure::{Class, classify},
     wire::{Reply, Request, TransportError},
 };
 

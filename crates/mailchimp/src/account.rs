@@ -5,11 +5,9 @@ use serde_json::Value;
 
 use crate::Mailchimp;
 use integration_engine::{
-    delivery::{
-        call::MailchimpSettings,
-        failure::{Class, classify},
-    },
+    delivery::call::MailchimpSettings,
     record::Target,
+    service::failure::{Class, classify},
     wire::{Reply, Request, TransportError},
 };
 

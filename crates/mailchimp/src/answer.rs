@@ -10,13 +10,13 @@ use crate::Mailchimp;
 use integration_engine::{
     delivery::{
         call::{Call, CallKind, Item, Leaver, Leaving, MailchimpSettings, Reading},
-        failure::{Class, classify},
-        outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
+        outcome::{Category, Relink, TargetSignal, Verdict},
         verdicts::{bisect, failing, for_all, no_verdict, summary},
     },
     erasure::is_confirmed,
     limits::BudgetReport,
-    record::RemoteId,
+    record::{RemoteId, consent::MemberStatus},
+    service::failure::{Class, classify},
     value::{json::Text, time},
     wire::{Reply, TransportError},
 };

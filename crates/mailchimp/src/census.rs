@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{EMAIL_ADDRESS, INTERESTS, LANGUAGE, STATUS, TAGS, merge};
 use crate::values;
 use integration_engine::{
-    delivery::{call::Link, outcome::MemberStatus},
-    record::{RemoteId, Target, Timestamp, mapping::Field},
+    delivery::call::Link,
+    record::{RemoteId, Target, Timestamp, consent::MemberStatus, mapping::Field},
     sync::drift::{Page, Record},
     value::time,
     wire::{Reply, Request},

@@ -14,9 +14,9 @@ use integration_engine::{
     crypto::subscriber_hash,
     delivery::{
         call::{CallKind, Decision, Leaving, Link},
-        outcome::{MemberStatus, Relink, Verdict},
+        outcome::{Relink, Verdict},
     },
-    record::Timestamp,
+    record::{Timestamp, consent::MemberStatus},
     sync::clock::Tick,
     value::time,
     webhook::Event,

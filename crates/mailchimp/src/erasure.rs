@@ -2,9 +2,9 @@
 
 use super::{Mailchimp, fault::Fault};
 use integration_engine::{
-    delivery::failure::Class,
     erasure::{Answer, answered, is_confirmed},
     record::Target,
+    service::failure::Class,
     wire::{Method, Reply, Request, TransportError},
 };
 

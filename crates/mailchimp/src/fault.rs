@@ -10,8 +10,9 @@ use serde_json::Value;
 use integration_engine::{
     delivery::{
         call::{Item, Leaver},
-        outcome::{Category, MemberStatus, Relink, Verdict},
+        outcome::{Category, Relink, Verdict},
     },
+    record::consent::MemberStatus,
     value::json::shortened,
     wire::Reply,
 };

@@ -2,13 +2,13 @@
 
 use super::{EMAIL_ADDRESS, audience_of, list_of};
 use integration_engine::{
+    consent::standing::{self, Standing},
     crypto::subscriber_hash,
     delivery::{
         call::{MailchimpSettings, Work},
         settlement::Identity,
     },
     record::mapping::SourceMap,
-    standing::{self, Standing},
     value,
 };
 

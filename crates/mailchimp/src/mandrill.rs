@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::webhook::MandrillSubject;
-use integration_engine::{delivery::outcome::MemberStatus, webhook::text};
+use integration_engine::{record::consent::MemberStatus, webhook::text};
 
 /// A line of `integration.activity`.
 #[derive(Clone, Debug, PartialEq)]

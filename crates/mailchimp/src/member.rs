@@ -3,13 +3,9 @@
 use std::borrow::Cow;
 
 use integration_engine::{
-    delivery::{
-        call::Link,
-        given::Given,
-        outcome::{MemberStatus, Verdict},
-        verdicts::unmappable,
-    },
+    delivery::{call::Link, given::Given, outcome::Verdict, verdicts::unmappable},
     record::{
+        consent::MemberStatus,
         field_type::MergeType,
         mapping::{Direction, Field, ValueKind},
     },

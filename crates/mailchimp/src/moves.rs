@@ -9,8 +9,9 @@ use integration_engine::{
     crypto::subscriber_hash,
     delivery::{
         call::{CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete, Resubscribe},
-        outcome::{Category, MemberStatus, Relink, Verdict},
+        outcome::{Category, Relink, Verdict},
     },
+    record::consent::MemberStatus,
     sync::clock::{ValueHash, Writer},
 };
 

@@ -1,13 +1,16 @@
 //! Nobody gets mail any more: who is opted out, and who left whatever the CRM says.
 
 use integration_engine::{
-    consent::ConsentAction,
+    consent::{
+        ConsentAction,
+        standing::{self, Standing},
+    },
     delivery::{
         call::{CallKind, Decision, Leaver, Link},
-        outcome::{Category, MemberStatus, Verdict},
+        outcome::{Category, Verdict},
         verdicts::dead,
     },
-    standing::{self, Standing},
+    record::consent::MemberStatus,
     sync::clock::{Tick, ValueHash},
     value::json::push_member,
 };

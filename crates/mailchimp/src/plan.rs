@@ -1,14 +1,17 @@
 //! What is to be sent to Mailchimp for one record. Consent decides first, then what changed.
 
 use integration_engine::{
-    consent::{self, Consent, ConsentAction, Person},
+    consent::{self, ConsentAction, Person},
     crypto::subscriber_hash,
     delivery::{
         call::{Beside, CallKind, Decision, Item, Leaver, Link, MailchimpSettings, OnDelete, Work},
-        outcome::{Category, MemberStatus, Verdict},
+        outcome::{Category, Verdict},
         verdicts::dead,
     },
-    record::mapping::SourceMap,
+    record::{
+        consent::{Consent, MemberStatus},
+        mapping::SourceMap,
+    },
     value::json::push_member,
 };
 

@@ -6,11 +6,11 @@ use crate::Mailchimp;
 pub use integration_engine::definitions::Heard;
 use integration_engine::{
     definitions::{Lookups, Read, replace},
-    delivery::failure::Class,
     record::{
         field_type::{MergeType, Named},
         mapping::SourceMap,
     },
+    service::failure::Class,
     wire::{Reply, Request, TransportError},
 };
 

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::Mailchimp;
 use integration_engine::{
-    delivery::failure::{Class, classify},
     record::{
         Target,
         mapping::{Field, SourceMap, ValueKind},
     },
+    service::failure::{Class, classify},
     wire::{Method, Reply, Request, TransportError},
 };
 

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use integration_engine::{
-    delivery::failure::{BLOCKED_WAIT, Class, Refusal},
     queue::traces::Watched,
     record::{
         Target,
         mapping::{Direction, Field, SourceMap},
     },
-    service::Service,
+    service::{
+        Service,
+        failure::{BLOCKED_WAIT, Class, Refusal},
+    },
     value::{self, Value, ValueError},
 };
 

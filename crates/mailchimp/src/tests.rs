@@ -18,10 +18,11 @@ use integration_engine::{
             Call, CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete,
             Resubscribe, Work,
         },
-        outcome::{Category, MemberStatus, Relink, TargetSignal, Verdict},
+        outcome::{Category, Relink, TargetSignal, Verdict},
     },
     record::{
         Entity, RemoteId, SourceId, Target, Timestamp,
+        consent::MemberStatus,
         mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
     },
     sync::clock::{FieldClock, Tick, ValueHash, Writer},

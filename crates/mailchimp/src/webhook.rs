@@ -5,9 +5,8 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use integration_engine::{
-    delivery::outcome::MemberStatus,
     event_order::{Claim, Reach},
-    record::Timestamp,
+    record::{Timestamp, consent::MemberStatus},
     value::form,
     webhook::{
         Entry, Event, EventSubject, Flaw, WebhookError, object_without_nul, objects, text,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use integration_engine::consent::words::Words;
+use integration_engine::record::consent::words::Words;
 use integration_engine::record::external_id::ExternalIds;
 use integration_engine::record::field_type::FieldType;
 use integration_engine::record::mapping::{

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use integration_engine::consent::Consent;
 use integration_engine::consent::shared::{self, Meeting};
+use integration_engine::record::consent::Consent;
 use integration_engine::record::{Lane, RecordRef, Target};
 use pgrx::spi::SpiResult;
 

@@ -7,12 +7,12 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::outcome::MemberStatus;
+use integration_engine::consent::standing;
 use integration_engine::delivery::settlement::ConsentWriteback;
 use integration_engine::limits::retry::backoff;
 use integration_engine::record::Target;
+use integration_engine::record::consent::MemberStatus;
 use integration_engine::refusal::Refusal;
-use integration_engine::standing;
 use pgrx::spi::SpiResult;
 
 use crate::pg::clock::Stopwatch;

@@ -11,8 +11,8 @@ mod tests;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::failure::Class;
 use integration_engine::record::{SourceId, Target, Timestamp};
+use integration_engine::service::failure::Class;
 use integration_engine::wire::{Reply, Request};
 use integration_mailchimp::engagement as reports;
 use integration_mailchimp::engagement::{PAGE_MAX, Page, Said, Sent};

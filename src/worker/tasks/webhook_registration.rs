@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::failure::Class;
 use integration_engine::record::Target;
+use integration_engine::service::failure::Class;
 use integration_engine::wire::{Reply, TransportError};
 use integration_mailchimp::hooks::{self, Created, Found, Wanted};
 use pgrx::spi::SpiResult;

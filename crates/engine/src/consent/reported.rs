@@ -1,10 +1,12 @@
 //! Decisions that were reported: what they do to a link, and what is to be remembered of them.
 
 use crate::{
-    consent::Party,
-    delivery::{call::Link, outcome::MemberStatus},
-    record::Timestamp,
-    standing::{EVERYWHERE, News, Standing, left},
+    consent::{
+        Party,
+        standing::{EVERYWHERE, News, Standing, left},
+    },
+    delivery::call::Link,
+    record::{Timestamp, consent::MemberStatus},
     sync::clock::{Tick, Writer},
 };
 

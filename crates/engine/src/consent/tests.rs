@@ -1,7 +1,5 @@
-use super::{
-    words::{Words, read, to_column},
-    *,
-};
+use super::*;
+use crate::record::consent::words::{Words, read, to_column};
 use crate::{delivery::call::OnDelete, record::mapping::ValueKind};
 
 fn settings(resubscribe: Resubscribe, double_opt_in: bool) -> MailchimpSettings {

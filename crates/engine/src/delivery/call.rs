@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use crate::{
+    consent::{membership::Membership, standing::Standing},
     delivery::{
         given::Given,
-        outcome::{MemberStatus, TargetSignal, Verdict},
+        outcome::{TargetSignal, Verdict},
         own::Own,
     },
     limits::{BudgetReport, rate::Rate},
-    membership::Membership,
-    record::{Entity, RecordKey, RemoteId, SourceId, Timestamp},
-    standing::Standing,
+    record::{Entity, RecordKey, RemoteId, SourceId, Timestamp, consent::MemberStatus},
     sync::clock::{FieldClock, Tick},
     wire::Request,
 };

@@ -7,9 +7,11 @@ use super::{
     settlement::{Flight, LinkEntry},
 };
 use crate::{
-    membership::to_note,
+    consent::{
+        membership::to_note,
+        standing::{EVERYWHERE, News, Remembered},
+    },
     record::once::Once,
-    standing::{EVERYWHERE, News, Remembered},
 };
 
 /// See the module's documentation.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    record::{RemoteId, Timestamp},
+    record::{RemoteId, Timestamp, consent::MemberStatus},
     sync::clock::Tick,
 };
 
@@ -38,21 +38,6 @@ impl Category {
             Category::Unmappable => "unmappable",
         }
     }
-}
-
-/// What a member's status at Mailchimp is known to be, and who made it so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MemberStatus {
-    Subscribed,
-    Pending,
-    /// Opted out in the CRM; we told Mailchimp.
-    UnsubscribedByCrm,
-    /// Opted out at Mailchimp: link, form, complaint, or by hand in its application.
-    UnsubscribedByMember,
-    Cleaned,
-    /// Permanently deleted; only a form of Mailchimp's own brings the person back.
-    Forgotten,
-    Archived,
 }
 
 /// How the identity of a record at the target is to be changed before anything else is done.

@@ -13,10 +13,10 @@ mod uncertain;
 use std::time::Duration;
 
 use crate::{
+    consent::standing,
     delivery::outcome::{Category, Verdict},
     limits::retry::{self, Next, Policy, Retry},
     record::{Entity, Lane, Timestamp},
-    standing,
     sync::clock::Tick,
 };
 

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    delivery::{
-        failure::Class,
-        outcome::{Category, TargetSignal, Verdict},
-    },
+    delivery::outcome::{Category, TargetSignal, Verdict},
     record::mapping::{Field, SourceMap},
+    service::failure::Class,
     value::{ValueError, json::shortened},
 };
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{crypto::subscriber_hash, membership::Membership};
+use crate::{consent::membership::Membership, crypto::subscriber_hash};
 
 const ADA: &str = "ada@example.org";
 

@@ -1,8 +1,8 @@
 //! Which column goes to which remote field, and the conventional names a new mapping starts from.
 
-use crate::{
-    consent::words::Words,
-    record::{Entity, SourceId, Target, external_id::ExternalIds, field_type::FieldType},
+use crate::record::{
+    Entity, SourceId, Target, consent::words::Words, external_id::ExternalIds,
+    field_type::FieldType,
 };
 
 /// A line of the field map, by the number `integration.field_map` gives it.

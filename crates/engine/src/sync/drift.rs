@@ -6,10 +6,9 @@
 use std::collections::HashMap;
 
 use crate::{
-    consent::Consent,
-    delivery::outcome::MemberStatus,
     record::{
         Timestamp,
+        consent::{Consent, MemberStatus},
         mapping::{ConflictRule, Direction, Field, SourceMap},
     },
     service::Service,

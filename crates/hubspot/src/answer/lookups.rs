@@ -16,11 +16,11 @@ use crate::{
 use integration_engine::{
     delivery::{
         call::{Call, HubSpotSettings, Item},
-        failure::Class,
         outcome::{Relink, Verdict},
         verdicts::no_verdict,
     },
     record::RemoteId,
+    service::failure::Class,
     wire::Reply,
 };
 

@@ -12,11 +12,11 @@ use super::{AssociationCall, Label, Labels, Pair, Sending, Verb, types};
 use crate::{HubSpot, answer as batch};
 use integration_engine::{
     delivery::{
-        failure::{Class, classify},
         outcome::{Category, TargetSignal, Verdict},
         verdicts::for_all,
     },
     limits::BudgetReport,
+    service::failure::{Class, classify},
     value::json::{Text, shortened},
     wire::{Reply, TransportError},
 };

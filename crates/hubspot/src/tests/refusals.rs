@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use integration_engine::{
-    delivery::failure::{Class, classify, strain},
     limits::pace::Strain,
+    service::failure::{Class, classify, strain},
     wire::{Reply, TransportError},
 };
 

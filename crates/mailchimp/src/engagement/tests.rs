@@ -118,7 +118,7 @@ fn who_leaves_is_told_as_a_webhook_would() {
     let unsubscribed = json!({"unsubscribes": [{"email_id": ADA, "email_address": "A@b.co", "timestamp": NOON, "reason": "too often"}], "total_items": 1});
     let complained = json!({"abuse_reports": [{"id": 7, "email_id": ADA, "email_address": "a@b.co", "date": NOON}]});
     let bounced = json!({"emails": [{"email_id": ADA, "email_address": "a@b.co", "activity": [{"action": "bounce", "type": "hard", "timestamp": NOON}]}]});
-    use integration_engine::delivery::outcome::MemberStatus::{Cleaned, UnsubscribedByMember};
+    use integration_engine::record::consent::MemberStatus::{Cleaned, UnsubscribedByMember};
     let cases = [
         (
             Report::Unsubscribes,

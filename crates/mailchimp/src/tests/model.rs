@@ -24,7 +24,10 @@ use proptest::{prelude::*, test_runner::RngSeed};
 use super::*;
 use history::steps;
 use integration_engine::{
-    consent::{self, Consent, ReportedConsent},
+    consent::{
+        ReportedConsent,
+        standing::{self, Remembered, Standing},
+    },
     delivery::{
         intents::Intents,
         settlement::{Effects, Flight, LinkEntry, Outcome, QueueStep, Rules, settle},
@@ -34,8 +37,7 @@ use integration_engine::{
         Change, Handle, Queue,
         traces::{Traces, Watched},
     },
-    record::{Lane, Op, RecordKey, RecordRef},
-    standing::{self, Remembered, Standing},
+    record::{Lane, Op, RecordKey, RecordRef, consent::Consent},
     wire::TransportError,
 };
 use service::Service;
@@ -458,7 +460,11 @@ proptest! {
 #[test]
 fn columns_of_the_model_mean_what_they_say() {
     for (text, expected) in [("t", Consent::OptedIn), ("f", Consent::OptedOut)] {
-        let read = consent::words::read(ValueKind::Bool, &Default::default(), Some(text));
+        let read = integration_engine::record::consent::words::read(
+            ValueKind::Bool,
+            &Default::default(),
+            Some(text),
+        );
         assert_eq!(read, expected);
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use integration_engine::membership::Membership;
+use integration_engine::consent::membership::Membership;
 
 fn several() -> MailchimpSettings {
     MailchimpSettings {

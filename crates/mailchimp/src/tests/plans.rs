@@ -1,5 +1,5 @@
 use super::*;
-use integration_engine::membership::{Membership, to_note};
+use integration_engine::consent::membership::{Membership, to_note};
 
 const IN: [Option<&str>; 5] = [
     Some("Ada@Example.com"),

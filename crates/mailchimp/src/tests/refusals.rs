@@ -2,8 +2,8 @@
 
 use super::*;
 use integration_engine::{
-    delivery::failure::{Class, classify, strain},
     limits::pace::Strain,
+    service::failure::{Class, classify, strain},
     wire::Reply,
 };
 

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 
 use integration_engine::{
+    consent::membership::to_note,
     delivery::given::Given,
-    membership::to_note,
     record::field_type::{FieldType, MergeType, Named},
 };
 

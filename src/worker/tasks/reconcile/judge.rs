@@ -6,10 +6,10 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::delivery::call::Link;
-use integration_engine::delivery::failure::Class;
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{Lane, RecordKey, RecordRef, RemoteId, Target, Timestamp};
+use integration_engine::service::failure::Class;
 use integration_engine::sync::drift::{Difference, Page, Record};
 use integration_engine::wire::{Reply, TransportError};
 use integration_hubspot::census::{self, Wanted};

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use integration_engine::consent::{Consent, Party, ReportedConsent};
+use integration_engine::consent::{Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
-use integration_engine::delivery::outcome::MemberStatus;
 use integration_engine::delivery::settlement::LinkEntry;
+use integration_engine::record::consent::{Consent, MemberStatus};
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Target, Timestamp};
 use integration_engine::sync::drift::{ConsentRemedy, Record, consent_remedy, differences};

@@ -2,8 +2,8 @@ use std::convert::Infallible;
 
 use super::*;
 use crate::{
+    consent::membership::Membership,
     delivery::call::Link,
-    membership::Membership,
     record::{RecordKey, SourceId},
 };
 

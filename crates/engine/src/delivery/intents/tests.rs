@@ -1,15 +1,14 @@
 use super::*;
 use crate::{
+    consent::membership::Membership,
     delivery::{
         call::{Beside, CallKind},
         given::Given,
-        outcome::MemberStatus,
     },
-    membership::Membership,
     queue::{Change, Queue, traces::Traces},
     record::{
         Entity, Lane, Op, RecordKey, RecordRef, RemoteId, SourceId, Target, Timestamp,
-        mapping::FieldId,
+        consent::MemberStatus, mapping::FieldId,
     },
     sync::clock::{Tick, ValueHash, Writer},
     wire::{Method, Request},

@@ -4,8 +4,7 @@ use super::{ConsentChange, Flight, LinkEntry, Settling};
 use crate::{
     consent,
     delivery::call::{Beside, Link},
-    delivery::outcome::MemberStatus,
-    record::RemoteId,
+    record::{RemoteId, consent::MemberStatus},
     sync::clock::{Tick, Writer},
 };
 

@@ -1,14 +1,15 @@
 //! What settling comes to: everything that is stored, and what becomes of the records in the queue.
 
 use crate::{
-    consent::Party,
-    delivery::call::Link,
-    delivery::outcome::{Category, MemberStatus},
+    consent::{Party, standing::Remembered},
+    delivery::{call::Link, outcome::Category},
     limits::retry::Retry,
     queue::Handle,
-    record::once::{Keyed, Once},
-    record::{Op, RecordRef, RemoteId, Timestamp},
-    standing::Remembered,
+    record::{
+        Op, RecordRef, RemoteId, Timestamp,
+        consent::MemberStatus,
+        once::{Keyed, Once},
+    },
 };
 
 /// What verdicts come to; collected first, so that every table is written once.

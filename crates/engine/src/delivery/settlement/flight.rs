@@ -1,12 +1,16 @@
 //! A record in a call under way, and what became of it.
 
 use crate::{
-    delivery::call::{Beside, Link},
-    delivery::outcome::Verdict,
-    membership::Membership,
+    consent::{
+        membership::Membership,
+        standing::{Attempt, Standing},
+    },
+    delivery::{
+        call::{Beside, Link},
+        outcome::Verdict,
+    },
     queue::{Change, Handle, traces::Watched},
     record::{Entity, Lane, Op, RecordRef, Timestamp},
-    standing::{Attempt, Standing},
     sync::clock::Tick,
 };
 

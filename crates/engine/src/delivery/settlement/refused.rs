@@ -1,7 +1,7 @@
 //! People who cannot be subscribed, whatever the CRM says.
 
 use super::{ConsentChange, ConsentWriteback, Flight, Identity, LinkEntry, Settling};
-use crate::{consent::Party, delivery::call::Link, delivery::outcome::MemberStatus};
+use crate::{consent::Party, delivery::call::Link, record::consent::MemberStatus};
 
 impl Settling<'_> {
     /// Somebody who cannot be subscribed, and whose link is to say so, as the CRM is.

@@ -2,9 +2,8 @@
 
 use super::{AddressChange, Flight, LinkEntry, Settling};
 use crate::{
-    delivery::call::Link,
-    delivery::outcome::{MemberStatus, Relink},
-    record::{RemoteId, Timestamp},
+    delivery::{call::Link, outcome::Relink},
+    record::{RemoteId, Timestamp, consent::MemberStatus},
     sync::clock::Tick,
 };
 

@@ -13,10 +13,11 @@ use crate::{
     delivery::{
         call::{Beside, Link},
         given::Given,
-        outcome::MemberStatus,
     },
     queue::{Change, Handle, Queue, traces::Traces},
-    record::{Op, RecordKey, RecordRef, RemoteId, SourceId, mapping::FieldId},
+    record::{
+        Op, RecordKey, RecordRef, RemoteId, SourceId, consent::MemberStatus, mapping::FieldId,
+    },
     sync::clock::{FieldClock, ValueHash, Writer},
 };
 

@@ -1,8 +1,8 @@
 //! What is done about events: as `inbound` does it.
 
 use super::{super::*, Crm, Event, address};
-use integration_engine::{
-    consent::{Party, ReportedConsent},
+use integration_engine::consent::{
+    Party, ReportedConsent,
     standing::{self, Remembered},
 };
 

@@ -5,8 +5,8 @@ use MemberStatus::{
 };
 
 use super::*;
-use crate::{
-    consent::Party,
+use crate::consent::{
+    Party,
     membership::Membership,
     standing::{News, Standing},
 };

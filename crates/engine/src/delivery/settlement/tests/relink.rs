@@ -1,7 +1,7 @@
 //! Steps on the way, for each link that makes a difference.
 
 use super::*;
-use crate::{delivery::outcome::Relink, membership::Membership};
+use crate::{consent::membership::Membership, delivery::outcome::Relink};
 
 const NEW: &str = "new@example.com";
 const OLD: &str = "old@example.com";

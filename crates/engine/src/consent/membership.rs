@@ -9,9 +9,8 @@ use crate::{
     delivery::{
         call::{CallKind, Item, Leaver, Link},
         given::Given,
-        outcome::MemberStatus,
     },
-    record::RemoteId,
+    record::{RemoteId, consent::MemberStatus},
     sync::clock::{Tick, ValueHash},
 };
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::Consent;
-use crate::{
-    delivery::outcome::MemberStatus,
-    record::mapping::{Field, ValueKind},
+use crate::record::{
+    consent::MemberStatus,
+    mapping::{Field, ValueKind},
 };
 
 /// Words that are an opt-in whatever the table. Only what can mean nothing else.
@@ -223,7 +223,7 @@ impl Field {
 
 /// What is written into the CRM's consent column when Mailchimp says so, where the table has no
 /// words of its own.
-pub(super) fn to_column(kind: ValueKind, status: MemberStatus) -> &'static str {
+pub(crate) fn to_column(kind: ValueKind, status: MemberStatus) -> &'static str {
     let subscribed = status == MemberStatus::Subscribed;
     match (kind, status) {
         (ValueKind::Bool, _) if subscribed => "true",

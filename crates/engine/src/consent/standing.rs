@@ -8,9 +8,9 @@ use crate::{
     consent::{Party, decided_by},
     delivery::{
         call::Link,
-        outcome::{MemberStatus, Relink, Verdict},
+        outcome::{Relink, Verdict},
     },
-    record::Timestamp,
+    record::{Timestamp, consent::MemberStatus},
 };
 
 /// What is remembered of an address in one audience, or in all of them.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::membership::Membership;
+use crate::consent::membership::Membership;
 
 fn left(status: MemberStatus, at: i64) -> News {
     News::Left {
