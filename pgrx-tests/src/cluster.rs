@@ -1,5 +1,7 @@
 //! A throw-away PostgreSQL with the extension preloaded.
 
+mod copies;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
@@ -210,96 +212,6 @@ impl Cluster {
             .cast_signed()
     }
 
-    /// A streaming standby of this server, running.
-    pub fn standby(&self) -> Cluster {
-        self.backup(&["--write-recovery-conf"], "")
-    }
-
-    /// A base backup of this server, started as it is.
-    pub fn base_backup(&self) -> Cluster {
-        self.backup(&[], "")
-    }
-
-    /// This server, restored from a base backup to the end of what was written then.
-    pub fn restored(&self) -> Cluster {
-        self.backup(
-            &[],
-            "restore_command = '/bin/false'\nrecovery_target = 'immediate'\nrecovery_target_action = 'promote'\n",
-        )
-    }
-
-    fn backup(&self, arguments: &[&str], settings: &str) -> Cluster {
-        let copy = self.in_another_directory();
-        run(as_server_user(bin("pg_basebackup"))
-            .args(arguments)
-            .args([
-                "--wal-method=stream",
-                "--checkpoint=fast",
-                "--no-sync",
-                "--username=postgres",
-            ])
-            .arg("--host")
-            .arg(&self.dir)
-            .arg("--pgdata")
-            .arg(copy.data()));
-        if !settings.is_empty() {
-            run(as_server_user("touch").arg(copy.data().join("recovery.signal")));
-        }
-        copy.launch_with(settings);
-        copy
-    }
-
-    /// A copy of this server's files, started. The server has been stopped.
-    pub fn copied_files(&self) -> Cluster {
-        let copy = self.in_another_directory();
-        run(as_server_user("cp")
-            .arg("-a")
-            .arg(self.data())
-            .arg(copy.data()));
-        copy.launch_with("");
-        copy
-    }
-
-    /// Moves the files of this server, which has been stopped, to another disk.
-    pub fn move_files(&self) {
-        let moved = self.dir.join("moved");
-        run(as_server_user("cp").arg("-a").arg(self.data()).arg(&moved));
-        fs::remove_dir_all(self.data()).unwrap();
-        fs::rename(moved, self.data()).unwrap();
-    }
-
-    fn in_another_directory(&self) -> Cluster {
-        let environment: Vec<(&str, &str)> = self
-            .environment
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        Cluster::in_directory(&environment)
-    }
-
-    fn launch_with(&self, settings: &str) {
-        let mut conf = OpenOptions::new()
-            .append(true)
-            .open(self.data().join("postgresql.conf"))
-            .unwrap();
-        writeln!(
-            conf,
-            "unix_socket_directories = {}\n{settings}",
-            quote_literal(self.dir.to_str().unwrap())
-        )
-        .unwrap();
-        self.launch();
-    }
-
-    pub fn promote(&self) {
-        let promoted: bool = self
-            .connect("postgres")
-            .query_one("SELECT pg_promote()", &[])
-            .unwrap()
-            .get(0);
-        assert!(promoted, "not promoted:\n{}", self.log_tail());
-    }
-
     pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config
@@ -409,19 +321,24 @@ fn template() -> &'static Path {
         give_to_server_user(&dir);
         let janitor = Janitor::watch(&dir);
         let data = dir.join("data");
-        run(as_server_user(bin("initdb"))
-            .args([
-                "--auth=trust",
-                "--username=postgres",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-                "--pgdata",
-            ])
-            .arg(&data));
+        initialise(&data);
         (data, janitor)
     });
     data
+}
+
+/// Makes a data directory, with a system identifier of its own.
+fn initialise(data: &Path) {
+    run(as_server_user(bin("initdb"))
+        .args([
+            "--auth=trust",
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            "--pgdata",
+        ])
+        .arg(data));
 }
 
 /// A file the server can read, holding a secret for `file:/path`.

@@ -138,11 +138,8 @@ fn another_environment_is_fenced() {
     crm.converges();
 }
 
-/// A promoted standby is promised to go on within five seconds; three times that on a busy machine.
-const FAIL_OVER: Duration = Duration::from_secs(15);
-
 /// A server of its own, in step.
-fn original(environment: &[(&str, &str)]) -> Crm {
+pub fn original(environment: &[(&str, &str)]) -> Crm {
     let cluster = Arc::new(Cluster::start(&[], environment));
     let mut crm = Crm::start_on(cluster, unlimited());
     crm.add_contacts(1, 20);
@@ -151,7 +148,7 @@ fn original(environment: &[(&str, &str)]) -> Crm {
 }
 
 #[track_caller]
-fn is_fenced(copy: &mut Crm, why: &str) {
+pub fn is_fenced(copy: &mut Crm, why: &str) {
     let fenced = try_until(SOON, || {
         let rows = copy.rows("SELECT state, reason FROM integration.status");
         rows.iter()
@@ -168,7 +165,7 @@ fn is_fenced(copy: &mut Crm, why: &str) {
 }
 
 #[track_caller]
-fn sends_nothing(copy: &mut Crm) {
+pub fn sends_nothing(copy: &mut Crm) {
     let before = copy.remote.stats().requests;
     copy.run("UPDATE crm.contacts SET first_name = 'Copied'");
     let remote = copy.remote.clone();
@@ -178,139 +175,17 @@ fn sends_nothing(copy: &mut Crm) {
 }
 
 #[track_caller]
-fn goes_on(crm: &mut Crm, name: &str) {
+pub fn goes_on(crm: &mut Crm, name: &str) {
     crm.run(&format!(
         "UPDATE crm.contacts SET last_name = '{name}' WHERE id = 1"
     ));
     crm.converges();
 }
 
-fn restart(crm: &mut Crm) {
+pub fn restart(crm: &mut Crm) {
     crm.cluster.stop(Stop::Fast);
     crm.cluster.launch();
     crm.client = crm.connect();
-}
-
-#[test]
-fn base_backup_started_beside_its_original_is_fenced() {
-    let mut original = original(&[]);
-    let mut copy = original.copied_to(original.cluster.base_backup());
-    is_fenced(&mut copy, "made from a copy of another one");
-    sends_nothing(&mut copy);
-    goes_on(&mut original, "Original");
-    restart(&mut original);
-    goes_on(&mut original, "Again");
-    // Nor does a restart of the copy lift the fence.
-    restart(&mut copy);
-    is_fenced(&mut copy, "made from a copy of another one");
-    original.cluster.stop(Stop::Fast);
-    // It is older than what the original has sent since.
-    copy.run("SELECT integration.adopt(); UPDATE crm.contacts SET last_name = 'Copy'");
-    copy.converges();
-    restart(&mut copy);
-    goes_on(&mut copy, "Adopted");
-    original.cluster.launch();
-}
-
-#[test]
-fn copied_files_are_fenced() {
-    let mut original = original(&[]);
-    original.cluster.stop(Stop::Immediate);
-    let mut copy = original.copied_to(original.cluster.copied_files());
-    is_fenced(&mut copy, "copied or moved");
-    sends_nothing(&mut copy);
-    original.cluster.launch();
-    original.client = original.connect();
-    goes_on(&mut original, "Original");
-}
-
-#[test]
-fn server_restored_to_a_point_in_time_is_fenced() {
-    let mut original = original(&[]);
-    let copy = original.cluster.restored();
-    wait_until("the recovery is over", SOON, || {
-        let over = copy
-            .connect("postgres")
-            .query_one("SELECT NOT pg_is_in_recovery()", &[])
-            .unwrap();
-        over.get::<_, bool>(0).then_some(())
-    });
-    let mut copy = original.copied_to(copy);
-    is_fenced(&mut copy, "restored to a point in time");
-    sends_nothing(&mut copy);
-    goes_on(&mut original, "Original");
-}
-
-#[test]
-fn promoted_standby_goes_on_and_so_does_one_of_its_own() {
-    let mut original = original(&[]);
-    let standby = original.cluster.standby();
-    goes_on(&mut original, "Original");
-    original.cluster.stop(Stop::Fast);
-    standby.promote();
-    let began = std::time::Instant::now();
-    let mut promoted = original.copied_to(standby);
-    promoted.run("UPDATE crm.contacts SET last_name = 'Promoted' WHERE id = 1");
-    let sent = promoted.ask::<bool>("SELECT integration.wait_idle('1min')");
-    assert!(sent && began.elapsed() < FAIL_OVER, "{:?}", began.elapsed());
-    promoted.converges();
-    restart(&mut promoted);
-    goes_on(&mut promoted, "Restarted");
-    // And once more: it is nobody's copy.
-    let second = promoted.cluster.standby();
-    promoted.cluster.stop(Stop::Fast);
-    second.promote();
-    let mut second = promoted.copied_to(second);
-    goes_on(&mut second, "Second");
-    original.cluster.launch();
-    promoted.cluster.launch();
-}
-
-#[test]
-fn promoted_standby_of_a_fenced_copy_is_fenced() {
-    let original = original(&[]);
-    let mut copy = original.copied_to(original.cluster.base_backup());
-    is_fenced(&mut copy, "made from a copy of another one");
-    let standby = copy.cluster.standby();
-    standby.promote();
-    let mut promoted = copy.copied_to(standby);
-    is_fenced(&mut promoted, "made from a copy of another one");
-    sends_nothing(&mut promoted);
-}
-
-#[test]
-fn base_backup_of_a_promoted_standby_is_fenced() {
-    let original = original(&[]);
-    let standby = original.cluster.standby();
-    original.cluster.stop(Stop::Fast);
-    standby.promote();
-    let mut promoted = original.copied_to(standby);
-    goes_on(&mut promoted, "Promoted");
-    let mut copy = promoted.copied_to(promoted.cluster.base_backup());
-    is_fenced(&mut copy, "made from a copy of another one");
-    original.cluster.launch();
-}
-
-#[test]
-fn moved_data_directory_is_fenced_unless_the_environment_says_that_it_is_meant() {
-    let mut crm = original(&[("CRM_ENVIRONMENT", "production")]);
-    crm.cluster.stop(Stop::Fast);
-    crm.cluster.move_files();
-    crm.cluster.launch();
-    crm.client = crm.connect();
-    is_fenced(&mut crm, "copied or moved");
-    crm.set("environment", "env:CRM_ENVIRONMENT");
-    is_fenced(&mut crm, "integration.environment was 'test'");
-    crm.run("SELECT integration.adopt()");
-    goes_on(&mut crm, "Adopted");
-    crm.cluster.stop(Stop::Fast);
-    crm.cluster.move_files();
-    crm.cluster.launch();
-    crm.client = crm.connect();
-    goes_on(&mut crm, "Moved");
-    // A base backup is one, whatever the environment.
-    let mut copy = crm.copied_to(crm.cluster.base_backup());
-    is_fenced(&mut copy, "made from a copy of another one");
 }
 
 #[test]
