@@ -9,12 +9,13 @@ use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::{ConsentChange, LinkEntry};
 use integration_engine::record::consent::{Consent, MemberStatus};
 use integration_engine::record::mapping::{Field, SourceMap};
-use integration_engine::record::{RecordRef, Target, Timestamp};
+use integration_engine::record::{Lane, RecordRef, Target, Timestamp};
 use integration_engine::sync::clock::{Tick, ValueHash, Writer};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
 use super::{Fate, Scene, applied, ignored, unless_written};
+use crate::capture;
 use crate::store::consent_log;
 use crate::store::links::{self, Cause};
 use crate::store::objections;
@@ -81,7 +82,12 @@ pub fn record(
         return Ok(ignored("no consent column is mapped"));
     };
     let reported = decided.reported;
-    if is_outdated(&decided, known.as_ref(), field)? {
+    let before = Before::of(&decided, known.as_ref(), field)?;
+    if before.is_newer(&reported) {
+        if reported.counts_though_older(&before.link) {
+            decided.remember(known.as_ref())?;
+        }
+        undo(&record, &before, &reported)?;
         return Ok(ignored("older than the last change of consent"));
     }
     decided.remember(known.as_ref())?;
@@ -91,6 +97,7 @@ pub fn record(
     let says = present.as_ref().map(|text| field.consent(text.as_deref()));
     let moved = row.is_some_and(|row| has_another_address(map, row, &decided.email));
     if let Some(why) = overruled(scene, &record, &reported, moved, says) {
+        undo(&record, &before, &reported)?;
         return Ok(ignored(why));
     }
     let value = field.consent_word(reported.status);
@@ -122,17 +129,54 @@ fn is_of_address(link: &Link, email: &str) -> bool {
     link.remote_key.as_ref().is_none_or(|known| known == email)
 }
 
-/// Whether something newer is known; the decision may be worth remembering all the same.
-fn is_outdated(decided: &Decided, known: Option<&Link>, field: &Field) -> SpiResult<bool> {
-    let link = known.cloned().unwrap_or_default();
-    let standing = decided.standing(known)?;
-    let of_link = is_of_address(&link, &decided.email);
-    let last = link.clock.get(field.id).filter(|_| of_link);
-    let outdated = decided.reported.is_older(&link, last, standing.as_ref());
-    if outdated && decided.reported.counts_though_older(&link) {
-        decided.remember(known)?;
+/// What is known of a person when a decision of theirs is reported.
+struct Before {
+    link: Link,
+    /// When the consent of this address was last changed, as both sides know.
+    last: Option<Tick>,
+    standing: Option<Standing>,
+}
+
+impl Before {
+    fn of(decided: &Decided, known: Option<&Link>, field: &Field) -> SpiResult<Before> {
+        let link = known.cloned().unwrap_or_default();
+        let of_link = is_of_address(&link, &decided.email);
+        Ok(Before {
+            last: link.clock.get(field.id).filter(|_| of_link).copied(),
+            standing: decided.standing(known)?,
+            link,
+        })
     }
-    Ok(outdated)
+
+    fn is_newer(&self, reported: &ReportedConsent) -> bool {
+        reported.is_older(&self.link, self.last.as_ref(), self.standing.as_ref())
+    }
+}
+
+/// A sign-up that does not count subscribed the member at Mailchimp all the same: they are opted out
+/// there.
+fn undo(record: &RecordRef, before: &Before, reported: &ReportedConsent) -> SpiResult<()> {
+    let Before {
+        link,
+        last,
+        standing,
+    } = before;
+    let Some(link) = reported.undone(link, last.as_ref(), standing.as_ref()) else {
+        return Ok(());
+    };
+    let entry = LinkEntry {
+        record: record.clone(),
+        link,
+    };
+    links::write(Target::Mailchimp, Cause::Noted, &[entry].into())?;
+    tell_mailchimp(record);
+    Ok(())
+}
+
+/// The CRM's word has to reach the member, be it that the row itself has not changed.
+fn tell_mailchimp(record: &RecordRef) {
+    let key = record.key.as_str();
+    capture::enqueue(Target::Mailchimp, record.source, Lane::OptOut, [key]);
 }
 
 /// Why a decision does not count for the row, if it does not. `moved`: the row has another address;
@@ -173,6 +217,9 @@ fn store(
         true => link.member_status.unwrap_or(reported.status),
     };
     if keeps {
+        if before.is_some() && link.member_status.is_none() {
+            tell_mailchimp(&record);
+        }
         let record = record.clone();
         links::write(
             Target::Mailchimp,

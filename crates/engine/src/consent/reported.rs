@@ -75,6 +75,38 @@ impl ReportedConsent {
         left(self.status) && !gets_mail(link)
     }
 
+    /// What the link says once a sign-up turns out not to count: it subscribed the member at
+    /// Mailchimp all the same, who has to be opted out there. `None`: that has been done since, or is
+    /// not called for. `last` and `standing` as above.
+    pub fn undone(
+        &self,
+        link: &Link,
+        last: Option<&Tick>,
+        standing: Option<&Standing>,
+    ) -> Option<Link> {
+        if !self.opts_in() || !self.is_of_member() || gets_mail(link) {
+            return None;
+        }
+        let done_since = last.is_some_and(|last| match last.by {
+            Writer::Crm => last.at.0 >= self.at.0 + SECOND,
+            // Mailchimp does not know what Mandrill reports.
+            Writer::Remote => {
+                let mandrill = standing.is_some_and(|standing| standing.by == Party::Mandrill);
+                last.at > self.at && !mandrill
+            }
+        });
+        if done_since {
+            return None;
+        }
+        let mut link = Link {
+            member_status: Some(MemberStatus::Subscribed),
+            ..link.clone().settled(false)
+        };
+        // An opt-out in the same second may have come after it.
+        link.clock.doubt(last.map_or(&[], std::slice::from_ref));
+        Some(link)
+    }
+
     /// News of an opt-out that we sent ourselves: it stays the CRM's, which may take it back.
     fn is_ours(&self, link: Option<&Link>) -> bool {
         let status = link.and_then(|link| link.member_status);
@@ -87,7 +119,10 @@ impl ReportedConsent {
     #[must_use]
     pub fn note(&self, link: Link, last: Option<&Tick>) -> Link {
         if !self.is_of_member() {
-            return link;
+            return match self.may_be_back(&link, last) {
+                true => link.uncertain(None),
+                false => link,
+            };
         }
         if !self.opts_in() && self.is_outdated(&link, last) {
             return link.uncertain(None);
@@ -98,6 +133,20 @@ impl ReportedConsent {
             link.member_status = Some(self.status);
         }
         link
+    }
+
+    /// Whether the member, whom the link knows to be out, may have signed up before this opt-out was
+    /// reported, untold as yet: Mailchimp is told again.
+    fn may_be_back(&self, link: &Link, last: Option<&Tick>) -> bool {
+        let out = matches!(
+            link.member_status,
+            Some(
+                MemberStatus::UnsubscribedByCrm
+                    | MemberStatus::UnsubscribedByMember
+                    | MemberStatus::Cleaned
+            )
+        );
+        out && last.is_none_or(|last| last.at.0 < self.at.0 + SECOND)
     }
 
     /// Whether the member may have become something else since, by a call of ours: one that was
@@ -201,6 +250,74 @@ mod tests {
         // Whose opt-out has no time stays opted out.
         let link = member(Some(UnsubscribedByCrm), tick(Writer::Crm, 0));
         assert!(reported(Subscribed, 9_000).is_older(&link, None, None));
+    }
+
+    #[test]
+    fn sign_up_that_does_not_count_is_undone_unless_that_was_done_since() {
+        use MemberStatus::{Cleaned, Pending, Subscribed, UnsubscribedByCrm};
+        let gone = |by| Standing {
+            status: Cleaned,
+            by,
+            at: Some(Timestamp(12_000)),
+            asked: false,
+            archived: false,
+        };
+        let (mandrill, mailchimp) = (gone(Party::Mandrill), gone(Party::Mailchimp));
+        let (crm, remote) = (Writer::Crm, Writer::Remote);
+        // What we know of the member, who last changed it, and when; what is remembered of them.
+        let cases = [
+            // Opted out in the same second: nobody knows which came first.
+            (Some(UnsubscribedByCrm), crm, 10_400, None, true),
+            (Some(UnsubscribedByCrm), crm, 11_000, None, false),
+            (Some(Cleaned), remote, 10_000, Some(mailchimp), true),
+            (Some(Cleaned), remote, 12_000, Some(mailchimp), false),
+            (Some(Cleaned), remote, 12_000, Some(mandrill), true),
+            (None, remote, 12_000, Some(mandrill), true),
+            // The CRM has changed since, and its opt-out is on its way.
+            (Some(UnsubscribedByCrm), crm, 9_000, None, true),
+            (Some(Subscribed), crm, 9_000, None, false),
+            (Some(Pending), crm, 9_000, None, false),
+        ];
+        for (status, by, at, standing, expected) in cases {
+            let last = tick(by, at);
+            let link = member(status, last);
+            let undone = reported(Subscribed, 10_000).undone(&link, Some(&last), standing.as_ref());
+            assert_eq!(undone.is_some(), expected, "{status:?} {by:?} {at}");
+            let Some(undone) = undone else { continue };
+            assert_eq!(undone.member_status, Some(Subscribed));
+            assert!(undone.clock.is_doubtful(last.field));
+        }
+        let fresh = reported(Subscribed, 10_000).undone(&Link::default(), None, Some(&mandrill));
+        assert_eq!(fresh.and_then(|link| link.member_status), Some(Subscribed));
+        let left = reported(Cleaned, 10_000);
+        assert_eq!(left.undone(&Link::default(), None, None), None);
+    }
+
+    #[test]
+    fn opt_out_that_mailchimp_does_not_know_of_leaves_open_whether_the_member_is_back() {
+        use MemberStatus::{Cleaned, Forgotten, Subscribed, UnsubscribedByCrm};
+        let noted = |status, last: Tick| {
+            let report = ReportedConsent {
+                by: Party::Mandrill,
+                ..reported(Cleaned, 10_000)
+            };
+            report.note(member(Some(status), last), Some(&last))
+        };
+        let cases = [
+            (Cleaned, tick(Writer::Remote, 9_000), None),
+            (UnsubscribedByCrm, tick(Writer::Crm, 10_400), None),
+            // They were opted out after that.
+            (Cleaned, tick(Writer::Crm, 11_000), Some(Cleaned)),
+            (Subscribed, tick(Writer::Crm, 9_000), Some(Subscribed)),
+            (Forgotten, tick(Writer::Remote, 9_000), Some(Forgotten)),
+        ];
+        for (status, last, expected) in cases {
+            assert_eq!(
+                noted(status, last).member_status,
+                expected,
+                "{status:?} {last:?}"
+            );
+        }
     }
 
     #[test]

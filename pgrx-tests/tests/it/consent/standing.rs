@@ -1,5 +1,7 @@
 //! Who left is remembered by the address, whatever becomes of rows, keys and links.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use integration_tests::{
     crm::{Crm, SOON},
     remote::{Actor, MemberAction, Service, Status, mandrill_webhook, path_secret},
@@ -313,4 +315,49 @@ fn who_opted_out_in_the_crm_and_was_archived_is_asked() {
     assert_eq!(crm.remote.status_of(ADA), Some(Status::Pending));
     let by_us = |subscribed: &&integration_tests::remote::Subscribed| subscribed.by == Actor::Api;
     assert_eq!(crm.remote.subscribed().iter().filter(by_us).count(), 1);
+}
+
+/// Seconds since 1970, as Mandrill tells the time.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+fn is_opted_out(crm: &mut Crm) {
+    crm.settle();
+    assert_eq!(crm.remote.status_of(ADA), Some(Status::Unsubscribed));
+    assert_eq!(crm.rows("SELECT marketing_opt_in FROM crm.contacts"), ["f"]);
+}
+
+/// Mailchimp is told again of who is out already: nobody knows whether they have come back there.
+#[test]
+fn bounce_after_a_sign_up_that_was_not_told_opts_out_again() {
+    let mut crm = subscribed();
+    crm.set("mandrill_webhook_key", "mandrill-key-example");
+    mandrill(&mut crm, "hard_bounce", ADA, now());
+    is_opted_out(&mut crm);
+    crm.remote.clear_webhooks();
+    crm.remote.member_does(ADA, signs_up()).unwrap();
+    mandrill(&mut crm, "spam", ADA, now());
+    is_opted_out(&mut crm);
+    // The sign-up is older than that.
+    import(&mut crm);
+    is_opted_out(&mut crm);
+}
+
+/// Nobody knew that they are a member when the bounce was told.
+#[test]
+fn sign_up_from_before_a_bounce_is_undone_at_mailchimp() {
+    let mut crm = subscribed();
+    crm.set("mandrill_webhook_key", "mandrill-key-example");
+    crm.run("DELETE FROM crm.contacts");
+    crm.settle();
+    crm.remote.clear_webhooks();
+    crm.remote.member_does(ADA, signs_up()).unwrap();
+    mandrill(&mut crm, "hard_bounce", ADA, now());
+    crm.add_contact(ADA, false);
+    crm.settle();
+    assert_eq!(crm.remote.status_of(ADA), Some(Status::Subscribed));
+    import(&mut crm);
+    is_opted_out(&mut crm);
 }

@@ -137,7 +137,9 @@ impl Crm {
             .is_none_or(|known| *known == event.address);
         let last = link.clock.get(field).filter(|_| of_link).copied();
         let older = reported.is_older(&link, last.as_ref(), standing.as_ref());
+        let undone = reported.undone(&link, last.as_ref(), standing.as_ref());
         if older && !reported.counts_though_older(&link) {
+            self.links.extend(undone.map(|link| (key, link)));
             return;
         }
         let event = &Event {
@@ -166,6 +168,7 @@ impl Crm {
                 .changed_at
                 .is_some_and(|changed| changed >= reported.at.0);
             if wanted && since && !row.opted_in {
+                self.links.extend(undone.map(|link| (key, link)));
                 return;
             }
             if row.opted_in != wanted {
