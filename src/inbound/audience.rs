@@ -7,7 +7,7 @@ use integration_engine::record::{RecordRef, RemoteId, Target};
 use integration_mailchimp::audience_of;
 use pgrx::spi::SpiResult;
 
-use super::Scene;
+use super::ApplyContext;
 use crate::store::{links, people};
 
 /// Where the CRM row with an address is, as seen from an audience.
@@ -20,9 +20,9 @@ pub enum Place {
     Nowhere,
 }
 
-impl Scene<'_> {
+impl ApplyContext<'_> {
     fn default_list(&self) -> &str {
-        &self.world.settings.mailchimp_api.list
+        &self.context.settings.mailchimp_api.list
     }
 
     /// The audience that a link leads into.
@@ -38,7 +38,7 @@ impl Scene<'_> {
 
     /// Whether a record's row names this audience.
     fn belongs(&self, record: &RecordRef, list: &str) -> SpiResult<bool> {
-        let source = self.world.sources.get(&record.source);
+        let source = self.context.sources.get(&record.source);
         let Some((source, map)) =
             source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
         else {
@@ -48,34 +48,35 @@ impl Scene<'_> {
         let Some(row) = rows.get(&record.key) else {
             return Ok(list == self.default_list());
         };
-        let named = audience_of(map, row, &self.world.settings.mailchimp_api);
+        let named = audience_of(map, row, &self.context.settings.mailchimp_api);
         Ok(named.is_ok_and(|named| named == list))
     }
 }
 
 /// Looks for the person an event is about. `email` in lower case.
-pub fn place(scene: &Scene, list: &str, email: &str) -> SpiResult<Place> {
+pub fn place(apply_context: &ApplyContext, list: &str, email: &str) -> SpiResult<Place> {
     let members = links::by_remote_key(Target::Mailchimp, email)?;
-    let tracked = |(record, _): &&(RecordRef, Link)| scene.source(record).is_some();
+    let tracked = |(record, _): &&(RecordRef, Link)| apply_context.source(record).is_some();
     let found = |wanted: &dyn Fn(&Link) -> bool| {
         let mut members = members.iter().filter(tracked);
         members.find(|(_, link)| wanted(link)).cloned()
     };
-    if let Some((record, link)) = found(&|link| scene.is_in(link, list)) {
+    if let Some((record, link)) = found(&|link| apply_context.is_in(link, list)) {
         return Ok(Place::Here(record, link));
     }
     if let Some((record, link)) = found(&|link| link.membership.was_in(list)) {
         return Ok(Place::Left(record, link));
     }
-    let known = people::by_email(scene.world.sources.values(), email)?;
-    let Some((record, link)) = known.filter(|(record, _)| scene.source(record).is_some()) else {
+    let known = people::by_email(apply_context.context.sources.values(), email)?;
+    let Some((record, link)) = known.filter(|(record, _)| apply_context.source(record).is_some())
+    else {
         return Ok(Place::Nowhere);
     };
     match link {
-        Some(link) if scene.is_in(&link, list) => Ok(Place::Here(record, link)),
+        Some(link) if apply_context.is_in(&link, list) => Ok(Place::Here(record, link)),
         Some(link) if link.membership.was_in(list) => Ok(Place::Left(record, link)),
         Some(link) if !link.is_nowhere() => Ok(Place::Elsewhere),
-        _ if !scene.belongs(&record, list)? => Ok(Place::Elsewhere),
+        _ if !apply_context.belongs(&record, list)? => Ok(Place::Elsewhere),
         link => Ok(Place::Here(record, joined(link, list, email))),
     }
 }

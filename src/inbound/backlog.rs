@@ -15,13 +15,13 @@ use integration_engine::webhook::EventSubject;
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Refused, Scene, erased, event, foreign};
+use super::{ApplyContext, Fate, Refused, erased, event, foreign};
 use crate::pg;
 use crate::pg::clock::{self, Stopwatch};
 use crate::pg::shmem::{Slot, Wake};
 use crate::store::inbox::{self, FAILED_ALERT, Pending, State, WAITS_ALERT, Waiting, Which};
 use crate::store::{self, state};
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
 /// Events read at a time.
@@ -88,9 +88,9 @@ impl Backlog {
     }
 
     /// Applies what waits, oldest first, for as long as others can wait.
-    pub fn apply(&mut self, world: &World, targets: &[TargetWorker]) -> SpiResult<()> {
-        let (slice, now) = (Stopwatch::start(), world.now.instant);
-        let held = foreign::held_origins(world, targets);
+    pub fn apply(&mut self, context: &Context, targets: &[TargetWorker]) -> SpiResult<()> {
+        let (slice, now) = (Stopwatch::start(), context.now.instant);
+        let held = foreign::held_origins(context, targets);
         if held != self.held {
             self.stale = true;
             self.held.clone_from(&held);
@@ -111,12 +111,12 @@ impl Backlog {
             if which == Which::Due && !due {
                 break;
             }
-            if !self.work_through(which, &held, &slice, world, targets)? {
+            if !self.work_through(which, &held, &slice, context, targets)? {
                 self.stale = true;
                 break;
             }
         }
-        store::transaction(|| self.look_ahead(world, &held))
+        store::transaction(|| self.look_ahead(context, &held))
     }
 
     /// Applies events until none is left (`true`), or it is others' turn.
@@ -125,7 +125,7 @@ impl Backlog {
         which: Which,
         held: &[&str],
         slice: &Stopwatch,
-        world: &World,
+        context: &Context,
         targets: &[TargetWorker],
     ) -> SpiResult<bool> {
         let (mut page, mut full, mut outdated) = (VecDeque::new(), true, false);
@@ -138,13 +138,13 @@ impl Backlog {
                     full = page.len() as i64 == PAGE;
                     // What came after a change of the configuration is applied by the new one.
                     let news = |slot: &Slot| slot.is_woken_for(Wake::CONFIG);
-                    outdated = world.slot.is_some_and(news);
+                    outdated = context.slot.is_some_and(news);
                     if outdated {
                         return Ok(false);
                     }
                 }
                 while let Some(event) = page.pop_front() {
-                    let wrote = self.apply_one(which, event, world, targets)?;
+                    let wrote = self.apply_one(which, event, context, targets)?;
                     if wrote || block.elapsed() >= BLOCK {
                         break;
                     }
@@ -166,7 +166,7 @@ impl Backlog {
         &mut self,
         which: Which,
         event: Pending,
-        world: &World,
+        context: &Context,
         targets: &[TargetWorker],
     ) -> SpiResult<bool> {
         let place = (event.occurred_at, event.id);
@@ -178,17 +178,17 @@ impl Backlog {
         {
             return Ok(false);
         }
-        let mut scene = Scene::new(clock::now(), world, targets);
+        let mut apply_context = ApplyContext::new(clock::now(), context, targets);
         let fate = attempt(|| {
             if let Ok(subject) = &subject {
-                scene.hidden = erased::hidden(world, subject)?;
+                apply_context.hidden = erased::hidden(context, subject)?;
             }
-            let fate = event::apply(&scene, &event, subject.as_ref())?;
-            if let Some(why) = scene.held(event.target()) {
+            let fate = event::apply(&apply_context, &event, subject.as_ref())?;
+            if let Some(why) = apply_context.held(event.target()) {
                 return Ok(Fate::Refused(why));
             }
             if let Fate::Settled(state, detail) = &fate {
-                settle(&scene, &event, *state, detail)?;
+                settle(&apply_context, &event, *state, detail)?;
             }
             Ok(fate)
         })?;
@@ -196,8 +196,8 @@ impl Backlog {
         match fate {
             Fate::Settled(state, _) => {
                 self.refusals = 0;
-                self.owed += scene.owed.get();
-                self.withholds |= scene.withholds.get();
+                self.owed += apply_context.owed.get();
+                self.withholds |= apply_context.withholds.get();
                 Ok(state != State::Ignored)
             }
             Fate::Later => {
@@ -207,7 +207,7 @@ impl Backlog {
             }
             Fate::Refused(why) => {
                 self.refusals += u32::from(which == Which::Due);
-                self.refused(&scene, &event, &why, claim)?;
+                self.refused(&apply_context, &event, &why, claim)?;
                 Ok(false)
             }
         }
@@ -238,17 +238,18 @@ impl Backlog {
     /// The CRM does not take it, or not now.
     fn refused(
         &mut self,
-        scene: &Scene,
+        apply_context: &ApplyContext,
         event: &Pending,
         why: &Refused,
         claim: Claim,
     ) -> SpiResult<()> {
         let refusal = Refusal::of(&why.sqlstate);
         let attempts = event.attempts.saturating_add(1);
-        let next = refusal.next_attempt(attempts, scene.now.jitter(event.id.unsigned_abs()));
+        let next =
+            refusal.next_attempt(attempts, apply_context.now.jitter(event.id.unsigned_abs()));
         let noted = attempt(|| {
             let Some(wait) = next else {
-                let plain = Scene::new(scene.now, scene.world, &[]);
+                let plain = ApplyContext::new(apply_context.now, apply_context.context, &[]);
                 settle_after(&plain, event, State::Failed, &why.text, attempts)?;
                 return Ok(Fate::Settled(State::Failed, String::new()));
             };
@@ -263,7 +264,8 @@ impl Backlog {
             Fate::Refused(_) => self.later.push(event.id),
         }
         self.order.park((event.occurred_at, event.id), claim);
-        let waited = u64::try_from(scene.now.timestamp.0 - event.received_at.0).unwrap_or(0);
+        let waited =
+            u64::try_from(apply_context.now.timestamp.0 - event.received_at.0).unwrap_or(0);
         if !self.alarmed && Duration::from_millis(waited) >= LONG {
             self.alarmed = true;
             state::raise(
@@ -291,7 +293,7 @@ impl Backlog {
     }
 
     /// When to go on, and what is to be told of what is left.
-    fn look_ahead(&mut self, world: &World, held: &[&str]) -> SpiResult<()> {
+    fn look_ahead(&mut self, context: &Context, held: &[&str]) -> SpiResult<()> {
         self.due_at = None;
         if !self.order.is_empty() {
             let rest = match self.refusals >= MOST_REFUSALS {
@@ -299,19 +301,19 @@ impl Backlog {
                 false => Duration::ZERO,
             };
             let due = inbox::next_due()?;
-            self.due_at = due.map(|due| world.now.instant + due.max(rest));
+            self.due_at = due.map(|due| context.now.instant + due.max(rest));
         } else if std::mem::take(&mut self.alarmed) {
             for target in integration_engine::record::Target::ALL {
                 state::clear_alert(target, WAITS_ALERT, "")?;
             }
         }
         let some = self.stale || !self.order.is_empty() || !held.is_empty();
-        self.count(world, some)
+        self.count(context, some)
     }
 
-    fn count(&mut self, world: &World, some: bool) -> SpiResult<()> {
-        let now = world.now.instant;
-        let Some(slot) = world.slot else {
+    fn count(&mut self, context: &Context, some: bool) -> SpiResult<()> {
+        let now = context.now.instant;
+        let Some(slot) = context.slot else {
             return Ok(());
         };
         if some && self.counted_at.is_some_and(|at| now - at < COUNT) {
@@ -337,10 +339,10 @@ impl Backlog {
     }
 
     /// Counts the events that failed, and has the others looked at. After somebody asked for it.
-    pub fn load(&mut self, world: &World) -> SpiResult<()> {
+    pub fn load(&mut self, context: &Context) -> SpiResult<()> {
         self.stale = true;
         self.counted_at = None;
-        let Some(slot) = world.slot else {
+        let Some(slot) = context.slot else {
             return Ok(());
         };
         for (target, failed) in inbox::failed()? {
@@ -353,26 +355,31 @@ impl Backlog {
 }
 
 /// Notes what became of an event.
-fn settle(scene: &Scene, event: &Pending, state: State, detail: &str) -> SpiResult<()> {
-    if state == State::Ignored && !scene.hidden.is_empty() {
+fn settle(
+    apply_context: &ApplyContext,
+    event: &Pending,
+    state: State,
+    detail: &str,
+) -> SpiResult<()> {
+    if state == State::Ignored && !apply_context.hidden.is_empty() {
         return inbox::remove(event.id);
     }
-    settle_after(scene, event, state, detail, event.attempts)
+    settle_after(apply_context, event, state, detail, event.attempts)
 }
 
 fn settle_after(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &Pending,
     state: State,
     detail: &str,
     attempts: u32,
 ) -> SpiResult<()> {
     inbox::settle(event.id, state, detail, attempts)?;
-    scene.raise_alerts(event.target())?;
+    apply_context.raise_alerts(event.target())?;
     if state != State::Failed {
         return Ok(());
     }
-    if let Some(slot) = scene.world.slot {
+    if let Some(slot) = apply_context.context.slot {
         let failed = &slot.gauges(event.target()).inbox_failed;
         failed.fetch_add(1, Ordering::Relaxed);
     }

@@ -14,7 +14,7 @@ use integration_engine::sync::clock::{Tick, ValueHash, Writer};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::{Fate, Scene, applied, ignored, unless_written};
+use super::{ApplyContext, Fate, applied, ignored, unless_written};
 use crate::capture;
 use crate::store::consent_log;
 use crate::store::links::{self, Cause};
@@ -67,7 +67,7 @@ impl Decided {
 
 /// Records a decision. `known`: the person's link at Mailchimp, if they have one.
 pub fn record(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     source: &Source,
     record: RecordRef,
     known: Option<Link>,
@@ -96,7 +96,7 @@ pub fn record(
     let present = row.map(|row| row.get(index).cloned().flatten());
     let says = present.as_ref().map(|text| field.consent(text.as_deref()));
     let moved = row.is_some_and(|row| has_another_address(map, row, &decided.email));
-    if let Some(why) = overruled(scene, &record, &reported, moved, says) {
+    if let Some(why) = overruled(apply_context, &record, &reported, moved, says) {
         undo(&record, &before, &reported)?;
         return Ok(ignored(why));
     }
@@ -116,7 +116,7 @@ pub fn record(
         false => format!("{table} {key}: {column} = {value}"),
     };
     if reported.opts_in()
-        && let Some(fate) = opt_in_all(scene, &decided.email)?
+        && let Some(fate) = opt_in_all(apply_context, &decided.email)?
     {
         return Ok(fate);
     }
@@ -182,7 +182,7 @@ fn tell_mailchimp(record: &RecordRef) {
 /// Why a decision does not count for the row, if it does not. `moved`: the row has another address;
 /// `says`: what its column says.
 fn overruled(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     record: &RecordRef,
     reported: &ReportedConsent,
     moved: bool,
@@ -192,7 +192,7 @@ fn overruled(
         return Some("the CRM row has another address by now");
     }
     let opted_out = reported.opts_in()
-        && changed_since(scene, record, reported.at)
+        && changed_since(apply_context, record, reported.at)
         && says != Some(Consent::OptedIn);
     opted_out.then_some("the person opted out in the CRM since")
 }
@@ -244,15 +244,15 @@ fn store(
 
 /// Somebody's own word counts for all rows with their address: those that are noted as opted out are
 /// opted in. Gives what becomes of the event if one of them cannot be written now.
-fn opt_in_all(scene: &Scene, email: &str) -> SpiResult<Option<Fate>> {
-    if !scene.world.objections {
+fn opt_in_all(apply_context: &ApplyContext, email: &str) -> SpiResult<Option<Fate>> {
+    if !apply_context.context.objections {
         return Ok(None);
     }
     for objection in objections::of(&BTreeSet::from([subscriber_hash(email)]))? {
         if !objection.opted_out {
             continue;
         }
-        let source = scene.world.sources.get(&objection.record.source);
+        let source = apply_context.context.sources.get(&objection.record.source);
         let map = source.and_then(|source| source.maps.get(&Target::Mailchimp));
         let field = map.and_then(|map| map.field_named("status"));
         if let (Some(source), Some(map), Some((index, field))) = (source, map, field) {
@@ -293,8 +293,8 @@ fn note(link: Link, of_link: bool, field: &Field, reported: &ReportedConsent) ->
 }
 
 /// Whether the CRM has changed the record since, and Mailchimp has not been told yet.
-fn changed_since(scene: &Scene, record: &RecordRef, at: Timestamp) -> bool {
-    scene
+fn changed_since(apply_context: &ApplyContext, record: &RecordRef, at: Timestamp) -> bool {
+    apply_context
         .worker(Target::Mailchimp)
         .and_then(|worker| worker.queue.changed_at(record))
         .is_some_and(|changed| changed >= at)

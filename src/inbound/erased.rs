@@ -11,11 +11,11 @@ use pgrx::spi::SpiResult;
 
 use crate::services::Subject;
 use crate::store::withheld::{self, Reason};
-use crate::worker::World;
+use crate::worker::Context;
 
 /// The erased records that an event speaks of.
-pub fn hidden(world: &World, subject: &Subject) -> SpiResult<HashSet<RecordRef>> {
-    if !world.withheld {
+pub fn hidden(context: &Context, subject: &Subject) -> SpiResult<HashSet<RecordRef>> {
+    if !context.withheld {
         return Ok(HashSet::new());
     }
     let (target, names) = names(subject);
@@ -27,7 +27,7 @@ pub fn hidden(world: &World, subject: &Subject) -> SpiResult<HashSet<RecordRef>>
     };
     // HubSpot: ids are unique within an object type only.
     let of_kind = |record: &RecordRef| {
-        let source = world.sources.get(&record.source);
+        let source = context.sources.get(&record.source);
         target != Target::HubSpot || source.is_none_or(|source| Some(source.entity) == entity)
     };
     Ok(named

@@ -5,7 +5,7 @@ use integration_hubspot as hubspot;
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
-use super::{Alert, Fate, Scene, failed, foreign, ignored};
+use super::{Alert, ApplyContext, Fate, failed, foreign, ignored};
 use crate::services::Subject;
 use crate::store::inbox::{FOREIGN_ALERT, Pending};
 
@@ -20,14 +20,14 @@ pub fn subject(event: &Pending) -> Result<Subject, WebhookError> {
 
 /// Applies an event.
 pub fn apply(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &Pending,
     subject: Result<&Subject, &WebhookError>,
 ) -> SpiResult<Fate> {
     if let Ok(subject) = subject
-        && let Some(from) = foreign::from(scene, subject)?
+        && let Some(from) = foreign::from(apply_context, subject)?
     {
-        scene.alerts.borrow_mut().push(Alert {
+        apply_context.alerts.borrow_mut().push(Alert {
             kind: FOREIGN_ALERT,
             // One for all of them.
             subject: String::new(),
@@ -38,9 +38,11 @@ pub fn apply(
         return Ok(ignored(format!("of {from}, which is not ours")));
     }
     match subject {
-        Ok(Subject::HubSpot(subject)) => super::hubspot::apply(scene, subject, event.occurred_at),
-        Ok(Subject::Mailchimp(subject)) => super::mailchimp::apply(scene, event, subject),
-        Ok(Subject::Mandrill(subject)) => super::mandrill::apply(scene, event, subject),
+        Ok(Subject::HubSpot(subject)) => {
+            super::hubspot::apply(apply_context, subject, event.occurred_at)
+        }
+        Ok(Subject::Mailchimp(subject)) => super::mailchimp::apply(apply_context, event, subject),
+        Ok(Subject::Mandrill(subject)) => super::mandrill::apply(apply_context, event, subject),
         Err(why) => Ok(failed(why.to_string())),
     }
 }

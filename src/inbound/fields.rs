@@ -12,7 +12,7 @@ use integration_engine::webhook;
 use pgrx::spi::SpiResult;
 
 use super::write::Held;
-use super::{Alert, Fate, Refused, Scene, applied, failed, ignored};
+use super::{Alert, ApplyContext, Fate, Refused, applied, failed, ignored};
 use crate::capture;
 use crate::services;
 use crate::store::inbox::FAILED_ALERT;
@@ -33,7 +33,7 @@ pub enum Knowledge {
 
 /// A record that a service reports values of.
 pub struct Reported<'a> {
-    pub scene: &'a Scene<'a>,
+    pub apply_context: &'a ApplyContext<'a>,
     pub source: &'a Source,
     pub target: Target,
     pub knowledge: Knowledge,
@@ -84,11 +84,11 @@ impl Reported<'_> {
     pub(super) fn take(self, values: &[(String, Option<String>)]) -> SpiResult<Fate> {
         let source = self.source;
         let key = self.record.key.clone();
-        let (at, scene) = (self.at, self.scene);
+        let (at, apply_context) = (self.at, self.apply_context);
         Ok(match self.enter(values, |_| at)? {
             Taken::Pointless(why) => ignored(why),
             Taken::Refused(why) => Fate::Refused(why),
-            Taken::Took(done) => fate(scene, source, key.as_str(), done),
+            Taken::Took(done) => fate(apply_context, source, key.as_str(), done),
         })
     }
 
@@ -98,7 +98,7 @@ impl Reported<'_> {
         values: &[(String, Option<String>)],
         at: impl Fn(&str) -> Timestamp,
     ) -> SpiResult<Taken> {
-        let list = self.scene.list_of(&self.link);
+        let list = self.apply_context.list_of(&self.link);
         let Some(map) = self.source.map_in(self.target, list) else {
             return Ok(Taken::Pointless("the table is not sent there"));
         };
@@ -114,7 +114,7 @@ impl Reported<'_> {
             }) else {
                 continue;
             };
-            self.at = webhook::not_in_future(at(name), self.scene.now.timestamp);
+            self.at = webhook::not_in_future(at(name), self.apply_context.now.timestamp);
             let present = row.get(index).cloned().flatten();
             let became = match self.step(map, row, index, reported.as_deref()) {
                 Step::Nothing => continue,
@@ -211,9 +211,9 @@ impl Reported<'_> {
         });
         let agreed = self.link.clock.agreed(field.id);
         let last = agreed.map(|agreed| agreed.tick);
-        let changed_at = self
-            .scene
-            .crm_changed_at(self.target, &self.record, last.as_ref(), local);
+        let changed_at =
+            self.apply_context
+                .crm_changed_at(self.target, &self.record, last.as_ref(), local);
         let news_to_us = agreed.is_none_or(|agreed| agreed.held != remote);
         let decision = match self.knowledge {
             Knowledge::State => {
@@ -262,7 +262,12 @@ impl Reported<'_> {
 
 /// What became of the values, as a person wants to read it. What the CRM refused is tried again,
 /// unless it took something else of the same event.
-fn fate(scene: &Scene, source: &Source, key: &str, done: Vec<(String, Done)>) -> Fate {
+fn fate(
+    apply_context: &ApplyContext,
+    source: &Source,
+    key: &str,
+    done: Vec<(String, Done)>,
+) -> Fate {
     let of = |wanted: fn(&Done) -> bool| {
         let found = done.iter().filter(|(_, done)| wanted(done));
         found.map(|(column, _)| column.as_str()).collect::<Vec<_>>()
@@ -289,7 +294,7 @@ fn fate(scene: &Scene, source: &Source, key: &str, done: Vec<(String, Done)>) ->
     if !written.is_empty() {
         if !wrong.is_empty() {
             let message = format!("{} {key}: {}", source.name, wrong.join("; "));
-            scene.alerts.borrow_mut().push(Alert {
+            apply_context.alerts.borrow_mut().push(Alert {
                 kind: FAILED_ALERT,
                 subject: String::new(),
                 message,

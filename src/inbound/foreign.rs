@@ -5,28 +5,28 @@ use integration_engine::record::Target;
 use integration_hubspot::webhook::HubSpotSubject;
 use pgrx::spi::SpiResult;
 
-use super::Scene;
+use super::ApplyContext;
 use crate::config;
 use crate::services::Subject;
 use crate::store::webhooks;
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
 /// Where an event comes from that is not ours: HubSpot's account or app, or Mailchimp's audience, in
 /// words. `None`: it is ours.
-pub fn from(scene: &Scene, subject: &Subject) -> SpiResult<Option<String>> {
-    let from = stranger(scene, subject)?;
+pub fn from(apply_context: &ApplyContext, subject: &Subject) -> SpiResult<Option<String>> {
+    let from = stranger(apply_context, subject)?;
     Ok(from.map(|from| from.chars().take(LONGEST).collect()))
 }
 
 /// Names come from outside, and are shown to people.
 const LONGEST: usize = 80;
 
-fn stranger(scene: &Scene, subject: &Subject) -> SpiResult<Option<String>> {
+fn stranger(apply_context: &ApplyContext, subject: &Subject) -> SpiResult<Option<String>> {
     match subject {
-        Subject::HubSpot(subject) => Ok(of_hubspot(scene, subject)),
+        Subject::HubSpot(subject) => Ok(of_hubspot(apply_context, subject)),
         Subject::Mailchimp(subject) => match subject.list() {
-            Some(list) if !is_known(scene, list)? => Ok(Some(format!("audience {list}"))),
+            Some(list) if !is_known(apply_context, list)? => Ok(Some(format!("audience {list}"))),
             _ => Ok(None),
         },
         // They are of no account: the key belongs to one.
@@ -34,8 +34,12 @@ fn stranger(scene: &Scene, subject: &Subject) -> SpiResult<Option<String>> {
     }
 }
 
-fn of_hubspot(scene: &Scene, subject: &HubSpotSubject) -> Option<String> {
-    let account = scene.worker(Target::HubSpot)?.trust.account.as_ref()?;
+fn of_hubspot(apply_context: &ApplyContext, subject: &HubSpotSubject) -> Option<String> {
+    let account = apply_context
+        .worker(Target::HubSpot)?
+        .trust
+        .account
+        .as_ref()?;
     if subject.portal_id != account.account {
         return Some(format!("account {}", subject.portal_id));
     }
@@ -46,9 +50,9 @@ fn of_hubspot(scene: &Scene, subject: &HubSpotSubject) -> Option<String> {
 
 /// Whether an audience is one that records are written to, or were, or that a webhook was made for.
 /// Where rows name their audiences, any may be one that a row names.
-fn is_known(scene: &Scene, list: &str) -> SpiResult<bool> {
-    let settings = &scene.world.settings.mailchimp_api;
-    let in_use = scene
+fn is_known(apply_context: &ApplyContext, list: &str) -> SpiResult<bool> {
+    let settings = &apply_context.context.settings.mailchimp_api;
+    let in_use = apply_context
         .worker(Target::Mailchimp)
         .is_some_and(|worker| worker.audiences.is_met(list));
     if settings.several || list == settings.list || in_use {
@@ -58,9 +62,9 @@ fn is_known(scene: &Scene, list: &str) -> SpiResult<bool> {
 }
 
 /// Origins whose events have to wait: it is not known yet whose account ours is.
-pub fn held_origins(world: &World, targets: &[TargetWorker]) -> Vec<&'static str> {
+pub fn held_origins(context: &Context, targets: &[TargetWorker]) -> Vec<&'static str> {
     let goes_to = |target| {
-        let mut sources = world.sources.values();
+        let mut sources = context.sources.values();
         sources.any(|source| source.maps.contains_key(&target))
     };
     let mut held = Vec::new();
@@ -70,7 +74,7 @@ pub fn held_origins(world: &World, targets: &[TargetWorker]) -> Vec<&'static str
     if unknown && goes_to(Target::HubSpot) {
         held.push("hubspot");
     }
-    if world.settings.mailchimp_api.list.is_empty() && goes_to(Target::Mailchimp) {
+    if context.settings.mailchimp_api.list.is_empty() && goes_to(Target::Mailchimp) {
         held.push("mailchimp");
     }
     held

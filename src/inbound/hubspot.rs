@@ -7,34 +7,40 @@ use integration_hubspot::webhook::{HubSpotAction, HubSpotSubject};
 use pgrx::spi::SpiResult;
 
 use super::fields::{Knowledge, Reported};
-use super::{Fate, Scene, applied, ignored, removal};
+use super::{ApplyContext, Fate, applied, ignored, removal};
 use crate::store::links::{self, Cause};
 use crate::store::sources::Source;
 use crate::store::withheld::Reason;
 use crate::worker::adopt::{self, Claim};
 
-pub fn apply(scene: &Scene, event: &HubSpotSubject, at: Timestamp) -> SpiResult<Fate> {
+pub fn apply(
+    apply_context: &ApplyContext,
+    event: &HubSpotSubject,
+    at: Timestamp,
+) -> SpiResult<Fate> {
     match &event.action {
         HubSpotAction::PropertyChange { property, value } => {
-            property_change(scene, event, at, property, value.as_deref())
+            property_change(apply_context, event, at, property, value.as_deref())
         }
         HubSpotAction::Redacted { property } => Ok(ignored(format!(
             "HubSpot does not tell the value of {property}, which is sensitive; integration.reconcile() reads it"
         ))),
-        HubSpotAction::Merge { merged, surviving } => merge(scene, event, merged, surviving),
+        HubSpotAction::Merge { merged, surviving } => {
+            merge(apply_context, event, merged, surviving)
+        }
         HubSpotAction::Creation => Ok(ignored(
             "a record created in HubSpot is taken over when it is linked",
         )),
-        HubSpotAction::Deletion => removal::deleted(scene, event, Reason::Deleted),
-        HubSpotAction::PrivacyDeletion => removal::deleted(scene, event, Reason::Privacy),
-        HubSpotAction::Restore => removal::restored(scene, event),
+        HubSpotAction::Deletion => removal::deleted(apply_context, event, Reason::Deleted),
+        HubSpotAction::PrivacyDeletion => removal::deleted(apply_context, event, Reason::Privacy),
+        HubSpotAction::Restore => removal::restored(apply_context, event),
         HubSpotAction::AssociationChange => Ok(ignored("associations are kept in the CRM")),
         HubSpotAction::Other(kind) => Ok(ignored(format!("{kind} changes nothing in the CRM"))),
     }
 }
 
 pub(super) fn linked<'a>(
-    scene: &'a Scene,
+    apply_context: &'a ApplyContext,
     event: &HubSpotSubject,
 ) -> SpiResult<Option<(RecordRef, Link, &'a Source)>> {
     let Some(id) = &event.object_id else {
@@ -42,30 +48,30 @@ pub(super) fn linked<'a>(
     };
     let found = links::by_remote_id(Target::HubSpot, id)?;
     Ok(found.into_iter().find_map(|(record, link)| {
-        let source = scene.source(&record)?;
+        let source = apply_context.source(&record)?;
         (Some(source.entity) == event.entity).then_some((record, link, source))
     }))
 }
 
 fn property_change(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &HubSpotSubject,
     at: Timestamp,
     property: &str,
     reported: Option<&str>,
 ) -> SpiResult<Fate> {
-    let Some((record, link, source)) = linked(scene, event)? else {
+    let Some((record, link, source)) = linked(apply_context, event)? else {
         return Ok(ignored("no CRM row is linked to this record"));
     };
     let mapped = source.maps.get(&Target::HubSpot);
     if mapped.is_none_or(|map| map.field_named(property).is_none()) {
         return Ok(ignored(format!("{property} is not mapped")));
     }
-    if scene.flying(Target::HubSpot, &record) {
+    if apply_context.flying(Target::HubSpot, &record) {
         return Ok(Fate::Later);
     }
     let news = Reported {
-        scene,
+        apply_context,
         source,
         target: Target::HubSpot,
         knowledge: Knowledge::News,
@@ -80,7 +86,7 @@ fn property_change(
 /// HubSpot: a merge makes a new id; the old ones no longer resolve in batch calls. Where several
 /// rows are linked to what was merged, one goes along.
 fn merge(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &HubSpotSubject,
     merged: &[String],
     surviving: &str,
@@ -89,10 +95,10 @@ fn merge(
     let mut concerned = Vec::new();
     for id in merged.iter().filter(|id| **id != *surviving.as_str()) {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
-            let of_kind = scene
+            let of_kind = apply_context
                 .source(&record)
                 .is_some_and(|source| Some(source.entity) == event.entity);
-            if of_kind && scene.flying(Target::HubSpot, &record) {
+            if of_kind && apply_context.flying(Target::HubSpot, &record) {
                 return Ok(Fate::Later);
             } else if of_kind {
                 concerned.push((record, link));
@@ -101,11 +107,11 @@ fn merge(
     }
     let (mut followed, mut refused) = (0, Vec::new());
     for (record, link) in concerned {
-        match adopt::claim(scene.world, &record, &surviving, [].iter())? {
+        match adopt::claim(apply_context.context, &record, &surviving, [].iter())? {
             Claim::Kept(holder, other) => {
                 let holder = (&holder.record, other.as_str());
                 refused.push(adopt::give_up_merged(
-                    scene.world,
+                    apply_context.context,
                     &record,
                     &surviving,
                     holder,

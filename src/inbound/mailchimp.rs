@@ -13,24 +13,28 @@ use pgrx::spi::SpiResult;
 use super::audience::{Place, place};
 use super::consent::{self, Decided};
 use super::fields::{Knowledge, Reported};
-use super::{Fate, Scene, applied, failed, ignored};
+use super::{ApplyContext, Fate, applied, failed, ignored};
 use crate::store::inbox::{Pending, State};
 use crate::store::links;
 
-pub fn apply(scene: &Scene, event: &Pending, subject: &MailchimpSubject) -> SpiResult<Fate> {
-    let default = &scene.world.settings.mailchimp_api.list;
+pub fn apply(
+    apply_context: &ApplyContext,
+    event: &Pending,
+    subject: &MailchimpSubject,
+) -> SpiResult<Fate> {
+    let default = &apply_context.context.settings.mailchimp_api.list;
     let list = subject.list().unwrap_or(default).to_owned();
     let status = subject.member_status();
     match subject {
         MailchimpSubject::Subscribe { email, .. } => {
-            let consent = change_consent(scene, event, &list, email, status, None)?;
+            let consent = change_consent(apply_context, event, &list, email, status, None)?;
             // What they filled in counts as well, if the member is a row's; what they left empty
             // says nothing.
             match consent {
                 Fate::Settled(state, detail) => {
                     let mut filled = webhook::merges(&event.payload);
                     filled.retain(|(_, value)| value.is_some());
-                    let fields = profile(scene, event, &list, email, &filled)?;
+                    let fields = profile(apply_context, event, &list, email, &filled)?;
                     Ok(both(state, detail, fields))
                 }
                 Fate::Later | Fate::Refused(_) => Ok(consent),
@@ -38,17 +42,17 @@ pub fn apply(scene: &Scene, event: &Pending, subject: &MailchimpSubject) -> SpiR
         }
         MailchimpSubject::Unsubscribe { email, reason, .. }
         | MailchimpSubject::Cleaned { email, reason, .. } => {
-            change_consent(scene, event, &list, email, status, reason.clone())
+            change_consent(apply_context, event, &list, email, status, reason.clone())
         }
         MailchimpSubject::Profile { email, .. } => {
             let merges = webhook::merges(&event.payload);
-            profile(scene, event, &list, email, &merges)
+            profile(apply_context, event, &list, email, &merges)
         }
         MailchimpSubject::EmailChange {
             old_email,
             new_email,
             ..
-        } => change_address(scene, event, &list, old_email, new_email),
+        } => change_address(apply_context, event, &list, old_email, new_email),
         MailchimpSubject::Campaign {
             campaign, status, ..
         } => Ok(applied(format!(
@@ -75,7 +79,7 @@ fn both(state: State, detail: String, fields: Fate) -> Fate {
 }
 
 fn change_consent(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &Pending,
     list: &str,
     email: &str,
@@ -100,7 +104,7 @@ fn change_consent(
         event: Some(event.id),
         reason,
     };
-    let (record, link, elsewhere) = match place(scene, list, &decided.email)? {
+    let (record, link, elsewhere) = match place(apply_context, list, &decided.email)? {
         Place::Here(record, link) => (record, link, false),
         // That somebody wants no more mail, or can get none, counts wherever it was said. Being
         // archived in an audience does not.
@@ -112,7 +116,7 @@ fn change_consent(
         Place::Elsewhere => return remembered(&decided, &format!("another audience: {list}")),
         Place::Nowhere => return remembered(&decided, "no CRM row is known under this address"),
     };
-    let Some(source) = scene.source(&record) else {
+    let Some(source) = apply_context.source(&record) else {
         return remembered(&decided, "the table is tracked no longer");
     };
     let written_under = link.remote_key.as_deref();
@@ -120,11 +124,11 @@ fn change_consent(
         let why = "the CRM row with this address is linked to a member with another one";
         return remembered(&decided, why);
     }
-    if scene.flying(Target::Mailchimp, &record) {
+    if apply_context.flying(Target::Mailchimp, &record) {
         return Ok(Fate::Later);
     }
     decided.reported.elsewhere = elsewhere;
-    consent::record(scene, source, record, Some(link), decided)
+    consent::record(apply_context, source, record, Some(link), decided)
 }
 
 /// What was decided by somebody who is no row's is remembered for the row that may come.
@@ -134,15 +138,19 @@ fn remembered(decided: &Decided, why: &str) -> SpiResult<Fate> {
 }
 
 /// The record that Mailchimp knows under an address in an audience.
-fn linked(scene: &Scene, list: &str, email: &str) -> SpiResult<Option<(RecordRef, Link)>> {
+fn linked(
+    apply_context: &ApplyContext,
+    list: &str,
+    email: &str,
+) -> SpiResult<Option<(RecordRef, Link)>> {
     let found = links::by_remote_key(Target::Mailchimp, email)?;
-    Ok(found
-        .into_iter()
-        .find(|(record, link)| scene.source(record).is_some() && scene.is_in(link, list)))
+    Ok(found.into_iter().find(|(record, link)| {
+        apply_context.source(record).is_some() && apply_context.is_in(link, list)
+    }))
 }
 
 fn profile(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &Pending,
     list: &str,
     email: &str,
@@ -151,20 +159,20 @@ fn profile(
     let Ok(email) = value::email_key(email) else {
         return Ok(ignored("no usable address"));
     };
-    let Some((record, link)) = linked(scene, list, &email)? else {
-        return Ok(ignored(match place(scene, list, &email)? {
+    let Some((record, link)) = linked(apply_context, list, &email)? else {
+        return Ok(ignored(match place(apply_context, list, &email)? {
             Place::Left(..) | Place::Elsewhere => format!("another audience: {list}"),
             Place::Here(..) | Place::Nowhere => "no CRM row is linked to this address".to_owned(),
         }));
     };
-    let Some(source) = scene.source(&record) else {
+    let Some(source) = apply_context.source(&record) else {
         return Ok(ignored("the table is tracked no longer"));
     };
-    if scene.flying(Target::Mailchimp, &record) || scene.learns(Target::Mailchimp) {
+    if apply_context.flying(Target::Mailchimp, &record) || apply_context.learns(Target::Mailchimp) {
         return Ok(Fate::Later);
     }
     let reported = Reported {
-        scene,
+        apply_context,
         source,
         target: Target::Mailchimp,
         knowledge: Knowledge::News,
@@ -179,7 +187,7 @@ fn profile(
 /// The member is the same one under another address. The link follows whoever wins, for later
 /// writes have to find the member.
 fn change_address(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &Pending,
     list: &str,
     old_email: &str,
@@ -188,14 +196,14 @@ fn change_address(
     let (Ok(old), Ok(new)) = (value::email_key(old_email), value::email_key(new_email)) else {
         return Ok(ignored("no usable address"));
     };
-    let holder = linked(scene, list, &new)?;
-    let Some((record, mut link)) = linked(scene, list, &old)? else {
+    let holder = linked(apply_context, list, &new)?;
+    let Some((record, mut link)) = linked(apply_context, list, &old)? else {
         return Ok(ignored(match holder {
             Some(_) => "the CRM row is linked to the new address already",
             None => "no CRM row is linked to the old address",
         }));
     };
-    let Some(source) = scene.source(&record) else {
+    let Some(source) = apply_context.source(&record) else {
         return Ok(ignored("the table is tracked no longer"));
     };
     if let Some((other, _)) = holder.filter(|(other, _)| *other != record) {
@@ -204,7 +212,7 @@ fn change_address(
             other.key.as_str()
         )));
     }
-    if scene.flying(Target::Mailchimp, &record) {
+    if apply_context.flying(Target::Mailchimp, &record) {
         return Ok(Fate::Later);
     }
     let field = source
@@ -226,7 +234,7 @@ fn change_address(
     }
     link.remote_key = Some(new);
     let reported = Reported {
-        scene,
+        apply_context,
         source,
         target: Target::Mailchimp,
         knowledge: Knowledge::News,

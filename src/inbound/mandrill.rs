@@ -8,11 +8,15 @@ use integration_mailchimp::webhook::MandrillSubject;
 use pgrx::spi::SpiResult;
 
 use super::consent::{self, Decided};
-use super::{Fate, Scene, applied, ignored};
+use super::{ApplyContext, Fate, applied, ignored};
 use crate::store::inbox::Pending;
 use crate::store::{activity, links, people};
 
-pub fn apply(scene: &Scene, event: &Pending, subject: &MandrillSubject) -> SpiResult<Fate> {
+pub fn apply(
+    apply_context: &ApplyContext,
+    event: &Pending,
+    subject: &MandrillSubject,
+) -> SpiResult<Fate> {
     let Some(activity) = subject.activity(&event.payload) else {
         return Ok(ignored(format!(
             "{} is no event of a message",
@@ -23,10 +27,10 @@ pub fn apply(scene: &Scene, event: &Pending, subject: &MandrillSubject) -> SpiRe
         return Ok(ignored("no usable address"));
     };
     let kind = activity.kind;
-    let decided = decided(scene, event, subject, &email);
-    let found = people::by_email(scene.world.sources.values(), &email)?;
+    let decided = decided(apply_context, event, subject, &email);
+    let found = people::by_email(apply_context.context.sources.values(), &email)?;
     let found = found.and_then(|(record, link)| {
-        let source = scene.source(&record)?;
+        let source = apply_context.source(&record)?;
         Some((record, link, source))
     });
     let Some((record, link, source)) = found else {
@@ -44,22 +48,22 @@ pub fn apply(scene: &Scene, event: &Pending, subject: &MandrillSubject) -> SpiRe
     let others = links::by_remote_key(Target::Mailchimp, &email)?;
     let others: Vec<(RecordRef, Link)> = others
         .into_iter()
-        .filter(|(other, _)| *other != record && scene.source(other).is_some())
+        .filter(|(other, _)| *other != record && apply_context.source(other).is_some())
         .collect();
     let mut all = std::iter::once(&record).chain(others.iter().map(|(other, _)| other));
-    if all.any(|record| scene.flying(Target::Mailchimp, record)) {
+    if all.any(|record| apply_context.flying(Target::Mailchimp, record)) {
         return Ok(Fate::Later);
     }
     activity::put(&record, event, activity)?;
     for (other, link) in others {
-        if let Some(source) = scene.source(&other) {
-            let fate = consent::record(scene, source, other, Some(link), decided.clone())?;
+        if let Some(source) = apply_context.source(&other) {
+            let fate = consent::record(apply_context, source, other, Some(link), decided.clone())?;
             if matches!(fate, Fate::Refused(_)) {
                 return Ok(fate);
             }
         }
     }
-    match consent::record(scene, source, record, link, decided)? {
+    match consent::record(apply_context, source, record, link, decided)? {
         Fate::Settled(crate::store::inbox::State::Ignored, why) => {
             Ok(applied(format!("{kind} noted; consent unchanged: {why}")))
         }
@@ -69,7 +73,7 @@ pub fn apply(scene: &Scene, event: &Pending, subject: &MandrillSubject) -> SpiRe
 
 /// What the event says the person decided, if it does.
 fn decided(
-    scene: &Scene,
+    apply_context: &ApplyContext,
     event: &Pending,
     subject: &MandrillSubject,
     email: &str,
@@ -82,7 +86,7 @@ fn decided(
             at: event.occurred_at,
             elsewhere: false,
         },
-        list: scene.world.settings.mailchimp_api.list.clone(),
+        list: apply_context.context.settings.mailchimp_api.list.clone(),
         email: email.to_owned(),
         event: Some(event.id),
         reason: Some(subject.event.clone()),

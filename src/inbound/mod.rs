@@ -28,7 +28,7 @@ use crate::store::apply::Applied;
 use crate::store::inbox::State;
 use crate::store::sources::Source;
 use crate::store::{holds, state};
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
 pub use backlog::Backlog;
@@ -104,9 +104,9 @@ struct Alert {
 }
 
 /// What applying an event needs to see of the worker.
-pub struct Scene<'a> {
+pub struct ApplyContext<'a> {
     pub now: Now,
-    pub world: &'a World,
+    pub context: &'a Context,
     pub targets: &'a [TargetWorker],
     /// Erased records: what is told of them concerns nobody here.
     hidden: HashSet<RecordRef>,
@@ -120,11 +120,11 @@ pub struct Scene<'a> {
     asked: RefCell<HashSet<SourceId>>,
 }
 
-impl<'a> Scene<'a> {
-    pub fn new(now: Now, world: &'a World, targets: &'a [TargetWorker]) -> Scene<'a> {
-        Scene {
+impl<'a> ApplyContext<'a> {
+    pub fn new(now: Now, context: &'a Context, targets: &'a [TargetWorker]) -> ApplyContext<'a> {
+        ApplyContext {
             now,
-            world,
+            context,
             targets,
             hidden: HashSet::new(),
             owed: Cell::new(0),
@@ -135,7 +135,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-impl Scene<'_> {
+impl ApplyContext<'_> {
     /// Raises what people should know.
     pub fn raise_alerts(&self, target: Target) -> SpiResult<()> {
         for alert in self.alerts.take() {
@@ -146,7 +146,7 @@ impl Scene<'_> {
 
     /// The table of a record, where it is tracked and the record not erased.
     fn source(&self, record: &RecordRef) -> Option<&Source> {
-        let source = self.world.sources.get(&record.source);
+        let source = self.context.sources.get(&record.source);
         let source = source.filter(|_| !self.hidden.contains(record))?;
         self.asked.borrow_mut().insert(source.id);
         Some(source)
@@ -156,7 +156,7 @@ impl Scene<'_> {
     fn held(&self, target: Target) -> Option<Refused> {
         let asked = self.asked.borrow();
         let mut held = asked.iter().filter(|id| holds::is_held_for(**id, target));
-        let source = self.world.sources.get(held.next()?)?;
+        let source = self.context.sources.get(held.next()?)?;
         Some(Refused::held(&source.name))
     }
 
@@ -186,7 +186,7 @@ impl Scene<'_> {
     /// Whether definitions are being read, by which values have to be converted.
     fn learns(&self, target: Target) -> bool {
         self.worker(target).is_some_and(|worker| {
-            let status = worker.status(&self.world.settings, self.now.instant);
+            let status = worker.status(&self.context.settings, self.now.instant);
             status.state == TargetState::Running && !worker.preflight.is_known()
         })
     }

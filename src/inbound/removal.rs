@@ -8,7 +8,7 @@ use integration_hubspot::webhook::HubSpotSubject;
 use pgrx::spi::SpiResult;
 
 use super::hubspot::linked;
-use super::{Fate, Refused, Scene, applied, failed, ignored};
+use super::{ApplyContext, Fate, Refused, applied, failed, ignored};
 use crate::capture;
 use crate::config::OnRemoteDelete;
 use crate::store::apply::{self, Applied};
@@ -18,25 +18,29 @@ use crate::store::sources::Source;
 use crate::store::withheld::{self, Named, Reason};
 
 /// It was deleted there: its row is not sent again by itself, or goes as well.
-pub fn deleted(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiResult<Fate> {
+pub fn deleted(
+    apply_context: &ApplyContext,
+    event: &HubSpotSubject,
+    reason: Reason,
+) -> SpiResult<Fate> {
     // A record that was merged into another one lives on in that.
     let merged = |source: &String| source.to_ascii_uppercase().contains("MERGE");
     if event.change_source.as_ref().is_some_and(merged) {
         return Ok(ignored("merged into another record"));
     }
-    let Some((record, link, source)) = linked(scene, event)? else {
-        return gone_already(scene, event, reason);
+    let Some((record, link, source)) = linked(apply_context, event)? else {
+        return gone_already(apply_context, event, reason);
     };
-    if scene.flying(Target::HubSpot, &record) {
+    if apply_context.flying(Target::HubSpot, &record) {
         return Ok(Fate::Later);
     }
     let id = link.remote_id.unwrap_or(RemoteId::from(""));
     // First of all: what is done to the row from here on is not sent back.
     let records = [record.clone()];
     links::remove(Target::HubSpot, &records)?;
-    let owed = associations::unhold(&scene.world.associations, &records)?;
-    scene.owed.set(scene.owed.get() + owed);
-    let fate = match scene.world.settings.on_remote_delete {
+    let owed = associations::unhold(&apply_context.context.associations, &records)?;
+    apply_context.owed.set(apply_context.owed.get() + owed);
+    let fate = match apply_context.context.settings.on_remote_delete {
         OnRemoteDelete::Ignore => Kept::ByPolicy,
         OnRemoteDelete::Delete => match delete(source, &record)? {
             Ok(kept) => kept,
@@ -44,7 +48,7 @@ pub fn deleted(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiResu
         },
     };
     withheld::put(&record, Target::HubSpot, id.as_str(), reason)?;
-    scene.withholds.set(true);
+    apply_context.withholds.set(true);
     Ok(kept(&fate, &name(source, &record), reason))
 }
 
@@ -102,10 +106,14 @@ fn name(source: &Source, record: &RecordRef) -> String {
 
 /// HubSpot tells of a privacy deletion twice, in either order. Or the CRM refused to delete the row,
 /// and somebody has the event applied again.
-fn gone_already(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiResult<Fate> {
-    for named in withheld_of(scene, event)? {
-        if scene.world.settings.on_remote_delete == OnRemoteDelete::Delete
-            && let Some(source) = scene.source(&named.record)
+fn gone_already(
+    apply_context: &ApplyContext,
+    event: &HubSpotSubject,
+    reason: Reason,
+) -> SpiResult<Fate> {
+    for named in withheld_of(apply_context, event)? {
+        if apply_context.context.settings.on_remote_delete == OnRemoteDelete::Delete
+            && let Some(source) = apply_context.source(&named.record)
             && named.reason != Reason::Erased
             && is_there(source, &named.record)?
         {
@@ -124,19 +132,22 @@ fn gone_already(scene: &Scene, event: &HubSpotSubject, reason: Reason) -> SpiRes
 }
 
 /// It was brought back: the row is linked to it again, and sent.
-pub fn restored(scene: &Scene, event: &HubSpotSubject) -> SpiResult<Fate> {
+pub fn restored(apply_context: &ApplyContext, event: &HubSpotSubject) -> SpiResult<Fate> {
     let Some(Named {
         record,
         reason,
         name: id,
-    }) = withheld_of(scene, event)?.into_iter().next()
+    }) = withheld_of(apply_context, event)?.into_iter().next()
     else {
         return Ok(ignored("no CRM row was kept from this record"));
     };
-    let Some(source) = scene.source(&record).filter(|_| reason == Reason::Deleted) else {
+    let Some(source) = apply_context
+        .source(&record)
+        .filter(|_| reason == Reason::Deleted)
+    else {
         return Ok(ignored("the record was erased"));
     };
-    if scene.flying(Target::HubSpot, &record) {
+    if apply_context.flying(Target::HubSpot, &record) {
         return Ok(Fate::Later);
     }
     withheld::lift(&record, Target::HubSpot)?;
@@ -161,11 +172,11 @@ pub fn restored(scene: &Scene, event: &HubSpotSubject) -> SpiResult<Fate> {
 }
 
 /// The withheld records that the event is about, of the same kind.
-fn withheld_of(scene: &Scene, event: &HubSpotSubject) -> SpiResult<Vec<Named>> {
+fn withheld_of(apply_context: &ApplyContext, event: &HubSpotSubject) -> SpiResult<Vec<Named>> {
     let Some(id) = &event.object_id else {
         return Ok(Vec::new());
     };
-    let sources = &scene.world.sources;
+    let sources = &apply_context.context.sources;
     let of_kind = |named: &Named| {
         let source = sources.get(&named.record.source);
         source.is_some_and(|source| Some(source.entity) == event.entity)

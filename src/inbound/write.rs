@@ -53,7 +53,10 @@ impl Reported<'_> {
         };
         Ok(written.map(|(held, same)| {
             if held != Held::Same && !same {
-                self.scene.alerts.borrow_mut().push(self.shortened(field));
+                self.apply_context
+                    .alerts
+                    .borrow_mut()
+                    .push(self.shortened(field));
             }
             held
         }))

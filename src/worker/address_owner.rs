@@ -13,7 +13,7 @@ use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use super::fill::{self, Move, Planning};
 use super::target::TargetWorker;
 use crate::store::changes;
@@ -47,7 +47,7 @@ pub struct Wait {
 /// the target has been told of their holder's change.
 pub fn resolve(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     block: &mut Block,
     planning: &mut Planning,
 ) -> SpiResult<BTreeMap<usize, Wait>> {
@@ -56,37 +56,44 @@ pub fn resolve(
     if block.source.entity != Entity::Contact {
         return Ok(waits);
     }
-    let wanted = wanted(world, block);
+    let wanted = wanted(context, block);
     let addresses: Vec<String> = wanted
         .iter()
         .map(|(_, place)| place.address.clone())
         .collect();
     let mut holders = links::holders(worker.target, &addresses)?;
     for (index, place) in wanted {
-        if is_known(place, &block.works[index], world) {
+        if is_known(place, &block.works[index], context) {
             continue;
         }
         let mine = &block.flights[index].record;
         let others = holders.get(&place.address).into_iter().flatten();
-        let mut others = others.filter(|other| is_held_by(place, other, mine, world));
+        let mut others = others.filter(|other| is_held_by(place, other, mine, context));
         let Some(other) = others.next().map(|other| other.record.clone()) else {
             continue;
         };
-        let holding = look_at(world, worker.target, &other, place)?;
+        let holding = look_at(context, worker.target, &other, place)?;
         let ruling = address_owner::rule(worker.target, holding, || {
             let flight = &block.flights[index];
             Ok::<_, pgrx::spi::Error>(Contest {
-                chain: chain(world, flight, worker.target, &mut wants)?,
+                chain: chain(context, flight, worker.target, &mut wants)?,
                 on_its_way: is_on_its_way(worker, &other)?,
                 attempts: flight.attempts,
             })
         })?;
-        if !follow(worker, world, block, (index, &other), ruling.step, planning)? {
+        if !follow(
+            worker,
+            context,
+            block,
+            (index, &other),
+            ruling.step,
+            planning,
+        )? {
             waits.insert(
                 index,
                 Wait {
                     counted: ruling.counted,
-                    holder: describe(world, block.source, &other),
+                    holder: describe(context, block.source, &other),
                 },
             );
         } else if holding == Holding::Gone {
@@ -101,7 +108,7 @@ pub fn resolve(
 /// Does what is to be done about a record and the holder of its address; `false`: not now.
 fn follow(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     block: &mut Block,
     (index, other): (usize, &RecordRef),
     step: Step,
@@ -109,16 +116,16 @@ fn follow(
 ) -> SpiResult<bool> {
     match step {
         Step::Refuse => {
-            block.works[index].rival = Some(describe(world, block.source, other));
+            block.works[index].rival = Some(describe(context, block.source, other));
             block.flights[index].holder = Some(other.clone());
             Ok(true)
         }
-        Step::Inherit => inherit(worker, world, block, index, other, &mut planning.moves),
+        Step::Inherit => inherit(worker, context, block, index, other, &mut planning.moves),
         Step::GiveWay => {
             block.works[index].gives_way = true;
             Ok(true)
         }
-        Step::PassOn(ring) => rings::turn(worker, world, block, &ring, planning),
+        Step::PassOn(ring) => rings::turn(worker, context, block, &ring, planning),
         Step::Wait => Ok(false),
     }
 }
@@ -129,7 +136,7 @@ type Wants = HashMap<RecordRef, Option<RecordRef>>;
 /// Who waits for whom: rows that swap their addresses would do so for ever. HubSpot lets a contact
 /// be without an address for a while; at Mailchimp the members are passed on, all at once.
 fn chain(
-    world: &World,
+    context: &Context,
     flight: &Flight,
     target: Target,
     wants: &mut Wants,
@@ -149,7 +156,7 @@ fn chain(
         if let Some(known) = wants.get(record) {
             return Ok(known.clone());
         }
-        let from = wants_from(world, target, record)?;
+        let from = wants_from(context, target, record)?;
         wants.insert(record.clone(), from.clone());
         Ok(from)
     })
@@ -161,8 +168,12 @@ pub fn is_on_its_way(worker: &TargetWorker, record: &RecordRef) -> SpiResult<boo
 }
 
 /// Whose address a record of ours wants.
-fn wants_from(world: &World, target: Target, record: &RecordRef) -> SpiResult<Option<RecordRef>> {
-    let source = world.sources.get(&record.source);
+fn wants_from(
+    context: &Context,
+    target: Target,
+    record: &RecordRef,
+) -> SpiResult<Option<RecordRef>> {
+    let source = context.sources.get(&record.source);
     let Some((source, map)) = source.and_then(|source| Some((source, source.maps.get(&target)?)))
     else {
         return Ok(None);
@@ -173,28 +184,28 @@ fn wants_from(world: &World, target: Target, record: &RecordRef) -> SpiResult<Op
     let mut rows = source.try_read(map, &[&record.key]).unwrap_or_default();
     let place = rows
         .remove(&record.key)
-        .and_then(|row| place_of(world, source, target, &row));
+        .and_then(|row| place_of(context, source, target, &row));
     let Some(place) = place else { return Ok(None) };
     let mut holders = links::holders(target, std::slice::from_ref(&place.address))?;
     let holders = holders.remove(&place.address).unwrap_or_default();
     let other = holders
         .into_iter()
-        .find(|holder| is_held_by(&place, holder, record, world));
+        .find(|holder| is_held_by(&place, holder, record, context));
     Ok(other.map(|holder| holder.record))
 }
 
-fn wanted<'a>(world: &World, block: &Block<'a>) -> Vec<(usize, &'a Place)> {
+fn wanted<'a>(context: &Context, block: &Block<'a>) -> Vec<(usize, &'a Place)> {
     let places = block.places.iter().enumerate();
     places
         .filter_map(|(index, place)| Some((index, place.as_ref()?)))
-        .filter(|(index, place)| !is_known(place, &block.works[*index], world))
+        .filter(|(index, place)| !is_known(place, &block.works[*index], context))
         .collect()
 }
 
 /// Where the rows of some records want to be known; nothing where they are no people.
 pub fn places(
     target: Target,
-    world: &World,
+    context: &Context,
     source: &Source,
     works: &[Work],
 ) -> Vec<Option<Place>> {
@@ -202,20 +213,20 @@ pub fn places(
         return Vec::new();
     }
     let rows = works.iter().map(|work| work.row.as_deref());
-    rows.map(|row| place_of(world, source, target, row?))
+    rows.map(|row| place_of(context, source, target, row?))
         .collect()
 }
 
 /// Where a row wants to be known.
 fn place_of(
-    world: &World,
+    context: &Context,
     source: &Source,
     target: Target,
     row: &[Option<String>],
 ) -> Option<Place> {
     Some(Place {
         address: address(source, target, row)?,
-        audience: fill::named(world, source.maps.get(&target)?, row),
+        audience: fill::named(context, source.maps.get(&target)?, row),
     })
 }
 
@@ -225,21 +236,21 @@ pub fn first_of<'c>(
     claims: &'c Claims,
     work: &Work,
     place: Option<&Place>,
-    world: &World,
+    context: &Context,
 ) -> Option<&'c RecordRef> {
     if claims.is_empty() || work.rival.is_some() {
         return None;
     }
-    claims.first(place.filter(|place| !is_known(place, work, world))?)
+    claims.first(place.filter(|place| !is_known(place, work, context))?)
 }
 
 /// Whether a record is known there already.
-fn is_known(place: &Place, work: &Work, world: &World) -> bool {
-    place.is_known(work.link.as_ref(), &world.settings.mailchimp_api.list)
+fn is_known(place: &Place, work: &Work, context: &Context) -> bool {
+    place.is_known(work.link.as_ref(), &context.settings.mailchimp_api.list)
 }
 
-fn is_held_by(place: &Place, holder: &Known, mine: &RecordRef, world: &World) -> bool {
-    let default = &world.settings.mailchimp_api.list;
+fn is_held_by(place: &Place, holder: &Known, mine: &RecordRef, context: &Context) -> bool {
+    let default = &context.settings.mailchimp_api.list;
     holder.record != *mine && place.is_in(holder.list.as_deref(), default)
 }
 
@@ -254,12 +265,12 @@ fn address(source: &Source, target: Target, row: &[Option<String>]) -> Option<St
 }
 
 fn look_at(
-    world: &World,
+    context: &Context,
     target: Target,
     holder: &RecordRef,
     wanted: &Place,
 ) -> SpiResult<Holding> {
-    let source = world.sources.get(&holder.source);
+    let source = context.sources.get(&holder.source);
     let Some((source, map)) = source.and_then(|source| Some((source, source.maps.get(&target)?)))
     else {
         return Ok(Holding::Keeps);
@@ -276,7 +287,7 @@ fn look_at(
             Ok(false) => Holding::Keeps,
             Err(_) => Holding::Unread,
         },
-        Some(row) => match place_of(world, source, target, row) {
+        Some(row) => match place_of(context, source, target, row) {
             Some(place) if place == *wanted => Holding::Keeps,
             _ => Holding::Moved,
         },
@@ -287,14 +298,14 @@ fn look_at(
 /// address; `false` when it has to wait, because the old link is in use or the new row has one of its own.
 fn inherit(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     block: &mut Block,
     index: usize,
     from: &RecordRef,
     moves: &mut Vec<Move>,
 ) -> SpiResult<bool> {
     let is_free = block.works[index].link.is_none() && !is_moving(moves, from);
-    if !is_free || is_erased(world, from)? {
+    if !is_free || is_erased(context, from)? {
         return Ok(false);
     }
     let beside = block
@@ -332,16 +343,16 @@ pub fn is_moving(moves: &[Move], record: &RecordRef) -> bool {
 }
 
 /// Whether a record is being erased: who comes after it is not to get what it had.
-pub fn is_erased(world: &World, record: &RecordRef) -> SpiResult<bool> {
+pub fn is_erased(context: &Context, record: &RecordRef) -> SpiResult<bool> {
     let key = record.key.as_str();
     let withheld = |target| withheld::among(record.source, target, &[key]);
-    Ok(world.withheld
+    Ok(context.withheld
         && (withheld(Target::HubSpot)?.contains(&record.key)
             || withheld(Target::Mailchimp)?.contains(&record.key)))
 }
 
-pub fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String {
-    match world.sources.get(&record.source) {
+pub fn describe(context: &Context, seen_from: &Source, record: &RecordRef) -> String {
+    match context.sources.get(&record.source) {
         Some(source) if source.id != seen_from.id => {
             format!("{} of {}", record.key.as_str(), source.name)
         }
@@ -353,11 +364,11 @@ pub fn describe(world: &World, seen_from: &Source, record: &RecordRef) -> String
 /// nobody is archived while another row wants them. Gives the heirs, to be sent again.
 pub fn bequeath(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     block: &mut Block,
     moves: &mut Vec<Move>,
 ) -> SpiResult<Vec<Retry>> {
-    if worker.target != Target::Mailchimp || world.dead(worker.target) == 0 {
+    if worker.target != Target::Mailchimp || context.dead(worker.target) == 0 {
         return Ok(Vec::new());
     }
     let works = block.works.iter().enumerate();
@@ -374,7 +385,7 @@ pub fn bequeath(
     for (holder, heir) in dead_letters::refused_for(worker.target, &records)? {
         let Some(at) = gone.get(holder) else { continue };
         let (work, flight) = (&mut block.works[*at], &mut block.flights[*at]);
-        let default = &world.settings.mailchimp_api.list;
+        let default = &context.settings.mailchimp_api.list;
         let link = work.link.as_ref();
         let Some(place) = link.and_then(|link| Place::of_link(link, default)) else {
             continue;
@@ -382,7 +393,7 @@ pub fn bequeath(
         let free = heir != flight.record
             && !is_moving(moves, &heir)
             && !worker.queue.is_flying(&heir)
-            && look_at(world, worker.target, &heir, &place)? == Holding::Keeps
+            && look_at(context, worker.target, &heir, &place)? == Holding::Keeps
             && links::read(heir.source, worker.target, &[heir.key.as_str()])?.is_empty();
         let Some(link) = work.link.take_if(|_| free) else {
             continue;

@@ -10,7 +10,7 @@ use integration_engine::limits::retry::Retry;
 use integration_engine::record::{Lane, Op, RecordRef, RemoteId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use super::address_owner::describe;
 use super::target::TargetWorker;
 use crate::store::dead_letters;
@@ -30,7 +30,7 @@ pub enum Claim {
 /// apart by their addresses.)
 pub fn judge(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     mut outcome: Outcome,
     effects: &mut Effects,
 ) -> SpiResult<Outcome> {
@@ -38,7 +38,7 @@ pub fn judge(
         relink: Some(Relink::Found { address, .. }),
         ..
     } = &outcome.verdict
-        && let Some((verdict, holder)) = one_member(world, &outcome.flight, address)?
+        && let Some((verdict, holder)) = one_member(context, &outcome.flight, address)?
     {
         outcome.verdict = verdict;
         outcome.flight.holder = Some(holder);
@@ -61,7 +61,7 @@ pub fn judge(
     }
     // What was noted is stored last.
     let settled = effects.noted.iter().chain(effects.pushed.iter());
-    let claim = claim(world, &outcome.flight.record, &found, settled)?;
+    let claim = claim(context, &outcome.flight.record, &found, settled)?;
     let written = matches!(outcome.verdict, Verdict::Delivered { .. });
     contested(&mut outcome, &found, claim, written, effects);
     Ok(outcome)
@@ -70,15 +70,15 @@ pub fn judge(
 /// The verdict on a record whose member goes on under an address that is another record's; with that
 /// one.
 fn one_member(
-    world: &World,
+    context: &Context,
     flight: &Flight,
     address: &str,
 ) -> SpiResult<Option<(Verdict, RecordRef)>> {
-    let source = world.sources.get(&flight.record.source);
+    let source = context.sources.get(&flight.record.source);
     let Some((source, identity)) = source.zip(flight.identity.as_ref()) else {
         return Ok(None);
     };
-    let default = &world.settings.mailchimp_api.list;
+    let default = &context.settings.mailchimp_api.list;
     let mut holders = links::holders(Target::Mailchimp, &[address.to_owned()])?;
     let mut holders = holders.remove(address).unwrap_or_default().into_iter();
     let other = holders.find(|holder| {
@@ -93,7 +93,7 @@ fn one_member(
                 "records {} and {} are one and the same member of Mailchimp, with the address {address}; \
                  change one of them, or merge them",
                 flight.record.key.as_str(),
-                describe(world, source, &other.record),
+                describe(context, source, &other.record),
             ),
             member_status: None,
         };
@@ -103,12 +103,12 @@ fn one_member(
 
 /// Whose a HubSpot record is, by what is stored and by links that are about to be.
 pub fn claim<'e>(
-    world: &World,
+    context: &Context,
     mine: &RecordRef,
     id: &RemoteId,
     noted: impl Iterator<Item = &'e LinkEntry>,
 ) -> SpiResult<Claim> {
-    let Some(seen_from) = world.sources.get(&mine.source) else {
+    let Some(seen_from) = context.sources.get(&mine.source) else {
         return Ok(Claim::Free);
     };
     let noted = noted
@@ -117,7 +117,7 @@ pub fn claim<'e>(
     let stored = links::by_remote_id(Target::HubSpot, id.as_str())?;
     for (record, link) in noted.chain(stored) {
         // Ids are unique within an object type only.
-        let source = world.sources.get(&record.source);
+        let source = context.sources.get(&record.source);
         let Some(source) = source.filter(|source| source.entity == seen_from.entity) else {
             continue;
         };
@@ -128,7 +128,7 @@ pub fn claim<'e>(
         else {
             continue;
         };
-        let name = describe(world, seen_from, &record);
+        let name = describe(context, seen_from, &record);
         let rows = source.try_read(map, &[&record.key]);
         let gone = rows.and_then(|rows| Ok(rows.is_empty() && source.is_gone(&record.key)?));
         return Ok(match gone {
@@ -144,7 +144,7 @@ pub fn claim<'e>(
 /// row's link stays as it is, for HubSpot goes on to know the old id: whenever the row changes, it
 /// is found out again, and no second record is made of it.
 pub fn give_up_merged(
-    world: &World,
+    context: &Context,
     record: &RecordRef,
     id: &RemoteId,
     (holder, name): (&RecordRef, &str),
@@ -158,12 +158,12 @@ pub fn give_up_merged(
         why: why.clone(),
         request: None,
         attempts: 0,
-        enqueued_at: world.now.timestamp,
+        enqueued_at: context.now.timestamp,
         holder: Some(holder.clone()),
         column: None,
     };
     dead_letters::insert(Target::HubSpot, &[letter])?;
-    world.set_dead(Target::HubSpot, dead_letters::count(Target::HubSpot)?);
+    context.set_dead(Target::HubSpot, dead_letters::count(Target::HubSpot)?);
     Ok(why)
 }
 

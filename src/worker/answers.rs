@@ -12,15 +12,15 @@ use integration_hubspot as hubspot;
 use integration_mailchimp as mailchimp;
 
 use super::target::{Planned, TargetWorker};
-use super::{World, sharing};
+use super::{Context, sharing};
 use crate::http::Answer;
 use crate::services;
 use crate::store::dead_letters::LogEntry;
 
 /// A harmless request that any credential may make: who are we?
-pub fn probe(target: Target, world: &World) -> Request {
+pub fn probe(target: Target, context: &Context) -> Request {
     match target {
-        Target::HubSpot => hubspot::property::account_request(&world.settings.hubspot_api),
+        Target::HubSpot => hubspot::property::account_request(&context.settings.hubspot_api),
         Target::Mailchimp => mailchimp::account_request(),
     }
 }
@@ -57,17 +57,17 @@ pub fn read(
     worker: &TargetWorker,
     planned: &Planned,
     result: &Result<Reply, TransportError>,
-    world: &World,
+    context: &Context,
 ) -> Reading {
     match worker.target {
         Target::HubSpot => {
-            let settings = sharing::settings(worker, world);
+            let settings = sharing::settings(worker, context);
             hubspot::read(&planned.call, result.as_ref(), &settings)
         }
         Target::Mailchimp => mailchimp::read(
             &planned.call,
             result.as_ref(),
-            &world.settings.mailchimp_api,
+            &context.settings.mailchimp_api,
         ),
     }
 }
@@ -116,9 +116,9 @@ pub fn log_entry(
     }
 }
 
-pub fn note_gauges(world: &World, target: Target, reading: &Reading) {
-    let Some(slot) = world.slot else { return };
-    let (gauges, now) = (slot.gauges(target), world.now.timestamp.0);
+pub fn note_gauges(context: &Context, target: Target, reading: &Reading) {
+    let Some(slot) = context.slot else { return };
+    let (gauges, now) = (slot.gauges(target), context.now.timestamp.0);
     if now - gauges.minute.load(Ordering::Relaxed) >= 60_000 {
         gauges.minute.store(now, Ordering::Relaxed);
         gauges.requests.store(0, Ordering::Relaxed);

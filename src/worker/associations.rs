@@ -25,7 +25,7 @@ use lane::COMPANY;
 pub use lane::Lane;
 
 use super::target::TargetWorker;
-use super::{Worker, World, adopt, bars};
+use super::{Context, Worker, adopt, bars};
 use crate::http::Answer;
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
@@ -56,24 +56,24 @@ pub struct Settled<'a> {
 /// records whose tables cannot be read at present: they are to be looked at once more.
 pub fn note(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     settled: Settled,
 ) -> SpiResult<Vec<RecordRef>> {
-    if worker.target != Target::HubSpot || world.associations.is_empty() {
+    if worker.target != Target::HubSpot || context.associations.is_empty() {
         return Ok(Vec::new());
     }
     let (mut owed, mut unread) = (0, Vec::new());
     if !settled.unlinked.is_empty() {
-        owed += table::unhold(&world.associations, settled.unlinked)?;
+        owed += table::unhold(&context.associations, settled.unlinked)?;
     }
-    for association in &world.associations {
+    for association in &context.associations {
         let done: Vec<_> = settled
             .done
             .iter()
             .filter(|record| record.source == association.source)
             .map(|record| &record.key)
             .collect();
-        if let Some(source) = world.sources.get(&association.source)
+        if let Some(source) = context.sources.get(&association.source)
             && !done.is_empty()
             && !holds::is_held_for(source.id, Target::HubSpot)
         {
@@ -99,20 +99,20 @@ pub fn note(
             owed += table::parents_changed(association, &changed)?;
         }
     }
-    worker.associations.look(owed, world.now.instant);
+    worker.associations.look(owed, context.now.instant);
     Ok(unread)
 }
 
 /// After a change of configuration: what was waiting may no longer have a reason to.
-pub fn reload(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+pub fn reload(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
     if worker.target == Target::HubSpot {
-        worker.associations.configure(&world.settings);
-        for association in &world.associations {
+        worker.associations.configure(&context.settings);
+        for association in &context.associations {
             table::wake(association)?;
         }
         worker
             .associations
-            .look(world.associations.len(), world.now.instant);
+            .look(context.associations.len(), context.now.instant);
     }
     Ok(())
 }
@@ -120,8 +120,8 @@ pub fn reload(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
 impl Worker {
     /// Sends associations that are owed, as far as they may be sent.
     pub fn associate(&mut self) -> SpiResult<()> {
-        let (world, now) = (&self.world, self.world.now);
-        if world.associations.is_empty() {
+        let (context, now) = (&self.context, self.context.now);
+        if context.associations.is_empty() {
             return Ok(());
         }
         let Some(worker) = self
@@ -131,11 +131,11 @@ impl Worker {
         else {
             return Ok(());
         };
-        if !worker.may_send(&world.settings, now.instant) || worker.associations.under_way {
+        if !worker.may_send(&context.settings, now.instant) || worker.associations.under_way {
             return Ok(());
         }
         if worker.associations.planned.is_empty() && is_time(worker, now.instant) {
-            store::transaction(|| plan(worker, world))?;
+            store::transaction(|| plan(worker, context))?;
         }
         let lane = &mut worker.associations;
         if !lane.planned.is_empty()
@@ -143,7 +143,7 @@ impl Worker {
             && let Some(call) = lane.planned.pop_front()
         {
             lane.under_way = true;
-            self.requests.send_associations(worker, call, world);
+            self.requests.send_associations(worker, call, context);
         }
         Ok(())
     }
@@ -162,19 +162,19 @@ fn is_time(worker: &TargetWorker, now: Instant) -> bool {
     new || lane.next_retry.is_some_and(|at| at <= now)
 }
 
-fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    let due = table::due(&world.associations, ROUND)?;
+fn plan(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
+    let due = table::due(&context.associations, ROUND)?;
     let lane = &mut worker.associations;
     if due.is_empty() {
         lane.stale = None;
         lane.noted = 0;
-        let next = table::next_in_ms(&world.associations)?;
+        let next = table::next_in_ms(&context.associations)?;
         lane.next_retry =
-            next.map(|ms| world.now.instant + Duration::from_millis(ms.max(1).unsigned_abs()));
+            next.map(|ms| context.now.instant + Duration::from_millis(ms.max(1).unsigned_abs()));
         return Ok(());
     }
     // There may be more than a round takes, and steps that follow upon these.
-    lane.stale.get_or_insert(world.now.instant);
+    lane.stale.get_or_insert(context.now.instant);
     lane.noted = FULL;
     let mut changes = Vec::new();
     let mut sendings = Vec::new();
@@ -195,7 +195,7 @@ fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         }
     }
     let stored = table::store(&changes)?;
-    dead_letters::settle(world, &stored)?;
+    dead_letters::settle(context, &stored)?;
     if sendings
         .iter()
         .any(|sending| sending.action == Action::Create)
@@ -203,7 +203,7 @@ fn plan(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         // A call must not leave before the note that HubSpot may hold its pairs is safe.
         store::commit_durably()?;
     }
-    lane.planned = engine::assemble(sendings, &world.settings.hubspot_api).into();
+    lane.planned = engine::assemble(sendings, &context.settings.hubspot_api).into();
     lane.due = due;
     Ok(())
 }
@@ -227,7 +227,7 @@ pub struct Answered {
 /// Takes in an answer. `current`: it was sent with the credential we have now.
 pub fn hear(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     call: AssociationCall,
     answer: &Answer,
     current: bool,
@@ -235,15 +235,15 @@ pub fn hear(
     let mut reading = engine::read(&call, answer.result.as_ref());
     reading.budget.took = Some(answer.duration);
     worker.associations.under_way = false;
-    judge_scope(worker, world, &call, &mut reading, current);
+    judge_scope(worker, context, &call, &mut reading, current);
     if matches!(reading.signal, TargetSignal::Unauthorized { .. }) {
         if current {
-            worker.hear(&reading.signal, &BudgetReport::default(), world.now);
+            worker.hear(&reading.signal, &BudgetReport::default(), context.now);
         }
     } else {
         worker
             .associations
-            .hear(&reading.signal, &reading.budget, world.now);
+            .hear(&reading.signal, &reading.budget, context.now);
     }
     Answered { call, reading }
 }
@@ -251,7 +251,7 @@ pub fn hear(
 /// What the credential may not do is given up on, once it is known to be good for other things.
 fn judge_scope(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     call: &AssociationCall,
     reading: &mut AssociationReading,
     current: bool,
@@ -265,7 +265,7 @@ fn judge_scope(
         TargetSignal::Healthy if call.verb != engine::Verb::Look => bars::passed(worker, scope),
         TargetSignal::Forbidden { why } if current => {
             let why = why.clone();
-            if bars::refused(worker, world, scope, &why) == Refusal::Final {
+            if bars::refused(worker, context, scope, &why) == Refusal::Final {
                 reading.verdicts.fill(PairVerdict::Refused {
                     why,
                     category: Category::Permission,
@@ -284,7 +284,11 @@ impl Answered {
 }
 
 /// Stores what the answers say.
-pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>) -> SpiResult<()> {
+pub fn settle(
+    worker: &mut TargetWorker,
+    context: &Context,
+    answered: Vec<Answered>,
+) -> SpiResult<()> {
     for Answered { mut call, reading } in answered {
         let breaker_open = !worker.associations.breaker.is_closed();
         let lane = &mut worker.associations;
@@ -324,18 +328,18 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
                 verdict => verdict,
             };
             let attempts = due.owed.attempts;
-            let policy = &world.settings.retry;
+            let policy = &context.settings.retry;
             let now = engine::after(
                 sending.action,
                 &sending.pair,
                 attempts,
                 verdict,
                 policy,
-                world.now.jitter(sending.work as u64),
+                context.now.jitter(sending.work as u64),
             );
             changes.push(change(due, Some(sending.pair), now));
         }
-        let api = &world.settings.hubspot_api;
+        let api = &context.settings.hubspot_api;
         call.pairs = split;
         let next = engine::assemble(onward, api)
             .into_iter()
@@ -345,26 +349,26 @@ pub fn settle(worker: &mut TargetWorker, world: &World, answered: Vec<Answered>)
             lane.planned.push_front(call);
         }
         let stored = table::store(&changes)?;
-        dead_letters::settle(world, &stored)?;
-        lane.stale.get_or_insert(world.now.instant);
+        dead_letters::settle(context, &stored)?;
+        lane.stale.get_or_insert(context.now.instant);
         lane.noted = FULL;
         dead_ids.sort_unstable();
         dead_ids.dedup();
-        resolve_again(worker, world, &dead_ids)?;
+        resolve_again(worker, context, &dead_ids)?;
     }
     Ok(())
 }
 
 /// HubSpot does not know these ids any more: their records are sent whole, which finds out who
 /// they are by now, or creates them anew.
-fn resolve_again(worker: &mut TargetWorker, world: &World, ids: &[String]) -> SpiResult<()> {
+fn resolve_again(worker: &mut TargetWorker, context: &Context, ids: &[String]) -> SpiResult<()> {
     let mut entries = Once::default();
     let mut retries = Once::default();
     for id in ids {
         for (record, link) in links::by_remote_id(Target::HubSpot, id)? {
             let why = format!("HubSpot no longer knows record {id}");
             let known = LinkEntry { record, link };
-            let (retry, entry) = adopt::whole_again(known, why, world.now.timestamp);
+            let (retry, entry) = adopt::whole_again(known, why, context.now.timestamp);
             retries.push(retry);
             entries.push(entry);
         }
@@ -374,5 +378,5 @@ fn resolve_again(worker: &mut TargetWorker, world: &World, ids: &[String]) -> Sp
     }
     links::write(Target::HubSpot, Cause::Noted, &entries)?;
     changes::put_retries(Target::HubSpot, &retries)?;
-    super::settle::outlook(worker, world.now)
+    super::settle::outlook(worker, context.now)
 }

@@ -8,7 +8,7 @@ use integration_engine::wire::{Reply, TransportError};
 use integration_mailchimp::unknown_audience;
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use crate::store::audiences;
 
 /// See the module's documentation.
@@ -70,8 +70,8 @@ impl Audiences {
 }
 
 /// Whether some table's rows say which audience they belong to.
-pub fn are_named(world: &World) -> bool {
-    let mut maps = world
+pub fn are_named(context: &Context) -> bool {
+    let mut maps = context
         .sources
         .values()
         .filter_map(|source| source.maps.get(&Target::Mailchimp));

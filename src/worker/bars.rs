@@ -9,7 +9,7 @@ use pgrx::spi::SpiResult;
 
 use super::target::{Property, TargetWorker};
 use super::trust::Standing;
-use super::{World, settle};
+use super::{Context, settle};
 use crate::store::dead_letters::{self, Forbidden};
 use crate::store::state;
 
@@ -29,10 +29,10 @@ pub struct Told {
 }
 
 /// A call of this scope was refused. Before it is given up on, the credential is asked about.
-pub fn refused(worker: &mut TargetWorker, world: &World, scope: Scope, why: &str) -> Refusal {
+pub fn refused(worker: &mut TargetWorker, context: &Context, scope: Scope, why: &str) -> Refusal {
     worker.breaker.success();
-    let wait = world.settings.retry.max;
-    let refusal = worker.bars.refused(scope, why, wait, world.now.clock);
+    let wait = context.settings.retry.max;
+    let refusal = worker.bars.refused(scope, why, wait, context.now.clock);
     if refusal == Refusal::Doubt && worker.trust.known() {
         worker.trust.standing = Standing::Unknown;
     }
@@ -43,7 +43,7 @@ pub fn refused(worker: &mut TargetWorker, world: &World, scope: Scope, why: &str
 /// nothing to do with it.
 pub fn hear(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     kind: &CallKind,
     reading: &mut Reading,
 ) -> bool {
@@ -57,7 +57,7 @@ pub fn hear(
         }
         TargetSignal::Forbidden { why } => {
             let why = why.clone();
-            if refused(worker, world, scope, &why) == Refusal::Final {
+            if refused(worker, context, scope, &why) == Refusal::Final {
                 let verdict = forbidden(why);
                 reading.verdicts.fill(verdict);
             }
@@ -92,12 +92,12 @@ pub fn hidden(worker: &TargetWorker, entity: Entity) -> Option<Verdict> {
 }
 
 /// The object's definitions may not be seen: nothing about its records may.
-pub fn refuse_object(worker: &mut TargetWorker, world: &World, entity: Entity, why: &str) {
-    let wait = world.settings.retry.max;
+pub fn refuse_object(worker: &mut TargetWorker, context: &Context, entity: Entity, why: &str) {
+    let wait = context.settings.retry.max;
     for scope in [Scope::Read(entity), Scope::Write(entity)] {
         worker
             .bars
-            .refused_for_sure(scope, why, wait, world.now.clock);
+            .refused_for_sure(scope, why, wait, context.now.clock);
     }
 }
 
@@ -140,12 +140,12 @@ fn of(scope: Scope) -> Forbidden {
 }
 
 /// Tells what has changed, and sends again what may be sent now. In a transaction.
-pub fn settle(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+pub fn settle(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
     if worker.target != Target::HubSpot {
         return Ok(());
     }
     if worker.bars_told.message.is_none() {
-        remember(worker, world)?;
+        remember(worker, context)?;
     }
     let mut reasons: Vec<String> = worker
         .bars
@@ -169,18 +169,18 @@ pub fn settle(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
         dead_letters::requeue(&of(scope), REVIVED)?;
         dead_letters::requeue(&Forbidden::Associations, REVIVED)?;
     }
-    world.set_dead(worker.target, dead_letters::count(worker.target)?);
-    settle::outlook(worker, world.now)
+    context.set_dead(worker.target, dead_letters::count(worker.target)?);
+    settle::outlook(worker, context.now)
 }
 
 /// What an earlier worker had found out, as its dead letters tell.
-pub fn remember(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+pub fn remember(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
     for (entity, why) in dead_letters::forbidden()? {
-        let wait = world.settings.retry.max;
+        let wait = context.settings.retry.max;
         let scope = Scope::Write(entity);
         worker
             .bars
-            .refused_for_sure(scope, &why, wait, world.now.clock);
+            .refused_for_sure(scope, &why, wait, context.now.clock);
     }
     Ok(())
 }

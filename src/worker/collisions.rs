@@ -10,7 +10,7 @@ use integration_hubspot::collisions::{self, Tally};
 
 use pgrx::spi::quote_literal;
 
-use super::World;
+use super::Context;
 use super::target::{Planned, TargetWorker};
 use crate::store::holds::Cause;
 use crate::store::sources::Source;
@@ -30,12 +30,17 @@ impl Collisions {
 }
 
 /// Counts whose the records of an answer are. Those of tables that are to be held wait.
-pub fn hear(worker: &mut TargetWorker, world: &World, planned: &Planned, reading: &mut Reading) {
+pub fn hear(
+    worker: &mut TargetWorker,
+    context: &Context,
+    planned: &Planned,
+    reading: &mut Reading,
+) {
     if worker.target != Target::HubSpot {
         return;
     }
     let source_of = |id: &SourceId| {
-        let source = world.sources.get(id);
+        let source = context.sources.get(id);
         source.filter(|source| !source.collisions_accepted)
     };
     let tallies = &mut worker.collisions.tallies;

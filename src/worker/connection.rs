@@ -8,7 +8,7 @@ use integration_mailchimp as mailchimp;
 
 use super::target::TargetWorker;
 use super::trust::{self, Seen};
-use super::{World, answers, auth, properties};
+use super::{Context, answers, auth, properties};
 use crate::config::{Credential, Endpoint};
 use crate::http::SecretBody;
 use crate::secret::Secret;
@@ -55,8 +55,8 @@ impl Test {
 }
 
 /// Why a target cannot be asked at all.
-pub fn hindrance(worker: &TargetWorker, world: &World) -> Option<String> {
-    if let Err(why) = world.settings.endpoint(worker.target) {
+pub fn hindrance(worker: &TargetWorker, context: &Context) -> Option<String> {
+    if let Err(why) = context.settings.endpoint(worker.target) {
         return Some(format!("unconfigured: {why}"));
     }
     worker.fenced.then(|| {
@@ -71,16 +71,16 @@ pub fn hindrance(worker: &TargetWorker, world: &World) -> Option<String> {
 pub fn request(
     worker: &TargetWorker,
     question: Question,
-    world: &World,
+    context: &Context,
     session: Option<&auth::Session>,
     token: Option<&Secret>,
 ) -> (Request, Option<SecretBody>) {
     match (worker.target, question) {
-        (target, Question::Who) => (answers::probe(target, world), None),
-        (Target::Mailchimp, Question::What) => match used_audiences(worker, world).as_slice() {
+        (target, Question::Who) => (answers::probe(target, context), None),
+        (Target::Mailchimp, Question::What) => match used_audiences(worker, context).as_slice() {
             [_, _, ..] => (mailchimp::audiences_request(), None),
             _ => (
-                mailchimp::audience_request(&world.settings.mailchimp_api.list),
+                mailchimp::audience_request(&context.settings.mailchimp_api.list),
                 None,
             ),
         },
@@ -105,10 +105,10 @@ pub fn request(
 pub fn hear_who(
     test: &mut Test,
     target: Target,
-    world: &World,
+    context: &Context,
     result: &Result<Reply, TransportError>,
 ) -> Result<(), String> {
-    test.seen = Some(trust::read(target, world, result)?);
+    test.seen = Some(trust::read(target, context, result)?);
     Ok(())
 }
 
@@ -116,13 +116,13 @@ pub fn hear_who(
 pub fn hear_what(
     test: Test,
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     result: &Result<Reply, TransportError>,
 ) -> Tested {
     let target = worker.target;
     let (mut ok, more) = match target {
-        Target::HubSpot => hubspot(&properties::entities(worker, world), result),
-        Target::Mailchimp => mailchimp(worker, world, result),
+        Target::HubSpot => hubspot(&properties::entities(worker, context), result),
+        Target::Mailchimp => mailchimp(worker, context, result),
     };
     let seen = test.seen.as_ref();
     let mut detail: Vec<String> = seen
@@ -169,25 +169,27 @@ fn hubspot(entities: &[Entity], result: &Result<Reply, TransportError>) -> (bool
     )
 }
 
-fn used_audiences(worker: &TargetWorker, world: &World) -> Vec<String> {
-    worker.audiences.in_use(&world.settings.mailchimp_api.list)
+fn used_audiences(worker: &TargetWorker, context: &Context) -> Vec<String> {
+    worker
+        .audiences
+        .in_use(&context.settings.mailchimp_api.list)
 }
 
 fn mailchimp(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     result: &Result<Reply, TransportError>,
 ) -> (bool, Vec<String>) {
-    let centre = world
+    let centre = context
         .settings
         .endpoint(Target::Mailchimp)
         .ok()
         .and_then(data_centre);
-    let used = used_audiences(worker, world);
+    let used = used_audiences(worker, context);
     let read = match used.len() {
-        0 | 1 => mailchimp::read_audience(result.as_ref(), &world.settings.mailchimp_api)
+        0 | 1 => mailchimp::read_audience(result.as_ref(), &context.settings.mailchimp_api)
             .map(|audience| (true, vec![audience])),
-        _ => mailchimp::read_audiences(result.as_ref(), &used, &world.settings.mailchimp_api),
+        _ => mailchimp::read_audiences(result.as_ref(), &used, &context.settings.mailchimp_api),
     };
     let (ok, audiences) = read.unwrap_or_else(|why| (false, vec![why]));
     (ok, centre.into_iter().chain(audiences).collect())

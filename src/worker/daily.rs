@@ -94,7 +94,7 @@ impl Daily {
 impl Worker {
     /// Begins a target's day: what is used of it is in the log of requests, whoever made them.
     pub(super) fn begin_days(&mut self) -> SpiResult<()> {
-        let now = self.world.now.instant;
+        let now = self.context.now.instant;
         for worker in &mut self.targets {
             let zone = zone(worker).to_owned();
             if !worker.daily.is_outdated(&zone, now) {

@@ -9,7 +9,7 @@ use integration_engine::record::{RecordKey, SourceId, Target};
 use integration_engine::sync::clock::{ValueHash, Writer};
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use crate::services;
 use crate::store::holds;
 use crate::store::links;
@@ -25,7 +25,7 @@ fn shared_column(source: &Source) -> Option<(&SourceMap, usize)> {
 }
 
 /// Names HubSpot where what the column holds now is what HubSpot wrote into it last.
-pub fn attribute(world: &World, changes: &mut [ConsentChange]) -> SpiResult<()> {
+pub fn attribute(context: &Context, changes: &mut [ConsentChange]) -> SpiResult<()> {
     let mut by_source: BTreeMap<SourceId, Vec<usize>> = BTreeMap::new();
     for (place, change) in changes.iter().enumerate() {
         if change.by == Party::Crm {
@@ -36,7 +36,7 @@ pub fn attribute(world: &World, changes: &mut [ConsentChange]) -> SpiResult<()> 
         }
     }
     for (id, places) in by_source {
-        let Some(source) = world.sources.get(&id) else {
+        let Some(source) = context.sources.get(&id) else {
             continue;
         };
         if holds::is_held_for(id, Target::HubSpot) || holds::is_held_for(id, Target::Mailchimp) {

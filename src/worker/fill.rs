@@ -22,7 +22,7 @@ use integration_hubspot as hubspot;
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use super::address_owner::{self, Block, Wait};
 use super::bars;
 use super::objections;
@@ -80,23 +80,23 @@ pub struct Move {
 /// Takes records out of the queue and plans calls for them. Gives what else came of it.
 ///
 /// Records that turn out to need no call make room for others, so that calls leave full.
-pub fn plan(worker: &mut TargetWorker, world: &World, batches: usize) -> SpiResult<Planning> {
+pub fn plan(worker: &mut TargetWorker, context: &Context, batches: usize) -> SpiResult<Planning> {
     let wanted = (batches * worker.batch()).min(at_a_time(worker));
     let mut draft = Draft::default();
     let mut at_once = first_glance(worker, batches).min(wanted);
     while draft.sends.len() < wanted && draft.calls() < batches && draft.seen < MOST_SEEN {
         if worker.holds_changed() {
-            worker.note_holds(world)?;
+            worker.note_holds(context)?;
         }
         let handles = worker.queue.take(at_once.min(wanted - draft.sends.len()));
         if handles.is_empty() {
             break;
         }
-        plan_block(worker, world, handles, &mut draft)?;
+        plan_block(worker, context, handles, &mut draft)?;
         give_back_unread(worker, &mut draft)?;
         at_once = at_once.saturating_mul(4);
     }
-    let (mut planning, calls) = assemble(worker, world, draft);
+    let (mut planning, calls) = assemble(worker, context, draft);
     words::tell(std::mem::take(&mut planning.unheard), &mut worker.words)?;
     let records: usize = calls.iter().map(|planned| planned.flights.len()).sum();
     if let Some(average) = records.checked_div(calls.len()) {
@@ -127,16 +127,16 @@ fn first_glance(worker: &TargetWorker, batches: usize) -> usize {
 /// As [`plan`], for opt-outs alone, one call's worth. Gives the calls, too.
 pub fn plan_opt_outs(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
 ) -> SpiResult<(Planning, Vec<Planned>)> {
     let mut draft = Draft::default();
     if worker.holds_changed() {
-        worker.note_holds(world)?;
+        worker.note_holds(context)?;
     }
     let handles = worker.queue.take_in(Lane::OptOut, worker.batch());
-    plan_block(worker, world, handles, &mut draft)?;
+    plan_block(worker, context, handles, &mut draft)?;
     give_back_unread(worker, &mut draft)?;
-    let (mut planning, calls) = assemble(worker, world, draft);
+    let (mut planning, calls) = assemble(worker, context, draft);
     words::tell(std::mem::take(&mut planning.unheard), &mut worker.words)?;
     Ok((planning, calls))
 }
@@ -178,7 +178,7 @@ fn give_back_unread(worker: &mut TargetWorker, draft: &mut Draft) -> SpiResult<(
 
 fn plan_block(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<()> {
@@ -189,9 +189,9 @@ fn plan_block(
         }
     }
     for (source, handles) in by_source {
-        let source = world.sources.get(&source);
+        let source = context.sources.get(&source);
         match source.filter(|source| source.maps.contains_key(&worker.target)) {
-            Some(source) => plan_source(worker, world, source, handles, draft)?,
+            Some(source) => plan_source(worker, context, source, handles, draft)?,
             None => {
                 // The table is tracked no longer.
                 let gone = handles
@@ -206,48 +206,48 @@ fn plan_block(
 
 fn plan_source(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     source: &Source,
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<()> {
-    let handles = gather::without_withheld(worker, world, source, handles, draft)?;
+    let handles = gather::without_withheld(worker, context, source, handles, draft)?;
     let Some((mut flights, mut works)) =
-        gather::read_source(worker, world, source, handles, draft)?
+        gather::read_source(worker, context, source, handles, draft)?
     else {
         return Ok(());
     };
-    let places = address_owner::places(worker.target, world, source, &works);
+    let places = address_owner::places(worker.target, context, source, &works);
     let mut block = Block {
         source,
         places: &places,
         flights: &mut flights,
         works: &mut works,
     };
-    let heirs = address_owner::bequeath(worker, world, &mut block, &mut draft.planning.moves)?;
+    let heirs = address_owner::bequeath(worker, context, &mut block, &mut draft.planning.moves)?;
     draft.planning.heirs.extend(heirs);
-    let waits = address_owner::resolve(worker, world, &mut block, &mut draft.planning)?;
+    let waits = address_owner::resolve(worker, context, &mut block, &mut draft.planning)?;
     if let Some(map) = source.maps.get(&Target::Mailchimp)
         && worker.target == Target::Mailchimp
     {
-        standings::recall(world, map, &mut works, &mut flights)?;
+        standings::recall(context, map, &mut works, &mut flights)?;
         let rows = (flights.as_slice(), works.as_mut_slice());
-        objections::recall(worker, world, source, rows, &mut draft.planning)?;
+        objections::recall(worker, context, source, rows, &mut draft.planning)?;
         for work in &works {
             words::note(map, work, &worker.words, &mut draft.planning.unheard);
         }
     }
-    let hubspot = sharing::planning_settings(worker, world);
+    let hubspot = sharing::planning_settings(worker, context);
     for (at, (work, mut flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.seen;
         let place = places.get(at).and_then(Option::as_ref);
-        let first = address_owner::first_of(&draft.claims, work, place, world);
+        let first = address_owner::first_of(&draft.claims, work, place, context);
         if let Some((first, map)) = first.zip(source.maps.get(&Target::Mailchimp))
             && worker.target == Target::Mailchimp
         {
             draft.planning.objections.meet(map, work, first);
         }
-        let name = first.map(|first| address_owner::describe(world, source, first));
+        let name = first.map(|first| address_owner::describe(context, source, first));
         let mut wait = waits.get(&at).map(wait_for_the_address);
         match worker.target {
             Target::HubSpot => wait = wait.or(name.as_deref().map(wait_for_the_first)),
@@ -264,7 +264,7 @@ fn plan_source(
                 Some(verdict) => Decision::Settled(verdict),
                 None => {
                     let list = flight.list.as_deref();
-                    let decision = decide(worker, world, &hubspot, work, index, list);
+                    let decision = decide(worker, context, &hubspot, work, index, list);
                     wait_for_definitions(worker, &flight, decision, &mut draft.planning)
                 }
             },
@@ -318,8 +318,8 @@ fn wait_for_the_first(first: &str) -> Verdict {
 }
 
 /// The Mailchimp audience that a row belongs to.
-pub fn named(world: &World, map: &SourceMap, row: &[Option<String>]) -> Option<String> {
-    let settings = &world.settings.mailchimp_api;
+pub fn named(context: &Context, map: &SourceMap, row: &[Option<String>]) -> Option<String> {
+    let settings = &context.settings.mailchimp_api;
     (map.target == Target::Mailchimp)
         .then(|| mailchimp::audience_of(map, row, settings).ok())
         .flatten()
@@ -349,13 +349,13 @@ fn wait_for_definitions(
 
 fn decide(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     hubspot: &HubSpotSettings,
     work: &Work,
     index: usize,
     list: Option<&str>,
 ) -> Decision {
-    let map = world
+    let map = context
         .sources
         .get(&work.source)
         .and_then(|source| source.map_in(worker.target, list.unwrap_or_default()));
@@ -364,16 +364,20 @@ fn decide(
     };
     match worker.target {
         Target::HubSpot => hubspot::decide(work, index, map, hubspot),
-        Target::Mailchimp => mailchimp::decide(work, index, map, &world.settings.mailchimp_api),
+        Target::Mailchimp => mailchimp::decide(work, index, map, &context.settings.mailchimp_api),
     }
 }
 
 /// Puts what is to be sent into calls.
-fn assemble(worker: &mut TargetWorker, world: &World, draft: Draft) -> (Planning, Vec<Planned>) {
+fn assemble(
+    worker: &mut TargetWorker,
+    context: &Context,
+    draft: Draft,
+) -> (Planning, Vec<Planned>) {
     let (mut flights, mut planned) = (draft.flights, Vec::new());
     let calls = match worker.target {
-        Target::HubSpot => hubspot::assemble(draft.sends, &world.settings.hubspot_api),
-        Target::Mailchimp => mailchimp::assemble(draft.sends, &world.settings.mailchimp_api),
+        Target::HubSpot => hubspot::assemble(draft.sends, &context.settings.hubspot_api),
+        Target::Mailchimp => mailchimp::assemble(draft.sends, &context.settings.mailchimp_api),
     };
     for call in calls {
         let carried = call

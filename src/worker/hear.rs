@@ -11,7 +11,7 @@ use crate::store::{self, account, dead_letters, state};
 impl Worker {
     /// Takes in answers, and stores what they say.
     pub(super) fn hear_answers(&mut self) -> SpiResult<()> {
-        let mut heard = self.requests.hear(&mut self.targets, &self.world);
+        let mut heard = self.requests.hear(&mut self.targets, &self.context);
         if heard.is_empty() {
             return Ok(());
         }
@@ -32,36 +32,36 @@ impl Worker {
             self.settle_access(&heard, granted.as_ref())?;
             properties::settle(
                 &mut self.targets,
-                &self.world,
+                &self.context,
                 &mut self.requests,
                 &heard.properties,
             )?;
-            self.requests.settle_provision(&self.world)?;
+            self.requests.settle_provision(&self.context)?;
             if heard.definitions {
-                preflight::renew(&mut self.targets, &mut self.world)?;
+                preflight::renew(&mut self.targets, &mut self.context)?;
             }
             if let Some(worker) = self
                 .targets
                 .iter_mut()
                 .find(|worker| worker.target == Target::HubSpot)
             {
-                associations::settle(worker, &self.world, heard.associations)?;
-                bars::settle(worker, &self.world)?;
+                associations::settle(worker, &self.context, heard.associations)?;
+                bars::settle(worker, &self.context)?;
             }
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {
                 if !outcomes.is_empty() {
-                    news.extend(settle::settle(worker, &self.world, outcomes, Vec::new())?);
+                    news.extend(settle::settle(worker, &self.context, outcomes, Vec::new())?);
                 }
             }
             Ok::<_, pgrx::spi::Error>(news)
         })?;
         if let Some(granted) = granted {
             self.requests
-                .install(granted, &mut self.targets, &self.world);
+                .install(granted, &mut self.targets, &self.context);
         }
         self.look_at_clock();
-        self.world.consent_writebacks.extend(news);
+        self.context.consent_writebacks.extend(news);
         self.with_tasks(|tasks, turn| {
             let mut answers = answers.into_iter();
             answers.try_for_each(|(task, answered)| tasks.on_answer(task, answered, turn))
@@ -90,7 +90,7 @@ impl Worker {
     }
 
     pub(super) fn store_tests(&mut self) -> SpiResult<()> {
-        let tested = self.requests.tested(&mut self.targets, &self.world);
+        let tested = self.requests.tested(&mut self.targets, &self.context);
         if tested.is_empty() {
             return Ok(());
         }

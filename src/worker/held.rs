@@ -4,7 +4,7 @@ use integration_engine::delivery::target_state::TargetState;
 use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};
-use super::{World, fill, settle};
+use super::{Context, fill, settle};
 use crate::store::holds;
 use crate::store::sources::Source;
 
@@ -29,11 +29,11 @@ impl TargetWorker {
 
     /// Takes note of which tables are held: nothing is planned of them, and what was planned is
     /// taken back. What waits of released ones is read. In a transaction.
-    pub fn note_holds(&mut self, world: &World) -> SpiResult<()> {
+    pub fn note_holds(&mut self, context: &Context) -> SpiResult<()> {
         let held = holds::held(self.target);
         let sent = |source: &&Source| source.maps.contains_key(&self.target);
         let (mut named, mut left_out) = (Vec::new(), Vec::new());
-        for source in world.sources.values() {
+        for source in context.sources.values() {
             let wrong = holds::wrong(source.id, self.target);
             if !wrong.held.is_empty() {
                 named.push(format!(
@@ -46,7 +46,7 @@ impl TargetWorker {
             left_out.extend(wrong.left_out.iter().map(whose));
         }
         named.sort();
-        let all = !named.is_empty() && named.len() == world.sources.values().filter(sent).count();
+        let all = !named.is_empty() && named.len() == context.sources.values().filter(sent).count();
         left_out.sort();
         named.extend(left_out);
         let more = named.len().saturating_sub(MOST_NAMED);
@@ -73,7 +73,7 @@ impl TargetWorker {
         }
         match released.is_empty() {
             true => Ok(()),
-            false => settle::outlook(self, world.now),
+            false => settle::outlook(self, context.now),
         }
     }
 

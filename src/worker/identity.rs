@@ -8,7 +8,7 @@ use integration_engine::record::once::Once;
 use integration_engine::record::{RecordRef, Target};
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use super::fill::Move;
 use super::target::Planned;
 use crate::store::associations::{self as table, Association};
@@ -37,14 +37,14 @@ pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResul
 }
 
 /// Stores links under the keys their rows have by now.
-pub fn move_links(target: Target, world: &World, moves: Vec<Move>) -> SpiResult<()> {
+pub fn move_links(target: Target, context: &Context, moves: Vec<Move>) -> SpiResult<()> {
     for moved in moves.iter().filter(|_| target == Target::HubSpot) {
         let of_source = |known: &&Association| known.source == moved.from.source;
-        for association in world.associations.iter().filter(of_source) {
+        for association in context.associations.iter().filter(of_source) {
             table::move_record(association, &moved.from.key, &moved.to.record.key)?;
         }
     }
-    if !moves.is_empty() && world.dead(target) > 0 {
+    if !moves.is_empty() && context.dead(target) > 0 {
         let moved: Vec<_> = moves
             .iter()
             .map(|moved| (&moved.from, &moved.to.record))

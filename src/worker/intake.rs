@@ -9,7 +9,7 @@ use integration_engine::record::{Lane, RecordKey, RecordRef, SourceId, keys};
 use pgrx::spi::SpiResult;
 
 use super::target::{LaneScan, RowId, TargetWorker};
-use super::{World, settle};
+use super::{Context, settle};
 use crate::store::changes::{self, ChangeOp};
 use crate::store::links;
 
@@ -32,21 +32,21 @@ pub struct Leftover {
 }
 
 /// Reads new queue rows into memory, as far as there is room.
-pub fn read_queue(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftover> {
+pub fn read_queue(worker: &mut TargetWorker, context: &Context) -> SpiResult<Leftover> {
     let mut leftover = Leftover::default();
-    let gauges = world.slot.map(|slot| slot.gauges(worker.target));
+    let gauges = context.slot.map(|slot| slot.gauges(worker.target));
     let arrived = gauges.map(|gauges| gauges.arrived.load(Ordering::Relaxed));
     let lanes: Vec<Lane> = worker.lanes.keys().copied().collect();
     let mut room = true;
     for lane in lanes {
-        room &= read_lane(worker, lane, world, &mut leftover)?;
+        room &= read_lane(worker, lane, context, &mut leftover)?;
     }
     if room && let (Some(gauges), Some(arrived)) = (gauges, arrived) {
         let parked = i64::try_from(worker.parked.keys()).unwrap_or(0);
         gauges.scanned.store(arrived - parked, Ordering::Relaxed);
     }
-    read_parked(worker, world, &mut leftover)?;
-    load_retries(worker, world)?;
+    read_parked(worker, context, &mut leftover)?;
+    load_retries(worker, context)?;
     Ok(leftover)
 }
 
@@ -56,11 +56,11 @@ pub fn in_memory(worker: &TargetWorker) -> usize {
 }
 
 /// Reads opt-outs, whatever the room.
-pub fn read_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<Leftover> {
+pub fn read_opt_outs(worker: &mut TargetWorker, context: &Context) -> SpiResult<Leftover> {
     let mut leftover = Leftover::default();
-    read_lane(worker, Lane::OptOut, world, &mut leftover)?;
-    read_parked(worker, world, &mut leftover)?;
-    load_opt_outs(worker, world)?;
+    read_lane(worker, Lane::OptOut, context, &mut leftover)?;
+    read_parked(worker, context, &mut leftover)?;
+    load_opt_outs(worker, context)?;
     Ok(leftover)
 }
 
@@ -68,15 +68,18 @@ pub fn read_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<Left
 fn read_lane(
     worker: &mut TargetWorker,
     lane: Lane,
-    world: &World,
+    context: &Context,
     leftover: &mut Leftover,
 ) -> SpiResult<bool> {
     loop {
         // An opt-out is let in whatever the backlog.
-        if lane != Lane::OptOut && in_memory(worker) >= world.settings.max_records {
+        if lane != Lane::OptOut && in_memory(worker) >= context.settings.max_records {
             return Ok(false);
         }
-        let room = world.settings.max_records.saturating_sub(in_memory(worker));
+        let room = context
+            .settings
+            .max_records
+            .saturating_sub(in_memory(worker));
         let Some(state) = worker.lanes.get_mut(&lane) else {
             return Ok(true);
         };
@@ -94,14 +97,14 @@ fn read_lane(
         state.keys_a_row = keys_a_row(&rows).or(state.keys_a_row);
         for row in rows {
             // What there is no room for stays in the table, and is read again from there.
-            if lane != Lane::OptOut && in_memory(worker) >= world.settings.max_records {
+            if lane != Lane::OptOut && in_memory(worker) >= context.settings.max_records {
                 return Ok(false);
             }
-            if !world.sources.contains_key(&row.source) && !world.gone.contains(&row.source) {
+            if !context.sources.contains_key(&row.source) && !context.gone.contains(&row.source) {
                 leftover.unknown.push(row.source);
                 return Ok(false);
             }
-            take_in(worker, lane, row, world, leftover)?;
+            take_in(worker, lane, row, context, leftover)?;
         }
         if let Some(scan) = worker
             .lanes
@@ -142,7 +145,7 @@ fn take_in(
     worker: &mut TargetWorker,
     lane: Lane,
     row: changes::ChangeRow,
-    world: &World,
+    context: &Context,
     leftover: &mut Leftover,
 ) -> SpiResult<()> {
     let Some(scan) = worker
@@ -162,12 +165,16 @@ fn take_in(
         worker.parked.skip(row.source, lane, row.position, keys);
         return Ok(());
     }
-    push(worker, lane, row, world, leftover)
+    push(worker, lane, row, context, leftover)
 }
 
 /// Reads what was passed over of tables that are held no longer.
-fn read_parked(worker: &mut TargetWorker, world: &World, leftover: &mut Leftover) -> SpiResult<()> {
-    while in_memory(worker) < world.settings.max_records
+fn read_parked(
+    worker: &mut TargetWorker,
+    context: &Context,
+    leftover: &mut Leftover,
+) -> SpiResult<()> {
+    while in_memory(worker) < context.settings.max_records
         && let Some((lane, runs)) = worker.parked.next(ROWS.0)
     {
         for row in changes::in_runs(worker.target, lane, &runs)? {
@@ -176,7 +183,7 @@ fn read_parked(worker: &mut TargetWorker, world: &World, leftover: &mut Leftover
                 let keys = row.records;
                 worker.parked.skip(row.source, lane, row.position, keys);
             } else {
-                push(worker, lane, row, world, leftover)?;
+                push(worker, lane, row, context, leftover)?;
             }
         }
     }
@@ -188,14 +195,14 @@ fn push(
     worker: &mut TargetWorker,
     lane: Lane,
     row: changes::ChangeRow,
-    world: &World,
+    context: &Context,
     leftover: &mut Leftover,
 ) -> SpiResult<()> {
     let id = RowId {
         lane,
         position: row.position,
     };
-    let Some(source) = world
+    let Some(source) = context
         .sources
         .get(&row.source)
         .filter(|source| source.maps.contains_key(&worker.target))
@@ -211,7 +218,7 @@ fn push(
         leftover.empty.push(id);
         return Ok(());
     }
-    if let Some(slot) = world.slot {
+    if let Some(slot) = context.slot {
         slot.gauges(worker.target)
             .scanned
             .fetch_add(keys.len() as i64, Ordering::Relaxed);
@@ -233,40 +240,40 @@ fn push(
     Ok(())
 }
 
-fn load_retries(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    if in_memory(worker) >= world.settings.max_records {
-        return load_opt_outs(worker, world);
+fn load_retries(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
+    if in_memory(worker) >= context.settings.max_records {
+        return load_opt_outs(worker, context);
     }
-    if !worker.retries_due(world.now.instant) {
+    if !worker.retries_due(context.now.instant) {
         return Ok(());
     }
     let due_now = changes::due_retries(worker.target, Lane::Retry, RETRIES, &settle::held(worker))?;
     if due_now.is_empty() {
         // The server's clock has not got there yet.
-        return settle::outlook(worker, world.now);
+        return settle::outlook(worker, context.now);
     }
-    push_retries(worker, world, due_now);
+    push_retries(worker, context, due_now);
     // Until some of these are settled, which looks again, the table is not asked.
     worker.next_retry = None;
     Ok(())
 }
 
 /// Opt-outs that are to be tried again are let in whatever the backlog.
-fn load_opt_outs(worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
-    if !worker.retrying_opt_outs || !worker.retries_due(world.now.instant) {
+fn load_opt_outs(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
+    if !worker.retrying_opt_outs || !worker.retries_due(context.now.instant) {
         return Ok(());
     }
     let due_now =
         changes::due_retries(worker.target, Lane::OptOut, RETRIES, &settle::held(worker))?;
     // As above.
     worker.retrying_opt_outs = due_now.is_empty();
-    push_retries(worker, world, due_now);
+    push_retries(worker, context, due_now);
     Ok(())
 }
 
-fn push_retries(worker: &mut TargetWorker, world: &World, due_now: Vec<changes::Due>) {
+fn push_retries(worker: &mut TargetWorker, context: &Context, due_now: Vec<changes::Due>) {
     for due in due_now {
-        let Some(source) = world.sources.get(&due.record.source) else {
+        let Some(source) = context.sources.get(&due.record.source) else {
             continue;
         };
         worker.queue.push_retry(Change {

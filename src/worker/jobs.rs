@@ -9,7 +9,7 @@ use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{Property, TargetWorker};
-use super::{World, intake, properties, requests};
+use super::{Context, intake, properties, requests};
 use crate::store::{backfills, holds};
 
 /// How long until a job is tried again, and how often at most its progress is shown.
@@ -69,12 +69,12 @@ impl Jobs {
         &self,
         walks: impl Iterator<Item = (i64, Target, SourceId)>,
         targets: &[TargetWorker],
-        world: &World,
+        context: &Context,
     ) -> Vec<News> {
         let mut waits: BTreeMap<i64, Vec<Option<String>>> = BTreeMap::new();
         for (job, target, source) in walks {
             if let Some(worker) = targets.iter().find(|worker| worker.target == target) {
-                let why = waits_for(worker, world, source);
+                let why = waits_for(worker, context, source);
                 waits.entry(job).or_default().push(why);
             }
         }
@@ -107,8 +107,8 @@ impl Jobs {
 }
 
 /// Without HubSpot's unique property nothing can be sent; for Mailchimp there is none.
-pub fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Property {
-    let entity = world.sources.get(&source).map(|source| source.entity);
+pub fn property(worker: &TargetWorker, context: &Context, source: SourceId) -> Property {
+    let entity = context.sources.get(&source).map(|source| source.entity);
     match (worker.target, entity) {
         (Target::HubSpot, Some(entity)) => {
             let known = worker.properties.get(&entity).copied();
@@ -119,7 +119,7 @@ pub fn property(worker: &TargetWorker, world: &World, source: SourceId) -> Prope
 }
 
 /// What keeps a walk from going on, for people.
-pub fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Option<String> {
+pub fn waits_for(worker: &TargetWorker, context: &Context, source: SourceId) -> Option<String> {
     let target = worker.target;
     if let Some(told) = worker
         .told
@@ -135,27 +135,27 @@ pub fn waits_for(worker: &TargetWorker, world: &World, source: SourceId) -> Opti
     if let Some(why) = holds::wrong(source, target).held.first() {
         return Some(format!("waits, as the table is held: {why}"));
     }
-    matches!(property(worker, world, source), Property::Missing).then(|| {
+    matches!(property(worker, context, source), Property::Missing).then(|| {
         format!(
             "waits, as HubSpot lacks the property {}; SELECT integration.provision('{target}'); creates it",
-            world.settings.hubspot_api.external_id_property
+            context.settings.hubspot_api.external_id_property
         )
     })
 }
 
 /// Whether records leave something of a target's budget: none of them waits to be sent.
-pub fn idle(worker: &TargetWorker, world: &World, now: Instant) -> bool {
+pub fn idle(worker: &TargetWorker, context: &Context, now: Instant) -> bool {
     // A target that fails has to be asked something now and then, to see whether it is well again.
-    worker.may_send(&world.settings, now)
-        && !requests::unidentified(worker, world)
-        && properties::known(worker, world)
+    worker.may_send(&context.settings, now)
+        && !requests::unidentified(worker, context)
+        && properties::known(worker, context)
         && worker.preflight.is_known()
         && intake::in_memory(worker) == 0
         && worker.planned.is_empty()
         && worker.chunks == 0
         && !worker.unread()
         && !worker.retries_due(now)
-        && worker.calls_in_flight < worker.most_calls(&world.settings)
+        && worker.calls_in_flight < worker.most_calls(&context.settings)
 }
 
 #[cfg(test)]

@@ -5,14 +5,15 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Worker, World, associations, audiences, bars, preflight, properties, provision, session, settle,
+    Context, Worker, associations, audiences, bars, preflight, properties, provision, session,
+    settle,
 };
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
 use crate::pg::watch;
 use crate::store::{self, account, copies, dead_letters, holds, sources, state};
 
-impl World {
+impl Context {
     /// Reads the tracked tables.
     pub(super) fn read_sources(&mut self) -> SpiResult<()> {
         self.sources = sources::load()?
@@ -42,7 +43,7 @@ impl World {
 impl Worker {
     /// Row security that hides rows from a table's owner is noticed before anything is read.
     fn hold_hidden(&self) -> SpiResult<()> {
-        for source in self.world.sources.values().filter(|source| source.hidden) {
+        for source in self.context.sources.values().filter(|source| source.hidden) {
             let why = Refusal::Hidden(source.name.clone()).into_error();
             holds::hold(source.id, holds::Cause::RowSecurity, &why.to_string())?;
         }
@@ -51,10 +52,10 @@ impl Worker {
 
     /// An earlier worker had to be ended, for it could not be got out of a table's code otherwise.
     fn hold_culprit(&self) -> SpiResult<()> {
-        let Some(table) = self.world.slot.and_then(|slot| slot.take_culprit()) else {
+        let Some(table) = self.context.slot.and_then(|slot| slot.take_culprit()) else {
             return Ok(());
         };
-        let mut sources = self.world.sources.values();
+        let mut sources = self.context.sources.values();
         match sources.find(|source| source.oid == table) {
             Some(source) => holds::hold(
                 source.id,
@@ -78,26 +79,26 @@ impl Worker {
         if let Err(why) = self.requests.check_network(&settings) {
             settings.refuse(&why);
         }
-        self.world.settings = settings;
+        self.context.settings = settings;
         copies::note_server()?;
-        self.world.shape = sources::shape()?;
+        self.context.shape = sources::shape()?;
         sources::follow()?;
-        self.world.read_sources()?;
-        watch::watch(sources::relations(self.world.sources.values()));
-        self.world.associations = store::associations::load()?;
-        self.world.read_memory()?;
+        self.context.read_sources()?;
+        watch::watch(sources::relations(self.context.sources.values()));
+        self.context.associations = store::associations::load()?;
+        self.context.read_memory()?;
         holds::load()?;
         holds::replace(&holds::Cause::FOUND, sources::findings()?)?;
         self.hold_hidden()?;
         self.hold_culprit()?;
-        let fenced = self.world.why_fenced()?;
-        let nameless = self.world.settings.environment.is_empty();
+        let fenced = self.context.why_fenced()?;
+        let nameless = self.context.settings.environment.is_empty();
         copies::ask_for_environment(nameless && fenced.is_none())?;
         let pauses = state::pauses()?;
         let guarded = state::guarded()?;
-        let guard = self.world.settings.guard_deletes;
+        let guard = self.context.settings.guard_deletes;
         self.requests
-            .open_session(&self.world.settings, self.world.now)?;
+            .open_session(&self.context.settings, self.context.now)?;
         for worker in &mut self.targets {
             worker.words.clear();
             worker.trust.load(account::known(worker.target)?);
@@ -118,31 +119,34 @@ impl Worker {
                     .as_ref()
                     .is_some_and(|told| told.state == TargetState::Held)
             {
-                worker.release(guard.as_ref(), self.world.now.instant);
+                worker.release(guard.as_ref(), self.context.now.instant);
             }
             worker.configure(
-                &self.world.settings,
+                &self.context.settings,
                 self.requests
-                    .credential_changed(worker.target, &self.world.settings),
+                    .credential_changed(worker.target, &self.context.settings),
             );
-            self.world
+            self.context
                 .set_dead(worker.target, dead_letters::count(worker.target)?);
-            worker.note_holds(&self.world)?;
-            settle::outlook(worker, self.world.now)?;
+            worker.note_holds(&self.context)?;
+            settle::outlook(worker, self.context.now)?;
             worker.preflight.recheck();
-            preflight::refine(worker, &mut self.world)?;
+            preflight::refine(worker, &mut self.context)?;
             bars::recheck(worker);
-            bars::settle(worker, &self.world)?;
-            associations::reload(worker, &self.world)?;
+            bars::settle(worker, &self.context)?;
+            associations::reload(worker, &self.context)?;
         }
         self.requests.jobs = jobs;
         self.with_tasks(|tasks, turn| tasks.load(turn))?;
         for worker in &mut self.targets {
-            provision::begin(worker, &self.world, &mut self.requests);
+            provision::begin(worker, &self.context, &mut self.requests);
         }
-        if self.requests.wants_provision(Target::HubSpot, &self.world) {
-            properties::settle(&mut self.targets, &self.world, &mut self.requests, &[])?;
+        if self
+            .requests
+            .wants_provision(Target::HubSpot, &self.context)
+        {
+            properties::settle(&mut self.targets, &self.context, &mut self.requests, &[])?;
         }
-        self.requests.settle_provision(&self.world)
+        self.requests.settle_provision(&self.context)
     }
 }

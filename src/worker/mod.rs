@@ -67,7 +67,7 @@ use target::TargetWorker;
 use task::{Place, Tasks, Turn};
 
 /// What all targets go by.
-pub struct World {
+pub struct Context {
     /// When the present phase of the turn began.
     pub now: Now,
     pub settings: Settings,
@@ -86,7 +86,7 @@ pub struct World {
     pub slot: Option<&'static Slot>,
 }
 
-impl World {
+impl Context {
     /// Open dead letters of a target, as last counted.
     pub fn dead(&self, target: Target) -> i64 {
         self.slot.map_or(1, |slot| {
@@ -106,7 +106,7 @@ impl World {
 }
 
 struct Worker {
-    world: World,
+    context: Context,
     targets: Vec<TargetWorker>,
     requests: Requests,
     prepared: prepared::Prepared,
@@ -132,7 +132,7 @@ impl Worker {
             .into_iter()
             .map(|target| TargetWorker::new(target, &settings, now))
             .collect();
-        let world = World {
+        let context = Context {
             now,
             settings,
             sources: HashMap::new(),
@@ -145,7 +145,7 @@ impl Worker {
             slot: Some(slot),
         };
         Ok(Worker {
-            world,
+            context,
             targets,
             requests,
             prepared: prepared::Prepared::default(),
@@ -158,14 +158,14 @@ impl Worker {
 
     /// Another phase of the turn begins: what takes long must not go by an old clock.
     fn look_at_clock(&mut self) {
-        self.world.now = clock::now();
+        self.context.now = clock::now();
     }
 
     /// One turn. Gives how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
         self.look_at_clock();
         self.follow_catalog()?;
-        let now = self.world.now.instant;
+        let now = self.context.now.instant;
         let called = std::mem::replace(&mut self.called, Wake::NONE);
         let wake = wake.union(called).union(self.prepared.ended(wake, now)?);
         self.wake = wake;
@@ -182,7 +182,7 @@ impl Worker {
         }
         if wake.has(Wake::TEST) {
             for worker in &mut self.targets {
-                self.requests.test(worker, &self.world);
+                self.requests.test(worker, &self.context);
             }
         }
         self.begin_days()?;
@@ -209,7 +209,7 @@ impl Worker {
         }
         watch::heed();
         let shape = store::transaction(sources::shape)?;
-        match shape == self.world.shape {
+        match shape == self.context.shape {
             true => Ok(()),
             false => store::transaction(|| self.load()),
         }
@@ -218,7 +218,7 @@ impl Worker {
     /// Lends the tasks what they work with.
     fn with_tasks<T>(&mut self, work: impl FnOnce(&mut Tasks, &mut Turn) -> T) -> T {
         let mut turn = Turn::new(
-            &mut self.world,
+            &mut self.context,
             &mut self.targets,
             &mut self.requests,
             self.wake,
@@ -238,7 +238,7 @@ impl Worker {
             news |= provision::look(worker, &mut self.requests);
         }
         match news {
-            true => store::transaction(|| self.requests.settle_provision(&self.world)),
+            true => store::transaction(|| self.requests.settle_provision(&self.context)),
             false => Ok(()),
         }
     }
@@ -254,7 +254,7 @@ fn run(slot: &'static Slot) -> Result<End, String> {
     let mut worker = Worker::start(slot)?;
     store::transaction(|| {
         links::intents::recover()?;
-        process::look_back(&mut worker.targets, &worker.world)
+        process::look_back(&mut worker.targets, &worker.context)
     })
     .map_err(failed)?;
     log!("integration worker started");
@@ -278,7 +278,7 @@ fn run(slot: &'static Slot) -> Result<End, String> {
         }
         worker.requests.renew_network()?;
         let wait = worker.turn(wake).map_err(failed)?;
-        let wait = match worker.rests_from(wake, worker.world.now.instant) {
+        let wait = match worker.rests_from(wake, worker.context.now.instant) {
             Some(rest) if rest.after.is_zero() => {
                 if slot.rest(rest.until) {
                     log!("integration worker leaves: {}", rest.why);
@@ -309,7 +309,7 @@ impl Worker {
         let wait = [wait, rest].into_iter().flatten().min();
         if self.busy() {
             // Writers need not wake a worker that looks again in a moment.
-            let window = self.world.settings.batch_window;
+            let window = self.context.settings.batch_window;
             let window = window.max(Duration::from_millis(1));
             Some(wait.map_or(window, |wait| wait.min(window)))
         } else if slot.fall_asleep(self.muted()) {

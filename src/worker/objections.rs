@@ -17,7 +17,7 @@ use integration_engine::record::{Entity, Lane, Op, RecordKey, RecordRef, Target}
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use super::address_owner::describe;
 use super::fill::Planning;
 use super::target::TargetWorker;
@@ -116,7 +116,7 @@ struct Row<'a> {
 /// What is known of the other rows with the addresses of a block, before anything is decided about it.
 pub fn recall(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     source: &Source,
     (flights, works): (&[Flight], &mut [Work]),
     planning: &mut Planning,
@@ -136,28 +136,28 @@ pub fn recall(
             work,
         })
         .collect();
-    let (noted, about) = match world.objections {
+    let (noted, about) = match context.objections {
         true => noted(source, &rows)?,
         false => Default::default(),
     };
-    members::meet(worker, world, source, &mut rows, &noted, planning)?;
+    members::meet(worker, context, source, &mut rows, &noted, planning)?;
     if !noted.is_empty() {
         for row in &mut rows {
             let nowhere = BTreeSet::new();
             let former = about.get(&row.work.key).unwrap_or(&nowhere);
             match &row.said {
-                Some(_) => recall_one(world, source, row, former, &noted, planning),
+                Some(_) => recall_one(context, source, row, former, &noted, planning),
                 None => forget_own(row.work, former, &noted, &mut planning.objections),
             }
         }
     }
-    look_around(world, source, &mut rows, &mut planning.objections)
+    look_around(context, source, &mut rows, &mut planning.objections)
 }
 
 /// Whoever is about to be opted in for the first time, or anew, or under another address: whether
 /// there are other rows with the address that are opted out, be it that nobody has noted it yet.
 fn look_around(
-    world: &World,
+    context: &Context,
     source: &Source,
     rows: &mut [Row],
     notes: &mut Notes,
@@ -172,7 +172,7 @@ fn look_around(
         return Ok(());
     }
     let emails: Vec<String> = wanted.keys().cloned().collect();
-    let contacts = world
+    let contacts = context
         .sources
         .values()
         .filter(|other| other.entity == Entity::Contact);
@@ -187,8 +187,8 @@ fn look_around(
                 if mine || work.objection.is_some() {
                     continue;
                 }
-                if look_at(world, &record, &hash) == Other::Here(Consent::OptedOut) {
-                    work.objection = Some(describe(world, source, &record));
+                if look_at(context, &record, &hash) == Other::Here(Consent::OptedOut) {
+                    work.objection = Some(describe(context, source, &record));
                     notes.meets(&hash, &record, true);
                     notes.meets(&hash, &record_of(work), false);
                 }
@@ -243,7 +243,7 @@ fn forget_own(work: &Work, former: &BTreeSet<String>, noted: &Noted, notes: &mut
 /// Whether a record is opted in while another row that was met with its address, present or former,
 /// is opted out, or was when the member was unsubscribed for it.
 fn recall_one(
-    world: &World,
+    context: &Context,
     source: &Source,
     row: &mut Row,
     former: &BTreeSet<String>,
@@ -278,9 +278,9 @@ fn recall_one(
             if !note.opted_out && mine.here {
                 continue;
             }
-            match shared::weigh(note.opted_out, look_at(world, &note.record, hash), mine) {
+            match shared::weigh(note.opted_out, look_at(context, &note.record, hash), mine) {
                 Weight::Counts if opted_in => {
-                    objection = Some(describe(world, source, &note.record));
+                    objection = Some(describe(context, source, &note.record));
                 }
                 Weight::Over if !is_others(of_address, note, &record) => notes.is_over(note),
                 Weight::Counts | Weight::Over | Weight::Nothing => {}
@@ -338,8 +338,8 @@ fn is_others(of_address: &[Objection], note: &Objection, mine: &RecordRef) -> bo
 }
 
 /// What a row that was met with an address is like now.
-fn look_at(world: &World, record: &RecordRef, hash: &str) -> Other {
-    match stands(world, record) {
+fn look_at(context: &Context, record: &RecordRef, hash: &str) -> Other {
+    match stands(context, record) {
         Ok(Some(said)) if said.hash() == hash => Other::Here(said.consent),
         Ok(Some(said)) => Other::Elsewhere(said.consent),
         Ok(None) => Other::Gone,
@@ -348,8 +348,8 @@ fn look_at(world: &World, record: &RecordRef, hash: &str) -> Other {
     }
 }
 
-fn stands(world: &World, record: &RecordRef) -> Result<Option<Says>, Refusal> {
-    let source = world.sources.get(&record.source);
+fn stands(context: &Context, record: &RecordRef) -> Result<Option<Says>, Refusal> {
+    let source = context.sources.get(&record.source);
     let Some((source, map)) =
         source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
     else {

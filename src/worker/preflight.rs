@@ -13,7 +13,7 @@ use integration_mailchimp::preflight::Heard;
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
-use super::{World, answers};
+use super::{Context, answers};
 use crate::store::{sources, state};
 
 /// Kinds of alerts raised here.
@@ -73,9 +73,9 @@ impl Preflight {
     }
 
     /// The request for it, which counts as made.
-    pub fn ask(&mut self, subject: &Subject, world: &World) -> Request {
+    pub fn ask(&mut self, subject: &Subject, context: &Context) -> Request {
         match subject {
-            Subject::HubSpot(subject) => self.hubspot.ask(*subject, &world.settings.hubspot_api),
+            Subject::HubSpot(subject) => self.hubspot.ask(*subject, &context.settings.hubspot_api),
             Subject::Mailchimp(subject) => self.mailchimp.ask(subject),
         }
     }
@@ -89,10 +89,10 @@ impl Preflight {
 
 /// Sees the maps in the light of what is known of the services, and tells what cannot be served.
 /// The maps have to be as the tables say.
-pub fn refine(worker: &mut TargetWorker, world: &mut World) -> SpiResult<()> {
+pub fn refine(worker: &mut TargetWorker, context: &mut Context) -> SpiResult<()> {
     let mut dropped = match worker.target {
-        Target::HubSpot => refine_hubspot(worker, world),
-        Target::Mailchimp => refine_mailchimp(worker, world),
+        Target::HubSpot => refine_hubspot(worker, context),
+        Target::Mailchimp => refine_mailchimp(worker, context),
     };
     dropped.sort_unstable();
     let remedy = match worker.target {
@@ -137,15 +137,15 @@ fn listed(all: &[String]) -> String {
     text
 }
 
-fn refine_hubspot(worker: &mut TargetWorker, world: &mut World) -> Vec<String> {
+fn refine_hubspot(worker: &mut TargetWorker, context: &mut Context) -> Vec<String> {
     let preflight = &mut worker.preflight.hubspot;
-    let maps = world.sources.values();
+    let maps = context.sources.values();
     preflight.expect(maps.filter_map(|source| source.maps.get(&Target::HubSpot)));
     let mut dropped = Vec::new();
-    for source in world.sources.values_mut() {
+    for source in context.sources.values_mut() {
         if let Some(map) = source.maps.get_mut(&Target::HubSpot) {
             let catalog = &preflight.catalog;
-            let (refined, left_out) = catalog.refine(map, &world.settings.hubspot_api);
+            let (refined, left_out) = catalog.refine(map, &context.settings.hubspot_api);
             *map = refined;
             dropped.extend(left_out.iter().map(ToString::to_string));
         }
@@ -153,16 +153,18 @@ fn refine_hubspot(worker: &mut TargetWorker, world: &mut World) -> Vec<String> {
     dropped
 }
 
-fn refine_mailchimp(worker: &mut TargetWorker, world: &mut World) -> Vec<String> {
+fn refine_mailchimp(worker: &mut TargetWorker, context: &mut Context) -> Vec<String> {
     let preflight = &mut worker.preflight.mailchimp;
-    let used = worker.audiences.in_use(&world.settings.mailchimp_api.list);
-    let maps = world.sources.values();
+    let used = worker
+        .audiences
+        .in_use(&context.settings.mailchimp_api.list);
+    let maps = context.sources.values();
     preflight.expect(
         maps.filter_map(|source| source.maps.get(&Target::Mailchimp)),
         used.into_iter(),
     );
     let mut dropped = Vec::new();
-    for source in world.sources.values_mut() {
+    for source in context.sources.values_mut() {
         if let Some(map) = source.maps.get(&Target::Mailchimp) {
             let catalog = &preflight.catalog;
             let missing = catalog.missing(map, preflight.lists());
@@ -227,19 +229,19 @@ pub fn hear(
 }
 
 /// Reads the maps from the tables again, and refines them for all targets.
-pub fn renew(targets: &mut [TargetWorker], world: &mut World) -> SpiResult<()> {
-    world.sources = sources::load()?
+pub fn renew(targets: &mut [TargetWorker], context: &mut Context) -> SpiResult<()> {
+    context.sources = sources::load()?
         .into_iter()
         .map(|source| (source.id, source))
         .collect();
     targets
         .iter_mut()
-        .try_for_each(|worker| refine(worker, world))
+        .try_for_each(|worker| refine(worker, context))
 }
 
 /// Records that failed for what a definition is thought to be are planned again once it has been
 /// read again, unless that has just been done.
-pub fn second_chance(worker: &mut TargetWorker, world: &World, outcomes: &mut [Outcome]) {
+pub fn second_chance(worker: &mut TargetWorker, context: &Context, outcomes: &mut [Outcome]) {
     for outcome in outcomes {
         let Verdict::Dead {
             category: Category::Definition,
@@ -253,10 +255,11 @@ pub fn second_chance(worker: &mut TargetWorker, world: &World, outcomes: &mut [O
         let preflight = &mut worker.preflight;
         let doubted = match (worker.target, &flight.list) {
             (Target::HubSpot, _) => {
-                let source = world.sources.get(&flight.record.source);
-                source.is_some_and(|source| preflight.hubspot.doubt(source.entity, world.now.clock))
+                let source = context.sources.get(&flight.record.source);
+                source
+                    .is_some_and(|source| preflight.hubspot.doubt(source.entity, context.now.clock))
             }
-            (Target::Mailchimp, Some(list)) => preflight.mailchimp.doubt(list, world.now.clock),
+            (Target::Mailchimp, Some(list)) => preflight.mailchimp.doubt(list, context.now.clock),
             (Target::Mailchimp, None) => false,
         };
         if doubted {

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};
-use super::{World, bars, preflight, run, session};
+use super::{Context, bars, preflight, run, session};
 use crate::pg::settings;
 use crate::pg::watch;
 use crate::pg::{extension, shmem};
@@ -95,11 +95,11 @@ pub fn settings_changed() -> bool {
 }
 
 /// Looks at what is in the queue: once, at the start.
-pub fn look_back(targets: &mut [TargetWorker], world: &World) -> SpiResult<()> {
+pub fn look_back(targets: &mut [TargetWorker], context: &Context) -> SpiResult<()> {
     for worker in targets {
         let heritage = changes::heritage(worker.target)?;
         worker.inherited_until = heritage.latest;
-        if let Some(slot) = world.slot {
+        if let Some(slot) = context.slot {
             let gauges = slot.gauges(worker.target);
             let arrived = gauges.arrived.load(Ordering::Relaxed);
             gauges
@@ -111,8 +111,8 @@ pub fn look_back(targets: &mut [TargetWorker], world: &World) -> SpiResult<()> {
 }
 
 /// Figures for the view `status`.
-pub fn publish_gauges(worker: &TargetWorker, world: &World) {
-    let Some(slot) = world.slot else { return };
+pub fn publish_gauges(worker: &TargetWorker, context: &Context) {
+    let Some(slot) = context.slot else { return };
     let gauges = slot.gauges(worker.target);
     let planned: usize = worker
         .planned

@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
-use super::{World, answers, bars, provision, sharing};
+use super::{Context, answers, bars, provision, sharing};
 use crate::store::{changes, state};
 
 /// An answer about a property.
@@ -21,11 +21,11 @@ pub struct Answered {
 }
 
 /// The objects that tracked tables are sent to.
-pub fn entities(worker: &TargetWorker, world: &World) -> Vec<Entity> {
+pub fn entities(worker: &TargetWorker, context: &Context) -> Vec<Entity> {
     if worker.target != Target::HubSpot {
         return Vec::new();
     }
-    let mut entities: Vec<Entity> = world
+    let mut entities: Vec<Entity> = context
         .sources
         .values()
         .filter(|source| source.maps.contains_key(&Target::HubSpot))
@@ -37,19 +37,19 @@ pub fn entities(worker: &TargetWorker, world: &World) -> Vec<Entity> {
 }
 
 /// Whether it is known of every object if the property is there, and who else uses it.
-pub fn known(worker: &TargetWorker, world: &World) -> bool {
-    let known = entities(worker, world).iter().all(|entity| {
+pub fn known(worker: &TargetWorker, context: &Context) -> bool {
+    let known = entities(worker, context).iter().all(|entity| {
         matches!(
             worker.properties.get(entity),
             Some(Property::Ready | Property::Missing | Property::Refused)
         )
     });
-    known && sharing::is_known(worker, world)
+    known && sharing::is_known(worker, context)
 }
 
 /// A property that somebody wants provisioned is asked for again, and made.
-pub fn begin(worker: &mut TargetWorker, world: &World) {
-    for entity in entities(worker, world) {
+pub fn begin(worker: &mut TargetWorker, context: &Context) {
+    for entity in entities(worker, context) {
         if worker.properties.get(&entity) == Some(&Property::Missing) {
             worker.properties.insert(entity, Property::Wanted);
         }
@@ -59,7 +59,7 @@ pub fn begin(worker: &mut TargetWorker, world: &World) {
 /// Takes in an answer.
 pub fn hear(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     entity: Entity,
     creating: bool,
     result: &Result<Reply, TransportError>,
@@ -75,11 +75,15 @@ pub fn hear(
         PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
         PropertyState::Forbidden { why } if creating => (Property::Missing, Some(why)),
         PropertyState::Forbidden { why } => {
-            bars::refuse_object(worker, world, entity, &why);
+            bars::refuse_object(worker, context, entity, &why);
             (Property::Refused, Some(why))
         }
         PropertyState::Unknown { why } => {
-            worker.hear(&failing(result, &why), &BudgetReport::default(), world.now);
+            worker.hear(
+                &failing(result, &why),
+                &BudgetReport::default(),
+                context.now,
+            );
             (
                 if creating {
                     Property::Missing
@@ -117,7 +121,7 @@ pub fn failing(result: &Result<Reply, TransportError>, why: &str) -> TargetSigna
 /// Stores what the answers say, alerts about missing properties, and notes how they stand.
 pub fn settle(
     targets: &mut [TargetWorker],
-    world: &World,
+    context: &Context,
     requests: &mut Requests,
     answered: &[Answered],
 ) -> SpiResult<()> {
@@ -127,8 +131,8 @@ pub fn settle(
     else {
         return Ok(());
     };
-    provision::begin(worker, world, requests);
-    let all = entities(worker, world);
+    provision::begin(worker, context, requests);
+    let all = entities(worker, context);
     let missing: Vec<&str> = all
         .iter()
         .filter(|entity| worker.properties.get(entity) == Some(&Property::Missing))
@@ -137,7 +141,7 @@ pub fn settle(
     if !answered.is_empty() && !missing.is_empty() {
         let message = format!(
             "HubSpot has no unique property {} on {}; call SELECT integration.provision('hubspot');",
-            world.settings.hubspot_api.external_id_property,
+            context.settings.hubspot_api.external_id_property,
             missing.join(", ")
         );
         state::raise("provision", Target::HubSpot, "", &message)?;
@@ -146,7 +150,7 @@ pub fn settle(
         answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)
     }) {
         changes::retry_untried(Target::HubSpot)?;
-        super::settle::outlook(worker, world.now)?;
+        super::settle::outlook(worker, context.now)?;
         state::clear_alert(Target::HubSpot, "provision", "")?;
     }
     let failure = answered

@@ -11,18 +11,18 @@ use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
 use super::target::TargetWorker;
-use super::{World, answers};
+use super::{Context, answers};
 use crate::store::state::{self, Job};
 
 /// Looks at the open jobs: what somebody wants created is looked for anew.
-pub fn begin(worker: &mut TargetWorker, world: &World, requests: &mut Requests) {
-    if !requests.wants_provision(worker.target, world) {
+pub fn begin(worker: &mut TargetWorker, context: &Context, requests: &mut Requests) {
+    if !requests.wants_provision(worker.target, context) {
         // The job may have been cancelled.
         worker.provision = Provision::default();
         return;
     }
     match worker.target {
-        Target::HubSpot => super::properties::begin(worker, world),
+        Target::HubSpot => super::properties::begin(worker, context),
         Target::Mailchimp if worker.provision.is_idle() => {
             requests.provisioned.remove(&Target::Mailchimp);
             worker.provision.begin(&mut worker.preflight.mailchimp);
@@ -32,8 +32,8 @@ pub fn begin(worker: &mut TargetWorker, world: &World, requests: &mut Requests) 
 }
 
 /// The maps of what goes to Mailchimp.
-pub fn maps(world: &World) -> impl Iterator<Item = &SourceMap> + Clone {
-    let sources = world.sources.values();
+pub fn maps(context: &Context) -> impl Iterator<Item = &SourceMap> + Clone {
+    let sources = context.sources.values();
     sources.filter_map(|source| source.maps.get(&Target::Mailchimp))
 }
 
@@ -69,9 +69,9 @@ pub fn look(worker: &mut TargetWorker, requests: &mut Requests) -> bool {
 impl Requests {
     /// Whether somebody asked for what a target lacks to be created. Without a target that is for
     /// all that are set up and used.
-    pub fn wants_provision(&self, target: Target, world: &World) -> bool {
+    pub fn wants_provision(&self, target: Target, context: &Context) -> bool {
         self.provisions()
-            .any(|job| targets(job, world).contains(&target))
+            .any(|job| targets(job, context).contains(&target))
     }
 
     fn provisions(&self) -> impl Iterator<Item = &Job> {
@@ -79,10 +79,10 @@ impl Requests {
     }
 
     /// Notes the progress of provisioning; ends the jobs of which all is there, or something failed.
-    pub fn settle_provision(&mut self, world: &World) -> SpiResult<()> {
+    pub fn settle_provision(&mut self, context: &Context) -> SpiResult<()> {
         let mut over = Vec::new();
         for job in self.provisions() {
-            let targets = targets(job, world);
+            let targets = targets(job, context);
             let known: Vec<&Progress> = targets
                 .iter()
                 .filter_map(|target| self.provisioned.get(target))
@@ -107,18 +107,20 @@ impl Requests {
     }
 }
 
-fn targets(job: &Job, world: &World) -> Vec<Target> {
+fn targets(job: &Job, context: &Context) -> Vec<Target> {
     match job.target {
         Some(target) => vec![target],
         None => Target::ALL
             .into_iter()
-            .filter(|target| world.settings.endpoint(*target).is_ok() && is_used(world, *target))
+            .filter(|target| {
+                context.settings.endpoint(*target).is_ok() && is_used(context, *target)
+            })
             .collect(),
     }
 }
 
 /// Whether anything tracked goes there; a target that nobody uses need not be reachable.
-fn is_used(world: &World, target: Target) -> bool {
-    let mut sources = world.sources.values();
+fn is_used(context: &Context, target: Target) -> bool {
+    let mut sources = context.sources.values();
     sources.any(|source| source.maps.contains_key(&target))
 }

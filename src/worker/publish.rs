@@ -6,13 +6,13 @@ use super::{Worker, process};
 use crate::store;
 
 impl Worker {
-    /// Tells the world how the targets are doing; tables are written only when something changed.
+    /// Tells everybody how the targets are doing; tables are written only when something changed.
     pub(super) fn publish(&mut self) -> SpiResult<()> {
-        let now = self.world.now.instant;
+        let now = self.context.now.instant;
         let mut changed = Vec::new();
         for worker in &mut self.targets {
-            process::publish_gauges(worker, &self.world);
-            let status = worker.status(&self.world.settings, now);
+            process::publish_gauges(worker, &self.context);
+            let status = worker.status(&self.context.settings, now);
             if worker.told.as_ref() != Some(&status) {
                 worker.told = Some(status.clone());
                 changed.push((worker.target, status, worker.held.is_some()));

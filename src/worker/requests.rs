@@ -26,7 +26,7 @@ use super::connection::{Question, Test};
 use super::preflight::Subject;
 use super::target::{Planned, TargetWorker};
 use super::task::{self, QuestionKind, TaskId, Token};
-use super::{World, answers, properties};
+use super::{Context, answers, properties};
 use crate::config::{Endpoint, Settings};
 use crate::http::{Client, Engine, Network};
 use crate::pg::shmem;
@@ -219,20 +219,20 @@ impl Requests {
     }
 
     /// How many batches are worth planning now.
-    pub fn wanted_batches(&self, worker: &TargetWorker, world: &World) -> usize {
+    pub fn wanted_batches(&self, worker: &TargetWorker, context: &Context) -> usize {
         let has_work =
-            worker.queue.ready() > 0 || worker.unread() || worker.retries_due(world.now.instant);
+            worker.queue.ready() > 0 || worker.unread() || worker.retries_due(context.now.instant);
         // Who wants no more mail does not wait for definitions.
-        let known = properties::known(worker, world)
+        let known = properties::known(worker, context)
             && (worker.preflight.is_known() || worker.queue.has_any(Lane::OptOut));
-        if !has_work || unidentified(worker, world) || !known {
+        if !has_work || unidentified(worker, context) || !known {
             return 0;
         }
         // Calls that wait for a limit of their own hold up nobody else.
         let general = |planned: &&Planned| planned.call.kind.allowance() == Allowance::General;
         let waiting = worker.planned.iter().filter(general).count();
         let taken = worker.calls_in_flight + waiting;
-        let free = worker.most_calls(&world.settings).saturating_sub(taken);
+        let free = worker.most_calls(&context.settings).saturating_sub(taken);
         // With a budget, what is read should leave soon: its state is the state of now.
         if worker.budget.is_some() {
             free.min(usize::from(waiting == 0))
@@ -242,21 +242,21 @@ impl Requests {
     }
 
     /// Sends planned calls as far as connections, budget and breaker allow.
-    pub fn dispatch(&mut self, worker: &mut TargetWorker, world: &World) {
+    pub fn dispatch(&mut self, worker: &mut TargetWorker, context: &Context) {
         while !worker.planned.is_empty()
-            && !unidentified(worker, world)
-            && worker.calls_in_flight < worker.most_calls(&world.settings)
+            && !unidentified(worker, context)
+            && worker.calls_in_flight < worker.most_calls(&context.settings)
         {
-            if !self.has_token(worker, world.now) {
+            if !self.has_token(worker, context.now) {
                 return;
             }
-            let Some(next) = next_permitted(worker, world.now) else {
+            let Some(next) = next_permitted(worker, context.now) else {
                 return;
             };
             if !worker.breaker.is_closed() {
-                let request = answers::probe(worker.target, world);
-                self.send(worker, world, request, Underway::Probe);
-                worker.blocked_until = Some(world.now.instant + world.settings.request_timeout);
+                let request = answers::probe(worker.target, context);
+                self.send(worker, context, request, Underway::Probe);
+                worker.blocked_until = Some(context.now.instant + context.settings.request_timeout);
                 return;
             }
             let Some(planned) = worker.planned.remove(next) else {
@@ -264,14 +264,14 @@ impl Requests {
             };
             let request = planned.call.request.clone();
             worker.calls_in_flight += 1;
-            self.begin(worker, world, &planned);
-            self.send(worker, world, request, Underway::Records(planned));
+            self.begin(worker, context, &planned);
+            self.send(worker, context, request, Underway::Records(planned));
         }
     }
 
     /// Records that a call is about to carry are shown as in flight.
-    fn begin(&self, worker: &TargetWorker, world: &World, planned: &Planned) {
-        if let Some(slot) = world.slot {
+    fn begin(&self, worker: &TargetWorker, context: &Context, planned: &Planned) {
+        if let Some(slot) = context.slot {
             let flights = slot.flights(worker.target);
             let records = planned.flights.iter();
             records.for_each(|flight| flights.begin(flight.record.hash()));
@@ -279,15 +279,15 @@ impl Requests {
     }
 
     /// Sends opt-outs out of turn, beside the calls that have their share of connections.
-    pub fn send_urgent(&mut self, worker: &mut TargetWorker, world: &World, planned: Planned) {
+    pub fn send_urgent(&mut self, worker: &mut TargetWorker, context: &Context, planned: Planned) {
         let request = planned.call.request.clone();
         worker.urgent.underway = true;
-        self.begin(worker, world, &planned);
+        self.begin(worker, context, &planned);
         let planned = Planned {
             urgent: true,
             ..planned
         };
-        self.send(worker, world, request, Underway::Records(planned));
+        self.send(worker, context, request, Underway::Records(planned));
     }
 
     fn permitted(&mut self, worker: &mut TargetWorker, now: Now) -> bool {
@@ -304,14 +304,14 @@ impl Requests {
     fn send(
         &mut self,
         worker: &mut TargetWorker,
-        world: &World,
+        context: &Context,
         request: Request,
         underway: Underway,
     ) {
-        let Ok(endpoint) = world.settings.endpoint(worker.target) else {
+        let Ok(endpoint) = context.settings.endpoint(worker.target) else {
             return;
         };
-        let credential = self.credential(&endpoint.credential, world.now);
+        let credential = self.credential(&endpoint.credential, context.now);
         self.hand_over(worker, credential, request, None, underway);
     }
 
@@ -320,27 +320,27 @@ impl Requests {
         &mut self,
         worker: &mut TargetWorker,
         call: AssociationCall,
-        world: &World,
+        context: &Context,
     ) {
         let request = call.request.clone();
-        self.send(worker, world, request, Underway::Associations(call));
+        self.send(worker, context, request, Underway::Associations(call));
     }
 
     /// Sends a task's question, if a request may leave now.
     pub fn ask_for_task(
         &mut self,
         worker: &mut TargetWorker,
-        world: &World,
+        context: &Context,
         task: TaskId,
         question: task::Question,
     ) -> Option<Token> {
         let request = question.request.clone();
         let underway = Underway::Task { task, question };
-        if !self.permitted(worker, world.now) {
+        if !self.permitted(worker, context.now) {
             return None;
         }
         worker.calls_in_flight += 1;
-        self.send(worker, world, request, underway);
+        self.send(worker, context, request, underway);
         Some(Token(self.next_id))
     }
 }

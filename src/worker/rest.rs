@@ -42,7 +42,7 @@ impl Worker {
     fn nothing_to_do(&self) -> Option<(&'static str, Wake)> {
         let told = self.targets.iter().all(|worker| worker.told.is_some());
         let under_way = self.busy() || !self.requests.all_answered();
-        if !told || under_way || self.prepared.next_look(self.world.now.instant).is_some() {
+        if !told || under_way || self.prepared.next_look(self.context.now.instant).is_some() {
             return None;
         }
         let asked = [Wake::CONFIG, Wake::RELOAD, Wake::TEST, Wake::PREPARED];
@@ -50,15 +50,15 @@ impl Worker {
         if self.targets.iter().any(|worker| worker.fenced) {
             return Some(("fenced", asked));
         }
-        let settings = &self.world.settings;
-        let why = if self.world.sources.is_empty() {
+        let settings = &self.context.settings;
+        let why = if self.context.sources.is_empty() {
             "no table is tracked"
         } else if settings.hubspot.is_err() && settings.mailchimp.is_err() {
             "no service is configured"
         } else {
             return None;
         };
-        let now = self.world.now.instant;
+        let now = self.context.now.instant;
         let idle = self.tasks.are_idle(now);
         idle.then_some((why, asked.union(Wake::INBOX)))
     }

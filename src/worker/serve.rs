@@ -35,15 +35,15 @@ impl Worker {
     /// Reads, plans and sends for one target, as far as it may.
     pub fn serve(&mut self, index: usize) -> SpiResult<()> {
         self.look_at_clock();
-        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let (context, worker) = (&self.context, &mut self.targets[index]);
         if worker.holds_changed() {
-            store::transaction(|| worker.note_holds(world))?;
+            store::transaction(|| worker.note_holds(context))?;
         }
-        if worker.may_identify(&self.world.settings, self.world.now.instant) {
+        if worker.may_identify(&self.context.settings, self.context.now.instant) {
             worker.blocked_until = None;
-            self.requests.identify(worker, &self.world);
+            self.requests.identify(worker, &self.context);
         }
-        if !worker.may_send(&self.world.settings, self.world.now.instant) {
+        if !worker.may_send(&self.context.settings, self.context.now.instant) {
             while let Some(planned) = worker.planned.pop_front() {
                 fill::give_back(worker, planned);
             }
@@ -52,20 +52,20 @@ impl Worker {
         if worker.trust.known() {
             worker.bars.confirm();
         }
-        let now = self.world.now;
+        let now = self.context.now;
         if worker.bars.next().is_some_and(|at| at <= now.clock) {
             store::transaction(|| bars::retry(worker, now))?;
         }
         worker.plan_anew();
-        self.requests.ask_for_properties(worker, &self.world);
-        self.requests.create_merge_fields(worker, &self.world);
+        self.requests.ask_for_properties(worker, &self.context);
+        self.requests.create_merge_fields(worker, &self.context);
         loop {
             self.look_at_clock();
             let worker = &mut self.targets[index];
             // What has just been planned may have cast doubt on some.
-            self.requests.ask_for_definitions(worker, &self.world);
-            self.requests.dispatch(worker, &self.world);
-            let batches = self.requests.wanted_batches(worker, &self.world);
+            self.requests.ask_for_definitions(worker, &self.context);
+            self.requests.dispatch(worker, &self.context);
+            let batches = self.requests.wanted_batches(worker, &self.context);
             if batches == 0 {
                 self.read_ahead(index)?;
                 return self.serve_opt_outs(index);
@@ -78,14 +78,14 @@ impl Worker {
 
     /// Nothing can be sent just now, but what is new is read: an opt-out takes its place in front.
     fn read_ahead(&mut self, index: usize) -> SpiResult<()> {
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        let room = intake::in_memory(worker) < world.settings.max_records;
+        let (context, worker) = (&self.context, &mut self.targets[index]);
+        let room = intake::in_memory(worker) < context.settings.max_records;
         if !(room && worker.unread()) {
             return Ok(());
         }
-        let leftover = store::transaction(|| intake::read_queue(worker, world))?;
+        let leftover = store::transaction(|| intake::read_queue(worker, context))?;
         if !leftover.empty.is_empty() {
-            store::transaction(|| settle::settle(worker, world, Vec::new(), leftover.empty))?;
+            store::transaction(|| settle::settle(worker, context, Vec::new(), leftover.empty))?;
         }
         self.learn(&leftover.unknown).map(|_| ())
     }
@@ -99,27 +99,27 @@ impl Worker {
         store::transaction(|| self.load())?;
         let gone = unknown
             .iter()
-            .filter(|id| !self.world.sources.contains_key(id))
+            .filter(|id| !self.context.sources.contains_key(id))
             .copied();
-        self.world.gone.extend(gone.collect::<Vec<_>>());
+        self.context.gone.extend(gone.collect::<Vec<_>>());
         Ok(true)
     }
 
     /// One round of reading and planning; `false` when nothing came of it.
     fn refill(&mut self, index: usize, batches: usize) -> SpiResult<bool> {
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        let (now, before) = (world.now.instant, worker.planned.len());
+        let (context, worker) = (&self.context, &mut self.targets[index]);
+        let (now, before) = (context.now.instant, worker.planned.len());
         let read = store::transaction(|| {
             // What has just been heard of comes first: nothing is planned by what was.
             if watch::changed() {
                 return Ok(None);
             }
-            let leftover = intake::read_queue(worker, world)?;
-            let wait = requests::better_to_wait(worker, world, now);
+            let leftover = intake::read_queue(worker, context)?;
+            let wait = requests::better_to_wait(worker, context, now);
             let draft = if wait {
                 fill::Planning::default()
             } else {
-                fill::plan(worker, world, batches)?
+                fill::plan(worker, context, batches)?
             };
             Ok::<_, pgrx::spi::Error>(Some((draft, leftover)))
         })?;
@@ -135,28 +135,28 @@ impl Worker {
             objections,
             ..
         } = draft;
-        self.world.objections |= objections.has_found();
+        self.context.objections |= objections.has_found();
         let worker = &mut self.targets[index];
         for list in &audiences {
             worker.preflight.mailchimp.use_audience(list);
         }
-        preflight::second_chance(worker, &self.world, &mut outcomes);
+        preflight::second_chance(worker, &self.context, &mut outcomes);
         if self.targets[index].target == Target::Mailchimp {
             self.targets[index].keep_planned(batches);
         }
         let held = self.guard(index);
         let reloaded = self.learn(&leftover.unknown)?;
-        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let (context, worker) = (&self.context, &mut self.targets[index]);
         let progress = !held && (reloaded || !outcomes.is_empty() || worker.planned.len() > before);
         let intents = worker.planned.iter().any(identity::is_to_note);
         let settled = !outcomes.is_empty() || !leftover.empty.is_empty();
         if settled || intents || !moves.is_empty() || !objections.is_empty() {
             let news = store::transaction(|| {
-                identity::move_links(worker.target, world, moves)?;
+                identity::move_links(worker.target, context, moves)?;
                 objections.store()?;
                 if !heirs.is_empty() {
                     changes::put_retries(worker.target, &heirs)?;
-                    settle::outlook(worker, world.now)?;
+                    settle::outlook(worker, context.now)?;
                 }
                 if worker.leaves_now()
                     && identity::note_intents(worker.target, &mut worker.planned)?
@@ -164,16 +164,16 @@ impl Worker {
                     // A request must not leave before the note that it may have been made is safe.
                     store::commit_durably()?;
                 }
-                settle::settle(worker, world, outcomes, leftover.empty)
+                settle::settle(worker, context, outcomes, leftover.empty)
             })?;
-            self.world.consent_writebacks.extend(news);
+            self.context.consent_writebacks.extend(news);
         }
         Ok(progress)
     }
 
     /// Holds the target if what is planned deletes too much.
     fn guard(&mut self, index: usize) -> bool {
-        let guard = self.world.settings.guard_deletes;
+        let guard = self.context.settings.guard_deletes;
         let worker = &mut self.targets[index];
         let mut count = 0;
         for planned in worker.planned.iter_mut().filter(|planned| !planned.guarded) {
@@ -186,7 +186,7 @@ impl Worker {
                 count += usize::from(worker.counted.insert(flight.record.clone()));
             }
         }
-        if !worker.too_many_deletions(count, guard.as_ref(), self.world.now.instant) {
+        if !worker.too_many_deletions(count, guard.as_ref(), self.context.now.instant) {
             return false;
         }
         while let Some(planned) = worker.planned.pop_front() {

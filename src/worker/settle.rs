@@ -17,7 +17,7 @@ use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};
 use super::target::{RowId, TargetWorker};
-use super::{World, adopt, deciders, process};
+use super::{Context, adopt, deciders, process};
 use crate::capture;
 use crate::pg::shmem::Wake;
 use crate::store::consent_log;
@@ -31,14 +31,14 @@ use crate::store::{self, changes};
 /// Settles a target's outcomes. Returns what has to be recorded in the CRM.
 pub fn settle(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     outcomes: Vec<Outcome>,
     empty: Vec<RowId>,
 ) -> SpiResult<Vec<ConsentWriteback>> {
     let rules = Rules {
-        retry: &world.settings.retry,
-        recycled: recycled(worker.target, world),
-        now: world.now.timestamp,
+        retry: &context.settings.retry,
+        recycled: recycled(worker.target, context),
+        now: context.now.timestamp,
     };
     let mut effects = Effects {
         pushed: Once::with_capacity(outcomes.len()),
@@ -47,21 +47,21 @@ pub fn settle(
     let mut calls = BTreeSet::new();
     for (index, outcome) in (0..).zip(outcomes) {
         calls.extend(intents::call_of(worker.target, &outcome.flight.record));
-        let outcome = adopt::judge(worker, world, outcome, &mut effects)?;
-        settlement::settle(outcome, &rules, world.now.jitter(index), &mut effects);
+        let outcome = adopt::judge(worker, context, outcome, &mut effects)?;
+        settlement::settle(outcome, &rules, context.now.jitter(index), &mut effects);
     }
     let writebacks = std::mem::take(&mut effects.writebacks);
     let mut rows = empty;
     rows.extend(leave_queue(worker, &effects));
-    write(worker, world, effects, &calls, rows)?;
+    write(worker, context, effects, &calls, rows)?;
     // Whoever sees in the tables that all is done sees it in the figures, too.
-    process::publish_gauges(worker, world);
+    process::publish_gauges(worker, context);
     Ok(writebacks)
 }
 
 /// What goes to the service's recycle bin when it is removed.
-fn recycled(target: Target, world: &World) -> Option<Entity> {
-    let archives = world.settings.hubspot_api.on_delete == HubSpotOnDelete::Archive;
+fn recycled(target: Target, context: &Context) -> Option<Entity> {
+    let archives = context.settings.hubspot_api.on_delete == HubSpotOnDelete::Archive;
     (target == Target::HubSpot && archives).then_some(Entity::Contact)
 }
 
@@ -84,7 +84,7 @@ fn leave_queue(worker: &mut TargetWorker, effects: &Effects) -> Vec<RowId> {
 /// `calls`: those of which it was noted that they may create records.
 fn write(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     mut effects: Effects,
     calls: &BTreeSet<i64>,
     rows: Vec<RowId>,
@@ -104,30 +104,30 @@ fn write(
         readopted: &effects.readopted,
         unlinked: &effects.unlinked,
     };
-    for record in associations::note(worker, world, settled)? {
+    for record in associations::note(worker, context, settled)? {
         effects
             .retries
-            .push(read_again(record, world.now.timestamp));
+            .push(read_again(record, context.now.timestamp));
     }
     if worker.retrying > 0 {
         changes::drop_retries(target, &effects.done)?;
         changes::drop_retries(target, &effects.withheld)?;
     }
     changes::put_retries(target, &effects.retries)?;
-    deciders::attribute(world, &mut effects.consent)?;
+    deciders::attribute(context, &mut effects.consent)?;
     consent_log::write(&effects.consent)?;
     standings::remember(&effects.remembered, SignUps::OfLeavers, "outbox")?;
-    apply_later(effects.address_changes, world.now.timestamp)?;
+    apply_later(effects.address_changes, context.now.timestamp)?;
     // What was delivered but for one value has a new letter in place of its old one.
-    if world.dead(target) > 0 {
+    if context.dead(target) > 0 {
         dead_letters::supersede(target, &effects.superseded)?;
     }
     dead_letters::insert(target, &effects.dead_letters)?;
-    if !effects.dead_letters.is_empty() || world.dead(target) > 0 {
-        world.set_dead(target, dead_letters::count(target)?);
+    if !effects.dead_letters.is_empty() || context.dead(target) > 0 {
+        context.set_dead(target, dead_letters::count(target)?);
     }
     if worker.retrying > 0 || !effects.retries.is_empty() {
-        outlook(worker, world.now)?;
+        outlook(worker, context.now)?;
     }
     let chunks = rows.iter().filter(|row| row.lane == Lane::Backfill);
     worker.chunks = worker.chunks.saturating_sub(chunks.count());

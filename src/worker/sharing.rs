@@ -12,7 +12,7 @@ use integration_engine::record::{Entity, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot::sharing::{self, Sharing};
 
-use super::World;
+use super::Context;
 use super::properties::failing;
 use super::target::{Property, TargetWorker};
 
@@ -43,18 +43,18 @@ impl Others {
 }
 
 /// The settings as planning sees them.
-pub fn planning_settings(worker: &TargetWorker, world: &World) -> HubSpotSettings {
+pub fn planning_settings(worker: &TargetWorker, context: &Context) -> HubSpotSettings {
     let properties = worker.properties.iter();
     let ready = properties.filter(|(_, state)| **state == Property::Ready);
     HubSpotSettings {
         external_id_ready: ready.map(|(entity, _)| *entity).collect(),
-        ..settings(worker, world).into_owned()
+        ..settings(worker, context).into_owned()
     }
 }
 
 /// The settings as answers see them.
-pub fn settings<'w>(worker: &TargetWorker, world: &'w World) -> Cow<'w, HubSpotSettings> {
-    let settings = &world.settings.hubspot_api;
+pub fn settings<'w>(worker: &TargetWorker, context: &'w Context) -> Cow<'w, HubSpotSettings> {
+    let settings = &context.settings.hubspot_api;
     match worker.others.share() {
         true => Cow::Owned(HubSpotSettings {
             external_id_shared: vec![Entity::Contact],
@@ -65,8 +65,8 @@ pub fn settings<'w>(worker: &TargetWorker, world: &'w World) -> Cow<'w, HubSpotS
 }
 
 /// How contacts of ours are named, where we made the names.
-fn ours(world: &World) -> Vec<ExternalIds> {
-    let contacts = world
+fn ours(context: &Context) -> Vec<ExternalIds> {
+    let contacts = context
         .sources
         .values()
         .filter(|source| source.entity == Entity::Contact);
@@ -76,22 +76,25 @@ fn ours(world: &World) -> Vec<ExternalIds> {
 }
 
 /// Whether it matters: contacts are sent, and HubSpot has the property.
-fn matters(worker: &TargetWorker, world: &World) -> bool {
+fn matters(worker: &TargetWorker, context: &Context) -> bool {
     worker.target == Target::HubSpot
         && worker.properties.get(&Entity::Contact) == Some(&Property::Ready)
-        && ours(world).iter().any(|ids| !ids.chosen)
+        && ours(context).iter().any(|ids| !ids.chosen)
 }
 
 /// Whether it is known as far as it matters.
-pub fn is_known(worker: &TargetWorker, world: &World) -> bool {
-    worker.others.shared.is_some() || !matters(worker, world)
+pub fn is_known(worker: &TargetWorker, context: &Context) -> bool {
+    worker.others.shared.is_some() || !matters(worker, context)
 }
 
 /// Whether it is time to ask.
-pub fn is_due(worker: &TargetWorker, world: &World, now: Instant) -> bool {
+pub fn is_due(worker: &TargetWorker, context: &Context, now: Instant) -> bool {
     let others = &worker.others;
     let wanted = others.shared.is_none() || worker.queue.ready() > 0;
-    !others.asked && wanted && others.again_at.is_none_or(|at| at <= now) && matters(worker, world)
+    !others.asked
+        && wanted
+        && others.again_at.is_none_or(|at| at <= now)
+        && matters(worker, context)
 }
 
 /// It may not be asked now.
@@ -103,22 +106,22 @@ pub fn postpone(worker: &mut TargetWorker, wait: Duration, now: Now) {
 }
 
 /// Returns the question, which is asked from now on.
-pub fn ask(worker: &mut TargetWorker, world: &World) -> Request {
+pub fn ask(worker: &mut TargetWorker, context: &Context) -> Request {
     worker.others.asked = true;
-    request(world)
+    request(context)
 }
 
 /// Returns the question.
-pub fn request(world: &World) -> Request {
-    sharing::request(&world.settings.hubspot_api, &ours(world))
+pub fn request(context: &Context) -> Request {
+    sharing::request(&context.settings.hubspot_api, &ours(context))
 }
 
 /// Takes in an answer.
-pub fn hear(worker: &mut TargetWorker, world: &World, result: &Result<Reply, TransportError>) {
-    let now = world.now;
+pub fn hear(worker: &mut TargetWorker, context: &Context, result: &Result<Reply, TransportError>) {
+    let now = context.now;
     worker.others.asked = false;
-    let settings = &world.settings.hubspot_api;
-    match sharing::read(result.as_ref(), settings, &ours(world)) {
+    let settings = &context.settings.hubspot_api;
+    match sharing::read(result.as_ref(), settings, &ours(context)) {
         Sharing::Unknown(why) => {
             let signal = failing(result, &why);
             worker.hear(&signal, &BudgetReport::default(), now);

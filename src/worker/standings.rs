@@ -9,17 +9,17 @@ use integration_engine::record::mapping::SourceMap;
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
-use super::World;
+use super::Context;
 use crate::store::standings;
 
 /// Looks up what is remembered of records, at once for all of them, before anything is decided.
 pub fn recall(
-    world: &World,
+    context: &Context,
     map: &SourceMap,
     works: &mut [Work],
     flights: &mut [Flight],
 ) -> SpiResult<()> {
-    let settings = &world.settings.mailchimp_api;
+    let settings = &context.settings.mailchimp_api;
     let sought: Vec<_> = works
         .iter()
         .map(|work| mailchimp::seek(work, map, settings))

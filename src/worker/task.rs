@@ -16,7 +16,7 @@ use pgrx::spi::SpiResult;
 use super::jobs::{Jobs, News};
 use super::requests::Requests;
 use super::target::TargetWorker;
-use super::{World, answers};
+use super::{Context, answers};
 use crate::http::Answer;
 use crate::pg::clock;
 use crate::pg::shmem::Wake;
@@ -103,7 +103,7 @@ pub struct Answered {
 
 /// What a task sees of the worker during its turn.
 pub struct Turn<'a> {
-    pub world: &'a mut World,
+    pub context: &'a mut Context,
     pub targets: &'a mut [TargetWorker],
     pub requests: &'a mut Requests,
     /// What the worker was woken for.
@@ -117,13 +117,13 @@ pub struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub fn new(
-        world: &'a mut World,
+        context: &'a mut Context,
         targets: &'a mut [TargetWorker],
         requests: &'a mut Requests,
         wake: Wake,
     ) -> Turn<'a> {
         Turn {
-            world,
+            context,
             targets,
             requests,
             wake,
@@ -135,11 +135,11 @@ impl<'a> Turn<'a> {
 
     /// Time has passed: what follows must not go by an old clock.
     pub fn look_at_clock(&mut self) {
-        self.world.now = clock::now();
+        self.context.now = clock::now();
     }
 
     pub fn now(&self) -> Instant {
-        self.world.now.instant
+        self.context.now.instant
     }
 
     pub fn worker(&self, target: Target) -> Option<&TargetWorker> {
@@ -151,7 +151,7 @@ impl<'a> Turn<'a> {
         let mut targets = self.targets.iter_mut();
         let worker = targets.find(|worker| worker.target == target)?;
         self.requests
-            .ask_for_task(worker, self.world, self.task, question)
+            .ask_for_task(worker, self.context, self.task, question)
     }
 
     /// Whether a task that goes first has something left to ask of a target.

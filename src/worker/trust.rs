@@ -13,7 +13,7 @@ use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};
-use super::{World, answers};
+use super::{Context, answers};
 use crate::store::account;
 
 /// Between looks whether a refused credential works again: doubled each time, up to the latter.
@@ -109,7 +109,7 @@ pub struct Seen {
 /// Reads the answer to `answers::probe`.
 pub fn read(
     target: Target,
-    world: &World,
+    context: &Context,
     result: &Result<Reply, TransportError>,
 ) -> Result<Seen, String> {
     match target {
@@ -122,7 +122,7 @@ pub fn read(
             // The same person is another member of another audience.
             account: format!(
                 "{}, audience {}",
-                account.account_id, world.settings.mailchimp_api.list
+                account.account_id, context.settings.mailchimp_api.list
             ),
             detail: account.detail,
             time_zone: None,
@@ -133,16 +133,16 @@ pub fn read(
 /// Takes in who we are; gives the account, if it is to be compared with the one known.
 pub fn hear(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     result: &Result<Reply, TransportError>,
 ) -> Option<Seen> {
     let signal = answers::signal(worker.target, result);
-    worker.hear(&signal, &BudgetReport::default(), world.now);
+    worker.hear(&signal, &BudgetReport::default(), context.now);
     if signal != TargetSignal::Healthy {
         worker.trust.standing = Standing::Unknown;
         return None;
     }
-    let seen = read(worker.target, world, result).ok();
+    let seen = read(worker.target, context, result).ok();
     if seen.is_none() {
         // It does not say who we are; that alone is no reason to send nothing.
         worker.trust.standing = Standing::Known;

@@ -91,18 +91,18 @@ impl TargetWorker {
 impl Worker {
     /// Sends opt-outs that would have to wait.
     pub fn serve_opt_outs(&mut self, index: usize) -> SpiResult<()> {
-        let (world, worker) = (&self.world, &mut self.targets[index]);
-        if !worker.may_send_opt_out(&world.settings, world.now.instant) {
+        let (context, worker) = (&self.context, &mut self.targets[index]);
+        if !worker.may_send_opt_out(&context.settings, context.now.instant) {
             return Ok(());
         }
-        let leftover = match worker.unread_opt_outs(world.now.instant) {
-            true => store::transaction(|| intake::read_opt_outs(worker, world))?,
+        let leftover = match worker.unread_opt_outs(context.now.instant) {
+            true => store::transaction(|| intake::read_opt_outs(worker, context))?,
             false => intake::Leftover::default(),
         };
         worker.call_opt_outs_back();
         let empty = leftover.empty;
         if !empty.is_empty() {
-            store::transaction(|| settle::settle(worker, world, Vec::new(), empty))?;
+            store::transaction(|| settle::settle(worker, context, Vec::new(), empty))?;
         }
         if worker.queue.has_ready(Lane::OptOut) {
             self.send_opt_outs(index)?;
@@ -111,10 +111,10 @@ impl Worker {
     }
 
     fn send_opt_outs(&mut self, index: usize) -> SpiResult<()> {
-        let (world, worker) = (&self.world, &mut self.targets[index]);
+        let (context, worker) = (&self.context, &mut self.targets[index]);
         let plan = store::transaction(|| match watch::changed() {
             true => Ok(None),
-            false => fill::plan_opt_outs(worker, world).map(Some),
+            false => fill::plan_opt_outs(worker, context).map(Some),
         })?;
         let Some((draft, mut planned)) = plan else {
             return self.follow_catalog();
@@ -131,22 +131,22 @@ impl Worker {
         let mut planned = VecDeque::from(planned);
         let objected = draft.objections.has_found();
         let told = store::transaction(|| {
-            identity::move_links(worker.target, world, draft.moves)?;
+            identity::move_links(worker.target, context, draft.moves)?;
             draft.objections.store()?;
             if !draft.heirs.is_empty() {
                 changes::put_retries(worker.target, &draft.heirs)?;
-                settle::outlook(worker, world.now)?;
+                settle::outlook(worker, context.now)?;
             }
             if identity::note_intents(worker.target, &mut planned)? {
                 store::commit_durably()?;
             }
-            settle::settle(worker, world, draft.outcomes, Vec::new())
+            settle::settle(worker, context, draft.outcomes, Vec::new())
         })?;
         if let Some(planned) = planned.pop_front() {
-            self.requests.send_urgent(worker, world, planned);
+            self.requests.send_urgent(worker, context, planned);
         }
-        self.world.objections |= objected;
-        self.world.consent_writebacks.extend(told);
+        self.context.objections |= objected;
+        self.context.consent_writebacks.extend(told);
         Ok(())
     }
 }

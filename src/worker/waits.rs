@@ -20,12 +20,12 @@ impl Worker {
         let silent = self.targets.iter().filter(|worker| {
             worker.told.is_some()
                 && !worker.listens()
-                && !worker.may_send(&self.world.settings, self.world.now.instant)
+                && !worker.may_send(&self.context.settings, self.context.now.instant)
         });
-        let now = self.world.now.instant;
+        let now = self.context.now.instant;
         silent
             .flat_map(|worker| {
-                let urgent = worker.lets_opt_outs_through(&self.world.settings, now);
+                let urgent = worker.lets_opt_outs_through(&self.context.settings, now);
                 let unheard = move |lane: &&Lane| !urgent || **lane != Lane::OptOut;
                 let lanes = worker.lanes.keys().filter(unheard);
                 lanes.map(|lane| Wake::changes(worker.target, *lane))
@@ -35,24 +35,24 @@ impl Worker {
 
     /// How long there is nothing to do unless somebody wakes us.
     pub(super) fn next_wait(&mut self) -> Option<Duration> {
-        let now = self.world.now.instant;
+        let now = self.context.now.instant;
         let mut wait = self
             .targets
             .iter()
-            .filter_map(|worker| self.requests.next_look(worker, &self.world))
+            .filter_map(|worker| self.requests.next_look(worker, &self.context))
             .min();
         let mut at_most =
             |limit: Duration| wait = Some(wait.map_or(limit, |known| known.min(limit)));
         for worker in &self.targets {
-            if let Some(delay) = worker.opt_out_in(&self.world.settings, now) {
+            if let Some(delay) = worker.opt_out_in(&self.context.settings, now) {
                 at_most(delay);
             }
         }
         if let Some(delay) = self.prepared.next_look(now) {
             at_most(delay);
         }
-        let clock = self.world.now.clock;
-        let able = |worker: &&TargetWorker| worker.may_send(&self.world.settings, now);
+        let clock = self.context.now.clock;
+        let able = |worker: &&TargetWorker| worker.may_send(&self.context.settings, now);
         let refused = self
             .targets
             .iter()

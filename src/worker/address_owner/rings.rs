@@ -14,7 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::Block;
 use crate::store::links;
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::fill::{Move, Planning};
 use crate::worker::target::TargetWorker;
 
@@ -34,7 +34,7 @@ struct Member<'r> {
 /// `false`: not now, for one of them is under way, or not to be touched.
 pub fn turn(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     block: &mut Block,
     ring: &[RecordRef],
     planning: &mut Planning,
@@ -49,7 +49,7 @@ pub fn turn(
             Some(at) => block.works[at].link.clone(),
             None if worker.queue.is_flying(record)
                 || super::is_moving(&planning.moves, record)
-                || super::is_erased(world, record)? =>
+                || super::is_erased(context, record)? =>
             {
                 None
             }
@@ -73,24 +73,24 @@ pub fn turn(
             },
         });
         match member.at {
-            Some(at) => take_over(world, block, at, &next.link),
+            Some(at) => take_over(context, block, at, &next.link),
             None if super::is_on_its_way(worker, member.record)? => {}
-            None => {
-                planning
-                    .heirs
-                    .push(sent_again(member.record, next.record, world.now.timestamp))
-            }
+            None => planning.heirs.push(sent_again(
+                member.record,
+                next.record,
+                context.now.timestamp,
+            )),
         }
     }
     Ok(true)
 }
 
-fn take_over(world: &World, block: &mut Block, at: usize, link: &Link) {
+fn take_over(context: &Context, block: &mut Block, at: usize, link: &Link) {
     let (flight, work) = (&mut block.flights[at], &mut block.works[at]);
     flight.link = Some(link.clone());
     work.link = Some(link.clone());
     if let Some(map) = block.source.maps.get(&Target::Mailchimp) {
-        let settings = &world.settings.mailchimp_api;
+        let settings = &context.settings.mailchimp_api;
         flight.list = Some(mailchimp::list_of(work, map, settings));
     }
 }

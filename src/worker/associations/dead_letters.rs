@@ -11,14 +11,14 @@ use pgrx::spi::SpiResult;
 
 use crate::store::associations::{Association, Change};
 use crate::store::dead_letters;
-use crate::worker::World;
+use crate::worker::Context;
 
 /// Takes note of what has just been stored.
-pub(super) fn settle(world: &World, stored: &[&Change]) -> SpiResult<()> {
+pub(super) fn settle(context: &Context, stored: &[&Change]) -> SpiResult<()> {
     let mut over: BTreeMap<i32, Vec<&str>> = BTreeMap::new();
     let mut letters = Vec::new();
     for change in stored {
-        let association = world
+        let association = context
             .associations
             .iter()
             .find(|known| known.id == change.association);
@@ -26,7 +26,7 @@ pub(super) fn settle(world: &World, stored: &[&Change]) -> SpiResult<()> {
             State::Failed { category, status } => {
                 letters.extend(
                     association
-                        .map(|association| letter(world, association, change, category, status)),
+                        .map(|association| letter(context, association, change, category, status)),
                 );
             }
             State::Agreed | State::Gone => {}
@@ -36,7 +36,7 @@ pub(super) fn settle(world: &World, stored: &[&Change]) -> SpiResult<()> {
             .or_default()
             .push(change.key.as_str());
     }
-    let open = world.dead(Target::HubSpot) > 0;
+    let open = context.dead(Target::HubSpot) > 0;
     if open {
         for (association, keys) in over {
             dead_letters::supersede_associations(association, &keys)?;
@@ -44,20 +44,20 @@ pub(super) fn settle(world: &World, stored: &[&Change]) -> SpiResult<()> {
     }
     dead_letters::insert(Target::HubSpot, &letters)?;
     if open || !letters.is_empty() {
-        world.set_dead(Target::HubSpot, dead_letters::count(Target::HubSpot)?);
+        context.set_dead(Target::HubSpot, dead_letters::count(Target::HubSpot)?);
     }
     Ok(())
 }
 
 fn letter(
-    world: &World,
+    context: &Context,
     association: &Association,
     change: &Change,
     category: Category,
     status: Option<u16>,
 ) -> DeadLetter {
     let name = |source| {
-        world
+        context
             .sources
             .get(&source)
             .map_or("", |source| source.name.as_str())
@@ -94,7 +94,7 @@ fn letter(
         why: error,
         request: Some(request.to_string()),
         attempts: change.now.attempts,
-        enqueued_at: world.now.timestamp,
+        enqueued_at: context.now.timestamp,
         holder: None,
         column: Some(column.clone()),
     }

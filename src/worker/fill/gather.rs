@@ -13,7 +13,7 @@ use pgrx::spi::SpiResult;
 use super::{Draft, named};
 use crate::services;
 use crate::store::{links, reading::Reading, sources::Source, withheld};
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
 /// Counted attempts after which a record travels in small company, and then alone: it may be what
@@ -24,12 +24,12 @@ const ALONE_AFTER: u32 = 2;
 /// Takes out records that are not to be sent until somebody allows it again.
 pub fn without_withheld(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     source: &Source,
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<Vec<Handle>> {
-    if !world.withheld {
+    if !context.withheld {
         return Ok(handles);
     }
     let key = |handle: &Handle| Some(worker.queue.record(*handle)?.key.as_str());
@@ -59,7 +59,7 @@ pub fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option
 /// its records have been put aside.
 pub fn read_source(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     source: &Source,
     handles: Vec<Handle>,
     draft: &mut Draft,
@@ -113,7 +113,7 @@ pub fn read_source(
     for (handle, change) in records {
         let row = rows.remove(&change.record.key);
         let link = links.remove(&change.record.key);
-        let audience = row.as_deref().and_then(|row| named(world, map, row));
+        let audience = row.as_deref().and_then(|row| named(context, map, row));
         let op = match row {
             Some(_) => Op::Upsert,
             None => Op::Delete,
@@ -139,7 +139,11 @@ pub fn read_source(
     }
     if worker.target == Target::Mailchimp {
         for (flight, work) in flights.iter_mut().zip(&works) {
-            flight.list = Some(mailchimp::list_of(work, map, &world.settings.mailchimp_api));
+            flight.list = Some(mailchimp::list_of(
+                work,
+                map,
+                &context.settings.mailchimp_api,
+            ));
         }
     }
     Ok(Some((flights, works)))

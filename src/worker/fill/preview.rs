@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::pg::clock;
 use crate::store::{holds, sources::Source, state};
 use crate::worker::target::{Property, TargetStatus, TargetWorker};
-use crate::worker::{World, bars, preflight};
+use crate::worker::{Context, bars, preflight};
 
 /// What would become of a record at one target.
 pub struct Preview {
@@ -56,7 +56,7 @@ impl Drop for Forget {
 
 /// Returns what would become of a record, for each target its table is sent to.
 pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<Preview>, Error> {
-    let mut world = World {
+    let mut context = Context {
         now: clock::now(),
         settings,
         sources: HashMap::new(),
@@ -68,17 +68,17 @@ pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<
         consent_writebacks: Vec::new(),
         slot: None,
     };
-    world.read_sources().map_err(Error::Spi)?;
-    world.read_memory().map_err(Error::Spi)?;
+    context.read_sources().map_err(Error::Spi)?;
+    context.read_memory().map_err(Error::Spi)?;
     let _forget = Forget;
     holds::read().map_err(Error::Spi)?;
-    let unread = world.leave_unread_fields(table);
-    let source = world.sources.values().find(|known| known.oid == table);
+    let unread = context.leave_unread_fields(table);
+    let source = context.sources.values().find(|known| known.oid == table);
     let source = source.ok_or_else(|| Error::NotTracked(format!("oid {}", table.to_u32())))?;
     let mut previews = Vec::new();
     for target in source.maps.keys() {
-        let mut worker = worker(*target, &world).map_err(Error::Spi)?;
-        let next = next(&mut worker, &world, source, key).map_err(Error::Spi)?;
+        let mut worker = worker(*target, &context).map_err(Error::Spi)?;
+        let next = next(&mut worker, &context, source, key).map_err(Error::Spi)?;
         let known = !source.hidden && !holds::wrong(source.id, *target).held.is_empty();
         if matches!(next, Next::Unread) && !known {
             // Fails with what keeps it from being read.
@@ -89,7 +89,7 @@ pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<
         previews.push(Preview {
             target: *target,
             next,
-            waits: waits(&worker, &world, source).map_err(Error::Spi)?,
+            waits: waits(&worker, &context, source).map_err(Error::Spi)?,
             notes: state::alerts(*target, &FOUND_OUT).map_err(Error::Spi)?,
             unread: match target {
                 Target::HubSpot => Vec::new(),
@@ -100,7 +100,7 @@ pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<
     Ok(previews)
 }
 
-impl World {
+impl Context {
     /// Interests and permissions go by ids that an audience has to be asked for: they are left out.
     /// Gives their names.
     fn leave_unread_fields(&mut self, table: pg_sys::Oid) -> Vec<String> {
@@ -125,13 +125,13 @@ impl World {
 }
 
 /// A target as the worker has it that is about to send.
-fn worker(target: Target, world: &World) -> SpiResult<TargetWorker> {
-    let mut worker = TargetWorker::new(target, &world.settings, world.now);
+fn worker(target: Target, context: &Context) -> SpiResult<TargetWorker> {
+    let mut worker = TargetWorker::new(target, &context.settings, context.now);
     worker.audiences.load()?;
     // Whether the unique property exists is asked when something is sent; here it is assumed.
     let ready = |entity: Entity| (entity, Property::Ready);
     worker.properties = Entity::ALL.into_iter().map(ready).collect();
-    worker.fenced_why = world.why_fenced()?;
+    worker.fenced_why = context.why_fenced()?;
     worker.fenced = worker.fenced_why.is_some();
     let pauses = state::pauses()?;
     if let Some(pause) = pauses.into_iter().find(|pause| pause.target == target) {
@@ -141,12 +141,17 @@ fn worker(target: Target, world: &World) -> SpiResult<TargetWorker> {
         worker.still_held();
     }
     if target == Target::HubSpot {
-        bars::remember(&mut worker, world)?;
+        bars::remember(&mut worker, context)?;
     }
     Ok(worker)
 }
 
-fn next(worker: &mut TargetWorker, world: &World, source: &Source, key: &str) -> SpiResult<Next> {
+fn next(
+    worker: &mut TargetWorker,
+    context: &Context,
+    source: &Source,
+    key: &str,
+) -> SpiResult<Next> {
     worker.queue.push_retry(Change {
         record: RecordRef {
             source: source.id,
@@ -154,25 +159,25 @@ fn next(worker: &mut TargetWorker, world: &World, source: &Source, key: &str) ->
         },
         entity: source.entity,
         lane: Lane::Live,
-        changed_at: world.now.timestamp,
+        changed_at: context.now.timestamp,
         attempts: 0,
         traces: Traces::default(),
     });
     let handles = worker.queue.take(1);
     let mut draft = Draft::default();
-    plan_block(worker, world, handles.clone(), &mut draft)?;
+    plan_block(worker, context, handles.clone(), &mut draft)?;
     if !draft.planning.audiences.is_empty() {
         // Its definitions are taken as read.
         for list in std::mem::take(&mut draft.planning.audiences) {
             worker.preflight.mailchimp.use_audience(&list);
         }
         draft = Draft::default();
-        plan_block(worker, world, handles, &mut draft)?;
+        plan_block(worker, context, handles, &mut draft)?;
     }
     if !draft.unread.is_empty() {
         return Ok(Next::Unread);
     }
-    let (planning, calls) = assemble(worker, world, draft);
+    let (planning, calls) = assemble(worker, context, draft);
     let call = calls.into_iter().next().map(|planned| planned.call);
     let outcome = planning.outcomes.into_iter().next();
     let verdict = || outcome.map_or(Verdict::Unchanged, |outcome| outcome.verdict);
@@ -180,7 +185,7 @@ fn next(worker: &mut TargetWorker, world: &World, source: &Source, key: &str) ->
 }
 
 /// Why nothing of a table is sent at present, as far as tables tell.
-fn waits(worker: &TargetWorker, world: &World, source: &Source) -> SpiResult<Option<String>> {
+fn waits(worker: &TargetWorker, context: &Context, source: &Source) -> SpiResult<Option<String>> {
     let held = holds::wrong(source.id, worker.target).held;
     if !held.is_empty() {
         return Ok(Some(format!(
@@ -189,7 +194,7 @@ fn waits(worker: &TargetWorker, world: &World, source: &Source) -> SpiResult<Opt
             held.join("; ")
         )));
     }
-    let TargetStatus { state, reason } = worker.status(&world.settings, world.now.instant);
+    let TargetStatus { state, reason } = worker.status(&context.settings, context.now.instant);
     let (name, reason) = match state {
         // Outages and refused credentials are known to the worker, which has told of them.
         TargetState::Running => state::told(worker.target)?.unwrap_or_default(),

@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 use super::{Noted, Row, look_at, looked_at_again};
 use crate::store::links;
 use crate::store::sources::Source;
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::address_owner::describe;
 use crate::worker::fill::Planning;
 use crate::worker::target::TargetWorker;
@@ -19,7 +19,7 @@ use crate::worker::target::TargetWorker;
 /// theirs counts for the row.
 pub fn meet(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     source: &Source,
     rows: &mut [Row],
     noted: &Noted,
@@ -28,7 +28,7 @@ pub fn meet(
     let mut wanted: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
         // In one audience, a member with the address is what a row is refused for.
-        let perhaps = world.settings.mailchimp_api.several || row.work.rival.is_some();
+        let perhaps = context.settings.mailchimp_api.several || row.work.rival.is_some();
         if let Some(said) = row.said.as_ref().filter(|_| perhaps) {
             let of_address = wanted.entry(said.address.clone()).or_default();
             of_address.push(index);
@@ -39,7 +39,7 @@ pub fn meet(
         for index in wanted.get(&address).into_iter().flatten() {
             let row = &mut rows[*index];
             if row.flight.record != other {
-                meet_one(worker, world, source, row, &other, noted, planning);
+                meet_one(worker, context, source, row, &other, noted, planning);
             }
         }
     }
@@ -48,7 +48,7 @@ pub fn meet(
 
 fn meet_one(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     source: &Source,
     row: &mut Row,
     other: &RecordRef,
@@ -65,7 +65,7 @@ fn meet_one(
         consent => consent,
     };
     let hash = said.hash();
-    let meeting = shared::meet(mine, look_at(world, other, &hash));
+    let meeting = shared::meet(mine, look_at(context, other, &hash));
     match meeting {
         Meeting::Nothing => return,
         Meeting::Met => {}
@@ -75,7 +75,7 @@ fn meet_one(
         }
         Meeting::OptedOut => {
             work.objection
-                .get_or_insert_with(|| describe(world, source, other));
+                .get_or_insert_with(|| describe(context, source, other));
         }
     }
     let met = [

@@ -20,22 +20,22 @@ use crate::worker::auth::{Granted, Renewal, Session};
 use crate::worker::connection::{self, Question, Test};
 use crate::worker::target::TargetWorker;
 use crate::worker::trust::{self, Standing};
-use crate::worker::{World, answers};
+use crate::worker::{Context, answers};
 
 /// Remarks remembered at most; more than a few mean that they are not what they seem.
 const MOST_REMARKS: usize = 1_000;
 
 /// Whether anything tracked goes to the target.
-fn tracked(worker: &TargetWorker, world: &World) -> bool {
-    world
+fn tracked(worker: &TargetWorker, context: &Context) -> bool {
+    context
         .sources
         .values()
         .any(|source| source.maps.contains_key(&worker.target))
 }
 
 /// Whether it has to be found out first whose account it is.
-pub fn unidentified(worker: &TargetWorker, world: &World) -> bool {
-    !worker.trust.known() && tracked(worker, world)
+pub fn unidentified(worker: &TargetWorker, context: &Context) -> bool {
+    !worker.trust.known() && tracked(worker, context)
 }
 
 impl Requests {
@@ -184,9 +184,9 @@ impl Requests {
     }
 
     /// Uses a new token.
-    pub fn install(&mut self, granted: Granted, targets: &mut [TargetWorker], world: &World) {
+    pub fn install(&mut self, granted: Granted, targets: &mut [TargetWorker], context: &Context) {
         if let Some(session) = &mut self.session {
-            session.install(granted, world.now);
+            session.install(granted, context.now);
         }
         for worker in targets {
             if self
@@ -194,34 +194,34 @@ impl Requests {
                 .get(&worker.target)
                 .is_some_and(|test| test.waiting)
             {
-                self.ask_who(worker, world);
+                self.ask_who(worker, context);
             }
         }
     }
 
     /// Asks whose account it is, if that is not known.
-    pub fn identify(&mut self, worker: &mut TargetWorker, world: &World) {
+    pub fn identify(&mut self, worker: &mut TargetWorker, context: &Context) {
         if worker.trust.standing != Standing::Unknown
-            || !tracked(worker, world)
-            || !self.permitted(worker, world.now)
+            || !tracked(worker, context)
+            || !self.permitted(worker, context.now)
         {
             return;
         }
         worker.trust.standing = Standing::Asked;
-        let request = answers::probe(worker.target, world);
-        self.send(worker, world, request, Underway::Account);
+        let request = answers::probe(worker.target, context);
+        self.send(worker, context, request, Underway::Account);
     }
 
     /// `again`: the answer is about a credential that is not the present one.
     pub(super) fn hear_account(
         &mut self,
         worker: &mut TargetWorker,
-        world: &World,
+        context: &Context,
         answer: &Answer,
         again: bool,
         heard: &mut Heard,
     ) {
-        let request = answers::probe(worker.target, world);
+        let request = answers::probe(worker.target, context);
         heard
             .log
             .push(answers::plain_entry(worker.target, &request, answer));
@@ -229,21 +229,21 @@ impl Requests {
         if again {
             worker.breaker.success();
             worker.trust.standing = Standing::Unknown;
-        } else if let Some(seen) = trust::hear(worker, world, &answer.result) {
+        } else if let Some(seen) = trust::hear(worker, context, &answer.result) {
             heard.accounts.push((worker.target, seen));
         }
     }
 
     /// Somebody wants to know whether a target can be reached. One who asks while a test is under
     /// way gets a test of their own: what they changed may have come too late for that one.
-    pub fn test(&mut self, worker: &mut TargetWorker, world: &World) {
+    pub fn test(&mut self, worker: &mut TargetWorker, context: &Context) {
         let target = worker.target;
         if self.tests.contains_key(&target) {
             self.test_again.insert(target);
             return;
         }
-        let test = Test::begin(world.now.timestamp);
-        if let Some(why) = connection::hindrance(worker, world) {
+        let test = Test::begin(context.now.timestamp);
+        if let Some(why) = connection::hindrance(worker, context) {
             self.tested.push(test.end(target, false, why));
             return;
         }
@@ -251,35 +251,36 @@ impl Requests {
             session.hurry();
         }
         self.tests.insert(target, test);
-        self.ask_who(worker, world);
+        self.ask_who(worker, context);
     }
 
     /// Asks who we are, as soon as there is a token.
-    fn ask_who(&mut self, worker: &mut TargetWorker, world: &World) {
+    fn ask_who(&mut self, worker: &mut TargetWorker, context: &Context) {
         let target = worker.target;
-        let ready = self.has_token(worker, world.now);
+        let ready = self.has_token(worker, context.now);
         if let Some(test) = self.tests.get_mut(&target) {
             test.waiting = !ready;
         }
         if ready {
-            self.ask(worker, world, Question::Who);
+            self.ask(worker, context, Question::Who);
         }
     }
 
-    fn ask(&mut self, worker: &mut TargetWorker, world: &World, question: Question) {
-        let Ok(endpoint) = world.settings.endpoint(worker.target) else {
+    fn ask(&mut self, worker: &mut TargetWorker, context: &Context, question: Question) {
+        let Ok(endpoint) = context.settings.endpoint(worker.target) else {
             return;
         };
-        let token = self.credential(&endpoint.credential, world.now);
+        let token = self.credential(&endpoint.credential, context.now);
         let session = self.session.as_ref();
-        let (request, body) = connection::request(worker, question, world, session, token.as_ref());
+        let (request, body) =
+            connection::request(worker, question, context, session, token.as_ref());
         self.hand_over(worker, token, request, body, Underway::Test(question));
     }
 
     pub(super) fn hear_test(
         &mut self,
         worker: &mut TargetWorker,
-        world: &World,
+        context: &Context,
         question: Question,
         answer: &Answer,
         again: bool,
@@ -287,7 +288,7 @@ impl Requests {
     ) {
         let target = worker.target;
         let session = self.session.as_ref();
-        let (request, _) = connection::request(worker, question, world, session, None);
+        let (request, _) = connection::request(worker, question, context, session, None);
         heard
             .log
             .push(answers::plain_entry(target, &request, answer));
@@ -296,35 +297,36 @@ impl Requests {
         };
         if again && !std::mem::replace(&mut test.resent, true) {
             self.tests.insert(target, test);
-            self.ask_who(worker, world);
+            self.ask_who(worker, context);
             return;
         }
         match question {
-            Question::Who => match connection::hear_who(&mut test, target, world, &answer.result) {
+            Question::Who => match connection::hear_who(&mut test, target, context, &answer.result)
+            {
                 Ok(()) => {
                     if worker.trust.refused.is_some() {
                         // It works again: no need to wait for our own next look.
                         worker.not_before = None;
                     }
                     self.tests.insert(target, test);
-                    self.ask(worker, world, Question::What);
+                    self.ask(worker, context, Question::What);
                 }
                 Err(why) => self.tested.push(test.end(target, false, why)),
             },
             Question::What => {
-                let tested = connection::hear_what(test, worker, world, &answer.result);
+                let tested = connection::hear_what(test, worker, context, &answer.result);
                 self.tested.push(tested);
             }
         }
     }
 
     /// Results of tests, to be stored; begins those that were asked for meanwhile.
-    pub fn tested(&mut self, targets: &mut [TargetWorker], world: &World) -> Vec<Tested> {
+    pub fn tested(&mut self, targets: &mut [TargetWorker], context: &Context) -> Vec<Tested> {
         let tested = std::mem::take(&mut self.tested);
         for worker in targets {
             let over = !self.tests.contains_key(&worker.target);
             if over && self.test_again.remove(&worker.target) {
-                self.test(worker, world);
+                self.test(worker, context);
             }
         }
         tested

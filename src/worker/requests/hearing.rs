@@ -14,7 +14,7 @@ use crate::worker::target::{Planned, Property, TargetWorker};
 use crate::worker::task::{self, TaskId, Token};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    World, answers, associations, audiences, bars, collisions, preflight, properties, provision,
+    Context, answers, associations, audiences, bars, collisions, preflight, properties, provision,
     sharing,
 };
 
@@ -51,7 +51,7 @@ impl Heard {
 
 impl Requests {
     /// Takes in all answers that have come.
-    pub fn hear(&mut self, targets: &mut [TargetWorker], world: &World) -> Heard {
+    pub fn hear(&mut self, targets: &mut [TargetWorker], context: &Context) -> Heard {
         self.engine.drain_wakeups();
         let mut heard = Heard {
             outcomes: targets.iter().map(|_| Vec::new()).collect(),
@@ -73,29 +73,29 @@ impl Requests {
             worker.daily.settle();
             self.answers += 1;
             if let Some(records) = sent.underway.records() {
-                worker.keep_pace(&world.settings, &answer, records, world.now);
+                worker.keep_pace(&context.settings, &answer, records, context.now);
             }
             if sent.underway.is_about_set_up() {
-                worker.correct_budget(&answer, world.now);
+                worker.correct_budget(&answer, context.now);
             }
             match sent.underway {
                 Underway::Records(planned) => {
                     self.note_remarks(&planned.call.request, &answer, &mut heard);
                     let outcomes =
-                        hear_records(worker, world, planned, &answer, current, &mut heard);
+                        hear_records(worker, context, planned, &answer, current, &mut heard);
                     heard.outcomes[index].extend(outcomes);
                 }
                 Underway::Associations(call) => {
                     let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
                     entry.records = call.pairs.len();
-                    let answered = associations::hear(worker, world, call, &answer, current);
+                    let answered = associations::hear(worker, context, call, &answer, current);
                     entry.error.clone_from(&answered.reading().error);
                     entry.correlation_id = answered.reading().correlation_id.clone();
                     heard.log.push(entry);
                     heard.associations.push(answered);
                 }
                 Underway::Property { entity, creating } => {
-                    let request = setup::property_request(world, entity, creating);
+                    let request = setup::property_request(context, entity, creating);
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
@@ -111,18 +111,18 @@ impl Requests {
                     }
                     heard.properties.push(properties::hear(
                         worker,
-                        world,
+                        context,
                         entity,
                         creating,
                         &answer.result,
                     ));
                 }
                 Underway::Others => {
-                    let request = sharing::request(world);
+                    let request = sharing::request(context);
                     let entry = answers::plain_entry(sent.target, &request, &answer);
                     heard.log.push(entry);
                     match current {
-                        true => sharing::hear(worker, world, &answer.result),
+                        true => sharing::hear(worker, context, &answer.result),
                         false => worker.others.forget_question(),
                     }
                 }
@@ -132,14 +132,14 @@ impl Requests {
                         .push(answers::plain_entry(sent.target, &request, &answer));
                     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
                     heard.definitions |=
-                        preflight::hear(worker, &subject, &answer.result, world.now);
+                        preflight::hear(worker, &subject, &answer.result, context.now);
                 }
                 Underway::MergeField(request) => {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
                     worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-                    provision::hear(worker, &answer.result, world.now);
+                    provision::hear(worker, &answer.result, context.now);
                 }
                 Underway::Task { task, question } => {
                     let task::Question {
@@ -151,7 +151,7 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    kind.note(worker, &answer, current, world.now);
+                    kind.note(worker, &answer, current, context.now);
                     let answered = task::Answered {
                         token: Token(answer.id),
                         current,
@@ -160,7 +160,7 @@ impl Requests {
                     heard.tasks.push((task, answered));
                 }
                 Underway::Probe => {
-                    let request = answers::probe(sent.target, world);
+                    let request = answers::probe(sent.target, context);
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
@@ -168,18 +168,18 @@ impl Requests {
                     if again {
                         worker.breaker.success();
                     } else {
-                        worker.hear(&signal, &BudgetReport::default(), world.now);
+                        worker.hear(&signal, &BudgetReport::default(), context.now);
                     }
                     worker.blocked_until = None;
                 }
                 Underway::Token { session } => {
-                    self.hear_token(worker, session, &answer, world.now, &mut heard);
+                    self.hear_token(worker, session, &answer, context.now, &mut heard);
                 }
                 Underway::Account => {
-                    self.hear_account(worker, world, &answer, !current, &mut heard);
+                    self.hear_account(worker, context, &answer, !current, &mut heard);
                 }
                 Underway::Test(question) => {
-                    self.hear_test(worker, world, question, &answer, again, &mut heard);
+                    self.hear_test(worker, context, question, &answer, again, &mut heard);
                 }
             }
         }
@@ -190,21 +190,21 @@ impl Requests {
 /// `current`: it was sent with the credential we have now.
 fn hear_records(
     worker: &mut TargetWorker,
-    world: &World,
+    context: &Context,
     planned: Planned,
     answer: &Answer,
     current: bool,
     heard: &mut Heard,
 ) -> Vec<Outcome> {
-    if let Some(slot) = world.slot {
+    if let Some(slot) = context.slot {
         let flights = slot.flights(worker.target);
         let records = planned.flights.iter();
         records.for_each(|flight| flights.end(flight.record.hash()));
     }
-    let mut reading = answers::read(worker, &planned, &answer.result, world);
+    let mut reading = answers::read(worker, &planned, &answer.result, context);
     reading.budget.took = Some(answer.duration);
     if planned.urgent {
-        worker.urgent.hear(&reading.signal, world.now.instant);
+        worker.urgent.hear(&reading.signal, context.now.instant);
     } else {
         worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
     }
@@ -213,15 +213,15 @@ fn hear_records(
         TargetSignal::Unauthorized { .. } | TargetSignal::Forbidden { .. }
     );
     let outdated = !current && refused;
-    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, world.now);
-    let partial = !outdated && bars::hear(worker, world, &planned.call.kind, &mut reading);
+    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, context.now);
+    let partial = !outdated && bars::hear(worker, context, &planned.call.kind, &mut reading);
     if !outdated && !own && !partial {
-        worker.hear(&reading.signal, &reading.budget, world.now);
+        worker.hear(&reading.signal, &reading.budget, context.now);
     }
     if reading.signal == TargetSignal::Healthy {
         worker.trust.proven();
     }
-    answers::note_gauges(world, worker.target, &reading);
+    answers::note_gauges(context, worker.target, &reading);
     let audience = worker.audiences.hear(&planned.call.kind, &answer.result);
     heard.audiences.extend(audience);
     heard.log.push(answers::log_entry(
@@ -230,8 +230,8 @@ fn hear_records(
         answer,
         &reading,
     ));
-    collisions::hear(worker, world, &planned, &mut reading);
+    collisions::hear(worker, context, &planned, &mut reading);
     let mut outcomes = answers::outcomes(worker, planned, reading);
-    preflight::second_chance(worker, world, &mut outcomes);
+    preflight::second_chance(worker, context, &mut outcomes);
     outcomes
 }

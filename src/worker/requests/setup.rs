@@ -8,11 +8,11 @@ use crate::worker::{provision, sharing};
 impl Requests {
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
     /// was asked for; and who else uses it.
-    pub fn ask_for_properties(&mut self, worker: &mut TargetWorker, world: &World) {
-        if unidentified(worker, world) {
+    pub fn ask_for_properties(&mut self, worker: &mut TargetWorker, context: &Context) {
+        if unidentified(worker, context) {
             return;
         }
-        for entity in properties::entities(worker, world) {
+        for entity in properties::entities(worker, context) {
             let creating = match worker
                 .properties
                 .get(&entity)
@@ -29,10 +29,10 @@ impl Requests {
                     continue;
                 }
             };
-            if !self.permitted(worker, world.now) {
+            if !self.permitted(worker, context.now) {
                 return;
             }
-            let request = property_request(world, entity, creating);
+            let request = property_request(context, entity, creating);
             let state = if creating {
                 Property::Creating
             } else {
@@ -41,64 +41,66 @@ impl Requests {
             worker.properties.insert(entity, state);
             self.send(
                 worker,
-                world,
+                context,
                 request,
                 Underway::Property { entity, creating },
             );
         }
-        if sharing::is_due(worker, world, world.now.instant) && self.has_token(worker, world.now) {
-            match worker.permit(Allowance::Search, world.now) {
+        if sharing::is_due(worker, context, context.now.instant)
+            && self.has_token(worker, context.now)
+        {
+            match worker.permit(Allowance::Search, context.now) {
                 Ok(()) => {
-                    let request = sharing::ask(worker, world);
-                    self.send(worker, world, request, Underway::Others);
+                    let request = sharing::ask(worker, context);
+                    self.send(worker, context, request, Underway::Others);
                 }
-                Err(wait) => sharing::postpone(worker, wait, world.now),
+                Err(wait) => sharing::postpone(worker, wait, context.now),
             }
         }
     }
 
     /// Asks for definitions that are needed and not known.
-    pub fn ask_for_definitions(&mut self, worker: &mut TargetWorker, world: &World) {
-        while let Some(subject) = worker.preflight.due(world.now.clock) {
-            if self.is_crowded(worker, world) || !self.permitted(worker, world.now) {
+    pub fn ask_for_definitions(&mut self, worker: &mut TargetWorker, context: &Context) {
+        while let Some(subject) = worker.preflight.due(context.now.clock) {
+            if self.is_crowded(worker, context) || !self.permitted(worker, context.now) {
                 return;
             }
-            let request = worker.preflight.ask(&subject, world);
+            let request = worker.preflight.ask(&subject, context);
             worker.calls_in_flight += 1;
             let underway = Underway::Definitions {
                 subject,
                 request: request.clone(),
             };
-            self.send(worker, world, request, underway);
+            self.send(worker, context, request, underway);
         }
     }
 
     /// Has a merge field created, if that was asked for.
-    pub fn create_merge_fields(&mut self, worker: &mut TargetWorker, world: &World) {
+    pub fn create_merge_fields(&mut self, worker: &mut TargetWorker, context: &Context) {
         let idle = worker.target != Target::Mailchimp || worker.provision.is_idle();
         if idle
-            || unidentified(worker, world)
-            || self.is_crowded(worker, world)
-            || !self.permitted(worker, world.now)
+            || unidentified(worker, context)
+            || self.is_crowded(worker, context)
+            || !self.permitted(worker, context.now)
         {
             return;
         }
         let preflight = &worker.preflight.mailchimp;
-        if let Some(request) = worker.provision.next(preflight, provision::maps(world)) {
+        if let Some(request) = worker.provision.next(preflight, provision::maps(context)) {
             worker.calls_in_flight += 1;
             let underway = Underway::MergeField(request.clone());
-            self.send(worker, world, request, underway);
+            self.send(worker, context, request, underway);
         }
     }
 
     /// Whether as many calls are under way as may be.
-    fn is_crowded(&self, worker: &TargetWorker, world: &World) -> bool {
-        worker.calls_in_flight >= worker.most_calls(&world.settings)
+    fn is_crowded(&self, worker: &TargetWorker, context: &Context) -> bool {
+        worker.calls_in_flight >= worker.most_calls(&context.settings)
     }
 }
 
-pub(super) fn property_request(world: &World, entity: Entity, creating: bool) -> Request {
-    let settings = &world.settings.hubspot_api;
+pub(super) fn property_request(context: &Context, entity: Entity, creating: bool) -> Request {
+    let settings = &context.settings.hubspot_api;
     if creating {
         hubspot::property::create_property_request(settings, entity)
     } else {

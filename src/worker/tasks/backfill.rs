@@ -21,7 +21,7 @@ use crate::store::holds;
 use crate::worker::jobs::{self, A_MOMENT, Jobs, News};
 use crate::worker::target::{Property, TargetWorker};
 use crate::worker::task::{Task, Turn};
-use crate::worker::{World, settle};
+use crate::worker::{Context, settle};
 
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
@@ -84,13 +84,13 @@ impl Backfills {
         &mut self,
         stored: Vec<Walk>,
         targets: &mut [TargetWorker],
-        world: &World,
+        context: &Context,
     ) -> SpiResult<()> {
         self.jobs.loaded();
         // Those that are over, and those that ought to be but whose row somebody holds just now.
         let (mut over, mut stuck) = (BTreeSet::new(), BTreeSet::new());
         for walk in &stored {
-            let source = world.sources.get(&walk.source);
+            let source = context.sources.get(&walk.source);
             let sent = source.is_some_and(|source| source.maps.contains_key(&walk.target));
             if walk.open && !sent && !over.contains(&walk.job) && !stuck.contains(&walk.job) {
                 let why = match source {
@@ -104,7 +104,7 @@ impl Backfills {
             }
         }
         if !stuck.is_empty() {
-            self.jobs.try_again(world.now.instant);
+            self.jobs.try_again(context.now.instant);
         }
         for walk in stored.iter().filter(|walk| over.contains(&walk.job)) {
             clear(targets, walk.target, walk.source)?;
@@ -139,11 +139,11 @@ impl Backfills {
     }
 
     /// Whether there is something to do for a target.
-    fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
+    fn due(&self, worker: &TargetWorker, context: &Context, now: Instant) -> bool {
         if self.walks.is_empty() || self.jobs.rests(now) {
             return false;
         }
-        let most = most_chunks(world);
+        let most = most_chunks(context);
         let room = worker.chunks + AT_ONCE.min(most.div_ceil(4)) <= most;
         self.walks
             .iter()
@@ -152,7 +152,7 @@ impl Backfills {
                 let news = worker.chunks < running.chunks && !running.shown(now);
                 match running.walk.stage {
                     Stage::Walking => {
-                        news || room && may_feed(worker, world, running.walk.source, now)
+                        news || room && may_feed(worker, context, running.walk.source, now)
                     }
                     Stage::Settling => {
                         let held = holds::is_held_for(running.walk.source, worker.target);
@@ -175,10 +175,10 @@ impl Backfills {
     }
 
     /// Queues what there is room for, and notes what has been settled. In one transaction.
-    fn feed(&mut self, worker: &mut TargetWorker, world: &World) -> SpiResult<()> {
+    fn feed(&mut self, worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
         self.jobs.go_on();
-        let now = world.now.instant;
-        let mut free = most_chunks(world)
+        let now = context.now.instant;
+        let mut free = most_chunks(context)
             .saturating_sub(backfills::queued(worker.target, None, &settle::held(worker))?.chunks)
             .min(AT_ONCE);
         let mut refused = None;
@@ -188,10 +188,10 @@ impl Backfills {
             if running.walk.target != worker.target || stage == Stage::Finished {
                 continue;
             }
-            if stage == Stage::Walking && may_feed(worker, world, running.walk.source, now) {
+            if stage == Stage::Walking && may_feed(worker, context, running.walk.source, now) {
                 while free > 0 && running.walk.stage == Stage::Walking && refused.is_none() {
                     free -= 1;
-                    refused = advance(running, world)?;
+                    refused = advance(running, context)?;
                 }
             }
             let waiting = backfills::queued(worker.target, Some(running.walk.source), &[])?.records;
@@ -203,7 +203,7 @@ impl Backfills {
             backfills::save(walk)?;
             if !running.shown(now) || running.walk.stage != stage {
                 running.shown_at = Some(now);
-                running.pace.note(world.now.timestamp, running.walk.done);
+                running.pace.note(context.now.timestamp, running.walk.done);
                 shown.insert(running.walk.job);
             }
         }
@@ -215,7 +215,7 @@ impl Backfills {
             }
         }
         for job in shown {
-            backfills::progress(job, self.eta(job, world.now.timestamp))?;
+            backfills::progress(job, self.eta(job, context.now.timestamp))?;
         }
         if let Some((job, why)) = refused {
             self.refuse(job, &why, now)?;
@@ -275,23 +275,23 @@ impl Task for Backfills {
 
     fn load(&mut self, turn: &mut Turn) -> SpiResult<()> {
         let stored = std::mem::take(&mut self.stored);
-        self.take_over(stored, turn.targets, turn.world)
+        self.take_over(stored, turn.targets, turn.context)
     }
 
     fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
-        let (world, now) = (&*turn.world, turn.now());
+        let (context, now) = (&*turn.context, turn.now());
         for worker in turn.targets.iter_mut() {
-            if self.due(worker, world, now) {
-                store::transaction(|| self.feed(worker, world))?;
+            if self.due(worker, context, now) {
+                store::transaction(|| self.feed(worker, context))?;
             }
         }
         Ok(())
     }
 
     fn next_wait(&self, turn: &Turn) -> Option<Duration> {
-        let (world, now) = (&*turn.world, turn.now());
+        let (context, now) = (&*turn.context, turn.now());
         let mut targets = turn.targets.iter();
-        if targets.any(|worker| self.due(worker, world, now)) {
+        if targets.any(|worker| self.due(worker, context, now)) {
             return Some(Duration::ZERO);
         }
         self.jobs.retry_in(now)
@@ -312,7 +312,7 @@ impl Task for Backfills {
             .map(|running| &running.walk)
             .filter(|walk| walk.stage != Stage::Finished)
             .map(|walk| (walk.job, walk.target, walk.source));
-        self.jobs.news(left, turn.targets, turn.world)
+        self.jobs.news(left, turn.targets, turn.context)
     }
 }
 
@@ -325,20 +325,20 @@ fn clear(targets: &mut [TargetWorker], target: Target, source: SourceId) -> SpiR
     backfills::drop_queued(target, source)
 }
 
-fn chunk(world: &World) -> usize {
-    CHUNK.min(world.settings.max_records / 4).max(1)
+fn chunk(context: &Context) -> usize {
+    CHUNK.min(context.settings.max_records / 4).max(1)
 }
 
-fn most_chunks(world: &World) -> usize {
+fn most_chunks(context: &Context) -> usize {
     // The rest of the memory stays free for what is more urgent. Less would not do: ten of
     // Mailchimp's calls carry 5,000 records, and a chunk counts until its last one is settled.
-    let most = world.settings.max_records * 4 / 5;
-    MOST_CHUNKS.min(most / chunk(world)).max(1)
+    let most = context.settings.max_records * 4 / 5;
+    MOST_CHUNKS.min(most / chunk(context)).max(1)
 }
 
 /// Whether more may be queued for a target.
-fn may_feed(worker: &TargetWorker, world: &World, source: SourceId, now: Instant) -> bool {
-    let state = worker.status(&world.settings, now).state;
+fn may_feed(worker: &TargetWorker, context: &Context, source: SourceId, now: Instant) -> bool {
+    let state = worker.status(&context.settings, now).state;
     // A target that fails has to be sent something now and then, to see whether it is well again.
     let serves = match state {
         TargetState::Outage => worker.chunks == 0,
@@ -346,17 +346,17 @@ fn may_feed(worker: &TargetWorker, world: &World, source: SourceId, now: Instant
     };
     serves
         && !worker.queue.holds(source)
-        && jobs::property(worker, world, source) == Property::Ready
+        && jobs::property(worker, context, source) == Property::Ready
         && worker.retrying < MOST_RETRIES
 }
 
 /// Queues one chunk of a walk. Gives why that was refused.
-fn advance(running: &mut Running, world: &World) -> SpiResult<Option<(i64, SqlError)>> {
+fn advance(running: &mut Running, context: &Context) -> SpiResult<Option<(i64, SqlError)>> {
     let walk = &mut running.walk;
-    let Some(source) = world.sources.get(&walk.source) else {
+    let Some(source) = context.sources.get(&walk.source) else {
         return Ok(None);
     };
-    let (chunk, mut wanted, mut refused) = (chunk(world), Vec::new(), None);
+    let (chunk, mut wanted, mut refused) = (chunk(context), Vec::new(), None);
     for _ in 0..MOST_LOOKS {
         let keys =
             match backfills::next_keys(source, walk.mark.as_deref(), walk.filter.as_deref(), chunk)

@@ -19,7 +19,7 @@ use crate::pg::clock::Stopwatch;
 use crate::pg::{self, SqlError};
 use crate::store::apply::{self, Applied};
 use crate::store::{self, changes, dead_letters, holds, links};
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 use crate::worker::task::{Task, Turn};
 
@@ -76,13 +76,13 @@ enum Told {
 
 impl Task for ConsentWritebacks {
     fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
-        let fresh = std::mem::take(&mut turn.world.consent_writebacks);
+        let fresh = std::mem::take(&mut turn.context.consent_writebacks);
         self.tell(turn, fresh)?;
         self.tell_again(turn)
     }
 
     fn next_wait(&self, turn: &Turn) -> Option<Duration> {
-        match turn.world.consent_writebacks.is_empty() {
+        match turn.context.consent_writebacks.is_empty() {
             true => self.due_in(turn.now()),
             false => Some(Duration::ZERO),
         }
@@ -101,7 +101,7 @@ impl ConsentWritebacks {
         while slice.elapsed() < SLICE
             && let Some(each) = news.next()
         {
-            match store::transaction(|| tell_or_wait(turn.world, &each))? {
+            match store::transaction(|| tell_or_wait(turn.context, &each))? {
                 Told::Settled => {}
                 Told::Later => held.push(each),
             }
@@ -113,7 +113,7 @@ impl ConsentWritebacks {
 
     /// As above, of what had to wait, or what an earlier worker did not come to.
     fn tell_again(&mut self, turn: &Turn) -> SpiResult<()> {
-        let (now, enabled) = (turn.now(), turn.world.settings.enabled);
+        let (now, enabled) = (turn.now(), turn.context.settings.enabled);
         if !enabled || turn.targets.iter().any(|worker| worker.fenced) {
             return Ok(());
         }
@@ -171,9 +171,9 @@ fn without_decided(
 }
 
 /// Tells it, unless the row or the table is in somebody's hands, or cannot be read at present.
-fn tell_or_wait(world: &World, news: &ConsentWriteback) -> SpiResult<Told> {
+fn tell_or_wait(context: &Context, news: &ConsentWriteback) -> SpiResult<Told> {
     store::wait_for_nobody()?;
-    let told = pg::guarded(AssertUnwindSafe(|| tell(world, news)));
+    let told = pg::guarded(AssertUnwindSafe(|| tell(context, news)));
     let why = match told {
         Ok(told) => match told? {
             Ok(told) => return Ok(told),
@@ -184,7 +184,7 @@ fn tell_or_wait(world: &World, news: &ConsentWriteback) -> SpiResult<Told> {
     if Refusal::of(&why.sqlstate()) != Refusal::Value {
         return Ok(Told::Later);
     }
-    let source = world.sources.get(&news.record.source);
+    let source = context.sources.get(&news.record.source);
     pgrx::warning!(
         "integration: cannot record consent of {} {}: {}",
         source.map_or("a table", |source| &source.name),
@@ -194,9 +194,9 @@ fn tell_or_wait(world: &World, news: &ConsentWriteback) -> SpiResult<Told> {
     Ok(Told::Settled)
 }
 
-fn tell(world: &World, news: &ConsentWriteback) -> SpiResult<Result<Told, SqlError>> {
+fn tell(context: &Context, news: &ConsentWriteback) -> SpiResult<Result<Told, SqlError>> {
     let ConsentWriteback { record, status } = news;
-    let source = world.sources.get(&record.source);
+    let source = context.sources.get(&record.source);
     let Some((source, map)) =
         source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
     else {

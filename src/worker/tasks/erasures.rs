@@ -21,7 +21,7 @@ use crate::store::erasures::{self, Erasure};
 use crate::worker::jobs::{self, Jobs, News};
 use crate::worker::target::TargetWorker;
 use crate::worker::task::{Answered, Question, QuestionKind, Task, Token, Turn};
-use crate::worker::{World, requests};
+use crate::worker::{Context, requests};
 
 /// Erasures in memory; the others follow when these are done.
 const MOST: usize = 500;
@@ -122,15 +122,15 @@ impl Erasures {
 
 impl Running {
     /// `None`: it is being done.
-    fn waits_for(&self, targets: &[TargetWorker], world: &World) -> Option<String> {
+    fn waits_for(&self, targets: &[TargetWorker], context: &Context) -> Option<String> {
         if !self.erasure.begun {
-            return self.trouble.clone().or_else(|| stopped(targets, world));
+            return self.trouble.clone().or_else(|| stopped(targets, context));
         }
         let mut reasons = BTreeSet::new();
         for call in &self.calls {
             let worker = targets.iter().find(|w| w.target == call.step.target())?;
             // The unique property is of no concern.
-            let why = jobs::waits_for(worker, world, SourceId(0));
+            let why = jobs::waits_for(worker, context, SourceId(0));
             reasons.insert(why.or_else(|| call.why.clone())?);
         }
         reasons.extend(self.trouble.clone());
@@ -140,11 +140,11 @@ impl Running {
 }
 
 /// Why nothing at all is to be done, here or elsewhere.
-fn stopped(targets: &[TargetWorker], world: &World) -> Option<String> {
+fn stopped(targets: &[TargetWorker], context: &Context) -> Option<String> {
     let whole = targets
         .iter()
-        .find(|worker| worker.fenced || !world.settings.enabled)?;
-    jobs::waits_for(whole, world, SourceId(0))
+        .find(|worker| worker.fenced || !context.settings.enabled)?;
+    jobs::waits_for(whole, context, SourceId(0))
 }
 
 impl Task for Erasures {
@@ -184,7 +184,7 @@ impl Task for Erasures {
 
     fn news(&self, turn: &Turn) -> Vec<News> {
         let reasons = self.running.iter().map(|running| {
-            let why = running.waits_for(turn.targets, turn.world);
+            let why = running.waits_for(turn.targets, turn.context);
             (running.erasure.job, why)
         });
         self.jobs.changed(reasons)
@@ -199,10 +199,10 @@ impl Erasures {
     }
 
     fn begin_erasures(&mut self, turn: &mut Turn) -> SpiResult<()> {
-        if stopped(turn.targets, turn.world).is_some() {
+        if stopped(turn.targets, turn.context).is_some() {
             return Ok(());
         }
-        let now = turn.world.now.instant;
+        let now = turn.context.now.instant;
         let mut begun = 0;
         let jobs: Vec<i64> = self
             .running
@@ -233,7 +233,7 @@ impl Erasures {
             }
             begun += 1;
             if begun > BEGUN_AT_ONCE {
-                self.look_in(Duration::ZERO, turn.world.now.instant);
+                self.look_in(Duration::ZERO, turn.context.now.instant);
                 break;
             }
             self.begin_erasure(job, turn)?;
@@ -245,7 +245,7 @@ impl Erasures {
     fn reload_erasures(&mut self, turn: &mut Turn) -> SpiResult<()> {
         if self.more && self.running.is_empty() {
             store::transaction(|| self.reload(turn.targets))?;
-            self.look_in(Duration::ZERO, turn.world.now.instant);
+            self.look_in(Duration::ZERO, turn.context.now.instant);
         }
         Ok(())
     }
@@ -254,7 +254,8 @@ impl Erasures {
     fn ask(&mut self, index: usize, turn: &mut Turn) {
         let (target, now) = (turn.targets[index].target, turn.now());
         let worker = &turn.targets[index];
-        if !worker.may_send(&turn.world.settings, now) || requests::unidentified(worker, turn.world)
+        if !worker.may_send(&turn.context.settings, now)
+            || requests::unidentified(worker, turn.context)
         {
             return;
         }
@@ -279,13 +280,13 @@ impl Erasures {
                 continue;
             }
             let worker = &turn.targets[index];
-            let crowded = worker.calls_in_flight >= worker.most_calls(&turn.world.settings);
+            let crowded = worker.calls_in_flight >= worker.most_calls(&turn.context.settings);
             if under_way >= CALLS_AT_ONCE || crowded {
                 // Whatever is under way wakes us when it is answered.
                 break;
             }
             let request =
-                services::erasure_request(&call.step, entity, &turn.world.settings.hubspot_api);
+                services::erasure_request(&call.step, entity, &turn.context.settings.hubspot_api);
             let logged_path = Some(call.step.logged_path(&request));
             let question = Question {
                 request,

@@ -17,18 +17,18 @@ pub struct Inbox {
 
 impl Task for Inbox {
     fn load(&mut self, turn: &mut Turn) -> SpiResult<()> {
-        self.backlog.load(turn.world)
+        self.backlog.load(turn.context)
     }
 
     fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
         let backlog = &mut self.backlog;
         backlog.stale |= turn.wake.has(Wake::INBOX);
         let fenced = turn.targets.iter().any(|worker| worker.fenced);
-        if fenced || !turn.world.settings.enabled {
+        if fenced || !turn.context.settings.enabled {
             return Ok(());
         }
-        backlog.apply(turn.world, turn.targets)?;
-        turn.world.withheld |= std::mem::take(&mut backlog.withholds);
+        backlog.apply(turn.context, turn.targets)?;
+        turn.context.withheld |= std::mem::take(&mut backlog.withholds);
         let (owed, now) = (std::mem::take(&mut backlog.owed), turn.now());
         let mut workers = turn.targets.iter_mut();
         if let Some(worker) = workers.find(|worker| worker.target == Target::HubSpot) {

@@ -24,7 +24,7 @@ use crate::services;
 use crate::store;
 use crate::store::backfills::{self, End};
 use crate::store::engagement::{self, Campaign, Poll};
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::jobs::{Jobs, News, idle};
 use crate::worker::target::TargetWorker;
 use crate::worker::task::{Answered, Question, Task, Token, Turn};
@@ -108,13 +108,13 @@ impl Polls {
     }
 
     /// How long until it is time for the next one.
-    fn begins_in(&self, world: &World) -> Option<Duration> {
-        let interval = world.settings.mailchimp_poll_interval?;
+    fn begins_in(&self, context: &Context) -> Option<Duration> {
+        let interval = context.settings.mailchimp_poll_interval?;
         let sent = |source: &store::sources::Source| source.maps.contains_key(&Target::Mailchimp);
-        if !world.sources.values().any(sent) {
+        if !context.sources.values().any(sent) {
             return None;
         }
-        Some(left(interval, self.begun, world.now.timestamp))
+        Some(left(interval, self.begun, context.now.timestamp))
     }
 
     /// It cannot go on there; if that is not over soon, the report is left out. Without those that
@@ -167,7 +167,7 @@ fn may_ask(turn: &Turn) -> bool {
     let now = turn.now();
     mailchimp(turn.targets).is_some_and(|worker| {
         worker.blocked_until.is_none_or(|until| until <= now)
-            && idle(worker, turn.world, now)
+            && idle(worker, turn.context, now)
             && !turn.is_claimed(worker.target)
     })
 }
@@ -183,7 +183,7 @@ impl Task for Polls {
         let now = turn.now();
         let work = match &self.running {
             Some(running) => running.asked.is_none(),
-            None => self.begins_in(turn.world) == Some(Duration::ZERO),
+            None => self.begins_in(turn.context) == Some(Duration::ZERO),
         };
         if !work || self.jobs.rests(now) || !may_ask(turn) {
             return Ok(());
@@ -198,7 +198,7 @@ impl Task for Polls {
                 self.jobs.try_again(now);
             }
         }
-        let question = store::transaction(|| self.next_question(turn.world))?;
+        let question = store::transaction(|| self.next_question(turn.context))?;
         let Some((request, since)) = question else {
             return Ok(());
         };
@@ -228,7 +228,7 @@ impl Task for Polls {
         }
         match &self.running {
             Some(running) => running.asked.is_none().then_some(Duration::ZERO),
-            None => self.begins_in(turn.world),
+            None => self.begins_in(turn.context),
         }
     }
 
@@ -246,14 +246,14 @@ impl Task for Polls {
         let walks = job
             .into_iter()
             .map(|job| (job, Target::Mailchimp, SourceId(0)));
-        self.jobs.news(walks, turn.targets, turn.world)
+        self.jobs.news(walks, turn.targets, turn.context)
     }
 }
 
 impl Polls {
     /// The next question; `None`: there is none, and the job has been ended.
-    fn next_question(&mut self, world: &World) -> SpiResult<Option<Next>> {
-        let now = world.now.timestamp;
+    fn next_question(&mut self, context: &Context) -> SpiResult<Option<Next>> {
+        let now = context.now.timestamp;
         let Some(running) = &mut self.running else {
             return Ok(None);
         };
@@ -268,10 +268,10 @@ impl Polls {
             running.count = PAGE_MAX;
         }
         let Some(campaign) = &running.campaign else {
-            self.end_poll(job, world)?;
+            self.end_poll(job, context)?;
             return Ok(None);
         };
-        let kept = world.settings.activity_retention;
+        let kept = context.settings.activity_retention;
         let kept = kept.map(|kept| Timestamp(now.0 - kept.as_millis() as i64));
         let since = reports::since(campaign.seen, kept);
         let (id, report, offset) = (&campaign.id, campaign.report, campaign.walk.offset);
@@ -279,7 +279,7 @@ impl Polls {
         Ok(Some((request, since)))
     }
 
-    fn end_poll(&mut self, job: i64, world: &World) -> SpiResult<()> {
+    fn end_poll(&mut self, job: i64, context: &Context) -> SpiResult<()> {
         let running = self.running.as_ref();
         let end = match running.and_then(|running| running.poll.failure.clone()) {
             Some(why) => End::Failed(why),
@@ -287,13 +287,13 @@ impl Polls {
         };
         if backfills::end(job, &end)? {
             engagement::remove(job)?;
-            engagement::forget(reports::oldest(world.now.timestamp))?;
+            engagement::forget(reports::oldest(context.now.timestamp))?;
             self.jobs.forget(job);
             // There may be another one.
             self.reload()
         } else {
             // Somebody is changing it, perhaps cancelling.
-            self.jobs.try_again(world.now.instant);
+            self.jobs.try_again(context.now.instant);
             Ok(())
         }
     }
@@ -304,7 +304,7 @@ impl Polls {
         understood: Understood,
         turn: &mut Turn,
     ) -> SpiResult<()> {
-        let world = &*turn.world;
+        let context = &*turn.context;
         let Some(running) = &mut self.running else {
             return Ok(());
         };
@@ -318,15 +318,15 @@ impl Polls {
                 running.count = (running.count / 2).max(1);
                 return Ok(());
             }
-            Understood::Refused(why) => return self.refuse(why, world.now.instant),
+            Understood::Refused(why) => return self.refuse(why, context.now.instant),
             Understood::Listed(page) => {
-                let default = &world.settings.mailchimp_api.list;
+                let default = &context.settings.mailchimp_api.list;
                 let lists = mailchimp(turn.targets).map(|worker| worker.audiences.in_use(default));
-                take::listed(running, world, &lists.unwrap_or_default(), &page)?;
+                take::listed(running, context, &lists.unwrap_or_default(), &page)?;
             }
             Understood::Reported(page) => {
                 let told = pg::guarded(AssertUnwindSafe(|| {
-                    take::reported(running, world, since, &page)
+                    take::reported(running, context, since, &page)
                 }));
                 match told {
                     Ok(told) => {
@@ -337,7 +337,7 @@ impl Polls {
                     // A table in which people are looked up cannot be read now: the page is asked
                     // for once more.
                     Err(_) => {
-                        self.jobs.try_again(world.now.instant);
+                        self.jobs.try_again(context.now.instant);
                         return Ok(());
                     }
                 }

@@ -106,13 +106,13 @@ impl Task for Recheck {
     /// Holds what turned out to be unreadable, and releases what can be read again.
     fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
         let now = turn.now();
-        trouble::look_again(turn.world.now.clock);
+        trouble::look_again(turn.context.now.clock);
         if trouble::any() {
             store::transaction(trouble::hold_what_was_found)?;
         }
         self.follow(now);
         for (id, cause) in self.due(now) {
-            let Some(source) = turn.world.sources.get(&id) else {
+            let Some(source) = turn.context.sources.get(&id) else {
                 continue;
             };
             store::transaction(|| match source.probe() {
@@ -131,7 +131,7 @@ impl Task for Recheck {
     }
 
     fn next_wait(&self, turn: &Turn) -> Option<Duration> {
-        let locked = trouble::next_look(turn.world.now.clock);
+        let locked = trouble::next_look(turn.context.now.clock);
         locked.into_iter().chain(self.due_in(turn.now())).min()
     }
 }

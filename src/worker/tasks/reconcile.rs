@@ -26,7 +26,7 @@ use repairs::Part;
 
 use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::jobs::{self, A_MOMENT, Jobs, News, idle};
 use crate::worker::target::{Property, TargetWorker};
 use crate::worker::task::{Answered, Task, Token, Turn};
@@ -139,11 +139,11 @@ pub struct Reconciles {
 
 impl Reconciles {
     /// Takes in which there are, and clears away those that are over.
-    fn take_over(&mut self, stored: Vec<Course>, world: &World) -> SpiResult<()> {
+    fn take_over(&mut self, stored: Vec<Course>, context: &Context) -> SpiResult<()> {
         self.jobs.loaded();
         let mut over = BTreeSet::new();
         for course in &stored {
-            let sent = world
+            let sent = context
                 .sources
                 .get(&course.source)
                 .is_some_and(|source| source.maps.contains_key(&course.target));
@@ -154,7 +154,7 @@ impl Reconciles {
                 if backfills::end(course.job, &End::Cancelled(why))? {
                     over.insert(course.job);
                 } else {
-                    self.jobs.try_again(world.now.instant);
+                    self.jobs.try_again(context.now.instant);
                 }
             }
         }
@@ -177,7 +177,7 @@ impl Reconciles {
         Ok(())
     }
 
-    fn due(&self, worker: &TargetWorker, world: &World, now: Instant) -> bool {
+    fn due(&self, worker: &TargetWorker, context: &Context, now: Instant) -> bool {
         let free = worker.blocked_until.is_none_or(|until| until <= now) && !self.jobs.rests(now);
         let mine = self
             .courses
@@ -186,7 +186,7 @@ impl Reconciles {
         free && mine.is_some_and(|running| {
             running.asked.is_none()
                 && running.parts.is_empty()
-                && may_ask(worker, world, &running.course, now)
+                && may_ask(worker, context, &running.course, now)
         })
     }
 
@@ -250,7 +250,7 @@ impl Task for Reconciles {
 
     fn load(&mut self, turn: &mut Turn) -> SpiResult<()> {
         let stored = std::mem::take(&mut self.stored);
-        self.take_over(stored, turn.world)
+        self.take_over(stored, turn.context)
     }
 
     fn step(&mut self, turn: &mut Turn) -> SpiResult<()> {
@@ -262,11 +262,11 @@ impl Task for Reconciles {
     }
 
     fn next_wait(&self, turn: &Turn) -> Option<Duration> {
-        let (world, now) = (&*turn.world, turn.now());
+        let (context, now) = (&*turn.context, turn.now());
         if turn
             .targets
             .iter()
-            .any(|worker| self.due(worker, world, now))
+            .any(|worker| self.due(worker, context, now))
         {
             return Some(Duration::ZERO);
         }
@@ -293,12 +293,12 @@ impl Task for Reconciles {
             .map(|running| &running.course)
             .filter(|course| course.stage != Stage::Finished)
             .map(|course| (course.job, course.target, course.source));
-        self.jobs.news(left, turn.targets, turn.world)
+        self.jobs.news(left, turn.targets, turn.context)
     }
 }
 
-fn may_ask(worker: &TargetWorker, world: &World, course: &Course, now: Instant) -> bool {
-    idle(worker, world, now)
+fn may_ask(worker: &TargetWorker, context: &Context, course: &Course, now: Instant) -> bool {
+    idle(worker, context, now)
         && !worker.queue.holds(course.source)
-        && jobs::property(worker, world, course.source) == Property::Ready
+        && jobs::property(worker, context, course.source) == Property::Ready
 }

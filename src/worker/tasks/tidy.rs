@@ -36,7 +36,7 @@ impl Task for Tidy {
             return Ok(());
         }
         (self.last, self.answers) = (Some(turn.now()), answers);
-        let settings = &turn.world.settings;
+        let settings = &turn.context.settings;
         store::transaction(|| {
             state::tidy(settings.request_log_retention, settings.inbox_retention)?;
             erasures::tidy()?;

@@ -53,8 +53,8 @@ enum Next {
 
 fn may_ask(turn: &Turn) -> bool {
     turn.worker(Target::Mailchimp).is_some_and(|worker| {
-        worker.may_send(&turn.world.settings, turn.now())
-            && !requests::unidentified(worker, turn.world)
+        worker.may_send(&turn.context.settings, turn.now())
+            && !requests::unidentified(worker, turn.context)
     })
 }
 

@@ -18,7 +18,7 @@ use crate::store::links::{self, intents};
 use crate::store::{dead_letters, people, sources};
 use crate::worker::jobs::A_MOMENT;
 use crate::worker::task::Turn;
-use crate::worker::{World, settle};
+use crate::worker::{Context, settle};
 
 const UNKNOWN: &str = "nothing was known of this record but its key";
 const SHARED: &str =
@@ -64,9 +64,9 @@ impl Erasures {
             return Ok(false);
         };
         let known = known(
-            turn.world,
+            turn.context,
             &running.erasure,
-            &audiences(turn.targets, turn.world),
+            &audiences(turn.targets, turn.context),
         )?;
         let steps = engine::steps(&known);
         let remark = match (is_unknown(&known), known.shares()) {
@@ -76,8 +76,8 @@ impl Erasures {
         };
         erasures::begin(job, &known, &steps, remark)?;
         for worker in turn.targets.iter_mut() {
-            settle::outlook(worker, turn.world.now)?;
-            turn.world
+            settle::outlook(worker, turn.context.now)?;
+            turn.context
                 .set_dead(worker.target, dead_letters::count(worker.target)?);
         }
         self.reload(turn.targets)?;
@@ -106,8 +106,8 @@ impl Running {
 }
 
 /// Mailchimp's audiences that are or were written to.
-fn audiences(targets: &[crate::worker::target::TargetWorker], world: &World) -> Vec<String> {
-    let default = &world.settings.mailchimp_api.list;
+fn audiences(targets: &[crate::worker::target::TargetWorker], context: &Context) -> Vec<String> {
+    let default = &context.settings.mailchimp_api.list;
     targets
         .iter()
         .find(|worker| worker.target == Target::Mailchimp)
@@ -124,14 +124,14 @@ fn is_unknown(known: &Known) -> bool {
         && known.hashes.is_empty()
 }
 
-fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Known> {
+fn known(context: &Context, erasure: &Erasure, audiences: &[String]) -> SpiResult<Known> {
     let record = &erasure.record;
     let link = |target| {
         let links = links::read(record.source, target, &[record.key.as_str()]);
         links.map(|mut links| links.remove(&record.key))
     };
     let (hubspot, mailchimp) = (link(Target::HubSpot)?, link(Target::Mailchimp)?);
-    let source = world.sources.get(&record.source);
+    let source = context.sources.get(&record.source);
     let mut addresses = erasure.addresses.clone();
     for link in [&hubspot, &mailchimp].into_iter().flatten() {
         addresses.extend(link.remote_key.clone());
@@ -158,10 +158,10 @@ fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Kn
         .map(|name| RemoteId::from(name.as_str()))
         .filter(|former| Some(former) != id)
         .collect();
-    let former_ids = free(world, erasure, former_ids)?;
+    let former_ids = free(context, erasure, former_ids)?;
     let may_know = |target: Target, known: bool| {
         let sent = source.is_some_and(|source| source.maps.contains_key(&target));
-        known || (sent && world.settings.endpoint(target).is_ok())
+        known || (sent && context.settings.endpoint(target).is_ok())
     };
     let at_hubspot = hubspot.is_some() || !former_ids.is_empty();
     let at_mailchimp = mailchimp.is_some() || !hashes.is_empty();
@@ -169,7 +169,7 @@ fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Kn
         (Target::HubSpot, at_hubspot),
         (Target::Mailchimp, at_mailchimp),
     ];
-    let default_list = world.settings.mailchimp_api.list.clone();
+    let default_list = context.settings.mailchimp_api.list.clone();
     let (taken, taken_members) = taken(erasure, &addresses, &hashes, &default_list)?;
     Ok(Known {
         entity: erasure.entity,
@@ -192,10 +192,10 @@ fn known(world: &World, erasure: &Erasure, audiences: &[String]) -> SpiResult<Kn
 }
 
 /// Those of some HubSpot records that are not another row's by now.
-fn free(world: &World, erasure: &Erasure, ids: Vec<RemoteId>) -> SpiResult<Vec<RemoteId>> {
+fn free(context: &Context, erasure: &Erasure, ids: Vec<RemoteId>) -> SpiResult<Vec<RemoteId>> {
     let mut free = Vec::new();
     for id in ids {
-        if is_free(world, erasure, &id)? {
+        if is_free(context, erasure, &id)? {
             free.push(id);
         }
     }
@@ -203,11 +203,11 @@ fn free(world: &World, erasure: &Erasure, ids: Vec<RemoteId>) -> SpiResult<Vec<R
 }
 
 /// Whether a HubSpot record is not another row's.
-pub(super) fn is_free(world: &World, erasure: &Erasure, id: &RemoteId) -> SpiResult<bool> {
+pub(super) fn is_free(context: &Context, erasure: &Erasure, id: &RemoteId) -> SpiResult<bool> {
     let linked = links::by_remote_id(Target::HubSpot, id.as_str())?;
     // Ids are unique within an object type only.
     let another = |record: &RecordRef| {
-        let source = world.sources.get(&record.source);
+        let source = context.sources.get(&record.source);
         *record != erasure.record && source.is_some_and(|source| source.entity == erasure.entity)
     };
     Ok(!linked.iter().any(|(record, _)| another(record)))

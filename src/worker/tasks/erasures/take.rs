@@ -25,7 +25,7 @@ const TROUBLE: Duration = Duration::from_secs(60);
 impl Erasures {
     /// Takes in an answer.
     pub(super) fn hear(&mut self, answered: &Answered, turn: &mut Turn) -> SpiResult<()> {
-        let (settings, now) = (&turn.world.settings, turn.world.now);
+        let (settings, now) = (&turn.context.settings, turn.context.now);
         let asked = self.running.iter_mut().find_map(|running| {
             let mut calls = running.calls.iter_mut();
             let call = calls.find(|call| call.asked == Some(answered.token))?;
@@ -90,7 +90,7 @@ impl Erasures {
         };
         let target = call.step.target();
         let answer = match answer {
-            Answer::Found(id) if !is_free(turn.world, &running.erasure, &id)? => Answer::Absent,
+            Answer::Found(id) if !is_free(turn.context, &running.erasure, &id)? => Answer::Absent,
             Answer::Found(id) => {
                 withheld::put(&record, Target::HubSpot, id.as_str(), Reason::Erased)?;
                 Answer::Found(id)
@@ -116,7 +116,7 @@ impl Erasures {
                     unlinked: std::slice::from_ref(&record),
                     ..Default::default()
                 };
-                associations::note(worker, turn.world, settled)?;
+                associations::note(worker, turn.context, settled)?;
             }
             links::remove(target, &[record])?;
         }

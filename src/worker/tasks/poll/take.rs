@@ -17,18 +17,18 @@ use crate::store::engagement::{self, Campaign};
 use crate::store::inbox::{self, State};
 use crate::store::links::{self, Holder};
 use crate::store::{consent_log, people, withheld};
-use crate::worker::World;
+use crate::worker::Context;
 
 /// A page of the list of campaigns. `lists`: the audiences whose campaigns are read.
 pub(super) fn listed(
     running: &mut Running,
-    world: &World,
+    context: &Context,
     lists: &[String],
     page: &Page<Vec<Sent>>,
 ) -> SpiResult<()> {
     let poll = &mut running.poll;
-    let now = world.now.timestamp;
-    let interval = world.settings.mailchimp_poll_interval;
+    let now = context.now.timestamp;
+    let interval = context.settings.mailchimp_poll_interval;
     let known = engagement::read_at(&page.rows)?;
     let mut ids = BTreeSet::new();
     let due: Vec<&Sent> = page
@@ -56,7 +56,7 @@ pub(super) fn listed(
 /// A page of a report. Gives whether the inbox has something new.
 pub(super) fn reported(
     running: &mut Running,
-    world: &World,
+    context: &Context,
     since: Option<Timestamp>,
     page: &Page<Said>,
 ) -> SpiResult<bool> {
@@ -67,9 +67,9 @@ pub(super) fn reported(
         Said::Did(events) => {
             let newest = events.iter().map(|event| event.at).max();
             // What is said to happen later than now says nothing about what has been seen.
-            let newest = newest.map(|at| at.min(world.now.timestamp));
+            let newest = newest.map(|at| at.min(context.now.timestamp));
             campaign.reached = campaign.reached.max(newest);
-            store(world, campaign, events)?
+            store(context, campaign, events)?
         }
         Said::Humans(humans) => {
             activity::judge(&campaign.id, judged_from(since), humans)?;
@@ -114,9 +114,9 @@ pub(super) fn read_to_the_end(running: &mut Running) -> SpiResult<()> {
     Ok(())
 }
 
-fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult<bool> {
-    let events = &without_erased(world, events)?;
-    let who = rows_of(world, &campaign.list, events)?;
+fn store(context: &Context, campaign: &Campaign, events: &[Engagement]) -> SpiResult<bool> {
+    let events = &without_erased(context, events)?;
+    let who = rows_of(context, &campaign.list, events)?;
     let members: Vec<(&str, &RecordRef)> = who
         .iter()
         .map(|(member, record)| (*member, record))
@@ -142,7 +142,7 @@ fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult
             continue;
         }
         if let Some(webhook) = as_webhook(&campaign.list, &campaign.id, event) {
-            let Accepted { event, .. } = webhook::accept(webhook, world.now.timestamp);
+            let Accepted { event, .. } = webhook::accept(webhook, context.now.timestamp);
             told |= inbox::put("mailchimp", event, State::Pending, None)?;
         }
     }
@@ -151,8 +151,8 @@ fn store(world: &World, campaign: &Campaign, events: &[Engagement]) -> SpiResult
 
 /// What people did who were erased is not kept, unless somebody else is a member under the same
 /// address by now.
-fn without_erased(world: &World, events: &[Engagement]) -> SpiResult<Vec<Engagement>> {
-    if !world.withheld {
+fn without_erased(context: &Context, events: &[Engagement]) -> SpiResult<Vec<Engagement>> {
+    if !context.withheld {
         return Ok(events.to_vec());
     }
     let members: BTreeSet<&str> = events.iter().map(|event| event.member.as_str()).collect();
@@ -176,7 +176,7 @@ fn without_erased(world: &World, events: &[Engagement]) -> SpiResult<Vec<Engagem
 /// The CRM rows of those who did something, as far as they are known, by Mailchimp's hash. Of rows
 /// with one address the one in the audience `list` goes first.
 fn rows_of<'e>(
-    world: &World,
+    context: &Context,
     list: &str,
     events: &'e [Engagement],
 ) -> SpiResult<HashMap<&'e str, RecordRef>> {
@@ -187,10 +187,10 @@ fn rows_of<'e>(
     let emails: Vec<String> = members.values().map(|email| (*email).to_owned()).collect();
     let linked = links::holders(Target::Mailchimp, &emails)?;
     let contact = |holder: &&Holder| {
-        let source = world.sources.get(&holder.record.source);
+        let source = context.sources.get(&holder.record.source);
         source.is_some_and(|source| source.entity == Entity::Contact)
     };
-    let default = &world.settings.mailchimp_api.list;
+    let default = &context.settings.mailchimp_api.list;
     let elsewhere = |holder: &&Holder| holder.list.as_ref().unwrap_or(default) != list;
     let mut rows = HashMap::new();
     for (member, email) in members {
@@ -199,7 +199,7 @@ fn rows_of<'e>(
             .and_then(|holders| holders.iter().filter(contact).min_by_key(elsewhere));
         let record = match known {
             Some(holder) => Some(holder.record.clone()),
-            None => people::by_email(world.sources.values(), email)?.map(|(record, _)| record),
+            None => people::by_email(context.sources.values(), email)?.map(|(record, _)| record),
         };
         rows.extend(record.map(|record| (member, record)));
     }

@@ -20,7 +20,7 @@ use pgrx::spi::SpiResult;
 use super::repairs::Part;
 use super::{Advance, Ask, Asked, walk};
 use crate::capture;
-use crate::inbound::Scene;
+use crate::inbound::ApplyContext;
 use crate::inbound::fields::{Done, Knowledge, Reported, Taken};
 use crate::services;
 use crate::store::drift::{self, Course, Found, Kind, Repair, Stage};
@@ -28,7 +28,7 @@ use crate::store::links;
 use crate::store::reading::Rows;
 use crate::store::sources::Source;
 use crate::store::withheld;
-use crate::worker::World;
+use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
 /// What an answer is.
@@ -112,7 +112,7 @@ pub(super) enum Manner {
 
 /// Judges by what the tables say at one moment.
 pub(super) struct Judge<'a> {
-    pub(super) scene: Scene<'a>,
+    pub(super) apply_context: ApplyContext<'a>,
     pub(super) course: Course,
     /// Records whose other self is gone.
     pub(super) unlinked: Vec<RecordRef>,
@@ -124,9 +124,13 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(world: &'a World, targets: &'a [TargetWorker], course: Course) -> Judge<'a> {
+    pub(super) fn new(
+        context: &'a Context,
+        targets: &'a [TargetWorker],
+        course: Course,
+    ) -> Judge<'a> {
         Judge {
-            scene: Scene::new(world.now, world, targets),
+            apply_context: ApplyContext::new(context.now, context, targets),
             course,
             unlinked: Vec::new(),
             manner: Manner::Together,
@@ -136,7 +140,7 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn source(&self) -> Option<&'a Source> {
-        self.scene.world.sources.get(&self.course.source)
+        self.apply_context.context.sources.get(&self.course.source)
     }
 
     pub(super) fn mapped(&self) -> Option<(&'a Source, &'a SourceMap)> {
@@ -146,10 +150,10 @@ impl<'a> Judge<'a> {
 
     /// Mailchimp's audiences that records are in.
     fn audiences(&self) -> Vec<String> {
-        let mut workers = self.scene.targets.iter();
+        let mut workers = self.apply_context.targets.iter();
         workers
             .find(|worker| worker.target == Target::Mailchimp)
-            .map(|worker| walk::audiences(worker, self.scene.world))
+            .map(|worker| walk::audiences(worker, self.apply_context.context))
             .unwrap_or_default()
     }
 
@@ -172,7 +176,7 @@ impl<'a> Judge<'a> {
         since: Timestamp,
     ) -> SpiResult<HashSet<RecordKey>> {
         let queue = self
-            .scene
+            .apply_context
             .targets
             .iter()
             .find(|worker| worker.target == self.course.target)
@@ -180,7 +184,7 @@ impl<'a> Judge<'a> {
         let texts: Vec<&str> = keys.iter().map(|key| key.as_str()).collect();
         let (source, target) = (self.course.source, self.course.target);
         let mut moving = drift::moving(source, target, &texts, since)?;
-        if self.scene.world.withheld {
+        if self.apply_context.context.withheld {
             // What was erased, or deleted there on purpose, is not missing.
             moving.extend(withheld::among(source, target, &texts)?);
         }
@@ -360,23 +364,23 @@ impl<'a> Judge<'a> {
             })
             .collect();
         let state = Reported {
-            scene: &self.scene,
+            apply_context: &self.apply_context,
             source,
             target: self.course.target,
             knowledge: Knowledge::State,
             record: self.record(key),
             link,
             moved: false,
-            at: self.scene.now.timestamp,
+            at: self.apply_context.now.timestamp,
         };
-        let now = self.scene.now.timestamp;
+        let now = self.apply_context.now.timestamp;
         let taken = state.enter(&values, |name| {
             record.written.get(name).copied().unwrap_or(now)
         })?;
         if let Taken::Refused(why) = &taken {
             self.unless_in_vain(why);
         }
-        self.scene.raise_alerts(self.course.target)?;
+        self.apply_context.raise_alerts(self.course.target)?;
         Ok(match taken {
             Taken::Took(done) => done.into_iter().collect(),
             Taken::Refused(why) => found

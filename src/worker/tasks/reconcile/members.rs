@@ -89,9 +89,9 @@ impl Judge<'_> {
         records: &'r [Record],
     ) -> SpiResult<(Vec<Pair<'r>>, Vec<&'r Record>)> {
         let (mut pairs, mut strangers) = (Vec::new(), Vec::new());
-        let sources = &self.scene.world.sources;
+        let sources = &self.apply_context.context.sources;
         let tracked = |found: &(RecordRef, Link)| {
-            sources.contains_key(&found.0.source) && self.scene.is_in(&found.1, list)
+            sources.contains_key(&found.0.source) && self.apply_context.is_in(&found.1, list)
         };
         for record in records {
             let email = address(record);
@@ -103,7 +103,7 @@ impl Judge<'_> {
             }
             let met = known.is_none();
             if met {
-                known = match place(&self.scene, list, &email)? {
+                known = match place(&self.apply_context, list, &email)? {
                     Place::Here(record, link) => Some((record, link)),
                     Place::Left(..) | Place::Elsewhere | Place::Nowhere => None,
                 };
@@ -173,7 +173,7 @@ impl Judge<'_> {
             return self.unlinked_member(pair, held);
         }
         let map = source
-            .map_in(Target::Mailchimp, self.scene.list_of(&pair.link))
+            .map_in(Target::Mailchimp, self.apply_context.list_of(&pair.link))
             .unwrap_or(map);
         // Of lists, what others gave the member is not compared.
         let held: Vec<Option<String>> = map
@@ -218,7 +218,7 @@ impl Judge<'_> {
     }
 
     fn list_of(&self, link: &Link) -> String {
-        let default = &self.scene.world.settings.mailchimp_api.list;
+        let default = &self.apply_context.context.settings.mailchimp_api.list;
         link.membership.list.as_ref().unwrap_or(default).clone()
     }
 
@@ -255,7 +255,7 @@ impl Judge<'_> {
             }
             ConsentRemedy::TellCrm => {
                 let at = pair.record.written.get("status").copied();
-                let now = self.scene.now.timestamp;
+                let now = self.apply_context.now.timestamp;
                 let decided = Decided {
                     reported: ReportedConsent {
                         status: held,
@@ -274,7 +274,8 @@ impl Judge<'_> {
                     ..pair.link.clone()
                 };
                 let record = self.record(&pair.key);
-                let fate = inbound::record(&self.scene, source, record, Some(link), decided)?;
+                let fate =
+                    inbound::record(&self.apply_context, source, record, Some(link), decided)?;
                 match &fate {
                     Fate::Refused(why) => self.unless_in_vain(why),
                     Fate::Later => self.unless_in_vain(&Refused::changing()),
@@ -305,7 +306,7 @@ impl Judge<'_> {
         let mut known: HashMap<RecordKey, Link> =
             links::read(source.id, Target::Mailchimp, &texts)?;
         let rows = judged_rows(source, map, &left);
-        let still = self.at_rest(&left, self.scene.now.timestamp)?;
+        let still = self.at_rest(&left, self.apply_context.now.timestamp)?;
         for key in left.into_iter().filter(|key| still.contains(*key)) {
             let Some(row) = rows.get(key) else { continue };
             let link = known.remove(key);
@@ -315,8 +316,14 @@ impl Judge<'_> {
             {
                 Some((link, id)) if expected(link) => {
                     let list = link.membership.list.clone();
-                    let list = list
-                        .unwrap_or_else(|| self.scene.world.settings.mailchimp_api.list.clone());
+                    let list = list.unwrap_or_else(|| {
+                        self.apply_context
+                            .context
+                            .settings
+                            .mailchimp_api
+                            .list
+                            .clone()
+                    });
                     todo.push_back(Ask::LostMember(key.clone(), id.clone(), list));
                 }
                 Some(_) => {}

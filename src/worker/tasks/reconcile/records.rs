@@ -35,7 +35,7 @@ impl Judge<'_> {
                 None => alone.push(key),
             }
         }
-        let still = self.at_rest(&alone, self.scene.now.timestamp)?;
+        let still = self.at_rest(&alone, self.apply_context.now.timestamp)?;
         for key in alone.into_iter().filter(|key| still.contains(*key)) {
             self.send_again(key, None, None)?;
         }
@@ -187,11 +187,11 @@ impl Judge<'_> {
         to: RemoteId,
         todo: &mut VecDeque<Ask>,
     ) -> SpiResult<Repair> {
-        let (world, record) = (self.scene.world, self.record(key));
-        Ok(match adopt::claim(world, &record, &to, [].iter())? {
+        let (context, record) = (self.apply_context.context, self.record(key));
+        Ok(match adopt::claim(context, &record, &to, [].iter())? {
             Claim::Kept(holder, other) => {
                 let holder = (&holder.record, other.as_str());
-                Repair::Refused(adopt::give_up_merged(world, &record, &to, holder)?)
+                Repair::Refused(adopt::give_up_merged(context, &record, &to, holder)?)
             }
             Claim::Leaving(other) => Repair::Refused(format!(
                 "record {other} is linked to it, whose row is gone; compare once that is known there"
@@ -218,7 +218,7 @@ impl Judge<'_> {
         let found = links::by_remote_id(self.course.target, id)?;
         // Ids are unique within an object type only.
         let of_kind = |record: &RecordRef| {
-            let source = self.scene.world.sources.get(&record.source);
+            let source = self.apply_context.context.sources.get(&record.source);
             source.map(|source| source.entity) == entity
         };
         Ok(found
@@ -238,7 +238,12 @@ impl Judge<'_> {
         let Some(source) = self.source() else {
             return Ok(());
         };
-        let own = &self.scene.world.settings.hubspot_api.external_id_property;
+        let own = &self
+            .apply_context
+            .context
+            .settings
+            .hubspot_api
+            .external_id_property;
         let mut unknown = Vec::new();
         for record in records {
             match self.holder(&record.id)? {
@@ -293,7 +298,7 @@ impl Judge<'_> {
             map.map_or(Meaning::Foreign, |map| map.external_ids.meaning(held))
         };
         let mine = of(source);
-        let others = self.scene.world.sources.values();
+        let others = self.apply_context.context.sources.values();
         let mut others = others.filter(|other| {
             let bare = |map: &SourceMap| map.external_ids.prefix.is_empty();
             let map = other.maps.get(&self.course.target);

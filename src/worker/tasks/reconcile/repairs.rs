@@ -105,14 +105,14 @@ impl Reconciles {
     pub(super) fn repair_records(&mut self, index: usize, turn: &mut Turn) -> SpiResult<()> {
         let (begun, target) = (Stopwatch::start(), turn.targets[index].target);
         while begun.elapsed() < SLICE {
-            let now = turn.world.now.instant;
+            let now = turn.context.now.instant;
             let Some((job, part)) = self.next_part(target, now) else {
                 break;
             };
             store::transaction(|| self.repair_record(index, job, part, turn))?;
             let over = self.find(job, target);
             if over.is_some_and(|running| running.parts.is_empty()) {
-                store::transaction(|| self.show(job, target, turn.world.now))?;
+                store::transaction(|| self.show(job, target, turn.context.now))?;
             }
             turn.look_at_clock();
         }
@@ -148,11 +148,11 @@ impl Reconciles {
             Judged::Failed(why) => {
                 let refusal = Refusal::of(&why.sqlstate());
                 let salt = u64::from(part.attempts);
-                let wait = refusal.next_attempt(part.attempts, turn.world.now.jitter(salt));
+                let wait = refusal.next_attempt(part.attempts, turn.context.now.jitter(salt));
                 wait.unwrap_or(A_MOMENT)
             }
         };
-        part.not_before = Some(turn.world.now.instant + wait);
+        part.not_before = Some(turn.context.now.instant + wait);
         if let Some(running) = self.find(job, target) {
             running.parts.push_back(part);
         }
@@ -171,7 +171,7 @@ impl Reconciles {
             return Ok(());
         };
         let course = running.course.clone();
-        let judge = Judge::new(turn.world, turn.targets, course);
+        let judge = Judge::new(turn.context, turn.targets, course);
         let id = Some(part.record.id.clone());
         let refused = Repair::Refused(why.to_string());
         judge.put(Some(&part.key), id, part.kind, None, refused)

@@ -21,7 +21,7 @@ use crate::store::backfills::{self, End};
 use crate::store::drift::{self, Course, Stage};
 use crate::worker::target::{LANES, TargetWorker};
 use crate::worker::task::{Answered, Question, Turn};
-use crate::worker::{World, associations, intake, settle};
+use crate::worker::{Context, associations, intake, settle};
 
 /// What became of judging.
 pub(super) enum Judged {
@@ -37,7 +37,7 @@ impl Reconciles {
         for index in 0..turn.targets.len() {
             self.repair_records(index, turn)?;
             let worker = &turn.targets[index];
-            if !self.due(worker, turn.world, turn.now()) {
+            if !self.due(worker, turn.context, turn.now()) {
                 continue;
             }
             let target = worker.target;
@@ -83,18 +83,18 @@ impl Reconciles {
                 }
             }
         }
-        let (world, worker) = (&*turn.world, &turn.targets[index]);
+        let (context, worker) = (&*turn.context, &turn.targets[index]);
         let Some(running) = self.find(job, target) else {
             return Ok(());
         };
         let Some(ask) = running.todo.front() else {
             return Ok(());
         };
-        let names = names(world, &running.course);
-        let Some(request) = request(worker, world, &running.course, ask, &names) else {
+        let names = names(context, &running.course);
+        let Some(request) = request(worker, context, &running.course, ask, &names) else {
             return Ok(());
         };
-        let at = world.now.timestamp;
+        let at = context.now.timestamp;
         if let Some(token) = turn.ask(target, Question::reading(request)) {
             let ask = running.todo.pop_front();
             running.asked = ask.map(|ask| (token, Asked { ask, names, at }));
@@ -109,7 +109,7 @@ impl Reconciles {
             return Ok(());
         };
         let course = running.course.clone();
-        let Some(source) = turn.world.sources.get(&course.source) else {
+        let Some(source) = turn.context.sources.get(&course.source) else {
             return Ok(());
         };
         let (most, after_all) = match target {
@@ -119,7 +119,7 @@ impl Reconciles {
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
             Ok(keys) => keys,
             Err(Refusal::Busy) => {
-                self.jobs.try_again(turn.world.now.instant);
+                self.jobs.try_again(turn.context.now.instant);
                 return Ok(());
             }
             Err(why) => {
@@ -127,7 +127,7 @@ impl Reconciles {
                     job,
                     target,
                     &why.into_error().to_string(),
-                    turn.world.now.instant,
+                    turn.context.now.instant,
                 );
             }
         };
@@ -150,7 +150,7 @@ impl Reconciles {
         if let Some(running) = self.find(job, target) {
             running.advance.get_or_insert(advance);
         }
-        self.show(job, target, turn.world.now)
+        self.show(job, target, turn.context.now)
     }
 
     /// Takes in an answer.
@@ -182,9 +182,9 @@ impl Reconciles {
         let again = asked.ask.clone();
         let running = self.find(job, target);
         let after = running.and_then(|running| running.course.after.clone());
-        let lists = audiences(&turn.targets[index], turn.world);
+        let lists = audiences(&turn.targets[index], turn.context);
         let place = Place::read(after.as_deref(), &lists);
-        let default = &turn.world.settings.mailchimp_api.list;
+        let default = &turn.context.settings.mailchimp_api.list;
         match judge::understand(target, &place, default, asked, result) {
             judge::Understood::Answer(asked, page) => {
                 let mut advance = None;
@@ -203,7 +203,7 @@ impl Reconciles {
                 if advance.is_some() {
                     running.advance = advance;
                 }
-                self.show(job, target, turn.world.now)
+                self.show(job, target, turn.context.now)
             }
             judge::Understood::Smaller(parts) => {
                 if let Some(running) = self.find(job, target) {
@@ -224,7 +224,7 @@ impl Reconciles {
                 if let Some(running) = self.find(job, target) {
                     running.todo.push_front(again);
                 }
-                self.refuse(job, target, &why, turn.world.now.instant)
+                self.refuse(job, target, &why, turn.context.now.instant)
             }
         }
     }
@@ -242,10 +242,10 @@ impl Reconciles {
             Judged::Done => return Ok(true),
             Judged::Unclear => {}
             Judged::Failed(why) if why.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
-                self.jobs.try_again(turn.world.now.instant);
+                self.jobs.try_again(turn.context.now.instant);
             }
             Judged::Failed(why) => {
-                let now = turn.world.now.instant;
+                let now = turn.context.now.instant;
                 self.refuse(job, target, &why.to_string(), now)?;
             }
         }
@@ -266,12 +266,12 @@ impl Reconciles {
         // All that is read here is read with one snapshot: a change that the rows show is in the
         // queue, or was settled before.
         LANES.into_iter().for_each(|lane| worker.look_at(lane));
-        let leftover = intake::read_queue(worker, turn.world)?;
+        let leftover = intake::read_queue(worker, turn.context)?;
         let known = leftover.unknown.is_empty() && !worker.unread();
         if known && let Some(running) = self.find(job, target) {
             let mut todo = running.todo.clone();
             let course = running.course.clone();
-            let mut judge = Judge::new(turn.world, turn.targets, course);
+            let mut judge = Judge::new(turn.context, turn.targets, course);
             judge.manner = manner;
             let judged = pg::guarded(AssertUnwindSafe(|| what(&mut judge, &mut todo)));
             let (unlinked, apart) = (judge.unlinked, judge.apart);
@@ -287,11 +287,11 @@ impl Reconciles {
                 unlinked: &unlinked,
                 ..Default::default()
             };
-            associations::note(&mut turn.targets[index], turn.world, settled)?;
+            associations::note(&mut turn.targets[index], turn.context, settled)?;
         }
         let worker = &mut turn.targets[index];
         if !leftover.empty.is_empty() {
-            settle::settle(worker, turn.world, Vec::new(), leftover.empty)?;
+            settle::settle(worker, turn.context, Vec::new(), leftover.empty)?;
         }
         Ok(match known {
             true => Judged::Done,
@@ -313,12 +313,12 @@ impl Reconciles {
 }
 
 /// The fields that are compared.
-fn names(world: &World, course: &Course) -> Vec<String> {
-    let source = world.sources.get(&course.source);
+fn names(context: &Context, course: &Course) -> Vec<String> {
+    let source = context.sources.get(&course.source);
     let fields = source
         .and_then(|source| source.maps.get(&course.target))
         .map_or(&[][..], |map| &map.fields);
-    let own = &world.settings.hubspot_api.external_id_property;
+    let own = &context.settings.hubspot_api.external_id_property;
     fields
         .iter()
         .map(|field| field.remote.clone())
@@ -327,19 +327,21 @@ fn names(world: &World, course: &Course) -> Vec<String> {
 }
 
 /// The audiences that are walked through.
-pub(super) fn audiences(worker: &TargetWorker, world: &World) -> Vec<String> {
-    worker.audiences.in_use(&world.settings.mailchimp_api.list)
+pub(super) fn audiences(worker: &TargetWorker, context: &Context) -> Vec<String> {
+    worker
+        .audiences
+        .in_use(&context.settings.mailchimp_api.list)
 }
 
 fn request(
     worker: &TargetWorker,
-    world: &World,
+    context: &Context,
     course: &Course,
     ask: &Ask,
     names: &[String],
 ) -> Option<Request> {
-    let settings = &world.settings.hubspot_api;
-    let entity = world.sources.get(&course.source)?.entity;
+    let settings = &context.settings.hubspot_api;
+    let entity = context.sources.get(&course.source)?.entity;
     Some(match (ask, course.target) {
         (Ask::Linked(pairs, wanted), _) => {
             let ids: Vec<RemoteId> = pairs.iter().map(|(_, id)| id.clone()).collect();
@@ -356,7 +358,7 @@ fn request(
         }
         (Ask::Page | Ask::PageAgain(_), Target::Mailchimp) => {
             let archived = course.stage == Stage::Archived;
-            let place = Place::read(course.after.as_deref(), &audiences(worker, world));
+            let place = Place::read(course.after.as_deref(), &audiences(worker, context));
             mailchimp::census::page_request(&place.list, place.offset, archived)
         }
     })
