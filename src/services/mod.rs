@@ -3,7 +3,7 @@
 use integration_engine::delivery::call::HubSpotSettings;
 use integration_engine::erasure::{Answer, Step};
 use integration_engine::event_order::Claim;
-use integration_engine::limits::pace::Strain;
+use integration_engine::limits::concurrency::Strain;
 use integration_engine::queue::traces::Watched;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{Entity, Target};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use integration_engine::delivery::address_owner::chain::{self, Chain};
 use integration_engine::delivery::address_owner::{self, Claims, Contest, Holding, Place, Step};
 use integration_engine::delivery::call::Work;
-use integration_engine::delivery::settlement::{Flight, LinkEntry};
+use integration_engine::delivery::settlement::{InFlight, LinkEntry};
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
 use integration_engine::value;
@@ -28,7 +28,7 @@ pub struct Block<'a> {
     pub source: &'a Source,
     /// Where their rows want to be known.
     pub places: &'a [Option<Place>],
-    pub flights: &'a mut [Flight],
+    pub flights: &'a mut [InFlight],
     pub works: &'a mut [Work],
 }
 
@@ -137,7 +137,7 @@ type Wants = HashMap<RecordRef, Option<RecordRef>>;
 /// be without an address for a while; at Mailchimp the members are passed on, all at once.
 fn chain(
     context: &Context,
-    flight: &Flight,
+    flight: &InFlight,
     target: Target,
     wants: &mut Wants,
 ) -> SpiResult<Chain<RecordRef>> {

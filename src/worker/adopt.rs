@@ -4,7 +4,7 @@ use integration_engine::delivery::address_owner::{self, Adoption, Owner};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::outcome::{Category, Relink, Verdict};
 use integration_engine::delivery::settlement::{
-    Attempted, DeadLetter, Effects, Flight, LinkEntry, Outcome,
+    Attempted, DeadLetter, Effects, InFlight, LinkEntry, Outcome,
 };
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::{Lane, Op, RecordRef, RemoteId, Target, Timestamp};
@@ -71,7 +71,7 @@ pub fn judge(
 /// one.
 fn one_member(
     context: &Context,
-    flight: &Flight,
+    flight: &InFlight,
     address: &str,
 ) -> SpiResult<Option<(Verdict, RecordRef)>> {
     let source = context.sources.get(&flight.record.source);

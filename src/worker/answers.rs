@@ -11,7 +11,7 @@ use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot as hubspot;
 use integration_mailchimp as mailchimp;
 
-use super::target::{Planned, TargetWorker};
+use super::target::{PlannedCall, TargetWorker};
 use super::{Context, sharing};
 use crate::http::Answer;
 use crate::services;
@@ -55,7 +55,7 @@ pub fn plain_entry(target: Target, request: &Request, answer: &Answer) -> LogEnt
 
 pub fn read(
     worker: &TargetWorker,
-    planned: &Planned,
+    planned: &PlannedCall,
     result: &Result<Reply, TransportError>,
     context: &Context,
 ) -> Reading {
@@ -72,7 +72,7 @@ pub fn read(
     }
 }
 
-pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Vec<Outcome> {
+pub fn outcomes(worker: &TargetWorker, planned: PlannedCall, reading: Reading) -> Vec<Outcome> {
     let resting = match reading.signal {
         TargetSignal::Healthy => false,
         TargetSignal::Failing { .. } => !worker.breaker.is_closed(),
@@ -93,7 +93,7 @@ pub fn outcomes(worker: &TargetWorker, planned: Planned, reading: Reading) -> Ve
 
 pub fn log_entry(
     target: Target,
-    planned: &Planned,
+    planned: &PlannedCall,
     answer: &Answer,
     reading: &Reading,
 ) -> LogEntry {

@@ -12,7 +12,7 @@ use integration_engine::delivery::call::Scope;
 use integration_engine::delivery::outcome::{Category, TargetSignal};
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::limits::BudgetReport;
-use integration_engine::limits::bars::Refusal;
+use integration_engine::limits::missing_scopes::Refusal;
 use integration_engine::record::once::Once;
 use integration_engine::record::{RecordRef, Target};
 use integration_hubspot::associations as engine;
@@ -25,7 +25,7 @@ use lane::COMPANY;
 pub use lane::Lane;
 
 use super::target::TargetWorker;
-use super::{Context, Worker, adopt, bars};
+use super::{Context, Worker, adopt, missing_scopes};
 use crate::http::Answer;
 use crate::store;
 use crate::store::associations::{self as table, Change, Due};
@@ -262,10 +262,12 @@ fn judge_scope(
     let scope = Scope::Associate(first.from, first.to);
     match &reading.signal {
         // To look may be allowed to whoever may not write.
-        TargetSignal::Healthy if call.verb != engine::Verb::Look => bars::passed(worker, scope),
+        TargetSignal::Healthy if call.verb != engine::Verb::Look => {
+            missing_scopes::passed(worker, scope)
+        }
         TargetSignal::Forbidden { why } if current => {
             let why = why.clone();
-            if bars::refused(worker, context, scope, &why) == Refusal::Final {
+            if missing_scopes::refused(worker, context, scope, &why) == Refusal::Final {
                 reading.verdicts.fill(PairVerdict::Refused {
                     why,
                     category: Category::Permission,

@@ -11,7 +11,7 @@ use integration_hubspot::collisions::{self, Tally};
 use pgrx::spi::quote_literal;
 
 use super::Context;
-use super::target::{Planned, TargetWorker};
+use super::target::{PlannedCall, TargetWorker};
 use crate::store::holds::Cause;
 use crate::store::sources::Source;
 use crate::store::trouble;
@@ -33,7 +33,7 @@ impl Collisions {
 pub fn hear(
     worker: &mut TargetWorker,
     context: &Context,
-    planned: &Planned,
+    planned: &PlannedCall,
     reading: &mut Reading,
 ) {
     if worker.target != Target::HubSpot {

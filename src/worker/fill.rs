@@ -12,7 +12,7 @@ use std::time::Duration;
 use integration_engine::delivery::address_owner::Claims;
 use integration_engine::delivery::call::{CallKind, Decision, HubSpotSettings, Item, Work};
 use integration_engine::delivery::outcome::Verdict;
-use integration_engine::delivery::settlement::{Flight, LinkEntry, Outcome};
+use integration_engine::delivery::settlement::{InFlight, LinkEntry, Outcome};
 use integration_engine::limits::retry::Retry;
 use integration_engine::queue::Handle;
 use integration_engine::record::mapping::SourceMap;
@@ -24,12 +24,12 @@ use pgrx::spi::SpiResult;
 
 use super::Context;
 use super::address_owner::{self, Block, Wait};
-use super::bars;
+use super::concurrency;
+use super::missing_scopes;
 use super::objections;
-use super::pace;
 use super::sharing;
 use super::standings;
-use super::target::{Planned, TargetWorker};
+use super::target::{PlannedCall, TargetWorker};
 use super::words;
 use crate::store::{sources::Source, trouble};
 
@@ -42,7 +42,7 @@ const MOST_SEEN: usize = 20 * BLOCK;
 /// What planning has come to so far.
 #[derive(Default)]
 struct Draft {
-    flights: HashMap<usize, Flight>,
+    flights: HashMap<usize, InFlight>,
     sends: Vec<(CallKind, Item)>,
     planning: Planning,
     /// Where records are about to be sent to, and which.
@@ -111,7 +111,7 @@ pub fn plan(worker: &mut TargetWorker, context: &Context, batches: usize) -> Spi
 fn at_a_time(worker: &TargetWorker) -> usize {
     match worker.target {
         Target::HubSpot => BLOCK,
-        Target::Mailchimp => pace::full(Target::Mailchimp),
+        Target::Mailchimp => concurrency::full(Target::Mailchimp),
     }
 }
 
@@ -128,7 +128,7 @@ fn first_glance(worker: &TargetWorker, batches: usize) -> usize {
 pub fn plan_opt_outs(
     worker: &mut TargetWorker,
     context: &Context,
-) -> SpiResult<(Planning, Vec<Planned>)> {
+) -> SpiResult<(Planning, Vec<PlannedCall>)> {
     let mut draft = Draft::default();
     if worker.holds_changed() {
         worker.note_holds(context)?;
@@ -260,7 +260,7 @@ fn plan_source(
         let decision = match wait {
             Some(wait) => Decision::Settled(wait),
             // Nothing can be decided about records of an object that may not be seen.
-            None => match bars::hidden(worker, source.entity) {
+            None => match missing_scopes::hidden(worker, source.entity) {
                 Some(verdict) => Decision::Settled(verdict),
                 None => {
                     let list = flight.list.as_deref();
@@ -275,9 +275,11 @@ fn plan_source(
                 .outcomes
                 .push(Outcome::uncalled(flight, verdict)),
             Decision::Send(kind, _)
-                if let Some(why) = kind.scope().and_then(|scope| worker.bars.bars(scope)) =>
+                if let Some(why) = kind
+                    .scope()
+                    .and_then(|scope| worker.missing_scopes.lacks(scope)) =>
             {
-                let verdict = bars::forbidden(why.to_owned());
+                let verdict = missing_scopes::forbidden(why.to_owned());
                 draft
                     .planning
                     .outcomes
@@ -328,7 +330,7 @@ pub fn named(context: &Context, map: &SourceMap, row: &[Option<String>]) -> Opti
 /// A record for an audience whose fields have not been read waits until they have been.
 fn wait_for_definitions(
     worker: &TargetWorker,
-    flight: &Flight,
+    flight: &InFlight,
     decision: Decision,
     planning: &mut Planning,
 ) -> Decision {
@@ -373,7 +375,7 @@ fn assemble(
     worker: &mut TargetWorker,
     context: &Context,
     draft: Draft,
-) -> (Planning, Vec<Planned>) {
+) -> (Planning, Vec<PlannedCall>) {
     let (mut flights, mut planned) = (draft.flights, Vec::new());
     let calls = match worker.target {
         Target::HubSpot => hubspot::assemble(draft.sends, &context.settings.hubspot_api),
@@ -385,7 +387,7 @@ fn assemble(
             .iter()
             .filter_map(|item| flights.remove(&item.work))
             .collect();
-        planned.push(Planned {
+        planned.push(PlannedCall {
             call,
             flights: carried,
             guarded: false,
@@ -400,7 +402,7 @@ fn assemble(
 }
 
 /// Records in planned calls that no call was made for.
-pub fn give_back(worker: &mut TargetWorker, planned: Planned) {
+pub fn give_back(worker: &mut TargetWorker, planned: PlannedCall) {
     for flight in planned.flights {
         worker.queue.put_back(flight.handle);
     }

@@ -4,7 +4,8 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Worker, associations, audiences, auth, bars, preflight, properties, requests, settle, trust,
+    Worker, associations, audiences, auth, missing_scopes, preflight, properties, requests, settle,
+    trust,
 };
 use crate::store::{self, account, dead_letters, state};
 
@@ -46,7 +47,7 @@ impl Worker {
                 .find(|worker| worker.target == Target::HubSpot)
             {
                 associations::settle(worker, &self.context, heard.associations)?;
-                bars::settle(worker, &self.context)?;
+                missing_scopes::settle(worker, &self.context)?;
             }
             let mut news = Vec::new();
             for (worker, outcomes) in self.targets.iter_mut().zip(outcomes) {

@@ -10,20 +10,20 @@ use pgrx::spi::SpiResult;
 
 use super::Context;
 use super::fill::Move;
-use super::target::Planned;
+use super::target::PlannedCall;
 use crate::store::associations::{self as table, Association};
 use crate::store::dead_letters;
 use crate::store::links::{self, Cause};
 use crate::store::standings::{self, SignUps};
 
 /// Whether something has to be stored before a call leaves.
-pub fn is_to_note(planned: &Planned) -> bool {
+pub fn is_to_note(planned: &PlannedCall) -> bool {
     intents::are_needed(&planned.call, &planned.flights)
 }
 
 /// Stores, before calls leave, which records they may create: should an answer get lost, the
 /// record is looked for instead of being created twice. Returns whether there was something.
-pub fn note_intents(target: Target, planned: &mut VecDeque<Planned>) -> SpiResult<bool> {
+pub fn note_intents(target: Target, planned: &mut VecDeque<PlannedCall>) -> SpiResult<bool> {
     let mut intents = Intents::default();
     for planned in planned {
         intents.note(&mut planned.call, &mut planned.flights);

@@ -5,8 +5,8 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Context, Worker, associations, audiences, bars, preflight, properties, provision, session,
-    settle,
+    Context, Worker, associations, audiences, missing_scopes, preflight, properties, provision,
+    session, settle,
 };
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
@@ -132,8 +132,8 @@ impl Worker {
             settle::outlook(worker, self.context.now)?;
             worker.preflight.recheck();
             preflight::refine(worker, &mut self.context)?;
-            bars::recheck(worker);
-            bars::settle(worker, &self.context)?;
+            missing_scopes::recheck(worker);
+            missing_scopes::settle(worker, &self.context)?;
             associations::reload(worker, &self.context)?;
         }
         self.requests.jobs = jobs;

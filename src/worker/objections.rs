@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use integration_engine::consent::shared::{self, Mine, Other, Weight};
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Work;
-use integration_engine::delivery::settlement::Flight;
+use integration_engine::delivery::settlement::InFlight;
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::consent::{Consent, MemberStatus};
 use integration_engine::record::mapping::SourceMap;
@@ -108,7 +108,7 @@ fn record_of(work: &Work) -> RecordRef {
 
 /// A record that is being planned, and what its row says.
 struct Row<'a> {
-    flight: &'a Flight,
+    flight: &'a InFlight,
     work: &'a mut Work,
     said: Option<Says>,
 }
@@ -118,7 +118,7 @@ pub fn recall(
     worker: &TargetWorker,
     context: &Context,
     source: &Source,
-    (flights, works): (&[Flight], &mut [Work]),
+    (flights, works): (&[InFlight], &mut [Work]),
     planning: &mut Planning,
 ) -> SpiResult<()> {
     if worker.target != Target::Mailchimp || source.entity != Entity::Contact {
@@ -316,7 +316,7 @@ fn recall_one(
 }
 
 /// A record that was met with another one, whose consent changed.
-fn looked_at_again(changed: &Flight, other: &RecordRef, lane: Lane) -> Retry {
+fn looked_at_again(changed: &InFlight, other: &RecordRef, lane: Lane) -> Retry {
     Retry {
         record: other.clone(),
         op: Op::Upsert,

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};
-use super::{Context, bars, preflight, run, session};
+use super::{Context, missing_scopes, preflight, run, session};
 use crate::pg::settings;
 use crate::pg::watch;
 use crate::pg::{extension, shmem};
@@ -144,7 +144,7 @@ pub fn tell_states(changed: &[(Target, TargetStatus, bool)]) -> SpiResult<()> {
             "provision",
             preflight::DROPPED,
             preflight::UNREAD,
-            bars::ALERT,
+            missing_scopes::ALERT,
         ];
         if state.is_alarming() {
             let message = reason.as_deref().unwrap_or_default();

@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
 use super::target::{Property, TargetWorker};
-use super::{Context, answers, bars, provision, sharing};
+use super::{Context, answers, missing_scopes, provision, sharing};
 use crate::store::{changes, state};
 
 /// An answer about a property.
@@ -75,7 +75,7 @@ pub fn hear(
         PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
         PropertyState::Forbidden { why } if creating => (Property::Missing, Some(why)),
         PropertyState::Forbidden { why } => {
-            bars::refuse_object(worker, context, entity, &why);
+            missing_scopes::refuse_object(worker, context, entity, &why);
             (Property::Refused, Some(why))
         }
         PropertyState::Unknown { why } => {

@@ -24,7 +24,7 @@ use super::allowance::next_permitted;
 use super::auth::Session;
 use super::connection::{Question, Test};
 use super::preflight::Subject;
-use super::target::{Planned, TargetWorker};
+use super::target::{PlannedCall, TargetWorker};
 use super::task::{self, QuestionKind, TaskId, Token};
 use super::{Context, answers, properties};
 use crate::config::{Endpoint, Settings};
@@ -36,7 +36,7 @@ use crate::store::state::Job;
 
 /// What a request under way is about.
 enum Underway {
-    Records(Planned),
+    Records(PlannedCall),
     Associations(AssociationCall),
     Property {
         entity: Entity,
@@ -229,7 +229,7 @@ impl Requests {
             return 0;
         }
         // Calls that wait for a limit of their own hold up nobody else.
-        let general = |planned: &&Planned| planned.call.kind.allowance() == Allowance::General;
+        let general = |planned: &&PlannedCall| planned.call.kind.allowance() == Allowance::General;
         let waiting = worker.planned.iter().filter(general).count();
         let taken = worker.calls_in_flight + waiting;
         let free = worker.most_calls(&context.settings).saturating_sub(taken);
@@ -270,7 +270,7 @@ impl Requests {
     }
 
     /// Records that a call is about to carry are shown as in flight.
-    fn begin(&self, worker: &TargetWorker, context: &Context, planned: &Planned) {
+    fn begin(&self, worker: &TargetWorker, context: &Context, planned: &PlannedCall) {
         if let Some(slot) = context.slot {
             let flights = slot.flights(worker.target);
             let records = planned.flights.iter();
@@ -279,11 +279,16 @@ impl Requests {
     }
 
     /// Sends opt-outs out of turn, beside the calls that have their share of connections.
-    pub fn send_urgent(&mut self, worker: &mut TargetWorker, context: &Context, planned: Planned) {
+    pub fn send_urgent(
+        &mut self,
+        worker: &mut TargetWorker,
+        context: &Context,
+        planned: PlannedCall,
+    ) {
         let request = planned.call.request.clone();
         worker.urgent.underway = true;
         self.begin(worker, context, &planned);
-        let planned = Planned {
+        let planned = PlannedCall {
             urgent: true,
             ..planned
         };

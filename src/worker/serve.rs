@@ -4,7 +4,7 @@ use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
-use super::{Worker, bars, fill, identity, intake, preflight, requests, settle};
+use super::{Worker, fill, identity, intake, missing_scopes, preflight, requests, settle};
 use crate::pg::watch;
 use crate::store::{self, changes};
 
@@ -50,11 +50,15 @@ impl Worker {
             return self.serve_opt_outs(index);
         }
         if worker.trust.known() {
-            worker.bars.confirm();
+            worker.missing_scopes.confirm();
         }
         let now = self.context.now;
-        if worker.bars.next().is_some_and(|at| at <= now.clock) {
-            store::transaction(|| bars::retry(worker, now))?;
+        if worker
+            .missing_scopes
+            .next()
+            .is_some_and(|at| at <= now.clock)
+        {
+            store::transaction(|| missing_scopes::retry(worker, now))?;
         }
         worker.plan_anew();
         self.requests.ask_for_properties(worker, &self.context);

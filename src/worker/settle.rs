@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use integration_engine::delivery::call::HubSpotOnDelete;
 use integration_engine::delivery::settlement::{
-    self, AddressChange, ConsentWriteback, Effects, Flight, Outcome, QueueStep, Rules,
+    self, AddressChange, ConsentWriteback, Effects, InFlight, Outcome, QueueStep, Rules,
 };
 use integration_engine::limits::retry::Retry;
 use integration_engine::now::Now;
@@ -193,7 +193,7 @@ fn delete_rows(target: Target, rows: Vec<RowId>) -> SpiResult<()> {
 }
 
 /// Whether a flight takes a record out of the target: what the guard counts.
-pub fn deletes(flight: &Flight) -> bool {
+pub fn deletes(flight: &InFlight) -> bool {
     flight.op == Op::Delete
         && flight
             .link

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use integration_engine::consent::standing;
 use integration_engine::delivery::call::Work;
-use integration_engine::delivery::settlement::Flight;
+use integration_engine::delivery::settlement::InFlight;
 use integration_engine::record::mapping::SourceMap;
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
@@ -17,7 +17,7 @@ pub fn recall(
     context: &Context,
     map: &SourceMap,
     works: &mut [Work],
-    flights: &mut [Flight],
+    flights: &mut [InFlight],
 ) -> SpiResult<()> {
     let settings = &context.settings.mailchimp_api;
     let sought: Vec<_> = works

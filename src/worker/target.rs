@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use integration_engine::delivery::call::{Allowance, Call, Scope};
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::delivery::settlement::Flight;
+use integration_engine::delivery::settlement::InFlight;
 use integration_engine::delivery::target_state::TargetState;
 use integration_engine::limits::BudgetReport;
-use integration_engine::limits::bars::Bars;
 use integration_engine::limits::breaker::Breaker;
-use integration_engine::limits::pace::Pace;
+use integration_engine::limits::concurrency::Concurrency;
+use integration_engine::limits::missing_scopes::MissingScopes;
 use integration_engine::limits::rate::{Budget, Rate};
 use integration_engine::now::Now;
 use integration_engine::queue::scan::{Position, Scan, Snapshot};
@@ -18,8 +18,8 @@ use integration_engine::queue::{Parked, Queue};
 use integration_engine::record::{Entity, Lane, RecordRef, Target, Timestamp};
 use integration_mailchimp::provision::Provision;
 
+use super::concurrency;
 use super::daily::{self, Daily};
-use super::pace;
 use super::preflight::{Preflight, Told};
 use super::trust::Trust;
 use crate::config::Settings;
@@ -57,9 +57,9 @@ pub struct LaneScan {
 }
 
 /// A call with the records it carries, in the order of its items.
-pub struct Planned {
+pub struct PlannedCall {
     pub call: Call,
-    pub flights: Vec<Flight>,
+    pub flights: Vec<InFlight>,
     /// Its deletions have been counted by the guard.
     pub guarded: bool,
     /// Opt-outs, sent although nothing else may leave.
@@ -107,7 +107,7 @@ pub struct TargetWorker {
     pub inherited_until: Timestamp,
     pub lanes: BTreeMap<Lane, LaneScan>,
     /// Calls ready to go that wait for the budget.
-    pub planned: VecDeque<Planned>,
+    pub planned: VecDeque<PlannedCall>,
     pub calls_in_flight: usize,
     pub budget: Option<Budget>,
     /// Of calls that have limits of their own.
@@ -123,7 +123,7 @@ pub struct TargetWorker {
     pub held: Option<TargetStatus>,
     pub last_failure: String,
     /// How much it is asked for at once, within the settings.
-    pub pace: Pace,
+    pub concurrency: Concurrency,
     /// Budget or breaker said no until then.
     pub blocked_until: Option<Instant>,
     /// When the oldest record that is ready and does not fill a batch became so.
@@ -160,8 +160,8 @@ pub struct TargetWorker {
     pub daily: Daily,
     pub associations: super::associations::Lane,
     /// What the credential may not do.
-    pub bars: Bars<Scope>,
-    pub bars_told: super::bars::Told,
+    pub missing_scopes: MissingScopes<Scope>,
+    pub missing_scopes_told: super::missing_scopes::Told,
     /// Mailchimp's.
     pub audiences: super::audiences::Audiences,
 }
@@ -195,7 +195,7 @@ impl TargetWorker {
             fenced_why: None,
             held: None,
             last_failure: String::new(),
-            pace: Pace::default(),
+            concurrency: Concurrency::default(),
             blocked_until: None,
             ready_since: None,
             next_retry: Some(now.instant),
@@ -219,8 +219,8 @@ impl TargetWorker {
             trust: Trust::default(),
             daily: Daily::default(),
             associations: super::associations::Lane::new(settings, now.instant),
-            bars: Bars::default(),
-            bars_told: super::bars::Told::default(),
+            missing_scopes: MissingScopes::default(),
+            missing_scopes_told: super::missing_scopes::Told::default(),
             audiences: super::audiences::Audiences::default(),
         }
     }
@@ -248,7 +248,7 @@ impl TargetWorker {
             self.not_before = None;
             self.properties.clear();
             self.others = Default::default();
-            super::bars::forget(self);
+            super::missing_scopes::forget(self);
             self.preflight.forget();
             self.breaker = Breaker::new(
                 BREAKER_THRESHOLD,
@@ -330,9 +330,9 @@ impl TargetWorker {
 
     /// Calls that may be under way at once, at present.
     pub fn most_calls(&self, settings: &Settings) -> usize {
-        let configured = pace::connections(self.target, settings);
+        let configured = concurrency::connections(self.target, settings);
         if self.breaker.is_closed() {
-            self.pace.requests(configured)
+            self.concurrency.requests(configured)
         } else {
             1
         }
@@ -372,7 +372,7 @@ impl TargetWorker {
             }
             TargetSignal::DailyLimit { until, why } => daily::rest(self, *until, why, now),
             TargetSignal::Crowded { wait, why } => {
-                let wait = self.pace.wait(*wait);
+                let wait = self.concurrency.wait(*wait);
                 self.rest(
                     now.instant,
                     wait,

@@ -9,7 +9,7 @@ use integration_engine::limits::retry::backoff;
 use integration_engine::record::{Lane, Target};
 use pgrx::spi::SpiResult;
 
-use super::target::{Planned, TargetWorker};
+use super::target::{PlannedCall, TargetWorker};
 use super::{Worker, fill, identity, intake, settle};
 use crate::config::Settings;
 use crate::pg::watch;
@@ -71,7 +71,7 @@ impl TargetWorker {
         (waits && self.lets_opt_outs_through(settings, now)).then(|| until - now)
     }
 
-    /// Planned calls that carry an opt-out, and have to wait: it is planned anew.
+    /// PlannedCall calls that carry an opt-out, and have to wait: it is planned anew.
     fn call_opt_outs_back(&mut self) {
         let planned = std::mem::take(&mut self.planned);
         for planned in planned {
@@ -120,7 +120,7 @@ impl Worker {
             return self.follow_catalog();
         };
         // What deletes is for the guard to see.
-        let refused: Vec<Planned> = planned
+        let refused: Vec<PlannedCall> = planned
             .extract_if(.., |planned| planned.flights.iter().any(settle::deletes))
             .collect();
         // One at a time: what the others carry is read again when their turn comes.

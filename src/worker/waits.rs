@@ -57,7 +57,7 @@ impl Worker {
             .targets
             .iter()
             .filter(able)
-            .filter_map(|worker| worker.bars.next());
+            .filter_map(|worker| worker.missing_scopes.next());
         if let Some(at) = refused.min() {
             at_most(Duration::from_micros(at.saturating_sub(clock).max(1_000)));
         }

@@ -1,10 +1,10 @@
 //! How much may be asked of a target, how fast, and when again.
 
-pub mod bars;
 pub mod breaker;
+pub mod concurrency;
 pub mod daily;
 pub mod locks;
-pub mod pace;
+pub mod missing_scopes;
 pub mod rate;
 pub mod retry;
 

@@ -7,11 +7,11 @@
 mod answer;
 pub mod associations;
 mod calls;
-pub mod census;
 pub mod collisions;
 pub mod definitions;
 pub mod erasure;
 mod fault;
+pub mod listing;
 pub mod oauth;
 mod plan;
 pub mod preflight;

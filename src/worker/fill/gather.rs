@@ -2,7 +2,7 @@
 
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::outcome::{Category, Verdict};
-use integration_engine::delivery::settlement::{Flight, Outcome};
+use integration_engine::delivery::settlement::{InFlight, Outcome};
 use integration_engine::queue::traces::Watched;
 use integration_engine::queue::{Change, Handle};
 use integration_engine::record::mapping::{Field, SourceMap};
@@ -51,7 +51,7 @@ pub fn without_withheld(
 pub fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option<Outcome> {
     let change = worker.queue.change(handle)?;
     let rounds = worker.queue.rounds(handle);
-    let flight = Flight::of(handle, rounds, &change, Op::Upsert, None, &[]);
+    let flight = InFlight::of(handle, rounds, &change, Op::Upsert, None, &[]);
     Some(Outcome::uncalled(flight, verdict))
 }
 
@@ -63,7 +63,7 @@ pub fn read_source(
     source: &Source,
     handles: Vec<Handle>,
     draft: &mut Draft,
-) -> SpiResult<Option<(Vec<Flight>, Vec<Work>)>> {
+) -> SpiResult<Option<(Vec<InFlight>, Vec<Work>)>> {
     let (mut flights, mut works) = (Vec::new(), Vec::new());
     let Some(map) = source.maps.get(&worker.target) else {
         return Ok(Some((flights, works)));
@@ -119,7 +119,7 @@ pub fn read_source(
             None => Op::Delete,
         };
         let rounds = worker.queue.rounds(handle);
-        let flight = Flight::of(handle, rounds, &change, op, link, &watched);
+        let flight = InFlight::of(handle, rounds, &change, op, link, &watched);
         let link = flight.doubted_link();
         flights.push(flight);
         works.push(Work {

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::pg::clock;
 use crate::store::{holds, sources::Source, state};
 use crate::worker::target::{Property, TargetStatus, TargetWorker};
-use crate::worker::{Context, bars, preflight};
+use crate::worker::{Context, missing_scopes, preflight};
 
 /// What would become of a record at one target.
 pub struct Preview {
@@ -35,7 +35,7 @@ pub struct Preview {
 }
 
 /// Alerts about what the worker keeps in memory, and goes by.
-const FOUND_OUT: [&str; 3] = [preflight::DROPPED, preflight::UNREAD, bars::ALERT];
+const FOUND_OUT: [&str; 3] = [preflight::DROPPED, preflight::UNREAD, missing_scopes::ALERT];
 
 /// What would come of planning.
 pub enum Next {
@@ -141,7 +141,7 @@ fn worker(target: Target, context: &Context) -> SpiResult<TargetWorker> {
         worker.still_held();
     }
     if target == Target::HubSpot {
-        bars::remember(&mut worker, context)?;
+        missing_scopes::remember(&mut worker, context)?;
     }
     Ok(worker)
 }

@@ -10,12 +10,12 @@ use super::{Requests, Underway, setup};
 use crate::http::Answer;
 use crate::store::dead_letters::LogEntry;
 use crate::worker::auth::Granted;
-use crate::worker::target::{Planned, Property, TargetWorker};
+use crate::worker::target::{PlannedCall, Property, TargetWorker};
 use crate::worker::task::{self, TaskId, Token};
 use crate::worker::trust::Seen;
 use crate::worker::{
-    Context, answers, associations, audiences, bars, collisions, preflight, properties, provision,
-    sharing,
+    Context, answers, associations, audiences, collisions, missing_scopes, preflight, properties,
+    provision, sharing,
 };
 
 /// What came in at one go.
@@ -191,7 +191,7 @@ impl Requests {
 fn hear_records(
     worker: &mut TargetWorker,
     context: &Context,
-    planned: Planned,
+    planned: PlannedCall,
     answer: &Answer,
     current: bool,
     heard: &mut Heard,
@@ -214,7 +214,8 @@ fn hear_records(
     );
     let outdated = !current && refused;
     let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, context.now);
-    let partial = !outdated && bars::hear(worker, context, &planned.call.kind, &mut reading);
+    let partial =
+        !outdated && missing_scopes::hear(worker, context, &planned.call.kind, &mut reading);
     if !outdated && !own && !partial {
         worker.hear(&reading.signal, &reading.budget, context.now);
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use integration_engine::jobs::Pace;
 use integration_engine::now::Now;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
-use integration_hubspot::census::Wanted;
+use integration_hubspot::listing::Wanted;
 use pgrx::spi::SpiResult;
 
 use repairs::Part;

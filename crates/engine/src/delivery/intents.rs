@@ -4,7 +4,7 @@
 
 use super::{
     call::{Call, Item, Leaver, Link},
-    settlement::{Flight, LinkEntry},
+    settlement::{InFlight, LinkEntry},
 };
 use crate::{
     consent::{
@@ -33,7 +33,7 @@ impl Intents {
 
     /// Adds those of a call. From here on its records are planned as they are noted, and nothing has
     /// to be noted of them again.
-    pub fn note(&mut self, call: &mut Call, flights: &mut [Flight]) {
+    pub fn note(&mut self, call: &mut Call, flights: &mut [InFlight]) {
         let mut creates = Vec::new();
         for (item, flight) in call.items.iter_mut().zip(flights) {
             let Some(link) = to_note(flight.link.as_ref(), item, &call.kind) else {
@@ -60,7 +60,7 @@ impl Intents {
 }
 
 /// Whether something has to be stored before a call leaves.
-pub fn are_needed(call: &Call, flights: &[Flight]) -> bool {
+pub fn are_needed(call: &Call, flights: &[InFlight]) -> bool {
     let mut records = call.items.iter().zip(flights);
     records.any(|(item, flight)| to_note(flight.link.as_ref(), item, &call.kind).is_some())
 }

@@ -170,6 +170,6 @@ pub enum TargetSignal {
     Crowded { wait: Duration, why: String },
     /// The credential does not work.
     Unauthorized { why: String },
-    /// HubSpot: the credential may not do this. See [`crate::limits::bars`].
+    /// HubSpot: the credential may not do this. See [`crate::limits::missing_scopes`].
     Forbidden { why: String },
 }

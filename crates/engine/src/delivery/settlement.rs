@@ -25,7 +25,7 @@ pub use effects::{
     AddressChange, Attempted, ConsentChange, ConsentWriteback, DeadLetter, Effects, LinkEntry,
     QueueStep,
 };
-pub use flight::{Flight, Identity, Outcome};
+pub use flight::{Identity, InFlight, Outcome};
 
 /// Rounds of `Verdict::Again` in a row before a record has to back off: enough to halve a batch of
 /// 500 down to one, with some to spare for identities.
@@ -162,7 +162,7 @@ impl Settling<'_> {
     }
 
     /// Remembers what the answer says of the address beyond the life of the row.
-    fn learn(&mut self, flight: &Flight, verdict: &Verdict) {
+    fn learn(&mut self, flight: &InFlight, verdict: &Verdict) {
         let learnt = flight
             .attempt()
             .into_iter()
@@ -171,7 +171,7 @@ impl Settling<'_> {
     }
 
     /// The call was made, and its answer says nothing of these fields.
-    fn doubt(&mut self, flight: &mut Flight, doubtful: &[Tick]) {
+    fn doubt(&mut self, flight: &mut InFlight, doubtful: &[Tick]) {
         if doubtful.is_empty() {
             return;
         }
@@ -185,7 +185,7 @@ impl Settling<'_> {
         }
     }
 
-    fn again(&mut self, flight: Flight, batch_cap: Option<usize>, why: String) {
+    fn again(&mut self, flight: InFlight, batch_cap: Option<usize>, why: String) {
         if flight.rounds < MOST_ROUNDS {
             self.effects
                 .queue
@@ -198,7 +198,7 @@ impl Settling<'_> {
 
     fn back_off(
         &mut self,
-        flight: Flight,
+        flight: InFlight,
         wait: Option<Duration>,
         counted: bool,
         failure: Failure,
@@ -231,12 +231,12 @@ impl Settling<'_> {
         }
     }
 
-    fn give_up(&mut self, flight: Flight, category: Category, failure: Failure) {
+    fn give_up(&mut self, flight: InFlight, category: Category, failure: Failure) {
         self.dead_letter(&flight, category, failure);
         self.done(flight);
     }
 
-    fn dead_letter(&mut self, flight: &Flight, category: Category, failure: Failure) {
+    fn dead_letter(&mut self, flight: &InFlight, category: Category, failure: Failure) {
         self.effects.dead_letters.push(DeadLetter {
             record: flight.record.clone(),
             attempted: Attempted::Write(flight.op),
@@ -255,12 +255,12 @@ impl Settling<'_> {
     }
 
     /// Nothing is left to be done, nor to be repeated of what was given up before.
-    fn settled(&mut self, flight: Flight) {
+    fn settled(&mut self, flight: InFlight) {
         self.effects.superseded.push(flight.record.clone());
         self.done(flight);
     }
 
-    fn done(&mut self, flight: Flight) {
+    fn done(&mut self, flight: InFlight) {
         self.effects.queue.push(QueueStep::Leave(flight.handle));
         self.effects.done.push(flight.record);
     }

@@ -7,7 +7,7 @@ use jiff::fmt::rfc2822;
 use serde_json::{Map, Value};
 
 use crate::{
-    limits::pace::Strain,
+    limits::concurrency::Strain,
     record::{Target, Timestamp},
     service::Service,
     value::json::shortened,

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     associations::{Action, Label, Labels, Pair, Sending, types},
-    census::{Wanted, list_request, read_request, single_request},
-    erasure, oauth,
+    erasure,
+    listing::{Wanted, list_request, read_request, single_request},
+    oauth,
     preflight::{Preflight, Subject},
     property::{create_property_request, property_request},
     specs,
@@ -104,7 +105,7 @@ fn associations(settings: &HubSpotSettings) -> Vec<Request> {
 }
 
 /// What a comparison of both sides asks.
-fn census(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
+fn listing(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
     let (ids, names) = ([RemoteId::from("5")], ["email".to_owned()]);
     let read = |wanted| read_request(settings, entity, &ids, &names, wanted);
     let mut all = vec![
@@ -120,7 +121,7 @@ fn requests(settings: &HubSpotSettings) -> Vec<Request> {
     let mut all = Vec::new();
     for entity in Entity::ALL {
         all.extend(records(entity, settings));
-        all.extend(census(entity, settings));
+        all.extend(listing(entity, settings));
         all.push(property_request(settings, entity));
         all.push(create_property_request(settings, entity));
         all.push(Preflight::default().ask(Subject::Properties(entity), settings));

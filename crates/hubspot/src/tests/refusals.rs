@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use integration_engine::{
-    limits::pace::Strain,
+    limits::concurrency::Strain,
     service::failure::{Class, classify, strain},
     wire::{Reply, TransportError},
 };

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    census::{member_request, page_request},
     engagement::{Report, campaigns_request, report_request},
     erasure::erase_request,
+    listing::{member_request, page_request},
     specs,
 };
 use integration_engine::wire::{Method, Request};

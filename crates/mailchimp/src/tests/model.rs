@@ -30,7 +30,7 @@ use integration_engine::{
     },
     delivery::{
         intents::Intents,
-        settlement::{Effects, Flight, LinkEntry, Outcome, QueueStep, Rules, settle},
+        settlement::{Effects, InFlight, LinkEntry, Outcome, QueueStep, Rules, settle},
     },
     limits::retry::Policy,
     queue::{
@@ -118,7 +118,7 @@ impl Crm {
     // Sending.
 
     /// What the worker finds out about one record before planning; `None`: it has to wait.
-    fn work(&mut self, key: u8, handle: Handle, queue: &Queue<u8>) -> Option<(Work, Flight)> {
+    fn work(&mut self, key: u8, handle: Handle, queue: &Queue<u8>) -> Option<(Work, InFlight)> {
         let row = self.row.clone().filter(|row| row.key == key);
         let mut link = self.links.get(&key).cloned();
         if let Some(row) = &row {
@@ -147,7 +147,7 @@ impl Crm {
         };
         let change = queue.change(handle)?;
         let watched = watched();
-        let mut flight = Flight::of(handle, queue.rounds(handle), &change, op, link, &watched);
+        let mut flight = InFlight::of(handle, queue.rounds(handle), &change, op, link, &watched);
         let mut work = Work {
             objection: objected.map(|_| "2".to_owned()),
             batch_cap: queue.batch_cap(handle).min(BULK_MAX),
@@ -259,7 +259,7 @@ impl Crm {
         &mut self,
         kind: CallKind,
         item: Item,
-        flight: Flight,
+        flight: InFlight,
         (request_lost, answer_lost): (bool, bool),
     ) -> Option<Outcome> {
         let mut call = assemble(vec![(kind, item)], &self.settings).remove(0);

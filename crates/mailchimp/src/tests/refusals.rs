@@ -2,7 +2,7 @@
 
 use super::*;
 use integration_engine::{
-    limits::pace::Strain,
+    limits::concurrency::Strain,
     service::failure::{Class, classify, strain},
     wire::Reply,
 };

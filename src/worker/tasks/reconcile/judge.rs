@@ -12,9 +12,9 @@ use integration_engine::record::{Lane, RecordKey, RecordRef, RemoteId, Target, T
 use integration_engine::service::failure::Class;
 use integration_engine::sync::drift::{Difference, Page, Record};
 use integration_engine::wire::{Reply, TransportError};
-use integration_hubspot::census::{self, Wanted};
+use integration_hubspot::listing::{self, Wanted};
 use integration_mailchimp as mailchimp;
-use integration_mailchimp::census::Place;
+use integration_mailchimp::listing::Place;
 use pgrx::spi::SpiResult;
 
 use super::repairs::Part;
@@ -72,10 +72,10 @@ pub(super) fn understand(
                 after: None,
             };
             let page = match (target, lost) {
-                (Target::HubSpot, true) => census::read_single(reply).map(alone),
-                (Target::HubSpot, false) => census::read_page(reply),
-                (Target::Mailchimp, true) => mailchimp::census::read_member(reply).map(alone),
-                (Target::Mailchimp, false) => mailchimp::census::read_page(reply, place.offset),
+                (Target::HubSpot, true) => listing::read_single(reply).map(alone),
+                (Target::HubSpot, false) => listing::read_page(reply),
+                (Target::Mailchimp, true) => mailchimp::listing::read_member(reply).map(alone),
+                (Target::Mailchimp, false) => mailchimp::listing::read_page(reply, place.offset),
             };
             match page {
                 Ok(page) => Understood::Answer(asked, page),

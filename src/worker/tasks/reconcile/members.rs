@@ -10,7 +10,7 @@ use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Target, Timestamp};
 use integration_engine::sync::drift::{ConsentRemedy, Record, consent_remedy, differences};
 use integration_engine::webhook;
-use integration_mailchimp::{Mailchimp, census};
+use integration_mailchimp::{Mailchimp, listing};
 use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
@@ -182,7 +182,7 @@ impl Judge<'_> {
             .zip(row)
             .map(|(field, text)| {
                 let held = held_in(pair.record, &field.remote)??;
-                let ours = census::ours(field, held, text.as_deref(), &pair.link);
+                let ours = listing::ours(field, held, text.as_deref(), &pair.link);
                 Some(ours.unwrap_or_else(|| held.to_owned()))
             })
             .collect();
@@ -393,7 +393,7 @@ fn address(record: &Record) -> String {
 }
 
 fn status_of(record: &Record) -> Option<MemberStatus> {
-    census::status(record.properties.get("status")?)
+    listing::status(record.properties.get("status")?)
 }
 
 /// What the member holds in a field; `None` for one that is not compared: consent has rules of its

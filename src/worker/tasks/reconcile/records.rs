@@ -9,7 +9,7 @@ use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Timestamp};
 use integration_engine::sync::drift::{Difference, Page, Record, depends_on_time, differences};
 use integration_hubspot::HubSpot;
-use integration_hubspot::census::{HISTORY_MAX, Wanted};
+use integration_hubspot::listing::{HISTORY_MAX, Wanted};
 use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};

@@ -7,9 +7,9 @@ use std::time::Instant;
 use integration_engine::now::Now;
 use integration_engine::record::{RemoteId, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
-use integration_hubspot::census::{self, Wanted};
+use integration_hubspot::listing::{self, Wanted};
 use integration_mailchimp as mailchimp;
-use integration_mailchimp::census::Place;
+use integration_mailchimp::listing::Place;
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 
@@ -113,8 +113,8 @@ impl Reconciles {
             return Ok(());
         };
         let (most, after_all) = match target {
-            Target::HubSpot => (census::PAGE_MAX, Stage::Remote),
-            Target::Mailchimp => (mailchimp::census::PAGE_MAX, Stage::Finished),
+            Target::HubSpot => (listing::PAGE_MAX, Stage::Remote),
+            Target::Mailchimp => (mailchimp::listing::PAGE_MAX, Stage::Finished),
         };
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
             Ok(keys) => keys,
@@ -345,21 +345,21 @@ fn request(
     Some(match (ask, course.target) {
         (Ask::Linked(pairs, wanted), _) => {
             let ids: Vec<RemoteId> = pairs.iter().map(|(_, id)| id.clone()).collect();
-            census::read_request(settings, entity, &ids, names, *wanted)
+            listing::read_request(settings, entity, &ids, names, *wanted)
         }
         (Ask::Strangers(ids), _) => {
             let key = [settings.external_id_property.clone()];
-            census::read_request(settings, entity, ids, &key, Wanted::Values)
+            listing::read_request(settings, entity, ids, &key, Wanted::Values)
         }
-        (Ask::Lost(_, id), _) => census::single_request(settings, entity, id),
-        (Ask::LostMember(_, id, list), _) => mailchimp::census::member_request(list, id),
+        (Ask::Lost(_, id), _) => listing::single_request(settings, entity, id),
+        (Ask::LostMember(_, id, list), _) => mailchimp::listing::member_request(list, id),
         (Ask::Page | Ask::PageAgain(_), Target::HubSpot) => {
-            census::list_request(settings, entity, course.after.as_deref())
+            listing::list_request(settings, entity, course.after.as_deref())
         }
         (Ask::Page | Ask::PageAgain(_), Target::Mailchimp) => {
             let archived = course.stage == Stage::Archived;
             let place = Place::read(course.after.as_deref(), &audiences(worker, context));
-            mailchimp::census::page_request(&place.list, place.offset, archived)
+            mailchimp::listing::page_request(&place.list, place.offset, archived)
         }
     })
 }

@@ -16,7 +16,7 @@ use crate::{
 
 const ADDRESS: &str = "a@example.com";
 
-fn flight(key: &str, link: Option<Link>) -> Flight {
+fn flight(key: &str, link: Option<Link>) -> InFlight {
     let mut queue = Queue::<u8>::default();
     let change = Change {
         record: RecordRef {
@@ -30,7 +30,7 @@ fn flight(key: &str, link: Option<Link>) -> Flight {
         traces: Traces::default(),
     };
     queue.push_retry(change.clone());
-    Flight::of(queue.take(1)[0], 0, &change, Op::Upsert, link, &[])
+    InFlight::of(queue.take(1)[0], 0, &change, Op::Upsert, link, &[])
 }
 
 fn item() -> Item {

@@ -1,6 +1,6 @@
 //! What the service took, or removed.
 
-use super::{ConsentChange, Flight, LinkEntry, Settling};
+use super::{ConsentChange, InFlight, LinkEntry, Settling};
 use crate::{
     consent,
     delivery::call::{Beside, Link},
@@ -17,7 +17,7 @@ pub(super) struct Delivery {
 }
 
 impl Settling<'_> {
-    pub(super) fn delivered(&mut self, mut flight: Flight, delivery: Delivery, beside: Beside) {
+    pub(super) fn delivered(&mut self, mut flight: InFlight, delivery: Delivery, beside: Beside) {
         let Delivery {
             remote_id,
             remote_key,
@@ -55,7 +55,7 @@ impl Settling<'_> {
     }
 
     /// Mailchimp took a status: if the member had another one, that is a change of their consent.
-    pub(super) fn accepted(&mut self, flight: &Flight, link: &mut Link, status: MemberStatus) {
+    pub(super) fn accepted(&mut self, flight: &InFlight, link: &mut Link, status: MemberStatus) {
         if link.member_status == Some(status) {
             return;
         }
@@ -76,7 +76,7 @@ impl Settling<'_> {
         });
     }
 
-    pub(super) fn removed(&mut self, flight: Flight) {
+    pub(super) fn removed(&mut self, flight: InFlight) {
         let link = flight.link.as_ref();
         let recycled = self.rules.recycled == Some(flight.entity);
         let id = link.and_then(|link| link.remote_id.clone());

@@ -16,7 +16,7 @@ use crate::{
 
 /// A record in a call under way, as it was planned.
 #[derive(Clone, Debug)]
-pub struct Flight {
+pub struct InFlight {
     pub handle: Handle,
     pub record: RecordRef,
     pub entity: Entity,
@@ -67,7 +67,7 @@ impl Identity {
     }
 }
 
-impl Flight {
+impl InFlight {
     /// Of a change that was taken out of the queue. `watched`: the fields that may be uncertain, for
     /// an earlier worker may have sent some of it.
     pub fn of(
@@ -77,12 +77,12 @@ impl Flight {
         op: Op,
         link: Option<Link>,
         watched: &[Watched],
-    ) -> Flight {
+    ) -> InFlight {
         let doubts = link.as_ref().map_or_else(Vec::new, |link| {
             let traces = &change.traces;
             traces.doubts(&link.clock, watched, change.changed_at)
         });
-        Flight {
+        InFlight {
             handle,
             record: change.record.clone(),
             entity: change.entity,
@@ -126,7 +126,7 @@ impl Flight {
 /// A record's verdict on its way to the tables.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    pub flight: Flight,
+    pub flight: InFlight,
     pub verdict: Verdict,
     /// What was sent for it, JSON.
     pub request: Option<String>,

@@ -1,11 +1,11 @@
 //! People who cannot be subscribed, whatever the CRM says.
 
-use super::{ConsentChange, ConsentWriteback, Flight, Identity, LinkEntry, Settling};
+use super::{ConsentChange, ConsentWriteback, Identity, InFlight, LinkEntry, Settling};
 use crate::{consent::Party, delivery::call::Link, record::consent::MemberStatus};
 
 impl Settling<'_> {
     /// Somebody who cannot be subscribed, and whose link is to say so, as the CRM is.
-    pub(super) fn kept_out(&mut self, flight: &Flight, status: MemberStatus) {
+    pub(super) fn kept_out(&mut self, flight: &InFlight, status: MemberStatus) {
         self.effects.writebacks.push(ConsentWriteback {
             record: flight.record.clone(),
             status,
@@ -28,7 +28,7 @@ impl Settling<'_> {
 
     /// Somebody is opted in, and cannot be subscribed: it is remembered that they left, or Mailchimp
     /// says so.
-    pub(super) fn refused(&mut self, flight: &Flight, known: &Link, status: MemberStatus) {
+    pub(super) fn refused(&mut self, flight: &InFlight, known: &Link, status: MemberStatus) {
         if known.member_status == Some(status) {
             return;
         }

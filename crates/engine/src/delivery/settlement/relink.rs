@@ -1,6 +1,6 @@
 //! Steps on the way to where a record shall be at the service.
 
-use super::{AddressChange, Flight, LinkEntry, Settling};
+use super::{AddressChange, InFlight, LinkEntry, Settling};
 use crate::{
     delivery::{call::Link, outcome::Relink},
     record::{RemoteId, Timestamp, consent::MemberStatus},
@@ -12,7 +12,7 @@ const ECHO: i64 = 5_000;
 
 impl Settling<'_> {
     /// Whether the record has to wait until the CRM has been told of something.
-    pub(super) fn relink(&mut self, flight: &Flight, relink: Relink) -> bool {
+    pub(super) fn relink(&mut self, flight: &InFlight, relink: Relink) -> bool {
         match relink {
             Relink::Adopt(id) => self.adopt(flight, id),
             Relink::Vacant => {
@@ -63,7 +63,7 @@ impl Settling<'_> {
         false
     }
 
-    fn adopt(&mut self, flight: &Flight, id: RemoteId) {
+    fn adopt(&mut self, flight: &InFlight, id: RemoteId) {
         let link = flight.link.as_ref();
         let known = link.and_then(|link| link.remote_id.as_ref());
         if known.is_some_and(|known| *known != id) {
@@ -80,7 +80,7 @@ impl Settling<'_> {
     /// old one; as by an event of Mailchimp's, by which the link follows.
     fn found(
         &mut self,
-        flight: &Flight,
+        flight: &InFlight,
         address: &str,
         status: MemberStatus,
         ticks: &[Tick],
@@ -111,7 +111,7 @@ impl Settling<'_> {
         told
     }
 
-    fn moved(&mut self, flight: &Flight, step: impl FnOnce(Link) -> Link) {
+    fn moved(&mut self, flight: &InFlight, step: impl FnOnce(Link) -> Link) {
         self.effects.noted.push(LinkEntry {
             record: flight.record.clone(),
             link: step(flight.known()),

@@ -53,8 +53,8 @@ fn handle() -> Handle {
     queue.take(1)[0]
 }
 
-fn flight(link: Option<Link>) -> Flight {
-    Flight {
+fn flight(link: Option<Link>) -> InFlight {
+    InFlight {
         handle: handle(),
         record: record(),
         entity: Entity::Contact,
@@ -71,7 +71,7 @@ fn flight(link: Option<Link>) -> Flight {
     }
 }
 
-fn outcome(flight: Flight, verdict: Verdict) -> Outcome {
+fn outcome(flight: InFlight, verdict: Verdict) -> Outcome {
     Outcome {
         flight,
         verdict,
@@ -88,7 +88,7 @@ fn effects_of(outcome: Outcome) -> Effects {
     effects
 }
 
-fn settled(flight: Flight, verdict: Verdict) -> Effects {
+fn settled(flight: InFlight, verdict: Verdict) -> Effects {
     effects_of(outcome(flight, verdict))
 }
 
@@ -176,11 +176,11 @@ fn each_verdict_has_its_effects() {
     let handle = handle();
     let leave = QueueStep::Leave(handle);
     let fresh = || flight(Some(linked("r1")));
-    let tired = || Flight {
+    let tired = || InFlight {
         rounds: MOST_ROUNDS,
         ..fresh()
     };
-    let patient = || Flight {
+    let patient = || InFlight {
         attempts: POLICY.max_attempts - 1,
         ..fresh()
     };
@@ -242,7 +242,7 @@ fn opt_outs_keep_their_lane_and_all_else_becomes_a_retry() {
         (Lane::Reconcile, Lane::Retry),
     ];
     for (lane, expected) in cases {
-        let flight = Flight {
+        let flight = InFlight {
             lane,
             op: Op::Delete,
             ..flight(None)
@@ -277,7 +277,7 @@ fn dead_letters_say_what_was_attempted_and_why() {
         (0, overruled(), Some((Category::Validation, 1))),
     ];
     for (attempts, verdict, expected) in cases {
-        let flight = Flight {
+        let flight = InFlight {
             attempts,
             ..flight(None)
         };
@@ -292,7 +292,7 @@ fn dead_letters_say_what_was_attempted_and_why() {
             assert_eq!(letter.enqueued_at, Timestamp(10_000));
         }
     }
-    let exhausted = Flight {
+    let exhausted = InFlight {
         attempts: 11,
         ..flight(None)
     };
@@ -327,7 +327,7 @@ fn conflicts_name_the_record_that_has_what_is_wanted() {
             why: "it is another record's".to_owned(),
             member_status: None,
         };
-        let flight = Flight {
+        let flight = InFlight {
             holder: holder.clone(),
             ..flight(None)
         };
@@ -347,7 +347,7 @@ fn removed_records_are_kept_for_erasures_where_the_service_recycles_them() {
     ];
     for (recycled, entity, id, kept) in cases {
         let mut effects = Effects::default();
-        let flight = Flight {
+        let flight = InFlight {
             entity,
             ..flight(id.map(linked))
         };
@@ -501,7 +501,7 @@ proptest! {
             address: Some("a@b.c".to_owned()),
             standing: None,
         });
-        let flight = Flight { rounds, attempts, identity, ..flight(known) };
+        let flight = InFlight { rounds, attempts, identity, ..flight(known) };
         let effects = effects_of(Outcome { resting, ..outcome(flight, verdict.clone()) });
         let [step] = effects.queue[..] else {
             return Err(TestCaseError::fail(format!("{:?}", effects.queue)));

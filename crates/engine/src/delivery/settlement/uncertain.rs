@@ -1,7 +1,7 @@
 //! What is uncertain of a record once its call has ended: fields that the service may hold otherwise
 //! than its link says, for an answer got lost, now or before an earlier worker ended.
 
-use super::{Flight, Outcome};
+use super::{InFlight, Outcome};
 use crate::{
     delivery::{
         call::{Beside, Item},
@@ -14,7 +14,7 @@ use crate::{
 
 impl Outcome {
     /// Of a record that no call was made for.
-    pub fn uncalled(mut flight: Flight, verdict: Verdict) -> Outcome {
+    pub fn uncalled(mut flight: InFlight, verdict: Verdict) -> Outcome {
         Outcome {
             doubtful: left(&mut flight, &verdict, Vec::new()),
             flight,
@@ -29,7 +29,7 @@ impl Outcome {
     /// resting.
     pub fn called(
         target: Target,
-        mut flight: Flight,
+        mut flight: InFlight,
         mut item: Item,
         verdict: Verdict,
         resting: bool,
@@ -52,7 +52,7 @@ impl Outcome {
 
 /// What a call may have changed of a record. A deletion is no write, but if it may have happened at
 /// HubSpot, nothing of the record is certain. (What is known of Mailchimp's members is noted before.)
-fn sent(target: Target, flight: &Flight, item: &mut Item) -> Vec<Tick> {
+fn sent(target: Target, flight: &InFlight, item: &mut Item) -> Vec<Tick> {
     match (target, flight.op) {
         (Target::HubSpot, Op::Delete) => flight
             .link
@@ -63,7 +63,7 @@ fn sent(target: Target, flight: &Flight, item: &mut Item) -> Vec<Tick> {
 }
 
 /// What is to be noted as uncertain besides what the verdict stores. `sent`: what the call carried.
-fn left(flight: &mut Flight, verdict: &Verdict, sent: Vec<Tick>) -> Vec<Tick> {
+fn left(flight: &mut InFlight, verdict: &Verdict, sent: Vec<Tick>) -> Vec<Tick> {
     let mut doubts = std::mem::take(&mut flight.doubts);
     match verdict {
         // The link is stored with these verdicts, and its doubts with it.

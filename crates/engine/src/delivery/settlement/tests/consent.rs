@@ -24,14 +24,14 @@ fn standing(status: MemberStatus, by: Party) -> Standing {
 }
 
 /// A member, and what is remembered of the address.
-fn person(status: Option<Option<MemberStatus>>, standing: Option<Standing>) -> Flight {
+fn person(status: Option<Option<MemberStatus>>, standing: Option<Standing>) -> InFlight {
     let link = status.map(|member_status| Link {
         remote_key: Some(ADDRESS.to_owned()),
         member_status,
         membership: Membership::of("a1"),
         ..linked("c1")
     });
-    Flight {
+    InFlight {
         identity: Some(Identity {
             list: "a1".to_owned(),
             address: Some(ADDRESS.to_owned()),

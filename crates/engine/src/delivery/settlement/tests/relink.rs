@@ -209,7 +209,7 @@ fn who_gets_no_mail_any_more_is_noted_and_logged_once() {
 
 /// Whether the CRM still has the address the member was known by.
 fn found_by(present: Option<&str>) -> Effects {
-    let flight = Flight {
+    let flight = InFlight {
         identity: Some(Identity {
             list: "a1".to_owned(),
             address: present.map(str::to_owned),

@@ -28,11 +28,11 @@ fn crm(field: i16) -> Tick {
 }
 
 /// A record of which fields 1 and 2 are agreed, and 2 is in doubt from an earlier worker.
-fn doubted(op: Op) -> Flight {
+fn doubted(op: Op) -> InFlight {
     let mut link = linked("r1");
     link.clock.set(crm(1));
     link.clock.set(crm(2));
-    Flight {
+    InFlight {
         op,
         doubts: vec![crm(2)],
         ..flight(Some(link))

@@ -2,7 +2,7 @@
 
 use integration_engine::delivery::call::{CallKind, Reading, Scope};
 use integration_engine::delivery::outcome::{Category, TargetSignal, Verdict};
-use integration_engine::limits::bars::Refusal;
+use integration_engine::limits::missing_scopes::Refusal;
 use integration_engine::now::Now;
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
@@ -32,7 +32,9 @@ pub struct Told {
 pub fn refused(worker: &mut TargetWorker, context: &Context, scope: Scope, why: &str) -> Refusal {
     worker.breaker.success();
     let wait = context.settings.retry.max;
-    let refusal = worker.bars.refused(scope, why, wait, context.now.clock);
+    let refusal = worker
+        .missing_scopes
+        .refused(scope, why, wait, context.now.clock);
     if refusal == Refusal::Doubt && worker.trust.known() {
         worker.trust.standing = Standing::Unknown;
     }
@@ -69,8 +71,8 @@ pub fn hear(
 
 /// A call of this scope went through.
 pub fn passed(worker: &mut TargetWorker, scope: Scope) {
-    if worker.bars.passed(scope) {
-        worker.bars_told.granted.push(scope);
+    if worker.missing_scopes.passed(scope) {
+        worker.missing_scopes_told.granted.push(scope);
     }
 }
 
@@ -87,7 +89,7 @@ pub fn forbidden(why: String) -> Verdict {
 /// What becomes of the records of an object of which nothing may be seen.
 pub fn hidden(worker: &TargetWorker, entity: Entity) -> Option<Verdict> {
     let refused = worker.properties.get(&entity) == Some(&Property::Refused);
-    let why = worker.bars.bars(Scope::Write(entity))?;
+    let why = worker.missing_scopes.lacks(Scope::Write(entity))?;
     refused.then(|| forbidden(why.to_owned()))
 }
 
@@ -96,20 +98,20 @@ pub fn refuse_object(worker: &mut TargetWorker, context: &Context, entity: Entit
     let wait = context.settings.retry.max;
     for scope in [Scope::Read(entity), Scope::Write(entity)] {
         worker
-            .bars
+            .missing_scopes
             .refused_for_sure(scope, why, wait, context.now.clock);
     }
 }
 
 /// Another credential: whatever was refused is tried again.
 pub fn forget(worker: &mut TargetWorker) {
-    let refused = worker.bars.forget();
-    worker.bars_told.granted.extend(refused);
+    let refused = worker.missing_scopes.forget();
+    worker.missing_scopes_told.granted.extend(refused);
 }
 
 /// Somebody may have granted what was lacking.
 pub fn recheck(worker: &mut TargetWorker) {
-    for scope in worker.bars.recheck() {
+    for scope in worker.missing_scopes.recheck() {
         ask_again(worker, scope);
     }
 }
@@ -117,7 +119,7 @@ pub fn recheck(worker: &mut TargetWorker) {
 /// What has been refused for long enough is tried again, with one of the records that were given up
 /// on. In a transaction.
 pub fn retry(worker: &mut TargetWorker, now: Now) -> SpiResult<()> {
-    for scope in worker.bars.due(now.clock) {
+    for scope in worker.missing_scopes.due(now.clock) {
         ask_again(worker, scope);
         dead_letters::requeue(&of(scope), 1)?;
     }
@@ -144,24 +146,24 @@ pub fn settle(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
     if worker.target != Target::HubSpot {
         return Ok(());
     }
-    if worker.bars_told.message.is_none() {
+    if worker.missing_scopes_told.message.is_none() {
         remember(worker, context)?;
     }
     let mut reasons: Vec<String> = worker
-        .bars
+        .missing_scopes
         .reasons()
         .map(|(scope, why)| sentence(scope, why))
         .collect();
     reasons.dedup();
     let message = (!reasons.is_empty()).then(|| reasons.join("\n"));
-    if worker.bars_told.message.as_ref() != Some(&message) {
+    if worker.missing_scopes_told.message.as_ref() != Some(&message) {
         match &message {
             Some(message) => state::raise(ALERT, Target::HubSpot, "", message)?,
             None => state::clear_alert(Target::HubSpot, ALERT, "")?,
         }
-        worker.bars_told.message = Some(message);
+        worker.missing_scopes_told.message = Some(message);
     }
-    let granted = std::mem::take(&mut worker.bars_told.granted);
+    let granted = std::mem::take(&mut worker.missing_scopes_told.granted);
     if granted.is_empty() {
         return Ok(());
     }
@@ -179,7 +181,7 @@ pub fn remember(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
         let wait = context.settings.retry.max;
         let scope = Scope::Write(entity);
         worker
-            .bars
+            .missing_scopes
             .refused_for_sure(scope, &why, wait, context.now.clock);
     }
     Ok(())

@@ -31,7 +31,7 @@ pub struct Finished {
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default)]
-pub struct Pace {
+pub struct Concurrency {
     /// Requests at once; `None`: as many as are allowed. As below.
     level: Option<usize>,
     records: Option<usize>,
@@ -63,7 +63,7 @@ const STEPS: usize = 10;
 /// A service that goes on refusing is left alone for longer and longer, but opt-outs wait as well.
 const MOST_WAIT: Duration = Duration::from_secs(60);
 
-impl Pace {
+impl Concurrency {
     /// Requests that may be under way at once, of `most` that the settings allow.
     pub fn requests(&self, most: usize) -> usize {
         self.level.unwrap_or(most).min(most).max(1)

@@ -43,15 +43,15 @@ pub enum Refusal {
 
 /// See the module's documentation. `K` is a kind of call.
 #[derive(Clone, Debug)]
-pub struct Bars<K>(BTreeMap<K, Bar>);
+pub struct MissingScopes<K>(BTreeMap<K, Bar>);
 
-impl<K> Default for Bars<K> {
+impl<K> Default for MissingScopes<K> {
     fn default() -> Self {
-        Bars(BTreeMap::new())
+        MissingScopes(BTreeMap::new())
     }
 }
 
-impl<K: Copy + Ord> Bars<K> {
+impl<K: Copy + Ord> MissingScopes<K> {
     /// A call was refused. `wait`: it is tried again after that, and after twice as long each time.
     pub fn refused(&mut self, kind: K, why: &str, wait: Duration, now: u64) -> Refusal {
         let bar = self.0.entry(kind).or_insert_with(|| Bar {
@@ -98,7 +98,7 @@ impl<K: Copy + Ord> Bars<K> {
     }
 
     /// Why calls of this kind are not to be made now.
-    pub fn bars(&self, kind: K) -> Option<&str> {
+    pub fn lacks(&self, kind: K) -> Option<&str> {
         let bar = self.0.get(&kind)?;
         matches!(bar.stage, Stage::Barred { .. }).then_some(bar.why.as_str())
     }
@@ -161,51 +161,69 @@ mod tests {
 
     #[test]
     fn second_refusal_is_final_once_the_credential_is_known_to_work() {
-        let mut bars = Bars::default();
-        assert_eq!(bars.refused('d', "scope", WAIT, 0), Refusal::Doubt);
+        let mut missing_scopes = MissingScopes::default();
+        assert_eq!(
+            missing_scopes.refused('d', "scope", WAIT, 0),
+            Refusal::Doubt
+        );
         // What was under way meanwhile.
-        assert_eq!(bars.refused('d', "scope", WAIT, 0), Refusal::Doubt);
-        assert_eq!(bars.bars('d'), None);
-        bars.confirm();
-        assert_eq!(bars.refused('d', "scope", WAIT, 0), Refusal::Final);
-        assert_eq!(bars.refused('d', "scope", WAIT, 0), Refusal::Final);
-        assert_eq!(bars.bars('d'), Some("scope"));
-        assert_eq!(bars.bars('c'), None);
-        assert_eq!(bars.next(), Some(SECOND));
+        assert_eq!(
+            missing_scopes.refused('d', "scope", WAIT, 0),
+            Refusal::Doubt
+        );
+        assert_eq!(missing_scopes.lacks('d'), None);
+        missing_scopes.confirm();
+        assert_eq!(
+            missing_scopes.refused('d', "scope", WAIT, 0),
+            Refusal::Final
+        );
+        assert_eq!(
+            missing_scopes.refused('d', "scope", WAIT, 0),
+            Refusal::Final
+        );
+        assert_eq!(missing_scopes.lacks('d'), Some("scope"));
+        assert_eq!(missing_scopes.lacks('c'), None);
+        assert_eq!(missing_scopes.next(), Some(SECOND));
     }
 
     #[test]
     fn it_is_tried_again_at_growing_intervals_and_lifted_by_a_call_that_passes() {
-        let mut bars = Bars::default();
-        bars.refused_for_sure('d', "scope", WAIT, 0);
-        assert_eq!(bars.due(SECOND - 1), []);
-        assert_eq!(bars.due(SECOND), ['d']);
-        assert_eq!(bars.bars('d'), None);
+        let mut missing_scopes = MissingScopes::default();
+        missing_scopes.refused_for_sure('d', "scope", WAIT, 0);
+        assert_eq!(missing_scopes.due(SECOND - 1), []);
+        assert_eq!(missing_scopes.due(SECOND), ['d']);
+        assert_eq!(missing_scopes.lacks('d'), None);
         assert_eq!(
-            bars.reasons().collect::<Vec<_>>(),
+            missing_scopes.reasons().collect::<Vec<_>>(),
             [('d', "scope")],
             "it still holds as far as is known"
         );
-        assert_eq!(bars.refused('d', "scope", WAIT, SECOND), Refusal::Final);
-        assert_eq!(bars.next(), Some(3 * SECOND));
-        assert_eq!(bars.recheck(), ['d']);
-        assert!(bars.passed('d'));
-        assert!(!bars.passed('d'));
-        assert_eq!(bars.reasons().count(), 0);
+        assert_eq!(
+            missing_scopes.refused('d', "scope", WAIT, SECOND),
+            Refusal::Final
+        );
+        assert_eq!(missing_scopes.next(), Some(3 * SECOND));
+        assert_eq!(missing_scopes.recheck(), ['d']);
+        assert!(missing_scopes.passed('d'));
+        assert!(!missing_scopes.passed('d'));
+        assert_eq!(missing_scopes.reasons().count(), 0);
         for _ in 0..20 {
-            bars.refused_for_sure('d', "scope", WAIT, 0);
-            bars.recheck();
+            missing_scopes.refused_for_sure('d', "scope", WAIT, 0);
+            missing_scopes.recheck();
         }
-        bars.refused('d', "scope", WAIT, 0);
-        assert_eq!(bars.next(), Some(900 * SECOND));
+        missing_scopes.refused('d', "scope", WAIT, 0);
+        assert_eq!(missing_scopes.next(), Some(900 * SECOND));
     }
 
     #[test]
     fn another_credential_starts_anew() {
-        let mut bars = Bars::default();
-        bars.refused_for_sure('d', "scope", WAIT, 0);
-        bars.refused('c', "scope", WAIT, 0);
-        assert_eq!(bars.forget(), ['d']);
-        assert_eq!(bars.refused('d', "scope", WAIT, 0), Refusal::Doubt);
+        let mut missing_scopes = MissingScopes::default();
+        missing_scopes.refused_for_sure('d', "scope", WAIT, 0);
+        missing_scopes.refused('c', "scope", WAIT, 0);
+        assert_eq!(missing_scopes.forget(), ['d']);
+        assert_eq!(
+            missing_scopes.refused('d', "scope", WAIT, 0),
+            Refusal::Doubt
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! How much a target is asked for at once: what the settings allow, and what it stands.
 
 use integration_engine::limits::breaker::micros;
-use integration_engine::limits::pace::Finished;
+use integration_engine::limits::concurrency::Finished;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_mailchimp::BULK_MAX;
@@ -31,7 +31,7 @@ impl TargetWorker {
     /// In words, what the service does not stand at present though the settings allow it.
     pub fn held_back(&self, settings: &Settings) -> Option<String> {
         let most = (connections(self.target, settings), full(self.target));
-        let held_back = self.pace.held_back(most)?;
+        let held_back = self.concurrency.held_back(most)?;
         Some(format!(
             "{held_back}: more was too much for {}",
             self.target
@@ -40,7 +40,7 @@ impl TargetWorker {
 
     /// Records this target takes in one call at most, at present.
     pub fn batch(&self) -> usize {
-        self.pace.records(full(self.target))
+        self.concurrency.records(full(self.target))
     }
 
     /// Takes note of what the end of a request says about how much may be asked for at once. To be
@@ -57,6 +57,6 @@ impl TargetWorker {
             strain,
         };
         let most = (connections(self.target, settings), full(self.target));
-        self.pace.note(&end, most);
+        self.concurrency.note(&end, most);
     }
 }
