@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use integration_engine::record::{RecordRef, Timestamp};
 use integration_engine::sync::clock::ValueHash;
-use integration_mailchimp::engagement::{Engagement, Human, Opened};
+use integration_mailchimp::engagement::{Engagement, Human, RecipientOpens};
 use integration_mailchimp::mandrill::Activity;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
@@ -143,7 +143,7 @@ const FLAG: &str = "\
     WHERE a.id = k.id AND k.flag IS DISTINCT FROM to_jsonb(k.place <= k.proxies)";
 
 /// Notes of opens whether a proxy made them.
-pub fn flag(campaign: &str, opened: &[Opened]) -> SpiResult<()> {
+pub fn flag(campaign: &str, opened: &[RecipientOpens]) -> SpiResult<()> {
     if opened.is_empty() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId};
-use integration_hubspot::associations::{Owed, Pair, Standing, Wanted};
+use integration_hubspot::associations::{AssociationUpdate, Owed, Pair, WantedPair};
 use pgrx::spi::SpiResult;
 
 use super::{column, dead_letters, execute, returned, scalar, select, sources::Source};
@@ -251,9 +251,9 @@ pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<Due>> {
             let entity = |name: Option<String>| name.and_then(|name| Entity::from_name(&name));
             let to_key = text(3)?;
             let wanted = match (&to_key, pair(text(6)?, text(7)?)) {
-                (None, _) => Wanted::Nothing,
-                (Some(_), None) => Wanted::Unknown,
-                (Some(_), Some(pair)) => Wanted::Pair(pair),
+                (None, _) => WantedPair::Nothing,
+                (Some(_), None) => WantedPair::Unknown,
+                (Some(_), Some(pair)) => WantedPair::Pair(pair),
             };
             let Some((from, to)) = entity(text(9)?).zip(entity(text(10)?)) else {
                 return Ok(None);
@@ -291,7 +291,7 @@ pub struct Change {
     pub key: String,
     pub to_key: Option<String>,
     pub was_held: Option<Pair>,
-    pub now: Standing,
+    pub now: AssociationUpdate,
 }
 
 const STORE: &str = "\

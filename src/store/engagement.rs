@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use integration_engine::record::Timestamp;
-use integration_mailchimp::engagement::{Report, Sent, Walk};
+use integration_mailchimp::engagement::{Report, ReportCursor, SentCampaign};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{column, execute, scalar, select};
@@ -15,7 +15,7 @@ pub struct Poll {
     pub scheduled: bool,
     /// Whether it is known which campaigns are to be read.
     pub listed: bool,
-    pub walk: Walk,
+    pub walk: ReportCursor,
     pub done: u64,
     pub total: u64,
     /// Why a campaign could not be read.
@@ -29,9 +29,9 @@ fn number(count: u64) -> i64 {
 }
 
 /// The four columns of a walk, from one on.
-fn walk(row: &SpiHeapTupleData, first: usize) -> SpiResult<Walk> {
+fn walk(row: &SpiHeapTupleData, first: usize) -> SpiResult<ReportCursor> {
     let items: Option<i64> = row.get(first + 1)?;
-    Ok(Walk {
+    Ok(ReportCursor {
         offset: row.get::<i64>(first)?.unwrap_or(0).unsigned_abs(),
         items: items.map(i64::unsigned_abs),
         shifted: row.get(first + 2)?.unwrap_or(false),
@@ -110,7 +110,7 @@ const READ_AT: &str = "\
     (SELECT x.campaign_id, x.read_at FROM integration._campaign x WHERE x.campaign_id = n.id OFFSET 0) AS c";
 
 /// When campaigns were last read, by id.
-pub fn read_at(sent: &[Sent]) -> SpiResult<HashMap<String, Timestamp>> {
+pub fn read_at(sent: &[SentCampaign]) -> SpiResult<HashMap<String, Timestamp>> {
     let rows = select(READ_AT, &[column(sent, |sent| sent.id.as_str())], |row| {
         Ok(row.get::<String>(1)?.zip(row.get::<i64>(2)?.map(Timestamp)))
     })?;
@@ -124,10 +124,11 @@ const OWE: &str = "\
     report = excluded.report, place = 0, items = NULL, shifted = false, rounds = 0, reached = NULL";
 
 /// Notes campaigns that a poll is to read, from the beginning of their first report on.
-pub fn owe(job: i64, sent: &[&Sent]) -> SpiResult<()> {
+pub fn owe(job: i64, sent: &[&SentCampaign]) -> SpiResult<()> {
     // A list that changes while it is read can name one twice.
-    let once: BTreeMap<&str, &Sent> = sent.iter().map(|sent| (sent.id.as_str(), *sent)).collect();
-    let sent: &[&Sent] = &once.into_values().collect::<Vec<_>>();
+    let once: BTreeMap<&str, &SentCampaign> =
+        sent.iter().map(|sent| (sent.id.as_str(), *sent)).collect();
+    let sent: &[&SentCampaign] = &once.into_values().collect::<Vec<_>>();
     if sent.is_empty() {
         return Ok(());
     }
@@ -164,7 +165,7 @@ pub struct Campaign {
     /// The newest event when it was last read.
     pub seen: Option<Timestamp>,
     pub report: Report,
-    pub walk: Walk,
+    pub walk: ReportCursor,
     /// The newest event met this time.
     pub reached: Option<Timestamp>,
 }

@@ -1,6 +1,6 @@
 //! Mailchimp's webhooks that were made here, and their secrets.
 
-use integration_mailchimp::hooks::Wanted;
+use integration_mailchimp::hooks::WantedWebhook;
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
@@ -68,9 +68,9 @@ const WANTED: &str = "\
     WHERE w.job = $1 AND j.state IN ('waiting', 'running')";
 
 /// Returns what a job was asked for; `None`: it was cancelled.
-pub fn wanted(job: i64) -> SpiResult<Option<Wanted>> {
+pub fn wanted(job: i64) -> SpiResult<Option<WantedWebhook>> {
     let rows = select(WANTED, &[job.into()], |row| {
-        Ok(Wanted {
+        Ok(WantedWebhook {
             url: row.get(1)?.unwrap_or_default(),
             list: row.get(2)?.unwrap_or_default(),
             replace: row.get(3)?.unwrap_or_default(),

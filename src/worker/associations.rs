@@ -17,7 +17,7 @@ use integration_engine::record::once::Once;
 use integration_engine::record::{RecordRef, Target};
 use integration_hubspot::associations as engine;
 use integration_hubspot::associations::{
-    Action, AssociationCall, AssociationReading, Labels, PairVerdict, Sending, Step,
+    Action, AssociationCall, AssociationReading, AssociationStep, Labels, PairVerdict, Sending,
 };
 use pgrx::spi::SpiResult;
 
@@ -183,7 +183,7 @@ fn plan(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
         if let Some(now) = engine::before(&due.owed, &step) {
             changes.push(change(due, due.owed.held.clone(), now));
         }
-        if let Step::Send(action, pair) = step {
+        if let AssociationStep::Send(action, pair) = step {
             sendings.push(Sending {
                 work,
                 from: due.owed.from,
@@ -208,7 +208,7 @@ fn plan(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
     Ok(())
 }
 
-fn change(due: &Due, was_held: Option<engine::Pair>, now: engine::Standing) -> Change {
+fn change(due: &Due, was_held: Option<engine::Pair>, now: engine::AssociationUpdate) -> Change {
     Change {
         association: due.association,
         key: due.key.clone(),

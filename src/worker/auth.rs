@@ -7,7 +7,7 @@ use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
-use integration_hubspot::oauth::{self, Answer, Refusal, Step, Tokens};
+use integration_hubspot::oauth::{self, OnUnauthorized, TokenAnswer, TokenStep, Tokens};
 use pgrx::spi::SpiResult;
 
 use crate::config::{Credential, OAuthApp, Settings};
@@ -132,7 +132,7 @@ impl Session {
         self.opened
     }
 
-    pub fn step(&mut self, now: Now) -> Step<Secret> {
+    pub fn step(&mut self, now: Now) -> TokenStep<Secret> {
         self.tokens.step(now.clock)
     }
 
@@ -171,7 +171,7 @@ impl Session {
         &mut self,
         token: &Secret,
         result: &Result<Reply, TransportError>,
-    ) -> Option<Refusal> {
+    ) -> Option<OnUnauthorized> {
         match result {
             Ok(reply) if reply.status == 401 => Some(self.tokens.refused(token)),
             Ok(reply) if reply.status < 500 => {
@@ -185,7 +185,7 @@ impl Session {
     /// The answer to [`Session::request`].
     pub fn answered(&mut self, result: &Result<Reply, TransportError>, now: Now) -> Renewal {
         match oauth::read_token(result.as_ref()) {
-            Answer::Granted {
+            TokenAnswer::Granted {
                 access_token,
                 expires_in,
                 refresh_token,
@@ -194,11 +194,11 @@ impl Session {
                 expires_in,
                 refresh_token: refresh_token.map(Secret::of),
             }),
-            Answer::Refused { why } => {
+            TokenAnswer::Refused { why } => {
                 self.tokens.failed(now.clock);
                 Renewal::Failed(TargetSignal::Unauthorized { why })
             }
-            Answer::Failed { signal } => {
+            TokenAnswer::Failed { signal } => {
                 self.tokens.failed(now.clock);
                 Renewal::Failed(signal)
             }

@@ -5,7 +5,7 @@ use integration_engine::limits::BudgetReport;
 use integration_engine::record::{Entity, Target};
 use integration_engine::wire::{Reply, TransportError};
 use integration_hubspot::property::{self, PropertyState};
-use integration_mailchimp::provision::Progress;
+use integration_mailchimp::provision::ProvisionProgress;
 use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
@@ -161,7 +161,7 @@ pub fn settle(
         .iter()
         .filter(|entity| worker.properties.get(entity) == Some(&Property::Ready))
         .count();
-    let progress = Progress {
+    let progress = ProvisionProgress {
         ready,
         all: all.len(),
         failure,

@@ -6,7 +6,7 @@ use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::wire::{Reply, TransportError};
-use integration_mailchimp::provision::{Created, Progress, Provision};
+use integration_mailchimp::provision::{CreationAnswer, Provision, ProvisionProgress};
 use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
@@ -40,9 +40,9 @@ pub fn maps(context: &Context) -> impl Iterator<Item = &SourceMap> + Clone {
 /// Takes in the answer to the creation of a merge field.
 pub fn hear(worker: &mut TargetWorker, result: &Result<Reply, TransportError>, now: Now) {
     let signal = match worker.provision.hear(result.as_ref()) {
-        Created::Yes | Created::No => TargetSignal::Healthy,
+        CreationAnswer::Yes | CreationAnswer::No => TargetSignal::Healthy,
         // Though it may seem well, it is not asked at once again.
-        Created::Later => match answers::signal(worker.target, result) {
+        CreationAnswer::Later => match answers::signal(worker.target, result) {
             TargetSignal::Healthy => TargetSignal::Failing {
                 why: "Mailchimp does not answer as expected".to_owned(),
             },
@@ -83,7 +83,7 @@ impl Requests {
         let mut over = Vec::new();
         for job in self.provisions() {
             let targets = targets(job, context);
-            let known: Vec<&Progress> = targets
+            let known: Vec<&ProvisionProgress> = targets
                 .iter()
                 .filter_map(|target| self.provisioned.get(target))
                 .collect();

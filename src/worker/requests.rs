@@ -14,7 +14,7 @@ use integration_engine::record::{Entity, Lane, Target};
 use integration_engine::wire::Request;
 use integration_hubspot as hubspot;
 use integration_hubspot::associations::AssociationCall;
-use integration_mailchimp::provision::Progress;
+use integration_mailchimp::provision::ProvisionProgress;
 
 pub use access::unidentified;
 pub use hearing::Heard;
@@ -124,7 +124,7 @@ pub struct Requests {
     /// Remarks of the services that have been told.
     remarks: HashSet<(Target, String)>,
     /// How far jobs of provisioning have come.
-    pub provisioned: BTreeMap<Target, Progress>,
+    pub provisioned: BTreeMap<Target, ProvisionProgress>,
 }
 
 /// How the settings say to reach the outside.

@@ -27,8 +27,8 @@ pub(super) use results::taken;
 use results::{named, verdicts};
 
 use super::{
-    fault::Fault,
-    wire::{BatchReply, Row, property},
+    fault::ErrorBody,
+    wire::{BatchReply, ResultRow, property},
 };
 
 /// Reads an answer. Success is only what `results` confirm; a record that is named nowhere is
@@ -119,7 +119,7 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
     match &call.kind {
         CallKind::HubSpotUpsert { id_property, .. } | CallKind::HubSpotFind { id_property, .. } => {
             let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
-            let key = |row: &Row<'_, Option<&RawValue>>| {
+            let key = |row: &ResultRow<'_, Option<&RawValue>>| {
                 let value = property(row.properties?, id_property)?;
                 Some(named(value.as_str(), id_property).into_owned())
             };
@@ -127,12 +127,12 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
         }
         CallKind::HubSpotUpdate { .. } if call.items.iter().any(|item| stage(item).is_some()) => {
             let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
-            let key = |row: &Row<'_, Option<&RawValue>>| Some(row.id.as_str().to_owned());
+            let key = |row: &ResultRow<'_, Option<&RawValue>>| Some(row.id.as_str().to_owned());
             Ok(verdicts(call, reply.status, &body, key, held, settings))
         }
         _ => {
             let body: BatchReply<'_, IgnoredAny> = parse(reply)?;
-            let key = |row: &Row<'_, IgnoredAny>| Some(row.id.as_str().to_owned());
+            let key = |row: &ResultRow<'_, IgnoredAny>| Some(row.id.as_str().to_owned());
             Ok(verdicts(
                 call,
                 reply.status,
@@ -146,7 +146,7 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
 }
 
 /// A property's value in a result.
-fn held(row: &Row<'_, Option<&RawValue>>, name: &str) -> Option<String> {
+fn held(row: &ResultRow<'_, Option<&RawValue>>, name: &str) -> Option<String> {
     Some(property(row.properties?, name)?.as_str().to_owned())
 }
 
@@ -210,7 +210,7 @@ fn rejected(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Vec<Verdi
     let status = reply.status;
     let items = call.items.len();
     let fault = serde_json::from_slice::<Value>(&reply.body)
-        .map(|body| Fault::of(&body))
+        .map(|body| ErrorBody::of(&body))
         .unwrap_or_default();
     if matches!(status, 413 | 414) {
         return too_large(items, status);
@@ -227,7 +227,7 @@ fn rejected(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Vec<Verdi
         let verdict = |item| fault.verdict(&call.kind, item, settings, status);
         return call.items.iter().map(verdict).collect();
     }
-    let culprits: Vec<Option<&Fault>> = call
+    let culprits: Vec<Option<&ErrorBody>> = call
         .items
         .iter()
         .enumerate()
@@ -242,7 +242,7 @@ fn rejected(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Vec<Verdi
     if fault.is_duplicate() || culprits.iter().all(Option::is_none) {
         return bisect(items, &why);
     }
-    let verdict = |(item, culprit): (&Item, Option<&Fault>)| match culprit {
+    let verdict = |(item, culprit): (&Item, Option<&ErrorBody>)| match culprit {
         Some(fault) => fault.verdict(&call.kind, item, settings, status),
         None => Verdict::Again {
             relink: None,
@@ -274,7 +274,7 @@ fn not_found(
     settings: &HubSpotSettings,
 ) -> Result<Vec<Verdict>, Class> {
     let fault = serde_json::from_slice::<Value>(&reply.body)
-        .map(|body| Fault::of(&body))
+        .map(|body| ErrorBody::of(&body))
         .unwrap_or_default();
     // A record's own path. HubSpot often leaves the category out, but words it so.
     let named = fault.category == "OBJECT_NOT_FOUND" || fault.message == "resource not found";

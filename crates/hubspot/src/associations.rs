@@ -13,7 +13,7 @@ mod standing;
 
 pub use {
     answer::{AssociationReading, PairVerdict, read},
-    standing::{Standing, State, after, before},
+    standing::{AssociationState, AssociationUpdate, after, before},
 };
 
 use integration_engine::{
@@ -66,7 +66,7 @@ pub struct Pair {
 
 /// What the CRM's column asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedPair {
     /// The column is empty.
     Nothing,
     /// One of the two records is not at HubSpot (yet).
@@ -79,7 +79,7 @@ pub enum Wanted {
 pub struct Owed {
     pub from: Entity,
     pub to: Entity,
-    pub wanted: Wanted,
+    pub wanted: WantedPair,
     /// The pair that HubSpot holds, or may hold.
     pub held: Option<Pair>,
     /// Another column of the record stands for the held pair as well.
@@ -90,7 +90,7 @@ pub struct Owed {
 
 /// What is to be done next about an association.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum AssociationStep {
     /// Nothing is held and nothing wanted: it can be forgotten.
     Forget,
     /// Nothing can be done before both records are known.
@@ -108,17 +108,17 @@ pub enum Action {
 }
 
 /// One step at a time: what is no longer wanted goes first, then comes what is.
-pub fn next_step(owed: &Owed) -> Step {
+pub fn next_step(owed: &Owed) -> AssociationStep {
     match (&owed.held, &owed.wanted) {
         // Whether it arrived is not known; to say it again does no harm.
-        (Some(held), Wanted::Pair(pair)) if held == pair => {
-            Step::Send(Action::Create, pair.clone())
+        (Some(held), WantedPair::Pair(pair)) if held == pair => {
+            AssociationStep::Send(Action::Create, pair.clone())
         }
-        (Some(_), _) if owed.shared => Step::LetGo,
-        (Some(held), _) => Step::Send(Action::Archive, held.clone()),
-        (None, Wanted::Nothing) => Step::Forget,
-        (None, Wanted::Unknown) => Step::Wait,
-        (None, Wanted::Pair(pair)) => Step::Send(Action::Create, pair.clone()),
+        (Some(_), _) if owed.shared => AssociationStep::LetGo,
+        (Some(held), _) => AssociationStep::Send(Action::Archive, held.clone()),
+        (None, WantedPair::Nothing) => AssociationStep::Forget,
+        (None, WantedPair::Unknown) => AssociationStep::Wait,
+        (None, WantedPair::Pair(pair)) => AssociationStep::Send(Action::Create, pair.clone()),
     }
 }
 

@@ -23,7 +23,7 @@ use super::{EMAIL, object_type};
 
 /// A property as far as sending values to it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Property {
+struct WritableProperty {
     remote_type: FieldType,
     read_only: bool,
 }
@@ -31,7 +31,7 @@ struct Property {
 /// The properties of one object type that are mapped, and exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Definitions {
-    known: BTreeMap<String, Property>,
+    known: BTreeMap<String, WritableProperty>,
     /// Lists that the credential may not see.
     hidden: Vec<Sensitivity>,
 }
@@ -86,7 +86,7 @@ impl Sensitivity {
 
 /// Everything that has been read of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalog {
+pub struct PortalDefinitions {
     pub objects: BTreeMap<Entity, Definitions>,
     pub owners: Option<Arc<Owners>>,
     pub pipelines: Option<Arc<Pipelines>>,
@@ -137,7 +137,7 @@ fn hidden(object: &str, lists: &[Sensitivity]) -> String {
     )
 }
 
-impl Catalog {
+impl PortalDefinitions {
     /// The map without what HubSpot does not have or does not let us write, each field with its
     /// type; and what was left out. An object whose definitions are not known is mapped as it is.
     pub fn refine(&self, map: &SourceMap, settings: &HubSpotSettings) -> (SourceMap, Vec<Dropped>) {
@@ -192,7 +192,7 @@ impl Catalog {
         (map, dropped)
     }
 
-    fn with_lists(&self, property: &Property, field: &Field) -> FieldType {
+    fn with_lists(&self, property: &WritableProperty, field: &Field) -> FieldType {
         match (&property.remote_type, &self.pipelines) {
             (FieldType::Owner(_), _) => FieldType::Owner(self.owners.clone()),
             (FieldType::Choice(_), Some(pipelines)) if field.remote == PIPELINE => {

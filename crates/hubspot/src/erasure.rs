@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::{EMAIL, HubSpot, calls::post, fault::Fault, objects_path};
+use super::{EMAIL, HubSpot, calls::post, fault::ErrorBody, objects_path};
 use integration_engine::{
     delivery::call::HubSpotSettings,
     erasure::{Answer, Step, answered, is_confirmed},
@@ -85,7 +85,7 @@ fn looked(class: &Class, reply: &Reply, settings: &HubSpotSettings) -> Answer {
         if let Some(id) = ids.find(|id| !id.is_empty()) {
             return Some(Answer::Found(RemoteId::from(id)));
         }
-        let errors = body.errors.iter().flatten().map(Fault::of);
+        let errors = body.errors.iter().flatten().map(ErrorBody::of);
         let other = errors.into_iter().find(|fault| !is_gone(fault));
         Some(other.map_or(Answer::Absent, |fault| Answer::Not(fault.sentence())))
     };
@@ -99,13 +99,13 @@ fn looked(class: &Class, reply: &Reply, settings: &HubSpotSettings) -> Answer {
     }
 }
 
-fn fault(reply: &Reply) -> Fault {
+fn fault(reply: &Reply) -> ErrorBody {
     serde_json::from_slice::<Value>(&reply.body)
-        .map(|body| Fault::of(&body))
+        .map(|body| ErrorBody::of(&body))
         .unwrap_or_default()
 }
 
-fn is_gone(fault: &Fault) -> bool {
+fn is_gone(fault: &ErrorBody) -> bool {
     let message = fault.message.to_lowercase();
     fault.category == "OBJECT_NOT_FOUND"
         || message == "resource not found"

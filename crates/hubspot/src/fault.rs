@@ -33,7 +33,7 @@ fn enforces_rules(version: &str) -> bool {
 
 /// An error of an answer, whole or of one record. Every field of it is optional.
 #[derive(Debug, Default)]
-pub(super) struct Fault {
+pub(super) struct ErrorBody {
     pub category: String,
     pub message: String,
     /// `objectWriteTraceId`s of the inputs it concerns.
@@ -43,7 +43,7 @@ pub(super) struct Fault {
     existing: Option<String>,
     details: Vec<Detail>,
     /// Errors inside of it, where those name records of their own.
-    pub inner: Vec<Fault>,
+    pub inner: Vec<ErrorBody>,
 }
 
 /// What is wrong with one property.
@@ -54,8 +54,8 @@ struct Detail {
     message: String,
 }
 
-impl Fault {
-    pub(super) fn of(error: &Value) -> Fault {
+impl ErrorBody {
+    pub(super) fn of(error: &Value) -> ErrorBody {
         let message = text(error.get("message"));
         let context = error.get("context");
         let mut details = embedded_details(&message);
@@ -66,7 +66,7 @@ impl Fault {
         if details.is_empty() {
             details.extend(errors.iter().filter_map(outer_detail));
         }
-        Fault {
+        ErrorBody {
             category: text(error.get("category")),
             traces: texts(context, &["objectWriteTraceId"]),
             ids: texts(context, &["ids", "id"]),
@@ -76,8 +76,8 @@ impl Fault {
                 .or_else(|| digits_after(&message, "Existing ID:").map(str::to_owned)),
             inner: errors
                 .iter()
-                .map(Fault::of)
-                .filter(Fault::names_records)
+                .map(ErrorBody::of)
+                .filter(ErrorBody::names_records)
                 .collect(),
             message,
             details,

@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::objects_path;
+use super::{objects_path, wire::Paging};
 use integration_engine::{
     delivery::call::HubSpotSettings,
     record::{Entity, RemoteId, Target},
@@ -23,7 +23,7 @@ pub const HISTORY_MAX: usize = 50;
 
 /// Which records are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum ListingKind {
     /// Their present values.
     Values,
     /// And when they were written.
@@ -38,18 +38,18 @@ pub fn read_request(
     entity: Entity,
     ids: &[RemoteId],
     properties: &[String],
-    wanted: Wanted,
+    wanted: ListingKind,
 ) -> Request {
     let inputs: Vec<_> = ids.iter().map(|id| json!({ "id": id.as_str() })).collect();
     let history = match wanted {
-        Wanted::Times => properties,
-        Wanted::Values | Wanted::Archived => &[],
+        ListingKind::Times => properties,
+        ListingKind::Values | ListingKind::Archived => &[],
     };
     let body =
         json!({ "properties": properties, "propertiesWithHistory": history, "inputs": inputs });
     let archived = match wanted {
-        Wanted::Archived => "?archived=true",
-        Wanted::Values | Wanted::Times => "",
+        ListingKind::Archived => "?archived=true",
+        ListingKind::Values | ListingKind::Times => "",
     };
     Request {
         target: Target::HubSpot,
@@ -92,28 +92,16 @@ pub fn list_request(settings: &HubSpotSettings, entity: Entity, after: Option<&s
     )
 }
 
-#[derive(Default, Deserialize)]
-struct Paging<'a> {
-    #[serde(borrow, default = "Option::default")]
-    next: Option<Next<'a>>,
-}
-
 #[derive(Deserialize)]
-struct Next<'a> {
-    #[serde(borrow, default)]
-    after: Text<'a>,
-}
-
-#[derive(Deserialize)]
-struct Body<'a> {
+struct ObjectsBody<'a> {
     #[serde(borrow, default = "Option::default")]
-    results: Option<Vec<Found<'a>>>,
+    results: Option<Vec<ListedObject<'a>>>,
     #[serde(borrow, default = "Option::default")]
     paging: Option<Paging<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Found<'a> {
+struct ListedObject<'a> {
     #[serde(borrow, default)]
     id: Text<'a>,
     #[serde(borrow, default)]
@@ -129,8 +117,8 @@ struct Version<'a> {
     timestamp: Text<'a>,
 }
 
-impl From<Found<'_>> for Record {
-    fn from(found: Found<'_>) -> Record {
+impl From<ListedObject<'_>> for Record {
+    fn from(found: ListedObject<'_>) -> Record {
         let held = found
             .properties
             .into_iter()
@@ -157,21 +145,18 @@ impl From<Found<'_>> for Record {
 
 /// Reads the answer to [`read_request`] or [`list_request`]; the error says what is wrong with it.
 pub fn read_page(reply: &Reply) -> Result<Page, String> {
-    let body: Body<'_> =
+    let body: ObjectsBody<'_> =
         serde_json::from_slice(&reply.body).map_err(|error| unreadable(reply, &error))?;
     let results = body.results.ok_or_else(|| no_results(reply))?;
-    let next = body.paging.and_then(|paging| paging.next);
     Ok(Page {
         records: results.into_iter().map(Record::from).collect(),
-        after: next
-            .map(|next| next.after.0.into_owned())
-            .filter(|after| !after.is_empty()),
+        after: body.paging.and_then(Paging::after),
     })
 }
 
 /// Reads the answer to [`single_request`].
 pub fn read_single(reply: &Reply) -> Result<Record, String> {
-    let found: Found<'_> =
+    let found: ListedObject<'_> =
         serde_json::from_slice(&reply.body).map_err(|error| unreadable(reply, &error))?;
     match found.id.as_str() {
         "" => Err(no_results(reply)),
@@ -219,9 +204,9 @@ mod tests {
         let ids = [RemoteId::from("1"), RemoteId::from("2")];
         let names = ["email".to_owned(), "phone".to_owned()];
         for (wanted, path, history) in [
-            (Wanted::Values, "batch/read", json!([])),
-            (Wanted::Times, "batch/read", json!(["email", "phone"])),
-            (Wanted::Archived, "batch/read?archived=true", json!([])),
+            (ListingKind::Values, "batch/read", json!([])),
+            (ListingKind::Times, "batch/read", json!(["email", "phone"])),
+            (ListingKind::Archived, "batch/read?archived=true", json!([])),
         ] {
             let asked = read_request(&settings, Entity::Contact, &ids, &names, wanted);
             assert_eq!(asked.path, format!("/crm/objects/2026-09/contacts/{path}"));

@@ -34,7 +34,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 type Micros = u64;
 
 #[derive(Clone, Debug)]
-struct Access<T> {
+struct AccessToken<T> {
     token: T,
     renew_at: Micros,
     expires_at: Micros,
@@ -45,7 +45,7 @@ struct Access<T> {
 /// The tokens of one account. At most one renewal is under way at any time.
 #[derive(Clone, Debug)]
 pub struct Tokens<T> {
-    access: Option<Access<T>>,
+    access: Option<AccessToken<T>>,
     renewing: bool,
     not_before: Micros,
     failures: u32,
@@ -56,7 +56,7 @@ pub struct Tokens<T> {
 
 /// What is to be done before a call can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step<T> {
+pub enum TokenStep<T> {
     /// Send it with this token.
     Send(T),
     /// Fetch a new token; nobody else will.
@@ -69,7 +69,7 @@ pub enum Step<T> {
 
 /// What a 401 means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum OnUnauthorized {
     /// The token had run out: the call is to be made again with another one.
     Resend,
     /// One new token after the other is refused.
@@ -91,26 +91,26 @@ impl<T> Default for Tokens<T> {
 impl<T: Clone + PartialEq> Tokens<T> {
     /// Asked when there is something to send, so that an idle account fetches no tokens.
     /// `Step::Renew` counts as begun.
-    pub fn step(&mut self, now: Micros) -> Step<T> {
+    pub fn step(&mut self, now: Micros) -> TokenStep<T> {
         let access = self
             .access
             .as_ref()
             .filter(|access| now < access.expires_at);
         if let Some(access) = access.filter(|access| now < access.renew_at) {
-            return Step::Send(access.token.clone());
+            return TokenStep::Send(access.token.clone());
         }
         if self.renewing {
-            return Step::Underway;
+            return TokenStep::Underway;
         }
         if now < self.not_before {
             // While the endpoint fails, an old token is good until its end.
             return match access {
-                Some(access) => Step::Send(access.token.clone()),
-                None => Step::Wait(Duration::from_micros(self.not_before - now)),
+                Some(access) => TokenStep::Send(access.token.clone()),
+                None => TokenStep::Wait(Duration::from_micros(self.not_before - now)),
             };
         }
         self.renewing = true;
-        Step::Renew
+        TokenStep::Renew
     }
 
     /// The token to send with, if there is one that has not run out.
@@ -139,25 +139,25 @@ impl<T: Clone + PartialEq> Tokens<T> {
 
     /// A call made with `token` was answered 401. Many may have been under way with one token: it
     /// is dropped once.
-    pub fn refused(&mut self, token: &T) -> Refusal {
+    pub fn refused(&mut self, token: &T) -> OnUnauthorized {
         let Some(access) = self.access.take_if(|known| known.token == *token) else {
-            return Refusal::Resend;
+            return OnUnauthorized::Resend;
         };
         if access.worked {
-            return Refusal::Resend;
+            return OnUnauthorized::Resend;
         }
         self.refused.push(access.token);
         if self.refused.len() < HOPELESS {
-            return Refusal::Resend;
+            return OnUnauthorized::Resend;
         }
         self.refused.clear();
-        Refusal::Unauthorized
+        OnUnauthorized::Unauthorized
     }
 
     /// A renewal brought a token.
     pub fn granted(&mut self, token: T, expires_in: Duration, now: Micros) {
         let early = EARLY.min(expires_in / 2);
-        self.access = Some(Access {
+        self.access = Some(AccessToken {
             token,
             renew_at: now.saturating_add(micros(expires_in - early)),
             expires_at: now.saturating_add(micros(expires_in)),
@@ -184,7 +184,7 @@ impl<T: Clone + PartialEq> Tokens<T> {
 
 /// What the token endpoint says.
 #[derive(Clone, PartialEq)]
-pub enum Answer {
+pub enum TokenAnswer {
     Granted {
         access_token: String,
         expires_in: Duration,
@@ -261,7 +261,7 @@ fn post(path: String) -> Request {
 }
 
 #[derive(Deserialize)]
-struct Granted {
+struct TokenBody {
     access_token: String,
     #[serde(default)]
     refresh_token: Option<String>,
@@ -272,7 +272,7 @@ struct Granted {
 /// RFC 6749 and HubSpot's own words for the same.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Complaint {
+struct OAuthError {
     error: Option<String>,
     status: Option<String>,
     message: Option<String>,
@@ -280,7 +280,7 @@ struct Complaint {
 }
 
 /// Reads the answer to [`token_request`].
-pub fn read_token(reply: Result<&Reply, &TransportError>) -> Answer {
+pub fn read_token(reply: Result<&Reply, &TransportError>) -> TokenAnswer {
     let status = reply.map_or(0, |reply| reply.status);
     match (classify::<HubSpot>(reply), reply) {
         (Class::Answered, Ok(reply)) => granted(reply),
@@ -292,14 +292,14 @@ pub fn read_token(reply: Result<&Reply, &TransportError>) -> Answer {
             Ok(reply),
         ) => {
             let why = complaint(reply);
-            Answer::Refused {
+            TokenAnswer::Refused {
                 why: format!(
                     "HubSpot gives no access token (HTTP {status}: {why}); check \
                      integration.hubspot_client_id, hubspot_client_secret and hubspot_refresh_token"
                 ),
             }
         }
-        (class, _) => Answer::Failed {
+        (class, _) => TokenAnswer::Failed {
             signal: match class {
                 Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },
                 Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
@@ -315,16 +315,16 @@ pub fn read_token(reply: Result<&Reply, &TransportError>) -> Answer {
     }
 }
 
-fn granted(reply: &Reply) -> Answer {
-    match serde_json::from_slice::<Granted>(&reply.body) {
-        Ok(body) if !body.access_token.is_empty() => Answer::Granted {
+fn granted(reply: &Reply) -> TokenAnswer {
+    match serde_json::from_slice::<TokenBody>(&reply.body) {
+        Ok(body) if !body.access_token.is_empty() => TokenAnswer::Granted {
             access_token: body.access_token,
             // HubSpot: 1,800 seconds.
             expires_in: Duration::from_secs(body.expires_in.unwrap_or(1_800).clamp(1, 86_400)),
             refresh_token: body.refresh_token.filter(|token| !token.is_empty()),
         },
         // The parser's message could quote a token.
-        _ => Answer::Failed {
+        _ => TokenAnswer::Failed {
             signal: TargetSignal::Failing {
                 why: "HubSpot's token endpoint answered with something else than a token"
                     .to_owned(),
@@ -334,7 +334,7 @@ fn granted(reply: &Reply) -> Answer {
 }
 
 fn complaint(reply: &Reply) -> String {
-    let body: Complaint = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let body: OAuthError = serde_json::from_slice(&reply.body).unwrap_or_default();
     let code = body.status.or(body.error).unwrap_or_default();
     let message = body.message.or(body.error_description).unwrap_or_default();
     let said = [code, message]

@@ -31,7 +31,7 @@ const PROVISION_WAIT: Duration = Duration::from_secs(60);
 /// A record without a link is sent whole, by a key that makes repeating it harmless; a linked one
 /// by its record id, with changed fields only.
 pub fn decide(work: &Work, index: usize, map: &SourceMap, settings: &HubSpotSettings) -> Decision {
-    let plan = Plan {
+    let plan = RecordPlan {
         work,
         index,
         map,
@@ -43,7 +43,7 @@ pub fn decide(work: &Work, index: usize, map: &SourceMap, settings: &HubSpotSett
     }
 }
 
-struct Plan<'a> {
+struct RecordPlan<'a> {
     work: &'a Work,
     index: usize,
     map: &'a SourceMap,
@@ -52,7 +52,7 @@ struct Plan<'a> {
 
 type Row = [Option<String>];
 
-impl Plan<'_> {
+impl RecordPlan<'_> {
     fn gone(&self) -> Decision {
         match &self.work.link {
             None => Decision::Settled(Verdict::Removed),

@@ -12,7 +12,7 @@ use integration_engine::{
 };
 
 use super::{
-    definitions::{self, Catalog, Definitions, PIPELINE, STAGE, Sensitivity},
+    definitions::{self, Definitions, PIPELINE, PortalDefinitions, STAGE, Sensitivity},
     property::told,
 };
 
@@ -27,7 +27,7 @@ pub enum Subject {
 /// What is known of an account, and what has to be asked for. Times are monotonic microseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Preflight {
-    pub catalog: Catalog,
+    pub catalog: PortalDefinitions,
     lookups: Lookups<Subject>,
     names: BTreeMap<Entity, Vec<String>>,
     pages: Pages,
@@ -208,7 +208,11 @@ fn read_properties(
 }
 
 /// Reads a page of owners.
-fn read_owners(catalog: &mut Catalog, pages: &mut Owners, body: &[u8]) -> Result<Read, String> {
+fn read_owners(
+    catalog: &mut PortalDefinitions,
+    pages: &mut Owners,
+    body: &[u8],
+) -> Result<Read, String> {
     let (page, after) = definitions::read_owners(body)?;
     pages.0.extend(page.0);
     if let Some(after) = after {

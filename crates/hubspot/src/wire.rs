@@ -13,14 +13,14 @@ use integration_engine::value::json::Text;
 #[serde(bound(deserialize = "P: Deserialize<'de> + Default"))]
 pub(super) struct BatchReply<'a, P> {
     #[serde(borrow, default = "Option::default")]
-    pub results: Option<Vec<Row<'a, P>>>,
+    pub results: Option<Vec<ResultRow<'a, P>>>,
     #[serde(default)]
     pub errors: Option<Vec<serde_json::Value>>,
 }
 
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "P: Deserialize<'de> + Default"))]
-pub(super) struct Row<'a, P> {
+pub(super) struct ResultRow<'a, P> {
     #[serde(borrow, default)]
     pub id: Text<'a>,
     #[serde(default)]
@@ -31,6 +31,27 @@ pub(super) struct Row<'a, P> {
     /// Whether an upsert created it.
     #[serde(default)]
     pub new: Option<bool>,
+}
+
+/// How a list goes on. It ends where nothing follows.
+#[derive(Clone, Deserialize)]
+pub(super) struct Paging<'a> {
+    #[serde(borrow, default = "Option::default")]
+    next: Option<NextPage<'a>>,
+}
+
+#[derive(Clone, Deserialize)]
+struct NextPage<'a> {
+    #[serde(borrow, default)]
+    after: Text<'a>,
+}
+
+impl Paging<'_> {
+    /// Returns the cursor to ask for the next page with.
+    pub fn after(self) -> Option<String> {
+        let after = self.next?.after.0.into_owned();
+        (!after.is_empty()).then_some(after)
+    }
 }
 
 /// A property's value out of an object of properties.

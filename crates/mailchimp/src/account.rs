@@ -88,7 +88,7 @@ pub fn audiences_request() -> Request {
 }
 
 #[derive(Deserialize)]
-struct Audiences {
+struct AudiencesBody {
     lists: Vec<Value>,
 }
 
@@ -107,7 +107,7 @@ pub fn read_audiences(
             return Err(class.trouble().map_or(why, str::to_owned));
         }
     };
-    let body: Audiences = serde_json::from_slice(&reply.body)
+    let body: AudiencesBody = serde_json::from_slice(&reply.body)
         .map_err(|error| format!("Mailchimp's audiences cannot be read: {error}"))?;
     let find = |list: &String| {
         let id = |held: &&Value| held.get("id").and_then(Value::as_str) == Some(list);

@@ -23,7 +23,7 @@ use integration_engine::{
 
 use super::{
     audience, displaced,
-    fault::{Fault, is_opt_out},
+    fault::{MemberRefusal, is_opt_out},
     missing::{no_such_member, other_name},
     moves,
     opt_out::suppression,
@@ -82,7 +82,7 @@ fn too_slow(call: &Call, reply: Result<&Reply, &TransportError>) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Member<'a> {
+struct MemberAnswer<'a> {
     #[serde(borrow, default)]
     email_address: Text<'a>,
     #[serde(borrow, default)]
@@ -115,11 +115,11 @@ fn answered(
             opted_out,
             ..
         } => {
-            let member: Member<'_> = parse(reply)?;
+            let member: MemberAnswer<'_> = parse(reply)?;
             let held = Some(member.status.as_str());
             let came = time::moment(member.timestamp_opt.as_str()).ok();
             let address = lower_case(member.email_address.as_str());
-            let look = moves::Look {
+            let look = moves::MemberLook {
                 list,
                 address: Some(&*address).filter(|address| !address.is_empty()),
                 leaving: *leaving,
@@ -142,7 +142,7 @@ fn answered(
             Ok(bulk::bulk(call, reply.status, &body))
         }
         _ => {
-            let member: Member<'_> = parse(reply)?;
+            let member: MemberAnswer<'_> = parse(reply)?;
             Ok(call
                 .items
                 .iter()
@@ -185,7 +185,7 @@ fn lower_case(address: &str) -> Cow<'_, str> {
 
 /// A member that was written to by its id, and has another address than the one known, and than the
 /// one it was given.
-fn elsewhere(item: &Item, member: &Member<'_>, verdict: Verdict) -> Verdict {
+fn elsewhere(item: &Item, member: &MemberAnswer<'_>, verdict: Verdict) -> Verdict {
     let address = lower_case(member.email_address.as_str());
     let known = address == item.name || Some(&*address) == item.remote_key.as_deref();
     match verdict {
@@ -199,7 +199,7 @@ fn elsewhere(item: &Item, member: &Member<'_>, verdict: Verdict) -> Verdict {
 }
 
 /// Compares the status a member has with what was asked for.
-fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
+fn returned(item: &Item, member: &MemberAnswer<'_>, status: u16) -> Verdict {
     let id = member.remote_id();
     let stranger = item
         .expected
@@ -242,7 +242,7 @@ fn returned(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
     }
 }
 
-fn opted_out(item: &Item, member: &Member<'_>, status: u16) -> Verdict {
+fn opted_out(item: &Item, member: &MemberAnswer<'_>, status: u16) -> Verdict {
     match member.status.as_str() {
         "cleaned" if item.leaver == Leaver::Unheeded => unheeded(item, MemberStatus::Cleaned),
         "unsubscribed" | "archived" | "transactional" if item.leaver == Leaver::Unheeded => {
@@ -274,7 +274,7 @@ pub(super) fn unheeded(item: &Item, how: MemberStatus) -> Verdict {
     }
 }
 
-impl Member<'_> {
+impl MemberAnswer<'_> {
     /// The contact's id stays when the address changes; the member's own does not.
     fn remote_id(&self) -> &str {
         match self.contact_id.as_str() {
@@ -303,7 +303,7 @@ impl Member<'_> {
 fn rejected(call: &Call, reply: &Reply) -> Vec<Verdict> {
     let status = reply.status;
     let items = call.items.len();
-    let fault = Fault::of_body(&reply.body);
+    let fault = MemberRefusal::of_body(&reply.body);
     match call.items.as_slice() {
         [_] if matches!(status, 413 | 414) => vec![Verdict::Dead {
             category: Category::TooLarge,
@@ -336,7 +336,7 @@ fn not_found(
                 let gone = |_| displaced::gone_by_any_name();
                 return Ok(call.items.iter().map(gone).collect());
             }
-            let look = moves::Look {
+            let look = moves::MemberLook {
                 list,
                 leaving: *leaving,
                 address: None,

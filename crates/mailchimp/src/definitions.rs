@@ -40,18 +40,18 @@ pub struct Audience {
 
 /// Everything that has been read of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalog(pub(super) BTreeMap<String, Audience>);
+pub struct AudienceDefinitions(pub(super) BTreeMap<String, Audience>);
 
 /// A line of a field map that an audience cannot serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingField {
     pub table: String,
     pub column: String,
     pub tag: String,
     pub list: String,
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for MissingField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -85,7 +85,7 @@ pub(super) fn is_merge_field(field: &Field) -> bool {
     !others.contains(&field.remote.as_str())
 }
 
-impl Catalog {
+impl AudienceDefinitions {
     /// The map for members of one audience: the same fields in the same order, each with its type.
     pub fn refine(&self, map: &SourceMap, list: &str) -> SourceMap {
         let Some(audience) = self.0.get(list) else {
@@ -106,14 +106,14 @@ impl Catalog {
         &self,
         map: &SourceMap,
         lists: impl Iterator<Item = &'a String>,
-    ) -> Vec<Missing> {
+    ) -> Vec<MissingField> {
         let read = lists.filter_map(|list| Some((list, self.0.get(list)?.fields.as_ref()?)));
         let lacking = |(list, known): (&String, &BTreeMap<String, MergeType>)| {
             let fields = map
                 .fields
                 .iter()
                 .filter(|field| is_merge_field(field) && !known.contains_key(&field.remote));
-            let missing = |field: &Field| Missing {
+            let missing = |field: &Field| MissingField {
                 table: map.name.clone(),
                 column: field.column.clone(),
                 tag: field.remote.clone(),
@@ -225,13 +225,13 @@ pub(super) fn permissions_request(list: &str) -> Request {
 
 #[derive(Deserialize)]
 struct FieldPage {
-    merge_fields: Vec<FieldRow>,
+    merge_fields: Vec<MergeFieldRow>,
     #[serde(default)]
     total_items: usize,
 }
 
 #[derive(Deserialize)]
-struct FieldRow {
+struct MergeFieldRow {
     tag: String,
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -255,7 +255,7 @@ pub(super) fn read_fields(
     Ok((fields, more.then_some(next)))
 }
 
-fn merge_field(row: FieldRow) -> (String, MergeType) {
+fn merge_field(row: MergeFieldRow) -> (String, MergeType) {
     let choices = row.options.and_then(|options| options.choices);
     let merge = match (row.kind.as_deref(), choices) {
         (Some("text"), _) => MergeType::Text,

@@ -22,9 +22,9 @@ use integration_engine::{
     webhook::Event,
 };
 
-use super::{member::Body, plan::Plan, webhook};
+use super::{member::MemberBody, plan::MemberPlan, webhook};
 
-impl Plan<'_> {
+impl MemberPlan<'_> {
     /// The next step towards a member that has left its address; `None`: it has not.
     ///
     /// What was created is archived only once the link has left the address: news of that would be
@@ -60,7 +60,7 @@ impl Plan<'_> {
             }
             None => return Some(Decision::Settled(gone_by_any_name())),
         };
-        let item = self.item(name, Some(name), link.member_status, Body::new());
+        let item = self.item(name, Some(name), link.member_status, MemberBody::new());
         Some(Decision::Send(kind, item))
     }
 

@@ -15,7 +15,10 @@ use integration_engine::{
     webhook::Event,
     wire::Request,
 };
-pub use read::{Engagement, Human, Opened, OptOut, Page, Said, Sent, read_campaigns, read_report};
+pub use read::{
+    Engagement, Human, OptOut, RecipientOpens, ReportContent, ReportPage, SentCampaign,
+    read_campaigns, read_report,
+};
 
 /// Mailchimp: at most 1,000 rows in a page.
 pub const PAGE_MAX: usize = 1_000;
@@ -185,7 +188,7 @@ pub fn is_due(
 /// How far the reading of a list has come. Mailchimp pages by position, and rows may come and go
 /// meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Walk {
+pub struct ReportCursor {
     pub offset: u64,
     /// Rows in all, as the last page said.
     pub items: Option<u64>,
@@ -194,13 +197,13 @@ pub struct Walk {
     pub rounds: u8,
 }
 
-impl Walk {
+impl ReportCursor {
     /// Where it goes on after a page of so many rows; `None`: all has been read.
-    pub fn after(self, got: usize, total: u64) -> Option<Walk> {
+    pub fn after(self, got: usize, total: u64) -> Option<ReportCursor> {
         let offset = self.offset + got as u64;
         let shifted = self.shifted || self.items.is_some_and(|before| before != total);
         if got > 0 && offset < total {
-            return Some(Walk {
+            return Some(ReportCursor {
                 offset,
                 items: Some(total),
                 shifted,
@@ -208,9 +211,9 @@ impl Walk {
             });
         }
         let missed = shifted || offset < total;
-        (missed && self.rounds + 1 < MOST_ROUNDS).then(|| Walk {
+        (missed && self.rounds + 1 < MOST_ROUNDS).then(|| ReportCursor {
             rounds: self.rounds + 1,
-            ..Walk::default()
+            ..ReportCursor::default()
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Erasing at Mailchimp: the request it takes, and what its answer means.
 
-use super::{Mailchimp, fault::Fault};
+use super::{Mailchimp, fault::MemberRefusal};
 use integration_engine::{
     erasure::{Answer, answered, is_confirmed},
     record::Target,
@@ -33,7 +33,7 @@ pub fn read(reply: Result<&Reply, &TransportError>) -> Answer {
 /// What the answer means. No such member or audience (404), or none that can be erased any more
 /// (405), is what was wanted; in Mailchimp's own words, for the path may be wrong.
 fn removed(class: &Class, reply: &Reply) -> Answer {
-    let fault = Fault::of_body(&reply.body);
+    let fault = MemberRefusal::of_body(&reply.body);
     match class {
         Class::Answered if is_confirmed(reply) => Answer::Done,
         Class::NotFound if fault.is_readable() => Answer::Absent,

@@ -25,7 +25,7 @@ const QUOTED: usize = 500;
 
 /// A refusal of one member.
 #[derive(Debug, Default)]
-pub(super) struct Fault {
+pub(super) struct MemberRefusal {
     /// Title and text, for matching.
     text: String,
     /// Text for people.
@@ -36,7 +36,7 @@ pub(super) struct Fault {
 
 /// What kind of refusal it is.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum RefusalKind {
     /// The person's own choice or their mail system's: only they can change it.
     Suppressed(MemberStatus),
     TooManyLists,
@@ -49,14 +49,14 @@ enum Kind {
     Invalid,
 }
 
-impl Fault {
+impl MemberRefusal {
     /// An entry of a bulk answer's `errors`.
-    pub(super) fn of_member(error: &str, field: &str, field_message: &str) -> Fault {
+    pub(super) fn of_member(error: &str, field: &str, field_message: &str) -> MemberRefusal {
         let mut said = error.to_owned();
         if !field.is_empty() || !field_message.is_empty() {
             said.push_str(&format!(" (field {field}: {field_message})"));
         }
-        Fault {
+        MemberRefusal {
             text: said.to_lowercase(),
             said,
             merge_fields: tag(field)
@@ -67,9 +67,9 @@ impl Fault {
     }
 
     /// The body of a 4xx answer: `title`, `detail` and perhaps `errors` with field and message.
-    pub(super) fn of_body(body: &[u8]) -> Fault {
+    pub(super) fn of_body(body: &[u8]) -> MemberRefusal {
         let Ok(body) = serde_json::from_slice::<Value>(body) else {
-            return Fault::default();
+            return MemberRefusal::default();
         };
         let text = |value: &Value, name: &str| {
             value
@@ -89,36 +89,36 @@ impl Fault {
             said.push_str(&format!(" (field {field}: {message})"));
             merge_fields.extend(tag(&field).map(|tag| (tag.to_owned(), message)));
         }
-        Fault {
+        MemberRefusal {
             text: format!("{} {said}", text(&body, "title")).to_lowercase(),
             said,
             merge_fields,
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> RefusalKind {
         let has = |part: &str| self.text.contains(part);
         if !self.merge_fields.is_empty() {
-            Kind::MergeFields
+            RefusalKind::MergeFields
         } else if has("compliance state") {
-            Kind::Suppressed(MemberStatus::UnsubscribedByMember)
+            RefusalKind::Suppressed(MemberStatus::UnsubscribedByMember)
         } else if has("permanently deleted") || has("forgotten email") {
-            Kind::Suppressed(MemberStatus::Forgotten)
+            RefusalKind::Suppressed(MemberStatus::Forgotten)
         } else if has("bounce") || has("cleaned") {
-            Kind::Suppressed(MemberStatus::Cleaned)
+            RefusalKind::Suppressed(MemberStatus::Cleaned)
         } else if has("unsubscribed") && has("cannot be") {
-            Kind::Suppressed(MemberStatus::UnsubscribedByMember)
+            RefusalKind::Suppressed(MemberStatus::UnsubscribedByMember)
         } else if has("a lot of lists") {
-            Kind::TooManyLists
+            RefusalKind::TooManyLists
         } else if has("member exists")
             || has("already a list member")
             || has("already in this list")
         {
-            Kind::Exists
+            RefusalKind::Exists
         } else if has("duplicate") || has("more than once") {
-            Kind::Repeated
+            RefusalKind::Repeated
         } else {
-            Kind::Invalid
+            RefusalKind::Invalid
         }
     }
 
@@ -129,7 +129,7 @@ impl Fault {
 
     /// Whether it says that the person was erased before.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.kind() == Kind::Suppressed(MemberStatus::Forgotten)
+        self.kind() == RefusalKind::Suppressed(MemberStatus::Forgotten)
     }
 
     /// What it means for a record. `alone`: nothing else was in the call.
@@ -141,7 +141,7 @@ impl Fault {
             member_status,
         };
         match self.kind() {
-            Kind::Suppressed(known) if item.leaver == Leaver::Unheeded => Verdict::Again {
+            RefusalKind::Suppressed(known) if item.leaver == Leaver::Unheeded => Verdict::Again {
                 relink: Some(Relink::Unsubscribed {
                     how: known,
                     ticks: Vec::new(),
@@ -150,24 +150,24 @@ impl Fault {
                 why: "gets no mail from Mailchimp as it is".to_owned(),
             },
             // Leaving is what was asked for, and that is how it is.
-            Kind::Suppressed(known) if is_opt_out(item) => Verdict::Delivered {
+            RefusalKind::Suppressed(known) if is_opt_out(item) => Verdict::Delivered {
                 remote_id: None,
                 remote_key: item.remote_key.clone(),
                 member_status: Some(known),
                 ticks: item.ticks.clone(),
                 met: false,
             },
-            Kind::Suppressed(known) => {
+            RefusalKind::Suppressed(known) => {
                 let why = format!("{} ({})", suppression(known), self.quoted());
                 dead(Category::Consent, why, Some(known))
             }
-            Kind::TooManyLists => Verdict::Retry {
+            RefusalKind::TooManyLists => Verdict::Retry {
                 why: format!("Mailchimp refuses the address for now: {}", self.quoted()),
                 status: Some(status),
                 wait: Some(TOO_MANY_LISTS_WAIT),
                 counted: true,
             },
-            Kind::Repeated | Kind::Exists if !alone => Verdict::Again {
+            RefusalKind::Repeated | RefusalKind::Exists if !alone => Verdict::Again {
                 relink: None,
                 batch_cap: Some(1),
                 why: format!(
@@ -175,7 +175,7 @@ impl Fault {
                     self.quoted()
                 ),
             },
-            Kind::Exists => dead(
+            RefusalKind::Exists => dead(
                 Category::Conflict,
                 format!(
                     "Mailchimp has another member with the address {}; archive one of the two \
@@ -185,8 +185,8 @@ impl Fault {
                 ),
                 None,
             ),
-            Kind::MergeFields => dead(Category::Definition, self.fields_told(), None),
-            Kind::Repeated | Kind::Invalid => dead(
+            RefusalKind::MergeFields => dead(Category::Definition, self.fields_told(), None),
+            RefusalKind::Repeated | RefusalKind::Invalid => dead(
                 Category::Validation,
                 format!("Mailchimp refused: {}", self.quoted()),
                 None,
@@ -232,7 +232,7 @@ fn tag(field: &str) -> Option<&str> {
 
 /// What a refusal of something that is no member says, for people.
 pub(super) fn refusal(reply: &Reply) -> String {
-    let said = Fault::of_body(&reply.body);
+    let said = MemberRefusal::of_body(&reply.body);
     format!(
         "Mailchimp answered HTTP {}: {}",
         reply.status,

@@ -21,14 +21,14 @@ const EVENTS: [&str; 6] = [
 
 /// A webhook that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedWebhook {
     pub url: String,
     pub list: String,
     /// One with this URL whose secret is not known here is deleted and made anew.
     pub replace: bool,
 }
 
-impl Wanted {
+impl WantedWebhook {
     /// Returns a text for people, such as Mailchimp's own words, without the URL's path.
     pub fn conceal(&self, text: &str) -> String {
         text.replace(&self.url, &without_path(&self.url))
@@ -46,7 +46,7 @@ pub fn without_path(url: &str) -> String {
 
 /// How a webhook that there is stands to the one that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ExistingWebhook {
     /// There is none with this URL.
     None,
     /// This one, by its id, has the URL.
@@ -55,7 +55,7 @@ pub enum Found {
 
 /// A webhook that was created. The secret is shown once only.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Created {
+pub struct CreatedWebhook {
     pub id: String,
     pub secret: Option<String>,
 }
@@ -94,7 +94,7 @@ pub fn unfit(url: &str) -> Option<&'static str> {
     }
 }
 
-pub fn list_request(wanted: &Wanted) -> Request {
+pub fn list_request(wanted: &WantedWebhook) -> Request {
     Request::get(
         Target::Mailchimp,
         format!("/lists/{}/webhooks", wanted.list),
@@ -102,9 +102,9 @@ pub fn list_request(wanted: &Wanted) -> Request {
 }
 
 /// Which of the audience's webhooks has the URL.
-pub fn read_list(wanted: &Wanted, reply: &Reply) -> Result<Found, String> {
+pub fn read_list(wanted: &WantedWebhook, reply: &Reply) -> Result<ExistingWebhook, String> {
     #[derive(Deserialize)]
-    struct Body {
+    struct WebhooksBody {
         #[serde(default)]
         webhooks: Vec<Hook>,
     }
@@ -116,7 +116,7 @@ pub fn read_list(wanted: &Wanted, reply: &Reply) -> Result<Found, String> {
         #[serde(default)]
         signing_enabled: bool,
     }
-    let body: Body = match reply.status {
+    let body: WebhooksBody = match reply.status {
         200 => serde_json::from_slice(&reply.body).map_err(|why| unreadable(&why))?,
         404 => {
             return Err(format!(
@@ -137,14 +137,16 @@ pub fn read_list(wanted: &Wanted, reply: &Reply) -> Result<Found, String> {
         .webhooks
         .into_iter()
         .find(|hook| plain(&hook.url) == plain(&wanted.url));
-    Ok(same.map_or(Found::None, |hook| Found::Same {
-        id: hook.id,
-        signing: hook.signing_enabled,
-    }))
+    Ok(
+        same.map_or(ExistingWebhook::None, |hook| ExistingWebhook::Same {
+            id: hook.id,
+            signing: hook.signing_enabled,
+        }),
+    )
 }
 
 /// All events; of what the API does nothing, for that is what we do.
-pub fn create_request(wanted: &Wanted) -> Request {
+pub fn create_request(wanted: &WantedWebhook) -> Request {
     let events: serde_json::Map<String, Value> = EVENTS
         .iter()
         .map(|event| ((*event).to_owned(), Value::Bool(true)))
@@ -162,23 +164,23 @@ pub fn create_request(wanted: &Wanted) -> Request {
     }
 }
 
-pub fn read_created(reply: &Reply) -> Result<Created, String> {
+pub fn read_created(reply: &Reply) -> Result<CreatedWebhook, String> {
     #[derive(Deserialize)]
-    struct Body {
+    struct CreatedBody {
         id: String,
         signing_secret: Option<String>,
     }
     if reply.status != 200 {
         return Err(refusal(reply));
     }
-    let body: Body = serde_json::from_slice(&reply.body).map_err(|why| unreadable(&why))?;
-    Ok(Created {
+    let body: CreatedBody = serde_json::from_slice(&reply.body).map_err(|why| unreadable(&why))?;
+    Ok(CreatedWebhook {
         id: body.id,
         secret: body.signing_secret.filter(|secret| !secret.is_empty()),
     })
 }
 
-pub fn delete_request(wanted: &Wanted, id: &str) -> Request {
+pub fn delete_request(wanted: &WantedWebhook, id: &str) -> Request {
     Request {
         target: Target::Mailchimp,
         method: Method::Delete,
@@ -216,8 +218,8 @@ mod tests {
         }
     }
 
-    fn wanted() -> Wanted {
-        Wanted {
+    fn wanted() -> WantedWebhook {
+        WantedWebhook {
             url: "https://crm.example.com/mc/secret".into(),
             list: "a1".into(),
             replace: false,
@@ -279,13 +281,16 @@ mod tests {
             )
         };
         let found = |url: &str| read_list(&wanted(), &reply(200, &hooks(url))).unwrap();
-        let same = Found::Same {
+        let same = ExistingWebhook::Same {
             id: "h1".into(),
             signing: true,
         };
         assert_eq!(found("https://crm.example.com/mc/secret"), same);
         assert_eq!(found("https://crm.example.com/mc/secret?old=1"), same);
-        assert_eq!(found("https://crm.example.com/mc/other"), Found::None);
+        assert_eq!(
+            found("https://crm.example.com/mc/other"),
+            ExistingWebhook::None
+        );
         let unknown = read_list(&wanted(), &reply(404, "{}"));
         assert!(unknown.unwrap_err().contains("audience a1"));
     }

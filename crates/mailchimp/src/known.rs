@@ -6,16 +6,16 @@ use integration_engine::{
     record::RemoteId,
 };
 
-use super::{in_path, plan::Plan};
+use super::{in_path, plan::MemberPlan};
 
 /// How Mailchimp knows the member.
 #[derive(Clone, Copy)]
-pub(super) struct Known<'a> {
+pub(super) struct MemberRef<'a> {
     pub(super) address: &'a str,
     pub(super) contact: Option<&'a RemoteId>,
 }
 
-impl Known<'_> {
+impl MemberRef<'_> {
     /// The member's name in a path. The contact's id stays the same whatever becomes of the
     /// address.
     pub(super) fn path(&self) -> String {
@@ -26,7 +26,7 @@ impl Known<'_> {
     }
 }
 
-impl Known<'_> {
+impl MemberRef<'_> {
     /// As above. Its change of address may have happened without our knowing, which the id tells;
     /// but erasing for good is documented for the hash only.
     pub(super) fn path_to_archive(&self, how: OnDelete) -> String {
@@ -40,10 +40,10 @@ impl Known<'_> {
     }
 }
 
-impl Plan<'_> {
+impl MemberPlan<'_> {
     /// What the member is known under: the address of the last write, unless a change of it was
     /// found to have happened (the link then carries the new address's hash), and the contact's id.
-    pub(super) fn known<'t>(&self, link: &'t Link, email: Option<&'t str>) -> Known<'t> {
+    pub(super) fn known<'t>(&self, link: &'t Link, email: Option<&'t str>) -> MemberRef<'t> {
         let old = link.remote_key.as_deref();
         let is_hash_of = |address: Option<&str>| {
             let hash = address.map(subscriber_hash);
@@ -52,13 +52,13 @@ impl Plan<'_> {
                 .is_some_and(|id| Some(id.as_str()) == hash.as_deref())
         };
         if is_hash_of(email) {
-            return Known {
+            return MemberRef {
                 address: email.unwrap_or(""),
                 contact: None,
             };
         }
         let contact = link.remote_id.as_ref().filter(|_| !is_hash_of(old));
-        Known {
+        MemberRef {
             address: old.or(email).unwrap_or(""),
             contact,
         }

@@ -25,18 +25,18 @@ const FIELDS: &str = "total_items,members.id,members.contact_id,members.email_ad
 
 /// Where a walk through the members of all audiences is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct MembersCursor {
     pub list: String,
     pub offset: u64,
 }
 
-impl Place {
+impl MembersCursor {
     /// From its stored form; `None`: at the beginning. `lists` holds at least one.
-    pub fn read(stored: Option<&str>, lists: &[String]) -> Place {
+    pub fn read(stored: Option<&str>, lists: &[String]) -> MembersCursor {
         let (list, offset) = stored
             .and_then(|text| text.split_once(' '))
             .unwrap_or_else(|| (lists.first().map_or("", String::as_str), "0"));
-        Place {
+        MembersCursor {
             list: list.to_owned(),
             offset: offset.parse().unwrap_or(0),
         }
@@ -71,14 +71,14 @@ pub fn member_request(list: &str, id: &RemoteId) -> Request {
 }
 
 #[derive(Deserialize)]
-struct Body {
-    members: Vec<Member>,
+struct MembersBody {
+    members: Vec<ListedMember>,
     #[serde(default)]
     total_items: u64,
 }
 
 #[derive(Deserialize)]
-struct Member {
+struct ListedMember {
     #[serde(default)]
     id: String,
     #[serde(default)]
@@ -104,8 +104,8 @@ struct Tag {
     name: String,
 }
 
-impl From<Member> for Record {
-    fn from(member: Member) -> Record {
+impl From<ListedMember> for Record {
+    fn from(member: ListedMember) -> Record {
         let mut properties: HashMap<String, String> = member
             .merge_fields
             .into_iter()
@@ -158,7 +158,7 @@ fn text(value: Value) -> String {
 
 /// Reads the answer to [`page_request`].
 pub fn read_page(reply: &Reply, offset: u64) -> Result<Page, String> {
-    let body: Body =
+    let body: MembersBody =
         serde_json::from_slice(&reply.body).map_err(|error| unreadable(reply, &error))?;
     let next = offset + body.members.len() as u64;
     let more = !body.members.is_empty() && next < body.total_items;
@@ -170,7 +170,7 @@ pub fn read_page(reply: &Reply, offset: u64) -> Result<Page, String> {
 
 /// Reads the answer to [`member_request`].
 pub fn read_member(reply: &Reply) -> Result<Record, String> {
-    let member: Member =
+    let member: ListedMember =
         serde_json::from_slice(&reply.body).map_err(|error| unreadable(reply, &error))?;
     Ok(member.into())
 }
@@ -204,7 +204,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut stored = None;
         loop {
-            let place = Place::read(stored.as_deref(), &lists);
+            let place = MembersCursor::read(stored.as_deref(), &lists);
             seen.push(format!("{}{}", place.list, place.offset));
             let more = (place.list == "a" && place.offset < 2_000)
                 .then(|| (place.offset + 1_000).to_string());
@@ -215,7 +215,7 @@ mod tests {
         }
         assert_eq!(seen, ["b0", "a0", "a1000", "a2000", "c0"]);
         // One that is used no longer is the last.
-        let gone = Place::read(Some("x 1000"), &lists);
+        let gone = MembersCursor::read(Some("x 1000"), &lists);
         assert_eq!((gone.list.as_str(), gone.offset), ("x", 1_000));
         assert_eq!(gone.next(None, &lists), None);
     }

@@ -17,7 +17,8 @@ use integration_engine::{
 };
 
 use super::{
-    EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS, plan::Plan, values,
+    EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS, plan::MemberPlan,
+    values,
 };
 use integration_engine::record::field_type::FieldType;
 
@@ -42,7 +43,7 @@ pub(super) enum Fields<'a> {
 
 /// A body under construction, and what the member holds once it is accepted.
 #[derive(Default)]
-pub(super) struct Body {
+pub(super) struct MemberBody {
     pub(super) json: String,
     pub(super) ticks: Vec<Tick>,
     /// What it has of us besides fields, where that changes.
@@ -58,14 +59,14 @@ pub(super) enum Tags {
     Not,
 }
 
-impl Plan<'_> {
+impl MemberPlan<'_> {
     /// Opens a member with its address, where that is said, and a status, where one is named.
     pub(super) fn open(
         &self,
         row: &Row,
         email: Option<&str>,
         status: Option<(&str, &str)>,
-    ) -> Body {
+    ) -> MemberBody {
         let mut json = String::with_capacity(96 + 32 * self.map.fields.len());
         json.push('{');
         if let Some(email) = email {
@@ -81,17 +82,17 @@ impl Plan<'_> {
         if let (Some(email), Some((field, _))) = (email, address) {
             ticks.push(self.tick(field, ValueHash::of(Some(email))));
         }
-        Body {
+        MemberBody {
             json,
             ticks,
-            ..Body::default()
+            ..MemberBody::default()
         }
     }
 
     /// Adds merge fields, language, tags and interests.
     pub(super) fn fields(
         &self,
-        body: &mut Body,
+        body: &mut MemberBody,
         row: &Row,
         which: Fields<'_>,
         tags: Tags,
@@ -135,7 +136,7 @@ impl Plan<'_> {
     /// What stands beside the merge fields.
     fn push_aside(
         &self,
-        body: &mut Body,
+        body: &mut MemberBody,
         field: &Field,
         text: Option<&str>,
         which: Fields<'_>,
@@ -167,7 +168,7 @@ impl Plan<'_> {
     /// are to be taken back, all of it is left to the call that can.
     fn push_tags(
         &self,
-        body: &mut Body,
+        body: &mut MemberBody,
         field: &Field,
         text: Option<&str>,
         which: Fields<'_>,
@@ -196,7 +197,7 @@ impl Plan<'_> {
     /// Mailchimp: an interest that is not sent stays as it is.
     fn push_interests(
         &self,
-        body: &mut Body,
+        body: &mut MemberBody,
         field: &Field,
         text: Option<&str>,
         which: Fields<'_>,
@@ -297,12 +298,12 @@ impl Fields<'_> {
     }
 }
 
-impl Body {
-    pub(super) fn new() -> Body {
-        Body::default()
+impl MemberBody {
+    pub(super) fn new() -> MemberBody {
+        MemberBody::default()
     }
 
-    pub(super) fn close(mut self) -> Body {
+    pub(super) fn close(mut self) -> MemberBody {
         self.json.push('}');
         self
     }

@@ -19,12 +19,12 @@ use super::{
     STATUS,
     audience::audience_of,
     displaced,
-    member::{Body, Row, status_text},
+    member::{MemberBody, Row, status_text},
     opt_out::{leaves, suppression},
-    plan::Plan,
+    plan::MemberPlan,
 };
 
-impl Plan<'_> {
+impl MemberPlan<'_> {
     /// The next step of a move; `None`: the member is where it belongs, or in no audience.
     pub(super) fn relocate(
         &self,
@@ -71,7 +71,12 @@ impl Plan<'_> {
             true => known.address,
             false => &email,
         };
-        let mut item = self.item(known.address, Some(other), link.member_status, Body::new());
+        let mut item = self.item(
+            known.address,
+            Some(other),
+            link.member_status,
+            MemberBody::new(),
+        );
         item.expected.clone_from(&link.remote_id);
         if matches!(kind, CallKind::MailchimpArchive { .. }) {
             // The record goes on under the new address.
@@ -109,7 +114,12 @@ impl Plan<'_> {
         }
         let address = link.remote_key.as_deref()?;
         let kind = self.look(link, self.known(link, None).path(), Leaving::ForGood);
-        let mut item = self.item(address, Some(address), link.member_status, Body::new());
+        let mut item = self.item(
+            address,
+            Some(address),
+            link.member_status,
+            MemberBody::new(),
+        );
         item.expected.clone_from(&link.remote_id);
         Some(Decision::Send(kind, item))
     }
@@ -125,7 +135,7 @@ impl Plan<'_> {
         let address = link.remote_key.as_deref()?;
         let hash = subscriber_hash(address);
         let kind = CallKind::MailchimpErase { list, hash };
-        let item = self.item(address, Some(address), None, Body::new());
+        let item = self.item(address, Some(address), None, MemberBody::new());
         Some(Decision::Send(kind, item))
     }
 }
@@ -166,7 +176,7 @@ pub(super) fn done(kind: &CallKind) -> Verdict {
 pub(super) fn seen(
     item: &Item,
     held: Option<&str>,
-    look: &Look<'_>,
+    look: &MemberLook<'_>,
     status: u16,
     settings: &MailchimpSettings,
 ) -> Verdict {
@@ -254,7 +264,7 @@ pub(super) fn seen(
 }
 
 /// A look at a member.
-pub(super) struct Look<'a> {
+pub(super) struct MemberLook<'a> {
     pub(super) list: &'a str,
     pub(super) leaving: Leaving,
     /// The address that they have there.

@@ -17,11 +17,11 @@ use integration_engine::{
 
 use super::{
     EMAIL_ADDRESS, STATUS,
-    member::{Body, Row, STATUS_IF_NEW, UNMAILED, status_text},
-    plan::Plan,
+    member::{MemberBody, Row, STATUS_IF_NEW, UNMAILED, status_text},
+    plan::MemberPlan,
 };
 
-impl Plan<'_> {
+impl MemberPlan<'_> {
     /// Whom the CRM opted out in a call whose answer nobody heard: if it opts them in again, that is
     /// as if the call had been carried out.
     pub(super) fn perhaps_opted_out(&self, link: &Link) -> Option<Link> {
@@ -92,7 +92,7 @@ impl Plan<'_> {
     }
 
     /// The body of an opt-out. `address`: where the path does not say whose it is.
-    fn unsubscription(&self, address: Option<&str>, status: MemberStatus) -> Body {
+    fn unsubscription(&self, address: Option<&str>, status: MemberStatus) -> MemberBody {
         let mut json = String::from("{");
         if let Some(address) = address {
             push_member(&mut json, EMAIL_ADDRESS, address);
@@ -102,10 +102,10 @@ impl Plan<'_> {
             // A bulk call creates whom it does not find.
             push_member(&mut json, STATUS_IF_NEW, UNMAILED);
         }
-        let body = Body {
+        let body = MemberBody {
             json,
             ticks: self.status_tick(status).into_iter().collect(),
-            ..Body::new()
+            ..MemberBody::new()
         };
         body.close()
     }

@@ -18,8 +18,8 @@ use integration_engine::{
 use super::{
     EMAIL_ADDRESS, STATUS,
     audience::audience_of,
-    known::Known,
-    member::{Body, Fields, Row, STATUS_IF_NEW, Tags, UNMAILED, status_text},
+    known::MemberRef,
+    member::{Fields, MemberBody, Row, STATUS_IF_NEW, Tags, UNMAILED, status_text},
 };
 
 /// Decides about one record. `index` is the caller's number for `work`.
@@ -29,7 +29,7 @@ pub fn decide(
     map: &SourceMap,
     settings: &MailchimpSettings,
 ) -> Decision {
-    let plan = Plan {
+    let plan = MemberPlan {
         work,
         index,
         map,
@@ -43,7 +43,7 @@ pub fn decide(
 
 /// The audience that what is sent next for a record goes to, by which the map has to be refined.
 pub fn list_of(work: &Work, map: &SourceMap, settings: &MailchimpSettings) -> String {
-    let plan = Plan {
+    let plan = MemberPlan {
         work,
         index: 0,
         map,
@@ -52,14 +52,14 @@ pub fn list_of(work: &Work, map: &SourceMap, settings: &MailchimpSettings) -> St
     plan.list()
 }
 
-pub(super) struct Plan<'a> {
+pub(super) struct MemberPlan<'a> {
     pub(super) work: &'a Work,
     index: usize,
     pub(super) map: &'a SourceMap,
     pub(super) settings: &'a MailchimpSettings,
 }
 
-impl Plan<'_> {
+impl MemberPlan<'_> {
     fn gone(&self) -> Decision {
         let Some(link) = &self.work.link else {
             return Decision::Settled(Verdict::Removed);
@@ -86,7 +86,7 @@ impl Plan<'_> {
                         .known(link, None)
                         .path_to_archive(self.settings.on_delete),
                 };
-                let mut item = self.item(address, Some(address), None, Body::new());
+                let mut item = self.item(address, Some(address), None, MemberBody::new());
                 // Mailchimp forgets how they were; that has to be safe here.
                 item.intent = self.settings.on_delete == OnDelete::Archive;
                 Decision::Send(kind, item)
@@ -223,7 +223,7 @@ impl Plan<'_> {
 
     /// Under the contact's id or the old address's hash, so that history, tags and consent stay
     /// with the person. PATCH answers 404 if there is no such member, where PUT might create one.
-    fn write_singly(&self, known: Known<'_>, email: &str, body: Body) -> Decision {
+    fn write_singly(&self, known: MemberRef<'_>, email: &str, body: MemberBody) -> Decision {
         let kind = CallKind::MailchimpPatch {
             list: self.list(),
             hash: known.path(),
@@ -348,7 +348,7 @@ impl Plan<'_> {
         name: &str,
         remote_key: Option<&str>,
         member_status: Option<MemberStatus>,
-        body: Body,
+        body: MemberBody,
     ) -> Item {
         let note = body
             .given

@@ -15,8 +15,8 @@ use integration_engine::{
 };
 
 use super::{
-    definitions::{self, Catalog, Mapped},
-    fault::Fault,
+    definitions::{self, AudienceDefinitions, Mapped},
+    fault::MemberRefusal,
 };
 
 /// Something that is read of an audience.
@@ -37,7 +37,7 @@ enum Part {
 /// microseconds.
 #[derive(Clone, Debug, Default)]
 pub struct Preflight {
-    pub catalog: Catalog,
+    pub catalog: AudienceDefinitions,
     lookups: Lookups<Subject>,
     lists: BTreeSet<String>,
     /// Mailchimp does not know these; a record that is sent there will be told so.
@@ -229,7 +229,7 @@ fn told(class: &Class, reply: Option<&Reply>) -> String {
         return why.to_owned();
     }
     let status = reply.map_or(0, |reply| reply.status);
-    let fault = reply.map(|reply| Fault::of_body(&reply.body).quoted());
+    let fault = reply.map(|reply| MemberRefusal::of_body(&reply.body).quoted());
     format!(
         "Mailchimp answered HTTP {status}: {}",
         fault.unwrap_or_default()
@@ -237,7 +237,7 @@ fn told(class: &Class, reply: Option<&Reply>) -> String {
 }
 
 fn read(
-    catalog: &mut Catalog,
+    catalog: &mut AudienceDefinitions,
     mapped: &Mapped,
     pages: &mut Pages,
     subject: &Subject,

@@ -14,11 +14,11 @@ use integration_engine::{
     wire::{Method, Reply, Request, TransportError},
 };
 
-use super::{definitions::is_merge_field, fault::Fault, preflight::Preflight};
+use super::{definitions::is_merge_field, fault::MemberRefusal, preflight::Preflight};
 
 /// A merge field to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedField {
     pub list: String,
     pub tag: String,
     name: String,
@@ -27,7 +27,7 @@ pub struct Wanted {
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum ProvisionStage {
     #[default]
     Idle,
     /// The audiences' fields are being read anew.
@@ -38,8 +38,8 @@ enum Stage {
 /// See the module's documentation.
 #[derive(Clone, Debug, Default)]
 pub struct Provision {
-    stage: Stage,
-    todo: VecDeque<Wanted>,
+    stage: ProvisionStage,
+    todo: VecDeque<WantedField>,
     asked: bool,
     all: usize,
     failures: Vec<String>,
@@ -47,7 +47,7 @@ pub struct Provision {
 
 /// What there is to tell of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct ProvisionProgress {
     pub ready: usize,
     pub all: usize,
     pub failure: Option<String>,
@@ -55,7 +55,7 @@ pub struct Progress {
 
 /// What the answer to a creation says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Created {
+pub enum CreationAnswer {
     Yes,
     No,
     /// The target as a whole does not answer as it should.
@@ -65,17 +65,17 @@ pub enum Created {
 impl Provision {
     /// Somebody asks for it; what is under way goes on.
     pub fn begin(&mut self, preflight: &mut Preflight) {
-        if self.stage == Stage::Idle {
+        if self.stage == ProvisionStage::Idle {
             outdate(preflight);
             *self = Provision {
-                stage: Stage::Reading,
+                stage: ProvisionStage::Reading,
                 ..Provision::default()
             };
         }
     }
 
     pub fn is_idle(&self) -> bool {
-        self.stage == Stage::Idle
+        self.stage == ProvisionStage::Idle
     }
 
     /// The next one to be created; it counts as asked for.
@@ -84,8 +84,8 @@ impl Provision {
         preflight: &Preflight,
         maps: impl Iterator<Item = &'m SourceMap> + Clone,
     ) -> Option<Request> {
-        if self.stage == Stage::Reading && preflight.is_known() {
-            self.stage = Stage::Creating;
+        if self.stage == ProvisionStage::Reading && preflight.is_known() {
+            self.stage = ProvisionStage::Creating;
             let read = |list: &&String| {
                 let audience = preflight.catalog.0.get(*list);
                 audience.is_some_and(|audience| audience.fields.is_some())
@@ -127,7 +127,7 @@ impl Provision {
                 .and_then(|audience| audience.fields.as_ref())
                 .is_some_and(|fields| fields.contains_key(&field.remote));
             if new && !there {
-                self.todo.push_back(Wanted {
+                self.todo.push_back(WantedField {
                     list: list.to_owned(),
                     tag: field.remote.clone(),
                     name: name(field),
@@ -138,10 +138,10 @@ impl Provision {
     }
 
     /// Takes in the answer to a creation.
-    pub fn hear(&mut self, reply: Result<&Reply, &TransportError>) -> Created {
+    pub fn hear(&mut self, reply: Result<&Reply, &TransportError>) -> CreationAnswer {
         self.asked = false;
         let Some(wanted) = self.todo.front().cloned() else {
-            return Created::No;
+            return CreationAnswer::No;
         };
         match (classify::<Mailchimp>(reply), reply) {
             (Class::Answered, Ok(reply)) => {
@@ -152,27 +152,27 @@ impl Provision {
                         &format!("the plan allows {limit} in an audience"),
                     );
                 }
-                Created::Yes
+                CreationAnswer::Yes
             }
             (Class::Rejected | Class::NotFound, Ok(reply)) => {
-                let fault = Fault::of_body(&reply.body);
+                let fault = MemberRefusal::of_body(&reply.body);
                 if fault.says("already exists") {
                     self.todo.pop_front();
-                    return Created::Yes;
+                    return CreationAnswer::Yes;
                 }
                 if fault.says("maximum") || fault.says("limit") {
                     self.give_up(&wanted.list, &fault.quoted());
                 } else {
                     self.todo.pop_front();
                     let why = fault.quoted();
-                    let Wanted { list, tag, .. } = wanted;
+                    let WantedField { list, tag, .. } = wanted;
                     self.failures.push(format!(
                         "{tag} could not be created in audience {list}: {why}"
                     ));
                 }
-                Created::No
+                CreationAnswer::No
             }
-            _ => Created::Later,
+            _ => CreationAnswer::Later,
         }
     }
 
@@ -197,8 +197,8 @@ impl Provision {
 
     /// How it stands; once all is done, it is idle again, and the fields are read anew. `None`: it
     /// has not come that far.
-    pub fn progress(&mut self, preflight: &mut Preflight) -> Option<Progress> {
-        if self.stage != Stage::Creating {
+    pub fn progress(&mut self, preflight: &mut Preflight) -> Option<ProvisionProgress> {
+        if self.stage != ProvisionStage::Creating {
             return None;
         }
         let done = self.todo.is_empty();
@@ -213,7 +213,7 @@ impl Provision {
             outdate(preflight);
             *self = Provision::default();
         }
-        Some(Progress {
+        Some(ProvisionProgress {
             ready,
             all,
             failure,
@@ -246,8 +246,8 @@ const fn kind(column: ValueKind) -> &'static str {
     }
 }
 
-fn request(wanted: &Wanted) -> Request {
-    let Wanted {
+fn request(wanted: &WantedField) -> Request {
+    let WantedField {
         list,
         tag,
         name,

@@ -20,15 +20,15 @@ use integration_engine::{
 
 use super::{
     INTERESTS, PERMISSIONS, TAGS,
-    known::Known,
-    member::{Body, Fields, Row},
+    known::MemberRef,
+    member::{Fields, MemberBody, Row},
     merge,
-    plan::Plan,
+    plan::MemberPlan,
 };
 use integration_engine::record::field_type::FieldType;
 
 /// How a list of the member's stands to the column.
-pub(super) struct Standing {
+pub(super) struct ColumnLabels {
     /// Tags as they are written, the others by id.
     pub(super) wanted: Vec<String>,
     /// What we gave, and the column does not name any more.
@@ -40,7 +40,7 @@ pub(super) struct Standing {
     pub(super) tick: Tick,
 }
 
-impl Standing {
+impl ColumnLabels {
     /// Whether there is anything to be done at all.
     pub(super) fn is_pending(&self) -> bool {
         !self.stale.is_empty() || self.is_new()
@@ -52,7 +52,7 @@ impl Standing {
     }
 }
 
-impl Plan<'_> {
+impl MemberPlan<'_> {
     pub(super) fn given(&self) -> Given {
         let link = self.work.link.as_ref();
         link.map(|link| link.membership.given.clone())
@@ -64,7 +64,7 @@ impl Plan<'_> {
         field: &Field,
         text: Option<&str>,
         which: Fields<'_>,
-    ) -> Result<Standing, Verdict> {
+    ) -> Result<ColumnLabels, Verdict> {
         let hash = ValueHash::of(self.value(field, text)?.as_deref());
         let text = text.map(str::trim).filter(|text| !text.is_empty());
         let wanted = text.map_or(Ok(Vec::new()), |text| match &field.remote_type {
@@ -86,7 +86,7 @@ impl Plan<'_> {
         let certain = last.is_some_and(|last| last.hash != ValueHash::UNCERTAIN);
         let is_new = |each: &&String| !certain || !known.contains(each);
         let new = wanted.iter().filter(is_new).cloned().collect();
-        Ok(Standing {
+        Ok(ColumnLabels {
             stale: stale.into_iter().map(str::to_owned).collect(),
             changed: which.includes(field, hash),
             tick: self.tick(field, hash),
@@ -96,7 +96,7 @@ impl Plan<'_> {
     }
 
     /// What the member has of us once these are given.
-    pub(super) fn giving(&self, body: &mut Body, remote: &str, list: Vec<String>) {
+    pub(super) fn giving(&self, body: &mut MemberBody, remote: &str, list: Vec<String>) {
         let given = body.given.get_or_insert_with(|| self.given());
         match remote {
             TAGS => given.tags = list,
@@ -121,7 +121,7 @@ impl Plan<'_> {
         &self,
         row: &Row,
         link: &Link,
-        known: Known<'_>,
+        known: MemberRef<'_>,
         email: &str,
     ) -> Result<Decision, Verdict> {
         let field = |name: &str| {
@@ -149,8 +149,14 @@ impl Plan<'_> {
 
     /// Mailchimp: `{"tags":[{"name","status"}]}`, documented for the hash of the address; the
     /// contact's id is what is tried where nobody is found under that.
-    fn retag(&self, standing: Standing, known: Known<'_>, email: &str, more: bool) -> Decision {
-        let Standing {
+    fn retag(
+        &self,
+        standing: ColumnLabels,
+        known: MemberRef<'_>,
+        email: &str,
+        more: bool,
+    ) -> Decision {
+        let ColumnLabels {
             wanted,
             stale,
             tick,
@@ -184,8 +190,8 @@ impl Plan<'_> {
 
     /// Mailchimp: `marketing_permissions` is no field of bulk calls. What was given before is not
     /// given again: the person may have withdrawn it there since.
-    fn permit(&self, standing: Standing, known: Known<'_>, email: &str) -> Decision {
-        let Standing {
+    fn permit(&self, standing: ColumnLabels, known: MemberRef<'_>, email: &str) -> Decision {
+        let ColumnLabels {
             wanted,
             stale,
             tick,
@@ -213,15 +219,15 @@ impl Plan<'_> {
         json: String,
         tick: Tick,
         (remote, wanted): (&str, Vec<String>),
-        known: Known<'_>,
+        known: MemberRef<'_>,
         email: &str,
         more: bool,
     ) -> Decision {
-        let mut body = Body {
+        let mut body = MemberBody {
             json,
             ticks: vec![tick],
             more,
-            ..Body::new()
+            ..MemberBody::new()
         };
         self.giving(&mut body, remote, wanted);
         let mut item = self.item(known.address, Some(email), None, body);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use integration_engine::delivery::outcome::Category;
 use integration_engine::delivery::settlement::{Attempted, DeadLetter};
 use integration_engine::record::{RecordKey, RecordRef, Target};
-use integration_hubspot::associations::State;
+use integration_hubspot::associations::AssociationState;
 use pgrx::spi::SpiResult;
 
 use crate::store::associations::{Association, Change};
@@ -23,14 +23,14 @@ pub(super) fn settle(context: &Context, stored: &[&Change]) -> SpiResult<()> {
             .iter()
             .find(|known| known.id == change.association);
         match change.now.state {
-            State::Failed { category, status } => {
+            AssociationState::Failed { category, status } => {
                 letters.extend(
                     association
                         .map(|association| letter(context, association, change, category, status)),
                 );
             }
-            State::Agreed | State::Gone => {}
-            State::Pending | State::Waiting => continue,
+            AssociationState::Agreed | AssociationState::Gone => {}
+            AssociationState::Pending | AssociationState::Waiting => continue,
         }
         over.entry(change.association)
             .or_default()

@@ -8,7 +8,7 @@ use integration_engine::limits::BudgetReport;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
 use integration_engine::wire::Request;
-use integration_hubspot::oauth::{Refusal, Step};
+use integration_hubspot::oauth::{OnUnauthorized, TokenStep};
 use pgrx::spi::SpiResult;
 
 use super::{Heard, Requests, Sent, Underway};
@@ -52,14 +52,14 @@ impl Requests {
             return true;
         }
         let wait = match self.session.as_mut().map(|session| session.step(now)) {
-            None | Some(Step::Send(_)) => return true,
-            Some(Step::Renew) => {
+            None | Some(TokenStep::Send(_)) => return true,
+            Some(TokenStep::Renew) => {
                 self.renew(worker);
                 self.timeout
             }
             // Its answer wakes us.
-            Some(Step::Underway) => self.timeout,
-            Some(Step::Wait(wait)) => wait,
+            Some(TokenStep::Underway) => self.timeout,
+            Some(TokenStep::Wait(wait)) => wait,
         };
         worker.blocked_until = Some(now.instant + wait.max(Duration::from_millis(1)));
         false
@@ -133,7 +133,7 @@ impl Requests {
             return false;
         };
         match &sent.token {
-            Some(token) => session.heard(token, &answer.result) == Some(Refusal::Resend),
+            Some(token) => session.heard(token, &answer.result) == Some(OnUnauthorized::Resend),
             None => matches!(&answer.result, Ok(reply) if reply.status == 401),
         }
     }

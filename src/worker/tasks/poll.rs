@@ -15,7 +15,7 @@ use integration_engine::record::{SourceId, Target, Timestamp};
 use integration_engine::service::failure::Class;
 use integration_engine::wire::{Reply, Request};
 use integration_mailchimp::engagement as reports;
-use integration_mailchimp::engagement::{PAGE_MAX, Page, Said, Sent};
+use integration_mailchimp::engagement::{PAGE_MAX, ReportContent, ReportPage, SentCampaign};
 use pgrx::spi::SpiResult;
 
 use crate::pg;
@@ -77,8 +77,8 @@ type Next = (Request, Option<Timestamp>);
 
 /// What an answer is.
 enum Understood {
-    Listed(Page<Vec<Sent>>),
-    Reported(Page<Said>),
+    Listed(ReportPage<Vec<SentCampaign>>),
+    Reported(ReportPage<ReportContent>),
     /// The campaign is not there any more.
     Gone,
     /// It was too large: fewer rows are to be asked for.

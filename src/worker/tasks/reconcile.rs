@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use integration_engine::jobs::Pace;
 use integration_engine::now::Now;
 use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
-use integration_hubspot::listing::Wanted;
+use integration_hubspot::listing::ListingKind;
 use pgrx::spi::SpiResult;
 
 use repairs::Part;
@@ -38,7 +38,7 @@ const MOST_FAILURES: u32 = 3;
 #[derive(Clone, Debug)]
 enum Ask {
     /// The records that rows are linked to.
-    Linked(Vec<(RecordKey, RemoteId)>, Wanted),
+    Linked(Vec<(RecordKey, RemoteId)>, ListingKind),
     /// One that was not among them.
     Lost(RecordKey, RemoteId),
     /// A member that was not met in its audience.

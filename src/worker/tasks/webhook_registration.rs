@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use integration_engine::record::Target;
 use integration_engine::service::failure::Class;
 use integration_engine::wire::{Reply, TransportError};
-use integration_mailchimp::hooks::{self, Created, Found, Wanted};
+use integration_mailchimp::hooks::{self, CreatedWebhook, ExistingWebhook, WantedWebhook};
 use pgrx::spi::SpiResult;
 
 use crate::services;
@@ -23,7 +23,7 @@ enum Step {
 
 struct Running {
     job: i64,
-    wanted: Wanted,
+    wanted: WantedWebhook,
     step: Step,
     /// The question under way.
     asked: Option<Token>,
@@ -46,7 +46,7 @@ enum Next {
         signing: bool,
     },
     /// It has been made, and is to be remembered.
-    Keep(Created),
+    Keep(CreatedWebhook),
     Done,
     Failed(String),
 }
@@ -171,8 +171,8 @@ fn understand(running: &Running, result: &Result<Reply, TransportError>) -> Next
     };
     match &running.step {
         Step::List => match hooks::read_list(&running.wanted, reply) {
-            Ok(Found::None) => Next::Ask(Step::Create),
-            Ok(Found::Same { id, signing }) => Next::Known { id, signing },
+            Ok(ExistingWebhook::None) => Next::Ask(Step::Create),
+            Ok(ExistingWebhook::Same { id, signing }) => Next::Known { id, signing },
             Err(why) => Next::Failed(why),
         },
         Step::Delete(_) => match hooks::read_deleted(reply) {
@@ -187,7 +187,7 @@ fn understand(running: &Running, result: &Result<Reply, TransportError>) -> Next
 }
 
 /// There is one with this URL already.
-fn known(wanted: &Wanted, id: String, signing: bool) -> SpiResult<Next> {
+fn known(wanted: &WantedWebhook, id: String, signing: bool) -> SpiResult<Next> {
     let kept = webhooks::all()?;
     let ours = kept
         .iter()
@@ -211,7 +211,7 @@ fn known(wanted: &Wanted, id: String, signing: bool) -> SpiResult<Next> {
     })
 }
 
-fn keep(wanted: &Wanted, created: Created) -> SpiResult<Next> {
+fn keep(wanted: &WantedWebhook, created: CreatedWebhook) -> SpiResult<Next> {
     let sealed = created
         .secret
         .map(|secret| webhooks::seal(&wanted.list, &wanted.url, &secret));
@@ -241,7 +241,7 @@ mod tests {
     fn running(step: Step) -> Running {
         Running {
             job: 1,
-            wanted: Wanted {
+            wanted: WantedWebhook {
                 url: "https://crm.example.org/hook".to_owned(),
                 list: "abc".to_owned(),
                 replace: false,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     calls::MATCH_RESULTS,
-    wire::{BatchReply, Row, property},
+    wire::{BatchReply, ResultRow, property},
 };
 use integration_engine::{
     delivery::{
@@ -26,7 +26,7 @@ use integration_engine::{
 
 /// One record, under its own id or, after a merge, another one.
 pub(super) fn patched(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class> {
-    let row: Row<'_, IgnoredAny> = parse(reply)?;
+    let row: ResultRow<'_, IgnoredAny> = parse(reply)?;
     let verdict = |item| match row.id.as_str() {
         "" => no_verdict("HubSpot", 1, reply.status),
         id => success(&call.kind, item, id, false),
@@ -35,14 +35,14 @@ pub(super) fn patched(call: &Call, reply: &Reply) -> Result<Vec<Verdict>, Class>
 }
 
 /// A record that a search brought up.
-struct Found<'a> {
+struct SearchHit<'a> {
     id: &'a str,
     properties: &'a RawValue,
     /// Its value of the unique property.
     held: String,
 }
 
-impl Found<'_> {
+impl SearchHit<'_> {
     fn value(&self, name: &str) -> Option<String> {
         property(self.properties, name).map(|text| text.as_str().to_owned())
     }
@@ -59,15 +59,15 @@ pub(super) fn matched(
     let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
     let results = body.results.unwrap_or_default();
     let cut_off = results.len() >= MATCH_RESULTS;
-    let mut by_value: HashMap<String, Vec<Found<'_>>> = HashMap::new();
-    let mut by_name: HashMap<String, Found<'_>> = HashMap::new();
+    let mut by_value: HashMap<String, Vec<SearchHit<'_>>> = HashMap::new();
+    let mut by_name: HashMap<String, SearchHit<'_>> = HashMap::new();
     for row in results.iter().filter(|row| !row.id.as_str().is_empty()) {
         let Some(properties) = row.properties else {
             continue;
         };
         let found = || {
             let text = property(properties, &settings.external_id_property);
-            Found {
+            SearchHit {
                 id: row.id.as_str(),
                 properties,
                 held: text
@@ -90,7 +90,7 @@ pub(super) fn matched(
         why: format!("HubSpot has {} as record {id}", item.name),
     };
     let verdict = |item: &Item| {
-        let judge = |found: &Found<'_>| match &item.own {
+        let judge = |found: &SearchHit<'_>| match &item.own {
             Some(own) => own.judge(&found.held, |name| found.value(name)),
             None if found.held.is_empty() => Ok(()),
             None => Err(String::new()),

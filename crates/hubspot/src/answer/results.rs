@@ -5,8 +5,8 @@ use std::{borrow::Cow, collections::HashMap};
 use super::{STAGE, overruled, stage};
 use crate::{
     EMAIL,
-    fault::Fault,
-    wire::{BatchReply, Row},
+    fault::ErrorBody,
+    wire::{BatchReply, ResultRow},
 };
 use integration_engine::{
     delivery::{
@@ -30,8 +30,8 @@ pub(super) fn verdicts<P>(
     call: &Call,
     status: u16,
     body: &BatchReply<'_, P>,
-    key: impl Fn(&Row<'_, P>) -> Option<String>,
-    value: impl Fn(&Row<'_, P>, &str) -> Option<String>,
+    key: impl Fn(&ResultRow<'_, P>) -> Option<String>,
+    value: impl Fn(&ResultRow<'_, P>, &str) -> Option<String>,
     settings: &HubSpotSettings,
 ) -> Vec<Verdict> {
     let items = &call.items;
@@ -43,7 +43,7 @@ pub(super) fn verdicts<P>(
         .collect();
     let mut strangers = Vec::new();
     // Whoever was looked for may be somebody else's.
-    let judged = |item: &Item, row: &Row<'_, P>, verdict: Verdict| match &item.own {
+    let judged = |item: &Item, row: &ResultRow<'_, P>, verdict: Verdict| match &item.own {
         Some(own) if matches!(call.kind, CallKind::HubSpotFind { .. }) => {
             let held = value(row, &settings.external_id_property).unwrap_or_default();
             let judged = own.judge(&held, |name| value(row, name));
@@ -78,7 +78,7 @@ pub(super) fn verdicts<P>(
             None => strangers.push(row),
         }
     }
-    let faults: Vec<Fault> = body.errors.iter().flatten().map(Fault::of).collect();
+    let faults: Vec<ErrorBody> = body.errors.iter().flatten().map(ErrorBody::of).collect();
     for fault in faults.iter().filter(|fault| fault.names_records()) {
         for (at, item) in items.iter().enumerate() {
             if found[at].is_none() && fault.concerns(at, item) {
@@ -101,8 +101,8 @@ pub(super) fn verdicts<P>(
 fn by_exclusion<P>(
     call: &Call,
     found: &mut [Option<Verdict>],
-    strangers: &[&Row<'_, P>],
-    judged: impl Fn(&Item, &Row<'_, P>, Verdict) -> Verdict,
+    strangers: &[&ResultRow<'_, P>],
+    judged: impl Fn(&Item, &ResultRow<'_, P>, Verdict) -> Verdict,
 ) {
     let mut left = found
         .iter_mut()
@@ -169,7 +169,7 @@ fn is_by_address(kind: &CallKind) -> bool {
 fn silent(
     call: &Call,
     item: &Item,
-    unnamed: Option<&Fault>,
+    unnamed: Option<&ErrorBody>,
     status: u16,
     settings: &HubSpotSettings,
 ) -> Verdict {

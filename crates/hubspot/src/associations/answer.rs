@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{AssociationCall, Label, Labels, Pair, Sending, Verb, types};
-use crate::{HubSpot, answer as batch};
+use crate::{HubSpot, answer as batch, wire::Paging};
 use integration_engine::{
     delivery::{
         outcome::{Category, TargetSignal, Verdict},
@@ -125,7 +125,7 @@ fn complaint(verdict: &PairVerdict) -> Option<String> {
 }
 
 #[derive(Default, Deserialize)]
-struct Answer<'a> {
+struct PairsBody<'a> {
     #[serde(borrow, default)]
     results: Vec<Made<'a>>,
     #[serde(default)]
@@ -140,13 +140,13 @@ struct Made<'a> {
     #[serde(borrow, default, rename = "toObjectId")]
     to_object: Text<'a>,
     #[serde(borrow, default)]
-    from: Option<End<'a>>,
+    from: Option<PairEnd<'a>>,
     #[serde(borrow, default)]
-    to: Option<End<'a>>,
+    to: Option<PairEnd<'a>>,
 }
 
 #[derive(Deserialize)]
-struct End<'a> {
+struct PairEnd<'a> {
     #[serde(borrow, default)]
     id: Text<'a>,
 }
@@ -163,7 +163,7 @@ impl Made<'_> {
 }
 
 /// An error of one pair, or of a whole call.
-struct Complaint {
+struct PairError {
     ids: Vec<String>,
     dead_id: bool,
     passing: bool,
@@ -171,8 +171,8 @@ struct Complaint {
     why: String,
 }
 
-impl Complaint {
-    fn of(error: &Value) -> Complaint {
+impl PairError {
+    fn of(error: &Value) -> PairError {
         let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
         let context = error.get("context").and_then(Value::as_object);
         let message = match text("message") {
@@ -180,7 +180,7 @@ impl Complaint {
             message => message,
         };
         let category = text("category");
-        Complaint {
+        PairError {
             // Which of the names HubSpot uses for an id differs between its errors.
             ids: context
                 .into_iter()
@@ -239,9 +239,9 @@ impl Complaint {
 
 /// HubSpot: what a record is associated with, by pages.
 #[derive(Deserialize)]
-struct Seen<'a> {
+struct SeenPairs<'a> {
     #[serde(borrow)]
-    from: End<'a>,
+    from: PairEnd<'a>,
     #[serde(borrow, default)]
     to: Vec<SeenEnd<'a>>,
     #[serde(borrow, default)]
@@ -265,24 +265,12 @@ struct SeenType<'a> {
 }
 
 #[derive(Deserialize)]
-struct Paging<'a> {
+struct AssociatedBody<'a> {
     #[serde(borrow, default)]
-    next: Option<Next<'a>>,
+    results: Vec<SeenPairs<'a>>,
 }
 
-#[derive(Deserialize)]
-struct Next<'a> {
-    #[serde(borrow, default)]
-    after: Text<'a>,
-}
-
-#[derive(Deserialize)]
-struct Look<'a> {
-    #[serde(borrow, default)]
-    results: Vec<Seen<'a>>,
-}
-
-impl Seen<'_> {
+impl SeenPairs<'_> {
     /// What this page says of a pair.
     fn verdict(&self, sending: &Sending) -> PairVerdict {
         let to = sending.pair.to.as_str();
@@ -298,21 +286,20 @@ impl Seen<'_> {
             }
             return PairVerdict::Looked(Labels::Known(labels));
         }
-        let next = self.paging.as_ref().and_then(|paging| paging.next.as_ref());
-        match next.map(|next| next.after.as_str()) {
-            None | Some("") => PairVerdict::Looked(Labels::Known(Vec::new())),
-            Some(after) => PairVerdict::Looked(Labels::After(after.to_owned())),
-        }
+        PairVerdict::Looked(match self.paging.clone().and_then(Paging::after) {
+            None => Labels::Known(Vec::new()),
+            Some(after) => Labels::After(after),
+        })
     }
 }
 
 /// What pairs have. A record that is not among the results has no associations: HubSpot says so
 /// in `errors`.
 fn looked(call: &AssociationCall, reply: &Reply) -> Vec<PairVerdict> {
-    let Ok(look) = serde_json::from_slice::<Look<'_>>(&reply.body) else {
+    let Ok(look) = serde_json::from_slice::<AssociatedBody<'_>>(&reply.body) else {
         return vec![unknown(); call.pairs.len()];
     };
-    let seen: HashMap<&str, &Seen<'_>> = look
+    let seen: HashMap<&str, &SeenPairs<'_>> = look
         .results
         .iter()
         .map(|seen| (seen.from.id.as_str(), seen))
@@ -329,15 +316,15 @@ fn answered(call: &AssociationCall, reply: &Reply) -> Vec<PairVerdict> {
         return looked(call, reply);
     }
     let empty = reply.body.iter().all(u8::is_ascii_whitespace);
-    let parsed = serde_json::from_slice::<Answer<'_>>(&reply.body);
+    let parsed = serde_json::from_slice::<PairsBody<'_>>(&reply.body);
     let answer = match (parsed, call.verb) {
         (Ok(answer), _) => answer,
         // HubSpot: v4 answers 204 to a batch archive.
-        (Err(_), Verb::Archive) if empty => Answer::default(),
+        (Err(_), Verb::Archive) if empty => PairsBody::default(),
         (Err(_), _) => return vec![unknown(); call.pairs.len()],
     };
     let made: HashSet<(&str, &str)> = answer.results.iter().map(Made::ends).collect();
-    let complaints: Vec<Complaint> = answer.errors.iter().map(Complaint::of).collect();
+    let complaints: Vec<PairError> = answer.errors.iter().map(PairError::of).collect();
     let unnamed = complaints.iter().find(|complaint| complaint.ids.is_empty());
     let verdict = |sending: &Sending| {
         let pair = &sending.pair;
@@ -361,8 +348,8 @@ fn answered(call: &AssociationCall, reply: &Reply) -> Vec<PairVerdict> {
 /// The whole call was refused.
 fn rejected(call: &AssociationCall, reply: &Reply) -> Vec<PairVerdict> {
     let complaint = serde_json::from_slice::<Value>(&reply.body)
-        .map(|body| Complaint::of(&body))
-        .unwrap_or_else(|_| Complaint::of(&Value::Null));
+        .map(|body| PairError::of(&body))
+        .unwrap_or_else(|_| PairError::of(&Value::Null));
     if call.pairs.len() > 1 {
         return vec![PairVerdict::Split; call.pairs.len()];
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Owed, Pair, PairVerdict, Step};
+use super::{Action, AssociationStep, Owed, Pair, PairVerdict};
 use integration_engine::{
     delivery::outcome::Category,
     limits::retry::{self, Next, Policy},
@@ -10,7 +10,7 @@ use integration_engine::{
 
 /// How an association stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum AssociationState {
     /// Something is to be done.
     Pending,
     /// One of its records is not at HubSpot.
@@ -26,32 +26,32 @@ pub enum State {
     Gone,
 }
 
-impl State {
+impl AssociationState {
     /// The name SQL users see.
     pub const fn name(self) -> &'static str {
         match self {
-            State::Pending => "pending",
-            State::Waiting => "waiting",
-            State::Agreed => "agreed",
-            State::Failed { .. } => "failed",
-            State::Gone => "gone",
+            AssociationState::Pending => "pending",
+            AssociationState::Waiting => "waiting",
+            AssociationState::Agreed => "agreed",
+            AssociationState::Failed { .. } => "failed",
+            AssociationState::Gone => "gone",
         }
     }
 }
 
 /// What is to be stored of an association.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct AssociationUpdate {
     pub held: Option<Pair>,
-    pub state: State,
+    pub state: AssociationState,
     pub attempts: u32,
     pub wait: Duration,
     pub why: Option<String>,
 }
 
-impl Standing {
-    fn new(held: Option<Pair>, state: State) -> Standing {
-        Standing {
+impl AssociationUpdate {
+    fn new(held: Option<Pair>, state: AssociationState) -> AssociationUpdate {
+        AssociationUpdate {
             held,
             state,
             attempts: 0,
@@ -62,16 +62,18 @@ impl Standing {
 }
 
 /// What is to be stored before a step is taken; `None`: nothing new.
-pub fn before(owed: &Owed, step: &Step) -> Option<Standing> {
+pub fn before(owed: &Owed, step: &AssociationStep) -> Option<AssociationUpdate> {
     match step {
-        Step::Forget => Some(Standing::new(None, State::Gone)),
-        Step::Wait => Some(Standing::new(None, State::Waiting)),
-        Step::LetGo => Some(Standing::new(None, State::Pending)),
-        Step::Send(Action::Create, pair) if owed.held.as_ref() != Some(pair) => Some(Standing {
-            attempts: owed.attempts,
-            ..Standing::new(Some(pair.clone()), State::Pending)
-        }),
-        Step::Send(..) => None,
+        AssociationStep::Forget => Some(AssociationUpdate::new(None, AssociationState::Gone)),
+        AssociationStep::Wait => Some(AssociationUpdate::new(None, AssociationState::Waiting)),
+        AssociationStep::LetGo => Some(AssociationUpdate::new(None, AssociationState::Pending)),
+        AssociationStep::Send(Action::Create, pair) if owed.held.as_ref() != Some(pair) => {
+            Some(AssociationUpdate {
+                attempts: owed.attempts,
+                ..AssociationUpdate::new(Some(pair.clone()), AssociationState::Pending)
+            })
+        }
+        AssociationStep::Send(..) => None,
     }
 }
 
@@ -83,12 +85,14 @@ pub fn after(
     verdict: &PairVerdict,
     policy: &Policy,
     jitter: f64,
-) -> Standing {
+) -> AssociationUpdate {
     let (why, wait, counted) = match (verdict, action) {
         (PairVerdict::Done, Action::Create) => {
-            return Standing::new(Some(held.clone()), State::Agreed);
+            return AssociationUpdate::new(Some(held.clone()), AssociationState::Agreed);
         }
-        (PairVerdict::Done, Action::Archive) => return Standing::new(None, State::Pending),
+        (PairVerdict::Done, Action::Archive) => {
+            return AssociationUpdate::new(None, AssociationState::Pending);
+        }
         (
             PairVerdict::Refused {
                 why,
@@ -97,38 +101,38 @@ pub fn after(
             },
             _,
         ) => {
-            let state = State::Failed {
+            let state = AssociationState::Failed {
                 category: *category,
                 status: *status,
             };
-            return Standing {
+            return AssociationUpdate {
                 attempts: attempts + 1,
                 why: Some(why.clone()),
-                ..Standing::new(Some(held.clone()), state)
+                ..AssociationUpdate::new(Some(held.clone()), state)
             };
         }
         (PairVerdict::Split | PairVerdict::Looked(_), _) => {
-            return Standing::new(Some(held.clone()), State::Pending);
+            return AssociationUpdate::new(Some(held.clone()), AssociationState::Pending);
         }
         (PairVerdict::DeadId { why, .. }, _) => (why, None, true),
         (PairVerdict::Retry { why, wait, counted }, _) => (why, *wait, *counted),
     };
     match retry::after_failure(attempts, counted, wait, policy, jitter) {
-        Next::RetryIn(wait, attempts) => Standing {
+        Next::RetryIn(wait, attempts) => AssociationUpdate {
             attempts,
             wait,
             why: Some(why.clone()),
-            ..Standing::new(Some(held.clone()), State::Pending)
+            ..AssociationUpdate::new(Some(held.clone()), AssociationState::Pending)
         },
-        Next::Exhausted => Standing {
+        Next::Exhausted => AssociationUpdate {
             attempts: attempts + 1,
             why: Some(format!(
                 "given up after {} attempts; the last one: {why}",
                 attempts + 1
             )),
-            ..Standing::new(
+            ..AssociationUpdate::new(
                 Some(held.clone()),
-                State::Failed {
+                AssociationState::Failed {
                     category: match verdict {
                         PairVerdict::DeadId { .. } => Category::NotFound,
                         _ => Category::Exhausted,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Definitions, OWNER, Property, Sensitivity};
-use crate::{object_type, versioned};
+use super::{Definitions, OWNER, Sensitivity, WritableProperty};
+use crate::{object_type, versioned, wire::Paging};
 use integration_engine::{
     delivery::call::HubSpotSettings,
     record::{
@@ -51,19 +51,10 @@ pub(crate) fn pipelines_request(settings: &HubSpotSettings) -> Request {
 }
 
 #[derive(Deserialize)]
-struct Listed<T> {
+struct Listed<'a, T> {
     results: Vec<T>,
-    paging: Option<Paging>,
-}
-
-#[derive(Deserialize)]
-struct Paging {
-    next: Option<Next>,
-}
-
-#[derive(Deserialize)]
-struct Next {
-    after: Option<String>,
+    #[serde(borrow, default = "Option::default")]
+    paging: Option<Paging<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -134,7 +125,7 @@ fn mapped(listed: Listed<PropertyRow>, names: &[String]) -> Definitions {
     }
 }
 
-fn property(row: PropertyRow) -> (String, Property) {
+fn property(row: PropertyRow) -> (String, WritableProperty) {
     let metadata = row.modification_metadata.as_ref();
     let read_only = row.calculated == Some(true)
         || metadata.and_then(|metadata| metadata.read_only_value) == Some(true);
@@ -158,7 +149,7 @@ fn property(row: PropertyRow) -> (String, Property) {
         (Some("enumeration"), _) => FieldType::Choice(options),
         _ => FieldType::Text,
     };
-    let property = Property {
+    let property = WritableProperty {
         remote_type,
         read_only,
     };
@@ -167,8 +158,8 @@ fn property(row: PropertyRow) -> (String, Property) {
 
 /// Reads a page of owners: those in use, and where the next page begins.
 pub(crate) fn read_owners(body: &[u8]) -> Result<(Owners, Option<String>), String> {
-    let listed: Listed<OwnerRow> = parse(body)?;
-    let next = listed.paging.and_then(|paging| paging.next?.after);
+    let listed: Listed<'_, OwnerRow> = parse(body)?;
+    let next = listed.paging.and_then(Paging::after);
     let in_use = listed
         .results
         .into_iter()
@@ -179,7 +170,7 @@ pub(crate) fn read_owners(body: &[u8]) -> Result<(Owners, Option<String>), Strin
 
 /// Reads the pipelines of deals with their stages.
 pub(crate) fn read_pipelines(body: &[u8]) -> Result<Pipelines, String> {
-    let listed: Listed<PipelineRow> = parse(body)?;
+    let listed: Listed<'_, PipelineRow> = parse(body)?;
     let pipeline = |row: PipelineRow| Pipeline {
         stages: in_order(row.stages.unwrap_or_default())
             .map(|stage| choice(stage.id, stage.label))

@@ -12,15 +12,15 @@ fn reply(status: u16, body: &str) -> Reply {
     }
 }
 
-fn said(answer: &Answer) -> String {
+fn said(answer: &TokenAnswer) -> String {
     match answer {
-        Answer::Granted {
+        TokenAnswer::Granted {
             access_token,
             expires_in,
             refresh_token,
         } => format!("granted {access_token} {expires_in:?} {refresh_token:?}"),
-        Answer::Refused { why } => format!("refused {why}"),
-        Answer::Failed { signal } => format!("failed {signal:?}"),
+        TokenAnswer::Refused { why } => format!("refused {why}"),
+        TokenAnswer::Failed { signal } => format!("failed {signal:?}"),
     }
 }
 
@@ -103,34 +103,38 @@ fn seeds_differ_when_anything_does() {
 #[test]
 fn a_token_is_renewed_before_its_end_and_only_when_wanted() {
     let mut tokens = Tokens::default();
-    assert_eq!(tokens.step(0), Step::Renew);
-    assert_eq!(tokens.step(0), Step::Underway, "one renewal at a time");
+    assert_eq!(tokens.step(0), TokenStep::Renew);
+    assert_eq!(tokens.step(0), TokenStep::Underway, "one renewal at a time");
     tokens.granted("a", Duration::from_secs(1_800), 0);
-    assert_eq!(tokens.step(1_499 * SECOND), Step::Send("a"));
-    assert_eq!(tokens.step(1_500 * SECOND), Step::Renew);
+    assert_eq!(tokens.step(1_499 * SECOND), TokenStep::Send("a"));
+    assert_eq!(tokens.step(1_500 * SECOND), TokenStep::Renew);
     tokens.failed(1_500 * SECOND);
     assert_eq!(
         tokens.step(1_500 * SECOND),
-        Step::Send("a"),
+        TokenStep::Send("a"),
         "the endpoint fails, the token is still good"
     );
-    assert_eq!(tokens.step(1_501 * SECOND), Step::Renew, "after a pause");
+    assert_eq!(
+        tokens.step(1_501 * SECOND),
+        TokenStep::Renew,
+        "after a pause"
+    );
     tokens.failed(1_799 * SECOND);
     assert_eq!(
         tokens.step(1_800 * SECOND),
-        Step::Wait(Duration::from_secs(1)),
+        TokenStep::Wait(Duration::from_secs(1)),
         "it has run out"
     );
     tokens.hurry();
-    assert_eq!(tokens.step(1_800 * SECOND), Step::Renew);
+    assert_eq!(tokens.step(1_800 * SECOND), TokenStep::Renew);
 }
 
 #[test]
 fn short_lived_tokens_are_used_for_half_of_their_life_at_least() {
     let mut tokens = Tokens::default();
     tokens.granted("a", Duration::from_secs(2), 0);
-    assert_eq!(tokens.step(SECOND - 1), Step::Send("a"));
-    assert_eq!(tokens.step(SECOND), Step::Renew);
+    assert_eq!(tokens.step(SECOND - 1), TokenStep::Send("a"));
+    assert_eq!(tokens.step(SECOND), TokenStep::Renew);
 }
 
 #[test]
@@ -139,13 +143,17 @@ fn many_refusals_of_one_token_are_one() {
     tokens.granted("a", Duration::from_secs(1_800), 0);
     tokens.accepted(&"a");
     for _ in 0..16 {
-        assert_eq!(tokens.refused(&"a"), Refusal::Resend);
+        assert_eq!(tokens.refused(&"a"), OnUnauthorized::Resend);
     }
-    assert_eq!(tokens.step(1), Step::Renew);
-    assert_eq!(tokens.refused(&"a"), Refusal::Resend, "a straggler");
+    assert_eq!(tokens.step(1), TokenStep::Renew);
+    assert_eq!(tokens.refused(&"a"), OnUnauthorized::Resend, "a straggler");
     tokens.granted("b", Duration::from_secs(1_800), 2);
-    assert_eq!(tokens.refused(&"a"), Refusal::Resend, "another straggler");
-    assert_eq!(tokens.step(3), Step::Send("b"));
+    assert_eq!(
+        tokens.refused(&"a"),
+        OnUnauthorized::Resend,
+        "another straggler"
+    );
+    assert_eq!(tokens.step(3), TokenStep::Send("b"));
 }
 
 #[test]
@@ -154,16 +162,16 @@ fn one_new_token_after_the_other_refused_means_unauthorized() {
     let life = Duration::from_secs(1_800);
     let grants = [
         // Token, whether a call is accepted with it before it is refused, what the refusal means.
-        ("a", true, Refusal::Resend),
-        ("b", false, Refusal::Resend),
-        ("c", false, Refusal::Resend),
-        ("d", false, Refusal::Unauthorized),
-        ("e", false, Refusal::Resend),
-        ("f", true, Refusal::Resend),
-        ("g", false, Refusal::Resend),
-        ("h", false, Refusal::Resend),
-        ("i", false, Refusal::Unauthorized),
-        ("j", false, Refusal::Resend),
+        ("a", true, OnUnauthorized::Resend),
+        ("b", false, OnUnauthorized::Resend),
+        ("c", false, OnUnauthorized::Resend),
+        ("d", false, OnUnauthorized::Unauthorized),
+        ("e", false, OnUnauthorized::Resend),
+        ("f", true, OnUnauthorized::Resend),
+        ("g", false, OnUnauthorized::Resend),
+        ("h", false, OnUnauthorized::Resend),
+        ("i", false, OnUnauthorized::Unauthorized),
+        ("j", false, OnUnauthorized::Resend),
     ];
     for (token, works, meaning) in grants {
         tokens.granted(token, life, 0);
@@ -181,40 +189,40 @@ fn a_token_with_which_a_call_was_accepted_says_nothing_against_the_credential() 
     const YES: bool = true;
     const NO: bool = false;
     type Heard = [(u32, bool)];
-    let cases: [(&str, &Heard, Refusal); 6] = [
+    let cases: [(&str, &Heard, OnUnauthorized); 6] = [
         (
             "each is heard to have been refused before it is heard to have been accepted",
             &[(1, NO), (1, YES), (2, NO), (2, YES), (3, NO)],
-            Refusal::Resend,
+            OnUnauthorized::Resend,
         ),
         (
             "as before, and the next one is there already",
             &[(1, NO), (2, NO), (1, YES), (3, NO), (2, YES), (4, NO)],
-            Refusal::Resend,
+            OnUnauthorized::Resend,
         ),
         (
             "a later one worked: those before it had run out, too",
             &[(1, NO), (2, NO), (2, YES), (3, NO), (4, NO)],
-            Refusal::Resend,
+            OnUnauthorized::Resend,
         ),
         (
             "an earlier one worked, the later ones never",
             &[(1, NO), (2, NO), (1, YES), (3, NO), (4, NO)],
-            Refusal::Unauthorized,
+            OnUnauthorized::Unauthorized,
         ),
         (
             "calls under way together count once",
             &[(1, NO), (1, NO), (1, NO), (2, NO), (2, NO), (2, NO)],
-            Refusal::Resend,
+            OnUnauthorized::Resend,
         ),
         (
             "none ever worked",
             &[(1, NO), (2, NO), (3, NO)],
-            Refusal::Unauthorized,
+            OnUnauthorized::Unauthorized,
         ),
     ];
     for (case, heard, expected) in cases {
-        let (mut tokens, mut known, mut meaning) = (Tokens::default(), 0, Refusal::Resend);
+        let (mut tokens, mut known, mut meaning) = (Tokens::default(), 0, OnUnauthorized::Resend);
         for &(token, accepted) in heard {
             while known < token {
                 known += 1;
@@ -274,7 +282,7 @@ proptest! {
             for (_, token, accepted) in now {
                 match accepted {
                     true => tokens.accepted(&token),
-                    false => prop_assert_eq!(tokens.refused(&token), Refusal::Resend),
+                    false => prop_assert_eq!(tokens.refused(&token), OnUnauthorized::Resend),
                 }
             }
         }
@@ -288,17 +296,17 @@ proptest! {
         for event in events {
             match event {
                 Event::Step => match tokens.step(now) {
-                    Step::Send(token) => {
+                    TokenStep::Send(token) => {
                         let (latest, expires) = known.unwrap();
                         prop_assert_eq!(token, latest);
                         prop_assert!(now < expires);
                     }
-                    Step::Renew => {
+                    TokenStep::Renew => {
                         prop_assert!(!renewing);
                         renewing = true;
                     }
-                    Step::Underway => prop_assert!(renewing),
-                    Step::Wait(wait) => {
+                    TokenStep::Underway => prop_assert!(renewing),
+                    TokenStep::Wait(wait) => {
                         prop_assert!(!wait.is_zero() && wait <= LONGEST_WAIT);
                     }
                 },

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Plan, Row};
+use super::{RecordPlan, Row};
 use crate::{EMAIL, definitions::PIPELINE, values};
 use integration_engine::{
     delivery::{
@@ -17,7 +17,7 @@ use integration_engine::{
     sync::clock::{Tick, ValueHash, Writer},
 };
 
-impl Plan<'_> {
+impl RecordPlan<'_> {
     /// The fields that travel to HubSpot, with their places in a row.
     pub(super) fn pushed(&self) -> impl Iterator<Item = (usize, &Field)> {
         self.map.fields.iter().enumerate().filter(|(_, field)| {

@@ -1,7 +1,7 @@
 //! Looking for a record instead of writing it: by a unique property, or by what it may share with
 //! records that others made.
 
-use super::{Plan, Row};
+use super::{RecordPlan, Row};
 use crate::{DOMAIN, EMAIL};
 use integration_engine::{
     delivery::{
@@ -15,7 +15,7 @@ use integration_engine::{
 /// A longer one is no domain, and HubSpot's searches are limited in size.
 const DOMAIN_MAX: usize = 253;
 
-impl Plan<'_> {
+impl RecordPlan<'_> {
     pub(super) fn find(&self, id_property: &str, id: &str) -> Decision {
         let mut fragment = String::with_capacity(64);
         fragment.push('{');

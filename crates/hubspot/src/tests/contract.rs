@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     associations::{Action, Label, Labels, Pair, Sending, types},
     erasure,
-    listing::{Wanted, list_request, read_request, single_request},
+    listing::{ListingKind, list_request, read_request, single_request},
     oauth,
     preflight::{Preflight, Subject},
     property::{create_property_request, property_request},
@@ -113,7 +113,14 @@ fn listing(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
         list_request(settings, entity, None),
         list_request(settings, entity, Some("5")),
     ];
-    all.extend([Wanted::Values, Wanted::Times, Wanted::Archived].map(read));
+    all.extend(
+        [
+            ListingKind::Values,
+            ListingKind::Times,
+            ListingKind::Archived,
+        ]
+        .map(read),
+    );
     all
 }
 

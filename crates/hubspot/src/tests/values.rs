@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    definitions::{Catalog, read_owners, read_pipelines, read_properties},
+    definitions::{PortalDefinitions, read_owners, read_pipelines, read_properties},
     values::{self, to_column, to_remote},
 };
 use integration_engine::{
@@ -48,7 +48,7 @@ fn pipelines() -> Pipelines {
 }
 
 /// Everything is known of deals.
-fn catalog() -> Catalog {
+fn catalog() -> PortalDefinitions {
     let names = [
         "plain",
         "number",
@@ -67,7 +67,7 @@ fn catalog() -> Catalog {
         "hubspot_owner_id",
     ];
     let read = read_properties(PROPERTIES.as_bytes(), &names.map(str::to_owned)).unwrap();
-    Catalog {
+    PortalDefinitions {
         objects: [(Entity::Deal, read)].into(),
         owners: Some(Arc::new(owners())),
         pipelines: Some(Arc::new(pipelines())),
@@ -140,7 +140,7 @@ fn what_cannot_be_served_is_dropped() {
         ]
     );
     // Of an object that has not been read nothing is known.
-    let (same, dropped) = Catalog::default().refine(&map, &settings(&[]));
+    let (same, dropped) = PortalDefinitions::default().refine(&map, &settings(&[]));
     assert_eq!((same, dropped), (map, Vec::new()));
 }
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::{Member, lower_case, returned};
+use super::{MemberAnswer, lower_case, returned};
 use crate::{
-    fault::{Fault, is_opt_out},
+    fault::{MemberRefusal, is_opt_out},
     member::UNMAILED,
 };
 use integration_engine::{
@@ -22,9 +22,9 @@ use integration_engine::{
 #[derive(Deserialize)]
 pub(super) struct BulkReply<'a> {
     #[serde(borrow, default)]
-    new_members: Option<Vec<Member<'a>>>,
+    new_members: Option<Vec<MemberAnswer<'a>>>,
     #[serde(borrow, default)]
-    updated_members: Option<Vec<Member<'a>>>,
+    updated_members: Option<Vec<MemberAnswer<'a>>>,
     #[serde(borrow, default)]
     errors: Option<Vec<MemberError<'a>>>,
 }
@@ -71,7 +71,7 @@ pub(super) fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdic
         let Some(at) = position(&error.email_address).filter(|at| found[*at].is_none()) else {
             continue;
         };
-        let fault = Fault::of_member(
+        let fault = MemberRefusal::of_member(
             error.error.as_str(),
             error.field.as_str(),
             error.field_message.as_str(),
@@ -86,7 +86,7 @@ pub(super) fn bulk(call: &Call, status: u16, body: &BulkReply<'_>) -> Vec<Verdic
 
 /// Whether a call meant for a known member created another one: nobody had the address any more. If
 /// the answer that said so was lost, it is seen from who is there now.
-fn is_displaced(item: &Item, member: &Member<'_>, created: bool) -> bool {
+fn is_displaced(item: &Item, member: &MemberAnswer<'_>, created: bool) -> bool {
     let meant_for_known = item.member_status.is_none() || is_opt_out(item);
     let id = member.contact_id.as_str();
     let another = item

@@ -20,7 +20,7 @@ const LAST_MS: i64 = 253_402_300_799_000;
 
 /// A campaign that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentCampaign {
     pub id: String,
     pub list: String,
     pub sent_at: Timestamp,
@@ -28,7 +28,7 @@ pub struct Sent {
 
 /// Some rows of a list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Page<T> {
+pub struct ReportPage<T> {
     pub rows: T,
     /// How many there were, those that cannot be read included.
     pub got: usize,
@@ -37,10 +37,10 @@ pub struct Page<T> {
 
 /// What a report says.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Said {
+pub enum ReportContent {
     Did(Vec<Engagement>),
     Humans(Vec<Human>),
-    Opened(Vec<Opened>),
+    Opened(Vec<RecipientOpens>),
 }
 
 /// Something that a recipient did.
@@ -79,7 +79,7 @@ pub struct Human {
 
 /// How many of the opens of a recipient in one second were made by a proxy, such as Apple's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct RecipientOpens {
     pub member: String,
     pub at: Timestamp,
     pub by_proxy: i64,
@@ -106,7 +106,7 @@ struct ReportBody {
 }
 
 /// Reads the answer to [`super::campaigns_request`].
-pub fn read_campaigns(reply: &Reply) -> Result<Page<Vec<Sent>>, String> {
+pub fn read_campaigns(reply: &Reply) -> Result<ReportPage<Vec<SentCampaign>>, String> {
     let body: CampaignsBody = body(reply)?;
     let sent = body.campaigns.iter().filter_map(|row| {
         let id = text(row, "id").filter(|id| {
@@ -114,13 +114,13 @@ pub fn read_campaigns(reply: &Reply) -> Result<Page<Vec<Sent>>, String> {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
             !id.is_empty() && id.bytes().all(plain)
         })?;
-        Some(Sent {
+        Some(SentCampaign {
             id,
             list: text(row.get("recipients")?, "list_id")?,
             sent_at: moment(row, "send_time")?,
         })
     });
-    Ok(Page {
+    Ok(ReportPage {
         rows: sent.collect(),
         got: body.campaigns.len(),
         total: body.total_items,
@@ -134,20 +134,22 @@ pub fn read_report(
     report: Report,
     since: Option<Timestamp>,
     reply: &Reply,
-) -> Result<Page<Said>, String> {
+) -> Result<ReportPage<ReportContent>, String> {
     let body: ReportBody = body(reply)?;
     let members = body
         .rows
         .iter()
-        .filter_map(|row| Some((row, Member::of(row)?)));
+        .filter_map(|row| Some((row, Recipient::of(row)?)));
     let said = match report {
-        Report::Opens => Said::Opened(members.flat_map(|(row, who)| opens(row, &who)).collect()),
-        Report::Activity => Said::Did(
+        Report::Opens => {
+            ReportContent::Opened(members.flat_map(|(row, who)| opens(row, &who)).collect())
+        }
+        Report::Activity => ReportContent::Did(
             members
                 .flat_map(|(row, who)| activity(campaign, row, &who))
                 .collect(),
         ),
-        Report::Human => Said::Humans(
+        Report::Human => ReportContent::Humans(
             members
                 .map(|(row, who)| Human {
                     keys: activity(campaign, row, &who)
@@ -158,12 +160,12 @@ pub fn read_report(
                 })
                 .collect(),
         ),
-        Report::Unsubscribes => Said::Did(
+        Report::Unsubscribes => ReportContent::Did(
             members
                 .filter_map(|(row, who)| unsubscribe(campaign, row, &who))
                 .collect(),
         ),
-        Report::Complaints => Said::Did(
+        Report::Complaints => ReportContent::Did(
             members
                 .filter_map(|(row, who)| complaint(campaign, row, &who))
                 .collect(),
@@ -171,13 +173,13 @@ pub fn read_report(
     };
     let from = since.map_or(i64::MIN, |since| since.0.div_euclid(1_000) * 1_000);
     let rows = match said {
-        Said::Did(mut did) => {
+        ReportContent::Did(mut did) => {
             did.retain(|event| event.at.0 >= from);
-            Said::Did(did)
+            ReportContent::Did(did)
         }
-        said @ (Said::Humans(_) | Said::Opened(_)) => said,
+        said @ (ReportContent::Humans(_) | ReportContent::Opened(_)) => said,
     };
-    Ok(Page {
+    Ok(ReportPage {
         rows,
         got: body.rows.len(),
         // Those that are not paged are all there.
@@ -190,13 +192,13 @@ pub fn read_report(
     })
 }
 
-struct Member {
+struct Recipient {
     hash: String,
     email: Option<String>,
 }
 
-impl Member {
-    fn of(row: &Value) -> Option<Member> {
+impl Recipient {
+    fn of(row: &Value) -> Option<Recipient> {
         let email = text(row, "email_address").and_then(|email| value::email_key(&email).ok());
         let told = text(row, "email_id")
             .filter(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -204,7 +206,7 @@ impl Member {
             Some(hash) => hash.to_ascii_lowercase(),
             None => subscriber_hash(email.as_deref()?),
         };
-        Some(Member { hash, email })
+        Some(Recipient { hash, email })
     }
 
     fn did(&self, kind: &str, at: Timestamp, detail: Value, key: ValueHash) -> Engagement {
@@ -223,7 +225,7 @@ impl Member {
 
 /// Opens, clicks and bounces of a member. Of several that look alike in a second each has a number:
 /// a second is within what was asked for as a whole, or not at all, so the numbers stay the same.
-fn activity(campaign: &str, row: &Value, who: &Member) -> Vec<Engagement> {
+fn activity(campaign: &str, row: &Value, who: &Recipient) -> Vec<Engagement> {
     let mut alike: HashMap<String, u32> = HashMap::new();
     let list = row.get("activity").and_then(Value::as_array);
     let read = |item: &Value| {
@@ -245,7 +247,7 @@ fn activity(campaign: &str, row: &Value, who: &Member) -> Vec<Engagement> {
     list.into_iter().flatten().filter_map(read).collect()
 }
 
-fn unsubscribe(campaign: &str, row: &Value, who: &Member) -> Option<Engagement> {
+fn unsubscribe(campaign: &str, row: &Value, who: &Recipient) -> Option<Engagement> {
     let at = moment(row, "timestamp")?;
     let looks = json!([campaign, "unsub", at.0]).to_string();
     let key = ValueHash::of(Some(&format!("mailchimp {looks}")));
@@ -256,7 +258,7 @@ fn unsubscribe(campaign: &str, row: &Value, who: &Member) -> Option<Engagement> 
     })
 }
 
-fn complaint(campaign: &str, row: &Value, who: &Member) -> Option<Engagement> {
+fn complaint(campaign: &str, row: &Value, who: &Recipient) -> Option<Engagement> {
     let at = moment(row, "date")?;
     let looks = json!([campaign, "spam", at.0, row.get("id")]).to_string();
     let key = ValueHash::of(Some(&format!("mailchimp {looks}")));
@@ -266,8 +268,8 @@ fn complaint(campaign: &str, row: &Value, who: &Member) -> Option<Engagement> {
     })
 }
 
-fn opens(row: &Value, who: &Member) -> Vec<Opened> {
-    let mut seconds: Vec<Opened> = Vec::new();
+fn opens(row: &Value, who: &Recipient) -> Vec<RecipientOpens> {
+    let mut seconds: Vec<RecipientOpens> = Vec::new();
     let list = row.get("opens").and_then(Value::as_array);
     for item in list.into_iter().flatten() {
         let Some(at) = moment(item, "timestamp") else {
@@ -276,7 +278,7 @@ fn opens(row: &Value, who: &Member) -> Vec<Opened> {
         let proxy = item.get("is_proxy_open").and_then(Value::as_bool) == Some(true);
         match seconds.iter_mut().find(|known| known.at == at) {
             Some(known) => known.by_proxy += i64::from(proxy),
-            None => seconds.push(Opened {
+            None => seconds.push(RecipientOpens {
                 member: who.hash.clone(),
                 at,
                 by_proxy: i64::from(proxy),

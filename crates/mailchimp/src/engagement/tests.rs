@@ -19,7 +19,7 @@ fn reply(body: &Value) -> Reply {
 
 fn did(report: Report, since: Option<Timestamp>, body: &Value) -> Vec<Engagement> {
     match read_report("c1", report, since, &reply(body)).unwrap().rows {
-        Said::Did(did) => did,
+        ReportContent::Did(did) => did,
         other => panic!("{other:?}"),
     }
 }
@@ -88,7 +88,7 @@ fn rows_that_name_nobody_are_counted_and_left_out() {
     ], "total_items": 9});
     let page = read_report("c1", Report::Activity, None, &reply(&body)).unwrap();
     assert_eq!((page.got, page.total), (5, 9));
-    let Said::Did(events) = page.rows else {
+    let ReportContent::Did(events) = page.rows else {
         panic!("not what was done")
     };
     let who: Vec<_> = events
@@ -167,14 +167,14 @@ fn opens_by_proxies_are_counted_by_the_second() {
         open(NOON, json!(true)), open(NOON, json!(false)), open(later, json!(false)), open(NOON, json!(true)), open(later, Value::Null), {},
     ]}], "total_items": 1});
     let page = read_report("c1", Report::Opens, None, &reply(&body)).unwrap();
-    let opened = |at, by_proxy| Opened {
+    let opened = |at, by_proxy| RecipientOpens {
         member: ADA.to_owned(),
         at: Timestamp(at),
         by_proxy,
     };
     assert_eq!(
         page.rows,
-        Said::Opened(vec![opened(NOON_MS, 2), opened(NOON_MS + 1_000, 0)])
+        ReportContent::Opened(vec![opened(NOON_MS, 2), opened(NOON_MS + 1_000, 0)])
     );
 }
 
@@ -184,7 +184,7 @@ fn what_machines_did_is_what_people_did_not() {
     let click = json!({"action": "click", "timestamp": NOON, "url": "https://a.example/"});
     let keys = |body: &Value| {
         let page = read_report("c1", Report::Human, None, &reply(body)).unwrap();
-        let Said::Humans(mut humans) = page.rows else {
+        let ReportContent::Humans(mut humans) = page.rows else {
             panic!("not what people did")
         };
         assert_eq!((humans.len(), humans[0].member.as_str()), (1, ADA));
@@ -212,7 +212,7 @@ fn campaigns_are_read() {
         7,
     ], "total_items": 6});
     let page = read_campaigns(&reply(&body)).unwrap();
-    let sent = Sent {
+    let sent = SentCampaign {
         id: "c1".to_owned(),
         list: "l1".to_owned(),
         sent_at: Timestamp(NOON_MS),
@@ -355,7 +355,7 @@ proptest! {
     ) {
         let mut list: Vec<usize> = (0..size).collect();
         let stay: BTreeSet<usize> = (0..size).filter(|row| row % 2 == 0).collect();
-        let (mut walk, mut met) = (Some(Walk::default()), BTreeSet::new());
+        let (mut walk, mut met) = (Some(ReportCursor::default()), BTreeSet::new());
         let mut changes = changes.into_iter();
         let mut pages = 0;
         while let Some(at) = walk {

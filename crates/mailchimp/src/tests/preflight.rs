@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     preflight::{Heard, Preflight},
-    provision::{Created, Progress, Provision},
+    provision::{CreationAnswer, Provision, ProvisionProgress},
 };
 use integration_engine::record::field_type::{FieldType, MergeType};
 
@@ -313,13 +313,13 @@ fn missing_fields_are_created_one_by_one_and_read_again() {
         None,
         "one at a time"
     );
-    let half = Progress {
+    let half = ProvisionProgress {
         ready: 2,
         all: 4,
         failure: None,
     };
     assert_eq!(provision.progress(&mut preflight), Some(half));
-    assert_eq!(provision.hear(Ok(&reply(503, ""))), Created::Later);
+    assert_eq!(provision.hear(Ok(&reply(503, ""))), CreationAnswer::Later);
     assert!(
         provision.next(&preflight, [&map].into_iter()).is_some(),
         "once more"
@@ -329,10 +329,10 @@ fn missing_fields_are_created_one_by_one_and_read_again() {
         400,
         r#"{"title":"Invalid Resource","detail":"A Merge Field with the tag \"LEVEL\" already exists for this list."}"#,
     );
-    assert_eq!(provision.hear(Ok(&there)), Created::Yes);
+    assert_eq!(provision.hear(Ok(&there)), CreationAnswer::Yes);
     assert!(provision.next(&preflight, [&map].into_iter()).is_some());
-    assert_eq!(provision.hear(Ok(&created(30, 4))), Created::Yes);
-    let all = Progress {
+    assert_eq!(provision.hear(Ok(&created(30, 4))), CreationAnswer::Yes);
+    let all = ProvisionProgress {
         ready: 4,
         all: 4,
         failure: None,

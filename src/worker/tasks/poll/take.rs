@@ -7,7 +7,8 @@ use std::time::Duration;
 use integration_engine::record::{Entity, RecordRef, Target, Timestamp};
 use integration_engine::webhook::{self, Accepted};
 use integration_mailchimp::engagement::{
-    Engagement, Page, Said, Sent, Walk, as_webhook, is_due, judged_from,
+    Engagement, ReportContent, ReportCursor, ReportPage, SentCampaign, as_webhook, is_due,
+    judged_from,
 };
 use pgrx::spi::SpiResult;
 
@@ -24,14 +25,14 @@ pub(super) fn listed(
     running: &mut Running,
     context: &Context,
     lists: &[String],
-    page: &Page<Vec<Sent>>,
+    page: &ReportPage<Vec<SentCampaign>>,
 ) -> SpiResult<()> {
     let poll = &mut running.poll;
     let now = context.now.timestamp;
     let interval = context.settings.mailchimp_poll_interval;
     let known = engagement::read_at(&page.rows)?;
     let mut ids = BTreeSet::new();
-    let due: Vec<&Sent> = page
+    let due: Vec<&SentCampaign> = page
         .rows
         .iter()
         .filter(|sent| lists.contains(&sent.list))
@@ -58,24 +59,24 @@ pub(super) fn reported(
     running: &mut Running,
     context: &Context,
     since: Option<Timestamp>,
-    page: &Page<Said>,
+    page: &ReportPage<ReportContent>,
 ) -> SpiResult<bool> {
     let Some(campaign) = &mut running.campaign else {
         return Ok(false);
     };
     let told = match &page.rows {
-        Said::Did(events) => {
+        ReportContent::Did(events) => {
             let newest = events.iter().map(|event| event.at).max();
             // What is said to happen later than now says nothing about what has been seen.
             let newest = newest.map(|at| at.min(context.now.timestamp));
             campaign.reached = campaign.reached.max(newest);
             store(context, campaign, events)?
         }
-        Said::Humans(humans) => {
+        ReportContent::Humans(humans) => {
             activity::judge(&campaign.id, judged_from(since), humans)?;
             false
         }
-        Said::Opened(opened) => {
+        ReportContent::Opened(opened) => {
             activity::flag(&campaign.id, opened)?;
             false
         }
@@ -97,7 +98,7 @@ pub(super) fn read_on(running: &mut Running) -> SpiResult<()> {
     };
     match campaign.report.next() {
         Some(report) => {
-            (campaign.report, campaign.walk) = (report, Walk::default());
+            (campaign.report, campaign.walk) = (report, ReportCursor::default());
             running.count = super::PAGE_MAX;
             engagement::save_campaign(campaign)
         }

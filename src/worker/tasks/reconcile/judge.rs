@@ -12,9 +12,9 @@ use integration_engine::record::{Lane, RecordKey, RecordRef, RemoteId, Target, T
 use integration_engine::service::failure::Class;
 use integration_engine::sync::drift::{Difference, Page, Record};
 use integration_engine::wire::{Reply, TransportError};
-use integration_hubspot::listing::{self, Wanted};
+use integration_hubspot::listing::{self, ListingKind};
 use integration_mailchimp as mailchimp;
-use integration_mailchimp::listing::Place;
+use integration_mailchimp::listing::MembersCursor;
 use pgrx::spi::SpiResult;
 
 use super::repairs::Part;
@@ -43,7 +43,7 @@ pub(super) enum Understood {
 
 pub(super) fn understand(
     target: Target,
-    place: &Place,
+    place: &MembersCursor,
     default: &str,
     asked: Asked,
     result: &Result<Reply, TransportError>,
@@ -158,8 +158,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Where the walk through Mailchimp's members is.
-    fn place(&self) -> Place {
-        Place::read(self.course.after.as_deref(), &self.audiences())
+    fn place(&self) -> MembersCursor {
+        MembersCursor::read(self.course.after.as_deref(), &self.audiences())
     }
 
     pub(super) fn record(&self, key: &RecordKey) -> RecordRef {
@@ -263,7 +263,9 @@ impl<'a> Judge<'a> {
     ) -> SpiResult<Option<Advance>> {
         self.asked = Some((asked.names.clone(), asked.at));
         match &asked.ask {
-            Ask::Linked(pairs, Wanted::Archived) => self.archived(pairs, &asked, &page, todo)?,
+            Ask::Linked(pairs, ListingKind::Archived) => {
+                self.archived(pairs, &asked, &page, todo)?
+            }
             Ask::Linked(pairs, wanted) => self.linked(pairs, *wanted, &asked, &page, todo)?,
             Ask::LostMember(key, id, list) => {
                 self.lost_member(key, id, list, &asked, page.records.first())?;

@@ -9,7 +9,7 @@ use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Timestamp};
 use integration_engine::sync::drift::{Difference, Page, Record, depends_on_time, differences};
 use integration_hubspot::HubSpot;
-use integration_hubspot::listing::{HISTORY_MAX, Wanted};
+use integration_hubspot::listing::{HISTORY_MAX, ListingKind};
 use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
@@ -40,7 +40,7 @@ impl Judge<'_> {
             self.send_again(key, None, None)?;
         }
         if !pairs.is_empty() {
-            todo.push_back(Ask::Linked(pairs, Wanted::Values));
+            todo.push_back(Ask::Linked(pairs, ListingKind::Values));
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Judge<'_> {
     pub(super) fn linked(
         &mut self,
         pairs: &[(RecordKey, RemoteId)],
-        wanted: Wanted,
+        wanted: ListingKind,
         asked: &Asked,
         page: &Page,
         todo: &mut VecDeque<Ask>,
@@ -87,7 +87,7 @@ impl Judge<'_> {
             let timed = found
                 .iter()
                 .any(|difference| depends_on_time(&map.fields[difference.index]));
-            if self.course.repair && wanted == Wanted::Values && timed {
+            if self.course.repair && wanted == ListingKind::Values && timed {
                 suspects.push((key.clone(), id.clone()));
             } else {
                 differing.push((key, link, *record, found));
@@ -104,10 +104,10 @@ impl Judge<'_> {
             self.differing(source, map, key, link, record, found)?;
         }
         for some in suspects.chunks(HISTORY_MAX) {
-            todo.push_back(Ask::Linked(some.to_vec(), Wanted::Times));
+            todo.push_back(Ask::Linked(some.to_vec(), ListingKind::Times));
         }
         if !missing.is_empty() {
-            todo.push_back(Ask::Linked(missing, Wanted::Archived));
+            todo.push_back(Ask::Linked(missing, ListingKind::Archived));
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Judge<'_> {
                     Cause::Noted,
                     &[LinkEntry { record, link }].into(),
                 )?;
-                todo.push_back(Ask::Linked(vec![(key.clone(), to)], Wanted::Values));
+                todo.push_back(Ask::Linked(vec![(key.clone(), to)], ListingKind::Values));
                 Repair::Done("linked to the record it was merged into".to_owned())
             }
         })

@@ -7,9 +7,9 @@ use std::time::Instant;
 use integration_engine::now::Now;
 use integration_engine::record::{RemoteId, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
-use integration_hubspot::listing::{self, Wanted};
+use integration_hubspot::listing::{self, ListingKind};
 use integration_mailchimp as mailchimp;
-use integration_mailchimp::listing::Place;
+use integration_mailchimp::listing::MembersCursor;
 use pgrx::PgSqlErrorCode;
 use pgrx::spi::SpiResult;
 
@@ -183,7 +183,7 @@ impl Reconciles {
         let running = self.find(job, target);
         let after = running.and_then(|running| running.course.after.clone());
         let lists = audiences(&turn.targets[index], turn.context);
-        let place = Place::read(after.as_deref(), &lists);
+        let place = MembersCursor::read(after.as_deref(), &lists);
         let default = &turn.context.settings.mailchimp_api.list;
         match judge::understand(target, &place, default, asked, result) {
             judge::Understood::Answer(asked, page) => {
@@ -349,7 +349,7 @@ fn request(
         }
         (Ask::Strangers(ids), _) => {
             let key = [settings.external_id_property.clone()];
-            listing::read_request(settings, entity, ids, &key, Wanted::Values)
+            listing::read_request(settings, entity, ids, &key, ListingKind::Values)
         }
         (Ask::Lost(_, id), _) => listing::single_request(settings, entity, id),
         (Ask::LostMember(_, id, list), _) => mailchimp::listing::member_request(list, id),
@@ -358,7 +358,7 @@ fn request(
         }
         (Ask::Page | Ask::PageAgain(_), Target::Mailchimp) => {
             let archived = course.stage == Stage::Archived;
-            let place = Place::read(course.after.as_deref(), &audiences(worker, context));
+            let place = MembersCursor::read(course.after.as_deref(), &audiences(worker, context));
             mailchimp::listing::page_request(&place.list, place.offset, archived)
         }
     })

@@ -38,7 +38,7 @@ fn event() -> impl Strategy<Value = Event> {
 struct Model {
     wanted: Option<u64>,
     linked: u64,
-    standing: Standing,
+    standing: AssociationUpdate,
     hubspot: BTreeSet<Pair>,
 }
 
@@ -48,9 +48,9 @@ impl Model {
             from: Entity::Contact,
             to: Entity::Company,
             wanted: match self.wanted {
-                None => Wanted::Nothing,
-                Some(parent) if parent > self.linked => Wanted::Unknown,
-                Some(parent) => Wanted::Pair(pair(1, parent)),
+                None => WantedPair::Nothing,
+                Some(parent) if parent > self.linked => WantedPair::Unknown,
+                Some(parent) => WantedPair::Pair(pair(1, parent)),
             },
             held: self.standing.held.clone(),
             shared: false,
@@ -64,7 +64,7 @@ impl Model {
         if let Some(standing) = before(&owed, &step) {
             self.standing = standing;
         }
-        let Step::Send(action, pair) = step else {
+        let AssociationStep::Send(action, pair) = step else {
             return;
         };
         if matches!(answer, Answer::Killed) {
@@ -109,7 +109,7 @@ proptest! {
         let mut model = Model {
             wanted: None,
             linked: 2,
-            standing: Standing { held: None, state: State::Pending, attempts: 0, wait: Duration::ZERO, why: None },
+            standing: AssociationUpdate { held: None, state: AssociationState::Pending, attempts: 0, wait: Duration::ZERO, why: None },
             hubspot: BTreeSet::new(),
         };
         for event in events {
@@ -125,7 +125,7 @@ proptest! {
         }
         let wanted: BTreeSet<Pair> = model.wanted.map(|parent| pair(1, parent)).into_iter().collect();
         prop_assert_eq!(&model.hubspot, &wanted);
-        let state = if wanted.is_empty() { State::Gone } else { State::Agreed };
+        let state = if wanted.is_empty() { AssociationState::Gone } else { AssociationState::Agreed };
         prop_assert_eq!(model.standing.state, state);
     }
 }

@@ -19,7 +19,7 @@ fn read(ask: Ask, result: &Result<Reply, TransportError>) -> Understood {
         names: Vec::new(),
         at: Timestamp(0),
     };
-    let place = Place::read(None, &["list".to_owned()]);
+    let place = MembersCursor::read(None, &["list".to_owned()]);
     understand(Target::HubSpot, &place, "list", asked, result)
 }
 
@@ -33,7 +33,7 @@ fn status(status: u16) -> Result<Reply, TransportError> {
 
 #[test]
 fn answer_that_is_too_large_is_asked_for_in_halves() {
-    let ask = Ask::Linked(pairs(5), Wanted::Values);
+    let ask = Ask::Linked(pairs(5), ListingKind::Values);
     let Understood::Smaller(parts) = read(ask, &Err(TransportError::TooLarge(1))) else {
         panic!("it is to be asked in parts");
     };
@@ -49,7 +49,7 @@ fn answer_that_is_too_large_is_asked_for_in_halves() {
 
 #[test]
 fn single_record_that_is_too_large_is_refused() {
-    let ask = Ask::Linked(pairs(1), Wanted::Values);
+    let ask = Ask::Linked(pairs(1), ListingKind::Values);
     let understood = read(ask, &Err(TransportError::TooLarge(1)));
     assert!(matches!(understood, Understood::Refused(_)));
 }
