@@ -18,8 +18,7 @@ test: setup ## every check and test; what CI runs
 	@scripts/test.sh $(PG)
 
 bench: setup ## the benchmarks, as one table of ratios
-	@scripts/install.sh --release
-	@cargo run --quiet --release --locked -p integration-bench -- $(ARGS)
+	@scripts/bench.sh $(PG) $(ARGS)
 
 install: setup ## build and copy into the PostgreSQL of PG_CONFIG
 	@scripts/install.sh --release

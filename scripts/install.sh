@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 
 pg_config="${PG_CONFIG:-pg_config}"
 export LIBCLANG_PATH="${LIBCLANG_PATH:-/usr/lib/llvm-14/lib}"
+# build.rs does it.
+export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 [ $# -gt 0 ] || set -- --release
 
 # Only the copying may need more rights than we have.

@@ -8,7 +8,7 @@ export LIBCLANG_PATH="${LIBCLANG_PATH:-/usr/lib/llvm-14/lib}"
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked --no-default-features \
-    --features "integration/pg$pg,integration/pg_test" -- -D warnings
+    --features "integration/pg$pg" -- -D warnings
 
 RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked \
     --no-default-features --features "integration/pg$pg"

@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 pg="${1:-15}"
 pg_config="${PG_CONFIG:-/usr/lib/postgresql/$pg/bin/pg_config}"
 export LIBCLANG_PATH="${LIBCLANG_PATH:-/usr/lib/llvm-14/lib}"
+# build.rs does it.
+export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 target="${CARGO_TARGET_DIR:-target}"
 version=$(cargo pkgid -p integration | sed 's/.*[#@]//')
 architecture=$(dpkg --print-architecture)

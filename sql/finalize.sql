@@ -21,7 +21,7 @@ COMMENT ON FUNCTION _without_path(text) IS 'a webhook''s URL as it may be shown:
 COMMENT ON FUNCTION _lacks_encryption_key() IS 'why secrets cannot be stored; NULL: they can';
 COMMENT ON FUNCTION _preview(oid, text) IS 'see preview()';
 COMMENT ON FUNCTION _addresses(oid, text) IS 'the e-mail addresses in a contact''s row, in lower case';
-COMMENT ON FUNCTION @extschema@.version() IS 'version of the extension';
+COMMENT ON FUNCTION @extschema@.version() IS 'version of the extension, and which build of it runs: profile and commit';
 COMMENT ON FUNCTION @extschema@.reload() IS 'restarts this database''s worker; false when there is none';
 COMMENT ON FUNCTION set_secret(text, text) IS 'keeps a credential encrypted in the database, in place of the setting of the same name, from the commit on; NULL takes it back';
 COMMENT ON FUNCTION wait_idle(interval, text) IS 'waits until everything queued has been settled, every backfill, comparison, poll and erasure done and every imported event applied; false when the time is over';

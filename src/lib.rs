@@ -23,9 +23,6 @@ mod worker;
 
 mod api;
 
-#[cfg(any(test, feature = "pg_test"))]
-mod pg_tests;
-
 use pgrx::prelude::*;
 
 pgrx::pg_module_magic!(name = c"integration", version = c"0.1.0");
@@ -181,16 +178,5 @@ pub extern "C-unwind" fn _PG_init() {
         capture::watch_ddl();
         incarnation::begin();
         worker::launcher::register();
-    }
-}
-
-#[cfg(test)]
-pub mod pg_test {
-    //! What `cargo pgrx test` wants to know.
-
-    pub fn setup(_options: Vec<&str>) {}
-
-    pub fn postgresql_conf_options() -> Vec<&'static str> {
-        vec!["shared_preload_libraries = 'integration'"]
     }
 }

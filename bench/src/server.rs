@@ -2,10 +2,7 @@
 
 use std::fs;
 
-use integration_tests::{
-    cluster::Cluster,
-    process::{as_server_user, bin},
-};
+use integration_tests::cluster::Cluster;
 
 use crate::{error::Result, options::Options};
 
@@ -57,6 +54,7 @@ impl Server {
             .connect("postgres")
             .query_one("SELECT split_part(version(), ' on ', 1)", &[])?
             .get(0);
+        let build = self.build()?;
         let processors = std::thread::available_parallelism()?;
         let settings: Vec<String> = SETTINGS
             .iter()
@@ -64,14 +62,14 @@ impl Server {
             .collect();
         let mut lines = vec![
             format!(
-                "{version} with integration, {processors} processors, client, server and sandbox on this machine, one run"
+                "{version} with integration {build}, {processors} processors, client, server and sandbox on this machine, one run"
             ),
             settings.join(", "),
             "contacts: 10 columns, 2 indexes, one target (HubSpot); the PL/pgSQL outbox writes one row a change (target, table, key, op, changed columns)".to_owned(),
             "tps and time are tracked / untracked, medians of interleaved repetitions".to_owned(),
         ];
-        if has_debug_sections()? {
-            lines.push("NOTE: the installed extension is a debug build: do not trust these figures (scripts/install.sh --release)".to_owned());
+        if build.contains("(debug") {
+            lines.push("NOTE: this is a debug build: do not trust these figures (scripts/install.sh --release)".to_owned());
         }
         if let Some(load) = busy(processors.get()) {
             lines.push(format!(
@@ -83,21 +81,21 @@ impl Server {
         }
         Ok(lines.join("\n"))
     }
-}
 
-/// A release build has none.
-fn has_debug_sections() -> Result<bool> {
-    let output = as_server_user(bin("pg_config"))
-        .arg("--pkglibdir")
-        .output()?;
-    let library = format!(
-        "{}/integration.so",
-        String::from_utf8(output.stdout)?.trim()
-    );
-    let library = fs::read(&library).map_err(|why| format!("{library}: {why}"))?;
-    Ok(library
-        .windows(b".debug_line\0".len())
-        .any(|bytes| bytes == b".debug_line\0"))
+    /// The build that is measured: version, profile and commit.
+    fn build(&self) -> Result<String> {
+        let database = self.cluster.create_database();
+        let mut client = self.cluster.connect(&database);
+        client.batch_execute("CREATE EXTENSION integration")?;
+        let build = client
+            .query_one("SELECT integration.version()", &[])?
+            .get(0);
+        drop(client);
+        self.cluster
+            .connect("postgres")
+            .batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)"))?;
+        Ok(build)
+    }
 }
 
 /// The load average, if the machine was not ours alone.

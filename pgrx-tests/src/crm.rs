@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use postgres::Client;
+use postgres::{Client, types::FromSql};
 
 use crate::{
     cluster::{Cluster, secret_file},
     equal,
     process::kill9,
     remote::{Config, Remote, unlimited},
-    sql::quote_literal,
+    sql::{self, quote_literal},
     wait::try_until,
 };
 
@@ -205,18 +205,13 @@ impl Crm {
 
     #[track_caller]
     pub fn run(&mut self, sql: &str) {
-        if let Err(why) = self.client.batch_execute(sql) {
-            panic!("{sql}\n{why:?}");
-        }
+        sql::run(&mut self.client, sql);
     }
 
     /// A single value. The expression says which type.
     #[track_caller]
-    pub fn ask<T: for<'a> postgres::types::FromSql<'a>>(&mut self, sql: &str) -> T {
-        match self.client.query_one(sql, &[]) {
-            Ok(row) => row.get(0),
-            Err(why) => panic!("{sql}\n{why:?}"),
-        }
+    pub fn ask<T: for<'a> FromSql<'a>>(&mut self, sql: &str) -> T {
+        sql::ask(&mut self.client, sql)
     }
 
     /// Rows as text, columns joined by a bar.
@@ -248,9 +243,7 @@ impl Crm {
                 // Nobody listens any more: the session is about to end.
                 let _ = sender.send(notice.message().to_owned());
             });
-        if let Err(why) = client.batch_execute(sql) {
-            panic!("{sql}\n{why:?}");
-        }
+        sql::run(&mut client, sql);
         drop(client);
         said.iter().collect()
     }

@@ -14,6 +14,7 @@ pub mod process;
 pub mod remote;
 pub mod sql;
 pub mod traces;
+pub mod uncommitted;
 pub mod wait;
 
 mod janitor;

@@ -1,6 +1,6 @@
 //! Small helpers around SQL text and errors.
 
-use postgres::{Client, error::DbError};
+use postgres::{Client, error::DbError, types::FromSql};
 
 pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -8,6 +8,22 @@ pub fn quote_literal(text: &str) -> String {
 
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[track_caller]
+pub fn run(client: &mut Client, sql: &str) {
+    if let Err(why) = client.batch_execute(sql) {
+        panic!("{sql}\n{why:?}");
+    }
+}
+
+/// A single value. The expression says which type.
+#[track_caller]
+pub fn ask<T: for<'a> FromSql<'a>>(client: &mut Client, sql: &str) -> T {
+    match client.query_one(sql, &[]) {
+        Ok(row) => row.get(0),
+        Err(why) => panic!("{sql}\n{why:?}"),
+    }
 }
 
 /// What the server says about a statement that has to fail.

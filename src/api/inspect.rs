@@ -150,10 +150,15 @@ fn _in_flight(target: &str, source: i32, key: &str) -> bool {
         .is_some_and(|(slot, target)| slot.flights(target).holds(record.hash()))
 }
 
-/// Version of the extension.
+/// Version of the extension, and which build of it runs: profile, and commit if there is one.
 #[pg_extern(immutable, parallel_safe)]
 fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (",
+        env!("INTEGRATION_BUILD"),
+        ")"
+    )
 }
 
 /// Restarts this database's worker; `false` when there is none.

@@ -14,5 +14,6 @@ mod many_tables;
 mod partitions;
 mod poison;
 mod prepared;
+mod queue;
 mod shapes;
 mod unreadable;

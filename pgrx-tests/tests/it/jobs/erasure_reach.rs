@@ -5,6 +5,7 @@ use integration_tests::{
     remote::{Fault, FaultBody, FaultKind, ObjectType, When},
     sql::{refused, refused_with_hint},
     traces::traces,
+    uncommitted::Uncommitted,
     wait::wait_until,
 };
 
@@ -246,4 +247,31 @@ fn only_the_tables_owner_may_erase() {
     wait_until_done(&mut crm, job);
     is_gone(&mut crm);
     crm.run(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}"));
+}
+
+#[test]
+fn addresses_are_found_in_texts_but_not_in_longer_addresses() {
+    let mut session = Uncommitted::begin();
+    let cases = [
+        ("Ada@Example.org", true),
+        ("no contact <ada@example.org>, sorry.", true),
+        ("it was ada@example.org.", true),
+        ("email = 'ada@example.org'", true),
+        ("{\"email\":\"ada@example.org\"}", true),
+        ("x.ada@example.org", false),
+        ("o'ada@example.org", false),
+        ("ada@example.org.uk", false),
+        ("ada@example.organisation", false),
+        ("adaXexampleYorg", false),
+        ("q\"x@example.org", true),
+        ("{\"email\":\"q\\\"x@example.org\"}", true),
+    ];
+    for (said, found) in cases {
+        let is_found: bool = session.ask(&format!(
+            "SELECT $a${said}$a$ ~* integration._mention('{{ada@example.org,\"q\\\"x@example.org\"}}')"
+        ));
+        assert_eq!(is_found, found, "{said}");
+    }
+    let nobody: Option<String> = session.ask("SELECT integration._mention('{}')");
+    assert_eq!(nobody, None);
 }

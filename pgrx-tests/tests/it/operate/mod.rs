@@ -6,3 +6,4 @@ mod preview;
 mod session_settings;
 mod settings;
 mod status;
+mod tracking;

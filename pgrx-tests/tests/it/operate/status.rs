@@ -10,6 +10,7 @@ use integration_tests::{
     crm::{Crm, LATER, SOON},
     remote::{Fault, FaultBody, FaultKind, Service, When, unlimited},
     sql::refused_with_hint,
+    uncommitted::Uncommitted,
     wait::{holds_for, wait_until},
 };
 
@@ -357,7 +358,23 @@ fn everything_public_has_a_comment_and_nothing_is_granted_to_everybody() {
 }
 
 #[test]
-fn version_is_the_extension_s() {
-    let mut crm = Crm::start();
-    assert!(crm.ask::<bool>("SELECT integration.version() LIKE (SELECT extversion || '%' FROM pg_extension WHERE extname = 'integration')"));
+fn version_says_which_build_runs() {
+    let mut session = Uncommitted::begin();
+    let said: String = session.ask("SELECT integration.version()");
+    let version: String =
+        session.ask("SELECT extversion FROM pg_extension WHERE extname = 'integration'");
+    let build = said
+        .strip_prefix(&format!("{version} ("))
+        .and_then(|rest| rest.strip_suffix(')'));
+    let build: Vec<&str> = build
+        .unwrap_or_else(|| panic!("{said}"))
+        .split(", ")
+        .collect();
+    assert!(matches!(build[0], "debug" | "release"), "{said}");
+    // Sources without a repository have no commit.
+    if let [_, commit, rest @ ..] = build.as_slice() {
+        let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        assert!(commit.len() >= 12 && commit.chars().all(digit), "{said}");
+        assert!(matches!(rest, [] | ["modified"]), "{said}");
+    }
 }

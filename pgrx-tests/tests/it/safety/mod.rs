@@ -1,5 +1,6 @@
 //! Rights, secrets and copies: nobody gains what is not theirs.
 
+mod catalog;
 mod copied_servers;
 pub mod copies;
 mod fence;
