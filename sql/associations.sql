@@ -93,7 +93,8 @@ BEGIN
     ELSIF NOT integration._associable(child.entity, parent.entity) THEN
         RAISE EXCEPTION 'a column of a % cannot name its %', child.entity, parent.entity
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'It can be: contact to company, deal to contact or company; note, call, email, meeting or task to contact, company or deal.';
+                  HINT = coalesce((SELECT format('A %s can name: %s.', child.entity, nullif(array_to_string(k.parents, ', '), '')) FROM integration._kind(child.entity) k),
+                                  format('HubSpot knows no associations by which a %s belongs to another record.', child.entity));
     ELSIF cardinality(parent.key_columns) > 1 THEN
         RAISE EXCEPTION 'table % is known by % columns', parent.source, cardinality(parent.key_columns)
             USING ERRCODE = 'feature_not_supported', HINT = 'A single column can only refer to a table with a key of one column.';

@@ -66,7 +66,7 @@ BEGIN
             USING HINT = format('SELECT * FROM integration.job WHERE id = %s; shows how far it is.', job);
         RETURN job;
     END IF;
-    IF t.entity <> 'contact' THEN
+    IF NOT (SELECT k.is_person FROM integration._kind(t.entity) k) THEN
         RAISE NOTICE 'HubSpot erases contacts only: the % goes to its recycle bin', t.entity
             USING HINT = 'Somebody in HubSpot has to delete it there for good.';
     END IF;
@@ -111,11 +111,6 @@ COMMENT ON FUNCTION _do_allow_again(regclass, text) IS 'does, with our rights, w
 
 CREATE FUNCTION allow_again(source regclass, key text) RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION allow_again(regclass, text) IS 'lets a record be sent again that was erased, or deleted in HubSpot, and sends it; false when it was not withheld';
-
-CREATE FUNCTION _hubspot_type(entity text) RETURNS text LANGUAGE sql IMMUTABLE
-    RETURN CASE entity WHEN 'contact' THEN '0-1' WHEN 'company' THEN '0-2' WHEN 'deal' THEN '0-3' WHEN 'note' THEN '0-46'
-                       WHEN 'meeting' THEN '0-47' WHEN 'call' THEN '0-48' WHEN 'email' THEN '0-49' WHEN 'task' THEN '0-27' END;
-COMMENT ON FUNCTION _hubspot_type(text) IS 'HubSpot''s number of an object type, as in its events';
 
 CREATE FUNCTION _mention(texts text[]) RETURNS text LANGUAGE sql IMMUTABLE
     -- As they are, and as JSON writes them; not as a part of a longer address (but quoted, perhaps).
@@ -180,7 +175,7 @@ BEGIN
     WHERE (lower(i.payload::text) LIKE ANY (alike) AND i.payload::text ~* pattern) OR (lower(i.event_key) LIKE ANY (alike) AND i.event_key ~* pattern)
        OR (i.origin = 'hubspot' AND (i.payload->>'objectId' = ANY (hubspot_ids) OR i.payload->>'primaryObjectId' = ANY (hubspot_ids)
                                      OR i.payload->>'fromObjectId' = ANY (hubspot_ids) OR EXISTS (SELECT FROM jsonb_path_query(i.payload, '$.mergedObjectIds[*]') AS m(id) WHERE m.id #>> '{}' = ANY (hubspot_ids)))
-           AND (split_part(i.kind, '.', 1) = e.entity OR integration._hubspot_type(e.entity) IN (i.payload->>'objectTypeId', i.payload->>'fromObjectTypeId')));
+           AND (split_part(i.kind, '.', 1) = e.entity OR (SELECT k.type_id FROM integration._kind(e.entity) k) IN (i.payload->>'objectTypeId', i.payload->>'fromObjectTypeId')));
     DELETE FROM integration.activity a WHERE (a.source = crm_table AND a.record_key = e.record_key) OR a.subscriber_hash = ANY (hashes);
     DELETE FROM integration.drift d
     WHERE d.source = crm_table

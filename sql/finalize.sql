@@ -3,6 +3,9 @@
 COMMENT ON FUNCTION _unpack_keys(bytea) IS 'the keys packed into a queue row';
 COMMENT ON FUNCTION _unpack_clock(bytea) IS 'the agreements stored with a link';
 COMMENT ON FUNCTION _stored_key(integer, text) IS 'a record key as it is stored';
+COMMENT ON FUNCTION _kinds() IS 'the names of all kinds of objects, parents first';
+COMMENT ON FUNCTION _kind(text) IS 'what a kind of object is like: where it can be sent, HubSpot''s number of its type, properties without which HubSpot creates no record (a bar: one of them is enough), and whose records its own can be associated with';
+COMMENT ON FUNCTION _conventions(text) IS 'column names that track() recognises, best first, and the kinds of value that each may hold';
 COMMENT ON FUNCTION _associable(text, text) IS 'whether records of one kind can be associated with their parents of another';
 COMMENT ON FUNCTION _lacks(text) IS 'what a target lacks before anything can be sent to it';
 COMMENT ON FUNCTION _check_filter(oid, text) IS 'refuses what is no condition on the rows of a tracked table';

@@ -150,7 +150,7 @@ CREATE INDEX dlq_open ON dlq (source, record_key) WHERE resolution IS NULL;
 COMMENT ON TABLE dlq IS 'dead letters: changes given up on, with why; see integration.dlq_retry() and integration.dlq_discard()';
 COMMENT ON COLUMN dlq.id IS 'number of the dead letter';
 COMMENT ON COLUMN dlq.target IS 'service it was meant for';
-COMMENT ON COLUMN dlq.entity IS 'contact, company, deal or an engagement';
+COMMENT ON COLUMN dlq.entity IS 'kind of object, such as contact';
 COMMENT ON COLUMN dlq.source IS 'CRM table';
 COMMENT ON COLUMN dlq.record_key IS 'key of the CRM row';
 COMMENT ON COLUMN dlq.op IS 'upsert, delete or associate (HubSpot: with the record that a column names)';

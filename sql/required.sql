@@ -1,21 +1,11 @@
 -- What HubSpot requires of a record, said when a table begins to be tracked.
 
-CREATE FUNCTION _required(entity text) RETURNS text[] LANGUAGE sql IMMUTABLE
-    RETURN CASE entity
-        WHEN 'contact' THEN '{"email|firstname|lastname"}'::text[]
-        WHEN 'company' THEN '{"name|domain"}'
-        WHEN 'deal' THEN '{dealname,dealstage}'
-        WHEN 'email' THEN '{hs_timestamp,hs_email_direction}'
-        ELSE '{hs_timestamp}'
-    END;
-COMMENT ON FUNCTION _required(text) IS 'properties without which HubSpot creates no record of an entity; a bar: one of them is enough';
-
 CREATE FUNCTION _say_what_hubspot_requires(t tracked_table) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     unmapped text;
 BEGIN
     SELECT string_agg(replace(r.names, '|', ' or '), ', ') INTO unmapped
-    FROM unnest(integration._required(t.entity)) AS r(names)
+    FROM integration._kind(t.entity) AS k CROSS JOIN unnest(k.required) AS r(names)
     WHERE NOT EXISTS (
         SELECT FROM integration.field_map m
         WHERE m.source = t.source AND m.target = 'hubspot' AND m.direction <> 'pull' AND m.remote_field = ANY (string_to_array(r.names, '|')));

@@ -74,10 +74,7 @@ CREATE FUNCTION _map_by_convention(source regclass, entity text, targets text[],
         JOIN pg_catalog.pg_attribute a ON lower(a.attname) = ANY (c.names)
         WHERE a.attrelid = coalesce(payload, source) AND a.attnum > 0 AND NOT a.attisdropped
           AND c.target = ANY (targets)
-          AND (integration._value_kind(a.atttypid) = 'text'
-               OR (c.remote_field = 'status' AND integration._value_kind(a.atttypid) = 'bool')
-               OR (c.remote_field IN ('amount', 'numberofemployees', 'hs_call_duration', 'hubspot_owner_id', 'dealstage', 'pipeline') AND integration._value_kind(a.atttypid) IN ('integer', 'decimal', 'float'))
-               OR (c.remote_field IN ('closedate', 'hs_timestamp', 'hs_meeting_start_time', 'hs_meeting_end_time') AND integration._value_kind(a.atttypid) IN ('date', 'timestamp', 'timestamptz')))
+          AND integration._value_kind(a.atttypid) = ANY (c.value_kinds)
         ORDER BY c.target, c.remote_field, array_position(c.names, lower(a.attname)::text)
     ) m
 $$;
@@ -142,16 +139,16 @@ COMMENT ON FUNCTION _say_what_is_hidden(regclass) IS 'tells by NOTICE which rows
 CREATE FUNCTION _do_track(source regclass, entity text, key name, targets text[], payload regclass, payload_missing text, external_id text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    allowed text[] := CASE WHEN entity = 'contact' THEN '{hubspot,mailchimp}'::text[] ELSE '{hubspot}' END;
+    allowed text[] := (SELECT k.targets FROM integration._kind(entity) k);
     known integration.tracked_table;
     columns name[];
     numbers smallint[];
     forms text[];
     missing text;
 BEGIN
-    IF source IS NULL OR entity IS NULL OR entity NOT IN ('contact', 'company', 'deal', 'note', 'call', 'email', 'meeting', 'task') THEN
+    IF source IS NULL OR allowed IS NULL THEN
         RAISE EXCEPTION 'unknown entity "%"', entity
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'It is one of contact, company, deal, note, call, email, meeting, task.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = format('It is one of %s.', (SELECT string_agg(k.name, ', ') FROM integration._kinds() AS k(name)));
     ELSIF NOT coalesce(targets, allowed) <@ allowed OR targets = '{}' THEN
         RAISE EXCEPTION 'a % cannot be sent to %', entity, array_to_string(targets, ', ')
             USING ERRCODE = 'invalid_parameter_value', HINT = format('Its targets can be: %s.', array_to_string(allowed, ', '));

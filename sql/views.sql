@@ -34,7 +34,7 @@ CREATE VIEW outbox AS
 COMMENT ON VIEW outbox IS 'changes waiting to be sent, one row a record and target';
 COMMENT ON COLUMN outbox.id IS 'number of the change, in the order in which a transaction made its changes';
 COMMENT ON COLUMN outbox.target IS 'service it is for';
-COMMENT ON COLUMN outbox.entity IS 'contact, company, deal or an engagement';
+COMMENT ON COLUMN outbox.entity IS 'kind of object, such as contact';
 COMMENT ON COLUMN outbox.source IS 'CRM table';
 COMMENT ON COLUMN outbox.record_key IS 'key of the CRM row; empty: all rows (TRUNCATE)';
 COMMENT ON COLUMN outbox.op IS 'upsert or delete';

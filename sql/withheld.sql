@@ -56,7 +56,7 @@ CREATE TABLE _erasure (
 COMMENT ON TABLE _erasure IS 'erasures that are not over';
 COMMENT ON COLUMN _erasure.job IS 'job.id';
 COMMENT ON COLUMN _erasure.source IS 'tracked_table.id';
-COMMENT ON COLUMN _erasure.entity IS 'contact, company, deal or an engagement';
+COMMENT ON COLUMN _erasure.entity IS 'kind of object, such as contact';
 COMMENT ON COLUMN _erasure.record_key IS 'key of the CRM row';
 COMMENT ON COLUMN _erasure.addresses IS 'e-mail addresses (lower case) that were in the row when the job was asked for; gone with this row';
 COMMENT ON COLUMN _erasure.begun IS 'whether the traces here are gone, and it is known what has to be asked of the services';

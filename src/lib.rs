@@ -90,7 +90,12 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/conventions.sql",
     name = "conventions",
-    requires = ["identity"]
+    requires = [
+        "identity",
+        api::kinds::_kinds,
+        api::kinds::_kind,
+        api::kinds::_conventions
+    ]
 );
 extension_sql_file!(
     "../sql/triggers.sql",

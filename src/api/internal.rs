@@ -1,8 +1,8 @@
 //! Functions that the extension's own SQL calls.
 
-use integration_engine::record::{Entity, Lane, SourceId, Target, keys};
+use integration_engine::record::{Lane, SourceId, Target, keys};
 use integration_engine::sync::clock::{FieldClock, Writer};
-use integration_hubspot::associations;
+use integration_hubspot::objects;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::pg::shmem::{self, Wake};
 use crate::store::secrets;
-use crate::{capture, config};
+use crate::{capture, config, services};
 
 /// The keys packed into a queue row.
 #[pg_extern(immutable, parallel_safe)]
@@ -69,8 +69,8 @@ fn _stored_key(columns: i32, key: &str) -> String {
 /// Whether a column of records of one kind can name their parents of another.
 #[pg_extern(immutable, parallel_safe)]
 fn _associable(entity: &str, to_entity: &str) -> bool {
-    match (Entity::from_name(entity), Entity::from_name(to_entity)) {
-        (Some(from), Some(to)) => !associations::types(from, to).is_empty(),
+    match (services::entity(entity), services::entity(to_entity)) {
+        (Some(from), Some(to)) => !objects::associations(from, to).is_empty(),
         _ => false,
     }
 }

@@ -5,6 +5,7 @@ mod connection;
 pub mod erasure;
 pub mod inspect;
 pub mod internal;
+pub mod kinds;
 pub mod preview;
 mod secrets;
 pub mod wait;

@@ -5,6 +5,7 @@ use integration_engine::erasure::{Answer, Step};
 use integration_engine::event_order::Claim;
 use integration_engine::limits::concurrency::Strain;
 use integration_engine::queue::traces::Watched;
+use integration_engine::record::kind::Convention;
 use integration_engine::record::mapping::{Field, SourceMap};
 use integration_engine::record::{Entity, Target};
 use integration_engine::service::Service;
@@ -121,12 +122,27 @@ impl EventSubject for Subject {
     }
 }
 
+/// A kind of object, by the name that SQL users see.
+pub fn entity(name: &str) -> Option<Entity> {
+    hubspot::objects::from_name(name)
+}
+
+/// The fields that `track()` maps by itself.
+pub fn conventions(target: Target, entity: Entity) -> &'static [Convention] {
+    match target {
+        Target::HubSpot => hubspot::objects::of(entity).conventions,
+        Target::Mailchimp => &mailchimp::CONVENTIONS,
+    }
+}
+
 /// The request that a step of an erasure takes.
 pub fn erasure_request(step: &Step, entity: Entity, settings: &HubSpotSettings) -> Request {
     match step {
         Step::Look(id) => hubspot::erasure::look_request(settings, entity, id),
-        Step::Erase(id) => hubspot::erasure::erase_request(settings, id),
-        Step::EraseAddress(email) => hubspot::erasure::erase_address_request(settings, email),
+        Step::Erase(id) => hubspot::erasure::erase_request(settings, entity, id),
+        Step::EraseAddress(email) => {
+            hubspot::erasure::erase_address_request(settings, entity, email)
+        }
         Step::Archive(id) => hubspot::erasure::archive_request(settings, entity, id),
         Step::EraseMember { list, hash } => mailchimp::erasure::erase_request(list, hash),
     }

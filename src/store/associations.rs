@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId};
+use integration_engine::record::{RecordKey, RecordRef, RemoteId, SourceId};
 use integration_hubspot::associations::{AssociationUpdate, Owed, Pair, WantedPair};
 use pgrx::spi::SpiResult;
 
 use super::{column, dead_letters, execute, returned, scalar, select, sources::Source};
+use crate::services;
 
 /// A column that holds the key of the row its record belongs to.
 pub struct Association {
@@ -248,7 +249,7 @@ pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<Due>> {
                     to: RemoteId::from(to.as_str()),
                 })
             };
-            let entity = |name: Option<String>| name.and_then(|name| Entity::from_name(&name));
+            let entity = |name: Option<String>| name.and_then(|name| services::entity(&name));
             let to_key = text(3)?;
             let wanted = match (&to_key, pair(text(6)?, text(7)?)) {
                 (None, _) => WantedPair::Nothing,

@@ -5,6 +5,7 @@ use integration_engine::record::{Entity, RecordRef, Target};
 use pgrx::spi::SpiResult;
 
 use super::{column, execute, record, scalar, select};
+use crate::services;
 
 const INSERT: &str = "\
     INSERT INTO integration.dlq (target, entity, source, record_key, op, category, http_status, error, request, attempts, first_enqueued_at, \
@@ -152,7 +153,7 @@ pub fn forbidden() -> SpiResult<Vec<(Entity, String)>> {
     let rows = select(FORBIDDEN, &[], |row| {
         let entity = row
             .get::<String>(1)?
-            .and_then(|name| Entity::from_name(&name));
+            .and_then(|name| services::entity(&name));
         Ok(entity.zip(row.get::<String>(2)?))
     })?;
     Ok(rows.into_iter().flatten().collect())

@@ -8,6 +8,7 @@ use pgrx::spi::SpiResult;
 
 use super::links::intents;
 use super::{column, execute, scalar, select};
+use crate::services;
 
 /// An erasure.
 pub struct Erasure {
@@ -57,23 +58,27 @@ pub fn load(most: i64) -> SpiResult<Vec<Erasure>> {
     if scalar::<bool>(LEFT, &[])?.unwrap_or(false) {
         execute(OVER, &[])?;
     }
-    select(OPEN, &[most.into()], |row| {
+    let rows = select(OPEN, &[most.into()], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-        Ok(Erasure {
+        let Some(entity) = services::entity(&text(3)?) else {
+            return Ok(None);
+        };
+        Ok(Some(Erasure {
             job: row.get(1)?.unwrap_or(0),
             record: RecordRef {
                 source: SourceId(row.get(2)?.unwrap_or(0)),
                 key: RecordKey::from(text(4)?),
             },
-            entity: Entity::from_name(&text(3)?).unwrap_or(Entity::Contact),
+            entity,
             addresses: row
                 .get::<Vec<String>>(5)?
                 .unwrap_or_default()
                 .into_iter()
                 .collect(),
             begun: row.get(6)?.unwrap_or(false),
-        })
-    })
+        }))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 const CALLS: &str = "\

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use integration_engine::delivery::call::Link;
-use integration_engine::record::{Entity, RecordKey, RecordRef, Target};
+use integration_engine::record::{RecordKey, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
@@ -23,7 +23,7 @@ pub fn by_email<'a>(
 ) -> SpiResult<Option<(RecordRef, Option<Link>)>> {
     let contact = |record: &RecordRef| {
         let mut sources = sources.clone();
-        sources.any(|source| source.id == record.source && source.entity == Entity::Contact)
+        sources.any(|source| source.id == record.source && source.entity.is_person())
     };
     let members = links::by_remote_key(Target::Mailchimp, email)?;
     if let Some((record, link)) = members.into_iter().find(|(record, _)| contact(record)) {
@@ -36,7 +36,7 @@ pub fn by_email<'a>(
         .find(|record| contact(record));
     // One table that cannot be read hides nobody who is in another one.
     let mut unread = None;
-    for source in sources.filter(|source| source.entity == Entity::Contact) {
+    for source in sources.filter(|source| source.entity.is_person()) {
         if found.is_none() {
             match in_table(source, email)? {
                 Ok(record) => found = record,
@@ -61,7 +61,7 @@ pub fn addresses(source: &Source, key: &RecordKey) -> SpiResult<BTreeSet<String>
     for (target, name) in ADDRESS_FIELDS {
         let map = source.maps.get(&target);
         let field = map.and_then(|map| Some((map, map.field_named(name)?)));
-        let Some((map, (index, _))) = field.filter(|_| source.entity == Entity::Contact) else {
+        let Some((map, (index, _))) = field.filter(|_| source.entity.is_person()) else {
             continue;
         };
         let rows = source.read(map, &[key])?;

@@ -9,7 +9,7 @@ use integration_engine::delivery::address_owner::{self, Claims, Contest, Holding
 use integration_engine::delivery::call::Work;
 use integration_engine::delivery::settlement::{InFlight, LinkEntry};
 use integration_engine::limits::retry::Retry;
-use integration_engine::record::{Entity, Lane, Op, RecordRef, Target};
+use integration_engine::record::{Lane, Op, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
@@ -53,7 +53,7 @@ pub fn resolve(
 ) -> SpiResult<BTreeMap<usize, Wait>> {
     let mut waits = BTreeMap::new();
     let mut wants = HashMap::new();
-    if block.source.entity != Entity::Contact {
+    if !block.source.entity.is_person() {
         return Ok(waits);
     }
     let wanted = wanted(context, block);
@@ -209,7 +209,7 @@ pub fn places(
     source: &Source,
     works: &[Work],
 ) -> Vec<Option<Place>> {
-    if source.entity != Entity::Contact {
+    if !source.entity.is_person() {
         return Vec::new();
     }
     let rows = works.iter().map(|work| work.row.as_deref());

@@ -13,7 +13,7 @@ use integration_engine::delivery::settlement::InFlight;
 use integration_engine::limits::retry::Retry;
 use integration_engine::record::consent::{Consent, MemberStatus};
 use integration_engine::record::mapping::SourceMap;
-use integration_engine::record::{Entity, Lane, Op, RecordKey, RecordRef, Target};
+use integration_engine::record::{Lane, Op, RecordKey, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
@@ -121,7 +121,7 @@ pub fn recall(
     (flights, works): (&[InFlight], &mut [Work]),
     planning: &mut Planning,
 ) -> SpiResult<()> {
-    if worker.target != Target::Mailchimp || source.entity != Entity::Contact {
+    if worker.target != Target::Mailchimp || !source.entity.is_person() {
         return Ok(());
     }
     let Some(map) = source.maps.get(&Target::Mailchimp) else {
@@ -175,7 +175,7 @@ fn look_around(
     let contacts = context
         .sources
         .values()
-        .filter(|other| other.entity == Entity::Contact);
+        .filter(|other| other.entity.is_person());
     for other in contacts {
         let asks = other.id == source.id;
         let found = people::with_addresses(other, &emails, asks)?;

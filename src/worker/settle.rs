@@ -11,7 +11,7 @@ use integration_engine::limits::retry::Retry;
 use integration_engine::now::Now;
 use integration_engine::queue::scan::Position;
 use integration_engine::record::once::Once;
-use integration_engine::record::{Entity, Lane, Op, RecordRef, Target, Timestamp};
+use integration_engine::record::{Lane, Op, RecordRef, Target, Timestamp};
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
@@ -37,7 +37,7 @@ pub fn settle(
 ) -> SpiResult<Vec<ConsentWriteback>> {
     let rules = Rules {
         retry: &context.settings.retry,
-        recycled: recycled(worker.target, context),
+        recycles: recycles(worker.target, context),
         now: context.now.timestamp,
     };
     let mut effects = Effects {
@@ -59,10 +59,10 @@ pub fn settle(
     Ok(writebacks)
 }
 
-/// What goes to the service's recycle bin when it is removed.
-fn recycled(target: Target, context: &Context) -> Option<Entity> {
+/// Whether people who are removed go to the service's recycle bin.
+fn recycles(target: Target, context: &Context) -> bool {
     let archives = context.settings.hubspot_api.on_delete == HubSpotOnDelete::Archive;
-    (target == Target::HubSpot && archives).then_some(Entity::Contact)
+    target == Target::HubSpot && archives
 }
 
 /// What becomes of the records in memory. Returns the queue rows that hold no change any more.

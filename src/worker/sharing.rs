@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use integration_engine::delivery::call::HubSpotSettings;
 use integration_engine::limits::BudgetReport;
 use integration_engine::now::Now;
+use integration_engine::record::Target;
 use integration_engine::record::external_id::ExternalIds;
-use integration_engine::record::{Entity, Target};
 use integration_engine::wire::{Reply, Request, TransportError};
+use integration_hubspot::objects;
 use integration_hubspot::sharing::{self, Sharing};
 
 use super::Context;
@@ -57,7 +58,7 @@ pub fn settings<'w>(worker: &TargetWorker, context: &'w Context) -> Cow<'w, HubS
     let settings = &context.settings.hubspot_api;
     match worker.others.share() {
         true => Cow::Owned(HubSpotSettings {
-            external_id_shared: vec![Entity::Contact],
+            external_id_shared: vec![objects::person()],
             ..settings.clone()
         }),
         false => Cow::Borrowed(settings),
@@ -69,7 +70,7 @@ fn ours(context: &Context) -> Vec<ExternalIds> {
     let contacts = context
         .sources
         .values()
-        .filter(|source| source.entity == Entity::Contact);
+        .filter(|source| source.entity.is_person());
     contacts
         .filter_map(|source| Some(source.maps.get(&Target::HubSpot)?.external_ids.clone()))
         .collect()
@@ -78,7 +79,7 @@ fn ours(context: &Context) -> Vec<ExternalIds> {
 /// Whether it matters: contacts are sent, and HubSpot has the property.
 fn matters(worker: &TargetWorker, context: &Context) -> bool {
     worker.target == Target::HubSpot
-        && worker.properties.get(&Entity::Contact) == Some(&Property::Ready)
+        && worker.properties.get(&objects::person()) == Some(&Property::Ready)
         && ours(context).iter().any(|ids| !ids.chosen)
 }
 

@@ -92,9 +92,9 @@ impl Step {
 
     /// How a record that [`Step::Look`] found is removed.
     pub fn remove(entity: Entity, id: RemoteId) -> Step {
-        match entity {
-            Entity::Contact => Step::Erase(id),
-            _ => Step::Archive(id),
+        match entity.is_person() {
+            true => Step::Erase(id),
+            false => Step::Archive(id),
         }
     }
 }
@@ -201,7 +201,7 @@ pub fn steps(known: &Known) -> Vec<Step> {
     if known.targets.contains(&Target::HubSpot) {
         at_hubspot(known, &mut steps);
     }
-    if known.targets.contains(&Target::Mailchimp) && known.entity == Entity::Contact {
+    if known.targets.contains(&Target::Mailchimp) && known.entity.is_person() {
         at_mailchimp(known, &mut steps);
     }
     steps
@@ -217,7 +217,7 @@ fn at_hubspot(known: &Known, steps: &mut Vec<Step>) {
     if !linked {
         steps.push(Step::Look(known.external_id.clone()));
     }
-    if known.entity == Entity::Contact {
+    if known.entity.is_person() {
         // The linked contact goes with the address it has.
         let covered = link
             .filter(|_| linked)

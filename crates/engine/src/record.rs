@@ -4,10 +4,13 @@ pub mod consent;
 pub mod external_id;
 pub mod field_type;
 pub mod keys;
+pub mod kind;
 pub mod mapping;
 pub mod once;
 
 use std::{fmt, sync::Arc};
+
+pub use kind::Entity;
 
 /// A service that records are sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,11 +48,11 @@ impl Target {
         Target::ALL.into_iter().find(|target| target.name() == name)
     }
 
-    /// Whether records of this entity can be sent there at all.
+    /// Whether records of this kind can be sent there at all.
     pub const fn accepts(self, entity: Entity) -> bool {
         match self {
             Target::HubSpot => true,
-            Target::Mailchimp => matches!(entity, Entity::Contact),
+            Target::Mailchimp => entity.is_person(),
         }
     }
 }
@@ -57,51 +60,6 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// What a tracked table's rows are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Entity {
-    Company,
-    Contact,
-    Deal,
-    Note,
-    Call,
-    Email,
-    Meeting,
-    Task,
-}
-
-impl Entity {
-    /// In the order in which records depend on each other: parents first.
-    pub const ALL: [Entity; 8] = [
-        Entity::Company,
-        Entity::Contact,
-        Entity::Deal,
-        Entity::Note,
-        Entity::Call,
-        Entity::Email,
-        Entity::Meeting,
-        Entity::Task,
-    ];
-
-    /// The name SQL users see.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Entity::Company => "company",
-            Entity::Contact => "contact",
-            Entity::Deal => "deal",
-            Entity::Note => "note",
-            Entity::Call => "call",
-            Entity::Email => "email",
-            Entity::Meeting => "meeting",
-            Entity::Task => "task",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Entity> {
-        Entity::ALL.into_iter().find(|entity| entity.name() == name)
     }
 }
 

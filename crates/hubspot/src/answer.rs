@@ -112,7 +112,7 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
         _ => {}
     }
     let removes = matches!(call.kind, CallKind::HubSpotArchive { .. });
-    let erased = matches!(call.kind, CallKind::HubSpotErase) && is_confirmed(reply);
+    let erased = matches!(call.kind, CallKind::HubSpotErase { .. }) && is_confirmed(reply);
     if erased || (removes && reply.body.iter().all(u8::is_ascii_whitespace)) {
         return Ok(vec![Verdict::Removed; call.items.len()]);
     }
@@ -280,7 +280,7 @@ fn not_found(
     let named = fault.category == "OBJECT_NOT_FOUND" || fault.message == "resource not found";
     let by_id = matches!(
         call.kind,
-        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase
+        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase { .. }
     );
     if named && by_id {
         return Ok(call

@@ -24,38 +24,14 @@ use integration_engine::{
 
 use request::call;
 
+use super::objects;
+
 /// HubSpot: at most 2,000 pairs in a batch create.
 const PAIRS_MAX: usize = 2_000;
 /// HubSpot: at most 1,000 records whose associations are read in one call.
 const LOOKS_MAX: usize = 1_000;
 /// HubSpot: at most 100 records whose associations are removed in one call.
 const FROMS_MAX: usize = 100;
-
-/// HubSpot's numbers for the kinds of association a record of `from` has with its parent `to`, the
-/// primary one first; empty: they cannot be associated by a column.
-pub const fn types(from: Entity, to: Entity) -> &'static [u16] {
-    match (from, to) {
-        (Entity::Contact, Entity::Company) => &[1, 279],
-        (Entity::Deal, Entity::Contact) => &[3],
-        (Entity::Deal, Entity::Company) => &[5, 341],
-        (Entity::Note, Entity::Contact) => &[202],
-        (Entity::Note, Entity::Company) => &[190],
-        (Entity::Note, Entity::Deal) => &[214],
-        (Entity::Call, Entity::Contact) => &[194],
-        (Entity::Call, Entity::Company) => &[182],
-        (Entity::Call, Entity::Deal) => &[206],
-        (Entity::Email, Entity::Contact) => &[198],
-        (Entity::Email, Entity::Company) => &[186],
-        (Entity::Email, Entity::Deal) => &[210],
-        (Entity::Meeting, Entity::Contact) => &[200],
-        (Entity::Meeting, Entity::Company) => &[188],
-        (Entity::Meeting, Entity::Deal) => &[212],
-        (Entity::Task, Entity::Contact) => &[204],
-        (Entity::Task, Entity::Company) => &[192],
-        (Entity::Task, Entity::Deal) => &[216],
-        _ => &[],
-    }
-}
 
 /// Two HubSpot records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,7 +149,11 @@ pub enum Verb {
 
 impl Sending {
     fn verb(&self) -> Verb {
-        match (self.action, types(self.from, self.to), &self.labels) {
+        match (
+            self.action,
+            objects::associations(self.from, self.to),
+            &self.labels,
+        ) {
             (Action::Archive, ..) => Verb::Archive,
             (Action::Create, [_], _) => Verb::CreateDefault,
             (Action::Create, _, Labels::Known(_)) => Verb::Create,

@@ -22,7 +22,7 @@ pub(super) const MATCH_RESULTS: usize = 200;
 pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
     let most = |kind: &CallKind| match kind {
         CallKind::HubSpotMatch { .. } => MATCH_MAX,
-        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase => 1,
+        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase { .. } => 1,
         _ => BATCH_MAX,
     };
     group(sends, most)
@@ -46,7 +46,7 @@ fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
             CallKind::HubSpotMatch { property, .. } => {
                 search(property, &items, settings).into_bytes()
             }
-            CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase => {
+            CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase { .. } => {
                 items.first()?.fragment.clone().into_bytes()
             }
             _ => body(&kind, &items, settings).into_bytes(),
@@ -67,7 +67,7 @@ fn route(kind: &CallKind) -> Option<(Entity, &str)> {
         CallKind::HubSpotGiveWay { entity } => Some((*entity, "batch/update")),
         CallKind::HubSpotPatch { entity, id } => Some((*entity, id.as_str())),
         CallKind::HubSpotArchive { entity } => Some((*entity, "batch/archive")),
-        CallKind::HubSpotErase => Some((Entity::Contact, ERASE)),
+        CallKind::HubSpotErase { entity } => Some((*entity, ERASE)),
         CallKind::HubSpotFind { entity, .. } => Some((*entity, "batch/read")),
         CallKind::HubSpotMatch { entity, .. } => Some((*entity, "search")),
         CallKind::MailchimpBulk { .. }

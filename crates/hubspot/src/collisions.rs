@@ -81,16 +81,17 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use integration_engine::record::{Entity, RemoteId};
+    use crate::objects::named::{COMPANY, CONTACT};
+    use integration_engine::record::RemoteId;
 
     #[test]
     fn what_counts_as_looked_up() {
         let find = |property: &str| CallKind::HubSpotFind {
-            entity: Entity::Contact,
+            entity: CONTACT,
             id_property: property.to_owned(),
         };
         let matching = CallKind::HubSpotMatch {
-            entity: Entity::Company,
+            entity: COMPANY,
             property: "domain".to_owned(),
         };
         let again = |relink| Verdict::Again {

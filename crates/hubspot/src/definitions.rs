@@ -1,4 +1,4 @@
-//! What HubSpot's objects are made of: the definitions of mapped properties, owners and deal
+//! What HubSpot's objects are made of: the definitions of mapped properties, owners and
 //! pipelines, read from its answers, and the field map seen in their light.
 
 mod wire;
@@ -19,7 +19,7 @@ pub(super) use wire::{
     read_properties, read_sensitive,
 };
 
-use super::{EMAIL, object_type};
+use super::{EMAIL, object_type, objects};
 
 /// A property as far as sending values to it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Sensitivity {
 pub struct PortalDefinitions {
     pub objects: BTreeMap<Entity, Definitions>,
     pub owners: Option<Arc<Owners>>,
-    pub pipelines: Option<Arc<Pipelines>>,
+    pub pipelines: BTreeMap<Entity, Arc<Pipelines>>,
 }
 
 /// A line of a field map that cannot be served.
@@ -180,8 +180,9 @@ impl PortalDefinitions {
             };
             fields.push(Field {
                 direction,
-                remote_type: known
-                    .map_or(FieldType::Unknown, |known| self.with_lists(known, field)),
+                remote_type: known.map_or(FieldType::Unknown, |known| {
+                    self.with_lists(map.entity, known, field)
+                }),
                 ..field.clone()
             });
         }
@@ -192,13 +193,15 @@ impl PortalDefinitions {
         (map, dropped)
     }
 
-    fn with_lists(&self, property: &WritableProperty, field: &Field) -> FieldType {
-        match (&property.remote_type, &self.pipelines) {
+    fn with_lists(&self, entity: Entity, property: &WritableProperty, field: &Field) -> FieldType {
+        let properties = objects::of(entity).pipeline;
+        let pipelines = self.pipelines.get(&entity);
+        match (&property.remote_type, properties.zip(pipelines)) {
             (FieldType::Owner(_), _) => FieldType::Owner(self.owners.clone()),
-            (FieldType::Choice(_), Some(pipelines)) if field.remote == PIPELINE => {
+            (FieldType::Choice(_), Some((names, pipelines))) if field.remote == names.pipeline => {
                 FieldType::Pipeline(pipelines.clone())
             }
-            (FieldType::Choice(_), Some(pipelines)) if field.remote == STAGE => {
+            (FieldType::Choice(_), Some((names, pipelines))) if field.remote == names.stage => {
                 FieldType::Stage(pipelines.clone())
             }
             (known, _) => known.clone(),
@@ -217,13 +220,11 @@ impl PortalDefinitions {
 }
 
 pub(super) const OWNER: &str = "hubspot_owner_id";
-pub(super) const PIPELINE: &str = "pipeline";
-pub(super) const STAGE: &str = "dealstage";
 
 /// The fields records are known by; without them nothing could be sent, so they are never dropped.
 fn is_ours(map: &SourceMap, field: &Field, settings: &HubSpotSettings) -> bool {
     field
         .remote
         .eq_ignore_ascii_case(&settings.external_id_property)
-        || (map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL))
+        || (map.entity.is_person() && field.remote.eq_ignore_ascii_case(EMAIL))
 }

@@ -18,18 +18,19 @@ use super::wire::BatchReply;
 pub(super) const ERASE: &str = "gdpr-delete";
 
 /// Erases a contact by its id.
-pub fn erase_request(settings: &HubSpotSettings, id: &RemoteId) -> Request {
-    request(settings, json!({ "objectId": id.as_str() }))
+pub fn erase_request(settings: &HubSpotSettings, entity: Entity, id: &RemoteId) -> Request {
+    request(settings, entity, json!({ "objectId": id.as_str() }))
 }
 
 /// Erases whoever has this address. HubSpot: an address that nobody has goes on a block list.
-pub fn erase_address_request(settings: &HubSpotSettings, email: &str) -> Request {
-    request(settings, json!({ "objectId": email, "idProperty": EMAIL }))
+pub fn erase_address_request(settings: &HubSpotSettings, entity: Entity, email: &str) -> Request {
+    let body = json!({ "objectId": email, "idProperty": EMAIL });
+    request(settings, entity, body)
 }
 
-fn request(settings: &HubSpotSettings, body: Value) -> Request {
-    let contacts = objects_path(&settings.api_version, Entity::Contact);
-    post(format!("{contacts}/{ERASE}"), &body)
+fn request(settings: &HubSpotSettings, entity: Entity, body: Value) -> Request {
+    let objects = objects_path(&settings.api_version, entity);
+    post(format!("{objects}/{ERASE}"), &body)
 }
 
 /// Moves a record to the recycle bin.

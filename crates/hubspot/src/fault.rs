@@ -8,7 +8,7 @@ use integration_engine::{
         outcome::{Category, Relink, Verdict},
         verdicts::later,
     },
-    record::{Entity, RemoteId},
+    record::RemoteId,
     value::json::shortened,
 };
 
@@ -166,7 +166,7 @@ impl ErrorBody {
 
     pub(super) fn not_found(&self, kind: &CallKind, status: u16) -> Verdict {
         match kind {
-            CallKind::HubSpotArchive { .. } | CallKind::HubSpotErase => Verdict::Removed,
+            CallKind::HubSpotArchive { .. } | CallKind::HubSpotErase { .. } => Verdict::Removed,
             // It may live on under another id, which batches don't follow.
             CallKind::HubSpotUpdate { .. } => Verdict::Again {
                 relink: None,
@@ -277,7 +277,7 @@ fn shared(
     status: u16,
     settings: &HubSpotSettings,
 ) -> Option<Verdict> {
-    if !settings.external_id_shared.contains(&Entity::Contact) {
+    if settings.external_id_shared.is_empty() {
         return None;
     }
     match kind {

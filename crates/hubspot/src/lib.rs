@@ -13,6 +13,7 @@ pub mod erasure;
 mod fault;
 pub mod listing;
 pub mod oauth;
+pub mod objects;
 mod plan;
 pub mod preflight;
 pub mod property;
@@ -38,21 +39,9 @@ pub const BATCH_MAX: usize = 100;
 /// The property by which contacts are known; the only unique one HubSpot brings along.
 const EMAIL: &str = "email";
 
-/// By which companies made by others, HubSpot itself among them, are recognised.
-const DOMAIN: &str = "domain";
-
 /// An entity's name in paths.
-const fn object_type(entity: Entity) -> &'static str {
-    match entity {
-        Entity::Company => "companies",
-        Entity::Contact => "contacts",
-        Entity::Deal => "deals",
-        Entity::Note => "notes",
-        Entity::Call => "calls",
-        Entity::Email => "emails",
-        Entity::Meeting => "meetings",
-        Entity::Task => "tasks",
-    }
+fn object_type(entity: Entity) -> &'static str {
+    objects::of(entity).path
 }
 
 /// `/crm/v3/objects/contacts` and `/crm/objects/2026-09/contacts`: where the version stands

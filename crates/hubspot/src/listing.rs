@@ -178,6 +178,7 @@ fn no_results(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::named::{CONTACT, DEAL};
     use integration_engine::{delivery::call::HubSpotOnDelete, record::Timestamp};
 
     fn settings() -> HubSpotSettings {
@@ -208,7 +209,7 @@ mod tests {
             (ListingKind::Times, "batch/read", json!(["email", "phone"])),
             (ListingKind::Archived, "batch/read?archived=true", json!([])),
         ] {
-            let asked = read_request(&settings, Entity::Contact, &ids, &names, wanted);
+            let asked = read_request(&settings, CONTACT, &ids, &names, wanted);
             assert_eq!(asked.path, format!("/crm/objects/2026-09/contacts/{path}"));
             let body: serde_json::Value = serde_json::from_slice(&asked.body.unwrap()).unwrap();
             assert_eq!(
@@ -217,11 +218,11 @@ mod tests {
                        "inputs": [{"id": "1"}, {"id": "2"}]})
             );
         }
-        let list = |after| list_request(&settings, Entity::Deal, after).path;
+        let list = |after| list_request(&settings, DEAL, after).path;
         let all = "/crm/objects/2026-09/deals?limit=100&properties=crm_id";
         assert_eq!(list(None), all);
         assert_eq!(list(Some("a/7")), format!("{all}&after=a%2F7"));
-        let one = single_request(&settings, Entity::Deal, &ids[0]);
+        let one = single_request(&settings, DEAL, &ids[0]);
         assert_eq!(one.path, "/crm/objects/2026-09/deals/1");
     }
 

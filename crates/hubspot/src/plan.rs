@@ -12,7 +12,7 @@ use integration_engine::{
         verdicts::{dead, later},
     },
     record::{
-        Entity, RemoteId,
+        RemoteId,
         mapping::{FieldId, SourceMap},
     },
     sync::clock::{Tick, ValueHash, Writer},
@@ -21,7 +21,7 @@ use integration_engine::{
 
 use fields::agreed;
 
-use super::{DOMAIN, EMAIL, definitions::STAGE, not_provisioned};
+use super::{EMAIL, not_provisioned};
 
 /// How long to wait for somebody to create the unique property.
 const PROVISION_WAIT: Duration = Duration::from_secs(60);
@@ -78,8 +78,8 @@ impl RecordPlan<'_> {
     fn remove(&self, id: &RemoteId) -> Decision {
         let entity = self.map.entity;
         let (kind, name) = match self.settings.on_delete {
-            HubSpotOnDelete::Gdpr if entity == Entity::Contact => {
-                (CallKind::HubSpotErase, "objectId")
+            HubSpotOnDelete::Gdpr if entity.is_person() => {
+                (CallKind::HubSpotErase { entity }, "objectId")
             }
             _ => (CallKind::HubSpotArchive { entity }, "id"),
         };
@@ -134,9 +134,9 @@ impl RecordPlan<'_> {
             };
         }
         if self.is_ready() {
-            let known_by_others = is_new.then(|| self.domain(row)).flatten();
+            let known_by_others = is_new.then(|| self.shared_value(row)).flatten();
             return match known_by_others {
-                Some(domain) => Ok(self.look_for(row, DOMAIN, domain)),
+                Some((property, value)) => Ok(self.look_for(row, property, value)),
                 None if is_new && self.map.external_ids.chosen => {
                     let property = &self.settings.external_id_property;
                     Ok(self.find_own(row, property, &self.external_id()))
@@ -145,8 +145,8 @@ impl RecordPlan<'_> {
             };
         }
         let property = &self.settings.external_id_property;
-        match self.map.entity {
-            Entity::Contact => Err(dead(
+        match self.map.entity.is_person() {
+            true => Err(dead(
                 Category::Unmappable,
                 format!(
                     "record {} of {} has no e-mail address, by which HubSpot would know it; give \
@@ -156,7 +156,7 @@ impl RecordPlan<'_> {
                     self.map.name
                 ),
             )),
-            _ => Err(later(not_provisioned(property), None, PROVISION_WAIT)),
+            false => Err(later(not_provisioned(property), None, PROVISION_WAIT)),
         }
     }
 
@@ -238,14 +238,14 @@ impl RecordPlan<'_> {
         push_name(&mut fragment, "properties");
         fragment.push('{');
         let mut ticks = Vec::new();
-        let moved = self.changes_pipeline(row, link)?;
+        let moved = self.moved_stage(row, link)?;
         for (at, field) in self.pushed() {
             let value = match (&email, self.is_email(field)) {
                 (Some(email), true) => Some(Cow::Borrowed(email.as_str())),
                 _ => self.value(row, at, field)?,
             };
             let hash = ValueHash::of(value.as_deref());
-            let along = moved && field.remote == STAGE && value.is_some();
+            let along = moved == Some(field.remote.as_str()) && value.is_some();
             if hash != agreed(link, field) || along {
                 push_member(&mut fragment, &field.remote, value.as_deref().unwrap_or(""));
                 ticks.push(self.tick(field, hash));

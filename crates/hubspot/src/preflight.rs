@@ -1,6 +1,9 @@
 //! Reading the definitions of the properties that are mapped, owners and pipelines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::HubSpot;
 pub use integration_engine::definitions::Heard;
@@ -12,7 +15,8 @@ use integration_engine::{
 };
 
 use super::{
-    definitions::{self, Definitions, PIPELINE, PortalDefinitions, STAGE, Sensitivity},
+    definitions::{self, Definitions, PortalDefinitions, Sensitivity},
+    objects,
     property::told,
 };
 
@@ -21,7 +25,7 @@ use super::{
 pub enum Subject {
     Properties(Entity),
     Owners,
-    Pipelines,
+    Pipelines(Entity),
 }
 
 /// What is known of an account, and what has to be asked for. Times are monotonic microseconds.
@@ -58,9 +62,9 @@ impl Preflight {
                 if self.catalog.is_owner(map.entity, field) {
                     subjects.insert(Subject::Owners);
                 }
-                if map.entity == Entity::Deal && [PIPELINE, STAGE].contains(&field.remote.as_str())
-                {
-                    subjects.insert(Subject::Pipelines);
+                let pipeline = objects::of(map.entity).pipeline;
+                if pipeline.is_some_and(|names| names.has(&field.remote)) {
+                    subjects.insert(Subject::Pipelines(map.entity));
                 }
             }
         }
@@ -101,7 +105,7 @@ impl Preflight {
                 definitions::properties_request(settings, entity, list)
             }
             Subject::Owners => definitions::owners_request(settings, after),
-            Subject::Pipelines => definitions::pipelines_request(settings),
+            Subject::Pipelines(entity) => definitions::pipelines_request(settings, entity),
         }
     }
 
@@ -131,11 +135,12 @@ impl Preflight {
                 Ok(Read::All { changed, lacks })
             }
             Subject::Owners => read_owners(catalog, &mut pages.owners, whole(answer)?),
-            Subject::Pipelines => {
+            Subject::Pipelines(entity) => {
                 let read = definitions::read_pipelines(whole(answer)?)?;
-                let changed = replace(&mut catalog.pipelines, Some(read.into()));
+                let read = Arc::new(read);
+                let known = catalog.pipelines.insert(entity, read.clone());
                 Ok(Read::All {
-                    changed,
+                    changed: known.as_ref() != Some(&read),
                     lacks: false,
                 })
             }
@@ -147,9 +152,8 @@ impl Preflight {
     /// Gives whether it is worth planning anew because they are being read again.
     pub fn doubt(&mut self, entity: Entity, now: u64) -> bool {
         self.lookups.doubt(now, |subject| match subject {
-            Subject::Properties(other) => *other == entity,
+            Subject::Properties(other) | Subject::Pipelines(other) => *other == entity,
             Subject::Owners => true,
-            Subject::Pipelines => entity == Entity::Deal,
         })
     }
 
@@ -159,7 +163,7 @@ impl Preflight {
             let what = match subject {
                 Subject::Properties(entity) => format!("properties of {}", entity.name()),
                 Subject::Owners => "owners".to_owned(),
-                Subject::Pipelines => "deal pipelines".to_owned(),
+                Subject::Pipelines(entity) => format!("{} pipelines", entity.name()),
             };
             format!("{what}: {why}")
         });

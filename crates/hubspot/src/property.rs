@@ -11,7 +11,7 @@ use integration_engine::{
     wire::{Method, Reply, Request, TransportError},
 };
 
-use super::{object_type, versioned};
+use super::{object_type, objects, versioned};
 
 /// Whether an object type has the unique property.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,23 +68,13 @@ pub fn property_exists(reply: Result<&Reply, &TransportError>) -> PropertyState 
 
 /// Creates the unique property. HubSpot: at most 10 unique ones per object type.
 pub fn create_property_request(settings: &HubSpotSettings, entity: Entity) -> Request {
-    let group = match entity {
-        Entity::Contact => "contactinformation",
-        Entity::Company => "companyinformation",
-        Entity::Deal => "dealinformation",
-        Entity::Note => "note",
-        Entity::Call => "call",
-        Entity::Email => "email",
-        Entity::Meeting => "meeting",
-        Entity::Task => "task",
-    };
     let body = json!({
         "name": settings.external_id_property,
         "label": "CRM key",
         "description": "Key of this record in the CRM database. Do not edit.",
         "type": "string",
         "fieldType": "text",
-        "groupName": group,
+        "groupName": objects::of(entity).group,
         "hasUniqueValue": true,
     });
     request(Method::Post, properties_path(settings, entity), Some(body))

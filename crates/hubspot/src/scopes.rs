@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::HubSpot;
+use crate::{HubSpot, objects};
 use integration_engine::{
     record::Entity,
     service::failure::{Class, classify},
@@ -32,24 +32,11 @@ pub fn read_token_info(reply: Result<&Reply, &TransportError>) -> Option<TokenIn
     }
 }
 
-/// The scopes that sending these entities needs and the token lacks. HubSpot: engagements are
-/// written with the scopes of contacts.
+/// The scopes that sending these entities needs and the token lacks.
 pub fn missing_scopes(info: &TokenInfo, entities: &[Entity]) -> Vec<String> {
     let mut missing: Vec<String> = entities
         .iter()
-        .flat_map(|entity| {
-            let object = match entity {
-                Entity::Company => "companies",
-                Entity::Deal => "deals",
-                Entity::Contact
-                | Entity::Note
-                | Entity::Call
-                | Entity::Email
-                | Entity::Meeting
-                | Entity::Task => "contacts",
-            };
-            ["read", "write"].map(|right| format!("crm.objects.{object}.{right}"))
-        })
+        .flat_map(|entity| objects::of(*entity).scopes())
         .filter(|scope| !info.scopes.contains(scope))
         .collect();
     missing.sort_unstable();
@@ -60,6 +47,7 @@ pub fn missing_scopes(info: &TokenInfo, entities: &[Entity]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::named::{CONTACT, DEAL, NOTE, TASK};
 
     fn info(status: u16, body: &str) -> Option<TokenInfo> {
         read_token_info(Ok(&Reply {
@@ -102,17 +90,13 @@ mod tests {
         };
         let contacts = ["crm.objects.contacts.read", "crm.objects.contacts.write"];
         let cases: [(&[&str], &[Entity], &[&str]); 5] = [
-            (&contacts, &[Entity::Contact, Entity::Note], &[]),
+            (&contacts, &[CONTACT, NOTE], &[]),
             (&[], &[], &[]),
-            (&[], &[Entity::Note, Entity::Task], &contacts),
-            (
-                &contacts[..1],
-                &[Entity::Contact],
-                &["crm.objects.contacts.write"],
-            ),
+            (&[], &[NOTE, TASK], &contacts),
+            (&contacts[..1], &[CONTACT], &["crm.objects.contacts.write"]),
             (
                 &contacts,
-                &[Entity::Contact, Entity::Deal],
+                &[CONTACT, DEAL],
                 &["crm.objects.deals.read", "crm.objects.deals.write"],
             ),
         ];

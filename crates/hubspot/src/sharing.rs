@@ -5,16 +5,13 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     calls::post,
-    objects_path,
+    objects, objects_path,
     wire::{BatchReply, property},
 };
 use crate::HubSpot;
 use integration_engine::{
     delivery::call::HubSpotSettings,
-    record::{
-        Entity,
-        external_id::{ExternalIds, Meaning},
-    },
+    record::external_id::{ExternalIds, Meaning},
     service::failure::{Class, classify},
     wire::{Reply, Request, TransportError},
 };
@@ -55,7 +52,7 @@ pub fn request(settings: &HubSpotSettings, ours: &[ExternalIds]) -> Request {
         "properties": [name],
         "limit": SAMPLE,
     });
-    let objects = objects_path(&settings.api_version, Entity::Contact);
+    let objects = objects_path(&settings.api_version, objects::person());
     post(format!("{objects}/search"), &body)
 }
 

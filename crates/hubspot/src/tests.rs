@@ -12,6 +12,7 @@ mod values;
 use std::time::Duration;
 
 use super::*;
+use crate::objects::named::*;
 use integration_engine::{
     delivery::{
         call::{Call, CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Work},
@@ -130,20 +131,18 @@ fn call(kind: CallKind, names: &[&str]) -> Call {
         .iter()
         .map(|name| (kind.clone(), item(name)))
         .collect();
-    assemble(sends, &settings(&Entity::ALL)).remove(0)
+    assemble(sends, &settings(&every_kind())).remove(0)
 }
 
 fn upsert() -> CallKind {
     CallKind::HubSpotUpsert {
-        entity: Entity::Contact,
+        entity: CONTACT,
         id_property: "email".into(),
     }
 }
 
 fn update() -> CallKind {
-    CallKind::HubSpotUpdate {
-        entity: Entity::Contact,
-    }
+    CallKind::HubSpotUpdate { entity: CONTACT }
 }
 
 fn reply(status: u16, body: &str) -> Reply {

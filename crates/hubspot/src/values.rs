@@ -5,10 +5,9 @@
 
 use std::borrow::Cow;
 
-use crate::{EMAIL, definitions::PIPELINE};
+use crate::{EMAIL, objects};
 use integration_engine::{
     record::{
-        Entity,
         field_type::{Choice, FieldType, Pipelines},
         mapping::{Field, SourceMap, ValueKind},
     },
@@ -31,8 +30,9 @@ pub(super) fn to_remote<'a>(map: &SourceMap, row: &'a [Option<String>], index: u
     };
     match (&field.remote_type, text) {
         (FieldType::Stage(pipelines), _) => {
-            let named = map
-                .field_named(PIPELINE)
+            let named = objects::of(map.entity)
+                .pipeline
+                .and_then(|properties| map.field_named(properties.pipeline))
                 .and_then(|(at, _)| row.get(at)?.as_deref());
             // A pipeline that is not there is the other field's mistake.
             let pipeline =
@@ -49,7 +49,7 @@ pub(super) fn to_remote<'a>(map: &SourceMap, row: &'a [Option<String>], index: u
 /// Whether the field holds the address by which HubSpot knows the record. Addresses are compared in
 /// lower case.
 fn is_identity(map: &SourceMap, field: &Field) -> bool {
-    map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL)
+    map.entity.is_person() && field.remote.eq_ignore_ascii_case(EMAIL)
 }
 
 /// By the column's type, if it is not too long.

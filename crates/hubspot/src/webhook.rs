@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::objects;
 use integration_engine::{
     event_order::{Claim, Reach},
     record::{Entity, Timestamp},
@@ -133,7 +134,7 @@ fn read(event: Map<String, Value>) -> Result<Event<HubSpotSubject>, &'static str
         .into_iter()
         .find_map(&field);
     let subject = HubSpotSubject {
-        entity: entity(&object_type),
+        entity: objects::from_event(&object_type),
         object_id,
         portal_id,
         app_id: field("appId"),
@@ -220,21 +221,6 @@ fn merge(event: &Map<String, Value>) -> Option<HubSpotAction> {
     merged.sort_unstable();
     merged.dedup();
     Some(HubSpotAction::Merge { merged, surviving })
-}
-
-/// By HubSpot's type ids, or by the names in classic event types.
-fn entity(object_type: &str) -> Option<Entity> {
-    match object_type {
-        "0-1" => Some(Entity::Contact),
-        "0-2" => Some(Entity::Company),
-        "0-3" => Some(Entity::Deal),
-        "0-46" => Some(Entity::Note),
-        "0-48" => Some(Entity::Call),
-        "0-49" => Some(Entity::Email),
-        "0-47" => Some(Entity::Meeting),
-        "0-27" => Some(Entity::Task),
-        name => Entity::from_name(name),
-    }
 }
 
 #[cfg(test)]

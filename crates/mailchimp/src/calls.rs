@@ -85,7 +85,7 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         | CallKind::HubSpotGiveWay { .. }
         | CallKind::HubSpotPatch { .. }
         | CallKind::HubSpotArchive { .. }
-        | CallKind::HubSpotErase
+        | CallKind::HubSpotErase { .. }
         | CallKind::HubSpotFind { .. }
         | CallKind::HubSpotMatch { .. } => return None,
     };

@@ -44,6 +44,7 @@ pub use {
     identity::{Sought, seek},
     plan::{decide, list_of},
     service::Mailchimp,
+    values::CONVENTIONS,
 };
 
 use integration_engine::delivery::given::{INTERESTS, PERMISSIONS, TAGS};

@@ -23,11 +23,22 @@ use integration_engine::{
     record::{
         Entity, RemoteId, SourceId, Target, Timestamp,
         consent::MemberStatus,
+        kind::Kind,
         mapping::{ConflictRule, Direction, Field, FieldId, SourceMap, ValueKind},
     },
     sync::clock::{FieldClock, Tick, ValueHash, Writer},
     wire::Reply,
 };
+
+/// People, as the table of kinds has them.
+static PEOPLE: Kind = Kind {
+    name: "contact",
+    place: 0,
+    is_person: true,
+    is_shared: false,
+};
+
+const CONTACT: Entity = Entity::of(&PEOPLE);
 
 fn settings() -> MailchimpSettings {
     MailchimpSettings {
@@ -56,7 +67,7 @@ fn map() -> SourceMap {
         external_ids: Default::default(),
         source: SourceId(1),
         name: "crm.people".into(),
-        entity: Entity::Contact,
+        entity: CONTACT,
         target: Target::Mailchimp,
         fields: vec![
             field(1, "email_address", ValueKind::Text),

@@ -8,13 +8,14 @@ use integration_engine::record::field_type::FieldType;
 use integration_engine::record::mapping::{
     ConflictRule, Direction, Field, FieldId, OnLossy, SourceMap, ValueKind,
 };
-use integration_engine::record::{Entity, SourceId, Target};
+use integration_engine::record::{SourceId, Target};
 use integration_mailchimp as mailchimp;
 use pgrx::pg_sys;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{KeyColumn, Numbers, Source};
 use crate::pg::Column;
+use crate::services;
 use crate::store::reading::Missing;
 use crate::store::select;
 
@@ -134,7 +135,7 @@ pub fn external_ids(source: SourceId) -> SpiResult<ExternalIds> {
 /// All tracked tables that still exist, with their maps.
 pub fn load() -> SpiResult<Vec<Source>> {
     let mut fields = fields()?;
-    select(TABLES, &[], |row| {
+    let rows = select(TABLES, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
         let list = |column: usize| {
             row.get::<Vec<String>>(column)
@@ -143,7 +144,9 @@ pub fn load() -> SpiResult<Vec<Source>> {
         let numbers = |column: usize| row.get::<Vec<i16>>(column).map(Option::unwrap_or_default);
         let id = SourceId(row.get(1)?.unwrap_or(0));
         let name = text(3)?;
-        let entity = Entity::from_name(&text(4)?).unwrap_or(Entity::Contact);
+        let Some(entity) = services::entity(&text(4)?) else {
+            return Ok(None);
+        };
         let external_ids = named(row)?;
         let mine: Vec<FieldRow> = fields.extract_if(.., |row| row.source == id).collect();
         let map = |target: Target| SourceMap {
@@ -159,7 +162,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
             external_ids: external_ids.clone(),
         };
         let targets = list(9)?;
-        Ok(Source {
+        Ok(Some(Source {
             id,
             oid: row.get(2)?.unwrap_or(pg_sys::InvalidOid),
             entity,
@@ -187,8 +190,9 @@ pub fn load() -> SpiResult<Vec<Source>> {
                 .map(|row| (row.field.column.clone(), row.numbers))
                 .collect(),
             name,
-        })
-    })
+        }))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 fn key_columns(

@@ -10,7 +10,7 @@ use integration_engine::queue::Change;
 use integration_engine::queue::traces::Traces;
 use integration_engine::record::field_type::{FieldType, MergeType};
 use integration_engine::record::mapping::{Direction, Field, SourceMap};
-use integration_engine::record::{Entity, Lane, RecordKey, RecordRef, Target};
+use integration_engine::record::{Lane, RecordKey, RecordRef, Target};
 use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
@@ -129,8 +129,8 @@ fn worker(target: Target, context: &Context) -> SpiResult<TargetWorker> {
     let mut worker = TargetWorker::new(target, &context.settings, context.now);
     worker.audiences.load()?;
     // Whether the unique property exists is asked when something is sent; here it is assumed.
-    let ready = |entity: Entity| (entity, Property::Ready);
-    worker.properties = Entity::ALL.into_iter().map(ready).collect();
+    let ready = |source: &Source| (source.entity, Property::Ready);
+    worker.properties = context.sources.values().map(ready).collect();
     worker.fenced_why = context.why_fenced()?;
     worker.fenced = worker.fenced_why.is_some();
     let pauses = state::pauses()?;

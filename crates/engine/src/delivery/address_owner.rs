@@ -124,7 +124,7 @@ pub fn adoption(owner: Owner, op: Op, entity: Entity, written: bool) -> Adoption
         Owner::Nobody => Adoption::Stands,
         _ if op == Op::Delete => Adoption::Forget,
         // HubSpot takes several companies with one domain; what people merged is one.
-        _ if entity == Entity::Company && !written => Adoption::Create,
+        _ if entity.is_shared() && !written => Adoption::Create,
         Owner::Kept => Adoption::Refuse,
         Owner::Leaving => Adoption::Wait,
     }

@@ -57,7 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Entity;
+    use crate::record::kind::sample::{CONTACT, DEAL};
 
     fn item(work: usize, name: &str, batch_cap: usize) -> Item {
         Item {
@@ -83,7 +83,7 @@ mod tests {
                 4 => Just(100usize), 1 => 0usize..5
             ]), 0..400),
         ) {
-            let kinds = [Entity::Contact, Entity::Deal].map(|entity| CallKind::HubSpotUpdate { entity });
+            let kinds = [CONTACT, DEAL].map(|entity| CallKind::HubSpotUpdate { entity });
             let sends: Vec<_> = records.iter().enumerate()
                 .map(|(work, (kind, name, cap))| {
                     (kinds[*kind].clone(), item(work, &name.to_string(), *cap))
@@ -118,9 +118,7 @@ mod tests {
 
     #[test]
     fn batches_are_filled() {
-        let kind = CallKind::HubSpotUpdate {
-            entity: Entity::Contact,
-        };
+        let kind = CallKind::HubSpotUpdate { entity: CONTACT };
         let sends = (0..1_050)
             .map(|at| (kind.clone(), item(at, &at.to_string(), 100)))
             .collect();

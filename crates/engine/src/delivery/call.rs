@@ -127,7 +127,7 @@ pub enum CallKind {
     /// `POST …/batch/archive` by record id, at most 100.
     HubSpotArchive { entity: Entity },
     /// `POST …/contacts/gdpr-delete` by record id, one contact: there is no batch of it.
-    HubSpotErase,
+    HubSpotErase { entity: Entity },
     /// `POST …/batch/read` by a unique property: does it exist, and under which id? At most 100.
     HubSpotFind { entity: Entity, id_property: String },
     /// `POST …/search` by a property that is not unique: which records hold these values? At most
@@ -228,7 +228,7 @@ impl CallKind {
             | CallKind::HubSpotGiveWay { .. }
             | CallKind::HubSpotPatch { .. }
             | CallKind::HubSpotArchive { .. }
-            | CallKind::HubSpotErase
+            | CallKind::HubSpotErase { .. }
             | CallKind::HubSpotFind { .. }
             | CallKind::HubSpotMatch { .. } => None,
         }

@@ -16,7 +16,7 @@ use crate::{
     consent::standing,
     delivery::outcome::{Category, Verdict},
     limits::retry::{self, Next, Policy, Retry},
-    record::{Entity, Lane, Timestamp},
+    record::{Lane, Timestamp},
     sync::clock::Tick,
 };
 
@@ -38,9 +38,9 @@ const TOLD: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
     pub retry: &'a Policy,
-    /// Records of this kind that are removed go to a recycle bin at the service, where erasing the
-    /// person has to find them.
-    pub recycled: Option<Entity>,
+    /// People who are removed go to a recycle bin at the service, where erasing them has to find
+    /// them.
+    pub recycles: bool,
     pub now: Timestamp,
 }
 

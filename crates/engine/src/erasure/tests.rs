@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::kind::sample::{COMPANY, CONTACT};
 use crate::{consent::membership::Membership, crypto::subscriber_hash};
 
 const ADA: &str = "ada@example.org";
@@ -43,7 +44,7 @@ fn member(list: &str, email: &str) -> Step {
 
 #[test]
 fn a_linked_contact_goes_by_its_id_and_leaves_every_audience_it_was_in() {
-    let mut known = known(Entity::Contact);
+    let mut known = known(CONTACT);
     known.hubspot = linked("512", Some(ADA));
     known.mailchimp = linked("c0ffee", Some(ADA));
     if let Some(link) = &mut known.mailchimp {
@@ -65,7 +66,7 @@ fn a_linked_contact_goes_by_its_id_and_leaves_every_audience_it_was_in() {
 
 #[test]
 fn who_is_not_linked_is_looked_for_by_key_address_and_in_every_audience() {
-    let mut known = known(Entity::Contact);
+    let mut known = known(CONTACT);
     known.addresses = addresses(&[ADA]);
     let expected = [
         Step::Look("17".into()),
@@ -78,7 +79,7 @@ fn who_is_not_linked_is_looked_for_by_key_address_and_in_every_audience() {
 
 #[test]
 fn an_address_that_hubspot_has_not_been_told_goes_as_well() {
-    let mut known = known(Entity::Contact);
+    let mut known = known(CONTACT);
     known.hubspot = linked("512", Some(ADA));
     known.addresses = addresses(&[ADA, "new@example.org"]);
     known.targets = BTreeSet::from([Target::HubSpot]);
@@ -91,7 +92,7 @@ fn an_address_that_hubspot_has_not_been_told_goes_as_well() {
 
 #[test]
 fn a_row_that_is_long_gone_is_known_by_hash_and_former_id() {
-    let mut known = known(Entity::Contact);
+    let mut known = known(CONTACT);
     known.former_ids = vec!["512".into()];
     known.hashes = BTreeSet::from([subscriber_hash(ADA)]);
     let expected = [
@@ -105,7 +106,7 @@ fn a_row_that_is_long_gone_is_known_by_hash_and_former_id() {
 
 #[test]
 fn what_is_another_rows_stays() {
-    let mut known = known(Entity::Contact);
+    let mut known = known(CONTACT);
     known.addresses = addresses(&[ADA]);
     known.taken = addresses(&[ADA]);
     let hash = subscriber_hash(ADA);
@@ -118,13 +119,13 @@ fn what_is_another_rows_stays() {
 
 #[test]
 fn other_records_are_archived_and_mailchimp_knows_nothing_of_them() {
-    let mut known = known(Entity::Company);
+    let mut known = known(COMPANY);
     known.hubspot = linked("77", None);
     assert_eq!(steps(&known), [Step::Archive("77".into())]);
     known.hubspot = None;
     assert_eq!(steps(&known), [Step::Look("17".into())]);
     assert_eq!(
-        Step::remove(Entity::Company, "77".into()),
+        Step::remove(COMPANY, "77".into()),
         Step::Archive("77".into())
     );
 }
@@ -132,7 +133,7 @@ fn other_records_are_archived_and_mailchimp_knows_nothing_of_them() {
 #[test]
 fn what_is_not_there_under_its_id_is_asked_for_by_its_addresses() {
     let own = addresses(&[ADA, "b@example.org"]);
-    let next = |step: &Step, answer| step.next(Entity::Contact, answer, &own);
+    let next = |step: &Step, answer| step.next(CONTACT, answer, &own);
     let by_address = [
         Step::EraseAddress(ADA.into()),
         Step::EraseAddress("b@example.org".into()),
@@ -171,7 +172,7 @@ proptest! {
         lists in proptest::collection::vec("[p-s]", 0..3),
         linked in any::<bool>(),
     ) {
-        let mut known = known(Entity::Contact);
+        let mut known = known(CONTACT);
         known.hubspot = linked.then(|| self::linked("512", all.first().map(String::as_str))).flatten();
         known.audiences.clone_from(&lists);
         known.taken_members = lists

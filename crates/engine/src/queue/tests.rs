@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::RecordKey;
+use crate::record::kind::sample::CONTACT;
 
 fn change(key: u8, lane: Lane) -> Change {
     Change {
@@ -11,7 +12,7 @@ fn change(key: u8, lane: Lane) -> Change {
             source: SourceId(1 + i32::from(key) / 100),
             key: RecordKey::from(key.to_string()),
         },
-        entity: Entity::Contact,
+        entity: CONTACT,
         lane,
         changed_at: Timestamp(i64::from(key)),
         attempts: 0,

@@ -8,8 +8,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{AssociationCall, Label, Labels, Pair, Sending, Verb, types};
-use crate::{HubSpot, answer as batch, wire::Paging};
+use super::{AssociationCall, Label, Labels, Pair, Sending, Verb};
+use crate::{HubSpot, answer as batch, objects, wire::Paging};
 use integration_engine::{
     delivery::{
         outcome::{Category, TargetSignal, Verdict},
@@ -280,7 +280,7 @@ impl SeenPairs<'_> {
                 id: seen.id,
             };
             let labels: Vec<Label> = end.types.iter().map(label).collect();
-            let all = types(sending.from, sending.to);
+            let all = objects::associations(sending.from, sending.to);
             if all.iter().all(|id| labels.contains(&Label::defined(*id))) {
                 return PairVerdict::Done;
             }

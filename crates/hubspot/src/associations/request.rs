@@ -1,7 +1,7 @@
 //! The calls themselves.
 
-use super::{AssociationCall, Label, Labels, Sending, Verb, types};
-use crate::{object_type, versioned};
+use super::{AssociationCall, Label, Labels, Sending, Verb};
+use crate::{object_type, objects, versioned};
 use integration_engine::{
     delivery::call::HubSpotSettings,
     record::{RemoteId, Target},
@@ -86,7 +86,7 @@ fn look(sending: &Sending) -> String {
 
 /// Ours, and those the pair has besides: what is not named is taken away.
 fn with_labels(sending: &Sending) -> String {
-    let mut labels: Vec<Label> = types(sending.from, sending.to)
+    let mut labels: Vec<Label> = objects::associations(sending.from, sending.to)
         .iter()
         .map(|id| Label::defined(*id))
         .collect();

@@ -41,13 +41,10 @@ pub(crate) fn owners_request(settings: &HubSpotSettings, after: Option<&str>) ->
     Request::get(Target::HubSpot, format!("{area}?limit=100{after}"))
 }
 
-/// `GET /crm/pipelines/{V}/deals`.
-pub(crate) fn pipelines_request(settings: &HubSpotSettings) -> Request {
+/// `GET /crm/pipelines/{V}/{type}`.
+pub(crate) fn pipelines_request(settings: &HubSpotSettings, entity: Entity) -> Request {
     let area = versioned("crm/", "pipelines", &settings.api_version);
-    Request::get(
-        Target::HubSpot,
-        format!("{area}/{}", object_type(Entity::Deal)),
-    )
+    Request::get(Target::HubSpot, format!("{area}/{}", object_type(entity)))
 }
 
 #[derive(Deserialize)]
@@ -168,7 +165,7 @@ pub(crate) fn read_owners(body: &[u8]) -> Result<(Owners, Option<String>), Strin
     Ok((Owners(by_email.collect()), next))
 }
 
-/// Reads the pipelines of deals with their stages.
+/// Reads the pipelines of an object with their stages.
 pub(crate) fn read_pipelines(body: &[u8]) -> Result<Pipelines, String> {
     let listed: Listed<'_, PipelineRow> = parse(body)?;
     let pipeline = |row: PipelineRow| Pipeline {

@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 
 use super::{RecordPlan, Row};
-use crate::{EMAIL, definitions::PIPELINE, values};
+use crate::{
+    EMAIL,
+    objects::{self, Pipeline},
+    values,
+};
 use integration_engine::{
     delivery::{
         call::Link,
         outcome::{Category, Verdict},
         verdicts::{dead, unmappable},
     },
-    record::{
-        Entity,
-        mapping::{Direction, Field},
-    },
+    record::mapping::{Direction, Field},
     sync::clock::{Tick, ValueHash, Writer},
 };
 
@@ -27,22 +28,26 @@ impl RecordPlan<'_> {
         })
     }
 
-    /// HubSpot: a stage belongs to a pipeline, so that one is not changed without the other.
-    pub(super) fn changes_pipeline(&self, row: &Row, link: &Link) -> Result<bool, Verdict> {
-        if self.map.entity != Entity::Deal {
-            return Ok(false);
-        }
-        match self.pushed().find(|(_, field)| field.remote == PIPELINE) {
-            Some((at, field)) => {
-                let value = self.value(row, at, field)?;
-                Ok(ValueHash::of(value.as_deref()) != agreed(link, field))
-            }
-            None => Ok(false),
-        }
+    /// The property that holds a stage, where its pipeline changes. HubSpot: a stage belongs to a
+    /// pipeline, so that one is not changed without the other.
+    pub(super) fn moved_stage(
+        &self,
+        row: &Row,
+        link: &Link,
+    ) -> Result<Option<&'static str>, Verdict> {
+        let Some(Pipeline { pipeline, stage }) = objects::of(self.map.entity).pipeline else {
+            return Ok(None);
+        };
+        let Some((at, field)) = self.pushed().find(|(_, field)| field.remote == pipeline) else {
+            return Ok(None);
+        };
+        let value = self.value(row, at, field)?;
+        let moved = ValueHash::of(value.as_deref()) != agreed(link, field);
+        Ok(moved.then_some(stage))
     }
 
     pub(super) fn email(&self, row: &Row) -> Result<Option<String>, Verdict> {
-        if self.map.entity != Entity::Contact {
+        if !self.map.entity.is_person() {
             return Ok(None);
         }
         let found = self.pushed().find(|(_, field)| self.is_email(field));
@@ -54,7 +59,7 @@ impl RecordPlan<'_> {
     }
 
     pub(super) fn is_email(&self, field: &Field) -> bool {
-        self.map.entity == Entity::Contact && field.remote.eq_ignore_ascii_case(EMAIL)
+        self.map.entity.is_person() && field.remote.eq_ignore_ascii_case(EMAIL)
     }
 
     pub(super) fn is_ready(&self) -> bool {

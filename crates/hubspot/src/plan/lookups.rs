@@ -2,18 +2,17 @@
 //! records that others made.
 
 use super::{RecordPlan, Row};
-use crate::{DOMAIN, EMAIL};
+use crate::{EMAIL, objects};
 use integration_engine::{
     delivery::{
         call::{CallKind, Decision},
         own::Own,
     },
-    record::Entity,
     value::json::push_member,
 };
 
 /// A longer one is no domain, and HubSpot's searches are limited in size.
-const DOMAIN_MAX: usize = 253;
+const VALUE_MAX: usize = 253;
 
 impl RecordPlan<'_> {
     pub(super) fn find(&self, id_property: &str, id: &str) -> Decision {
@@ -71,14 +70,13 @@ impl RecordPlan<'_> {
         })
     }
 
-    /// By which a company may be there already. HubSpot makes companies of its own from the
-    /// domains of contacts' addresses.
-    pub(super) fn domain(&self, row: &Row) -> Option<String> {
-        let (at, field) = self.pushed().find(|(_, field)| {
-            self.map.entity == Entity::Company && field.remote.eq_ignore_ascii_case(DOMAIN)
-        })?;
+    /// The property and the value by which a record that others made may be there already.
+    pub(super) fn shared_value(&self, row: &Row) -> Option<(&'static str, String)> {
+        let property = objects::of(self.map.entity).shared?;
+        let mut pushed = self.pushed();
+        let (at, field) = pushed.find(|(_, field)| field.remote.eq_ignore_ascii_case(property))?;
         let value = self.value(row, at, field).ok()??;
-        let domain = value.trim().to_lowercase();
-        (!domain.is_empty() && domain.len() <= DOMAIN_MAX).then_some(domain)
+        let value = value.trim().to_lowercase();
+        (!value.is_empty() && value.len() <= VALUE_MAX).then_some((property, value))
     }
 }

@@ -6,7 +6,7 @@ use integration_engine::wire::TransportError;
 
 fn verdicts(kind: CallKind, names: &[&str], status: u16, body: &str) -> Vec<Verdict> {
     let call = call(kind, names);
-    read(&call, Ok(&reply(status, body)), &settings(&Entity::ALL)).verdicts
+    read(&call, Ok(&reply(status, body)), &settings(&every_kind())).verdicts
 }
 
 fn delivered(id: &str, key: Option<&str>, met: bool) -> Verdict {
@@ -74,7 +74,7 @@ fn results_are_matched_whatever_their_order() {
     );
 
     let by_key = CallKind::HubSpotUpsert {
-        entity: Entity::Deal,
+        entity: DEAL,
         id_property: "crm_id".into(),
     };
     let body = r#"{"results":[{"id":"9","properties":{"crm_id":"B"}},{"id":"8","properties":{"crm_id":"b"}}]}"#;
@@ -158,9 +158,7 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
     let cases = [
         (update(), ["delivered 1", "again Some(1)", "again Some(1)"]),
         (
-            CallKind::HubSpotArchive {
-                entity: Entity::Contact,
-            },
+            CallKind::HubSpotArchive { entity: CONTACT },
             ["removed", "removed", "removed"],
         ),
     ];
@@ -170,9 +168,7 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
             expected
         );
     }
-    let archive = CallKind::HubSpotArchive {
-        entity: Entity::Contact,
-    };
+    let archive = CallKind::HubSpotArchive { entity: CONTACT };
     assert_eq!(
         verdicts(archive, &["1", "2"], 204, ""),
         [Verdict::Removed, Verdict::Removed]
@@ -189,7 +185,7 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
 #[test]
 fn a_merged_record_is_followed_to_its_new_id() {
     let patch = CallKind::HubSpotPatch {
-        entity: Entity::Company,
+        entity: COMPANY,
         id: "7".into(),
     };
     let request = call(patch.clone(), &["7"]).request;
@@ -239,7 +235,7 @@ fn a_merged_record_is_followed_to_its_new_id() {
 #[test]
 fn a_search_finds_or_does_not() {
     let find = CallKind::HubSpotFind {
-        entity: Entity::Contact,
+        entity: CONTACT,
         id_property: "email".into(),
     };
     let body = r#"{"results":[{"id":"512","properties":{"email":"ada@example.com"}}],"numErrors":1,
@@ -295,7 +291,7 @@ fn headers_tell_of_the_budget() {
 #[test]
 fn companies_of_others_are_matched_by_their_domains() {
     let look = CallKind::HubSpotMatch {
-        entity: Entity::Company,
+        entity: COMPANY,
         property: "domain".into(),
     };
     let names = ["acme.com", "taken.com", "new.com"];

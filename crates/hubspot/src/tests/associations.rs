@@ -4,14 +4,14 @@ mod model;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::associations::*;
+use crate::{associations::*, objects::named::*};
 use integration_engine::{
     delivery::{
         call::{HubSpotOnDelete, HubSpotSettings},
         outcome::TargetSignal,
     },
     limits::retry::Policy,
-    record::{Entity, RemoteId},
+    record::RemoteId,
     wire::{Reply, TransportError},
 };
 
@@ -36,8 +36,8 @@ fn pair(from: u64, to: u64) -> Pair {
 fn sending(work: usize, action: Action, pair: Pair) -> Sending {
     Sending {
         work,
-        from: Entity::Contact,
-        to: Entity::Company,
+        from: CONTACT,
+        to: COMPANY,
         action,
         pair,
         labels: Labels::Known(Vec::new()),
@@ -242,8 +242,8 @@ fn labels_are_looked_for_page_by_page() {
 #[test]
 fn what_has_no_primary_type_is_associated_without_a_look() {
     let sendings = (0..2_001).map(|n| Sending {
-        from: Entity::Note,
-        to: Entity::Deal,
+        from: NOTE,
+        to: DEAL,
         labels: Labels::Unknown,
         ..sending(n, Action::Create, pair(1_000 + n as u64, 7))
     });

@@ -14,17 +14,17 @@ fn requests_are_as_documented() {
     let settings = settings(&[]);
     let cases = [
         (
-            erase_request(&settings, &"512".into()),
+            erase_request(&settings, CONTACT, &"512".into()),
             "/crm/objects/2026-09/contacts/gdpr-delete",
             r#"{"objectId":"512"}"#,
         ),
         (
-            erase_address_request(&settings, "ada@example.org"),
+            erase_address_request(&settings, CONTACT, "ada@example.org"),
             "/crm/objects/2026-09/contacts/gdpr-delete",
             r#"{"idProperty":"email","objectId":"ada@example.org"}"#,
         ),
         (
-            archive_request(&settings, Entity::Company, &"77".into()),
+            archive_request(&settings, COMPANY, &"77".into()),
             "/crm/objects/2026-09/companies/batch/archive",
             r#"{"inputs":[{"id":"77"}]}"#,
         ),

@@ -32,11 +32,7 @@ const ADA: [Option<&str>; 4] = [
 
 #[test]
 fn a_new_contact_is_upserted_whole_by_email() {
-    let (kind, item) = sent(plan(
-        &work(row(ADA), None),
-        Entity::Contact,
-        &[Entity::Contact],
-    ));
+    let (kind, item) = sent(plan(&work(row(ADA), None), CONTACT, &[CONTACT]));
     assert_eq!(kind, upsert());
     assert_eq!(
         item.fragment,
@@ -87,25 +83,21 @@ fn a_record_with_another_rows_key_gets_the_present_one() {
     let only_email = || row([Some("ada@example.com"), None, None, None]);
     let (_, item) = sent(plan(
         &work(only_email(), Some(link("16"))),
-        Entity::Contact,
-        &[Entity::Contact],
+        CONTACT,
+        &[CONTACT],
     ));
     assert_eq!(
         item.fragment,
         r#"{"id":"512","properties":{"crm_id":"17"}}"#
     );
-    let same = plan(
-        &work(only_email(), Some(link("17"))),
-        Entity::Contact,
-        &[Entity::Contact],
-    );
+    let same = plan(&work(only_email(), Some(link("17"))), CONTACT, &[CONTACT]);
     assert_eq!(settled(same), Verdict::Unchanged);
 }
 
 #[test]
 fn without_the_property_the_key_stays_out_and_empty_fields_too() {
     let work = work(row([Some("a@b.co"), None, Some(""), None]), None);
-    let (_, item) = sent(plan(&work, Entity::Contact, &[]));
+    let (_, item) = sent(plan(&work, CONTACT, &[]));
     assert_eq!(
         item.fragment,
         r#"{"id":"a@b.co","idProperty":"email","properties":{"email":"a@b.co"}}"#
@@ -115,9 +107,9 @@ fn without_the_property_the_key_stays_out_and_empty_fields_too() {
 #[test]
 fn others_are_upserted_by_external_id_once_it_is_there() {
     let work = work(row([None, Some("Deal"), None, None]), None);
-    let (kind, item) = sent(plan(&work, Entity::Deal, &[Entity::Deal]));
+    let (kind, item) = sent(plan(&work, DEAL, &[DEAL]));
     let by_key = CallKind::HubSpotUpsert {
-        entity: Entity::Deal,
+        entity: DEAL,
         id_property: "crm_id".into(),
     };
     assert_eq!(kind, by_key);
@@ -126,7 +118,7 @@ fn others_are_upserted_by_external_id_once_it_is_there() {
         r#"{"id":"17","idProperty":"crm_id","properties":{"crm_id":"17","firstname":"Deal"}}"#
     );
     assert_eq!((item.name.as_str(), item.remote_key), ("17", None));
-    match settled(plan(&work, Entity::Deal, &[])) {
+    match settled(plan(&work, DEAL, &[])) {
         Verdict::Retry {
             why,
             wait,
@@ -141,11 +133,11 @@ fn others_are_upserted_by_external_id_once_it_is_there() {
     let nobody = row([None, Some("Ada"), None, None]);
     let (kind, _) = sent(plan(
         &super::work(nobody.clone(), None),
-        Entity::Contact,
-        &[Entity::Contact],
+        CONTACT,
+        &[CONTACT],
     ));
     assert!(matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == "crm_id"));
-    match settled(plan(&super::work(nobody, None), Entity::Contact, &[])) {
+    match settled(plan(&super::work(nobody, None), CONTACT, &[])) {
         Verdict::Dead {
             category: Category::Unmappable,
             why,
@@ -161,7 +153,7 @@ fn others_are_upserted_by_external_id_once_it_is_there() {
 fn a_linked_record_is_updated_by_id_with_what_differs() {
     let agreed = [(1, "ada@example.com"), (2, "Ada"), (3, "2")];
     let known = link(Some("512"), Some("ada@example.com"), &agreed);
-    let (kind, item) = sent(plan(&work(row(ADA), known.clone()), Entity::Contact, &[]));
+    let (kind, item) = sent(plan(&work(row(ADA), known.clone()), CONTACT, &[]));
     assert_eq!(kind, update());
     assert_eq!(
         item.fragment,
@@ -173,7 +165,7 @@ fn a_linked_record_is_updated_by_id_with_what_differs() {
     );
 
     let cleared = row([Some("ada@example.com"), None, Some("2"), None]);
-    let (_, item) = sent(plan(&work(cleared, known.clone()), Entity::Contact, &[]));
+    let (_, item) = sent(plan(&work(cleared, known.clone()), CONTACT, &[]));
     assert_eq!(
         item.fragment,
         r#"{"id":"512","properties":{"firstname":""}}"#
@@ -186,13 +178,13 @@ fn a_linked_record_is_updated_by_id_with_what_differs() {
         Some("77"),
     ]);
     assert_eq!(
-        settled(plan(&work(same, known), Entity::Contact, &[])),
+        settled(plan(&work(same, known), CONTACT, &[])),
         Verdict::Unchanged
     );
     // Just adopted: everything is sent, but nothing is wiped out.
     let adopted = link(Some("512"), Some("ada@example.com"), &[]);
     let partial = row([Some("ada@example.com"), None, Some("2"), None]);
-    let (_, item) = sent(plan(&work(partial, adopted), Entity::Contact, &[]));
+    let (_, item) = sent(plan(&work(partial, adopted), CONTACT, &[]));
     assert_eq!(
         item.fragment,
         r#"{"id":"512","properties":{"email":"ada@example.com","amount":"2"}}"#
@@ -203,7 +195,7 @@ fn a_linked_record_is_updated_by_id_with_what_differs() {
 fn a_changed_email_travels_by_record_id() {
     let agreed = [(1, "old@example.com"), (2, "Ada"), (3, "1.5")];
     let known = link(Some("512"), Some("old@example.com"), &agreed);
-    let (_, item) = sent(plan(&work(row(ADA), known.clone()), Entity::Contact, &[]));
+    let (_, item) = sent(plan(&work(row(ADA), known.clone()), CONTACT, &[]));
     assert_eq!(
         item.fragment,
         r#"{"id":"512","properties":{"email":"ada@example.com"}}"#
@@ -211,7 +203,7 @@ fn a_changed_email_travels_by_record_id() {
     assert_eq!(item.remote_key.as_deref(), Some("ada@example.com"));
     let mut contested = work(row(ADA), known);
     contested.rival = Some("18".into());
-    match settled(plan(&contested, Entity::Contact, &[])) {
+    match settled(plan(&contested, CONTACT, &[])) {
         Verdict::Dead {
             category: Category::Conflict,
             why,
@@ -227,13 +219,13 @@ fn a_changed_email_travels_by_record_id() {
         rival: Some("18".into()),
         ..work(row(ADA), own)
     };
-    sent(plan(&settled_owner, Entity::Contact, &[]));
+    sent(plan(&settled_owner, CONTACT, &[]));
     let unlinked = Work {
         rival: Some("18".into()),
         ..work(row(ADA), None)
     };
     assert!(matches!(
-        settled(plan(&unlinked, Entity::Contact, &[])),
+        settled(plan(&unlinked, CONTACT, &[])),
         Verdict::Dead {
             category: Category::Conflict,
             ..
@@ -244,36 +236,32 @@ fn a_changed_email_travels_by_record_id() {
 #[test]
 fn an_uncertain_create_is_repeated_or_looked_for() {
     let same = link(None, Some("ada@example.com"), &[]);
-    let (kind, item) = sent(plan(&work(row(ADA), same.clone()), Entity::Contact, &[]));
+    let (kind, item) = sent(plan(&work(row(ADA), same.clone()), CONTACT, &[]));
     assert_eq!((kind, item.intent), (upsert(), false));
 
     let find = CallKind::HubSpotFind {
-        entity: Entity::Contact,
+        entity: CONTACT,
         id_property: "email".into(),
     };
     let other = link(None, Some("old@example.com"), &[]);
-    let (kind, item) = sent(plan(&work(row(ADA), other), Entity::Contact, &[]));
+    let (kind, item) = sent(plan(&work(row(ADA), other), CONTACT, &[]));
     assert_eq!(
         (kind, item.fragment.as_str()),
         (find.clone(), r#"{"id":"old@example.com"}"#)
     );
-    let (kind, _) = sent(plan(&work(None, same), Entity::Contact, &[]));
+    let (kind, _) = sent(plan(&work(None, same), CONTACT, &[]));
     assert_eq!(kind, find);
 
     let keyless = link(None, None, &[]);
-    let (kind, item) = sent(plan(
-        &work(None, keyless.clone()),
-        Entity::Deal,
-        &[Entity::Deal],
-    ));
+    let (kind, item) = sent(plan(&work(None, keyless.clone()), DEAL, &[DEAL]));
     assert!(matches!(kind, CallKind::HubSpotFind { id_property, .. } if id_property == "crm_id"));
     assert_eq!(item.name, "17");
     let deal = work(row([None, Some("Deal"), None, None]), keyless.clone());
-    let (kind, item) = sent(plan(&deal, Entity::Deal, &[Entity::Deal]));
+    let (kind, item) = sent(plan(&deal, DEAL, &[DEAL]));
     assert!(matches!(kind, CallKind::HubSpotUpsert { .. }));
     assert!(!item.intent);
     assert_eq!(
-        settled(plan(&work(None, keyless), Entity::Deal, &[])),
+        settled(plan(&work(None, keyless), DEAL, &[])),
         Verdict::Removed
     );
 }
@@ -293,7 +281,7 @@ fn values_that_cannot_go_name_column_property_and_value() {
         ),
     ];
     for (texts, expected, words) in cases {
-        match settled(plan(&work(row(texts), None), Entity::Contact, &[])) {
+        match settled(plan(&work(row(texts), None), CONTACT, &[])) {
             Verdict::Dead { category, why, .. } => {
                 assert_eq!(category, expected);
                 for word in words {
@@ -305,7 +293,7 @@ fn values_that_cannot_go_name_column_property_and_value() {
     }
     let long = "x".repeat(70_000);
     let work = work(row([Some("a@b.co"), Some(&long), None, None]), None);
-    match settled(plan(&work, Entity::Contact, &[])) {
+    match settled(plan(&work, CONTACT, &[])) {
         Verdict::Dead {
             category: Category::TooLarge,
             why,
@@ -322,8 +310,8 @@ proptest::proptest! {
     ) {
         let row = Some(texts.to_vec());
         let work = Work { key: key.into(), ..work(row, None) };
-        for entity in [Entity::Contact, Entity::Deal] {
-            if let Decision::Send(kind, item) = plan(&work, entity, &Entity::ALL) {
+        for entity in [CONTACT, DEAL] {
+            if let Decision::Send(kind, item) = plan(&work, entity, &every_kind()) {
                 let calls = assemble(vec![(kind, item)], &settings(&[]));
                 let body = calls[0].request.body.as_deref().unwrap();
                 serde_json::from_slice::<serde_json::Value>(body).unwrap();
@@ -335,18 +323,18 @@ proptest::proptest! {
 #[test]
 fn a_new_company_is_looked_for_by_its_domain() {
     let with_domain = |domain: Option<&str>, link| {
-        let mut map = map(Entity::Company);
+        let mut map = map(COMPANY);
         map.fields[1].remote = "domain".into();
         let work = work(row([None, domain, None, None]), link);
-        sent(decide(&work, 0, &map, &settings(&Entity::ALL)))
+        sent(decide(&work, 0, &map, &settings(&every_kind())))
     };
     let (kind, item) = with_domain(Some(" ACME.com"), None);
     let look = CallKind::HubSpotMatch {
-        entity: Entity::Company,
+        entity: COMPANY,
         property: "domain".into(),
     };
     assert_eq!((&kind, item.name.as_str()), (&look, "acme.com"));
-    let calls = assemble(vec![(kind, item)], &settings(&Entity::ALL));
+    let calls = assemble(vec![(kind, item)], &settings(&every_kind()));
     assert_eq!(
         calls[0].request.path,
         "/crm/objects/2026-09/companies/search"
@@ -376,17 +364,17 @@ fn a_record_gives_up_its_address_where_others_wait_for_it() {
     let bob = [Some("bob@example.com"), Some("Ada"), None, None];
     let mut work = work(row(bob), known);
     work.gives_way = true;
-    let (kind, item) = sent(plan(&work, Entity::Contact, &Entity::ALL));
-    let entity = Entity::Contact;
+    let (kind, item) = sent(plan(&work, CONTACT, &every_kind()));
+    let entity = CONTACT;
     assert_eq!(kind, CallKind::HubSpotGiveWay { entity });
     assert_eq!(item.fragment, r#"{"id":"512","properties":{"email":""}}"#);
-    let call = assemble(vec![(kind, item)], &settings(&Entity::ALL)).remove(0);
+    let call = assemble(vec![(kind, item)], &settings(&every_kind())).remove(0);
     assert_eq!(
         call.request.path,
         "/crm/objects/2026-09/contacts/batch/update"
     );
     let answer = r#"{"status":"COMPLETE","results":[{"id":"512","properties":{}}]}"#;
-    let reading = read(&call, Ok(&reply(200, answer)), &settings(&Entity::ALL));
+    let reading = read(&call, Ok(&reply(200, answer)), &settings(&every_kind()));
     let Verdict::Again {
         relink: Some(Relink::Unaddressed(ticks)),
         ..
@@ -397,7 +385,7 @@ fn a_record_gives_up_its_address_where_others_wait_for_it() {
     assert_eq!(ticks[0].hash, ValueHash::of(None));
     // What has no address cannot give one up.
     work.link = link(Some("512"), None, &[]);
-    let (kind, item) = sent(plan(&work, Entity::Contact, &Entity::ALL));
+    let (kind, item) = sent(plan(&work, CONTACT, &every_kind()));
     assert_eq!(kind, update());
     assert!(item.fragment.contains("bob@example.com"));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::preflight::{Heard, Preflight, Subject};
 
 const SECOND: u64 = 1_000_000;
-const CONTACTS: Subject = Subject::Properties(Entity::Contact);
+const CONTACTS: Subject = Subject::Properties(CONTACT);
 
 fn listing(names: &[&str]) -> Reply {
     let rows: Vec<String> = names
@@ -19,7 +19,7 @@ const ALL: [&str; 4] = ["email", "firstname", "amount", "score"];
 /// Contacts are mapped, and their definitions have been read.
 fn informed() -> Preflight {
     let mut preflight = Preflight::default();
-    preflight.expect([&map(Entity::Contact)].into_iter());
+    preflight.expect([&map(CONTACT)].into_iter());
     assert_eq!(preflight.due(0), Some(CONTACTS));
     assert!(!preflight.is_known());
     let request = preflight.ask(CONTACTS, &settings(&[]));
@@ -87,7 +87,7 @@ fn what_is_missing_is_looked_for_among_sensitive_properties() {
     ];
     for (lists, told) in cases {
         let mut preflight = Preflight::default();
-        preflight.expect([&map(Entity::Contact)].into_iter());
+        preflight.expect([&map(CONTACT)].into_iter());
         let usual = turn(&mut preflight, &listing(&ALL[..3]), 0);
         assert_eq!(usual, (USUAL.to_owned(), Heard::Nothing));
         for (path, reply) in [SENSITIVE, HIGHLY].into_iter().zip(&lists) {
@@ -96,9 +96,7 @@ fn what_is_missing_is_looked_for_among_sensitive_properties() {
         }
         assert!(preflight.is_known(), "{lists:?}");
         assert_eq!(preflight.refusals(), [""; 0], "{lists:?}");
-        let (refined, dropped) = preflight
-            .catalog
-            .refine(&map(Entity::Contact), &settings(&[]));
+        let (refined, dropped) = preflight.catalog.refine(&map(CONTACT), &settings(&[]));
         let said: Vec<String> = dropped.iter().map(ToString::to_string).collect();
         assert_eq!(said.len(), usize::from(told.is_some()), "{said:?}");
         assert!(
@@ -119,7 +117,7 @@ fn what_is_missing_is_looked_for_among_sensitive_properties() {
 #[test]
 fn failing_list_of_sensitive_properties_leaves_what_was_known() {
     let mut preflight = informed();
-    preflight.doubt(Entity::Contact, 0);
+    preflight.doubt(CONTACT, 0);
     let before = preflight.catalog.clone();
     turn(&mut preflight, &listing(&ALL[..3]), 0);
     let (path, heard) = turn(&mut preflight, &reply(500, "oops"), 0);
@@ -140,7 +138,7 @@ fn failing_list_of_sensitive_properties_leaves_what_was_known() {
 #[test]
 fn nothing_is_asked_for_twice_without_a_reason() {
     let mut preflight = informed();
-    preflight.expect([&map(Entity::Contact)].into_iter());
+    preflight.expect([&map(CONTACT)].into_iter());
     preflight.recheck();
     assert_eq!(preflight.due(u64::MAX), None);
 }
@@ -148,31 +146,25 @@ fn nothing_is_asked_for_twice_without_a_reason() {
 #[test]
 fn doubt_has_definitions_read_again_unless_that_was_just_in_vain() {
     let mut preflight = informed();
-    assert!(preflight.doubt(Entity::Contact, 1));
+    assert!(preflight.doubt(CONTACT, 1));
     assert!(!preflight.is_known());
-    assert!(
-        preflight.doubt(Entity::Contact, 1),
-        "while it is being read"
-    );
+    assert!(preflight.doubt(CONTACT, 1), "while it is being read");
     assert_eq!(answered(&mut preflight, &listing(&ALL), 2), Heard::Nothing);
-    assert!(!preflight.doubt(Entity::Contact, 3));
-    assert!(
-        !preflight.doubt(Entity::Deal, 3),
-        "nothing is known of them"
-    );
-    assert!(preflight.doubt(Entity::Contact, 6 * SECOND));
+    assert!(!preflight.doubt(CONTACT, 3));
+    assert!(!preflight.doubt(DEAL, 3), "nothing is known of them");
+    assert!(preflight.doubt(CONTACT, 6 * SECOND));
     // It was well founded: the next doubt may be, too.
     assert_eq!(
         answered(&mut preflight, &listing(&ALL[..3]), 6 * SECOND),
         Heard::News
     );
-    assert!(preflight.doubt(Entity::Contact, 6 * SECOND));
+    assert!(preflight.doubt(CONTACT, 6 * SECOND));
 }
 
 #[test]
 fn what_is_missing_is_looked_for_again_while_there_is_work() {
     let mut preflight = informed();
-    preflight.doubt(Entity::Contact, 0);
+    preflight.doubt(CONTACT, 0);
     answered(&mut preflight, &listing(&ALL[..3]), 0);
     assert_eq!(preflight.due(59 * SECOND), None);
     assert_eq!(preflight.due(61 * SECOND), Some(CONTACTS));
@@ -192,7 +184,7 @@ fn what_may_not_be_read_is_gone_without() {
         reply(200, "<html>"),
     ] {
         let mut preflight = informed();
-        preflight.doubt(Entity::Contact, 0);
+        preflight.doubt(CONTACT, 0);
         assert_eq!(
             answered(&mut preflight, &refusal, 0),
             Heard::News,
@@ -201,8 +193,8 @@ fn what_may_not_be_read_is_gone_without() {
         assert!(preflight.is_known(), "{refusal:?}");
         assert_eq!(preflight.refusals().len(), 1);
         // What was read before is still true as far as anybody knows.
-        assert!(preflight.catalog.objects.contains_key(&Entity::Contact));
-        assert!(!preflight.doubt(Entity::Contact, SECOND));
+        assert!(preflight.catalog.objects.contains_key(&CONTACT));
+        assert!(!preflight.doubt(CONTACT, SECOND));
         assert_eq!(preflight.due(61 * SECOND), Some(CONTACTS));
         assert_eq!(
             answered(&mut preflight, &listing(&ALL), 61 * SECOND),
@@ -212,7 +204,7 @@ fn what_may_not_be_read_is_gone_without() {
     }
     for later in [reply(429, "{}"), reply(401, "{}"), reply(423, "{}")] {
         let mut preflight = informed();
-        preflight.doubt(Entity::Contact, 0);
+        preflight.doubt(CONTACT, 0);
         assert_eq!(
             answered(&mut preflight, &later, 0),
             Heard::Later,
@@ -225,7 +217,7 @@ fn what_may_not_be_read_is_gone_without() {
 #[test]
 fn other_names_make_what_was_read_worthless() {
     let mut preflight = informed();
-    let mut more = map(Entity::Contact);
+    let mut more = map(CONTACT);
     more.fields
         .push(field(5, "city", ValueKind::Text, Direction::Both));
     preflight.expect([&more].into_iter());
@@ -241,7 +233,7 @@ fn other_names_make_what_was_read_worthless() {
 
 #[test]
 fn owners_are_read_page_by_page_and_only_where_they_are_mapped() {
-    let mut deals = map(Entity::Deal);
+    let mut deals = map(DEAL);
     deals.fields.push(field(
         5,
         "hubspot_owner_id",
@@ -267,7 +259,7 @@ fn owners_are_read_page_by_page_and_only_where_they_are_mapped() {
             (Subject::Owners, true) => {
                 reply(200, r#"{"results":[{"id":"2","email":"b@example.com"}]}"#)
             }
-            (Subject::Pipelines, _) => reply(200, r#"{"results":[]}"#),
+            (Subject::Pipelines(_), _) => reply(200, r#"{"results":[]}"#),
         };
         preflight.hear(subject, Ok(&body), 0);
         paths.push(path);

@@ -3,9 +3,9 @@ use super::{property::*, *};
 #[test]
 fn the_unique_property_is_asked_for_and_created() {
     let settings = settings(&[]);
-    let request = property_request(&settings, Entity::Company);
+    let request = property_request(&settings, COMPANY);
     assert_eq!(request.path, "/crm/properties/2026-09/companies/crm_id");
-    let request = create_property_request(&settings, Entity::Deal);
+    let request = create_property_request(&settings, DEAL);
     assert_eq!(request.path, "/crm/properties/2026-09/deals");
     let body: serde_json::Value = serde_json::from_slice(&request.body.unwrap()).unwrap();
     assert_eq!(body["hasUniqueValue"], true);
@@ -18,7 +18,7 @@ fn the_unique_property_is_asked_for_and_created() {
         ..settings
     };
     assert_eq!(
-        property_request(&v3, Entity::Contact).path,
+        property_request(&v3, CONTACT).path,
         "/crm/v3/properties/contacts/crm_id"
     );
     assert_eq!(account_request(&v3).path, "/account-info/v3/details");

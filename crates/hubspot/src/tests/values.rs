@@ -68,16 +68,16 @@ fn catalog() -> PortalDefinitions {
     ];
     let read = read_properties(PROPERTIES.as_bytes(), &names.map(str::to_owned)).unwrap();
     PortalDefinitions {
-        objects: [(Entity::Deal, read)].into(),
+        objects: [(DEAL, read)].into(),
         owners: Some(Arc::new(owners())),
-        pipelines: Some(Arc::new(pipelines())),
+        pipelines: [(DEAL, Arc::new(pipelines()))].into(),
     }
 }
 
 fn mapped(fields: Vec<Field>) -> SourceMap {
     SourceMap {
         fields,
-        ..map(Entity::Deal)
+        ..map(DEAL)
     }
 }
 

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::objects::named::{CONTACT, DEAL};
 use integration_engine::{
     event_order::EventOrder,
     webhook::{Accepted, accept},
@@ -24,7 +25,7 @@ fn both_dialects_are_read() {
         event.payload,
         serde_json::from_str::<Value>(classic).unwrap()
     );
-    assert_eq!(subject.entity, Some(Entity::Contact));
+    assert_eq!(subject.entity, Some(CONTACT));
     assert_eq!(
         subject.object_id.as_deref(),
         Some("9007199254740993"),
@@ -41,7 +42,7 @@ fn both_dialects_are_read() {
     let (_, subject) = one(generic);
     assert_eq!(
         (subject.entity, subject.object_id.as_deref()),
-        (Some(Entity::Deal), Some("900"))
+        (Some(DEAL), Some("900"))
     );
     let cleared = HubSpotAction::PropertyChange {
         property: "amount".into(),

@@ -213,7 +213,7 @@ impl Crm {
             let mut effects = Effects::default();
             let rules = Rules {
                 retry: &POLICY,
-                recycled: None,
+                recycles: false,
                 now: Timestamp(self.now),
             };
             settle(outcome, &rules, 0.0, &mut effects);
@@ -225,7 +225,7 @@ impl Crm {
     fn change(&self, key: u8) -> Change {
         Change {
             record: record_of(key),
-            entity: Entity::Contact,
+            entity: CONTACT,
             lane: Lane::Live,
             changed_at: self.changed_at(key),
             attempts: 0,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::erasure as engine;
 use integration_engine::erasure::Known;
-use integration_engine::record::{Entity, RecordRef, RemoteId, Target};
+use integration_engine::record::{RecordRef, RemoteId, Target};
 use pgrx::spi::SpiResult;
 
 use super::{Erasures, Running};
@@ -141,7 +141,7 @@ fn known(context: &Context, erasure: &Erasure, audiences: &[String]) -> SpiResul
     if let Some(source) = source {
         addresses.extend(people::addresses(source, &record.key)?);
     }
-    let is_contact = erasure.entity == Entity::Contact;
+    let is_contact = erasure.entity.is_person();
     let mut hashes: BTreeSet<String> = BTreeSet::new();
     if is_contact {
         hashes.extend(erasures::hashes(record)?);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use integration_engine::record::{Entity, RecordRef, Target, Timestamp};
+use integration_engine::record::{RecordRef, Target, Timestamp};
 use integration_engine::webhook::{self, Accepted};
 use integration_mailchimp::engagement::{
     Engagement, ReportContent, ReportCursor, ReportPage, SentCampaign, as_webhook, is_due,
@@ -189,7 +189,7 @@ fn rows_of<'e>(
     let linked = links::holders(Target::Mailchimp, &emails)?;
     let contact = |holder: &&Holder| {
         let source = context.sources.get(&holder.record.source);
-        source.is_some_and(|source| source.entity == Entity::Contact)
+        source.is_some_and(|source| source.entity.is_person())
     };
     let default = &context.settings.mailchimp_api.list;
     let elsewhere = |holder: &&Holder| holder.list.as_ref().unwrap_or(default) != list;

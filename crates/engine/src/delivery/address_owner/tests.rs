@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 
 use super::*;
+use crate::record::kind::sample::{COMPANY, CONTACT};
 use crate::{
     consent::membership::Membership,
     delivery::call::Link,
@@ -92,21 +93,20 @@ fn who_has_moved_is_waited_for_until_nothing_is_to_be_expected() {
 #[test]
 fn two_rows_are_never_linked_to_one_remote_record() {
     use Adoption::{Create, Forget, Refuse, Stands, Wait};
-    use Entity::{Company, Contact};
     use Op::{Delete, Upsert};
     let cases = [
-        (Owner::Nobody, Upsert, Contact, false, Stands),
-        (Owner::Nobody, Delete, Contact, true, Stands),
-        (Owner::Kept, Upsert, Contact, false, Refuse),
-        (Owner::Kept, Upsert, Contact, true, Refuse),
-        (Owner::Leaving, Upsert, Contact, false, Wait),
-        (Owner::Leaving, Upsert, Contact, true, Wait),
-        (Owner::Kept, Delete, Contact, false, Forget),
-        (Owner::Leaving, Delete, Company, true, Forget),
-        (Owner::Kept, Upsert, Company, false, Create),
-        (Owner::Leaving, Upsert, Company, false, Create),
-        (Owner::Kept, Upsert, Company, true, Refuse),
-        (Owner::Leaving, Upsert, Company, true, Wait),
+        (Owner::Nobody, Upsert, CONTACT, false, Stands),
+        (Owner::Nobody, Delete, CONTACT, true, Stands),
+        (Owner::Kept, Upsert, CONTACT, false, Refuse),
+        (Owner::Kept, Upsert, CONTACT, true, Refuse),
+        (Owner::Leaving, Upsert, CONTACT, false, Wait),
+        (Owner::Leaving, Upsert, CONTACT, true, Wait),
+        (Owner::Kept, Delete, CONTACT, false, Forget),
+        (Owner::Leaving, Delete, COMPANY, true, Forget),
+        (Owner::Kept, Upsert, COMPANY, false, Create),
+        (Owner::Leaving, Upsert, COMPANY, false, Create),
+        (Owner::Kept, Upsert, COMPANY, true, Refuse),
+        (Owner::Leaving, Upsert, COMPANY, true, Wait),
     ];
     for (owner, op, entity, written, expected) in cases {
         let found = adoption(owner, op, entity, written);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::record::kind::sample::CONTACT;
 use crate::{
     consent::membership::Membership,
     delivery::{
@@ -7,7 +8,7 @@ use crate::{
     },
     queue::{Change, Queue, traces::Traces},
     record::{
-        Entity, Lane, Op, RecordKey, RecordRef, RemoteId, SourceId, Target, Timestamp,
+        Lane, Op, RecordKey, RecordRef, RemoteId, SourceId, Target, Timestamp,
         consent::MemberStatus, mapping::FieldId,
     },
     sync::clock::{Tick, ValueHash, Writer},
@@ -23,7 +24,7 @@ fn flight(key: &str, link: Option<Link>) -> InFlight {
             source: SourceId(1),
             key: RecordKey::from(key),
         },
-        entity: Entity::Contact,
+        entity: CONTACT,
         lane: Lane::Live,
         changed_at: Timestamp(10_000),
         attempts: 0,
@@ -76,7 +77,7 @@ fn bulk() -> CallKind {
 
 fn upsert() -> CallKind {
     CallKind::HubSpotUpsert {
-        entity: Entity::Contact,
+        entity: CONTACT,
         id_property: "crm_id".to_owned(),
     }
 }

@@ -78,7 +78,7 @@ impl Settling<'_> {
 
     pub(super) fn removed(&mut self, flight: InFlight) {
         let link = flight.link.as_ref();
-        let recycled = self.rules.recycled == Some(flight.entity);
+        let recycled = self.rules.recycles && flight.entity.is_person();
         let id = link.and_then(|link| link.remote_id.clone());
         let archived = id.filter(|_| recycled);
         let archived = archived.map(|id| (flight.record.clone(), id));

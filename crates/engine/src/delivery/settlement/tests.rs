@@ -9,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::kind::sample::{CONTACT, DEAL};
 use crate::{
     delivery::{
         call::{Beside, Link},
@@ -29,7 +30,7 @@ const POLICY: Policy = Policy {
 
 const RULES: Rules = Rules {
     retry: &POLICY,
-    recycled: None,
+    recycles: false,
     now: Timestamp(50_000),
 };
 
@@ -44,7 +45,7 @@ fn handle() -> Handle {
     let mut queue = Queue::<u8>::default();
     queue.push_retry(Change {
         record: record(),
-        entity: Entity::Contact,
+        entity: CONTACT,
         lane: Lane::Live,
         changed_at: Timestamp(10_000),
         attempts: 0,
@@ -57,7 +58,7 @@ fn flight(link: Option<Link>) -> InFlight {
     InFlight {
         handle: handle(),
         record: record(),
-        entity: Entity::Contact,
+        entity: CONTACT,
         op: Op::Upsert,
         lane: Lane::Live,
         attempts: 0,
@@ -340,18 +341,18 @@ fn conflicts_name_the_record_that_has_what_is_wanted() {
 #[test]
 fn removed_records_are_kept_for_erasures_where_the_service_recycles_them() {
     let cases = [
-        (Some(Entity::Contact), Entity::Contact, Some("r1"), true),
-        (Some(Entity::Contact), Entity::Contact, None, false),
-        (Some(Entity::Contact), Entity::Deal, Some("r1"), false),
-        (None, Entity::Contact, Some("r1"), false),
+        (true, CONTACT, Some("r1"), true),
+        (true, CONTACT, None, false),
+        (true, DEAL, Some("r1"), false),
+        (false, CONTACT, Some("r1"), false),
     ];
-    for (recycled, entity, id, kept) in cases {
+    for (recycles, entity, id, kept) in cases {
         let mut effects = Effects::default();
         let flight = InFlight {
             entity,
             ..flight(id.map(linked))
         };
-        let rules = Rules { recycled, ..RULES };
+        let rules = Rules { recycles, ..RULES };
         settle(outcome(flight, Verdict::Removed), &rules, 0.0, &mut effects);
         let expected: Vec<_> = id
             .filter(|_| kept)
@@ -359,7 +360,7 @@ fn removed_records_are_kept_for_erasures_where_the_service_recycles_them() {
             .into_iter()
             .collect();
         let found: Vec<_> = effects.archived.into_iter().map(|(_, id)| id).collect();
-        assert_eq!(found, expected, "{recycled:?} {entity:?} {id:?}");
+        assert_eq!(found, expected, "{recycles} {entity:?} {id:?}");
         assert_eq!(effects.unlinked, [record()]);
     }
 }

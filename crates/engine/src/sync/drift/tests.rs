@@ -1,9 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::kind::sample::CONTACT;
 use crate::{
     record::{
-        Entity, SourceId, Target,
+        SourceId, Target,
         field_type::FieldType,
         mapping::{FieldId, ValueKind},
     },
@@ -30,7 +31,7 @@ fn map(field: Field, target: Target) -> SourceMap {
         external_ids: Default::default(),
         source: SourceId(1),
         name: "crm.contacts".to_owned(),
-        entity: Entity::Contact,
+        entity: CONTACT,
         target,
         fields: vec![field],
     }

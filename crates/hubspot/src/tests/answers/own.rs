@@ -19,7 +19,7 @@ fn own(key: &str, chosen: bool, alone: bool) -> Box<Own> {
 #[test]
 fn records_that_others_named_are_not_adopted() {
     let look = CallKind::HubSpotMatch {
-        entity: Entity::Company,
+        entity: COMPANY,
         property: "domain".into(),
     };
     let body = r#"{"total":4,"results":[
@@ -51,7 +51,7 @@ fn records_that_others_named_are_not_adopted() {
 #[test]
 fn records_are_looked_at_before_they_are_created() {
     let find = CallKind::HubSpotFind {
-        entity: Entity::Deal,
+        entity: DEAL,
         id_property: "crm_id".into(),
     };
     let mut call = call(find, &["a:1", "a:2", "a:3"]);
@@ -72,7 +72,7 @@ fn records_are_looked_at_before_they_are_created() {
 #[test]
 fn contact_found_under_a_second_address_is_looked_at_too() {
     let find = CallKind::HubSpotFind {
-        entity: Entity::Contact,
+        entity: CONTACT,
         id_property: "email".into(),
     };
     let mut call = call(find, &["second@example.com"]);

@@ -167,7 +167,7 @@ proptest::proptest! {
 
 #[test]
 fn erased_is_what_hubspot_confirms_or_no_longer_has() {
-    let call = call(CallKind::HubSpotErase, &["512"]);
+    let call = call(CallKind::HubSpotErase { entity: CONTACT }, &["512"]);
     let verdict = |status, body: &str| {
         let reading = read(&call, Ok(&reply(status, body)), &settings(&[]));
         reading.verdicts.into_iter().next().unwrap()
@@ -213,7 +213,7 @@ fn what_an_administrator_requires_comes_with_advice_where_it_is_enforced() {
         ("2026-03", "MISSING_REQUIRED_PROPERTY", false),
         ("v3", "MISSING_REQUIRED_PROPERTY", false),
     ] {
-        let mut settings = settings(&Entity::ALL);
+        let mut settings = settings(&every_kind());
         version.clone_into(&mut settings.api_version);
         let call = call(upsert(), &["ada@example.com"]);
         let read = read(&call, Ok(&reply(400, &body(code))), &settings);

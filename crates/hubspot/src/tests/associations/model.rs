@@ -45,8 +45,8 @@ struct Model {
 impl Model {
     fn owed(&self) -> Owed {
         Owed {
-            from: Entity::Contact,
-            to: Entity::Company,
+            from: CONTACT,
+            to: COMPANY,
             wanted: match self.wanted {
                 None => WantedPair::Nothing,
                 Some(parent) if parent > self.linked => WantedPair::Unknown,

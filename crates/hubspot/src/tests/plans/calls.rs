@@ -29,7 +29,7 @@ fn calls_carry_traces_and_stay_within_their_size() {
     assert_eq!(traces, (0..50).map(|at| at.to_string()).collect::<Vec<_>>());
 
     let find = CallKind::HubSpotFind {
-        entity: Entity::Company,
+        entity: COMPANY,
         id_property: "crm_id".into(),
     };
     let mut fragment = String::from("{\"id\":");

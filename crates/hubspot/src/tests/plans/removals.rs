@@ -6,21 +6,16 @@ use super::*;
 fn a_gone_row_is_archived_if_it_was_there() {
     let (kind, item) = sent(plan(
         &work(None, link(Some("512"), None, &[])),
-        Entity::Contact,
+        CONTACT,
         &[],
     ));
-    assert_eq!(
-        kind,
-        CallKind::HubSpotArchive {
-            entity: Entity::Contact
-        }
-    );
+    assert_eq!(kind, CallKind::HubSpotArchive { entity: CONTACT });
     assert_eq!(
         (item.fragment.as_str(), item.name.as_str()),
         (r#"{"id":"512"}"#, "512")
     );
     assert_eq!(
-        settled(plan(&work(None, None), Entity::Contact, &[])),
+        settled(plan(&work(None, None), CONTACT, &[])),
         Verdict::Removed
     );
 }
@@ -28,7 +23,7 @@ fn a_gone_row_is_archived_if_it_was_there() {
 fn deleted(entity: Entity, on_delete: HubSpotOnDelete, link: Option<Link>) -> Decision {
     let settings = HubSpotSettings {
         on_delete,
-        ..settings(&Entity::ALL)
+        ..settings(&every_kind())
     };
     decide(&work(None, link), 0, &map(entity), &settings)
 }
@@ -39,26 +34,16 @@ fn a_deleted_row_is_archived_erased_or_left_alone_as_the_setting_says() {
     let known = || link(Some("512"), Some("ada@example.com"), &[]);
     let archive = |entity| CallKind::HubSpotArchive { entity };
     let cases = [
+        (CONTACT, Archive, archive(CONTACT), r#"{"id":"512"}"#),
         (
-            Entity::Contact,
-            Archive,
-            archive(Entity::Contact),
-            r#"{"id":"512"}"#,
-        ),
-        (
-            Entity::Contact,
+            CONTACT,
             Gdpr,
-            CallKind::HubSpotErase,
+            CallKind::HubSpotErase { entity: CONTACT },
             r#"{"objectId":"512"}"#,
         ),
         // Nothing but contacts can be erased.
-        (
-            Entity::Company,
-            Gdpr,
-            archive(Entity::Company),
-            r#"{"id":"512"}"#,
-        ),
-        (Entity::Note, Gdpr, archive(Entity::Note), r#"{"id":"512"}"#),
+        (COMPANY, Gdpr, archive(COMPANY), r#"{"id":"512"}"#),
+        (NOTE, Gdpr, archive(NOTE), r#"{"id":"512"}"#),
     ];
     for (entity, on_delete, expected, fragment) in cases {
         let (kind, item) = sent(deleted(entity, on_delete, known()));
@@ -67,17 +52,14 @@ fn a_deleted_row_is_archived_erased_or_left_alone_as_the_setting_says() {
     for on_delete in [Archive, Gdpr] {
         // It may have been created: that is found out first.
         let (kind, _) = sent(deleted(
-            Entity::Contact,
+            CONTACT,
             on_delete,
             link(None, Some("a@x.org"), &[]),
         ));
         assert!(matches!(kind, CallKind::HubSpotFind { .. }));
     }
     for link in [known(), link(None, Some("a@x.org"), &[]), None] {
-        assert_eq!(
-            settled(deleted(Entity::Contact, Ignore, link)),
-            Verdict::Removed
-        );
+        assert_eq!(settled(deleted(CONTACT, Ignore, link)), Verdict::Removed);
     }
 }
 
@@ -89,7 +71,7 @@ fn contacts_are_erased_one_at_a_time() {
             fragment: format!(r#"{{"objectId":"{id}"}}"#),
             ..item(id)
         };
-        (CallKind::HubSpotErase, item)
+        (CallKind::HubSpotErase { entity: CONTACT }, item)
     });
     let calls = assemble(sends.into(), &settings);
     let made: Vec<_> = calls
