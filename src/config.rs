@@ -17,7 +17,7 @@ use integration_engine::record::Target;
 use crate::pg::extension;
 use crate::secret::Secret;
 pub use endpoint::{Credential, Endpoint, OAuthApp};
-pub use stored::{Stored, WebhookSettings, encryption_key};
+pub use stored::{StoredSecrets, WebhookSettings, encryption_key};
 use table::TABLE;
 pub use table::stored_secrets;
 
@@ -64,7 +64,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn read(stored: &Stored) -> Settings {
+    pub fn read(stored: &StoredSecrets) -> Settings {
         Settings {
             enabled: TABLE.enabled.get(),
             environment: environment(),

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use integration_engine::incarnation::{self, Cause, Mark, Place, Start};
+use integration_engine::incarnation::{self, Mark, MarkCause, MarkPlace, Start};
 use pgrx::prelude::*;
 
 use crate::config;
@@ -53,13 +53,13 @@ fn read_or_make() -> io::Result<Mark> {
         found,
     ) {
         (Ok(()), Some(mark)) => Ok(mark),
-        (Ok(()), None) => make(Cause::New, path),
+        (Ok(()), None) => make(MarkCause::New, path),
         (Err(cause), _) => make(cause, path),
     }
 }
 
 /// Writes a mark; its file keeps its number when it gets its name.
-fn make(cause: Cause, path: String) -> io::Result<Mark> {
+fn make(cause: MarkCause, path: String) -> io::Result<Mark> {
     match fs::remove_file(DRAFT) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
         _ => {}
@@ -69,7 +69,7 @@ fn make(cause: Cause, path: String) -> io::Result<Mark> {
         .create_new(true)
         .mode(0o600)
         .open(DRAFT)?;
-    let place = Place {
+    let place = MarkPlace {
         inode: file.metadata()?.ino(),
         path,
     };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::store::secrets;
-use crate::worker::fill::{self, Next, Preview};
+use crate::worker::fill::{self, Preview, PreviewStep};
 
 /// One row per target: what the next delivery of the record would be.
 #[pg_extern]
@@ -31,9 +31,9 @@ fn _preview(
 
 fn shown(preview: Preview) -> Value {
     let mut shown = match preview.next {
-        Next::Call(call) => sent(call, &preview.unread),
-        Next::Settled(verdict) => nothing(verdict),
-        Next::Unread => json!({ "waits": "the table cannot be read at present" }),
+        PreviewStep::Call(call) => sent(call, &preview.unread),
+        PreviewStep::Settled(verdict) => nothing(verdict),
+        PreviewStep::Unread => json!({ "waits": "the table cannot be read at present" }),
     };
     if let Some(why) = preview.waits {
         shown["waits"] = json!(why);

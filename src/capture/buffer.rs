@@ -10,18 +10,18 @@ const FULL_RECORDS: u32 = 1_000;
 
 /// What a row did, as stored in `_change.op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     Upsert,
     Delete,
     Truncate,
 }
 
-impl Kind {
+impl ChangeKind {
     pub const fn letter(self) -> u8 {
         match self {
-            Kind::Upsert => b'u',
-            Kind::Delete => b'd',
-            Kind::Truncate => b't',
+            ChangeKind::Upsert => b'u',
+            ChangeKind::Delete => b'd',
+            ChangeKind::Truncate => b't',
         }
     }
 }
@@ -32,7 +32,7 @@ pub struct Shape {
     pub source: i32,
     pub targets: Targets,
     pub lane: Lane,
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// Columns that changed; `None`: all.
     pub changed: Option<ColumnSet>,
 }
@@ -214,7 +214,7 @@ mod tests {
             source: 1,
             targets: Target::HubSpot.into(),
             lane,
-            kind: Kind::Upsert,
+            kind: ChangeKind::Upsert,
             changed: None,
         }
     }

@@ -7,31 +7,31 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::plan::{Catalog, Column, Stored};
-use super::table::{self, Field};
+use super::plan::{Catalog, PlanColumn, StoredPlan};
+use super::table::{self, QueueColumn};
 
 unsafe extern "C-unwind" {
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
 }
 
 /// What is stored in `integration._plan`, in this order.
-const PLAN: [Field; 3] = [
-    Field::new(c"source", pg_sys::REGCLASSOID),
-    Field::new(c"relation", pg_sys::OIDOID),
-    Field::new(c"plan", pg_sys::TEXTOID),
+const PLAN: [QueueColumn; 3] = [
+    QueueColumn::new(c"source", pg_sys::REGCLASSOID),
+    QueueColumn::new(c"relation", pg_sys::OIDOID),
+    QueueColumn::new(c"plan", pg_sys::TEXTOID),
 ];
 
 /// The table a trigger fired on, and what it is part of.
-pub struct Table<'a>(pub &'a pg_sys::RelationData);
+pub struct TriggerTable<'a>(pub &'a pg_sys::RelationData);
 
-impl Table<'_> {
-    fn attributes(&self) -> impl Iterator<Item = (String, Column)> {
+impl TriggerTable<'_> {
+    fn attributes(&self) -> impl Iterator<Item = (String, PlanColumn)> {
         // SAFETY: the descriptor belongs to the open relation.
         let descriptor = unsafe { pgrx::PgTupleDesc::from_pg_unchecked(self.0.rd_att) };
         let attribute = move |index| {
             let attribute = descriptor.get(index)?;
             (!attribute.attisdropped).then(|| {
-                let column = Column {
+                let column = PlanColumn {
                     number: attribute.attnum,
                     noted: attribute.attnum,
                     type_oid: attribute.atttypid,
@@ -46,20 +46,20 @@ impl Table<'_> {
         (0..count).filter_map(attribute)
     }
 
-    fn by_name(&self, name: &str) -> Option<Column> {
+    fn by_name(&self, name: &str) -> Option<PlanColumn> {
         self.attributes()
             .find(|(known, _)| known == name)
             .map(|(_, column)| column)
     }
 }
 
-impl Catalog for Table<'_> {
-    fn stored(&self) -> Option<Stored> {
+impl Catalog for TriggerTable<'_> {
+    fn stored(&self) -> Option<StoredPlan> {
         stored_for(self.0.rd_id)
     }
 
     /// A number outlives a rename. A partition has numbers of its own, and the same names.
-    fn column(&self, tracked: pg_sys::Oid, name: &str, number: Option<i16>) -> Option<Column> {
+    fn column(&self, tracked: pg_sys::Oid, name: &str, number: Option<i16>) -> Option<PlanColumn> {
         let noted = match number {
             Some(number) => number,
             None => number_of(tracked, name)?,
@@ -71,14 +71,14 @@ impl Catalog for Table<'_> {
                 .find(|column| column.number == noted);
         }
         let column = self.by_name(&name_of(tracked, noted)?)?;
-        Some(Column { noted, ..column })
+        Some(PlanColumn { noted, ..column })
     }
 
-    fn columns(&self, tracked: pg_sys::Oid) -> Vec<Column> {
+    fn columns(&self, tracked: pg_sys::Oid) -> Vec<PlanColumn> {
         self.attributes()
             .map(|(name, column)| match tracked == self.0.rd_id {
                 true => column,
-                false => Column {
+                false => PlanColumn {
                     noted: number_of(tracked, &name).unwrap_or(column.number),
                     ..column
                 },
@@ -110,7 +110,7 @@ fn name_of(relation: pg_sys::Oid, number: i16) -> Option<String> {
 }
 
 /// The plan of a table, or of the nearest one that it is a partition of.
-pub fn stored_for(relation: pg_sys::Oid) -> Option<Stored> {
+pub fn stored_for(relation: pg_sys::Oid) -> Option<StoredPlan> {
     let mut plans = stored_plans();
     let lineage = lineage(relation);
     let nearest = lineage
@@ -139,7 +139,7 @@ fn lineage(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
 }
 
 /// The plans of all tracked tables. They are few: reading them all takes no index.
-fn stored_plans() -> Vec<Stored> {
+fn stored_plans() -> Vec<StoredPlan> {
     let Some(table) = table::find(c"_plan") else {
         return Vec::new();
     };
@@ -171,7 +171,7 @@ fn stored_plans() -> Vec<Stored> {
             });
             if let (Some(source), Some(plan)) = (source, plan) {
                 let tracked = oid(source);
-                plans.push(Stored {
+                plans.push(StoredPlan {
                     tracked,
                     numbered: numbered_by.map(oid) == Some(tracked),
                     plan: String::from_datum(plan, false).unwrap_or_default(),

@@ -109,10 +109,10 @@ unsafe fn make_way(statement: *mut pg_sys::Node) {
         }
     };
     if let Some(extension) = extension
-        && !lock(extension, Waiting::No)
+        && !lock(extension, WaitForLock::No)
     {
         shmem::interrupt_worker();
-        lock(extension, Waiting::Yes);
+        lock(extension, WaitForLock::Yes);
     }
 }
 
@@ -195,13 +195,13 @@ fn owns_schema(_: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 
 /// Whether to wait for a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Waiting {
+enum WaitForLock {
     Yes,
     No,
 }
 
 /// `false`: somebody else has it.
-fn lock(extension: pg_sys::Oid, waiting: Waiting) -> bool {
+fn lock(extension: pg_sys::Oid, waiting: WaitForLock) -> bool {
     // SAFETY: a lock on an object of this database, in a transaction whose end releases it.
     unsafe {
         let tag = pg_sys::LOCKTAG {
@@ -213,7 +213,7 @@ fn lock(extension: pg_sys::Oid, waiting: Waiting) -> bool {
             locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
         };
         let mode = pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE;
-        pg_sys::LockAcquire(&tag, mode, false, waiting == Waiting::No)
+        pg_sys::LockAcquire(&tag, mode, false, waiting == WaitForLock::No)
             != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     }
 }

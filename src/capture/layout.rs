@@ -7,20 +7,20 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::table::{self, Field};
+use super::table::{self, QueueColumn};
 
 /// The columns of a queue row, in the order of `sql/queue.sql`.
-pub const FIELDS: [Field; 10] = [
-    Field::new(c"xid", pg_sys::XID8OID),
-    Field::new(c"enqueued_at", pg_sys::TIMESTAMPTZOID),
-    Field::new(c"seq", pg_sys::INT4OID),
-    Field::new(c"source", pg_sys::INT4OID),
-    Field::new(c"records", pg_sys::INT4OID),
-    Field::new(c"targets", pg_sys::INT2OID),
-    Field::new(c"lane", pg_sys::INT2OID),
-    Field::new(c"op", pg_sys::CHAROID),
-    Field::new(c"keys", pg_sys::BYTEAOID),
-    Field::new(c"changed", pg_sys::BYTEAOID),
+pub const FIELDS: [QueueColumn; 10] = [
+    QueueColumn::new(c"xid", pg_sys::XID8OID),
+    QueueColumn::new(c"enqueued_at", pg_sys::TIMESTAMPTZOID),
+    QueueColumn::new(c"seq", pg_sys::INT4OID),
+    QueueColumn::new(c"source", pg_sys::INT4OID),
+    QueueColumn::new(c"records", pg_sys::INT4OID),
+    QueueColumn::new(c"targets", pg_sys::INT2OID),
+    QueueColumn::new(c"lane", pg_sys::INT2OID),
+    QueueColumn::new(c"op", pg_sys::CHAROID),
+    QueueColumn::new(c"keys", pg_sys::BYTEAOID),
+    QueueColumn::new(c"changed", pg_sys::BYTEAOID),
 ];
 
 /// How rows are put in.

@@ -24,9 +24,9 @@ use integration_engine::record::{Lane, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use buffer::{ColumnSet, Kind, Shape, Targets};
-use plan::{Plan, Watch};
-use row::Row;
+use buffer::{ChangeKind, ColumnSet, Shape, Targets};
+use plan::{CapturePlan, Watch};
+use row::TriggerRow;
 
 pub use drops::watch as watch_ddl;
 pub use table::HINT as MISFIT_HINT;
@@ -44,7 +44,7 @@ pub fn enqueue<'a>(
         source: source.0,
         targets: target.into(),
         lane,
-        kind: Kind::Upsert,
+        kind: ChangeKind::Upsert,
         changed: None,
     };
     write::buffered(|add| keys.into_iter().for_each(|key| add(&shape, key)));
@@ -83,43 +83,49 @@ pub unsafe extern "C-unwind" fn integration_capture(
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Event {
+enum TriggerEvent {
     Insert,
     Update,
     Delete,
     Truncate,
 }
 
-fn event(data: &pg_sys::TriggerData) -> Event {
+fn event(data: &pg_sys::TriggerData) -> TriggerEvent {
     match data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
-        pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
-        pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
-        pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
-        _ => Event::Truncate,
+        pg_sys::TRIGGER_EVENT_INSERT => TriggerEvent::Insert,
+        pg_sys::TRIGGER_EVENT_UPDATE => TriggerEvent::Update,
+        pg_sys::TRIGGER_EVENT_DELETE => TriggerEvent::Delete,
+        _ => TriggerEvent::Truncate,
     }
 }
 
 fn capture(data: &pg_sys::TriggerData) {
     let event = event(data);
     let of_row = data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
-    if !of_row && event != Event::Truncate {
+    if !of_row && event != TriggerEvent::Truncate {
         write::flush();
         return;
     }
     let Some(plan) = plan_of(data) else { return };
-    if event == Event::Truncate {
-        write::buffered_once(&whole(&plan, Kind::Truncate), "");
+    if event == TriggerEvent::Truncate {
+        write::buffered_once(&whole(&plan, ChangeKind::Truncate), "");
         write::flush();
         return;
     }
     // SAFETY: a row trigger has a slot for the row, and for an update one for the new row.
     let (old, new) = unsafe {
         match event {
-            Event::Insert => (None, Some(Row::read(data.tg_trigslot, plan.last_column))),
-            Event::Delete => (Some(Row::read(data.tg_trigslot, plan.last_column)), None),
+            TriggerEvent::Insert => (
+                None,
+                Some(TriggerRow::read(data.tg_trigslot, plan.last_column)),
+            ),
+            TriggerEvent::Delete => (
+                Some(TriggerRow::read(data.tg_trigslot, plan.last_column)),
+                None,
+            ),
             _ => (
-                Some(Row::read(data.tg_trigslot, plan.last_column)),
-                Some(Row::read(data.tg_newslot, plan.last_column)),
+                Some(TriggerRow::read(data.tg_trigslot, plan.last_column)),
+                Some(TriggerRow::read(data.tg_newslot, plan.last_column)),
             ),
         }
     };
@@ -133,9 +139,9 @@ thread_local! {
 }
 
 fn collect(
-    plan: &Plan,
-    old: Option<&Row>,
-    new: Option<&Row>,
+    plan: &CapturePlan,
+    old: Option<&TriggerRow>,
+    new: Option<&TriggerRow>,
     old_key: &mut String,
     new_key: &mut String,
 ) {
@@ -146,11 +152,11 @@ fn collect(
         }
     }
     match (old, new) {
-        (None, Some(_)) => write::buffered(|add| add(&whole(plan, Kind::Upsert), new_key)),
-        (Some(_), None) => write::buffered(|add| add(&whole(plan, Kind::Delete), old_key)),
+        (None, Some(_)) => write::buffered(|add| add(&whole(plan, ChangeKind::Upsert), new_key)),
+        (Some(_), None) => write::buffered(|add| add(&whole(plan, ChangeKind::Delete), old_key)),
         (Some(_), Some(_)) if old_key != new_key => write::buffered(|add| {
-            add(&whole(plan, Kind::Delete), old_key);
-            add(&whole(plan, Kind::Upsert), new_key);
+            add(&whole(plan, ChangeKind::Delete), old_key);
+            add(&whole(plan, ChangeKind::Upsert), new_key);
         }),
         (Some(old), Some(new)) => collect_update(plan, old, new, new_key),
         (None, None) => {}
@@ -159,7 +165,7 @@ fn collect(
 
 /// One change for all targets that watch a column that changed; those that have to hear of an
 /// opt-out get it in a lane of its own.
-fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
+fn collect_update(plan: &CapturePlan, old: &TriggerRow, new: &TriggerRow, key: &str) {
     let mut changed = ColumnSet::default();
     let (mut live, mut opt_out) = (Targets::default(), Targets::default());
     for watch in &plan.watches {
@@ -185,7 +191,7 @@ fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
         source: plan.source,
         targets,
         lane,
-        kind: Kind::Upsert,
+        kind: ChangeKind::Upsert,
         changed: Some(changed.clone()),
     };
     write::buffered(|add| {
@@ -199,7 +205,7 @@ fn collect_update(plan: &Plan, old: &Row, new: &Row, key: &str) {
 }
 
 /// A change of the whole row, for all targets.
-fn whole(plan: &Plan, kind: Kind) -> Shape {
+fn whole(plan: &CapturePlan, kind: ChangeKind) -> Shape {
     let mut targets = Targets::default();
     plan.watches
         .iter()
@@ -214,7 +220,7 @@ fn whole(plan: &Plan, kind: Kind) -> Shape {
 }
 
 /// An opt-out overtakes everything else.
-fn lane(watch: &Watch, old: &Row, new: &Row) -> Lane {
+fn lane(watch: &Watch, old: &TriggerRow, new: &TriggerRow) -> Lane {
     match watch.consent {
         Some(column)
             if !old.same(new, column) && new.consent(column, &watch.words) != Consent::OptedIn =>
@@ -262,7 +268,7 @@ pub fn truncated(relation: pg_sys::Oid) {
             source,
             targets,
             lane: Lane::Live,
-            kind: Kind::Truncate,
+            kind: ChangeKind::Truncate,
             changed: None,
         };
         write::buffered_once(&shape, "");
@@ -277,9 +283,9 @@ pub fn forget_plan(table: pg_sys::Oid) {
 
 /// The plan for the table that a trigger is on, whatever the trigger's argument says: whoever may
 /// create triggers could say anything.
-fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<Plan>> {
+fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<CapturePlan>> {
     watch_tables();
     // SAFETY: the relation is open for the call.
     let relation = unsafe { &*data.tg_relation };
-    plan::of(relation.rd_id, &catalog::Table(relation))
+    plan::of(relation.rd_id, &catalog::TriggerTable(relation))
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct Written {
     source: i32,
-    key: Vec<Named>,
+    key: Vec<NotedColumn>,
     targets: Vec<WrittenTarget>,
 }
 
@@ -21,18 +21,18 @@ struct Written {
 struct WrittenTarget {
     target: String,
     /// Absent: any column.
-    columns: Option<Vec<Named>>,
-    consent: Option<Named>,
+    columns: Option<Vec<NotedColumn>>,
+    consent: Option<NotedColumn>,
     /// What words in that column mean, as in `integration.field_map.value_map`.
     words: Option<BTreeMap<String, String>>,
 }
 
 /// A column of the tracked table: its name when the plan was written, and its number.
 #[derive(Deserialize)]
-struct Named(String, Option<i16>);
+struct NotedColumn(String, Option<i16>);
 
 /// A stored plan, and the tracked table it is for.
-pub struct Stored {
+pub struct StoredPlan {
     pub tracked: pg_sys::Oid,
     /// The plan's column numbers are those of the tracked table; in a restored dump they are not.
     pub numbered: bool,
@@ -41,7 +41,7 @@ pub struct Stored {
 
 /// A column of the table at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
+pub struct PlanColumn {
     /// From 1.
     pub number: i16,
     /// Its number in the tracked table, which is another one if the table at hand is a partition.
@@ -54,47 +54,47 @@ pub struct Column {
 /// What one target wants to know about.
 pub struct Watch {
     pub target: Target,
-    pub columns: Vec<Column>,
-    pub consent: Option<Column>,
+    pub columns: Vec<PlanColumn>,
+    pub consent: Option<PlanColumn>,
     pub words: Words,
 }
 
 /// One table's instructions.
-pub struct Plan {
+pub struct CapturePlan {
     pub source: i32,
-    pub key: Vec<Column>,
+    pub key: Vec<PlanColumn>,
     pub watches: Vec<Watch>,
     /// Columns up to here are looked at.
     pub last_column: i16,
 }
 
 /// What is known of a table that has a trigger of ours.
-struct Known {
+struct KnownTable {
     /// The tracked table; itself, or one that it is a partition of.
     tracked: pg_sys::Oid,
     /// `None`: it is not tracked, or no plan could be made.
-    plan: Option<Rc<Plan>>,
+    plan: Option<Rc<CapturePlan>>,
 }
 
 thread_local! {
-    static PLANS: RefCell<HashMap<u32, Known>> = RefCell::default();
+    static PLANS: RefCell<HashMap<u32, KnownTable>> = RefCell::default();
 }
 
 /// Where plans and columns are looked up.
 pub trait Catalog {
     /// The plan of a table, or of the nearest one that it is a partition of.
-    fn stored(&self) -> Option<Stored>;
+    fn stored(&self) -> Option<StoredPlan>;
     /// A column of the table at hand, by the number of one of the tracked table, or else its name.
-    fn column(&self, tracked: pg_sys::Oid, name: &str, number: Option<i16>) -> Option<Column>;
+    fn column(&self, tracked: pg_sys::Oid, name: &str, number: Option<i16>) -> Option<PlanColumn>;
     /// All columns of the table at hand.
-    fn columns(&self, tracked: pg_sys::Oid) -> Vec<Column>;
+    fn columns(&self, tracked: pg_sys::Oid) -> Vec<PlanColumn>;
     /// Says why nothing is captured.
     fn warn(&self, why: &str);
 }
 
 /// The plan of a table. `None` when it is not tracked, or no longer fits what is stored: then
 /// nothing is captured, which is said once a session.
-pub fn of(relation: pg_sys::Oid, catalog: &impl Catalog) -> Option<Rc<Plan>> {
+pub fn of(relation: pg_sys::Oid, catalog: &impl Catalog) -> Option<Rc<CapturePlan>> {
     let known = PLANS.with_borrow(|plans| {
         plans
             .get(&relation.to_u32())
@@ -104,11 +104,11 @@ pub fn of(relation: pg_sys::Oid, catalog: &impl Catalog) -> Option<Rc<Plan>> {
         return plan;
     }
     let known = match catalog.stored() {
-        None => Known {
+        None => KnownTable {
             tracked: relation,
             plan: None,
         },
-        Some(stored) => Known {
+        Some(stored) => KnownTable {
             tracked: stored.tracked,
             plan: build(&stored, catalog)
                 .map(Rc::new)
@@ -132,17 +132,17 @@ pub fn forget(relation: pg_sys::Oid) {
 }
 
 /// What a truncation of a table, or of a partition of it, concerns: number of the source, targets.
-pub fn concerned(stored: &Stored) -> Option<(i32, Vec<Target>)> {
+pub fn concerned(stored: &StoredPlan) -> Option<(i32, Vec<Target>)> {
     let written: Written = serde_json::from_str(&stored.plan).ok()?;
     let targets = written.targets.iter();
     let targets = targets.filter_map(|watch| Target::from_name(&watch.target));
     Some((written.source, targets.collect()))
 }
 
-fn build(stored: &Stored, catalog: &impl Catalog) -> Result<Plan, String> {
+fn build(stored: &StoredPlan, catalog: &impl Catalog) -> Result<CapturePlan, String> {
     let written: Written =
         serde_json::from_str(&stored.plan).map_err(|why| format!("its plan: {why}"))?;
-    let column = |Named(name, number): &Named| {
+    let column = |NotedColumn(name, number): &NotedColumn| {
         let number = number.filter(|_| stored.numbered);
         catalog.column(stored.tracked, name, number)
     };
@@ -176,7 +176,7 @@ fn build(stored: &Stored, catalog: &impl Catalog) -> Result<Plan, String> {
         .map(|column| column.number)
         .max()
         .unwrap_or(0);
-    Ok(Plan {
+    Ok(CapturePlan {
         source: written.source,
         key,
         watches,

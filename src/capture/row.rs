@@ -8,26 +8,26 @@ use integration_engine::record::consent::words::{self, Words};
 use integration_engine::record::mapping::ValueKind;
 use pgrx::pg_sys;
 
-use super::plan::Column;
+use super::plan::PlanColumn;
 
 /// A row's columns as the server hands them to the trigger.
-pub struct Row {
+pub struct TriggerRow {
     values: *const pg_sys::Datum,
     nulls: *const bool,
     columns: i16,
 }
 
-impl Row {
+impl TriggerRow {
     /// # Safety
     /// `slot` holds a row and keeps it for as long as the result is used.
-    pub unsafe fn read(slot: *mut pg_sys::TupleTableSlot, columns: i16) -> Row {
+    pub unsafe fn read(slot: *mut pg_sys::TupleTableSlot, columns: i16) -> TriggerRow {
         // SAFETY: as the caller promises; columns that the slot has not unpacked yet are unpacked.
         unsafe {
             let columns = columns.min((*(*slot).tts_tupleDescriptor).natts as i16);
             if (*slot).tts_nvalid < columns {
                 pg_sys::slot_getsomeattrs_int(slot, i32::from(columns));
             }
-            Row {
+            TriggerRow {
                 values: (*slot).tts_values,
                 nulls: (*slot).tts_isnull,
                 columns,
@@ -35,7 +35,7 @@ impl Row {
         }
     }
 
-    fn get(&self, column: Column) -> Option<pg_sys::Datum> {
+    fn get(&self, column: PlanColumn) -> Option<pg_sys::Datum> {
         if column.number < 1 || column.number > self.columns {
             return None;
         }
@@ -46,7 +46,7 @@ impl Row {
 
     /// Whether both rows hold the same bytes. Values that are equal but stored differently count
     /// as changed; the worker finds out that nothing has to be sent.
-    pub fn same(&self, other: &Row, column: Column) -> bool {
+    pub fn same(&self, other: &TriggerRow, column: PlanColumn) -> bool {
         match (self.get(column), other.get(column)) {
             (None, None) => true,
             (Some(a), Some(b)) if column.by_value => a == b,
@@ -57,7 +57,7 @@ impl Row {
         }
     }
 
-    pub fn consent(&self, column: Column, words: &Words) -> Consent {
+    pub fn consent(&self, column: PlanColumn, words: &Words) -> Consent {
         match self.get(column) {
             None => Consent::Unknown,
             Some(value) if column.type_oid == pg_sys::BOOLOID => {
@@ -76,7 +76,7 @@ impl Row {
     }
 
     /// The row's key, as a record key's text.
-    pub fn key(&self, columns: &[Column], into: &mut String) {
+    pub fn key(&self, columns: &[PlanColumn], into: &mut String) {
         if let [column] = columns {
             if let Some(value) = self.get(*column) {
                 output(column.type_oid, value, into);

@@ -17,14 +17,14 @@ use pgrx::prelude::*;
 use crate::pg::extension;
 
 /// A column that the library knows.
-pub struct Field {
+pub struct QueueColumn {
     name: &'static CStr,
     type_oid: pg_sys::Oid,
 }
 
-impl Field {
-    pub const fn new(name: &'static CStr, type_oid: pg_sys::Oid) -> Field {
-        Field { name, type_oid }
+impl QueueColumn {
+    pub const fn new(name: &'static CStr, type_oid: pg_sys::Oid) -> QueueColumn {
+        QueueColumn { name, type_oid }
     }
 }
 
@@ -50,7 +50,7 @@ pub fn find(name: &'static CStr) -> Option<pg_sys::Oid> {
 /// `relation` is open.
 pub unsafe fn numbers<const N: usize>(
     relation: pg_sys::Relation,
-    fields: &[Field; N],
+    fields: &[QueueColumn; N],
 ) -> Result<[i16; N], String> {
     let mut numbers = [0; N];
     for (number, field) in numbers.iter_mut().zip(fields) {

@@ -13,11 +13,11 @@ use super::kinds::Setting;
 macro_rules! settings {
     ($($name:ident: $kind:ty = ($($argument:expr),*), $text:literal;)*) => {
         /// A field for each setting, of the same name.
-        pub struct Table {
+        pub struct SettingsTable {
             $(pub $name: $kind,)*
         }
 
-        pub static TABLE: Table = Table {
+        pub static TABLE: SettingsTable = SettingsTable {
             $($name: <$kind>::new(stringify!($name), $($argument),*),)*
         };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::limits::rate::Rate;
 use integration_mailchimp as mailchimp;
 
-use super::stored::Stored;
+use super::stored::StoredSecrets;
 use super::table::TABLE;
 use crate::secret::Secret;
 
@@ -39,7 +39,7 @@ pub struct OAuthApp {
     pub refresh_token: Secret,
 }
 
-pub fn hubspot(stored: &Stored) -> Result<Endpoint, String> {
+pub fn hubspot(stored: &StoredSecrets) -> Result<Endpoint, String> {
     Ok(Endpoint {
         base_url: base_url(&TABLE.hubspot_base_url.get())
             .map_err(|why| format!("integration.hubspot_base_url: {why}"))?,
@@ -54,7 +54,7 @@ pub fn hubspot(stored: &Stored) -> Result<Endpoint, String> {
 
 /// A static token goes before OAuth. Only the refresh token tells that OAuth is meant: the client
 /// secret is set for webhooks as well.
-fn hubspot_credential(stored: &Stored) -> Result<Credential, String> {
+fn hubspot_credential(stored: &StoredSecrets) -> Result<Credential, String> {
     let oauth = stored.has(&TABLE.hubspot_refresh_token) || stored.has(&TABLE.hubspot_client_id);
     if !oauth || stored.has(&TABLE.hubspot_access_token) {
         return stored
@@ -68,7 +68,7 @@ fn hubspot_credential(stored: &Stored) -> Result<Credential, String> {
     }))
 }
 
-pub fn mailchimp(stored: &Stored) -> Result<Endpoint, String> {
+pub fn mailchimp(stored: &StoredSecrets) -> Result<Endpoint, String> {
     let credential = stored.get(&TABLE.mailchimp_api_key)?;
     let base = match TABLE.mailchimp_base_url.filled() {
         Some(url) => {

@@ -27,7 +27,7 @@ pub trait Setting {
     fn define(&'static self, line: Line);
 
     /// Why the setting may not hold this text, if it may not.
-    fn refusal(&self, _written: &str) -> Option<Refusal> {
+    fn refusal(&self, _written: &str) -> Option<RefusedValue> {
         None
     }
 
@@ -39,7 +39,7 @@ pub trait Setting {
 
 /// Why a value is refused, and what is allowed instead.
 #[derive(Default)]
-pub struct Refusal {
+pub struct RefusedValue {
     /// In place of PostgreSQL's own message, which repeats the value.
     pub message: Option<String>,
     pub detail: Option<String>,

@@ -10,15 +10,17 @@ use crate::secret::Secret;
 /// What `integration.set_secret()` keeps, by name: the secret, or why it cannot be opened. It goes
 /// before the setting of the same name.
 #[derive(Default)]
-pub struct Stored(HashMap<String, Result<Secret, String>>);
+pub struct StoredSecrets(HashMap<String, Result<Secret, String>>);
 
-impl FromIterator<(String, Result<Secret, String>)> for Stored {
-    fn from_iter<I: IntoIterator<Item = (String, Result<Secret, String>)>>(secrets: I) -> Stored {
-        Stored(secrets.into_iter().collect())
+impl FromIterator<(String, Result<Secret, String>)> for StoredSecrets {
+    fn from_iter<I: IntoIterator<Item = (String, Result<Secret, String>)>>(
+        secrets: I,
+    ) -> StoredSecrets {
+        StoredSecrets(secrets.into_iter().collect())
     }
 }
 
-impl Stored {
+impl StoredSecrets {
     /// `None`: neither stored nor set.
     pub(super) fn find(&self, setting: &SecretText) -> Option<Result<Secret, String>> {
         let name = setting.name;
@@ -56,7 +58,9 @@ fn resolve(written: &str, setting: &SecretText) -> Result<Secret, String> {
 /// The key that secrets in tables are sealed with, if one is set.
 pub fn encryption_key() -> Result<Option<Secret>, String> {
     // The store is opened with it, so it is not kept there.
-    Stored::default().find(&TABLE.encryption_key).transpose()
+    StoredSecrets::default()
+        .find(&TABLE.encryption_key)
+        .transpose()
 }
 
 /// What incoming webhooks are checked against.
@@ -70,7 +74,7 @@ pub struct WebhookSettings {
 
 impl WebhookSettings {
     /// A secret that is set but cannot be read is an error: nothing is accepted then.
-    pub fn read(stored: &Stored) -> Result<WebhookSettings, Error> {
+    pub fn read(stored: &StoredSecrets) -> Result<WebhookSettings, Error> {
         let optional =
             |setting: &SecretText| stored.find(setting).transpose().map_err(Error::Setting);
         Ok(WebhookSettings {

@@ -9,8 +9,8 @@ use super::OnRemoteDelete;
 use super::define::{c_text, settings};
 use super::endpoint::base_url;
 use super::kinds::Unit::{Milliseconds, Minutes, Seconds};
-use super::kinds::{Choice, Count, Line, Refusal, Setting, Span, Switch};
-use super::texts::Kept::{InStore, Outside};
+use super::kinds::{Choice, Count, Line, RefusedValue, Setting, Span, Switch};
+use super::texts::SecretHome::{InStore, Outside};
 use super::texts::{SecretText, Text};
 
 settings! {
@@ -77,29 +77,29 @@ settings! {
     consent_log_retention: Span = (0, 0..=i32::MAX, Minutes), "How long consent_log rows are kept, but for the last one of each person; 0: for ever.";
 }
 
-fn any(_text: &str) -> Option<Refusal> {
+fn any(_text: &str) -> Option<RefusedValue> {
     None
 }
 
-fn url(text: &str) -> Option<Refusal> {
+fn url(text: &str) -> Option<RefusedValue> {
     if text.is_empty() {
         return None;
     }
     let why = base_url(text).err()?;
-    Some(Refusal {
+    Some(RefusedValue {
         detail: Some(why),
         hint: "Write it as https://api.example.com; plain http is for loopback only.".to_owned(),
-        ..Refusal::default()
+        ..RefusedValue::default()
     })
 }
 
-fn rate(text: &str) -> Option<Refusal> {
+fn rate(text: &str) -> Option<RefusedValue> {
     Rate::parse(text).err()?;
-    Some(Refusal {
+    Some(RefusedValue {
         hint:
             "Write a number and an interval (ms, s, min, h or d), as 100/10s or 500/10min; or off."
                 .to_owned(),
-        ..Refusal::default()
+        ..RefusedValue::default()
     })
 }
 

@@ -5,13 +5,13 @@ use std::ffi::{CStr, CString};
 
 use pgrx::guc::{GucFlags, GucRegistry, GucSetting};
 
-use super::kinds::{CONTEXT, Line, Refusal, Setting};
+use super::kinds::{CONTEXT, Line, RefusedValue, Setting};
 use super::table::TABLE;
 use crate::pg::statement;
 use crate::secret::Secret;
 
 /// Why a text is refused; `None`: it is not.
-pub type Check = fn(&str) -> Option<Refusal>;
+pub type Check = fn(&str) -> Option<RefusedValue>;
 
 /// A text, as it is written but for blanks around it.
 pub struct Text {
@@ -63,14 +63,14 @@ impl Setting for Text {
         self.define_with(&line, GucFlags::empty());
     }
 
-    fn refusal(&self, written: &str) -> Option<Refusal> {
+    fn refusal(&self, written: &str) -> Option<RefusedValue> {
         (self.check)(written)
     }
 }
 
 /// Where a secret may be kept, besides an environment variable or a file that the setting names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum SecretHome {
     /// By `integration.set_secret()`.
     InStore,
     Outside,
@@ -82,13 +82,13 @@ pub struct SecretText {
     text: Text,
     /// Without a prefix.
     pub name: &'static str,
-    kept: Kept,
+    kept: SecretHome,
     /// Whether a value is none that has to be hidden.
     open: fn(&str) -> bool,
 }
 
 impl SecretText {
-    pub const fn new(name: &'static str, kept: Kept, open: fn(&str) -> bool) -> SecretText {
+    pub const fn new(name: &'static str, kept: SecretHome, open: fn(&str) -> bool) -> SecretText {
         SecretText {
             text: Text::new(name, c"", |_| None),
             name,
@@ -109,11 +109,11 @@ impl SecretText {
 
     fn instead(&self) -> String {
         match self.kept {
-            Kept::InStore => format!(
+            SecretHome::InStore => format!(
                 "SELECT integration.set_secret('{}', '...'); keeps it encrypted, or set env:NAME or file:/path.",
                 self.name
             ),
-            Kept::Outside => "Set env:NAME or file:/path.".to_owned(),
+            SecretHome::Outside => "Set env:NAME or file:/path.".to_owned(),
         }
     }
 }
@@ -124,12 +124,12 @@ impl Setting for SecretText {
     }
 
     /// The secret is not repeated.
-    fn refusal(&self, written: &str) -> Option<Refusal> {
+    fn refusal(&self, written: &str) -> Option<RefusedValue> {
         if written.is_empty() || self.may_hold(written) {
             return None;
         }
         statement::hide(written);
-        Some(Refusal {
+        Some(RefusedValue {
             message: Some(format!(
                 "integration.{} is to say where the secret is, not to hold it",
                 self.name
@@ -143,6 +143,6 @@ impl Setting for SecretText {
     }
 
     fn stored_secret(&self) -> Option<&'static str> {
-        (self.kept == Kept::InStore).then_some(self.name)
+        (self.kept == SecretHome::InStore).then_some(self.name)
     }
 }

@@ -11,7 +11,7 @@ use super::ApplyContext;
 use crate::store::{links, people};
 
 /// Where the CRM row with an address is, as seen from an audience.
-pub enum Place {
+pub enum AudiencePlace {
     /// In this audience, or meant to be; with the link as it is to be used.
     Here(RecordRef, Link),
     /// It was in this audience, and has been moved to another one.
@@ -54,7 +54,7 @@ impl ApplyContext<'_> {
 }
 
 /// Looks for the person an event is about. `email` in lower case.
-pub fn place(apply_context: &ApplyContext, list: &str, email: &str) -> SpiResult<Place> {
+pub fn place(apply_context: &ApplyContext, list: &str, email: &str) -> SpiResult<AudiencePlace> {
     let members = links::by_remote_key(Target::Mailchimp, email)?;
     let tracked = |(record, _): &&(RecordRef, Link)| apply_context.source(record).is_some();
     let found = |wanted: &dyn Fn(&Link) -> bool| {
@@ -62,22 +62,22 @@ pub fn place(apply_context: &ApplyContext, list: &str, email: &str) -> SpiResult
         members.find(|(_, link)| wanted(link)).cloned()
     };
     if let Some((record, link)) = found(&|link| apply_context.is_in(link, list)) {
-        return Ok(Place::Here(record, link));
+        return Ok(AudiencePlace::Here(record, link));
     }
     if let Some((record, link)) = found(&|link| link.membership.was_in(list)) {
-        return Ok(Place::Left(record, link));
+        return Ok(AudiencePlace::Left(record, link));
     }
     let known = people::by_email(apply_context.context.sources.values(), email)?;
     let Some((record, link)) = known.filter(|(record, _)| apply_context.source(record).is_some())
     else {
-        return Ok(Place::Nowhere);
+        return Ok(AudiencePlace::Nowhere);
     };
     match link {
-        Some(link) if apply_context.is_in(&link, list) => Ok(Place::Here(record, link)),
-        Some(link) if link.membership.was_in(list) => Ok(Place::Left(record, link)),
-        Some(link) if !link.is_nowhere() => Ok(Place::Elsewhere),
-        _ if !apply_context.belongs(&record, list)? => Ok(Place::Elsewhere),
-        link => Ok(Place::Here(record, joined(link, list, email))),
+        Some(link) if apply_context.is_in(&link, list) => Ok(AudiencePlace::Here(record, link)),
+        Some(link) if link.membership.was_in(list) => Ok(AudiencePlace::Left(record, link)),
+        Some(link) if !link.is_nowhere() => Ok(AudiencePlace::Elsewhere),
+        _ if !apply_context.belongs(&record, list)? => Ok(AudiencePlace::Elsewhere),
+        link => Ok(AudiencePlace::Here(record, joined(link, list, email))),
     }
 }
 

@@ -9,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use integration_engine::event_order::{Claim, EventOrder, Place};
+use integration_engine::event_order::{Affected, EventOrder, Place};
 use integration_engine::refusal::Refusal;
 use integration_engine::webhook::EventSubject;
 use pgrx::prelude::*;
@@ -19,7 +19,9 @@ use super::{ApplyContext, Fate, Refused, erased, event, foreign};
 use crate::pg;
 use crate::pg::clock::{self, Stopwatch};
 use crate::pg::shmem::{Slot, Wake};
-use crate::store::inbox::{self, FAILED_ALERT, Pending, State, WAITS_ALERT, Waiting, Which};
+use crate::store::inbox::{
+    self, EventState, FAILED_ALERT, PendingEvent, WAITS_ALERT, WaitingEvents, Which,
+};
 use crate::store::{self, state};
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
@@ -165,7 +167,7 @@ impl Backlog {
     fn apply_one(
         &mut self,
         which: Which,
-        event: Pending,
+        event: PendingEvent,
         context: &Context,
         targets: &[TargetWorker],
     ) -> SpiResult<bool> {
@@ -198,7 +200,7 @@ impl Backlog {
                 self.refusals = 0;
                 self.owed += apply_context.owed.get();
                 self.withholds |= apply_context.withholds.get();
-                Ok(state != State::Ignored)
+                Ok(state != EventState::Ignored)
             }
             Fate::Later => {
                 self.order.park(place, claim);
@@ -214,7 +216,7 @@ impl Backlog {
     }
 
     /// Whether an earlier event of the same record waits; then this one waits for it.
-    fn is_behind(&mut self, place: Place, claim: &Claim) -> SpiResult<bool> {
+    fn is_behind(&mut self, place: Place, claim: &Affected) -> SpiResult<bool> {
         while let Some(earlier) = self.order.before(place, claim) {
             if self.later.contains(&earlier) {
                 self.later.push(place.1);
@@ -239,9 +241,9 @@ impl Backlog {
     fn refused(
         &mut self,
         apply_context: &ApplyContext,
-        event: &Pending,
+        event: &PendingEvent,
         why: &Refused,
-        claim: Claim,
+        claim: Affected,
     ) -> SpiResult<()> {
         let refusal = Refusal::of(&why.sqlstate);
         let attempts = event.attempts.saturating_add(1);
@@ -250,8 +252,8 @@ impl Backlog {
         let noted = attempt(|| {
             let Some(wait) = next else {
                 let plain = ApplyContext::new(apply_context.now, apply_context.context, &[]);
-                settle_after(&plain, event, State::Failed, &why.text, attempts)?;
-                return Ok(Fate::Settled(State::Failed, String::new()));
+                settle_after(&plain, event, EventState::Failed, &why.text, attempts)?;
+                return Ok(Fate::Settled(EventState::Failed, String::new()));
             };
             let detail = format!("{}; tried again", why.text);
             inbox::postpone(event.id, &detail, attempts, wait)?;
@@ -321,9 +323,8 @@ impl Backlog {
         }
         let waiting = match some {
             true => inbox::waiting()?,
-            false => {
-                integration_engine::record::Target::ALL.map(|target| (target, Waiting::default()))
-            }
+            false => integration_engine::record::Target::ALL
+                .map(|target| (target, WaitingEvents::default())),
         };
         self.counted_at = some.then_some(now);
         for (target, waiting) in waiting {
@@ -357,11 +358,11 @@ impl Backlog {
 /// Notes what became of an event.
 fn settle(
     apply_context: &ApplyContext,
-    event: &Pending,
-    state: State,
+    event: &PendingEvent,
+    state: EventState,
     detail: &str,
 ) -> SpiResult<()> {
-    if state == State::Ignored && !apply_context.hidden.is_empty() {
+    if state == EventState::Ignored && !apply_context.hidden.is_empty() {
         return inbox::remove(event.id);
     }
     settle_after(apply_context, event, state, detail, event.attempts)
@@ -369,14 +370,14 @@ fn settle(
 
 fn settle_after(
     apply_context: &ApplyContext,
-    event: &Pending,
-    state: State,
+    event: &PendingEvent,
+    state: EventState,
     detail: &str,
     attempts: u32,
 ) -> SpiResult<()> {
     inbox::settle(event.id, state, detail, attempts)?;
     apply_context.raise_alerts(event.target())?;
-    if state != State::Failed {
+    if state != EventState::Failed {
         return Ok(());
     }
     if let Some(slot) = apply_context.context.slot {
@@ -390,7 +391,7 @@ fn settle_after(
     state::raise(FAILED_ALERT, event.target(), "", &message)
 }
 
-fn long_wait(event: &Pending, why: &str) -> String {
+fn long_wait(event: &PendingEvent, why: &str) -> String {
     format!(
         "event {} of {} has waited for more than {} minutes, and is still tried: {why}",
         event.id,

@@ -17,7 +17,7 @@ use pgrx::spi::SpiResult;
 use super::{ApplyContext, Fate, applied, ignored, unless_written};
 use crate::capture;
 use crate::store::consent_log;
-use crate::store::links::{self, Cause};
+use crate::store::links::{self, LinkCause};
 use crate::store::objections;
 use crate::store::standings::{self, SignUps};
 use crate::store::{apply, sources::Source};
@@ -168,7 +168,7 @@ fn undo(record: &RecordRef, before: &Before, reported: &ReportedConsent) -> SpiR
         record: record.clone(),
         link,
     };
-    links::write(Target::Mailchimp, Cause::Noted, &[entry].into())?;
+    links::write(Target::Mailchimp, LinkCause::Noted, &[entry].into())?;
     tell_mailchimp(record);
     Ok(())
 }
@@ -223,7 +223,7 @@ fn store(
         let record = record.clone();
         links::write(
             Target::Mailchimp,
-            Cause::Pulled,
+            LinkCause::Pulled,
             &[LinkEntry { record, link }].into(),
         )?;
     }

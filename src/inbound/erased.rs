@@ -9,12 +9,12 @@ use integration_hubspot::webhook::{HubSpotAction, HubSpotSubject};
 use integration_mailchimp::webhook::{MailchimpSubject, MandrillSubject};
 use pgrx::spi::SpiResult;
 
-use crate::services::Subject;
+use crate::services::AnySubject;
 use crate::store::withheld::{self, Reason};
 use crate::worker::Context;
 
 /// The erased records that an event speaks of.
-pub fn hidden(context: &Context, subject: &Subject) -> SpiResult<HashSet<RecordRef>> {
+pub fn hidden(context: &Context, subject: &AnySubject) -> SpiResult<HashSet<RecordRef>> {
     if !context.withheld {
         return Ok(HashSet::new());
     }
@@ -22,8 +22,8 @@ pub fn hidden(context: &Context, subject: &Subject) -> SpiResult<HashSet<RecordR
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     let named = withheld::named(target, &known)?.into_iter();
     let entity = match subject {
-        Subject::HubSpot(subject) => subject.entity,
-        Subject::Mailchimp(_) | Subject::Mandrill(_) => None,
+        AnySubject::HubSpot(subject) => subject.entity,
+        AnySubject::Mailchimp(_) | AnySubject::Mandrill(_) => None,
     };
     // HubSpot: ids are unique within an object type only.
     let of_kind = |record: &RecordRef| {
@@ -37,7 +37,7 @@ pub fn hidden(context: &Context, subject: &Subject) -> SpiResult<HashSet<RecordR
 }
 
 /// Whether an event speaks of somebody who was erased.
-pub fn is_about_erased(subject: &Subject) -> SpiResult<bool> {
+pub fn is_about_erased(subject: &AnySubject) -> SpiResult<bool> {
     let (target, names) = names(subject);
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     let named = withheld::named(target, &known)?;
@@ -45,11 +45,11 @@ pub fn is_about_erased(subject: &Subject) -> SpiResult<bool> {
 }
 
 /// Whom an event is about, in the form in which erased people are remembered.
-fn names(subject: &Subject) -> (Target, Vec<String>) {
+fn names(subject: &AnySubject) -> (Target, Vec<String>) {
     match subject {
-        Subject::HubSpot(subject) => (Target::HubSpot, ids(subject)),
-        Subject::Mailchimp(subject) => (Target::Mailchimp, hashes(addresses(subject))),
-        Subject::Mandrill(MandrillSubject { email, .. }) => {
+        AnySubject::HubSpot(subject) => (Target::HubSpot, ids(subject)),
+        AnySubject::Mailchimp(subject) => (Target::Mailchimp, hashes(addresses(subject))),
+        AnySubject::Mandrill(MandrillSubject { email, .. }) => {
             (Target::Mailchimp, hashes(email.as_deref().into_iter()))
         }
     }

@@ -6,23 +6,23 @@ use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::{Alert, ApplyContext, Fate, failed, foreign, ignored};
-use crate::services::Subject;
-use crate::store::inbox::{FOREIGN_ALERT, Pending};
+use crate::services::AnySubject;
+use crate::store::inbox::{FOREIGN_ALERT, PendingEvent};
 
 /// What an event is about.
-pub fn subject(event: &Pending) -> Result<Subject, WebhookError> {
+pub fn subject(event: &PendingEvent) -> Result<AnySubject, WebhookError> {
     Ok(match event.origin.as_str() {
-        "hubspot" => Subject::HubSpot(hubspot::webhook::replay(&event.payload)?),
-        "mandrill" => Subject::Mandrill(mailchimp::webhook::replay_mandrill(&event.payload)),
-        _ => Subject::Mailchimp(mailchimp::webhook::replay(&event.payload)),
+        "hubspot" => AnySubject::HubSpot(hubspot::webhook::replay(&event.payload)?),
+        "mandrill" => AnySubject::Mandrill(mailchimp::webhook::replay_mandrill(&event.payload)),
+        _ => AnySubject::Mailchimp(mailchimp::webhook::replay(&event.payload)),
     })
 }
 
 /// Applies an event.
 pub fn apply(
     apply_context: &ApplyContext,
-    event: &Pending,
-    subject: Result<&Subject, &WebhookError>,
+    event: &PendingEvent,
+    subject: Result<&AnySubject, &WebhookError>,
 ) -> SpiResult<Fate> {
     if let Ok(subject) = subject
         && let Some(from) = foreign::from(apply_context, subject)?
@@ -38,11 +38,13 @@ pub fn apply(
         return Ok(ignored(format!("of {from}, which is not ours")));
     }
     match subject {
-        Ok(Subject::HubSpot(subject)) => {
+        Ok(AnySubject::HubSpot(subject)) => {
             super::hubspot::apply(apply_context, subject, event.occurred_at)
         }
-        Ok(Subject::Mailchimp(subject)) => super::mailchimp::apply(apply_context, event, subject),
-        Ok(Subject::Mandrill(subject)) => super::mandrill::apply(apply_context, event, subject),
+        Ok(AnySubject::Mailchimp(subject)) => {
+            super::mailchimp::apply(apply_context, event, subject)
+        }
+        Ok(AnySubject::Mandrill(subject)) => super::mandrill::apply(apply_context, event, subject),
         Err(why) => Ok(failed(why.to_string())),
     }
 }

@@ -6,7 +6,7 @@ use integration_engine::record::mapping::{Direction, Field, SourceMap};
 use integration_engine::record::{Lane, RecordRef, Target, Timestamp};
 use integration_engine::refusal::Refusal;
 use integration_engine::sync::clock::{Agreed, Tick, ValueHash, Writer};
-use integration_engine::sync::conflict::{self, Decision};
+use integration_engine::sync::conflict::{self, ConflictDecision};
 use integration_engine::sync::drift::{self, Remedy};
 use integration_engine::webhook;
 use pgrx::spi::SpiResult;
@@ -16,7 +16,7 @@ use super::{Alert, ApplyContext, Fate, Refused, applied, failed, ignored};
 use crate::capture;
 use crate::services;
 use crate::store::inbox::FAILED_ALERT;
-use crate::store::links::{self, Cause};
+use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
 
 /// Mailchimp: `fired_at` has whole seconds, so that what happened within one has no order.
@@ -46,7 +46,7 @@ pub struct Reported<'a> {
 
 /// What became of one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Done {
+pub enum FieldOutcome {
     Written,
     /// The CRM's value stays; whether it is sent.
     Kept {
@@ -65,11 +65,11 @@ pub enum Taken {
     /// The CRM does not take them now.
     Refused(Refused),
     /// By the names of the service's fields.
-    Took(Vec<(String, Done)>),
+    Took(Vec<(String, FieldOutcome)>),
 }
 
 /// What one value comes to.
-enum Step {
+enum FieldStep {
     Nothing,
     /// Both sides agree now.
     Agreed,
@@ -117,28 +117,28 @@ impl Reported<'_> {
             self.at = webhook::not_in_future(at(name), self.apply_context.now.timestamp);
             let present = row.get(index).cloned().flatten();
             let became = match self.step(map, row, index, reported.as_deref()) {
-                Step::Nothing => continue,
-                Step::Agreed => None,
-                Step::SendOurs => Some(Done::Kept {
+                FieldStep::Nothing => continue,
+                FieldStep::Agreed => None,
+                FieldStep::SendOurs => Some(FieldOutcome::Kept {
                     sent: field.direction != Direction::Pull,
                 }),
-                Step::Unreadable(why) => {
-                    done.push((field.column.clone(), Done::Unreadable(why)));
+                FieldStep::Unreadable(why) => {
+                    done.push((field.column.clone(), FieldOutcome::Unreadable(why)));
                     continue;
                 }
-                Step::Write(column_value) => {
+                FieldStep::Write(column_value) => {
                     let (value, reported) = (column_value.as_deref(), reported.as_deref());
                     let found = present.as_deref();
                     match self.write(map, index, found, value, reported)? {
                         Ok(held) => {
                             self.agree(map, field, reported, held);
-                            done.push((field.column.clone(), Done::Written));
+                            done.push((field.column.clone(), FieldOutcome::Written));
                         }
                         Err(refused) if Refusal::of(&refused.sqlstate) != Refusal::Value => {
                             return Ok(Taken::Refused(refused));
                         }
                         Err(refused) => {
-                            done.push((field.column.clone(), Done::Refused(refused)));
+                            done.push((field.column.clone(), FieldOutcome::Refused(refused)));
                         }
                     }
                     continue;
@@ -151,18 +151,18 @@ impl Reported<'_> {
         Ok(Taken::Took(done))
     }
 
-    fn store(self, done: &[(String, Done)]) -> SpiResult<()> {
+    fn store(self, done: &[(String, FieldOutcome)]) -> SpiResult<()> {
         let (source, key) = (self.record.source, self.record.key.clone());
         if self.moved {
             let entry = LinkEntry {
                 record: self.record,
                 link: self.link,
             };
-            links::write(self.target, Cause::Pulled, &[entry].into())?;
+            links::write(self.target, LinkCause::Pulled, &[entry].into())?;
         }
         if done
             .iter()
-            .any(|(_, done)| *done == Done::Kept { sent: true })
+            .any(|(_, done)| *done == FieldOutcome::Kept { sent: true })
         {
             let lane = match self.knowledge {
                 Knowledge::News => Lane::Live,
@@ -198,13 +198,13 @@ impl Reported<'_> {
         row: &[Option<String>],
         index: usize,
         reported: Option<&str>,
-    ) -> Step {
+    ) -> FieldStep {
         let Some(field) = map.fields.get(index) else {
-            return Step::Nothing;
+            return FieldStep::Nothing;
         };
         let remote = match services::canonical(map, field, reported) {
             Ok(canonical) => ValueHash::of(canonical.as_deref()),
-            Err(why) => return Step::Unreadable(format!("{}: {why}", field.column)),
+            Err(why) => return FieldStep::Unreadable(format!("{}: {why}", field.column)),
         };
         let local = services::to_remote(map, row, index).map_or(ValueHash(u64::MAX), |canonical| {
             ValueHash::of(canonical.as_deref())
@@ -218,9 +218,9 @@ impl Reported<'_> {
         let decision = match self.knowledge {
             Knowledge::State => {
                 match drift::remedy(field, self.at, remote, local, agreed.as_ref(), changed_at) {
-                    Remedy::Pull => Decision::Apply,
-                    Remedy::Push => return Step::SendOurs,
-                    Remedy::Leave => return Step::Nothing,
+                    Remedy::Pull => ConflictDecision::Apply,
+                    Remedy::Push => return FieldStep::SendOurs,
+                    Remedy::Leave => return FieldStep::Nothing,
                 }
             }
             Knowledge::News => conflict::decide(
@@ -234,17 +234,19 @@ impl Reported<'_> {
             ),
         };
         match decision {
-            Decision::AlreadyEqual if news_to_us => Step::Agreed,
-            Decision::KeepCrm if !news_to_us => Step::Nothing,
+            ConflictDecision::AlreadyEqual if news_to_us => FieldStep::Agreed,
+            ConflictDecision::KeepCrm if !news_to_us => FieldStep::Nothing,
             // Which was first nobody knows; ties go to the CRM, and both sides shall hold its value.
-            Decision::Older if news_to_us && self.at_the_same_tick(last.as_ref()) => Step::SendOurs,
-            Decision::AlreadyEqual | Decision::Older => Step::Nothing,
-            Decision::KeepCrm => Step::SendOurs,
-            Decision::Apply => {
+            ConflictDecision::Older if news_to_us && self.at_the_same_tick(last.as_ref()) => {
+                FieldStep::SendOurs
+            }
+            ConflictDecision::AlreadyEqual | ConflictDecision::Older => FieldStep::Nothing,
+            ConflictDecision::KeepCrm => FieldStep::SendOurs,
+            ConflictDecision::Apply => {
                 let present = row.get(index).and_then(Option::as_deref);
                 match services::to_column(map.target, field, reported, present) {
-                    Ok(column_value) => Step::Write(column_value),
-                    Err(why) => Step::Unreadable(format!("{}: {why}", field.column)),
+                    Ok(column_value) => FieldStep::Write(column_value),
+                    Err(why) => FieldStep::Unreadable(format!("{}: {why}", field.column)),
                 }
             }
         }
@@ -266,14 +268,14 @@ fn fate(
     apply_context: &ApplyContext,
     source: &Source,
     key: &str,
-    done: Vec<(String, Done)>,
+    done: Vec<(String, FieldOutcome)>,
 ) -> Fate {
-    let of = |wanted: fn(&Done) -> bool| {
+    let of = |wanted: fn(&FieldOutcome) -> bool| {
         let found = done.iter().filter(|(_, done)| wanted(done));
         found.map(|(column, _)| column.as_str()).collect::<Vec<_>>()
     };
-    let written = of(|done| *done == Done::Written);
-    let kept = of(|done| matches!(done, Done::Kept { .. }));
+    let written = of(|done| *done == FieldOutcome::Written);
+    let kept = of(|done| matches!(done, FieldOutcome::Kept { .. }));
     let wrong: Vec<&str> = done.iter().filter_map(|(_, done)| done.wrong()).collect();
     let mut parts = Vec::new();
     if !written.is_empty() {
@@ -303,7 +305,7 @@ fn fate(
         return applied(text);
     }
     let refused = done.iter().find_map(|(_, done)| match done {
-        Done::Refused(why) => Some(why.sqlstate.clone()),
+        FieldOutcome::Refused(why) => Some(why.sqlstate.clone()),
         _ => None,
     });
     match (refused, wrong.is_empty()) {
@@ -314,13 +316,13 @@ fn fate(
     }
 }
 
-impl Done {
+impl FieldOutcome {
     /// Why the field could not be written.
     pub fn wrong(&self) -> Option<&str> {
         match self {
-            Done::Unreadable(why) => Some(why),
-            Done::Refused(why) => Some(&why.text),
-            Done::Written | Done::Kept { .. } => None,
+            FieldOutcome::Unreadable(why) => Some(why),
+            FieldOutcome::Refused(why) => Some(&why.text),
+            FieldOutcome::Written | FieldOutcome::Kept { .. } => None,
         }
     }
 }

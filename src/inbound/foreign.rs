@@ -7,14 +7,14 @@ use pgrx::spi::SpiResult;
 
 use super::ApplyContext;
 use crate::config;
-use crate::services::Subject;
+use crate::services::AnySubject;
 use crate::store::webhooks;
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
 /// Where an event comes from that is not ours: HubSpot's account or app, or Mailchimp's audience, in
 /// words. `None`: it is ours.
-pub fn from(apply_context: &ApplyContext, subject: &Subject) -> SpiResult<Option<String>> {
+pub fn from(apply_context: &ApplyContext, subject: &AnySubject) -> SpiResult<Option<String>> {
     let from = stranger(apply_context, subject)?;
     Ok(from.map(|from| from.chars().take(LONGEST).collect()))
 }
@@ -22,15 +22,15 @@ pub fn from(apply_context: &ApplyContext, subject: &Subject) -> SpiResult<Option
 /// Names come from outside, and are shown to people.
 const LONGEST: usize = 80;
 
-fn stranger(apply_context: &ApplyContext, subject: &Subject) -> SpiResult<Option<String>> {
+fn stranger(apply_context: &ApplyContext, subject: &AnySubject) -> SpiResult<Option<String>> {
     match subject {
-        Subject::HubSpot(subject) => Ok(of_hubspot(apply_context, subject)),
-        Subject::Mailchimp(subject) => match subject.list() {
+        AnySubject::HubSpot(subject) => Ok(of_hubspot(apply_context, subject)),
+        AnySubject::Mailchimp(subject) => match subject.list() {
             Some(list) if !is_known(apply_context, list)? => Ok(Some(format!("audience {list}"))),
             _ => Ok(None),
         },
         // They are of no account: the key belongs to one.
-        Subject::Mandrill(_) => Ok(None),
+        AnySubject::Mandrill(_) => Ok(None),
     }
 }
 

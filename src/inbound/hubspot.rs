@@ -8,7 +8,7 @@ use pgrx::spi::SpiResult;
 
 use super::fields::{Knowledge, Reported};
 use super::{ApplyContext, Fate, applied, ignored, removal};
-use crate::store::links::{self, Cause};
+use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
 use crate::store::withheld::Reason;
 use crate::worker::adopt::{self, Claim};
@@ -124,7 +124,7 @@ fn merge(
                 };
                 links::write(
                     Target::HubSpot,
-                    Cause::Pulled,
+                    LinkCause::Pulled,
                     &[LinkEntry { record, link }].into(),
                 )?;
                 followed += 1;

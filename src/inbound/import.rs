@@ -22,8 +22,8 @@ use crate::pg::clock;
 use crate::pg::shmem::{self, Wake};
 use crate::sealing;
 use crate::secret::Secret;
-use crate::services::{Entry, Event, Subject, entries};
-use crate::store::inbox::{self, State};
+use crate::services::{AnySubject, Entry, Event, entries};
+use crate::store::inbox::{self, EventState};
 use crate::store::{secrets, webhooks};
 
 /// What an import did: events received, queued, known already, and of no interest.
@@ -77,10 +77,10 @@ fn import_hubspot_webhook(
     });
     counted(checked)?;
     let events = counted(hubspot::webhook::parse(body.as_bytes()).map_err(unreadable))?;
-    let events = entries(events, Subject::HubSpot);
+    let events = entries(events, AnySubject::HubSpot);
     let own_app = config::hubspot_app_id();
     let counts = store("hubspot", events, |event| match &event.subject {
-        Subject::HubSpot(subject) => own_app
+        AnySubject::HubSpot(subject) => own_app
             .as_deref()
             .filter(|app| hubspot::webhook::is_echo(subject, app))
             .map(|_| "our own change"),
@@ -115,9 +115,11 @@ fn import_mailchimp_webhook(
     counted(checked)?;
     let event = counted(mailchimp::webhook::parse(body.as_bytes()).map_err(unreadable))?;
     Ok(TableIterator::once(
-        store("mailchimp", vec![Ok(event.map(Subject::Mailchimp))], |_| {
-            None
-        })?
+        store(
+            "mailchimp",
+            vec![Ok(event.map(AnySubject::Mailchimp))],
+            |_| None,
+        )?
         .row(),
     ))
 }
@@ -165,7 +167,7 @@ fn mandrill_events(
     let signed_with = |key: &str| signature::mandrill(key, url, &params, &given);
     let parse = || {
         let events = mailchimp::webhook::parse_mandrill(body.as_bytes()).map_err(unreadable)?;
-        Ok(entries(events, Subject::Mandrill))
+        Ok(entries(events, AnySubject::Mandrill))
     };
     if signed_with(MANDRILL_TRIAL_KEY).is_ok() && parse().is_ok_and(|events| events.is_empty()) {
         return Ok(Vec::new());
@@ -353,13 +355,13 @@ fn store(
             continue;
         }
         let state = if why.is_some() {
-            State::Ignored
+            EventState::Ignored
         } else {
-            State::Pending
+            EventState::Pending
         };
         match (inbox::put(origin, event, state, why)?, state) {
             (false, _) => counts.duplicate += 1,
-            (true, State::Ignored) => counts.ignored += 1,
+            (true, EventState::Ignored) => counts.ignored += 1,
             (true, _) => counts.queued += 1,
         }
     }

@@ -10,16 +10,16 @@ use integration_engine::value;
 use integration_mailchimp::webhook::{self, MailchimpSubject};
 use pgrx::spi::SpiResult;
 
-use super::audience::{Place, place};
+use super::audience::{AudiencePlace, place};
 use super::consent::{self, Decided};
 use super::fields::{Knowledge, Reported};
 use super::{ApplyContext, Fate, applied, failed, ignored};
-use crate::store::inbox::{Pending, State};
+use crate::store::inbox::{EventState, PendingEvent};
 use crate::store::links;
 
 pub fn apply(
     apply_context: &ApplyContext,
-    event: &Pending,
+    event: &PendingEvent,
     subject: &MailchimpSubject,
 ) -> SpiResult<Fate> {
     let default = &apply_context.context.settings.mailchimp_api.list;
@@ -64,12 +64,12 @@ pub fn apply(
 }
 
 /// What became of an event that is news in two ways.
-fn both(state: State, detail: String, fields: Fate) -> Fate {
+fn both(state: EventState, detail: String, fields: Fate) -> Fate {
     match fields {
-        Fate::Settled(State::Ignored, _) => Fate::Settled(state, detail),
+        Fate::Settled(EventState::Ignored, _) => Fate::Settled(state, detail),
         Fate::Settled(other, more) => {
             let state = match state {
-                State::Applied => State::Applied,
+                EventState::Applied => EventState::Applied,
                 _ => other,
             };
             Fate::Settled(state, format!("{detail}; {more}"))
@@ -80,7 +80,7 @@ fn both(state: State, detail: String, fields: Fate) -> Fate {
 
 fn change_consent(
     apply_context: &ApplyContext,
-    event: &Pending,
+    event: &PendingEvent,
     list: &str,
     email: &str,
     status: Option<MemberStatus>,
@@ -105,16 +105,20 @@ fn change_consent(
         reason,
     };
     let (record, link, elsewhere) = match place(apply_context, list, &decided.email)? {
-        Place::Here(record, link) => (record, link, false),
+        AudiencePlace::Here(record, link) => (record, link, false),
         // That somebody wants no more mail, or can get none, counts wherever it was said. Being
         // archived in an audience does not.
-        Place::Left(record, link) if standing::left(status) => (record, link, true),
-        Place::Left(..) => {
+        AudiencePlace::Left(record, link) if standing::left(status) => (record, link, true),
+        AudiencePlace::Left(..) => {
             let why = format!("another audience: {list}, which the record has left");
             return Ok(ignored(why));
         }
-        Place::Elsewhere => return remembered(&decided, &format!("another audience: {list}")),
-        Place::Nowhere => return remembered(&decided, "no CRM row is known under this address"),
+        AudiencePlace::Elsewhere => {
+            return remembered(&decided, &format!("another audience: {list}"));
+        }
+        AudiencePlace::Nowhere => {
+            return remembered(&decided, "no CRM row is known under this address");
+        }
     };
     let Some(source) = apply_context.source(&record) else {
         return remembered(&decided, "the table is tracked no longer");
@@ -151,7 +155,7 @@ fn linked(
 
 fn profile(
     apply_context: &ApplyContext,
-    event: &Pending,
+    event: &PendingEvent,
     list: &str,
     email: &str,
     merges: &[(String, Option<String>)],
@@ -161,8 +165,12 @@ fn profile(
     };
     let Some((record, link)) = linked(apply_context, list, &email)? else {
         return Ok(ignored(match place(apply_context, list, &email)? {
-            Place::Left(..) | Place::Elsewhere => format!("another audience: {list}"),
-            Place::Here(..) | Place::Nowhere => "no CRM row is linked to this address".to_owned(),
+            AudiencePlace::Left(..) | AudiencePlace::Elsewhere => {
+                format!("another audience: {list}")
+            }
+            AudiencePlace::Here(..) | AudiencePlace::Nowhere => {
+                "no CRM row is linked to this address".to_owned()
+            }
         }));
     };
     let Some(source) = apply_context.source(&record) else {
@@ -188,7 +196,7 @@ fn profile(
 /// writes have to find the member.
 fn change_address(
     apply_context: &ApplyContext,
-    event: &Pending,
+    event: &PendingEvent,
     list: &str,
     old_email: &str,
     new_email: &str,

@@ -9,12 +9,12 @@ use pgrx::spi::SpiResult;
 
 use super::consent::{self, Decided};
 use super::{ApplyContext, Fate, applied, ignored};
-use crate::store::inbox::Pending;
+use crate::store::inbox::PendingEvent;
 use crate::store::{activity, links, people};
 
 pub fn apply(
     apply_context: &ApplyContext,
-    event: &Pending,
+    event: &PendingEvent,
     subject: &MandrillSubject,
 ) -> SpiResult<Fate> {
     let Some(activity) = subject.activity(&event.payload) else {
@@ -64,7 +64,7 @@ pub fn apply(
         }
     }
     match consent::record(apply_context, source, record, link, decided)? {
-        Fate::Settled(crate::store::inbox::State::Ignored, why) => {
+        Fate::Settled(crate::store::inbox::EventState::Ignored, why) => {
             Ok(applied(format!("{kind} noted; consent unchanged: {why}")))
         }
         fate => Ok(fate),
@@ -74,7 +74,7 @@ pub fn apply(
 /// What the event says the person decided, if it does.
 fn decided(
     apply_context: &ApplyContext,
-    event: &Pending,
+    event: &PendingEvent,
     subject: &MandrillSubject,
     email: &str,
 ) -> Option<Decided> {

@@ -25,7 +25,7 @@ use pgrx::spi::SpiResult;
 
 use crate::pg::SqlError;
 use crate::store::apply::Applied;
-use crate::store::inbox::State;
+use crate::store::inbox::EventState;
 use crate::store::sources::Source;
 use crate::store::{holds, state};
 use crate::worker::Context;
@@ -35,7 +35,7 @@ pub use backlog::Backlog;
 
 /// What became of an event.
 pub enum Fate {
-    Settled(State, String),
+    Settled(EventState, String),
     /// Its record is in a request under way: its link will change with the answer.
     Later,
     /// The CRM does not take it, or not now. What was done so far is undone.
@@ -84,15 +84,15 @@ impl Refused {
 }
 
 fn applied(detail: impl Into<String>) -> Fate {
-    Fate::Settled(State::Applied, detail.into())
+    Fate::Settled(EventState::Applied, detail.into())
 }
 
 fn ignored(detail: impl Into<String>) -> Fate {
-    Fate::Settled(State::Ignored, detail.into())
+    Fate::Settled(EventState::Ignored, detail.into())
 }
 
 fn failed(detail: impl Into<String>) -> Fate {
-    Fate::Settled(State::Failed, detail.into())
+    Fate::Settled(EventState::Failed, detail.into())
 }
 
 /// Something that people should know.

@@ -13,9 +13,9 @@ use crate::capture;
 use crate::config::OnRemoteDelete;
 use crate::store::apply::{self, Applied};
 use crate::store::associations;
-use crate::store::links::{self, Cause};
+use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
-use crate::store::withheld::{self, Named, Reason};
+use crate::store::withheld::{self, Reason, WithheldName};
 
 /// It was deleted there: its row is not sent again by itself, or goes as well.
 pub fn deleted(
@@ -41,7 +41,7 @@ pub fn deleted(
     let owed = associations::unhold(&apply_context.context.associations, &records)?;
     apply_context.owed.set(apply_context.owed.get() + owed);
     let fate = match apply_context.context.settings.on_remote_delete {
-        OnRemoteDelete::Ignore => Kept::ByPolicy,
+        OnRemoteDelete::Ignore => KeptReason::ByPolicy,
         OnRemoteDelete::Delete => match delete(source, &record)? {
             Ok(kept) => kept,
             Err(fate) => return Ok(fate),
@@ -53,18 +53,18 @@ pub fn deleted(
 }
 
 /// Deletes a row as the service did. `Err`: that is all there is to it.
-fn delete(source: &Source, record: &RecordRef) -> SpiResult<Result<Kept, Fate>> {
+fn delete(source: &Source, record: &RecordRef) -> SpiResult<Result<KeptReason, Fate>> {
     Ok(match apply::delete_row(source, &record.key)? {
         Applied::Written => Err(applied(format!("{} deleted", name(source, record)))),
         Applied::Moved if !is_there(source, record)? => {
             Err(applied("the CRM row was gone already"))
         }
-        Applied::Moved => Ok(Kept::ByTheCrm),
+        Applied::Moved => Ok(KeptReason::ByTheCrm),
         Applied::Refused(why) => {
             let refused = Refused::of(&why);
             match Refusal::of(&refused.sqlstate) {
                 // It has to stay away from there from now on, whatever becomes of it here.
-                Refusal::Value => Ok(Kept::Refused(format!(
+                Refusal::Value => Ok(KeptReason::Refused(format!(
                     "{} ({})",
                     why.message, refused.sqlstate
                 ))),
@@ -75,14 +75,14 @@ fn delete(source: &Source, record: &RecordRef) -> SpiResult<Result<Kept, Fate>> 
 }
 
 /// Why the row is still there.
-enum Kept {
+enum KeptReason {
     ByPolicy,
     /// A trigger thought otherwise.
     ByTheCrm,
     Refused(String),
 }
 
-fn kept(kept: &Kept, name: &str, reason: Reason) -> Fate {
+fn kept(kept: &KeptReason, name: &str, reason: Reason) -> Fate {
     let stays = match reason {
         Reason::Privacy => {
             "for privacy reasons; integration.erase() erases it here and at Mailchimp"
@@ -91,9 +91,9 @@ fn kept(kept: &Kept, name: &str, reason: Reason) -> Fate {
     };
     let text = |why: &str| format!("{name} {why}, and is not sent to HubSpot again ({stays})");
     match kept {
-        Kept::ByPolicy => applied(text("stays in the CRM")),
-        Kept::ByTheCrm => applied(text("was not deleted by the CRM")),
-        Kept::Refused(why) => failed(format!(
+        KeptReason::ByPolicy => applied(text("stays in the CRM")),
+        KeptReason::ByTheCrm => applied(text("was not deleted by the CRM")),
+        KeptReason::Refused(why) => failed(format!(
             "the CRM refused to delete it: {why}; {}",
             text("stays")
         )),
@@ -133,7 +133,7 @@ fn gone_already(
 
 /// It was brought back: the row is linked to it again, and sent.
 pub fn restored(apply_context: &ApplyContext, event: &HubSpotSubject) -> SpiResult<Fate> {
-    let Some(Named {
+    let Some(WithheldName {
         record,
         reason,
         name: id,
@@ -162,7 +162,7 @@ pub fn restored(apply_context: &ApplyContext, event: &HubSpotSubject) -> SpiResu
         record: record.clone(),
         link,
     };
-    links::write(Target::HubSpot, Cause::Pulled, &[entry].into())?;
+    links::write(Target::HubSpot, LinkCause::Pulled, &[entry].into())?;
     let key = record.key.as_str();
     capture::enqueue(Target::HubSpot, source.id, Lane::Live, [key]);
     Ok(applied(format!(
@@ -172,12 +172,15 @@ pub fn restored(apply_context: &ApplyContext, event: &HubSpotSubject) -> SpiResu
 }
 
 /// The withheld records that the event is about, of the same kind.
-fn withheld_of(apply_context: &ApplyContext, event: &HubSpotSubject) -> SpiResult<Vec<Named>> {
+fn withheld_of(
+    apply_context: &ApplyContext,
+    event: &HubSpotSubject,
+) -> SpiResult<Vec<WithheldName>> {
     let Some(id) = &event.object_id else {
         return Ok(Vec::new());
     };
     let sources = &apply_context.context.sources;
-    let of_kind = |named: &Named| {
+    let of_kind = |named: &WithheldName| {
         let source = sources.get(&named.record.source);
         source.is_some_and(|source| Some(source.entity) == event.entity)
     };

@@ -24,7 +24,7 @@ use crate::pg::shmem::{self, Doing};
 
 /// What is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table {
+pub struct TableToOpen {
     /// The CRM table.
     pub oid: pg_sys::Oid,
     /// The view that is read instead of it, if there is one.
@@ -118,7 +118,7 @@ impl Opened {
 ///
 /// `work` has to name relations and columns by what [`Opened`] says: names and owner change.
 pub fn run<T>(
-    table: Table,
+    table: TableToOpen,
     access: Access,
     time: Duration,
     work: impl FnOnce(&Opened) -> SpiResult<T>,
@@ -159,7 +159,7 @@ fn refusal(error: SqlError, limit: &Limit) -> Refusal {
 }
 
 /// Locks what is read or written and looks at what it is now.
-fn open(table: Table, access: Access) -> Result<Opened, Refusal> {
+fn open(table: TableToOpen, access: Access) -> Result<Opened, Refusal> {
     let payload = table.payload.filter(|_| access == Access::ReadPayload);
     let crm = lock(table.oid, access)?;
     let view = match payload.map(|view| lock(view, access)) {

@@ -74,7 +74,7 @@ pub struct Slot {
     wake: AtomicU32,
     /// The worker sleeps until somebody sets its latch; otherwise it looks by itself soon.
     asleep: AtomicBool,
-    progress: progress::Progress,
+    progress: progress::WorkerProgress,
     /// The table whose code a worker could not be got out of but by ending it; 0: none.
     culprit: AtomicU32,
     /// Webhooks refused since the server started.

@@ -1,8 +1,8 @@
 //! The registry: the list of services, and what each of them says where only the target is known.
 
 use integration_engine::delivery::call::HubSpotSettings;
-use integration_engine::erasure::{Answer, Step};
-use integration_engine::event_order::Claim;
+use integration_engine::erasure::{ErasureAnswer, ErasureStep};
+use integration_engine::event_order::Affected;
 use integration_engine::limits::concurrency::Strain;
 use integration_engine::queue::traces::Watched;
 use integration_engine::record::kind::Convention;
@@ -78,37 +78,37 @@ pub fn same(target: Target, field: &Field, crm: Option<&str>, remote: Option<&st
 
 /// What an event is about.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Subject {
+pub enum AnySubject {
     HubSpot(HubSpotSubject),
     Mailchimp(MailchimpSubject),
     Mandrill(MandrillSubject),
 }
 
 /// Something that happened at one of the services.
-pub type Event = webhook::Event<Subject>;
+pub type Event = webhook::Event<AnySubject>;
 
 /// What an entry of a webhook's body is: an event, or why it is none.
-pub type Entry = webhook::Entry<Subject>;
+pub type Entry = webhook::Entry<AnySubject>;
 
 /// Entries of one service's as those of any.
-pub fn entries<T>(entries: Vec<webhook::Entry<T>>, subject: fn(T) -> Subject) -> Vec<Entry> {
+pub fn entries<T>(entries: Vec<webhook::Entry<T>>, subject: fn(T) -> AnySubject) -> Vec<Entry> {
     let entries = entries.into_iter();
     entries
         .map(|entry| entry.map(|event| event.map(subject)))
         .collect()
 }
 
-impl Subject {
+impl AnySubject {
     fn any(&self) -> &dyn EventSubject {
         match self {
-            Subject::HubSpot(subject) => subject,
-            Subject::Mailchimp(subject) => subject,
-            Subject::Mandrill(subject) => subject,
+            AnySubject::HubSpot(subject) => subject,
+            AnySubject::Mailchimp(subject) => subject,
+            AnySubject::Mandrill(subject) => subject,
         }
     }
 }
 
-impl EventSubject for Subject {
+impl EventSubject for AnySubject {
     fn in_whole_seconds(&self) -> bool {
         self.any().in_whole_seconds()
     }
@@ -117,7 +117,7 @@ impl EventSubject for Subject {
         self.any().ends_mail()
     }
 
-    fn claim(&self) -> Claim {
+    fn claim(&self) -> Affected {
         self.any().claim()
     }
 }
@@ -136,24 +136,24 @@ pub fn conventions(target: Target, entity: Entity) -> &'static [Convention] {
 }
 
 /// The request that a step of an erasure takes.
-pub fn erasure_request(step: &Step, entity: Entity, settings: &HubSpotSettings) -> Request {
+pub fn erasure_request(step: &ErasureStep, entity: Entity, settings: &HubSpotSettings) -> Request {
     match step {
-        Step::Look(id) => hubspot::erasure::look_request(settings, entity, id),
-        Step::Erase(id) => hubspot::erasure::erase_request(settings, entity, id),
-        Step::EraseAddress(email) => {
+        ErasureStep::Look(id) => hubspot::erasure::look_request(settings, entity, id),
+        ErasureStep::Erase(id) => hubspot::erasure::erase_request(settings, entity, id),
+        ErasureStep::EraseAddress(email) => {
             hubspot::erasure::erase_address_request(settings, entity, email)
         }
-        Step::Archive(id) => hubspot::erasure::archive_request(settings, entity, id),
-        Step::EraseMember { list, hash } => mailchimp::erasure::erase_request(list, hash),
+        ErasureStep::Archive(id) => hubspot::erasure::archive_request(settings, entity, id),
+        ErasureStep::EraseMember { list, hash } => mailchimp::erasure::erase_request(list, hash),
     }
 }
 
 /// What an answer to a step of an erasure means.
 pub fn erasure_answer(
-    step: &Step,
+    step: &ErasureStep,
     reply: Result<&Reply, &TransportError>,
     settings: &HubSpotSettings,
-) -> Answer {
+) -> ErasureAnswer {
     match step.target() {
         Target::HubSpot => hubspot::erasure::read(step, reply, settings),
         Target::Mailchimp => mailchimp::erasure::read(reply),

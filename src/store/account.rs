@@ -9,19 +9,19 @@ use super::{execute, scalar, select};
 
 /// The account that a target's records go to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
+pub struct StoredAccount {
     pub account: String,
     pub time_zone: Option<String>,
     /// Another one that the settings led to, and nobody has accepted.
     pub other: Option<String>,
 }
 
-pub fn known(target: Target) -> SpiResult<Option<Account>> {
+pub fn known(target: Target) -> SpiResult<Option<StoredAccount>> {
     let rows = select(
         "SELECT a.account, a.time_zone, a.other FROM integration._account a WHERE a.target = $1",
         &[target.name().into()],
         |row| {
-            Ok(Account {
+            Ok(StoredAccount {
                 account: row.get(1)?.unwrap_or_default(),
                 time_zone: row.get(2)?,
                 other: row.get(3)?,
@@ -69,19 +69,19 @@ const DAY: &str = "\
     FROM (SELECT n.now, n.now AT TIME ZONE $1 AS local FROM (SELECT pg_catalog.clock_timestamp() AS now) n) d";
 
 /// Where in its day an account is.
-pub struct Day {
+pub struct AccountDay {
     pub since_midnight: Duration,
     pub to_midnight: Duration,
     /// The next midnight, as it is written there.
     pub ends: String,
 }
 
-pub fn day(time_zone: &str) -> SpiResult<Option<Day>> {
+pub fn day(time_zone: &str) -> SpiResult<Option<AccountDay>> {
     let rows = select(DAY, &[time_zone.into()], |row| {
         let span = |seconds: Option<f64>| {
             Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default()
         };
-        Ok(Day {
+        Ok(AccountDay {
             since_midnight: span(row.get(1)?),
             to_midnight: span(row.get(2)?),
             ends: row.get(3)?.unwrap_or_default(),

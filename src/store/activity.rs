@@ -9,7 +9,7 @@ use integration_mailchimp::mandrill::Activity;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
 
-use super::inbox::Pending;
+use super::inbox::PendingEvent;
 use super::{column, execute, returned, select};
 
 const PUT: &str = "\
@@ -18,7 +18,7 @@ const PUT: &str = "\
     ON CONFLICT ON CONSTRAINT activity_event_once DO NOTHING";
 
 /// Stores what an event says a person did; once, however often it is told.
-pub fn put(record: &RecordRef, event: &Pending, activity: Activity) -> SpiResult<()> {
+pub fn put(record: &RecordRef, event: &PendingEvent, activity: Activity) -> SpiResult<()> {
     let hash = ValueHash::of(Some(&format!("{} {}", event.origin, event.event_key)));
     let args = [
         record.source.0.into(),
@@ -35,7 +35,7 @@ pub fn put(record: &RecordRef, event: &Pending, activity: Activity) -> SpiResult
 }
 
 /// Something done with a campaign, and the row of whoever did it, where it is known.
-pub struct Done<'e> {
+pub struct NewActivity<'e> {
     pub event: &'e Engagement,
     pub record: Option<&'e RecordRef>,
 }
@@ -52,7 +52,7 @@ const PUT_DONE: &str = "\
 
 /// Stores what was done with a campaign, each event once. Returns those that are new, by member and
 /// key.
-pub fn put_done(campaign: &str, done: &[Done]) -> SpiResult<HashSet<(String, ValueHash)>> {
+pub fn put_done(campaign: &str, done: &[NewActivity]) -> SpiResult<HashSet<(String, ValueHash)>> {
     if done.is_empty() {
         return Ok(HashSet::new());
     }

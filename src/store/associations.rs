@@ -214,7 +214,7 @@ pub fn wake(association: &Association) -> SpiResult<usize> {
 }
 
 /// An association that is owed, and by what it is named.
-pub struct Due {
+pub struct OwedAssociation {
     pub association: i32,
     pub key: String,
     /// The parent's key, as it was when this was read.
@@ -236,7 +236,7 @@ const DUE: &str = concat!(
 );
 
 /// What is owed by now.
-pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<Due>> {
+pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<OwedAssociation>> {
     let rows = select(
         DUE,
         &[column(associations, |known| known.id), most.into()],
@@ -259,7 +259,7 @@ pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<Due>> {
             let Some((from, to)) = entity(text(9)?).zip(entity(text(10)?)) else {
                 return Ok(None);
             };
-            Ok(Some(Due {
+            Ok(Some(OwedAssociation {
                 association: row.get(1)?.unwrap_or(0),
                 key: text(2)?.unwrap_or_default(),
                 to_key,
@@ -287,7 +287,7 @@ pub fn next_in_ms(associations: &[Association]) -> SpiResult<Option<i64>> {
 }
 
 /// How an association stands now, provided it still is what was read.
-pub struct Change {
+pub struct AssociationChange {
     pub association: i32,
     pub key: String,
     pub to_key: Option<String>,
@@ -309,7 +309,7 @@ const FORGET: &str = "DELETE FROM integration._association a WHERE a.state = 'go
 
 /// Stores changes. Returns those that count. One that was overtaken by another of the record is left
 /// out: it is still owed.
-pub fn store<'c>(changes: &'c [Change]) -> SpiResult<Vec<&'c Change>> {
+pub fn store<'c>(changes: &'c [AssociationChange]) -> SpiResult<Vec<&'c AssociationChange>> {
     if changes.is_empty() {
         return Ok(Vec::new());
     }
@@ -337,7 +337,7 @@ pub fn store<'c>(changes: &'c [Change]) -> SpiResult<Vec<&'c Change>> {
         .flatten()
         .filter_map(|place| changes.get(usize::try_from(place).ok()?.checked_sub(1)?))
         .collect();
-    let gone: Vec<&Change> = changes
+    let gone: Vec<&AssociationChange> = changes
         .iter()
         .filter(|change| change.now.state.name() == "gone")
         .collect();

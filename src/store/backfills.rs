@@ -12,7 +12,7 @@ use crate::pg::fence::{Access, Opened, Refusal};
 
 /// What is left to do of a table and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum BackfillStage {
     /// There are rows to look at.
     Walking,
     /// All are queued.
@@ -21,27 +21,31 @@ pub enum Stage {
     Finished,
 }
 
-impl Stage {
-    const ALL: [Stage; 3] = [Stage::Walking, Stage::Settling, Stage::Finished];
+impl BackfillStage {
+    const ALL: [BackfillStage; 3] = [
+        BackfillStage::Walking,
+        BackfillStage::Settling,
+        BackfillStage::Finished,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
-            Stage::Walking => "walking",
-            Stage::Settling => "settling",
-            Stage::Finished => "finished",
+            BackfillStage::Walking => "walking",
+            BackfillStage::Settling => "settling",
+            BackfillStage::Finished => "finished",
         }
     }
 }
 
 /// How far one table has been sent to one target.
-pub struct Walk {
+pub struct BackfillWalk {
     pub job: i64,
     pub target: Target,
     pub source: SourceId,
     pub filter: Option<String>,
     /// Key of the last row looked at, its parts as text.
     pub mark: Option<Vec<String>>,
-    pub stage: Stage,
+    pub stage: BackfillStage,
     /// Rows of the table, as estimated.
     pub rows: u64,
     pub walked: u64,
@@ -51,12 +55,12 @@ pub struct Walk {
     pub open: bool,
 }
 
-impl Walk {
+impl BackfillWalk {
     /// Rows that will have been queued in the end.
     pub fn total(&self) -> u64 {
         match self.stage {
-            Stage::Walking => progress::expected(self.queued, self.walked, self.rows),
-            Stage::Settling | Stage::Finished => self.queued,
+            BackfillStage::Walking => progress::expected(self.queued, self.walked, self.rows),
+            BackfillStage::Settling | BackfillStage::Finished => self.queued,
         }
     }
 }
@@ -75,7 +79,7 @@ const WALKS: &str = concat!(
 );
 
 /// All there are, oldest job first.
-pub fn load() -> SpiResult<Vec<Walk>> {
+pub fn load() -> SpiResult<Vec<BackfillWalk>> {
     let walks = select(WALKS, &[], |row| {
         let count = |column: usize| {
             row.get::<i64>(column)
@@ -85,16 +89,16 @@ pub fn load() -> SpiResult<Vec<Walk>> {
             return Ok(None);
         };
         let stage = row.get::<String>(6)?.unwrap_or_default();
-        Ok(Some(Walk {
+        Ok(Some(BackfillWalk {
             job: row.get(1)?.unwrap_or(0),
             target,
             source: SourceId(row.get(3)?.unwrap_or(0)),
             filter: row.get(4)?,
             mark: row.get(5)?,
-            stage: Stage::ALL
+            stage: BackfillStage::ALL
                 .into_iter()
                 .find(|known| known.name() == stage)
-                .unwrap_or(Stage::Walking),
+                .unwrap_or(BackfillStage::Walking),
             rows: count(7)?,
             walked: count(8)?,
             queued: count(9)?,
@@ -110,7 +114,7 @@ const SAVE: &str = "\
     WHERE b.job = $1 AND b.target = $2";
 
 /// Stores how far it has come: in the transaction that queues what is below the mark.
-pub fn save(walk: &Walk) -> SpiResult<()> {
+pub fn save(walk: &BackfillWalk) -> SpiResult<()> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let args = [
         walk.job.into(),
@@ -218,7 +222,7 @@ pub fn tell(job: i64, waits_for: Option<&str>) -> SpiResult<bool> {
 }
 
 /// How a job ended.
-pub enum End {
+pub enum JobEnd {
     Done,
     Failed(String),
     Cancelled(String),
@@ -232,11 +236,11 @@ const END: &str = concat!(
 );
 
 /// Ends a job; `false` when that has to wait.
-pub fn end(job: i64, end: &End) -> SpiResult<bool> {
+pub fn end(job: i64, end: &JobEnd) -> SpiResult<bool> {
     let (state, error) = match end {
-        End::Done => ("done", None),
-        End::Failed(why) => ("failed", Some(why.as_str())),
-        End::Cancelled(why) => ("cancelled", Some(why.as_str())),
+        JobEnd::Done => ("done", None),
+        JobEnd::Failed(why) => ("failed", Some(why.as_str())),
+        JobEnd::Cancelled(why) => ("cancelled", Some(why.as_str())),
     };
     Ok(execute(END, &[job.into(), state.into(), error.into()])? > 0)
 }

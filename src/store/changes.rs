@@ -242,7 +242,7 @@ pub fn is_retried(target: Target, record: &RecordRef) -> SpiResult<bool> {
 }
 
 /// A retry whose time has come.
-pub struct Due {
+pub struct DueRetry {
     pub record: RecordRef,
     pub attempts: u32,
     pub enqueued_at: Timestamp,
@@ -255,7 +255,7 @@ const DUE: &str = "\
     ORDER BY r.lane, r.not_before LIMIT $2";
 
 /// Retries whose time has come: opt-outs first, and up to this lane; but for those of some sources.
-pub fn due_retries(target: Target, last: Lane, most: i64, but: &[i32]) -> SpiResult<Vec<Due>> {
+pub fn due_retries(target: Target, last: Lane, most: i64, but: &[i32]) -> SpiResult<Vec<DueRetry>> {
     let args = [
         target.number().into(),
         most.into(),
@@ -263,7 +263,7 @@ pub fn due_retries(target: Target, last: Lane, most: i64, but: &[i32]) -> SpiRes
         but.to_vec().into(),
     ];
     select(DUE, &args, |row| {
-        Ok(Due {
+        Ok(DueRetry {
             lane: match row.get(5)?.unwrap_or(false) {
                 true => Lane::OptOut,
                 false => Lane::Retry,

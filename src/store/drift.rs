@@ -9,7 +9,7 @@ use super::{execute, select};
 
 /// What is left to do of a table and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ReconcileStage {
     /// The CRM's rows are walked.
     Rows,
     /// The service's records are.
@@ -19,15 +19,20 @@ pub enum Stage {
     Finished,
 }
 
-impl Stage {
-    const ALL: [Stage; 4] = [Stage::Rows, Stage::Remote, Stage::Archived, Stage::Finished];
+impl ReconcileStage {
+    const ALL: [ReconcileStage; 4] = [
+        ReconcileStage::Rows,
+        ReconcileStage::Remote,
+        ReconcileStage::Archived,
+        ReconcileStage::Finished,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
-            Stage::Rows => "rows",
-            Stage::Remote => "remote",
-            Stage::Archived => "archived",
-            Stage::Finished => "finished",
+            ReconcileStage::Rows => "rows",
+            ReconcileStage::Remote => "remote",
+            ReconcileStage::Archived => "archived",
+            ReconcileStage::Finished => "finished",
         }
     }
 }
@@ -39,7 +44,7 @@ pub struct Course {
     pub target: Target,
     pub source: SourceId,
     pub repair: bool,
-    pub stage: Stage,
+    pub stage: ReconcileStage,
     /// Key of the last row compared, its parts as text.
     pub mark: Option<Vec<String>>,
     /// Where the next page of the service's records begins.
@@ -70,10 +75,10 @@ pub fn load() -> SpiResult<Vec<Course>> {
             target,
             source: SourceId(row.get(3)?.unwrap_or(0)),
             repair: row.get(4)?.unwrap_or(false),
-            stage: Stage::ALL
+            stage: ReconcileStage::ALL
                 .into_iter()
                 .find(|known| known.name() == stage)
-                .unwrap_or(Stage::Rows),
+                .unwrap_or(ReconcileStage::Rows),
             mark: row.get(6)?,
             after: row.get(7)?,
             done: count(8)?,
@@ -117,7 +122,7 @@ pub fn remove(job: i64) -> SpiResult<()> {
 
 /// What kind of difference it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DriftKind {
     MissingRemote,
     MissingLocal,
     Field,
@@ -126,15 +131,15 @@ pub enum Kind {
     WrongLink,
 }
 
-impl Kind {
+impl DriftKind {
     const fn name(self) -> &'static str {
         match self {
-            Kind::MissingRemote => "missing_remote",
-            Kind::MissingLocal => "missing_local",
-            Kind::Field => "field",
-            Kind::Status => "status",
-            Kind::Duplicate => "duplicate",
-            Kind::WrongLink => "wrong_link",
+            DriftKind::MissingRemote => "missing_remote",
+            DriftKind::MissingLocal => "missing_local",
+            DriftKind::Field => "field",
+            DriftKind::Status => "status",
+            DriftKind::Duplicate => "duplicate",
+            DriftKind::WrongLink => "wrong_link",
         }
     }
 }
@@ -148,10 +153,10 @@ pub enum Repair {
 }
 
 /// A difference.
-pub struct Found {
+pub struct DriftRow {
     pub key: Option<RecordKey>,
     pub remote_id: Option<String>,
-    pub kind: Kind,
+    pub kind: DriftKind,
     pub field: Option<String>,
     pub crm: Option<String>,
     pub remote: Option<String>,
@@ -165,7 +170,7 @@ const PUT: &str = "\
     FROM integration.tracked_table t WHERE t.id = $2 ON CONFLICT DO NOTHING";
 
 /// Notes a difference, unless it is known.
-pub fn put(course: &Course, found: &Found) -> SpiResult<()> {
+pub fn put(course: &Course, found: &DriftRow) -> SpiResult<()> {
     let (repair, repaired) = match &found.repair {
         Repair::Nothing => (None, false),
         Repair::Done(how) => (Some(how.as_str()), true),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use integration_engine::erasure::{Known, Step};
+use integration_engine::erasure::{ErasureFacts, ErasureStep};
 use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId, Target};
 use pgrx::spi::SpiResult;
 
@@ -24,7 +24,7 @@ pub struct Erasure {
 pub struct StoredCall {
     pub job: i64,
     pub place: i32,
-    pub step: Step,
+    pub step: ErasureStep,
 }
 
 macro_rules! open {
@@ -90,7 +90,7 @@ pub fn calls(jobs: Vec<i64>) -> SpiResult<Vec<StoredCall>> {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
         let (job, place) = (row.get(1)?.unwrap_or(0), row.get(2)?.unwrap_or(0));
         let list = row.get::<String>(5)?;
-        let step = Step::from_stored(&text(3)?, &text(4)?, list.as_deref());
+        let step = ErasureStep::from_stored(&text(3)?, &text(4)?, list.as_deref());
         Ok(step.map(|step| StoredCall { job, place, step }))
     })?;
     Ok(rows.into_iter().flatten().collect())
@@ -196,7 +196,12 @@ const PUT: &str = "\
     SELECT $1, n.target, n.action, n.name, n.list FROM unnest($2::int2[], $3::text[], $4::text[], $5::text[]) AS n(target, action, name, list)";
 
 /// Removes what is stored here about the record, and notes what has to be asked of the services.
-pub fn begin(job: i64, known: &Known, steps: &[Step], remark: Option<&str>) -> SpiResult<()> {
+pub fn begin(
+    job: i64,
+    known: &ErasureFacts,
+    steps: &[ErasureStep],
+    remark: Option<&str>,
+) -> SpiResult<()> {
     let own: Vec<&str> = known.own_addresses().into_iter().collect();
     let hashes: Vec<String> = known.own_hashes().into_iter().collect();
     let id = |link: &Option<integration_engine::delivery::call::Link>| {
@@ -224,7 +229,7 @@ pub fn begin(job: i64, known: &Known, steps: &[Step], remark: Option<&str>) -> S
     progress(job)
 }
 
-fn put(job: i64, steps: &[Step]) -> SpiResult<()> {
+fn put(job: i64, steps: &[ErasureStep]) -> SpiResult<()> {
     if steps.is_empty() {
         return Ok(());
     }
@@ -241,7 +246,7 @@ fn put(job: i64, steps: &[Step]) -> SpiResult<()> {
 const DONE: &str = "DELETE FROM integration._erasure_call c WHERE c.job = $1 AND c.place = $2";
 
 /// A request has been made. `next`: what follows from its answer.
-pub fn done(job: i64, place: i32, next: &[Step]) -> SpiResult<()> {
+pub fn done(job: i64, place: i32, next: &[ErasureStep]) -> SpiResult<()> {
     execute(DONE, &[job.into(), place.into()])?;
     put(job, next)?;
     progress(job)

@@ -6,7 +6,7 @@
 
 mod cause;
 
-pub use cause::Cause;
+pub use cause::HoldCause;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -25,7 +25,7 @@ pub const LEFT_OUT: &str = "left_out";
 pub struct Finding {
     pub source: SourceId,
     pub target: Target,
-    pub cause: Cause,
+    pub cause: HoldCause,
     /// What is left out; empty: the table as a whole.
     pub subject: String,
     /// What is wrong, and what to do.
@@ -33,7 +33,7 @@ pub struct Finding {
 }
 
 /// Source, target, cause and subject of what is wrong.
-type Key = (SourceId, Target, Cause, String);
+type Key = (SourceId, Target, HoldCause, String);
 
 #[derive(Default)]
 struct Holds {
@@ -68,7 +68,7 @@ pub fn read() -> SpiResult<bool> {
     let rows = select(LOAD, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
         let source = SourceId(row.get(1)?.unwrap_or(0));
-        let named = Target::from_name(&text(2)?).zip(Cause::from_name(&text(3)?));
+        let named = Target::from_name(&text(2)?).zip(HoldCause::from_name(&text(3)?));
         let (reason, subject) = (text(4)?, text(5)?);
         Ok(named.map(|(target, cause)| ((source, target, cause, subject), reason)))
     })?;
@@ -101,7 +101,7 @@ const PUT: &str = "\
 /// Holds a table for the targets that the cause is about, and raises an alert that names it.
 /// Idempotent: nothing is written where that is known already. In a transaction of the worker's,
 /// outside of the fence.
-pub fn hold(source: SourceId, cause: Cause, reason: &str) -> SpiResult<()> {
+pub fn hold(source: SourceId, cause: HoldCause, reason: &str) -> SpiResult<()> {
     let reason = match cause.hint() {
         "" => reason.to_owned(),
         hint => format!("{reason}; {hint}"),
@@ -157,7 +157,7 @@ const DROP: &str = "\
 
 /// What held a table for this cause is over: its records go on, unless there is another cause.
 /// Idempotent: nothing is written where nothing was held.
-pub fn release(source: SourceId, cause: Cause) -> SpiResult<()> {
+pub fn release(source: SourceId, cause: HoldCause) -> SpiResult<()> {
     match drop_if(|key| key.0 == source && key.2 == cause)? {
         true => tell(),
         false => Ok(()),
@@ -186,7 +186,7 @@ fn drop_if(over: impl Fn(&Key) -> bool) -> SpiResult<bool> {
 }
 
 /// Takes in all that is wrong by some causes: what is not among the findings is over.
-pub fn replace(causes: &[Cause], findings: Vec<Finding>) -> SpiResult<()> {
+pub fn replace(causes: &[HoldCause], findings: Vec<Finding>) -> SpiResult<()> {
     let found: Vec<Key> = findings
         .iter()
         .map(|finding| {
@@ -240,7 +240,7 @@ pub fn held(target: Target) -> HashSet<SourceId> {
 }
 
 /// Whether a table is held for this cause.
-pub fn is_held(source: SourceId, cause: Cause) -> bool {
+pub fn is_held(source: SourceId, cause: HoldCause) -> bool {
     HOLDS.with_borrow(|holds| {
         holds
             .reasons
@@ -250,7 +250,7 @@ pub fn is_held(source: SourceId, cause: Cause) -> bool {
 }
 
 /// Returns what is held until the worker has tried again.
-pub fn tried() -> BTreeSet<(SourceId, Cause)> {
+pub fn tried() -> BTreeSet<(SourceId, HoldCause)> {
     HOLDS.with_borrow(|holds| {
         let keys = holds.reasons.keys();
         keys.map(|(source, _, cause, _)| (*source, *cause))
@@ -265,7 +265,7 @@ pub fn is_held_for(source: SourceId, target: Target) -> bool {
     HOLDS.with_borrow(|holds| {
         let mut keys = holds.reasons.keys();
         keys.any(|(its, wanted, cause, _)| {
-            (*its, *wanted) == (source, target) && cause.holds() && *cause != Cause::Locked
+            (*its, *wanted) == (source, target) && cause.holds() && *cause != HoldCause::Locked
         })
     })
 }

@@ -23,7 +23,7 @@ pub const LOSSY_ALERT: &str = "lossy";
 pub const FOREIGN_ALERT: &str = "foreign_events";
 
 /// An event that waits to be applied.
-pub struct Pending {
+pub struct PendingEvent {
     pub id: i64,
     pub origin: String,
     pub event_key: String,
@@ -34,7 +34,7 @@ pub struct Pending {
     pub attempts: u32,
 }
 
-impl Pending {
+impl PendingEvent {
     /// The target whose service tells of it.
     pub fn target(&self) -> Target {
         match self.origin.as_str() {
@@ -46,20 +46,20 @@ impl Pending {
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum EventState {
     Pending,
     Applied,
     Ignored,
     Failed,
 }
 
-impl State {
+impl EventState {
     const fn name(self) -> &'static str {
         match self {
-            State::Pending => "pending",
-            State::Applied => "applied",
-            State::Ignored => "ignored",
-            State::Failed => "failed",
+            EventState::Pending => "pending",
+            EventState::Applied => "applied",
+            EventState::Ignored => "ignored",
+            EventState::Failed => "failed",
         }
     }
 }
@@ -73,7 +73,7 @@ const PUT: &str = "\
 pub fn put<T>(
     origin: &str,
     event: Event<T>,
-    state: State,
+    state: EventState,
     detail: Option<&str>,
 ) -> SpiResult<bool> {
     let args = [
@@ -118,8 +118,8 @@ pub enum Which {
     Due,
 }
 
-fn pending(row: &SpiHeapTupleData) -> SpiResult<Pending> {
-    Ok(Pending {
+fn pending(row: &SpiHeapTupleData) -> SpiResult<PendingEvent> {
+    Ok(PendingEvent {
         id: row.get(1)?.unwrap_or(0),
         origin: row.get(2)?.unwrap_or_default(),
         payload: row
@@ -133,7 +133,7 @@ fn pending(row: &SpiHeapTupleData) -> SpiResult<Pending> {
 }
 
 /// The oldest events that wait, but for those named, and those of some origins.
-pub fn next(which: Which, most: i64, but: &[i64], held: &[&str]) -> SpiResult<Vec<Pending>> {
+pub fn next(which: Which, most: i64, but: &[i64], held: &[&str]) -> SpiResult<Vec<PendingEvent>> {
     let sql = match which {
         Which::New => NEW,
         Which::Due => DUE,
@@ -143,7 +143,7 @@ pub fn next(which: Which, most: i64, but: &[i64], held: &[&str]) -> SpiResult<Ve
 }
 
 /// All that were put off.
-pub fn put_off() -> SpiResult<Vec<Pending>> {
+pub fn put_off() -> SpiResult<Vec<PendingEvent>> {
     select(PUT_OFF, &[], pending)
 }
 
@@ -177,7 +177,7 @@ const SETTLE: &str = "\
     UPDATE integration.inbox i SET state = $2, detail = $3, attempts = $4, not_before = NULL WHERE i.id = $1";
 
 /// Notes what became of an event.
-pub fn settle(id: i64, state: State, detail: &str, attempts: u32) -> SpiResult<()> {
+pub fn settle(id: i64, state: EventState, detail: &str, attempts: u32) -> SpiResult<()> {
     let args = [
         id.into(),
         state.name().into(),
@@ -228,7 +228,7 @@ const FAILED: &str = "\
 
 /// Events of a target's service by what they wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct WaitingEvents {
     /// They have not been tried yet.
     pub pending: i64,
     /// They were refused, and are tried again.
@@ -236,11 +236,11 @@ pub struct Waiting {
 }
 
 /// Counts the events that wait: HubSpot's and Mailchimp's.
-pub fn waiting() -> SpiResult<[(Target, Waiting); 2]> {
+pub fn waiting() -> SpiResult<[(Target, WaitingEvents); 2]> {
     let rows = select(WAITING, &[MOST_COUNTED.into()], |row| {
         let figure = |column: usize| row.get::<i64>(column).map(Option::unwrap_or_default);
         let waiting = |first: usize| {
-            Ok::<_, pgrx::spi::Error>(Waiting {
+            Ok::<_, pgrx::spi::Error>(WaitingEvents {
                 pending: figure(first)?,
                 retrying: figure(first + 2)?,
             })
@@ -251,8 +251,8 @@ pub fn waiting() -> SpiResult<[(Target, Waiting); 2]> {
         ])
     })?;
     Ok(rows.into_iter().next().unwrap_or([
-        (Target::HubSpot, Waiting::default()),
-        (Target::Mailchimp, Waiting::default()),
+        (Target::HubSpot, WaitingEvents::default()),
+        (Target::Mailchimp, WaitingEvents::default()),
     ]))
 }
 

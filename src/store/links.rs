@@ -178,7 +178,7 @@ pub fn written_under(target: Target, keys: &[String]) -> SpiResult<Vec<(String, 
 
 /// What a stored link is due to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum LinkCause {
     /// The service confirmed a write.
     Pushed,
     /// A change from the service was applied.
@@ -210,7 +210,7 @@ const WRITE: &str = concat!(
 );
 
 /// Stores links, each whole.
-pub fn write(target: Target, cause: Cause, entries: &Once<LinkEntry>) -> SpiResult<()> {
+pub fn write(target: Target, cause: LinkCause, entries: &Once<LinkEntry>) -> SpiResult<()> {
     let (new, known): (Vec<&LinkEntry>, Vec<&LinkEntry>) = entries
         .iter()
         .partition(|entry| intents::is_open(target, &entry.record));
@@ -223,18 +223,18 @@ pub fn write(target: Target, cause: Cause, entries: &Once<LinkEntry>) -> SpiResu
 }
 
 /// Stores links of records that have none.
-fn insert(target: Target, cause: Cause, entries: &[&LinkEntry]) -> SpiResult<()> {
+fn insert(target: Target, cause: LinkCause, entries: &[&LinkEntry]) -> SpiResult<()> {
     put(INSERT, target, cause, entries)
 }
 
-fn put(sql: &str, target: Target, cause: Cause, entries: &[&LinkEntry]) -> SpiResult<()> {
+fn put(sql: &str, target: Target, cause: LinkCause, entries: &[&LinkEntry]) -> SpiResult<()> {
     if entries.is_empty() {
         return Ok(());
     }
     let cause = match cause {
-        Cause::Pushed => "pushed",
-        Cause::Pulled => "pulled",
-        Cause::Noted => "noted",
+        LinkCause::Pushed => "pushed",
+        LinkCause::Pulled => "pulled",
+        LinkCause::Noted => "noted",
     };
     let args = [
         target.number().into(),

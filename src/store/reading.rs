@@ -7,11 +7,11 @@ use integration_engine::record::mapping::{Field, SourceMap, ValueKind};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::holds::{self, Cause};
+use super::holds::{self, HoldCause};
 use super::sources::{Relation, Source};
 use super::{returned, select, trouble};
 use crate::config;
-use crate::pg::fence::{self, Access, Opened, Refusal, Table};
+use crate::pg::fence::{self, Access, Opened, Refusal, TableToOpen};
 use crate::pg::shmem;
 use crate::pg::{Column, SqlError};
 
@@ -20,7 +20,7 @@ pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
 
 /// What became of reading some records.
 #[derive(Default)]
-pub struct Reading {
+pub struct ReadRows {
     /// The rows that were read.
     pub rows: Rows,
     /// Records whose row is there, but not in the payload view, where that means: leave it alone.
@@ -31,7 +31,7 @@ pub struct Reading {
 
 /// What becomes of a record at a service whose row the payload view does not show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingRow {
     /// As if the row had been deleted.
     #[default]
     Delete,
@@ -53,7 +53,7 @@ impl Source {
         access: Access,
         work: impl FnOnce(&Opened) -> SpiResult<T>,
     ) -> Result<T, Refusal> {
-        let table = Table {
+        let table = TableToOpen {
             oid: self.oid,
             payload: self.payload,
         };
@@ -67,7 +67,7 @@ impl Source {
         work: impl FnOnce(&Opened) -> SpiResult<T>,
     ) -> Result<T, Refusal> {
         // Nobody tries again what took all the time there is.
-        if holds::is_held(self.id, Cause::Timeout) {
+        if holds::is_held(self.id, HoldCause::Timeout) {
             return Err(Refusal::TimedOut);
         }
         let attempt = self.run(access, work);
@@ -127,14 +127,14 @@ impl Source {
         &self,
         map: &SourceMap,
         keys: &[&RecordKey],
-    ) -> Result<Reading, Refusal> {
+    ) -> Result<ReadRows, Refusal> {
         self.apart(keys, |some| self.mapped(map, some, Sees::Snapshot))
     }
 
     /// The present rows of some records, and which of them cannot be read.
-    pub fn read_apart(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<Reading, Refusal> {
+    pub fn read_apart(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<ReadRows, Refusal> {
         let mut reading = self.apart(keys, |some| self.try_read(map, some))?;
-        if self.payload.is_some() && self.missing == Missing::Keep {
+        if self.payload.is_some() && self.missing == MissingRow::Keep {
             let absent: Vec<&RecordKey> = keys
                 .iter()
                 .copied()
@@ -160,13 +160,13 @@ impl Source {
         &self,
         columns: &[i16],
         keys: &[&RecordKey],
-    ) -> Result<Reading, Refusal> {
+    ) -> Result<ReadRows, Refusal> {
         self.apart(keys, |some| self.try_read_columns(columns, some))
     }
 
     /// Whether a record has no row any more. Where the payload view does not show it, that depends.
     pub fn is_gone(&self, key: &RecordKey) -> Result<bool, Refusal> {
-        match self.payload.is_some() && self.missing == Missing::Keep {
+        match self.payload.is_some() && self.missing == MissingRow::Keep {
             true => Ok(self.try_read_columns(&[], &[key])?.is_empty()),
             false => Ok(true),
         }
@@ -177,8 +177,8 @@ impl Source {
         &self,
         keys: &[&RecordKey],
         read: impl Fn(&[&RecordKey]) -> Result<Rows, Refusal>,
-    ) -> Result<Reading, Refusal> {
-        let mut reading = Reading::default();
+    ) -> Result<ReadRows, Refusal> {
+        let mut reading = ReadRows::default();
         let is_key = |key: &&RecordKey| self.key_parts(key.as_str()).is_some();
         let (known, strange): (Vec<&RecordKey>, Vec<&RecordKey>) =
             keys.iter().copied().partition(is_key);
@@ -207,7 +207,7 @@ impl Source {
             && keys.len() >= MANY
             && let Some(error) = reading.unreadable.values().next()
         {
-            trouble::find(self.id, Cause::Unreadable, error.to_string());
+            trouble::find(self.id, HoldCause::Unreadable, error.to_string());
             return Err(Refusal::Failed(error.clone()));
         }
         Ok(reading)

@@ -3,11 +3,11 @@
 use pgrx::spi::SpiResult;
 
 use super::{execute, select};
-use crate::config::Stored;
+use crate::config::StoredSecrets;
 use crate::sealing;
 
 /// All of them, opened. What cannot be opened says why.
-pub fn load() -> SpiResult<Stored> {
+pub fn load() -> SpiResult<StoredSecrets> {
     let sealed = select(
         "SELECT s.name, s.sealed FROM integration._secret s",
         &[],

@@ -13,7 +13,7 @@ use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::spi::{SpiResult, quote_identifier};
 
-use super::reading::Missing;
+use super::reading::MissingRow;
 use super::returned;
 use crate::pg::fence::Opened;
 use crate::pg::{self, Column};
@@ -30,7 +30,7 @@ pub struct Source {
     /// The view that is read instead of the table, if there is one.
     pub payload: Option<pg_sys::Oid>,
     /// What it means that the view does not show a row.
-    pub missing: Missing,
+    pub missing: MissingRow,
     /// Whether row security hides rows of the table from its owner.
     pub hidden: bool,
     /// Whether this database is the one that may send its rows.

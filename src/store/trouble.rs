@@ -12,7 +12,7 @@ use integration_engine::limits::locks::{LONG, Locks};
 use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
-use super::holds::{self, Cause};
+use super::holds::{self, HoldCause};
 use super::select;
 use crate::pg::clock;
 use crate::pg::fence::{Access, Refusal};
@@ -26,7 +26,7 @@ struct Trouble {
     /// A table is gone: the configuration has to be read again.
     outdated: bool,
     /// What is to be held.
-    found: BTreeMap<(SourceId, Cause), String>,
+    found: BTreeMap<(SourceId, HoldCause), String>,
 }
 
 thread_local! {
@@ -57,14 +57,14 @@ pub fn note<T>(source: SourceId, access: Access, attempt: &Result<T, Refusal>) {
 }
 
 /// What is wrong with the table as a whole; `None`: nothing, it is about a row or a value.
-fn cause(refusal: &Refusal, access: Access) -> Option<Cause> {
+fn cause(refusal: &Refusal, access: Access) -> Option<HoldCause> {
     match refusal {
         Refusal::Busy | Refusal::Gone => None,
-        Refusal::Hidden(_) => Some(Cause::RowSecurity),
-        Refusal::TimedOut => Some(Cause::Timeout),
+        Refusal::Hidden(_) => Some(HoldCause::RowSecurity),
+        Refusal::TimedOut => Some(HoldCause::Timeout),
         // A trigger that lacks a right, or a column that is gone, keeps nobody from reading.
         Refusal::Failed(error) => {
-            (access != Access::Write && error.is_about_the_table()).then_some(Cause::Unreadable)
+            (access != Access::Write && error.is_about_the_table()).then_some(HoldCause::Unreadable)
         }
     }
 }
@@ -79,13 +79,14 @@ impl Trouble {
     fn locked(&mut self, source: SourceId) {
         self.generation += 1;
         if self.locked.met(source, clock::now().clock) {
-            self.found.insert((source, Cause::Locked), String::new());
+            self.found
+                .insert((source, HoldCause::Locked), String::new());
         }
     }
 }
 
 /// Something is wrong with a table; why, unless that has been said.
-pub fn find_once(source: SourceId, cause: Cause, why: impl FnOnce() -> String) {
+pub fn find_once(source: SourceId, cause: HoldCause, why: impl FnOnce() -> String) {
     if !holds::is_held(source, cause) {
         TROUBLE.with_borrow_mut(|trouble| {
             let found = &mut trouble.found;
@@ -95,7 +96,7 @@ pub fn find_once(source: SourceId, cause: Cause, why: impl FnOnce() -> String) {
 }
 
 /// A table cannot be read, as those found out that read it.
-pub fn find(source: SourceId, cause: Cause, why: String) {
+pub fn find(source: SourceId, cause: HoldCause, why: String) {
     TROUBLE.with_borrow_mut(|trouble| trouble.found.insert((source, cause), why));
 }
 
@@ -114,7 +115,7 @@ pub fn hold_what_was_found() -> SpiResult<()> {
     let found = TROUBLE.with_borrow_mut(|trouble| std::mem::take(&mut trouble.found));
     for ((source, cause), why) in found {
         match cause {
-            Cause::Locked => hold_locked(source)?,
+            HoldCause::Locked => hold_locked(source)?,
             _ => holds::hold(source, cause, &why)?,
         }
     }
@@ -142,7 +143,7 @@ pub fn hold_locked(source: SourceId) -> SpiResult<()> {
         "a lock has kept the table from being read for more than {} minutes: {by}",
         LONG.as_secs() / 60
     );
-    holds::hold(source, Cause::Locked, &why)
+    holds::hold(source, HoldCause::Locked, &why)
 }
 
 /// A table that was locked for long is not any more.

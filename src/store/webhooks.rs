@@ -8,14 +8,14 @@ use crate::sealing;
 use crate::secret::Secret;
 
 /// A webhook with its sealed secret.
-pub struct Kept {
+pub struct StoredWebhook {
     pub list: String,
     pub url: String,
     pub hook: String,
     pub sealed: Option<Vec<u8>>,
 }
 
-impl Kept {
+impl StoredWebhook {
     /// The signing secret.
     pub fn secret(&self) -> Result<Secret, String> {
         let sealed = self.sealed.as_deref().ok_or("it has none")?;
@@ -33,13 +33,13 @@ fn context(list: &str, url: &str) -> String {
     format!("mailchimp webhook {list} {url}")
 }
 
-pub fn all() -> SpiResult<Vec<Kept>> {
+pub fn all() -> SpiResult<Vec<StoredWebhook>> {
     select(
         "SELECT w.list_id, w.url, w.hook_id, w.sealed FROM integration._webhook w ORDER BY w.list_id, w.url",
         &[],
         |row| {
             let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-            Ok(Kept {
+            Ok(StoredWebhook {
                 list: text(1)?,
                 url: text(2)?,
                 hook: text(3)?,
@@ -53,7 +53,7 @@ const KEEP: &str = "\
     INSERT INTO integration._webhook AS w (list_id, url, hook_id, sealed) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (list_id, url) DO UPDATE SET hook_id = excluded.hook_id, sealed = excluded.sealed, stored_at = now()";
 
-pub fn keep(kept: &Kept) -> SpiResult<()> {
+pub fn keep(kept: &StoredWebhook) -> SpiResult<()> {
     let args = [
         kept.list.as_str().into(),
         kept.url.as_str().into(),

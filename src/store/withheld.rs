@@ -61,14 +61,14 @@ const NAMED: &str = "\
      WHERE x.target = $1 AND x.name = n.name AND x.name <> '' OFFSET 0) AS w";
 
 /// A withheld record, and a name the service has for it.
-pub struct Named {
+pub struct WithheldName {
     pub record: RecordRef,
     pub reason: Reason,
     pub name: String,
 }
 
 /// The withheld records that a service speaks of by these names.
-pub fn named(target: Target, names: &[&str]) -> SpiResult<Vec<Named>> {
+pub fn named(target: Target, names: &[&str]) -> SpiResult<Vec<WithheldName>> {
     let rows = select(
         NAMED,
         &[target.number().into(), names.to_vec().into()],
@@ -77,7 +77,7 @@ pub fn named(target: Target, names: &[&str]) -> SpiResult<Vec<Named>> {
             let record = record(row, 1)?;
             let name = text(4)?;
             let reason = Reason::from_name(&text(3)?);
-            Ok(reason.map(|reason| Named {
+            Ok(reason.map(|reason| WithheldName {
                 record,
                 reason,
                 name,

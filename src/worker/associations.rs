@@ -12,7 +12,7 @@ use integration_engine::delivery::call::Scope;
 use integration_engine::delivery::outcome::{Category, TargetSignal};
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::limits::BudgetReport;
-use integration_engine::limits::missing_scopes::Refusal;
+use integration_engine::limits::missing_scopes::ScopeRefusal;
 use integration_engine::record::once::Once;
 use integration_engine::record::{RecordRef, Target};
 use integration_hubspot::associations as engine;
@@ -21,17 +21,17 @@ use integration_hubspot::associations::{
 };
 use pgrx::spi::SpiResult;
 
+pub use lane::AssociationLane;
 use lane::COMPANY;
-pub use lane::Lane;
 
 use super::target::TargetWorker;
 use super::{Context, Worker, adopt, missing_scopes};
 use crate::http::Answer;
 use crate::store;
-use crate::store::associations::{self as table, Change, Due};
+use crate::store::associations::{self as table, AssociationChange, OwedAssociation};
 use crate::store::changes;
 use crate::store::holds;
-use crate::store::links::{self, Cause};
+use crate::store::links::{self, LinkCause};
 
 /// Associations planned at once: two full calls.
 const ROUND: i64 = 4_000;
@@ -208,8 +208,12 @@ fn plan(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
     Ok(())
 }
 
-fn change(due: &Due, was_held: Option<engine::Pair>, now: engine::AssociationUpdate) -> Change {
-    Change {
+fn change(
+    due: &OwedAssociation,
+    was_held: Option<engine::Pair>,
+    now: engine::AssociationUpdate,
+) -> AssociationChange {
+    AssociationChange {
         association: due.association,
         key: due.key.clone(),
         to_key: due.to_key.clone(),
@@ -219,7 +223,7 @@ fn change(due: &Due, was_held: Option<engine::Pair>, now: engine::AssociationUpd
 }
 
 /// An answer that came in.
-pub struct Answered {
+pub struct AssociationAnswer {
     call: AssociationCall,
     reading: AssociationReading,
 }
@@ -231,7 +235,7 @@ pub fn hear(
     call: AssociationCall,
     answer: &Answer,
     current: bool,
-) -> Answered {
+) -> AssociationAnswer {
     let mut reading = engine::read(&call, answer.result.as_ref());
     reading.budget.took = Some(answer.duration);
     worker.associations.under_way = false;
@@ -245,7 +249,7 @@ pub fn hear(
             .associations
             .hear(&reading.signal, &reading.budget, context.now);
     }
-    Answered { call, reading }
+    AssociationAnswer { call, reading }
 }
 
 /// What the credential may not do is given up on, once it is known to be good for other things.
@@ -267,7 +271,7 @@ fn judge_scope(
         }
         TargetSignal::Forbidden { why } if current => {
             let why = why.clone();
-            if missing_scopes::refused(worker, context, scope, &why) == Refusal::Final {
+            if missing_scopes::refused(worker, context, scope, &why) == ScopeRefusal::Final {
                 reading.verdicts.fill(PairVerdict::Refused {
                     why,
                     category: Category::Permission,
@@ -279,7 +283,7 @@ fn judge_scope(
     }
 }
 
-impl Answered {
+impl AssociationAnswer {
     pub fn reading(&self) -> &AssociationReading {
         &self.reading
     }
@@ -289,9 +293,9 @@ impl Answered {
 pub fn settle(
     worker: &mut TargetWorker,
     context: &Context,
-    answered: Vec<Answered>,
+    answered: Vec<AssociationAnswer>,
 ) -> SpiResult<()> {
-    for Answered { mut call, reading } in answered {
+    for AssociationAnswer { mut call, reading } in answered {
         let breaker_open = !worker.associations.breaker.is_closed();
         let lane = &mut worker.associations;
         let mut changes = Vec::new();
@@ -378,7 +382,7 @@ fn resolve_again(worker: &mut TargetWorker, context: &Context, ids: &[String]) -
     if retries.is_empty() {
         return Ok(());
     }
-    links::write(Target::HubSpot, Cause::Noted, &entries)?;
+    links::write(Target::HubSpot, LinkCause::Noted, &entries)?;
     changes::put_retries(Target::HubSpot, &retries)?;
     super::settle::outlook(worker, context.now)
 }

@@ -21,7 +21,7 @@ pub struct Audiences {
 }
 
 /// Something to be stored.
-pub enum News {
+pub enum AudienceNews {
     Met(String),
     Missing(String),
 }
@@ -38,12 +38,12 @@ impl Audiences {
         &mut self,
         kind: &CallKind,
         result: &Result<Reply, TransportError>,
-    ) -> Option<News> {
+    ) -> Option<AudienceNews> {
         let reply = result.as_ref().ok()?;
         if let Some(list) = unknown_audience(kind, reply) {
             self.met.remove(list);
             let news = self.missing.insert(list.to_owned());
-            return news.then(|| News::Missing(list.to_owned()));
+            return news.then(|| AudienceNews::Missing(list.to_owned()));
         }
         // A page of HTML is none of Mailchimp's answers.
         let told = reply.status == 200 && reply.body.starts_with(b"{");
@@ -52,7 +52,7 @@ impl Audiences {
         let news = !self.met.contains(list);
         news.then(|| {
             self.met.insert(list.to_owned());
-            News::Met(list.to_owned())
+            AudienceNews::Met(list.to_owned())
         })
     }
 
@@ -79,9 +79,9 @@ pub fn are_named(context: &Context) -> bool {
 }
 
 /// Stores it, and raises an alert about an audience that is not there.
-pub fn tell(news: &[News]) -> SpiResult<()> {
+pub fn tell(news: &[AudienceNews]) -> SpiResult<()> {
     news.iter().try_for_each(|news| match news {
-        News::Met(list) => audiences::meet(list),
-        News::Missing(list) => audiences::miss(list),
+        AudienceNews::Met(list) => audiences::meet(list),
+        AudienceNews::Missing(list) => audiences::miss(list),
     })
 }

@@ -12,7 +12,7 @@ use pgrx::spi::quote_literal;
 
 use super::Context;
 use super::target::{PlannedCall, TargetWorker};
-use crate::store::holds::Cause;
+use crate::store::holds::HoldCause;
 use crate::store::sources::Source;
 use crate::store::trouble;
 
@@ -62,7 +62,9 @@ pub fn hear(
         } = verdict
             && tally.is_systematic()
         {
-            trouble::find_once(source.id, Cause::ExternalId, || reason(source, tally, why));
+            trouble::find_once(source.id, HoldCause::ExternalId, || {
+                reason(source, tally, why)
+            });
             *verdict = Verdict::Again {
                 relink: None,
                 batch_cap: None,

@@ -7,7 +7,7 @@ use integration_hubspot::{oauth, scopes};
 use integration_mailchimp as mailchimp;
 
 use super::target::TargetWorker;
-use super::trust::{self, Seen};
+use super::trust::{self, SeenAccount};
 use super::{Context, answers, auth, properties};
 use crate::config::{Credential, Endpoint};
 use crate::http::SecretBody;
@@ -18,7 +18,7 @@ use crate::store::account::Tested;
 pub struct Test {
     asked_at: Timestamp,
     /// Who we are, once that is known.
-    seen: Option<Seen>,
+    seen: Option<SeenAccount>,
     /// A second refusal of a new token is final.
     pub resent: bool,
     /// There is no token to ask with yet.
@@ -27,7 +27,7 @@ pub struct Test {
 
 /// What a test asks in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum TestQuestion {
     Who,
     What,
 }
@@ -70,21 +70,22 @@ pub fn hindrance(worker: &TargetWorker, context: &Context) -> Option<String> {
 /// The request that asks a question.
 pub fn request(
     worker: &TargetWorker,
-    question: Question,
+    question: TestQuestion,
     context: &Context,
     session: Option<&auth::Session>,
     token: Option<&Secret>,
 ) -> (Request, Option<SecretBody>) {
     match (worker.target, question) {
-        (target, Question::Who) => (answers::probe(target, context), None),
-        (Target::Mailchimp, Question::What) => match used_audiences(worker, context).as_slice() {
+        (target, TestQuestion::Who) => (answers::probe(target, context), None),
+        (Target::Mailchimp, TestQuestion::What) => match used_audiences(worker, context).as_slice()
+        {
             [_, _, ..] => (mailchimp::audiences_request(), None),
             _ => (
                 mailchimp::audience_request(&context.settings.mailchimp_api.list),
                 None,
             ),
         },
-        (Target::HubSpot, Question::What) => match (session, token) {
+        (Target::HubSpot, TestQuestion::What) => match (session, token) {
             (Some(session), Some(token)) => {
                 let (request, body) = session.introspection(token);
                 (request, Some(body))

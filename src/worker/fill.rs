@@ -4,7 +4,7 @@
 mod gather;
 mod preview;
 
-pub use preview::{Next, Preview, preview};
+pub use preview::{Preview, PreviewStep, preview};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

@@ -13,7 +13,7 @@ use super::fill::Move;
 use super::target::PlannedCall;
 use crate::store::associations::{self as table, Association};
 use crate::store::dead_letters;
-use crate::store::links::{self, Cause};
+use crate::store::links::{self, LinkCause};
 use crate::store::standings::{self, SignUps};
 
 /// Whether something has to be stored before a call leaves.
@@ -31,7 +31,7 @@ pub fn note_intents(target: Target, planned: &mut VecDeque<PlannedCall>) -> SpiR
     for created in &intents.creates {
         links::intents::note(target, created)?;
     }
-    links::write(target, Cause::Noted, &intents.noted)?;
+    links::write(target, LinkCause::Noted, &intents.noted)?;
     standings::remember(&intents.asked, SignUps::OfLeavers, "outbox")?;
     Ok(!intents.is_empty())
 }
@@ -56,5 +56,5 @@ pub fn move_links(target: Target, context: &Context, moves: Vec<Move>) -> SpiRes
         .map(|moved| (moved.from, moved.to))
         .unzip();
     links::remove(target, &from)?;
-    links::write(target, Cause::Noted, &to)
+    links::write(target, LinkCause::Noted, &to)
 }

@@ -8,7 +8,7 @@ use integration_engine::queue::traces::Traces;
 use integration_engine::record::{Lane, RecordKey, RecordRef, SourceId, keys};
 use pgrx::spi::SpiResult;
 
-use super::target::{LaneScan, RowId, TargetWorker};
+use super::target::{LaneScan, QueuedRow, TargetWorker};
 use super::{Context, settle};
 use crate::store::changes::{self, ChangeOp};
 use crate::store::links;
@@ -26,7 +26,7 @@ const RETRIES: i64 = 1_000;
 #[derive(Default)]
 pub struct Leftover {
     /// Rows that hold nothing (any more) for us.
-    pub empty: Vec<RowId>,
+    pub empty: Vec<QueuedRow>,
     /// Sources that have to be looked up before the queue can be read on.
     pub unknown: Vec<SourceId>,
 }
@@ -198,7 +198,7 @@ fn push(
     context: &Context,
     leftover: &mut Leftover,
 ) -> SpiResult<()> {
-    let id = RowId {
+    let id = QueuedRow {
         lane,
         position: row.position,
     };
@@ -271,7 +271,7 @@ fn load_opt_outs(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> 
     Ok(())
 }
 
-fn push_retries(worker: &mut TargetWorker, context: &Context, due_now: Vec<changes::Due>) {
+fn push_retries(worker: &mut TargetWorker, context: &Context, due_now: Vec<changes::DueRetry>) {
     for due in due_now {
         let Some(source) = context.sources.get(&due.record.source) else {
             continue;

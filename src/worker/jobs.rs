@@ -8,7 +8,7 @@ use integration_engine::delivery::target_state::TargetState;
 use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::target::{Property, TargetWorker};
+use super::target::{TargetWorker, UniqueProperty};
 use super::{Context, intake, properties, requests};
 use crate::store::{backfills, holds};
 
@@ -107,14 +107,14 @@ impl Jobs {
 }
 
 /// Without HubSpot's unique property nothing can be sent; for Mailchimp there is none.
-pub fn property(worker: &TargetWorker, context: &Context, source: SourceId) -> Property {
+pub fn property(worker: &TargetWorker, context: &Context, source: SourceId) -> UniqueProperty {
     let entity = context.sources.get(&source).map(|source| source.entity);
     match (worker.target, entity) {
         (Target::HubSpot, Some(entity)) => {
             let known = worker.properties.get(&entity).copied();
-            known.unwrap_or(Property::Unknown)
+            known.unwrap_or(UniqueProperty::Unknown)
         }
-        _ => Property::Ready,
+        _ => UniqueProperty::Ready,
     }
 }
 
@@ -135,7 +135,7 @@ pub fn waits_for(worker: &TargetWorker, context: &Context, source: SourceId) -> 
     if let Some(why) = holds::wrong(source, target).held.first() {
         return Some(format!("waits, as the table is held: {why}"));
     }
-    matches!(property(worker, context, source), Property::Missing).then(|| {
+    matches!(property(worker, context, source), UniqueProperty::Missing).then(|| {
         format!(
             "waits, as HubSpot lacks the property {}; SELECT integration.provision('{target}'); creates it",
             context.settings.hubspot_api.external_id_property

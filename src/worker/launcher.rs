@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::time::Duration;
 
-use integration_engine::roster::{Presence, Roster, Step};
+use integration_engine::roster::{LaunchStep, Presence, Roster};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker,
     SignalWakeFlags,
@@ -96,13 +96,13 @@ impl Launcher {
             let mut seats = shmem::seats();
             seats.retain(|(database, _)| self.present.contains(database));
             let database = match self.roster.next(&seats, self.now()) {
-                Step::Wait(wait) => {
+                LaunchStep::Wait(wait) => {
                     if self.roster.is_short(self.now()) {
                         self.tell_short(&seats);
                     }
                     return wait;
                 }
-                Step::Start(database) => database,
+                LaunchStep::Start(database) => database,
             };
             shmem::take_note_of_start(database);
             match start(database) {

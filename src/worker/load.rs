@@ -45,7 +45,7 @@ impl Worker {
     fn hold_hidden(&self) -> SpiResult<()> {
         for source in self.context.sources.values().filter(|source| source.hidden) {
             let why = Refusal::Hidden(source.name.clone()).into_error();
-            holds::hold(source.id, holds::Cause::RowSecurity, &why.to_string())?;
+            holds::hold(source.id, holds::HoldCause::RowSecurity, &why.to_string())?;
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Worker {
         match sources.find(|source| source.oid == table) {
             Some(source) => holds::hold(
                 source.id,
-                holds::Cause::Timeout,
+                holds::HoldCause::Timeout,
                 &Refusal::TimedOut.into_error().to_string(),
             ),
             None => Ok(()),
@@ -88,7 +88,7 @@ impl Worker {
         self.context.associations = store::associations::load()?;
         self.context.read_memory()?;
         holds::load()?;
-        holds::replace(&holds::Cause::FOUND, sources::findings()?)?;
+        holds::replace(&holds::HoldCause::FOUND, sources::findings()?)?;
         self.hold_hidden()?;
         self.hold_culprit()?;
         let fenced = self.context.why_fenced()?;

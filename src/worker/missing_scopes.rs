@@ -2,13 +2,13 @@
 
 use integration_engine::delivery::call::{CallKind, Reading, Scope};
 use integration_engine::delivery::outcome::{Category, TargetSignal, Verdict};
-use integration_engine::limits::missing_scopes::Refusal;
+use integration_engine::limits::missing_scopes::ScopeRefusal;
 use integration_engine::now::Now;
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
-use super::target::{Property, TargetWorker};
-use super::trust::Standing;
+use super::target::{TargetWorker, UniqueProperty};
+use super::trust::AccountState;
 use super::{Context, settle};
 use crate::store::dead_letters::{self, Forbidden};
 use crate::store::state;
@@ -21,7 +21,7 @@ const REVIVED: i64 = 10_000;
 
 /// What is told and owed at present.
 #[derive(Default)]
-pub struct Told {
+pub struct ScopeAlerts {
     /// `None`: what was told before this worker began has not been looked at.
     message: Option<Option<String>>,
     /// What is allowed again: dead letters are to be sent again.
@@ -29,14 +29,19 @@ pub struct Told {
 }
 
 /// A call of this scope was refused. Before it is given up on, the credential is asked about.
-pub fn refused(worker: &mut TargetWorker, context: &Context, scope: Scope, why: &str) -> Refusal {
+pub fn refused(
+    worker: &mut TargetWorker,
+    context: &Context,
+    scope: Scope,
+    why: &str,
+) -> ScopeRefusal {
     worker.breaker.success();
     let wait = context.settings.retry.max;
     let refusal = worker
         .missing_scopes
         .refused(scope, why, wait, context.now.clock);
-    if refusal == Refusal::Doubt && worker.trust.known() {
-        worker.trust.standing = Standing::Unknown;
+    if refusal == ScopeRefusal::Doubt && worker.trust.known() {
+        worker.trust.standing = AccountState::Unknown;
     }
     refusal
 }
@@ -59,7 +64,7 @@ pub fn hear(
         }
         TargetSignal::Forbidden { why } => {
             let why = why.clone();
-            if refused(worker, context, scope, &why) == Refusal::Final {
+            if refused(worker, context, scope, &why) == ScopeRefusal::Final {
                 let verdict = forbidden(why);
                 reading.verdicts.fill(verdict);
             }
@@ -88,7 +93,7 @@ pub fn forbidden(why: String) -> Verdict {
 
 /// What becomes of the records of an object of which nothing may be seen.
 pub fn hidden(worker: &TargetWorker, entity: Entity) -> Option<Verdict> {
-    let refused = worker.properties.get(&entity) == Some(&Property::Refused);
+    let refused = worker.properties.get(&entity) == Some(&UniqueProperty::Refused);
     let why = worker.missing_scopes.lacks(Scope::Write(entity))?;
     refused.then(|| forbidden(why.to_owned()))
 }
@@ -128,9 +133,9 @@ pub fn retry(worker: &mut TargetWorker, now: Now) -> SpiResult<()> {
 
 fn ask_again(worker: &mut TargetWorker, scope: Scope) {
     if let Scope::Read(entity) = scope
-        && worker.properties.get(&entity) == Some(&Property::Refused)
+        && worker.properties.get(&entity) == Some(&UniqueProperty::Refused)
     {
-        worker.properties.insert(entity, Property::Unknown);
+        worker.properties.insert(entity, UniqueProperty::Unknown);
     }
 }
 

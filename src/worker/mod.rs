@@ -61,7 +61,7 @@ use crate::pg::shmem::{self, Doing, Slot, Wake, Woken};
 use crate::pg::{clock, watch};
 use crate::store::{self, links, sources};
 use integration_engine::delivery::settlement::ConsentWriteback;
-use process::End;
+use process::WorkerEnd;
 use requests::Requests;
 use target::TargetWorker;
 use task::{Place, Tasks, Turn};
@@ -245,11 +245,11 @@ impl Worker {
 }
 
 /// Works until there is a reason to end.
-fn run(slot: &'static Slot) -> Result<End, String> {
+fn run(slot: &'static Slot) -> Result<WorkerEnd, String> {
     let failed = |error: pgrx::spi::Error| error.to_string();
     if fit::wait().map_err(failed)? == Woken::Stop {
         shmem::end_orderly();
-        return Ok(End::Stop);
+        return Ok(WorkerEnd::Stop);
     }
     let mut worker = Worker::start(slot)?;
     store::transaction(|| {
@@ -266,15 +266,15 @@ fn run(slot: &'static Slot) -> Result<End, String> {
         }
         if wake.has(Wake::RELOAD) {
             log!("integration worker makes room for another one");
-            return Ok(End::Restart);
+            return Ok(WorkerEnd::Restart);
         }
         let unwanted = wake.has(Wake::CONFIG) && !process::wanted();
         if unwanted || !process::extension_present() {
-            return Ok(End::Unwanted);
+            return Ok(WorkerEnd::Unwanted);
         }
         if wake.has(Wake::CONFIG) && store::transaction(fit::misfit).map_err(failed)?.is_some() {
             // The next one waits until it is put right.
-            return Ok(End::Restart);
+            return Ok(WorkerEnd::Restart);
         }
         worker.requests.renew_network()?;
         let wait = worker.turn(wake).map_err(failed)?;
@@ -282,7 +282,7 @@ fn run(slot: &'static Slot) -> Result<End, String> {
             Some(rest) if rest.after.is_zero() => {
                 if slot.rest(rest.until) {
                     log!("integration worker leaves: {}", rest.why);
-                    return Ok(End::Rest);
+                    return Ok(WorkerEnd::Rest);
                 }
                 Some(Duration::ZERO)
             }
@@ -292,7 +292,7 @@ fn run(slot: &'static Slot) -> Result<End, String> {
         if shmem::wait(Some(worker.requests.socket()), wait) == Woken::Stop {
             shmem::end_orderly();
             log!("integration worker stops");
-            return Ok(End::Stop);
+            return Ok(WorkerEnd::Stop);
         }
         shmem::doing(Doing::Housekeeping, None);
     }

@@ -107,7 +107,7 @@ fn record_of(work: &Work) -> RecordRef {
 }
 
 /// A record that is being planned, and what its row says.
-struct Row<'a> {
+struct PlannedRow<'a> {
     flight: &'a InFlight,
     work: &'a mut Work,
     said: Option<Says>,
@@ -127,10 +127,10 @@ pub fn recall(
     let Some(map) = source.maps.get(&Target::Mailchimp) else {
         return Ok(());
     };
-    let mut rows: Vec<Row> = flights
+    let mut rows: Vec<PlannedRow> = flights
         .iter()
         .zip(works)
-        .map(|(flight, work)| Row {
+        .map(|(flight, work)| PlannedRow {
             flight,
             said: work.row.as_deref().and_then(|row| says(map, row)),
             work,
@@ -159,7 +159,7 @@ pub fn recall(
 fn look_around(
     context: &Context,
     source: &Source,
-    rows: &mut [Row],
+    rows: &mut [PlannedRow],
     notes: &mut Notes,
 ) -> SpiResult<()> {
     let mut wanted: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -199,7 +199,7 @@ fn look_around(
 }
 
 /// The address of a record that is opted in and gets no mail there yet.
-fn opted_in_anew<'a>(row: &'a Row) -> Option<&'a str> {
+fn opted_in_anew<'a>(row: &'a PlannedRow) -> Option<&'a str> {
     let said = row.said.as_ref()?;
     let gets_mail = row.work.link.as_ref().is_some_and(|link| {
         let mailed = matches!(
@@ -213,7 +213,7 @@ fn opted_in_anew<'a>(row: &'a Row) -> Option<&'a str> {
 
 /// Looks up, at once for all, which rows were met with the addresses of a block, present and former,
 /// and under which addresses each record was.
-fn noted(source: &Source, rows: &[Row]) -> SpiResult<(Noted, About)> {
+fn noted(source: &Source, rows: &[PlannedRow]) -> SpiResult<(Noted, About)> {
     let keys: Vec<&str> = rows.iter().map(|row| row.work.key.as_str()).collect();
     let about = objections::about(source.id, &keys)?;
     let mut hashes: BTreeSet<String> = about.values().flatten().cloned().collect();
@@ -245,12 +245,12 @@ fn forget_own(work: &Work, former: &BTreeSet<String>, noted: &Noted, notes: &mut
 fn recall_one(
     context: &Context,
     source: &Source,
-    row: &mut Row,
+    row: &mut PlannedRow,
     former: &BTreeSet<String>,
     noted: &Noted,
     planning: &mut Planning,
 ) {
-    let Row { flight, work, said } = row;
+    let PlannedRow { flight, work, said } = row;
     let Some(said) = said else { return };
     let notes = &mut planning.objections;
     let record = flight.record.clone();

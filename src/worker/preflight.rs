@@ -9,7 +9,7 @@ use integration_engine::record::Target;
 use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot::preflight as hubspot;
 use integration_mailchimp::preflight as mailchimp;
-use integration_mailchimp::preflight::Heard;
+use integration_mailchimp::preflight::LookupResult;
 use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
@@ -25,7 +25,7 @@ const LISTED: usize = 20;
 
 /// What is told in alerts at present.
 #[derive(Default)]
-pub struct Told {
+pub struct DefinitionAlerts {
     dropped: Said,
     unread: Said,
 }
@@ -215,10 +215,10 @@ pub fn hear(
         }
     };
     // What was not told for want of knowledge can be told now.
-    let news = heard == Heard::News || (!known_before && preflight.is_known());
+    let news = heard == LookupResult::News || (!known_before && preflight.is_known());
     let signal = answers::signal(worker.target, result);
     // A permission that is missing here, or a failure, need not concern the records.
-    let concerns_all = heard == Heard::Later
+    let concerns_all = heard == LookupResult::Later
         || (!worker.breaker.is_closed() && matches!(signal, TargetSignal::Failing { .. }));
     if concerns_all {
         worker.hear(&signal, &BudgetReport::default(), now);

@@ -53,17 +53,17 @@ fn work() -> Result<(), ()> {
     watch::begin();
     let ended = run(slot).map_err(|why| pgrx::warning!("integration worker ends: {why}"));
     match ended {
-        Ok(End::Restart) => slot.hand_over(),
-        Ok(End::Unwanted) => slot.free(),
-        Ok(End::Rest) => {}
-        Ok(End::Stop) | Err(()) => slot.leave(),
+        Ok(WorkerEnd::Restart) => slot.hand_over(),
+        Ok(WorkerEnd::Unwanted) => slot.free(),
+        Ok(WorkerEnd::Rest) => {}
+        Ok(WorkerEnd::Stop) | Err(()) => slot.leave(),
     }
     ended.map(|_| ())
 }
 
 /// Why a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum WorkerEnd {
     /// The server asked for it.
     Stop,
     /// Another one is to take its place.

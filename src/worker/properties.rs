@@ -9,12 +9,12 @@ use integration_mailchimp::provision::ProvisionProgress;
 use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
-use super::target::{Property, TargetWorker};
+use super::target::{TargetWorker, UniqueProperty};
 use super::{Context, answers, missing_scopes, provision, sharing};
 use crate::store::{changes, state};
 
 /// An answer about a property.
-pub struct Answered {
+pub struct PropertyAnswer {
     entity: Entity,
     creating: bool,
     error: Option<String>,
@@ -41,7 +41,7 @@ pub fn known(worker: &TargetWorker, context: &Context) -> bool {
     let known = entities(worker, context).iter().all(|entity| {
         matches!(
             worker.properties.get(entity),
-            Some(Property::Ready | Property::Missing | Property::Refused)
+            Some(UniqueProperty::Ready | UniqueProperty::Missing | UniqueProperty::Refused)
         )
     });
     known && sharing::is_known(worker, context)
@@ -50,8 +50,8 @@ pub fn known(worker: &TargetWorker, context: &Context) -> bool {
 /// A property that somebody wants provisioned is asked for again, and made.
 pub fn begin(worker: &mut TargetWorker, context: &Context) {
     for entity in entities(worker, context) {
-        if worker.properties.get(&entity) == Some(&Property::Missing) {
-            worker.properties.insert(entity, Property::Wanted);
+        if worker.properties.get(&entity) == Some(&UniqueProperty::Missing) {
+            worker.properties.insert(entity, UniqueProperty::Wanted);
         }
     }
 }
@@ -63,20 +63,20 @@ pub fn hear(
     entity: Entity,
     creating: bool,
     result: &Result<Reply, TransportError>,
-) -> Answered {
+) -> PropertyAnswer {
     let answer = if creating {
         property::property_created(result.as_ref())
     } else {
         property::property_exists(result.as_ref())
     };
     let (state, error) = match answer {
-        PropertyState::Ready => (Property::Ready, None),
-        PropertyState::Missing => (Property::Missing, None),
-        PropertyState::NotUnique { why } => (Property::Missing, Some(why)),
-        PropertyState::Forbidden { why } if creating => (Property::Missing, Some(why)),
+        PropertyState::Ready => (UniqueProperty::Ready, None),
+        PropertyState::Missing => (UniqueProperty::Missing, None),
+        PropertyState::NotUnique { why } => (UniqueProperty::Missing, Some(why)),
+        PropertyState::Forbidden { why } if creating => (UniqueProperty::Missing, Some(why)),
         PropertyState::Forbidden { why } => {
             missing_scopes::refuse_object(worker, context, entity, &why);
-            (Property::Refused, Some(why))
+            (UniqueProperty::Refused, Some(why))
         }
         PropertyState::Unknown { why } => {
             worker.hear(
@@ -86,9 +86,9 @@ pub fn hear(
             );
             (
                 if creating {
-                    Property::Missing
+                    UniqueProperty::Missing
                 } else {
-                    Property::Unknown
+                    UniqueProperty::Unknown
                 },
                 Some(why),
             )
@@ -96,12 +96,12 @@ pub fn hear(
     };
     if matches!(
         state,
-        Property::Ready | Property::Missing | Property::Refused
+        UniqueProperty::Ready | UniqueProperty::Missing | UniqueProperty::Refused
     ) {
         worker.breaker.success();
     }
     worker.properties.insert(entity, state);
-    Answered {
+    PropertyAnswer {
         entity,
         creating,
         error,
@@ -123,7 +123,7 @@ pub fn settle(
     targets: &mut [TargetWorker],
     context: &Context,
     requests: &mut Requests,
-    answered: &[Answered],
+    answered: &[PropertyAnswer],
 ) -> SpiResult<()> {
     let Some(worker) = targets
         .iter_mut()
@@ -135,7 +135,7 @@ pub fn settle(
     let all = entities(worker, context);
     let missing: Vec<&str> = all
         .iter()
-        .filter(|entity| worker.properties.get(entity) == Some(&Property::Missing))
+        .filter(|entity| worker.properties.get(entity) == Some(&UniqueProperty::Missing))
         .map(|entity| entity.name())
         .collect();
     if !answered.is_empty() && !missing.is_empty() {
@@ -147,7 +147,7 @@ pub fn settle(
         state::raise("provision", Target::HubSpot, "", &message)?;
     }
     if answered.iter().any(|answer| {
-        answer.creating && worker.properties.get(&answer.entity) == Some(&Property::Ready)
+        answer.creating && worker.properties.get(&answer.entity) == Some(&UniqueProperty::Ready)
     }) {
         changes::retry_untried(Target::HubSpot)?;
         super::settle::outlook(worker, context.now)?;
@@ -159,7 +159,7 @@ pub fn settle(
         .find_map(|answer| answer.error.clone());
     let ready = all
         .iter()
-        .filter(|entity| worker.properties.get(entity) == Some(&Property::Ready))
+        .filter(|entity| worker.properties.get(entity) == Some(&UniqueProperty::Ready))
         .count();
     let progress = ProvisionProgress {
         ready,

@@ -22,7 +22,7 @@ pub use timing::better_to_wait;
 
 use super::allowance::next_permitted;
 use super::auth::Session;
-use super::connection::{Question, Test};
+use super::connection::{Test, TestQuestion};
 use super::preflight::Subject;
 use super::target::{PlannedCall, TargetWorker};
 use super::task::{self, QuestionKind, TaskId, Token};
@@ -65,7 +65,7 @@ enum Underway {
     /// Whose account is it?
     Account,
     /// Part of a connection test.
-    Test(Question),
+    Test(TestQuestion),
 }
 
 impl Underway {
@@ -91,7 +91,7 @@ impl Underway {
     }
 }
 
-struct Sent {
+struct SentRequest {
     target: Target,
     underway: Underway,
     /// Which of the credentials we have had it was sent with.
@@ -108,7 +108,7 @@ pub struct Requests {
     astray: bool,
     /// What the next engine is to send with.
     fresh: Option<Client>,
-    underway: HashMap<u64, Sent>,
+    underway: HashMap<u64, SentRequest>,
     next_id: u64,
     answers: u64,
     generation: u32,

@@ -16,15 +16,15 @@ use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::associations::{self, Settled};
-use super::target::{RowId, TargetWorker};
+use super::target::{QueuedRow, TargetWorker};
 use super::{Context, adopt, deciders, process};
 use crate::capture;
 use crate::pg::shmem::Wake;
 use crate::store::consent_log;
 use crate::store::dead_letters;
 use crate::store::erasures;
-use crate::store::inbox::{self, State};
-use crate::store::links::{self, Cause, intents};
+use crate::store::inbox::{self, EventState};
+use crate::store::links::{self, LinkCause, intents};
 use crate::store::standings::{self, SignUps};
 use crate::store::{self, changes};
 
@@ -33,7 +33,7 @@ pub fn settle(
     worker: &mut TargetWorker,
     context: &Context,
     outcomes: Vec<Outcome>,
-    empty: Vec<RowId>,
+    empty: Vec<QueuedRow>,
 ) -> SpiResult<Vec<ConsentWriteback>> {
     let rules = Rules {
         retry: &context.settings.retry,
@@ -66,7 +66,7 @@ fn recycles(target: Target, context: &Context) -> bool {
 }
 
 /// What becomes of the records in memory. Returns the queue rows that hold no change any more.
-fn leave_queue(worker: &mut TargetWorker, effects: &Effects) -> Vec<RowId> {
+fn leave_queue(worker: &mut TargetWorker, effects: &Effects) -> Vec<QueuedRow> {
     let mut rows = Vec::new();
     for step in &effects.queue {
         match *step {
@@ -87,14 +87,14 @@ fn write(
     context: &Context,
     mut effects: Effects,
     calls: &BTreeSet<i64>,
-    rows: Vec<RowId>,
+    rows: Vec<QueuedRow>,
 ) -> SpiResult<()> {
     let target = worker.target;
     if effects.durable {
         store::commit_durably()?;
     }
-    links::write(target, Cause::Pushed, &effects.pushed)?;
-    links::write(target, Cause::Noted, &effects.noted)?;
+    links::write(target, LinkCause::Pushed, &effects.pushed)?;
+    links::write(target, LinkCause::Noted, &effects.noted)?;
     links::remove(target, &effects.unlinked)?;
     intents::end(calls)?;
     erasures::note_archived(&effects.archived)?;
@@ -162,7 +162,7 @@ fn apply_later(changes: Vec<AddressChange>, found_at: Timestamp) -> SpiResult<()
             change.changed_at,
             found_at,
         );
-        if inbox::put("mailchimp", event, State::Pending, None)? {
+        if inbox::put("mailchimp", event, EventState::Pending, None)? {
             capture::tell_at_commit(Wake::INBOX);
         }
     }
@@ -181,7 +181,7 @@ pub fn outlook(worker: &mut TargetWorker, now: Now) -> SpiResult<()> {
     Ok(())
 }
 
-fn delete_rows(target: Target, rows: Vec<RowId>) -> SpiResult<()> {
+fn delete_rows(target: Target, rows: Vec<QueuedRow>) -> SpiResult<()> {
     let mut by_lane: BTreeMap<Lane, Vec<Position>> = BTreeMap::new();
     for row in rows {
         by_lane.entry(row.lane).or_default().push(row.position);

@@ -15,7 +15,7 @@ use integration_hubspot::sharing::{self, Sharing};
 
 use super::Context;
 use super::properties::failing;
-use super::target::{Property, TargetWorker};
+use super::target::{TargetWorker, UniqueProperty};
 
 /// Others may begin at any time: while there is work, they are asked for so often.
 const AGAIN: Duration = Duration::from_mins(10);
@@ -46,7 +46,7 @@ impl Others {
 /// The settings as planning sees them.
 pub fn planning_settings(worker: &TargetWorker, context: &Context) -> HubSpotSettings {
     let properties = worker.properties.iter();
-    let ready = properties.filter(|(_, state)| **state == Property::Ready);
+    let ready = properties.filter(|(_, state)| **state == UniqueProperty::Ready);
     HubSpotSettings {
         external_id_ready: ready.map(|(entity, _)| *entity).collect(),
         ..settings(worker, context).into_owned()
@@ -79,7 +79,7 @@ fn ours(context: &Context) -> Vec<ExternalIds> {
 /// Whether it matters: contacts are sent, and HubSpot has the property.
 fn matters(worker: &TargetWorker, context: &Context) -> bool {
     worker.target == Target::HubSpot
-        && worker.properties.get(&objects::person()) == Some(&Property::Ready)
+        && worker.properties.get(&objects::person()) == Some(&UniqueProperty::Ready)
         && ours(context).iter().any(|ids| !ids.chosen)
 }
 

@@ -20,7 +20,7 @@ use integration_mailchimp::provision::Provision;
 
 use super::concurrency;
 use super::daily::{self, Daily};
-use super::preflight::{Preflight, Told};
+use super::preflight::{DefinitionAlerts, Preflight};
 use super::trust::Trust;
 use crate::config::Settings;
 
@@ -38,7 +38,7 @@ pub const LANES: [Lane; 5] = [
 
 /// A queue row's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowId {
+pub struct QueuedRow {
     pub lane: Lane,
     pub position: Position,
 }
@@ -84,7 +84,7 @@ impl TargetStatus {
 
 /// Whether HubSpot has our unique property on an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Property {
+pub enum UniqueProperty {
     Unknown,
     Asked,
     Ready,
@@ -99,7 +99,7 @@ pub enum Property {
 /// See the module's documentation.
 pub struct TargetWorker {
     pub target: Target,
-    pub queue: Queue<RowId>,
+    pub queue: Queue<QueuedRow>,
     /// Queue rows of held tables.
     pub parked: Parked,
     pub noted_holds: super::held::Noted,
@@ -142,7 +142,7 @@ pub struct TargetWorker {
     /// Requests that erasures still have to make.
     pub erasures: i64,
     pub told: Option<TargetStatus>,
-    pub properties: BTreeMap<Entity, Property>,
+    pub properties: BTreeMap<Entity, UniqueProperty>,
     pub others: super::sharing::Others,
     /// HubSpot: tables whose records are somebody else's.
     pub collisions: super::collisions::Collisions,
@@ -150,7 +150,7 @@ pub struct TargetWorker {
     pub preflight: Preflight,
     /// Merge fields being created.
     pub provision: Provision,
-    pub preflight_told: Told,
+    pub preflight_told: DefinitionAlerts,
     /// Deletions lately, for the guard.
     pub deletions: VecDeque<(Instant, usize)>,
     /// Records whose deletion has been counted, and is not settled: it is planned more than once.
@@ -158,10 +158,10 @@ pub struct TargetWorker {
     pub guard_off_until: Option<Instant>,
     pub trust: Trust,
     pub daily: Daily,
-    pub associations: super::associations::Lane,
+    pub associations: super::associations::AssociationLane,
     /// What the credential may not do.
     pub missing_scopes: MissingScopes<Scope>,
-    pub missing_scopes_told: super::missing_scopes::Told,
+    pub missing_scopes_told: super::missing_scopes::ScopeAlerts,
     /// Mailchimp's.
     pub audiences: super::audiences::Audiences,
 }
@@ -212,15 +212,15 @@ impl TargetWorker {
             collisions: Default::default(),
             preflight: Preflight::default(),
             provision: Provision::default(),
-            preflight_told: Told::default(),
+            preflight_told: DefinitionAlerts::default(),
             deletions: VecDeque::new(),
             counted: HashSet::new(),
             guard_off_until: None,
             trust: Trust::default(),
             daily: Daily::default(),
-            associations: super::associations::Lane::new(settings, now.instant),
+            associations: super::associations::AssociationLane::new(settings, now.instant),
             missing_scopes: MissingScopes::default(),
-            missing_scopes_told: super::missing_scopes::Told::default(),
+            missing_scopes_told: super::missing_scopes::ScopeAlerts::default(),
             audiences: super::audiences::Audiences::default(),
         }
     }

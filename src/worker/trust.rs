@@ -22,7 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// What is known about the account behind the credential.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccountState {
     #[default]
     Unknown,
     Asked,
@@ -35,9 +35,9 @@ pub enum Standing {
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Trust {
-    pub standing: Standing,
+    pub standing: AccountState,
     /// As stored.
-    pub account: Option<account::Account>,
+    pub account: Option<account::StoredAccount>,
     /// The credential was refused and has not been seen to work since.
     pub refused: Option<TargetStatus>,
     refusals: u32,
@@ -47,19 +47,19 @@ pub struct Trust {
 
 impl Trust {
     /// What the table says now.
-    pub fn load(&mut self, stored: Option<account::Account>) {
-        let other = |account: &Option<account::Account>| {
+    pub fn load(&mut self, stored: Option<account::StoredAccount>) {
+        let other = |account: &Option<account::StoredAccount>| {
             account.as_ref().and_then(|account| account.other.clone())
         };
-        if self.standing == Standing::Foreign && other(&stored).is_none() {
-            self.standing = Standing::Unknown;
+        if self.standing == AccountState::Foreign && other(&stored).is_none() {
+            self.standing = AccountState::Unknown;
         }
         self.account = stored;
     }
 
     /// The credential or the address is another one.
     pub fn doubt(&mut self) {
-        self.standing = Standing::Unknown;
+        self.standing = AccountState::Unknown;
         self.refused = None;
         self.refusals = 0;
         self.again_at = None;
@@ -68,7 +68,7 @@ impl Trust {
     /// The credential was refused; gives how long to wait before it is tried again. Calls under way
     /// together are refused together: that counts once.
     pub fn refuse(&mut self, state: TargetStatus, now: Instant) -> Duration {
-        self.standing = Standing::Unknown;
+        self.standing = AccountState::Unknown;
         self.refused = Some(state);
         if let Some(at) = self.again_at.filter(|at| now < *at) {
             return at.duration_since(now);
@@ -85,7 +85,7 @@ impl Trust {
     }
 
     pub fn known(&self) -> bool {
-        self.standing == Standing::Known
+        self.standing == AccountState::Known
     }
 
     /// Why nothing may be sent, if another account is behind the credential.
@@ -100,7 +100,7 @@ impl Trust {
 }
 
 /// An account that a service named.
-pub struct Seen {
+pub struct SeenAccount {
     pub account: String,
     pub detail: String,
     pub time_zone: Option<String>,
@@ -111,14 +111,16 @@ pub fn read(
     target: Target,
     context: &Context,
     result: &Result<Reply, TransportError>,
-) -> Result<Seen, String> {
+) -> Result<SeenAccount, String> {
     match target {
-        Target::HubSpot => hubspot::property::read_account(result.as_ref()).map(|account| Seen {
-            account: account.portal_id,
-            detail: account.detail,
-            time_zone: account.time_zone,
-        }),
-        Target::Mailchimp => mailchimp::read_account(result.as_ref()).map(|account| Seen {
+        Target::HubSpot => {
+            hubspot::property::read_account(result.as_ref()).map(|account| SeenAccount {
+                account: account.portal_id,
+                detail: account.detail,
+                time_zone: account.time_zone,
+            })
+        }
+        Target::Mailchimp => mailchimp::read_account(result.as_ref()).map(|account| SeenAccount {
             // The same person is another member of another audience.
             account: format!(
                 "{}, audience {}",
@@ -135,40 +137,40 @@ pub fn hear(
     worker: &mut TargetWorker,
     context: &Context,
     result: &Result<Reply, TransportError>,
-) -> Option<Seen> {
+) -> Option<SeenAccount> {
     let signal = answers::signal(worker.target, result);
     worker.hear(&signal, &BudgetReport::default(), context.now);
     if signal != TargetSignal::Healthy {
-        worker.trust.standing = Standing::Unknown;
+        worker.trust.standing = AccountState::Unknown;
         return None;
     }
     let seen = read(worker.target, context, result).ok();
     if seen.is_none() {
         // It does not say who we are; that alone is no reason to send nothing.
-        worker.trust.standing = Standing::Known;
+        worker.trust.standing = AccountState::Known;
         worker.trust.refused = None;
     }
     seen
 }
 
 /// Compares the account with the one known, and stores what is new. In a transaction.
-pub fn settle(worker: &mut TargetWorker, seen: &Seen) -> SpiResult<()> {
+pub fn settle(worker: &mut TargetWorker, seen: &SeenAccount) -> SpiResult<()> {
     let (target, trust) = (worker.target, &mut worker.trust);
     trust.refused = None;
     let known = trust.account.clone();
     match known {
         Some(known) if known.account != seen.account => {
-            trust.standing = Standing::Foreign;
+            trust.standing = AccountState::Foreign;
             account::suspect(target, &seen.account)?;
         }
         Some(known)
             if known.other.is_none() && known.time_zone.is_some() == seen.time_zone.is_some() =>
         {
-            trust.standing = Standing::Known;
+            trust.standing = AccountState::Known;
             return Ok(());
         }
         _ => {
-            trust.standing = Standing::Known;
+            trust.standing = AccountState::Known;
             account::remember(
                 target,
                 &seen.account,

@@ -21,7 +21,7 @@ const TRUSTED: u64 = 5_000_000;
 const AGAIN: u64 = 60_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LookupState {
     Wanted,
     Asked,
     Settled,
@@ -29,7 +29,7 @@ enum State {
 
 #[derive(Clone, Debug)]
 struct Lookup {
-    state: State,
+    state: LookupState,
     /// Doubts before then change nothing.
     trusted_until: u64,
     /// It could not be read, or something that is mapped was not there.
@@ -42,7 +42,7 @@ struct Lookup {
 
 impl Lookup {
     const NEW: Lookup = Lookup {
-        state: State::Wanted,
+        state: LookupState::Wanted,
         trusted_until: 0,
         again_at: None,
         refused: None,
@@ -52,7 +52,7 @@ impl Lookup {
 
 /// What an answer has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum LookupResult {
     /// Maps have to be refined anew, or there is something to tell.
     News,
     Nothing,
@@ -103,28 +103,30 @@ impl<S: Ord + Clone> Lookups<S> {
     pub fn recheck(&mut self) {
         for lookup in self.0.values_mut() {
             if lookup.again_at.take().is_some() {
-                lookup.state = State::Wanted;
+                lookup.state = LookupState::Wanted;
             }
         }
     }
 
     /// Whether all that is needed has been read, or cannot be.
     pub fn is_known(&self) -> bool {
-        self.0.values().all(|lookup| lookup.state == State::Settled)
+        self.0
+            .values()
+            .all(|lookup| lookup.state == LookupState::Settled)
     }
 
     /// Whether one has been read, or cannot be. `None`: it is not needed.
     pub fn is_settled(&self, subject: &S) -> Option<bool> {
         let lookup = self.0.get(subject)?;
-        Some(lookup.state == State::Settled)
+        Some(lookup.state == LookupState::Settled)
     }
 
     /// What is to be asked for now.
     pub fn due(&self, now: u64) -> Option<S> {
         let is_due = |lookup: &Lookup| match lookup.state {
-            State::Wanted => true,
-            State::Asked => false,
-            State::Settled => lookup.again_at.is_some_and(|at| at <= now),
+            LookupState::Wanted => true,
+            LookupState::Asked => false,
+            LookupState::Settled => lookup.again_at.is_some_and(|at| at <= now),
         };
         let mut due = self.0.iter().filter(|(_, lookup)| is_due(lookup));
         due.next().map(|(subject, _)| subject.clone())
@@ -133,7 +135,7 @@ impl<S: Ord + Clone> Lookups<S> {
     /// It counts as asked for; gives where the page begins.
     pub fn ask(&mut self, subject: &S) -> Option<&str> {
         let lookup = self.0.entry(subject.clone()).or_insert(Lookup::NEW);
-        lookup.state = State::Asked;
+        lookup.state = LookupState::Asked;
         lookup.after.as_deref()
     }
 
@@ -146,14 +148,14 @@ impl<S: Ord + Clone> Lookups<S> {
         now: u64,
         told: impl Fn(&Class, Option<&Reply>) -> String,
         read: impl FnOnce(Result<&[u8], Unread>, Option<&str>) -> Result<Read, String>,
-    ) -> Heard {
+    ) -> LookupResult {
         // Nobody needs it any more, or something else by now: then it is asked for again.
         let Some(lookup) = self
             .0
             .get_mut(subject)
-            .filter(|lookup| lookup.state == State::Asked)
+            .filter(|lookup| lookup.state == LookupState::Asked)
         else {
-            return Heard::Nothing;
+            return LookupResult::Nothing;
         };
         let unread = |class: &Class, reply: Option<&Reply>| Unread {
             status: reply.map(|reply| reply.status),
@@ -170,16 +172,16 @@ impl<S: Ord + Clone> Lookups<S> {
                 _,
             )
             | (_, Err(TransportError::Connect(_))) => {
-                (lookup.state, lookup.after) = (State::Wanted, None);
-                return Heard::Later;
+                (lookup.state, lookup.after) = (LookupState::Wanted, None);
+                return LookupResult::Later;
             }
             (class, reply) => Err(unread(&class, reply.ok())),
         };
         let read = read(answer, lookup.after.as_deref());
         let (trusted_until, refused, changed, again) = match read {
             Ok(Read::Page(after)) => {
-                (lookup.state, lookup.after) = (State::Wanted, Some(after));
-                return Heard::Nothing;
+                (lookup.state, lookup.after) = (LookupState::Wanted, Some(after));
+                return LookupResult::Nothing;
             }
             Ok(Read::All {
                 changed: true,
@@ -190,13 +192,17 @@ impl<S: Ord + Clone> Lookups<S> {
         };
         let news = changed || lookup.refused != refused;
         *lookup = Lookup {
-            state: State::Settled,
+            state: LookupState::Settled,
             trusted_until,
             again_at: again.then_some(now + AGAIN),
             refused,
             after: None,
         };
-        if news { Heard::News } else { Heard::Nothing }
+        if news {
+            LookupResult::News
+        } else {
+            LookupResult::Nothing
+        }
     }
 
     /// A record was refused for what is thought to be so. Gives whether it is worth planning anew
@@ -204,10 +210,10 @@ impl<S: Ord + Clone> Lookups<S> {
     pub fn doubt(&mut self, now: u64, concerned: impl Fn(&S) -> bool) -> bool {
         let mut again = false;
         for (_, lookup) in self.0.iter_mut().filter(|(subject, _)| concerned(subject)) {
-            if lookup.state == State::Settled && lookup.trusted_until <= now {
-                lookup.state = State::Wanted;
+            if lookup.state == LookupState::Settled && lookup.trusted_until <= now {
+                lookup.state = LookupState::Wanted;
             }
-            again |= lookup.state != State::Settled;
+            again |= lookup.state != LookupState::Settled;
         }
         again
     }

@@ -17,7 +17,7 @@ use crate::{
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ErasureStep {
     /// Is there a HubSpot record that carries the row's external id, though none is linked?
     Look(String),
     /// HubSpot: a contact, by id.
@@ -33,34 +33,35 @@ pub enum Step {
 /// A step as it is stored: what is done, to whom, and where.
 pub type Stored<'a> = (&'static str, &'a str, Option<&'a str>);
 
-impl Step {
+impl ErasureStep {
     pub const fn target(&self) -> Target {
         match self {
-            Step::Look(_) | Step::Erase(_) | Step::EraseAddress(_) | Step::Archive(_) => {
-                Target::HubSpot
-            }
-            Step::EraseMember { .. } => Target::Mailchimp,
+            ErasureStep::Look(_)
+            | ErasureStep::Erase(_)
+            | ErasureStep::EraseAddress(_)
+            | ErasureStep::Archive(_) => Target::HubSpot,
+            ErasureStep::EraseMember { .. } => Target::Mailchimp,
         }
     }
 
     pub fn stored(&self) -> Stored<'_> {
         match self {
-            Step::Look(id) => ("look", id, None),
-            Step::Erase(id) => ("erase", id.as_str(), None),
-            Step::EraseAddress(email) => ("erase_address", email, None),
-            Step::Archive(id) => ("archive", id.as_str(), None),
-            Step::EraseMember { list, hash } => ("erase_member", hash, Some(list)),
+            ErasureStep::Look(id) => ("look", id, None),
+            ErasureStep::Erase(id) => ("erase", id.as_str(), None),
+            ErasureStep::EraseAddress(email) => ("erase_address", email, None),
+            ErasureStep::Archive(id) => ("archive", id.as_str(), None),
+            ErasureStep::EraseMember { list, hash } => ("erase_member", hash, Some(list)),
         }
     }
 
     /// `None`: nothing that this version stores.
-    pub fn from_stored(action: &str, name: &str, list: Option<&str>) -> Option<Step> {
+    pub fn from_stored(action: &str, name: &str, list: Option<&str>) -> Option<ErasureStep> {
         Some(match (action, list) {
-            ("look", _) => Step::Look(name.to_owned()),
-            ("erase", _) => Step::Erase(RemoteId::from(name)),
-            ("erase_address", _) => Step::EraseAddress(name.to_owned()),
-            ("archive", _) => Step::Archive(RemoteId::from(name)),
-            ("erase_member", Some(list)) => Step::EraseMember {
+            ("look", _) => ErasureStep::Look(name.to_owned()),
+            ("erase", _) => ErasureStep::Erase(RemoteId::from(name)),
+            ("erase_address", _) => ErasureStep::EraseAddress(name.to_owned()),
+            ("archive", _) => ErasureStep::Archive(RemoteId::from(name)),
+            ("erase_member", Some(list)) => ErasureStep::EraseMember {
                 list: list.to_owned(),
                 hash: name.to_owned(),
             },
@@ -71,7 +72,7 @@ impl Step {
     /// The request's path for the log, which is to hold nothing about who was erased.
     pub fn logged_path(&self, request: &Request) -> String {
         match self {
-            Step::EraseMember { hash, .. } => request.path.replace(hash.as_str(), ERASED),
+            ErasureStep::EraseMember { hash, .. } => request.path.replace(hash.as_str(), ERASED),
             _ => request.path.clone(),
         }
     }
@@ -80,21 +81,26 @@ impl Step {
     ///
     /// HubSpot: a contact that is not there under its id may have been merged into another one, and
     /// be there under its address.
-    pub fn next(&self, entity: Entity, answer: Answer, own: &BTreeSet<String>) -> Vec<Step> {
+    pub fn next(
+        &self,
+        entity: Entity,
+        answer: ErasureAnswer,
+        own: &BTreeSet<String>,
+    ) -> Vec<ErasureStep> {
         match (self, answer) {
-            (_, Answer::Found(id)) => vec![Step::remove(entity, id)],
-            (Step::Erase(_), Answer::Absent) => {
-                own.iter().cloned().map(Step::EraseAddress).collect()
+            (_, ErasureAnswer::Found(id)) => vec![ErasureStep::remove(entity, id)],
+            (ErasureStep::Erase(_), ErasureAnswer::Absent) => {
+                own.iter().cloned().map(ErasureStep::EraseAddress).collect()
             }
             _ => Vec::new(),
         }
     }
 
-    /// How a record that [`Step::Look`] found is removed.
-    pub fn remove(entity: Entity, id: RemoteId) -> Step {
+    /// How a record that [`ErasureStep::Look`] found is removed.
+    pub fn remove(entity: Entity, id: RemoteId) -> ErasureStep {
         match entity.is_person() {
-            true => Step::Erase(id),
-            false => Step::Archive(id),
+            true => ErasureStep::Erase(id),
+            false => ErasureStep::Archive(id),
         }
     }
 }
@@ -109,11 +115,13 @@ pub fn is_confirmed(reply: &Reply) -> bool {
 /// again.
 pub fn answered<'r, S: Service>(
     reply: Result<&'r Reply, &TransportError>,
-) -> Result<(Class, &'r Reply), Answer> {
+) -> Result<(Class, &'r Reply), ErasureAnswer> {
     let class = classify::<S>(reply);
     match (&class, reply) {
         (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) => Ok((class, reply)),
-        _ => Err(Answer::Not(class.trouble().unwrap_or_default().to_owned())),
+        _ => Err(ErasureAnswer::Not(
+            class.trouble().unwrap_or_default().to_owned(),
+        )),
     }
 }
 
@@ -122,7 +130,7 @@ pub const ERASED: &str = "[erased]";
 
 /// What an answer means for a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ErasureAnswer {
     /// It is done.
     Done,
     /// There is no such record (any more).
@@ -135,7 +143,7 @@ pub enum Answer {
 
 /// What is known of the record that is to be erased.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct ErasureFacts {
     pub entity: Entity,
     /// HubSpot: what its unique property says of the record.
     pub external_id: String,
@@ -159,7 +167,7 @@ pub struct Known {
     pub audiences: Vec<String>,
 }
 
-impl Known {
+impl ErasureFacts {
     /// The addresses that are the record's alone.
     pub fn own_addresses(&self) -> BTreeSet<&str> {
         let elsewhere: BTreeSet<&str> = self
@@ -196,7 +204,7 @@ impl Known {
 }
 
 /// The steps it takes.
-pub fn steps(known: &Known) -> Vec<Step> {
+pub fn steps(known: &ErasureFacts) -> Vec<ErasureStep> {
     let mut steps = Vec::new();
     if known.targets.contains(&Target::HubSpot) {
         at_hubspot(known, &mut steps);
@@ -207,15 +215,15 @@ pub fn steps(known: &Known) -> Vec<Step> {
     steps
 }
 
-fn at_hubspot(known: &Known, steps: &mut Vec<Step>) {
+fn at_hubspot(known: &ErasureFacts, steps: &mut Vec<ErasureStep>) {
     let link = known.hubspot.as_ref();
     let id = link.and_then(|link| link.remote_id.clone());
     let linked = id.is_some();
     for id in id.iter().chain(&known.former_ids) {
-        steps.push(Step::remove(known.entity, id.clone()));
+        steps.push(ErasureStep::remove(known.entity, id.clone()));
     }
     if !linked {
-        steps.push(Step::Look(known.external_id.clone()));
+        steps.push(ErasureStep::Look(known.external_id.clone()));
     }
     if known.entity.is_person() {
         // The linked contact goes with the address it has.
@@ -226,12 +234,12 @@ fn at_hubspot(known: &Known, steps: &mut Vec<Step>) {
             .addresses
             .iter()
             .filter(|address| Some(address.as_str()) != covered && !known.taken.contains(*address));
-        steps.extend(others.cloned().map(Step::EraseAddress));
+        steps.extend(others.cloned().map(ErasureStep::EraseAddress));
     }
 }
 
 /// Wherever the person is, was, or may be by default; if nothing tells, in every audience.
-fn at_mailchimp(known: &Known, steps: &mut Vec<Step>) {
+fn at_mailchimp(known: &ErasureFacts, steps: &mut Vec<ErasureStep>) {
     let mut lists: BTreeSet<&str> = BTreeSet::from([known.default_list.as_str()]);
     match &known.mailchimp {
         Some(link) => {
@@ -250,7 +258,7 @@ fn at_mailchimp(known: &Known, steps: &mut Vec<Step>) {
             let member = (list.to_owned(), hash.clone());
             if !known.taken_members.contains(&member) {
                 let (list, hash) = member;
-                steps.push(Step::EraseMember { list, hash });
+                steps.push(ErasureStep::EraseMember { list, hash });
             }
         }
     }

@@ -23,24 +23,24 @@ pub enum Reach {
 
 /// Whom an event is about, and in which way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Claim {
+pub struct Affected {
     names: Vec<Box<str>>,
     reach: Reach,
 }
 
-impl Claim {
+impl Affected {
     /// About what has these names.
-    pub fn new(names: impl Iterator<Item = String>, reach: Reach) -> Claim {
-        Claim {
+    pub fn new(names: impl Iterator<Item = String>, reach: Reach) -> Affected {
+        Affected {
             names: names.map(String::into_boxed_str).collect(),
             reach,
         }
     }
 
     /// About whoever has these addresses.
-    pub fn of_addresses<'a>(addresses: impl Iterator<Item = &'a str>, reach: Reach) -> Claim {
+    pub fn of_addresses<'a>(addresses: impl Iterator<Item = &'a str>, reach: Reach) -> Affected {
         let keys = addresses.filter_map(|address| value::email_key(address).ok());
-        Claim::new(keys, reach)
+        Affected::new(keys, reach)
     }
 }
 
@@ -50,13 +50,13 @@ pub type Place = (Timestamp, i64);
 /// The events that wait, by number.
 #[derive(Default)]
 pub struct EventOrder {
-    waiting: HashMap<i64, (Timestamp, Claim)>,
+    waiting: HashMap<i64, (Timestamp, Affected)>,
     by_name: HashMap<Box<str>, HashSet<i64>>,
 }
 
 impl EventOrder {
     /// Takes in an event that has to wait.
-    pub fn park(&mut self, (at, id): Place, claim: Claim) {
+    pub fn park(&mut self, (at, id): Place, claim: Affected) {
         self.release(id);
         for name in &claim.names {
             self.by_name.entry(name.clone()).or_default().insert(id);
@@ -80,7 +80,7 @@ impl EventOrder {
     }
 
     /// An event that waits and has to be applied before the one with this place and claim.
-    pub fn before(&self, place: Place, claim: &Claim) -> Option<i64> {
+    pub fn before(&self, place: Place, claim: &Affected) -> Option<i64> {
         let sharing = claim
             .names
             .iter()
@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn of(address: &str, reach: Reach) -> Claim {
-        Claim::of_addresses([address].into_iter(), reach)
+    fn of(address: &str, reach: Reach) -> Affected {
+        Affected::of_addresses([address].into_iter(), reach)
     }
 
     #[test]

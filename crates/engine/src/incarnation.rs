@@ -12,14 +12,14 @@ pub struct Mark {
     pub id: String,
     /// The server was a standby: it goes on as what its primary was, whatever that is called.
     pub heir: bool,
-    pub place: Place,
-    pub cause: Cause,
+    pub place: MarkPlace,
+    pub cause: MarkCause,
 }
 
 /// Where a mark was written. Copying a file gives it another number, restarting a machine or a
 /// container does not; a snapshot of a volume keeps both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct MarkPlace {
     /// Number of the file in its file system.
     pub inode: u64,
     /// The data directory.
@@ -28,7 +28,7 @@ pub struct Place {
 
 /// Why a mark was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum MarkCause {
     /// There was none: a new server, or a copy made by `pg_basebackup` and the like.
     New,
     /// The server is, or was, a standby.
@@ -39,19 +39,24 @@ pub enum Cause {
     Moved,
 }
 
-impl Cause {
+impl MarkCause {
     /// As stored, and shown to SQL.
     pub fn name(self) -> &'static str {
         match self {
-            Cause::New => "new",
-            Cause::Standby => "standby",
-            Cause::Restored => "restored",
-            Cause::Moved => "moved",
+            MarkCause::New => "new",
+            MarkCause::Standby => "standby",
+            MarkCause::Restored => "restored",
+            MarkCause::Moved => "moved",
         }
     }
 
-    fn from_name(name: &str) -> Option<Cause> {
-        let all = [Cause::New, Cause::Standby, Cause::Restored, Cause::Moved];
+    fn from_name(name: &str) -> Option<MarkCause> {
+        let all = [
+            MarkCause::New,
+            MarkCause::Standby,
+            MarkCause::Restored,
+            MarkCause::Moved,
+        ];
         all.into_iter().find(|cause| cause.name() == name)
     }
 }
@@ -90,25 +95,25 @@ impl Mark {
         Some(Mark {
             id: value("id")?.to_owned(),
             heir: value("heir")?.parse().ok()?,
-            place: Place {
+            place: MarkPlace {
                 inode: value("inode")?.parse().ok()?,
                 path: path.to_owned(),
             },
-            cause: Cause::from_name(value("cause")?)?,
+            cause: MarkCause::from_name(value("cause")?)?,
         })
     }
 }
 
 /// Whether the mark that is there holds for a server that starts so; if not, why there is to be
 /// another one.
-pub fn holds(found: Option<&Mark>, start: Start, inode: u64, path: &str) -> Result<(), Cause> {
+pub fn holds(found: Option<&Mark>, start: Start, inode: u64, path: &str) -> Result<(), MarkCause> {
     match (start, found) {
         (Start::Standby, Some(mark)) if mark.heir && is_here(mark, inode, path) => Ok(()),
-        (Start::Standby, _) => Err(Cause::Standby),
-        (Start::Recovery, _) => Err(Cause::Restored),
-        (Start::Plain, None) => Err(Cause::New),
+        (Start::Standby, _) => Err(MarkCause::Standby),
+        (Start::Recovery, _) => Err(MarkCause::Restored),
+        (Start::Plain, None) => Err(MarkCause::New),
         (Start::Plain, Some(mark)) if is_here(mark, inode, path) => Ok(()),
-        (Start::Plain, Some(_)) => Err(Cause::Moved),
+        (Start::Plain, Some(_)) => Err(MarkCause::Moved),
     }
 }
 
@@ -117,10 +122,10 @@ fn is_here(mark: &Mark, inode: u64, path: &str) -> bool {
 }
 
 /// The mark that is to be made.
-pub fn renewed(cause: Cause, id: String, place: Place) -> Mark {
+pub fn renewed(cause: MarkCause, id: String, place: MarkPlace) -> Mark {
     Mark {
         id,
-        heir: cause == Cause::Standby,
+        heir: cause == MarkCause::Standby,
         place,
         cause,
     }
@@ -129,7 +134,7 @@ pub fn renewed(cause: Cause, id: String, place: Place) -> Mark {
 /// Whether the server goes on as what the database says it was. One that was moved does where the
 /// name of the installation comes from outside of the data directory: that it is meant is said there.
 pub fn inherits(mark: &Mark, named_outside: bool) -> bool {
-    mark.heir || (mark.cause == Cause::Moved && named_outside)
+    mark.heir || (mark.cause == MarkCause::Moved && named_outside)
 }
 
 #[cfg(test)]
@@ -140,11 +145,15 @@ mod tests {
         Mark {
             id: "a1".to_owned(),
             heir,
-            place: Place {
+            place: MarkPlace {
                 inode: 7,
                 path: "/var/lib/postgresql/15/main".to_owned(),
             },
-            cause: if heir { Cause::Standby } else { Cause::New },
+            cause: if heir {
+                MarkCause::Standby
+            } else {
+                MarkCause::New
+            },
         }
     }
 
@@ -165,22 +174,34 @@ mod tests {
     fn what_holds() {
         let (plain, heir) = (mark(false), mark(true));
         for (found, start, inode, path, expected) in [
-            (None, Start::Plain, 7, HERE, Err(Cause::New)),
-            (None, Start::Standby, 7, HERE, Err(Cause::Standby)),
-            (None, Start::Recovery, 7, HERE, Err(Cause::Restored)),
+            (None, Start::Plain, 7, HERE, Err(MarkCause::New)),
+            (None, Start::Standby, 7, HERE, Err(MarkCause::Standby)),
+            (None, Start::Recovery, 7, HERE, Err(MarkCause::Restored)),
             // A restart; after a crash as well.
             (Some(&plain), Start::Plain, 7, HERE, Ok(())),
             // `cp`, a restored archive; a volume that is mounted elsewhere.
-            (Some(&plain), Start::Plain, 8, HERE, Err(Cause::Moved)),
-            (Some(&plain), Start::Plain, 7, "/mnt", Err(Cause::Moved)),
+            (Some(&plain), Start::Plain, 8, HERE, Err(MarkCause::Moved)),
+            (Some(&plain), Start::Plain, 7, "/mnt", Err(MarkCause::Moved)),
             // A primary that has become a standby, and restarts of it.
-            (Some(&plain), Start::Standby, 7, HERE, Err(Cause::Standby)),
+            (
+                Some(&plain),
+                Start::Standby,
+                7,
+                HERE,
+                Err(MarkCause::Standby),
+            ),
             (Some(&heir), Start::Standby, 7, HERE, Ok(())),
             // After its promotion.
             (Some(&heir), Start::Plain, 7, HERE, Ok(())),
             // A copy of it.
-            (Some(&heir), Start::Plain, 8, HERE, Err(Cause::Moved)),
-            (Some(&heir), Start::Recovery, 7, HERE, Err(Cause::Restored)),
+            (Some(&heir), Start::Plain, 8, HERE, Err(MarkCause::Moved)),
+            (
+                Some(&heir),
+                Start::Recovery,
+                7,
+                HERE,
+                Err(MarkCause::Restored),
+            ),
         ] {
             assert_eq!(
                 holds(found, start, inode, path),
@@ -192,10 +213,15 @@ mod tests {
 
     #[test]
     fn who_inherits() {
-        for cause in [Cause::New, Cause::Standby, Cause::Restored, Cause::Moved] {
+        for cause in [
+            MarkCause::New,
+            MarkCause::Standby,
+            MarkCause::Restored,
+            MarkCause::Moved,
+        ] {
             let new = renewed(cause, "n".to_owned(), mark(false).place);
-            assert_eq!(inherits(&new, false), cause == Cause::Standby);
-            let meant = matches!(cause, Cause::Standby | Cause::Moved);
+            assert_eq!(inherits(&new, false), cause == MarkCause::Standby);
+            let meant = matches!(cause, MarkCause::Standby | MarkCause::Moved);
             assert_eq!(inherits(&new, true), meant);
         }
     }

@@ -73,7 +73,7 @@ struct Database {
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LaunchStep {
     /// Start a process for this database.
     Start(u32),
     /// Nothing, for so long; `None`: until something happens.
@@ -111,7 +111,7 @@ impl Roster {
     }
 
     /// What to do next; `seats` are the databases that say something of their worker.
-    pub fn next(&mut self, seats: &[(u32, Presence)], now: Duration) -> Step {
+    pub fn next(&mut self, seats: &[(u32, Presence)], now: Duration) -> LaunchStep {
         let due = |oid: u32, presence: Presence| match self.databases.get(&oid) {
             Some(database) if database.child.is_some() => None,
             known => match presence {
@@ -136,12 +136,12 @@ impl Roster {
         let soonest = first.into_iter().chain(look).min();
         let Some((at, oid)) = soonest else {
             self.told_short = false;
-            return Step::Wait(None);
+            return LaunchStep::Wait(None);
         };
         let at = at.max(self.short_until.unwrap_or_default());
         match at.checked_sub(now).filter(|wait| !wait.is_zero()) {
-            Some(wait) => Step::Wait(Some(wait)),
-            None => Step::Start(oid),
+            Some(wait) => LaunchStep::Wait(Some(wait)),
+            None => LaunchStep::Start(oid),
         }
     }
 
@@ -218,16 +218,16 @@ mod tests {
     fn unknown_databases_are_looked_at_one_at_a_time() {
         let mut roster = Roster::default();
         roster.look_at(&[1, 2, 3]);
-        assert_eq!(roster.next(&[], ms(0)), Step::Start(1));
+        assert_eq!(roster.next(&[], ms(0)), LaunchStep::Start(1));
         roster.started(1, ms(0));
-        assert_eq!(roster.next(&[], ms(10)), Step::Wait(Some(ms(990))));
+        assert_eq!(roster.next(&[], ms(10)), LaunchStep::Wait(Some(ms(990))));
         roster.ended(1, None, ms(20));
-        assert_eq!(roster.next(&[], ms(20)), Step::Start(2));
+        assert_eq!(roster.next(&[], ms(20)), LaunchStep::Start(2));
         roster.started(2, ms(20));
         // It stays: there is something to do.
         assert_eq!(
             roster.next(&[(2, Presence::Running)], ms(30)),
-            Step::Start(3)
+            LaunchStep::Start(3)
         );
     }
 
@@ -236,7 +236,7 @@ mod tests {
         let mut roster = Roster::default();
         roster.look_at(&[1, 2]);
         roster.started(1, ms(0));
-        assert_eq!(roster.next(&[], ms(1_000)), Step::Start(2));
+        assert_eq!(roster.next(&[], ms(1_000)), LaunchStep::Start(2));
     }
 
     #[test]
@@ -244,11 +244,14 @@ mod tests {
         let mut roster = Roster::default();
         roster.look_at(&[1, 2]);
         roster.started(1, ms(0));
-        assert_eq!(roster.next(&[(9, Presence::Wanted)], ms(1)), Step::Start(9));
+        assert_eq!(
+            roster.next(&[(9, Presence::Wanted)], ms(1)),
+            LaunchStep::Start(9)
+        );
         roster.started(9, ms(1));
         assert_eq!(
             roster.next(&[(9, Presence::Wanted)], ms(1)),
-            Step::Wait(Some(ms(999)))
+            LaunchStep::Wait(Some(ms(999)))
         );
     }
 
@@ -258,20 +261,23 @@ mod tests {
         let down = [(1, Presence::Down)];
         let mut now = ms(0);
         for pause in [500, 1_000, 2_000, 4_000] {
-            assert_eq!(roster.next(&down, now), Step::Start(1));
+            assert_eq!(roster.next(&down, now), LaunchStep::Start(1));
             roster.started(1, now);
             roster.ended(1, Some(Presence::Down), now);
-            assert_eq!(roster.next(&down, now), Step::Wait(Some(ms(pause))));
+            assert_eq!(roster.next(&down, now), LaunchStep::Wait(Some(ms(pause))));
             now += ms(pause);
         }
         roster.started(1, now);
         roster.ended(1, Some(Presence::Wanted), now);
-        assert_eq!(roster.next(&[(1, Presence::Wanted)], now), Step::Start(1));
+        assert_eq!(
+            roster.next(&[(1, Presence::Wanted)], now),
+            LaunchStep::Start(1)
+        );
         // One that was well for long starts over with the shortest pause.
         roster.started(1, now);
         now += ms(31_000);
         roster.ended(1, Some(Presence::Down), now);
-        assert_eq!(roster.next(&down, now), Step::Wait(Some(ms(500))));
+        assert_eq!(roster.next(&down, now), LaunchStep::Wait(Some(ms(500))));
     }
 
     #[test]
@@ -282,13 +288,13 @@ mod tests {
         roster.ended(1, Some(Presence::Resting), ms(5));
         assert_eq!(
             roster.next(&[(1, Presence::Resting)], ms(5)),
-            Step::Wait(None)
+            LaunchStep::Wait(None)
         );
         // Unless all are looked at again.
         roster.look_at(&[1]);
         assert_eq!(
             roster.next(&[(1, Presence::Resting)], ms(6)),
-            Step::Start(1)
+            LaunchStep::Start(1)
         );
     }
 
@@ -297,21 +303,24 @@ mod tests {
         let mut roster = Roster::default();
         let seats = [(1, Presence::Running), (2, Presence::Wanted)];
         roster.started(1, ms(0));
-        assert_eq!(roster.next(&seats, ms(0)), Step::Start(2));
+        assert_eq!(roster.next(&seats, ms(0)), LaunchStep::Start(2));
         assert!(roster.short(ms(0)));
         assert!(roster.is_short(ms(999)) && !roster.is_short(ms(1_000)));
-        assert_eq!(roster.next(&seats, ms(0)), Step::Wait(Some(ms(1_000))));
-        assert_eq!(roster.next(&seats, ms(1_000)), Step::Start(2));
+        assert_eq!(
+            roster.next(&seats, ms(0)),
+            LaunchStep::Wait(Some(ms(1_000)))
+        );
+        assert_eq!(roster.next(&seats, ms(1_000)), LaunchStep::Start(2));
         assert!(!roster.short(ms(1_000)));
         roster.ended(1, Some(Presence::Resting), ms(1_100));
         assert_eq!(
             roster.next(&[(2, Presence::Wanted)], ms(1_100)),
-            Step::Start(2)
+            LaunchStep::Start(2)
         );
         roster.started(2, ms(1_100));
         assert_eq!(
             roster.next(&[(2, Presence::Running)], ms(1_100)),
-            Step::Wait(None)
+            LaunchStep::Wait(None)
         );
         assert!(roster.short(ms(2_000)), "another shortage is told again");
     }
@@ -322,6 +331,6 @@ mod tests {
         roster.look_at(&[1, 2]);
         roster.started(1, ms(0));
         roster.keep(&[]);
-        assert_eq!(roster.next(&[], ms(0)), Step::Wait(None));
+        assert_eq!(roster.next(&[], ms(0)), LaunchStep::Wait(None));
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         Target,
         mapping::{Field, SourceMap},
     },
-    service::failure::{Class, Refusal},
+    service::failure::{Class, FailedReply},
     value::{Value, ValueError},
 };
 
@@ -24,7 +24,7 @@ pub trait Service {
     const SLOWS_DOWN: bool;
 
     /// What a refusal means where the service has a way of its own; `None`: what HTTP says.
-    fn judge(refusal: &Refusal<'_>) -> Option<Class>;
+    fn judge(refusal: &FailedReply<'_>) -> Option<Class>;
 
     /// A field that may be in doubt after a crash. `None`: it does not travel to the service, or not
     /// as a field.
@@ -62,7 +62,7 @@ pub(crate) mod plain {
         const CREDENTIAL: &'static str = "its credential";
         const SLOWS_DOWN: bool = true;
 
-        fn judge(_: &Refusal<'_>) -> Option<Class> {
+        fn judge(_: &FailedReply<'_>) -> Option<Class> {
             None
         }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{event_order::Claim, record::Timestamp, value::form::FormError};
+use crate::{event_order::Affected, record::Timestamp, value::form::FormError};
 
 /// HubSpot sends up to 100 events in a body, Mandrill up to 1,000.
 pub const MAX_EVENTS: usize = 1_000;
@@ -108,7 +108,7 @@ pub trait EventSubject {
     fn ends_mail(&self) -> bool;
 
     /// Whom it is about, and in which way.
-    fn claim(&self) -> Claim;
+    fn claim(&self) -> Affected;
 }
 
 /// Why a body holds no events we can read.

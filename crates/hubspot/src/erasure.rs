@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{EMAIL, HubSpot, calls::post, fault::ErrorBody, objects_path};
 use integration_engine::{
     delivery::call::HubSpotSettings,
-    erasure::{Answer, Step, answered, is_confirmed},
+    erasure::{ErasureAnswer, ErasureStep, answered, is_confirmed},
     record::{Entity, RemoteId},
     service::failure::Class,
     wire::{Reply, Request, TransportError},
@@ -55,48 +55,49 @@ pub fn look_request(settings: &HubSpotSettings, entity: Entity, id: &str) -> Req
 
 /// What an answer to a step means.
 pub fn read(
-    step: &Step,
+    step: &ErasureStep,
     reply: Result<&Reply, &TransportError>,
     settings: &HubSpotSettings,
-) -> Answer {
+) -> ErasureAnswer {
     match (answered::<HubSpot>(reply), step) {
         (Err(not), _) => not,
-        (Ok((class, reply)), Step::Look(_)) => looked(&class, reply, settings),
+        (Ok((class, reply)), ErasureStep::Look(_)) => looked(&class, reply, settings),
         (Ok((class, reply)), _) => removed(&class, reply),
     }
 }
 
 /// What the answer to a removal means. A 404 counts only in HubSpot's own words: the path may be
 /// wrong, and nothing erased.
-fn removed(class: &Class, reply: &Reply) -> Answer {
+fn removed(class: &Class, reply: &Reply) -> ErasureAnswer {
     match class {
-        Class::Answered if is_confirmed(reply) => Answer::Done,
-        _ if is_gone(&fault(reply)) => Answer::Absent,
-        _ => Answer::Not(said(reply)),
+        Class::Answered if is_confirmed(reply) => ErasureAnswer::Done,
+        _ if is_gone(&fault(reply)) => ErasureAnswer::Absent,
+        _ => ErasureAnswer::Not(said(reply)),
     }
 }
 
 /// What the answer to a look means.
-fn looked(class: &Class, reply: &Reply, settings: &HubSpotSettings) -> Answer {
+fn looked(class: &Class, reply: &Reply, settings: &HubSpotSettings) -> ErasureAnswer {
     let fault = fault(reply);
     let found = || {
         let body: BatchReply<'_, IgnoredAny> = serde_json::from_slice(&reply.body).ok()?;
         let results = body.results.unwrap_or_default();
         let mut ids = results.iter().map(|row| row.id.as_str());
         if let Some(id) = ids.find(|id| !id.is_empty()) {
-            return Some(Answer::Found(RemoteId::from(id)));
+            return Some(ErasureAnswer::Found(RemoteId::from(id)));
         }
         let errors = body.errors.iter().flatten().map(ErrorBody::of);
         let other = errors.into_iter().find(|fault| !is_gone(fault));
-        Some(other.map_or(Answer::Absent, |fault| Answer::Not(fault.sentence())))
+        Some(other.map_or(ErasureAnswer::Absent, |fault| {
+            ErasureAnswer::Not(fault.sentence())
+        }))
     };
     match class {
-        Class::Answered => {
-            found().unwrap_or_else(|| Answer::Not("HubSpot's answer cannot be read".to_owned()))
-        }
+        Class::Answered => found()
+            .unwrap_or_else(|| ErasureAnswer::Not("HubSpot's answer cannot be read".to_owned())),
         // Without the property nothing carries a key.
-        _ if is_gone(&fault) || fault.lacks_property(settings) => Answer::Absent,
-        _ => Answer::Not(said(reply)),
+        _ if is_gone(&fault) || fault.lacks_property(settings) => ErasureAnswer::Absent,
+        _ => ErasureAnswer::Not(said(reply)),
     }
 }
 

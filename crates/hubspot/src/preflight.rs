@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::HubSpot;
-pub use integration_engine::definitions::Heard;
+pub use integration_engine::definitions::LookupResult;
 use integration_engine::{
     definitions::{Lookups, Read, Unread, replace},
     delivery::call::HubSpotSettings,
@@ -115,7 +115,7 @@ impl Preflight {
         subject: Subject,
         reply: Result<&Reply, &TransportError>,
         now: u64,
-    ) -> Heard {
+    ) -> LookupResult {
         let Preflight {
             catalog,
             lookups,

@@ -12,7 +12,7 @@ use integration_engine::{
     },
     service::{
         Service,
-        failure::{Class, Refusal},
+        failure::{Class, FailedReply},
     },
     value::{self, Value, ValueError},
 };
@@ -36,7 +36,7 @@ impl Service for HubSpot {
     // It takes no longer over many requests than over few.
     const SLOWS_DOWN: bool = false;
 
-    fn judge(refusal: &Refusal<'_>) -> Option<Class> {
+    fn judge(refusal: &FailedReply<'_>) -> Option<Class> {
         match refusal.status {
             403 => forbidden(refusal),
             429 => Some(too_many(refusal)),
@@ -73,7 +73,7 @@ impl Service for HubSpot {
     }
 }
 
-fn forbidden(refusal: &Refusal<'_>) -> Option<Class> {
+fn forbidden(refusal: &FailedReply<'_>) -> Option<Class> {
     let target = HubSpot::TARGET;
     let scopes = scopes(refusal.body.as_ref()?);
     let why = match scopes.is_empty() {
@@ -109,7 +109,7 @@ fn scopes(body: &serde_json::Map<String, Json>) -> Vec<&str> {
     scopes
 }
 
-fn too_many(refusal: &Refusal<'_>) -> Class {
+fn too_many(refusal: &FailedReply<'_>) -> Class {
     let why = refusal.too_many(HubSpot::TARGET);
     let policy = refusal.text("policyName");
     let message = refusal.text("message").to_ascii_lowercase();

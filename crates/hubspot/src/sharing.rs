@@ -11,7 +11,7 @@ use super::{
 use crate::HubSpot;
 use integration_engine::{
     delivery::call::HubSpotSettings,
-    record::external_id::{ExternalIds, Meaning},
+    record::external_id::{ExternalIdMeaning, ExternalIds},
     service::failure::{Class, classify},
     wire::{Reply, Request, TransportError},
 };
@@ -76,7 +76,10 @@ pub fn read(
         Some(name.as_str().to_owned())
     });
     let foreign = |name: &String| {
-        !name.is_empty() && ours.iter().all(|ids| ids.meaning(name) == Meaning::Foreign)
+        !name.is_empty()
+            && ours
+                .iter()
+                .all(|ids| ids.meaning(name) == ExternalIdMeaning::Foreign)
     };
     match names.into_iter().any(|name| foreign(&name)) {
         true => Sharing::Shared,

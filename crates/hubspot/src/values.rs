@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::{EMAIL, objects};
 use integration_engine::{
     record::{
-        field_type::{Choice, FieldType, Pipelines},
+        field_type::{FieldOption, FieldType, Pipelines},
         mapping::{Field, SourceMap, ValueKind},
     },
     value::{self, Value, ValueError, array, boolean, number, time},
@@ -63,7 +63,11 @@ fn plain(kind: ValueKind, text: Option<&str>) -> Value<'_> {
     }
 }
 
-fn converted<'a>(field: &Field, text: Option<&'a str>, pipeline: Option<&Choice>) -> Value<'a> {
+fn converted<'a>(
+    field: &Field,
+    text: Option<&'a str>,
+    pipeline: Option<&FieldOption>,
+) -> Value<'a> {
     let Some(plain) = plain(field.kind, text)? else {
         return Ok(None);
     };
@@ -137,8 +141,8 @@ pub(super) fn to_column(
     present: Option<&str>,
 ) -> Result<Option<String>, ValueError> {
     let present = present.map_or("", str::trim);
-    let label = |options: &mut dyn Iterator<Item = &Choice>| {
-        let all: Vec<&Choice> = options.collect();
+    let label = |options: &mut dyn Iterator<Item = &FieldOption>| {
+        let all: Vec<&FieldOption> = options.collect();
         let by_label = !all.iter().any(|choice| choice.value == present)
             && find(all.iter().copied(), present).is_some();
         let new = all
@@ -204,22 +208,25 @@ fn midnight(date: &str) -> String {
 }
 
 /// By value, which is exact; else by label, as people write it.
-fn find<'c>(options: impl Iterator<Item = &'c Choice> + Clone, text: &str) -> Option<&'c Choice> {
+fn find<'c>(
+    options: impl Iterator<Item = &'c FieldOption> + Clone,
+    text: &str,
+) -> Option<&'c FieldOption> {
     let wanted = text.to_lowercase();
-    let by_label = |choice: &&Choice| choice.label.trim().to_lowercase() == wanted;
+    let by_label = |choice: &&FieldOption| choice.label.trim().to_lowercase() == wanted;
     options
         .clone()
         .find(|choice| choice.value == text)
         .or_else(|| options.clone().find(by_label))
 }
 
-fn option<'c>(options: &'c [Choice], text: &str) -> Result<&'c Choice, ValueError> {
+fn option<'c>(options: &'c [FieldOption], text: &str) -> Result<&'c FieldOption, ValueError> {
     find(options.iter(), text).ok_or_else(|| ValueError::NoOption {
         allowed: listed(options.iter()),
     })
 }
 
-fn choices<'a>(options: &[Choice], text: &str) -> Value<'a> {
+fn choices<'a>(options: &[FieldOption], text: &str) -> Value<'a> {
     let parts = text
         .split(';')
         .map(str::trim)
@@ -233,15 +240,15 @@ fn choices<'a>(options: &[Choice], text: &str) -> Value<'a> {
 /// A stage of the pipeline, or of whichever comes first if that is not known.
 fn stage(
     pipelines: &Pipelines,
-    pipeline: Option<&Choice>,
+    pipeline: Option<&FieldOption>,
     text: &str,
 ) -> Result<String, ValueError> {
-    let within = |name: &Choice| pipeline.is_none_or(|wanted| wanted.value == name.value);
+    let within = |name: &FieldOption| pipeline.is_none_or(|wanted| wanted.value == name.value);
     let stages = || {
         let candidates = pipelines.iter().filter(|each| within(&each.name));
         candidates.flat_map(|each| &each.stages)
     };
-    let all: Vec<&Choice> = stages().collect();
+    let all: Vec<&FieldOption> = stages().collect();
     match find(all.iter().copied(), text) {
         Some(found) => Ok(found.value.clone()),
         None => Err(ValueError::NoStage {
@@ -254,7 +261,7 @@ fn stage(
 }
 
 /// `open (Open), won (Won)`: values with the labels that differ.
-fn listed<'c>(options: impl Iterator<Item = &'c Choice>) -> String {
+fn listed<'c>(options: impl Iterator<Item = &'c FieldOption>) -> String {
     let named = options.map(|choice| match choice.label == choice.value {
         true => choice.value.clone(),
         false => format!("{} ({})", choice.value, choice.label),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::objects;
 use integration_engine::{
-    event_order::{Claim, Reach},
+    event_order::{Affected, Reach},
     record::{Entity, Timestamp},
     webhook::{Entry, Event, EventSubject, Flaw, WebhookError, object_without_nul, objects, text},
 };
@@ -65,7 +65,7 @@ impl EventSubject for HubSpotSubject {
         false
     }
 
-    fn claim(&self) -> Claim {
+    fn claim(&self) -> Affected {
         let kind = self
             .entity
             .map_or(self.object_type.as_str(), |entity| entity.name());
@@ -80,7 +80,7 @@ impl EventSubject for HubSpotSubject {
             HubSpotAction::PropertyChange { .. } | HubSpotAction::Redacted { .. } => Reach::Fields,
             _ => Reach::Record,
         };
-        Claim::new(ids.map(|id| format!("{kind} {id}")), reach)
+        Affected::new(ids.map(|id| format!("{kind} {id}")), reach)
     }
 }
 

@@ -16,7 +16,7 @@ use integration_engine::{
     },
     record::{
         Target,
-        field_type::{FieldType, MergeType, Named},
+        field_type::{FieldType, MergeType, NamedInterest},
         mapping::{Direction, Field, SourceMap},
     },
     wire::Request,
@@ -34,8 +34,8 @@ const PAGE: usize = 1_000;
 pub struct Audience {
     /// By tag, with its type. `None`: they have not been read.
     pub(super) fields: Option<BTreeMap<String, MergeType>>,
-    pub(super) interests: Option<Arc<[Named]>>,
-    pub(super) permissions: Option<Arc<[Named]>>,
+    pub(super) interests: Option<Arc<[NamedInterest]>>,
+    pub(super) permissions: Option<Arc<[NamedInterest]>>,
 }
 
 /// Everything that has been read of an account.
@@ -306,9 +306,9 @@ struct InterestRow {
     name: String,
 }
 
-pub(super) fn read_interests(body: &[u8], category: &str) -> Result<Vec<Named>, String> {
+pub(super) fn read_interests(body: &[u8], category: &str) -> Result<Vec<NamedInterest>, String> {
     let read: Interests = parse(body)?;
-    let named = |row: InterestRow| Named {
+    let named = |row: InterestRow| NamedInterest {
         id: row.id,
         name: row.name,
         category: category.to_owned(),
@@ -335,9 +335,9 @@ struct PermissionRow {
 }
 
 /// Reads the permissions that a member shows. `None`: the audience has no member yet.
-pub(super) fn read_permissions(body: &[u8]) -> Result<Option<Arc<[Named]>>, String> {
+pub(super) fn read_permissions(body: &[u8]) -> Result<Option<Arc<[NamedInterest]>>, String> {
     let read: Members = parse(body)?;
-    let named = |row: PermissionRow| Named {
+    let named = |row: PermissionRow| NamedInterest {
         id: row.marketing_permission_id,
         name: row.text,
         category: String::new(),

@@ -2,7 +2,7 @@
 
 use super::{Mailchimp, fault::MemberRefusal};
 use integration_engine::{
-    erasure::{Answer, answered, is_confirmed},
+    erasure::{ErasureAnswer, answered, is_confirmed},
     record::Target,
     service::failure::Class,
     wire::{Method, Reply, Request, TransportError},
@@ -23,7 +23,7 @@ pub(super) fn erase_path(list: &str, hash: &str) -> String {
 }
 
 /// What an answer to a step means.
-pub fn read(reply: Result<&Reply, &TransportError>) -> Answer {
+pub fn read(reply: Result<&Reply, &TransportError>) -> ErasureAnswer {
     match answered::<Mailchimp>(reply) {
         Err(not) => not,
         Ok((class, reply)) => removed(&class, reply),
@@ -32,13 +32,13 @@ pub fn read(reply: Result<&Reply, &TransportError>) -> Answer {
 
 /// What the answer means. No such member or audience (404), or none that can be erased any more
 /// (405), is what was wanted; in Mailchimp's own words, for the path may be wrong.
-fn removed(class: &Class, reply: &Reply) -> Answer {
+fn removed(class: &Class, reply: &Reply) -> ErasureAnswer {
     let fault = MemberRefusal::of_body(&reply.body);
     match class {
-        Class::Answered if is_confirmed(reply) => Answer::Done,
-        Class::NotFound if fault.is_readable() => Answer::Absent,
-        _ if fault.is_forgotten() => Answer::Absent,
-        _ => Answer::Not(format!(
+        Class::Answered if is_confirmed(reply) => ErasureAnswer::Done,
+        Class::NotFound if fault.is_readable() => ErasureAnswer::Absent,
+        _ if fault.is_forgotten() => ErasureAnswer::Absent,
+        _ => ErasureAnswer::Not(format!(
             "Mailchimp refused: {} (HTTP {})",
             fault.quoted(),
             reply.status

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Mailchimp;
-pub use integration_engine::definitions::Heard;
+pub use integration_engine::definitions::LookupResult;
 use integration_engine::{
     definitions::{Lookups, Read, replace},
     record::{
-        field_type::{MergeType, Named},
+        field_type::{MergeType, NamedInterest},
         mapping::SourceMap,
     },
     service::failure::Class,
@@ -52,7 +52,7 @@ struct Pages {
     fields: BTreeMap<String, MergeType>,
     /// Categories that are still to be read.
     categories: Vec<(String, String)>,
-    interests: Vec<Named>,
+    interests: Vec<NamedInterest>,
 }
 
 impl Preflight {
@@ -171,14 +171,14 @@ impl Preflight {
         subject: &Subject,
         reply: Result<&Reply, &TransportError>,
         now: u64,
-    ) -> Heard {
+    ) -> LookupResult {
         if reply.is_ok_and(|reply| reply.status == 404) {
             let list = &subject.list;
             self.absent.insert(list.clone());
             self.lists.remove(list);
             self.catalog.0.remove(list);
             self.ask_for_all();
-            return Heard::Nothing;
+            return LookupResult::Nothing;
         }
         let Preflight {
             catalog,

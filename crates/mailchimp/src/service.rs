@@ -10,7 +10,7 @@ use integration_engine::{
     },
     service::{
         Service,
-        failure::{BLOCKED_WAIT, Class, Refusal},
+        failure::{BLOCKED_WAIT, Class, FailedReply},
     },
     value::{self, Value, ValueError},
 };
@@ -29,7 +29,7 @@ impl Service for Mailchimp {
     const CREDENTIAL: &'static str = "integration.mailchimp_api_key";
     const SLOWS_DOWN: bool = true;
 
-    fn judge(refusal: &Refusal<'_>) -> Option<Class> {
+    fn judge(refusal: &FailedReply<'_>) -> Option<Class> {
         let crowded = |why| Class::Crowded {
             why,
             wait: refusal.wait.unwrap_or(CROWDED_WAIT),

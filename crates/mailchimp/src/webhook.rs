@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use integration_engine::{
-    event_order::{Claim, Reach},
+    event_order::{Affected, Reach},
     record::{Timestamp, consent::MemberStatus},
     value::form,
     webhook::{
@@ -114,7 +114,7 @@ impl EventSubject for MailchimpSubject {
         left.is_some_and(|status| status != MemberStatus::Subscribed)
     }
 
-    fn claim(&self) -> Claim {
+    fn claim(&self) -> Affected {
         let (addresses, reach) = match self {
             MailchimpSubject::Subscribe { email, .. } => (vec![email], Reach::Record),
             MailchimpSubject::Unsubscribe { email, .. }
@@ -129,7 +129,7 @@ impl EventSubject for MailchimpSubject {
                 (Vec::new(), Reach::Fields)
             }
         };
-        Claim::of_addresses(addresses.into_iter().map(String::as_str), reach)
+        Affected::of_addresses(addresses.into_iter().map(String::as_str), reach)
     }
 }
 
@@ -142,12 +142,12 @@ impl EventSubject for MandrillSubject {
         self.member_status().is_some()
     }
 
-    fn claim(&self) -> Claim {
+    fn claim(&self) -> Affected {
         let reach = match self.member_status() {
             Some(_) => Reach::OptOut,
             None => Reach::Fields,
         };
-        Claim::of_addresses(self.email.as_deref().into_iter(), reach)
+        Affected::of_addresses(self.email.as_deref().into_iter(), reach)
     }
 }
 

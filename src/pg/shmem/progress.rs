@@ -44,7 +44,7 @@ impl Doing {
 
 /// In shared memory.
 #[derive(Default)]
-pub struct Progress {
+pub struct WorkerProgress {
     doing: AtomicU32,
     /// The CRM table, 0 for none.
     table: AtomicU32,
@@ -63,10 +63,10 @@ pub struct Busy {
 
 thread_local! {
     /// This process's own, once it is a worker.
-    static MINE: Cell<Option<&'static Progress>> = const { Cell::new(None) };
+    static MINE: Cell<Option<&'static WorkerProgress>> = const { Cell::new(None) };
 }
 
-pub(super) fn begin(progress: &'static Progress) {
+pub(super) fn begin(progress: &'static WorkerProgress) {
     MINE.set(Some(progress));
     doing(Doing::Housekeeping, None);
 }

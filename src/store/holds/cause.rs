@@ -4,7 +4,7 @@ use integration_engine::record::Target;
 
 /// What is wrong with a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
+pub enum HoldCause {
     /// The table was dropped.
     Table,
     /// The payload view was dropped.
@@ -33,77 +33,80 @@ pub enum Cause {
     ExternalId,
 }
 
-impl Cause {
-    const ALL: [Cause; 13] = [
-        Cause::Table,
-        Cause::Payload,
-        Cause::Key,
-        Cause::Consent,
-        Cause::Identity,
-        Cause::Column,
-        Cause::Association,
-        Cause::Trigger,
-        Cause::RowSecurity,
-        Cause::Unreadable,
-        Cause::Timeout,
-        Cause::Locked,
-        Cause::ExternalId,
+impl HoldCause {
+    const ALL: [HoldCause; 13] = [
+        HoldCause::Table,
+        HoldCause::Payload,
+        HoldCause::Key,
+        HoldCause::Consent,
+        HoldCause::Identity,
+        HoldCause::Column,
+        HoldCause::Association,
+        HoldCause::Trigger,
+        HoldCause::RowSecurity,
+        HoldCause::Unreadable,
+        HoldCause::Timeout,
+        HoldCause::Locked,
+        HoldCause::ExternalId,
     ];
 
     /// Those that the catalogue tells: see `sources::findings()`, which says what to do as well.
-    pub const FOUND: [Cause; 8] = [
-        Cause::Table,
-        Cause::Payload,
-        Cause::Key,
-        Cause::Consent,
-        Cause::Identity,
-        Cause::Column,
-        Cause::Association,
-        Cause::Trigger,
+    pub const FOUND: [HoldCause; 8] = [
+        HoldCause::Table,
+        HoldCause::Payload,
+        HoldCause::Key,
+        HoldCause::Consent,
+        HoldCause::Identity,
+        HoldCause::Column,
+        HoldCause::Association,
+        HoldCause::Trigger,
     ];
 
     /// Returns what `_hold.cause` holds.
     pub const fn name(self) -> &'static str {
         match self {
-            Cause::Table => "table",
-            Cause::Payload => "payload",
-            Cause::Key => "key",
-            Cause::Consent => "consent",
-            Cause::RowSecurity => "row_security",
-            Cause::Unreadable => "unreadable",
-            Cause::Timeout => "timeout",
-            Cause::Locked => "locked",
-            Cause::Identity => "identity",
-            Cause::Column => "column",
-            Cause::Association => "association",
-            Cause::Trigger => "trigger",
-            Cause::ExternalId => "external_id",
+            HoldCause::Table => "table",
+            HoldCause::Payload => "payload",
+            HoldCause::Key => "key",
+            HoldCause::Consent => "consent",
+            HoldCause::RowSecurity => "row_security",
+            HoldCause::Unreadable => "unreadable",
+            HoldCause::Timeout => "timeout",
+            HoldCause::Locked => "locked",
+            HoldCause::Identity => "identity",
+            HoldCause::Column => "column",
+            HoldCause::Association => "association",
+            HoldCause::Trigger => "trigger",
+            HoldCause::ExternalId => "external_id",
         }
     }
 
     /// Whether nothing is sent of the table because of it. Otherwise part of it is left out.
     pub const fn holds(self) -> bool {
-        !matches!(self, Cause::Column | Cause::Association | Cause::Trigger)
+        !matches!(
+            self,
+            HoldCause::Column | HoldCause::Association | HoldCause::Trigger
+        )
     }
 
     /// Returns what to do about it; empty where the reason says that.
     pub const fn hint(self) -> &'static str {
         match self {
-            Cause::Table
-            | Cause::Payload
-            | Cause::Key
-            | Cause::Consent
-            | Cause::Identity
-            | Cause::Column
-            | Cause::Association
-            | Cause::Trigger
-            | Cause::ExternalId => "",
-            Cause::RowSecurity => {
+            HoldCause::Table
+            | HoldCause::Payload
+            | HoldCause::Key
+            | HoldCause::Consent
+            | HoldCause::Identity
+            | HoldCause::Column
+            | HoldCause::Association
+            | HoldCause::Trigger
+            | HoldCause::ExternalId => "",
+            HoldCause::RowSecurity => {
                 "ALTER TABLE … NO FORCE ROW LEVEL SECURITY, or give the table an owner with BYPASSRLS; it is tried again by itself"
             }
-            Cause::Locked => "it goes on by itself once that transaction ends",
-            Cause::Unreadable => "once that is put right, it is tried again by itself",
-            Cause::Timeout => {
+            HoldCause::Locked => "it goes on by itself once that transaction ends",
+            HoldCause::Unreadable => "once that is put right, it is tried again by itself",
+            HoldCause::Timeout => {
                 "make the view or the trigger faster, or integration.crm_timeout longer; it is tried again by itself, at once after SELECT integration.resume(target);"
             }
         }
@@ -112,7 +115,7 @@ impl Cause {
     /// The target that it is about; `None`: both.
     pub const fn target(self) -> Option<Target> {
         match self {
-            Cause::ExternalId => Some(Target::HubSpot),
+            HoldCause::ExternalId => Some(Target::HubSpot),
             _ => None,
         }
     }
@@ -121,12 +124,14 @@ impl Cause {
     pub const fn is_tried(self) -> bool {
         matches!(
             self,
-            Cause::RowSecurity | Cause::Unreadable | Cause::Timeout | Cause::Locked
+            HoldCause::RowSecurity | HoldCause::Unreadable | HoldCause::Timeout | HoldCause::Locked
         )
     }
 
     /// The cause that is stored under a name.
-    pub fn from_name(name: &str) -> Option<Cause> {
-        Cause::ALL.into_iter().find(|cause| cause.name() == name)
+    pub fn from_name(name: &str) -> Option<HoldCause> {
+        HoldCause::ALL
+            .into_iter()
+            .find(|cause| cause.name() == name)
     }
 }

@@ -14,7 +14,7 @@ use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{Cause, Holder};
+use super::{Holder, LinkCause};
 use crate::store::{column, execute, returned};
 
 thread_local! {
@@ -30,14 +30,14 @@ struct Intent {
 }
 
 /// The records of a noted call.
-struct Call {
+struct NotedCall {
     target: Target,
     source: SourceId,
     list: Option<String>,
     intents: Vec<Intent>,
 }
 
-impl Call {
+impl NotedCall {
     fn record(&self, intent: &Intent) -> RecordRef {
         RecordRef {
             source: self.source,
@@ -57,7 +57,7 @@ type Spot = (u64, i64, usize);
 
 #[derive(Default)]
 struct Open {
-    calls: HashMap<i64, Call>,
+    calls: HashMap<i64, NotedCall>,
     by_record: BTreeSet<Spot>,
     by_address: BTreeSet<Spot>,
     /// Those superseded since the last attempt began that may be undone.
@@ -90,7 +90,7 @@ impl Open {
     }
 
     /// What is noted of a record that nothing has been stored of since.
-    fn get(&self, target: Target, source: SourceId, key: &str) -> Option<(&Call, &Intent)> {
+    fn get(&self, target: Target, source: SourceId, key: &str) -> Option<(&NotedCall, &Intent)> {
         let (_, id, place) = self.spot(target, source, key)?;
         let call = self.calls.get(&id)?;
         let intent = &call.intents[place];
@@ -102,7 +102,7 @@ impl Open {
         &'a self,
         target: Target,
         address: &'a str,
-    ) -> impl Iterator<Item = (&'a Call, &'a Intent)> {
+    ) -> impl Iterator<Item = (&'a NotedCall, &'a Intent)> {
         Open::at(&self.by_address, hash(target, None, address))
             .filter_map(|(_, id, place)| {
                 let call = self.calls.get(id)?;
@@ -131,7 +131,7 @@ impl Open {
         }
     }
 
-    fn add(&mut self, id: i64, call: Call) {
+    fn add(&mut self, id: i64, call: NotedCall) {
         for (place, intent) in call.intents.iter().enumerate() {
             let (target, key) = (call.target, intent.key.as_str());
             // It may have been in an earlier call that did not leave.
@@ -194,7 +194,7 @@ pub fn note(target: Target, entries: &[LinkEntry]) -> SpiResult<()> {
             remote_key: entry.link.remote_key.as_deref().map(Box::from),
             stored: false,
         };
-        let call = Call {
+        let call = NotedCall {
             target,
             source,
             list: list.map(str::to_owned),
@@ -252,7 +252,7 @@ pub fn end(calls: &BTreeSet<i64>) -> SpiResult<()> {
         let ended = OPEN.with_borrow_mut(|open| open.end(*call));
         if let Some((target, left)) = ended {
             let left: Vec<&LinkEntry> = left.iter().collect();
-            super::insert(target, Cause::Noted, &left)?;
+            super::insert(target, LinkCause::Noted, &left)?;
         }
     }
     execute(END, &[column(calls, |one| *one)]).map(|_| ())
@@ -310,7 +310,7 @@ pub(super) fn by_remote_key(target: Target, key: &str) -> Vec<(RecordRef, Link)>
 /// The same for several addresses, and with no more than where they are.
 pub(super) fn holders(target: Target, keys: &[String]) -> Vec<(String, Holder)> {
     OPEN.with_borrow(|open| {
-        let holder = |(call, intent): (&Call, &Intent)| Holder {
+        let holder = |(call, intent): (&NotedCall, &Intent)| Holder {
             record: call.record(intent),
             list: call.list.clone(),
         };

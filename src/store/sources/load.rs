@@ -16,7 +16,7 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 use super::{KeyColumn, Numbers, Source};
 use crate::pg::Column;
 use crate::services;
-use crate::store::reading::Missing;
+use crate::store::reading::MissingRow;
 use crate::store::select;
 
 const TABLES: &str = "\
@@ -169,8 +169,8 @@ pub fn load() -> SpiResult<Vec<Source>> {
             key: key_columns(list(10)?, list(11)?, numbers(12)?, numbers(13)?),
             payload: row.get(5)?,
             missing: match text(6)?.as_str() {
-                "keep" => Missing::Keep,
-                _ => Missing::Delete,
+                "keep" => MissingRow::Keep,
+                _ => MissingRow::Delete,
             },
             hidden: row.get(7)?.unwrap_or(false),
             bound: row.get(8)?.unwrap_or(false),

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::spi::SpiResult;
 
 use super::Source;
-use crate::store::holds::{Cause, Finding};
+use crate::store::holds::{Finding, HoldCause};
 use crate::store::{execute, scalar, select};
 
 /// Brings the names of mapped columns up to date in our tables; after a restore, their numbers.
@@ -21,7 +21,7 @@ const FINDINGS: &str = "\
 pub fn findings() -> SpiResult<Vec<Finding>> {
     let rows = select(FINDINGS, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-        let named = Target::from_name(&text(2)?).zip(Cause::from_name(&text(3)?));
+        let named = Target::from_name(&text(2)?).zip(HoldCause::from_name(&text(3)?));
         let source = SourceId(row.get(1)?.unwrap_or(0));
         let (subject, reason) = (text(4)?, text(5)?);
         Ok(named.map(|(target, cause)| Finding {

@@ -22,7 +22,7 @@ use crate::worker::target::TargetWorker;
 pub const LONGEST: usize = 1_000;
 
 /// One row of a ring.
-struct Member<'r> {
+struct RingRow<'r> {
     record: &'r RecordRef,
     /// Its place among the records that are being planned.
     at: Option<usize>,
@@ -61,7 +61,7 @@ pub fn turn(
         let Some(link) = link else {
             return Ok(false);
         };
-        members.push(Member { record, at, link });
+        members.push(RingRow { record, at, link });
     }
     let next = members.iter().cycle().skip(1);
     for (member, next) in members.iter().zip(next) {

@@ -9,12 +9,12 @@ use integration_engine::record::{RecordKey, RecordRef, Target};
 use integration_hubspot::associations::AssociationState;
 use pgrx::spi::SpiResult;
 
-use crate::store::associations::{Association, Change};
+use crate::store::associations::{Association, AssociationChange};
 use crate::store::dead_letters;
 use crate::worker::Context;
 
 /// Takes note of what has just been stored.
-pub(super) fn settle(context: &Context, stored: &[&Change]) -> SpiResult<()> {
+pub(super) fn settle(context: &Context, stored: &[&AssociationChange]) -> SpiResult<()> {
     let mut over: BTreeMap<i32, Vec<&str>> = BTreeMap::new();
     let mut letters = Vec::new();
     for change in stored {
@@ -52,7 +52,7 @@ pub(super) fn settle(context: &Context, stored: &[&Change]) -> SpiResult<()> {
 fn letter(
     context: &Context,
     association: &Association,
-    change: &Change,
+    change: &AssociationChange,
     category: Category,
     status: Option<u16>,
 ) -> DeadLetter {

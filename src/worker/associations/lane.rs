@@ -11,7 +11,7 @@ use integration_engine::now::Now;
 use integration_hubspot::associations::AssociationCall;
 
 use crate::config::Settings;
-use crate::store::associations::Due;
+use crate::store::associations::OwedAssociation;
 
 /// While records are on their way, associations wait for company, but for no longer.
 pub(super) const COMPANY: Duration = Duration::from_secs(1);
@@ -20,14 +20,14 @@ pub(super) const COMPANY: Duration = Duration::from_secs(1);
 const BREAKER_THRESHOLD: u32 = 3;
 
 /// What is under way, and when there is more to do.
-pub struct Lane {
+pub struct AssociationLane {
     /// How many have been noted since the table was last read.
     pub(super) noted: usize,
     /// The table may hold something new, since then.
     pub(super) stale: Option<Instant>,
     pub(super) planned: VecDeque<AssociationCall>,
     /// What the planned calls are about.
-    pub(super) due: Vec<Due>,
+    pub(super) due: Vec<OwedAssociation>,
     pub(super) under_way: bool,
     budget: Option<Budget>,
     rate: Option<Rate>,
@@ -37,9 +37,9 @@ pub struct Lane {
     pub(super) next_retry: Option<Instant>,
 }
 
-impl Lane {
-    pub fn new(settings: &Settings, now: Instant) -> Lane {
-        Lane {
+impl AssociationLane {
+    pub fn new(settings: &Settings, now: Instant) -> AssociationLane {
+        AssociationLane {
             noted: 0,
             stale: Some(now),
             planned: VecDeque::new(),

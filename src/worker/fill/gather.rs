@@ -12,7 +12,7 @@ use pgrx::spi::SpiResult;
 
 use super::{Draft, named};
 use crate::services;
-use crate::store::{links, reading::Reading, sources::Source, withheld};
+use crate::store::{links, reading::ReadRows, sources::Source, withheld};
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
@@ -159,7 +159,7 @@ fn watched(source: &Source, map: &SourceMap) -> Vec<Watched> {
 }
 
 /// What a record comes to whose row says nothing.
-fn unplannable(reading: &Reading, key: &RecordKey) -> Option<Verdict> {
+fn unplannable(reading: &ReadRows, key: &RecordKey) -> Option<Verdict> {
     if reading.left_out.contains(key) {
         return Some(Verdict::Unchanged);
     }

@@ -19,13 +19,13 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::pg::clock;
 use crate::store::{holds, sources::Source, state};
-use crate::worker::target::{Property, TargetStatus, TargetWorker};
+use crate::worker::target::{TargetStatus, TargetWorker, UniqueProperty};
 use crate::worker::{Context, missing_scopes, preflight};
 
 /// What would become of a record at one target.
 pub struct Preview {
     pub target: Target,
-    pub next: Next,
+    pub next: PreviewStep,
     /// Why nothing is sent at present.
     pub waits: Option<String>,
     /// Fields whose values depend on what only the worker knows.
@@ -38,7 +38,7 @@ pub struct Preview {
 const FOUND_OUT: [&str; 3] = [preflight::DROPPED, preflight::UNREAD, missing_scopes::ALERT];
 
 /// What would come of planning.
-pub enum Next {
+pub enum PreviewStep {
     Call(Call),
     Settled(Verdict),
     /// The table cannot be read at present.
@@ -80,7 +80,7 @@ pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<
         let mut worker = worker(*target, &context).map_err(Error::Spi)?;
         let next = next(&mut worker, &context, source, key).map_err(Error::Spi)?;
         let known = !source.hidden && !holds::wrong(source.id, *target).held.is_empty();
-        if matches!(next, Next::Unread) && !known {
+        if matches!(next, PreviewStep::Unread) && !known {
             // Fails with what keeps it from being read.
             source
                 .read(&source.maps[target], &[&RecordKey::from(key)])
@@ -129,7 +129,7 @@ fn worker(target: Target, context: &Context) -> SpiResult<TargetWorker> {
     let mut worker = TargetWorker::new(target, &context.settings, context.now);
     worker.audiences.load()?;
     // Whether the unique property exists is asked when something is sent; here it is assumed.
-    let ready = |source: &Source| (source.entity, Property::Ready);
+    let ready = |source: &Source| (source.entity, UniqueProperty::Ready);
     worker.properties = context.sources.values().map(ready).collect();
     worker.fenced_why = context.why_fenced()?;
     worker.fenced = worker.fenced_why.is_some();
@@ -151,7 +151,7 @@ fn next(
     context: &Context,
     source: &Source,
     key: &str,
-) -> SpiResult<Next> {
+) -> SpiResult<PreviewStep> {
     worker.queue.push_retry(Change {
         record: RecordRef {
             source: source.id,
@@ -175,13 +175,13 @@ fn next(
         plan_block(worker, context, handles, &mut draft)?;
     }
     if !draft.unread.is_empty() {
-        return Ok(Next::Unread);
+        return Ok(PreviewStep::Unread);
     }
     let (planning, calls) = assemble(worker, context, draft);
     let call = calls.into_iter().next().map(|planned| planned.call);
     let outcome = planning.outcomes.into_iter().next();
     let verdict = || outcome.map_or(Verdict::Unchanged, |outcome| outcome.verdict);
-    Ok(call.map_or_else(|| Next::Settled(verdict()), Next::Call))
+    Ok(call.map_or_else(|| PreviewStep::Settled(verdict()), PreviewStep::Call))
 }
 
 /// Why nothing of a table is sent at present, as far as tables tell.

@@ -7,7 +7,7 @@ use integration_engine::record::consent::Consent;
 use integration_engine::record::{Lane, RecordRef, Target};
 use pgrx::spi::SpiResult;
 
-use super::{Noted, Row, look_at, looked_at_again};
+use super::{Noted, PlannedRow, look_at, looked_at_again};
 use crate::store::links;
 use crate::store::sources::Source;
 use crate::worker::Context;
@@ -21,7 +21,7 @@ pub fn meet(
     worker: &TargetWorker,
     context: &Context,
     source: &Source,
-    rows: &mut [Row],
+    rows: &mut [PlannedRow],
     noted: &Noted,
     planning: &mut Planning,
 ) -> SpiResult<()> {
@@ -50,12 +50,12 @@ fn meet_one(
     worker: &TargetWorker,
     context: &Context,
     source: &Source,
-    row: &mut Row,
+    row: &mut PlannedRow,
     other: &RecordRef,
     noted: &Noted,
     planning: &mut Planning,
 ) {
-    let Row { flight, work, said } = row;
+    let PlannedRow { flight, work, said } = row;
     let Some(said) = said else { return };
     let change = worker.queue.change(flight.handle);
     // Taken back, even if what stands there now says nothing.

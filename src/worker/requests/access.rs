@@ -11,15 +11,15 @@ use integration_engine::wire::Request;
 use integration_hubspot::oauth::{OnUnauthorized, TokenStep};
 use pgrx::spi::SpiResult;
 
-use super::{Heard, Requests, Sent, Underway};
+use super::{Heard, Requests, SentRequest, Underway};
 use crate::config::{Credential, Settings};
 use crate::http::{Answer, Outgoing, SecretBody};
 use crate::secret::Secret;
 use crate::store::account::Tested;
 use crate::worker::auth::{Granted, Renewal, Session};
-use crate::worker::connection::{self, Question, Test};
+use crate::worker::connection::{self, Test, TestQuestion};
 use crate::worker::target::TargetWorker;
-use crate::worker::trust::{self, Standing};
+use crate::worker::trust::{self, AccountState};
 use crate::worker::{Context, answers};
 
 /// Remarks remembered at most; more than a few mean that they are not what they seem.
@@ -107,7 +107,7 @@ impl Requests {
                 None => self.timeout,
             },
         };
-        let sent = Sent {
+        let sent = SentRequest {
             target,
             underway,
             generation: self.generation,
@@ -120,10 +120,10 @@ impl Requests {
     }
 
     /// Whether a call is to be made again, for its token had run out.
-    pub(super) fn outdated(&mut self, sent: &Sent, answer: &Answer) -> bool {
+    pub(super) fn outdated(&mut self, sent: &SentRequest, answer: &Answer) -> bool {
         let by_token = !matches!(
             sent.underway,
-            Underway::Token { .. } | Underway::Test(Question::What)
+            Underway::Token { .. } | Underway::Test(TestQuestion::What)
         );
         let Some(session) = self
             .session
@@ -201,13 +201,13 @@ impl Requests {
 
     /// Asks whose account it is, if that is not known.
     pub fn identify(&mut self, worker: &mut TargetWorker, context: &Context) {
-        if worker.trust.standing != Standing::Unknown
+        if worker.trust.standing != AccountState::Unknown
             || !tracked(worker, context)
             || !self.permitted(worker, context.now)
         {
             return;
         }
-        worker.trust.standing = Standing::Asked;
+        worker.trust.standing = AccountState::Asked;
         let request = answers::probe(worker.target, context);
         self.send(worker, context, request, Underway::Account);
     }
@@ -228,7 +228,7 @@ impl Requests {
         worker.blocked_until = None;
         if again {
             worker.breaker.success();
-            worker.trust.standing = Standing::Unknown;
+            worker.trust.standing = AccountState::Unknown;
         } else if let Some(seen) = trust::hear(worker, context, &answer.result) {
             heard.accounts.push((worker.target, seen));
         }
@@ -262,11 +262,11 @@ impl Requests {
             test.waiting = !ready;
         }
         if ready {
-            self.ask(worker, context, Question::Who);
+            self.ask(worker, context, TestQuestion::Who);
         }
     }
 
-    fn ask(&mut self, worker: &mut TargetWorker, context: &Context, question: Question) {
+    fn ask(&mut self, worker: &mut TargetWorker, context: &Context, question: TestQuestion) {
         let Ok(endpoint) = context.settings.endpoint(worker.target) else {
             return;
         };
@@ -281,7 +281,7 @@ impl Requests {
         &mut self,
         worker: &mut TargetWorker,
         context: &Context,
-        question: Question,
+        question: TestQuestion,
         answer: &Answer,
         again: bool,
         heard: &mut Heard,
@@ -301,19 +301,20 @@ impl Requests {
             return;
         }
         match question {
-            Question::Who => match connection::hear_who(&mut test, target, context, &answer.result)
-            {
-                Ok(()) => {
-                    if worker.trust.refused.is_some() {
-                        // It works again: no need to wait for our own next look.
-                        worker.not_before = None;
+            TestQuestion::Who => {
+                match connection::hear_who(&mut test, target, context, &answer.result) {
+                    Ok(()) => {
+                        if worker.trust.refused.is_some() {
+                            // It works again: no need to wait for our own next look.
+                            worker.not_before = None;
+                        }
+                        self.tests.insert(target, test);
+                        self.ask(worker, context, TestQuestion::What);
                     }
-                    self.tests.insert(target, test);
-                    self.ask(worker, context, Question::What);
+                    Err(why) => self.tested.push(test.end(target, false, why)),
                 }
-                Err(why) => self.tested.push(test.end(target, false, why)),
-            },
-            Question::What => {
+            }
+            TestQuestion::What => {
                 let tested = connection::hear_what(test, worker, context, &answer.result);
                 self.tested.push(tested);
             }

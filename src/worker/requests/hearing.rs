@@ -10,9 +10,9 @@ use super::{Requests, Underway, setup};
 use crate::http::Answer;
 use crate::store::dead_letters::LogEntry;
 use crate::worker::auth::Granted;
-use crate::worker::target::{PlannedCall, Property, TargetWorker};
+use crate::worker::target::{PlannedCall, TargetWorker, UniqueProperty};
 use crate::worker::task::{self, TaskId, Token};
-use crate::worker::trust::Seen;
+use crate::worker::trust::SeenAccount;
 use crate::worker::{
     Context, answers, associations, audiences, collisions, missing_scopes, preflight, properties,
     provision, sharing,
@@ -24,15 +24,15 @@ pub struct Heard {
     pub log: Vec<LogEntry>,
     /// By target, in the order of the worker's targets.
     pub outcomes: Vec<Vec<Outcome>>,
-    pub properties: Vec<properties::Answered>,
-    pub accounts: Vec<(Target, Seen)>,
+    pub properties: Vec<properties::PropertyAnswer>,
+    pub accounts: Vec<(Target, SeenAccount)>,
     /// A token, to be used once what belongs to it is stored.
     pub granted: Option<Granted>,
     pub notices: Vec<(Target, Notice)>,
-    pub audiences: Vec<audiences::News>,
+    pub audiences: Vec<audiences::AudienceNews>,
     /// Definitions have been read, and the maps have to be refined.
     pub definitions: bool,
-    pub associations: Vec<associations::Answered>,
+    pub associations: Vec<associations::AssociationAnswer>,
     pub tasks: Vec<(TaskId, task::Answered)>,
 }
 
@@ -102,9 +102,9 @@ impl Requests {
                     self.note_remarks(&request, &answer, &mut heard);
                     if again {
                         let state = if creating {
-                            Property::Wanted
+                            UniqueProperty::Wanted
                         } else {
-                            Property::Unknown
+                            UniqueProperty::Unknown
                         };
                         worker.properties.insert(entity, state);
                         continue;

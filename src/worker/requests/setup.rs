@@ -2,7 +2,7 @@
 //! say; and what is created there.
 
 use super::*;
-use crate::worker::target::Property;
+use crate::worker::target::UniqueProperty;
 use crate::worker::{provision, sharing};
 
 impl Requests {
@@ -17,15 +17,15 @@ impl Requests {
                 .properties
                 .get(&entity)
                 .copied()
-                .unwrap_or(Property::Unknown)
+                .unwrap_or(UniqueProperty::Unknown)
             {
-                Property::Unknown => false,
-                Property::Wanted => true,
-                Property::Asked
-                | Property::Creating
-                | Property::Ready
-                | Property::Missing
-                | Property::Refused => {
+                UniqueProperty::Unknown => false,
+                UniqueProperty::Wanted => true,
+                UniqueProperty::Asked
+                | UniqueProperty::Creating
+                | UniqueProperty::Ready
+                | UniqueProperty::Missing
+                | UniqueProperty::Refused => {
                     continue;
                 }
             };
@@ -34,9 +34,9 @@ impl Requests {
             }
             let request = property_request(context, entity, creating);
             let state = if creating {
-                Property::Creating
+                UniqueProperty::Creating
             } else {
-                Property::Asked
+                UniqueProperty::Asked
             };
             worker.properties.insert(entity, state);
             self.send(

@@ -16,10 +16,10 @@ use pgrx::spi::SpiResult;
 use crate::capture;
 use crate::pg::SqlError;
 use crate::store;
-use crate::store::backfills::{self, End, Stage, Walk};
+use crate::store::backfills::{self, BackfillStage, BackfillWalk, JobEnd};
 use crate::store::holds;
 use crate::worker::jobs::{self, A_MOMENT, Jobs, News};
-use crate::worker::target::{Property, TargetWorker};
+use crate::worker::target::{TargetWorker, UniqueProperty};
 use crate::worker::task::{Task, Turn};
 use crate::worker::{Context, settle};
 
@@ -42,8 +42,8 @@ const MOST_RETRIES: i64 = 10_000;
 const MOST_FAILURES: u32 = 3;
 
 /// A walk under way.
-struct Running {
-    walk: Walk,
+struct RunningBackfill {
+    walk: BackfillWalk,
     pace: Pace,
     shown_at: Option<Instant>,
     /// Chunks of its target in the queue when it was last looked at.
@@ -51,9 +51,9 @@ struct Running {
     failures: u32,
 }
 
-impl Running {
-    fn new(walk: Walk) -> Running {
-        Running {
+impl RunningBackfill {
+    fn new(walk: BackfillWalk) -> RunningBackfill {
+        RunningBackfill {
             walk,
             pace: Pace::default(),
             shown_at: None,
@@ -72,17 +72,17 @@ impl Running {
 #[derive(Default)]
 pub struct Backfills {
     /// Oldest job first.
-    walks: Vec<Running>,
+    walks: Vec<RunningBackfill>,
     jobs: Jobs,
     /// As read before the rest of the configuration.
-    stored: Vec<Walk>,
+    stored: Vec<BackfillWalk>,
 }
 
 impl Backfills {
     /// Takes in which there are, and clears away those that are over.
     fn take_over(
         &mut self,
-        stored: Vec<Walk>,
+        stored: Vec<BackfillWalk>,
         targets: &mut [TargetWorker],
         context: &Context,
     ) -> SpiResult<()> {
@@ -97,7 +97,7 @@ impl Backfills {
                     Some(source) => format!("{} is no longer sent to {}", source.name, walk.target),
                     None => "the table is no longer tracked, or was dropped".to_owned(),
                 };
-                let ended = backfills::end(walk.job, &End::Cancelled(why))?;
+                let ended = backfills::end(walk.job, &JobEnd::Cancelled(why))?;
                 if ended { &mut over } else { &mut stuck }.insert(walk.job);
             } else if !walk.open {
                 over.insert(walk.job);
@@ -111,7 +111,7 @@ impl Backfills {
         }
         over.iter().try_for_each(|job| backfills::remove(*job))?;
         over.iter().for_each(|job| self.jobs.forget(*job));
-        let mut before: HashMap<(i64, Target), Running> = self
+        let mut before: HashMap<(i64, Target), RunningBackfill> = self
             .walks
             .drain(..)
             .map(|running| ((running.walk.job, running.walk.target), running))
@@ -119,8 +119,8 @@ impl Backfills {
         for walk in stored {
             if !over.contains(&walk.job) && !stuck.contains(&walk.job) {
                 let running = match before.remove(&(walk.job, walk.target)) {
-                    Some(running) => Running { walk, ..running },
-                    None => Running::new(walk),
+                    Some(running) => RunningBackfill { walk, ..running },
+                    None => RunningBackfill::new(walk),
                 };
                 self.walks.push(running);
             }
@@ -151,24 +151,24 @@ impl Backfills {
             .any(|running| {
                 let news = worker.chunks < running.chunks && !running.shown(now);
                 match running.walk.stage {
-                    Stage::Walking => {
+                    BackfillStage::Walking => {
                         news || room && may_feed(worker, context, running.walk.source, now)
                     }
-                    Stage::Settling => {
+                    BackfillStage::Settling => {
                         let held = holds::is_held_for(running.walk.source, worker.target);
                         news || (worker.chunks == 0 && !held)
                     }
-                    Stage::Finished => self.finished(running.walk.job),
+                    BackfillStage::Finished => self.finished(running.walk.job),
                 }
             })
     }
 
     fn finished(&self, job: i64) -> bool {
         self.of(job)
-            .all(|running| running.walk.stage == Stage::Finished)
+            .all(|running| running.walk.stage == BackfillStage::Finished)
     }
 
-    fn of(&self, job: i64) -> impl Iterator<Item = &Running> {
+    fn of(&self, job: i64) -> impl Iterator<Item = &RunningBackfill> {
         self.walks
             .iter()
             .filter(move |running| running.walk.job == job)
@@ -185,11 +185,14 @@ impl Backfills {
         let mut shown = BTreeSet::new();
         for running in &mut self.walks {
             let stage = running.walk.stage;
-            if running.walk.target != worker.target || stage == Stage::Finished {
+            if running.walk.target != worker.target || stage == BackfillStage::Finished {
                 continue;
             }
-            if stage == Stage::Walking && may_feed(worker, context, running.walk.source, now) {
-                while free > 0 && running.walk.stage == Stage::Walking && refused.is_none() {
+            if stage == BackfillStage::Walking
+                && may_feed(worker, context, running.walk.source, now)
+            {
+                while free > 0 && running.walk.stage == BackfillStage::Walking && refused.is_none()
+                {
                     free -= 1;
                     refused = advance(running, context)?;
                 }
@@ -197,8 +200,8 @@ impl Backfills {
             let waiting = backfills::queued(worker.target, Some(running.walk.source), &[])?.records;
             let walk = &mut running.walk;
             walk.done = walk.queued.saturating_sub(waiting);
-            if walk.stage == Stage::Settling && waiting == 0 {
-                walk.stage = Stage::Finished;
+            if walk.stage == BackfillStage::Settling && waiting == 0 {
+                walk.stage = BackfillStage::Finished;
             }
             backfills::save(walk)?;
             if !running.shown(now) || running.walk.stage != stage {
@@ -230,7 +233,7 @@ impl Backfills {
         let failures = self.of(job).map(|running| running.failures).max();
         if failures.is_some_and(|failures| failures >= MOST_FAILURES) {
             // Should that have to wait, it fails once more.
-            if backfills::end(job, &End::Failed(why.message.clone()))? {
+            if backfills::end(job, &JobEnd::Failed(why.message.clone()))? {
                 self.jobs.go_on();
             }
         }
@@ -243,7 +246,7 @@ impl Backfills {
             if !self.finished(job) {
                 continue;
             }
-            if backfills::end(job, &End::Done)? {
+            if backfills::end(job, &JobEnd::Done)? {
                 backfills::remove(job)?;
                 self.walks.retain(|running| running.walk.job != job);
                 self.jobs.forget(job);
@@ -310,7 +313,7 @@ impl Task for Backfills {
             .walks
             .iter()
             .map(|running| &running.walk)
-            .filter(|walk| walk.stage != Stage::Finished)
+            .filter(|walk| walk.stage != BackfillStage::Finished)
             .map(|walk| (walk.job, walk.target, walk.source));
         self.jobs.news(left, turn.targets, turn.context)
     }
@@ -346,12 +349,12 @@ fn may_feed(worker: &TargetWorker, context: &Context, source: SourceId, now: Ins
     };
     serves
         && !worker.queue.holds(source)
-        && jobs::property(worker, context, source) == Property::Ready
+        && jobs::property(worker, context, source) == UniqueProperty::Ready
         && worker.retrying < MOST_RETRIES
 }
 
 /// Queues one chunk of a walk. Gives why that was refused.
-fn advance(running: &mut Running, context: &Context) -> SpiResult<Option<(i64, SqlError)>> {
+fn advance(running: &mut RunningBackfill, context: &Context) -> SpiResult<Option<(i64, SqlError)>> {
     let walk = &mut running.walk;
     let Some(source) = context.sources.get(&walk.source) else {
         return Ok(None);
@@ -378,9 +381,9 @@ fn advance(running: &mut Running, context: &Context) -> SpiResult<Option<(i64, S
             walk.mark = keys.last;
         }
         if keys.looked_at < chunk {
-            walk.stage = Stage::Settling;
+            walk.stage = BackfillStage::Settling;
         }
-        if walk.stage == Stage::Settling || wanted.len() >= chunk {
+        if walk.stage == BackfillStage::Settling || wanted.len() >= chunk {
             break;
         }
     }

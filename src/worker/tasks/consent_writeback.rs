@@ -67,7 +67,7 @@ impl ConsentWritebacks {
 }
 
 /// What came of telling.
-enum Told {
+enum WritebackResult {
     /// There is nothing more to tell.
     Settled,
     /// Somebody holds the row, or the table is held.
@@ -102,8 +102,8 @@ impl ConsentWritebacks {
             && let Some(each) = news.next()
         {
             match store::transaction(|| tell_or_wait(turn.context, &each))? {
-                Told::Settled => {}
-                Told::Later => held.push(each),
+                WritebackResult::Settled => {}
+                WritebackResult::Later => held.push(each),
             }
         }
         self.untold.extend(news);
@@ -171,7 +171,7 @@ fn without_decided(
 }
 
 /// Tells it, unless the row or the table is in somebody's hands, or cannot be read at present.
-fn tell_or_wait(context: &Context, news: &ConsentWriteback) -> SpiResult<Told> {
+fn tell_or_wait(context: &Context, news: &ConsentWriteback) -> SpiResult<WritebackResult> {
     store::wait_for_nobody()?;
     let told = pg::guarded(AssertUnwindSafe(|| tell(context, news)));
     let why = match told {
@@ -182,7 +182,7 @@ fn tell_or_wait(context: &Context, news: &ConsentWriteback) -> SpiResult<Told> {
         Err(why) => why,
     };
     if Refusal::of(&why.sqlstate()) != Refusal::Value {
-        return Ok(Told::Later);
+        return Ok(WritebackResult::Later);
     }
     let source = context.sources.get(&news.record.source);
     pgrx::warning!(
@@ -191,32 +191,35 @@ fn tell_or_wait(context: &Context, news: &ConsentWriteback) -> SpiResult<Told> {
         news.record.key.as_str(),
         why.message
     );
-    Ok(Told::Settled)
+    Ok(WritebackResult::Settled)
 }
 
-fn tell(context: &Context, news: &ConsentWriteback) -> SpiResult<Result<Told, SqlError>> {
+fn tell(
+    context: &Context,
+    news: &ConsentWriteback,
+) -> SpiResult<Result<WritebackResult, SqlError>> {
     let ConsentWriteback { record, status } = news;
     let source = context.sources.get(&record.source);
     let Some((source, map)) =
         source.and_then(|source| Some((source, source.maps.get(&Target::Mailchimp)?)))
     else {
-        return Ok(Ok(Told::Settled));
+        return Ok(Ok(WritebackResult::Settled));
     };
     let Some((index, field)) = map.field_named("status") else {
-        return Ok(Ok(Told::Settled));
+        return Ok(Ok(WritebackResult::Settled));
     };
     if holds::is_held_for(source.id, Target::Mailchimp) {
-        return Ok(Ok(Told::Later));
+        return Ok(Ok(WritebackResult::Later));
     }
     let rows = source.read(map, &[&record.key])?;
     let Some(present) = rows.get(&record.key) else {
-        return Ok(Ok(Told::Settled));
+        return Ok(Ok(WritebackResult::Settled));
     };
     let present = present.get(index).cloned().flatten();
     let value = field.consent_word(*status);
     let says = |text: Option<&str>| field.consent(text);
     if present.is_some() && says(present.as_deref()) == says(Some(value)) {
-        return Ok(Ok(Told::Settled));
+        return Ok(Ok(WritebackResult::Settled));
     }
     let written = apply::set_column(
         source,
@@ -226,7 +229,7 @@ fn tell(context: &Context, news: &ConsentWriteback) -> SpiResult<Result<Told, Sq
         Some(value),
     )?;
     Ok(match written {
-        Applied::Written | Applied::Moved => Ok(Told::Settled),
+        Applied::Written | Applied::Moved => Ok(WritebackResult::Settled),
         Applied::Refused(why) => Err(why),
     })
 }

@@ -11,7 +11,7 @@ mod take;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use integration_engine::erasure::Step;
+use integration_engine::erasure::ErasureStep;
 use integration_engine::record::{Entity, SourceId};
 use pgrx::spi::SpiResult;
 
@@ -36,9 +36,9 @@ const CALLS_AT_ONCE: usize = 2;
 const FLYING: Duration = Duration::from_millis(50);
 
 /// A request that has to be made.
-struct Pending {
+struct ErasureCall {
     place: i32,
-    step: Step,
+    step: ErasureStep,
     /// The question under way.
     asked: Option<Token>,
     failures: u32,
@@ -47,9 +47,9 @@ struct Pending {
     why: Option<String>,
 }
 
-struct Running {
+struct RunningErasure {
     erasure: Erasure,
-    calls: Vec<Pending>,
+    calls: Vec<ErasureCall>,
     /// What kept it from being begun or ended.
     trouble: Option<String>,
     retry_at: Option<Instant>,
@@ -59,7 +59,7 @@ struct Running {
 #[derive(Default)]
 pub struct Erasures {
     /// Oldest job first.
-    running: Vec<Running>,
+    running: Vec<RunningErasure>,
     more: bool,
     jobs: Jobs,
     look_at: Option<Instant>,
@@ -71,18 +71,18 @@ impl Erasures {
         self.jobs.loaded();
         let stored = erasures::load(MOST as i64)?;
         self.more = stored.len() == MOST;
-        let mut before: HashMap<i64, Running> = self
+        let mut before: HashMap<i64, RunningErasure> = self
             .running
             .drain(..)
             .map(|running| (running.erasure.job, running))
             .collect();
-        let mut calls: HashMap<i64, Vec<Pending>> = HashMap::new();
+        let mut calls: HashMap<i64, Vec<ErasureCall>> = HashMap::new();
         for call in erasures::calls(stored.iter().map(|erasure| erasure.job).collect())? {
             let known = before
                 .get_mut(&call.job)
                 .and_then(|running| running.calls.iter().position(|c| c.place == call.place))
                 .and_then(|at| Some(before.get_mut(&call.job)?.calls.swap_remove(at)));
-            let pending = known.unwrap_or(Pending {
+            let pending = known.unwrap_or(ErasureCall {
                 place: call.place,
                 step: call.step,
                 asked: None,
@@ -94,7 +94,7 @@ impl Erasures {
         }
         for erasure in stored {
             let known = before.remove(&erasure.job);
-            self.running.push(Running {
+            self.running.push(RunningErasure {
                 calls: calls.remove(&erasure.job).unwrap_or_default(),
                 trouble: known.as_ref().and_then(|known| known.trouble.clone()),
                 retry_at: known.and_then(|known| known.retry_at),
@@ -113,14 +113,14 @@ impl Erasures {
         self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
     }
 
-    fn find(&mut self, job: i64) -> Option<&mut Running> {
+    fn find(&mut self, job: i64) -> Option<&mut RunningErasure> {
         self.running
             .iter_mut()
             .find(|running| running.erasure.job == job)
     }
 }
 
-impl Running {
+impl RunningErasure {
     /// `None`: it is being done.
     fn waits_for(&self, targets: &[TargetWorker], context: &Context) -> Option<String> {
         if !self.erasure.begun {
@@ -259,7 +259,7 @@ impl Erasures {
         {
             return;
         }
-        let mut calls: Vec<(Entity, &mut Pending)> = Vec::new();
+        let mut calls: Vec<(Entity, &mut ErasureCall)> = Vec::new();
         for running in &mut self.running {
             let entity = running.erasure.entity;
             let mine = running.calls.iter_mut();

@@ -22,7 +22,7 @@ use crate::pg;
 use crate::pg::shmem::Wake;
 use crate::services;
 use crate::store;
-use crate::store::backfills::{self, End};
+use crate::store::backfills::{self, JobEnd};
 use crate::store::engagement::{self, Campaign, Poll};
 use crate::worker::Context;
 use crate::worker::jobs::{Jobs, News, idle};
@@ -131,7 +131,7 @@ impl Polls {
         running.failures = 0;
         self.jobs.go_on();
         let Some(campaign) = &running.campaign else {
-            backfills::end(running.poll.job, &End::Failed(why))?;
+            backfills::end(running.poll.job, &JobEnd::Failed(why))?;
             self.jobs.try_again(now);
             return Ok(());
         };
@@ -282,8 +282,8 @@ impl Polls {
     fn end_poll(&mut self, job: i64, context: &Context) -> SpiResult<()> {
         let running = self.running.as_ref();
         let end = match running.and_then(|running| running.poll.failure.clone()) {
-            Some(why) => End::Failed(why),
-            None => End::Done,
+            Some(why) => JobEnd::Failed(why),
+            None => JobEnd::Done,
         };
         if backfills::end(job, &end)? {
             engagement::remove(job)?;

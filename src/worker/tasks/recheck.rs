@@ -7,7 +7,7 @@ use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
 use crate::pg::fence::Refusal;
-use crate::store::holds::Cause;
+use crate::store::holds::HoldCause;
 use crate::store::{self, holds, trouble};
 use crate::worker::task::{Task, Turn};
 
@@ -22,7 +22,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60 * 60);
 /// The same of a lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-struct Attempt {
+struct NextCheck {
     at: Instant,
     wait: Duration,
 }
@@ -31,7 +31,7 @@ struct Attempt {
 #[derive(Default)]
 pub struct Recheck {
     generation: u64,
-    attempts: BTreeMap<(SourceId, Cause), Attempt>,
+    attempts: BTreeMap<(SourceId, HoldCause), NextCheck>,
     /// The configuration has been read again: what was wrong may have been put right.
     at_once: bool,
 }
@@ -51,7 +51,7 @@ impl Recheck {
             self.attempts.retain(|key, _| tried.contains(key));
             for key in tried {
                 let wait = first_wait(key.1);
-                let first = || Attempt {
+                let first = || NextCheck {
                     at: now + wait,
                     wait,
                 };
@@ -60,14 +60,14 @@ impl Recheck {
         }
         if std::mem::take(&mut self.at_once) {
             for ((_, cause), attempt) in &mut self.attempts {
-                if *cause != Cause::Timeout {
+                if *cause != HoldCause::Timeout {
                     attempt.at = now;
                 }
             }
         }
     }
 
-    fn due(&mut self, now: Instant) -> Vec<(SourceId, Cause)> {
+    fn due(&mut self, now: Instant) -> Vec<(SourceId, HoldCause)> {
         let due = self
             .attempts
             .iter_mut()
@@ -81,18 +81,18 @@ impl Recheck {
     }
 }
 
-fn first_wait(cause: Cause) -> Duration {
+fn first_wait(cause: HoldCause) -> Duration {
     match cause {
-        Cause::Timeout => FIRST_REST,
-        Cause::Locked => LOCK_WAIT,
+        HoldCause::Timeout => FIRST_REST,
+        HoldCause::Locked => LOCK_WAIT,
         _ => FIRST_WAIT,
     }
 }
 
-fn longest_wait(cause: Cause) -> Duration {
+fn longest_wait(cause: HoldCause) -> Duration {
     match cause {
-        Cause::Timeout => LONGEST_REST,
-        Cause::Locked => LOCK_WAIT,
+        HoldCause::Timeout => LONGEST_REST,
+        HoldCause::Locked => LOCK_WAIT,
         _ => LONGEST_WAIT,
     }
 }
@@ -116,10 +116,10 @@ impl Task for Recheck {
                 continue;
             };
             store::transaction(|| match source.probe() {
-                Err(Refusal::Busy) if cause == Cause::Locked => trouble::hold_locked(id),
+                Err(Refusal::Busy) if cause == HoldCause::Locked => trouble::hold_locked(id),
                 Err(Refusal::Busy) => Ok(()),
                 // Of anything else that is wrong with it, whoever reads it takes note.
-                Ok(()) | Err(_) if cause == Cause::Locked => {
+                Ok(()) | Err(_) if cause == HoldCause::Locked => {
                     trouble::free(id);
                     holds::release(id, cause)
                 }
@@ -140,9 +140,9 @@ impl Task for Recheck {
 mod tests {
     use super::*;
 
-    fn held(cause: Cause, now: Instant) -> Recheck {
+    fn held(cause: HoldCause, now: Instant) -> Recheck {
         let wait = first_wait(cause);
-        let attempt = Attempt {
+        let attempt = NextCheck {
             at: now + wait,
             wait,
         };
@@ -164,19 +164,19 @@ mod tests {
     #[test]
     fn held_table_is_tried_less_and_less_often() {
         let mut now = now();
-        let mut task = held(Cause::Unreadable, now);
+        let mut task = held(HoldCause::Unreadable, now);
         for wait in [2, 4, 8, 16, 32, 60, 60] {
             assert!(task.due(now).is_empty());
             assert_eq!(task.due_in(now), Some(Duration::from_secs(wait)));
             now += Duration::from_secs(wait);
-            assert_eq!(task.due(now), [(SourceId(1), Cause::Unreadable)]);
+            assert_eq!(task.due(now), [(SourceId(1), HoldCause::Unreadable)]);
         }
     }
 
     #[test]
     fn table_that_took_all_its_time_rests_longer() {
         let now = now();
-        let mut task = held(Cause::Timeout, now);
+        let mut task = held(HoldCause::Timeout, now);
         assert!(task.due(now + LONGEST_WAIT).is_empty());
         assert_eq!(task.due(now + FIRST_REST).len(), 1);
     }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn locked_table_is_tried_every_second() {
         let mut now = now();
-        let mut task = held(Cause::Locked, now);
+        let mut task = held(HoldCause::Locked, now);
         for _ in 0..5 {
             now += LOCK_WAIT;
             assert_eq!(task.due(now).len(), 1);

@@ -22,13 +22,13 @@ use integration_engine::record::{RecordKey, RemoteId, Target, Timestamp};
 use integration_hubspot::listing::ListingKind;
 use pgrx::spi::SpiResult;
 
-use repairs::Part;
+use repairs::RepairRead;
 
-use crate::store::backfills::{self, End};
-use crate::store::drift::{self, Course, Stage};
+use crate::store::backfills::{self, JobEnd};
+use crate::store::drift::{self, Course, ReconcileStage};
 use crate::worker::Context;
 use crate::worker::jobs::{self, A_MOMENT, Jobs, News, idle};
-use crate::worker::target::{Property, TargetWorker};
+use crate::worker::target::{TargetWorker, UniqueProperty};
 use crate::worker::task::{Answered, Task, Token, Turn};
 
 /// Answers that make no sense, or rows that cannot be read, before a job fails.
@@ -63,27 +63,27 @@ struct Asked {
 /// Where the walk is once all that was to be asked has been.
 #[derive(Clone, Debug)]
 struct Advance {
-    stage: Stage,
+    stage: ReconcileStage,
     mark: Option<Vec<String>>,
     after: Option<String>,
     looked_at: u64,
 }
 
-struct Running {
+struct RunningReconcile {
     course: Course,
     pace: Pace,
     shown_at: Option<Instant>,
     failures: u32,
     todo: VecDeque<Ask>,
     /// Records that are to be repaired before anything else is asked.
-    parts: VecDeque<Part>,
+    parts: VecDeque<RepairRead>,
     asked: Option<(Token, Asked)>,
     advance: Option<Advance>,
 }
 
-impl Running {
-    fn new(course: Course) -> Running {
-        Running {
+impl RunningReconcile {
+    fn new(course: Course) -> RunningReconcile {
+        RunningReconcile {
             course,
             pace: Pace::default(),
             shown_at: None,
@@ -108,14 +108,16 @@ impl Running {
         course.done += advance.looked_at;
         match (course.stage, advance.stage) {
             // As many records there as rows here, as far as anybody knows.
-            (Stage::Rows, Stage::Remote) => course.total = course.done * 2,
-            (Stage::Archived, Stage::Rows) => course.total += course.done,
+            (ReconcileStage::Rows, ReconcileStage::Remote) => course.total = course.done * 2,
+            (ReconcileStage::Archived, ReconcileStage::Rows) => course.total += course.done,
             _ => {}
         }
         (course.stage, course.mark, course.after) = (advance.stage, advance.mark, advance.after);
         course.total = match course.stage {
-            Stage::Finished => course.done,
-            Stage::Rows | Stage::Remote | Stage::Archived => course.total.max(course.done),
+            ReconcileStage::Finished => course.done,
+            ReconcileStage::Rows | ReconcileStage::Remote | ReconcileStage::Archived => {
+                course.total.max(course.done)
+            }
         };
         drift::save(course)?;
         let due = self.shown_at.is_none_or(|at| now.instant - at >= A_MOMENT);
@@ -131,7 +133,7 @@ impl Running {
 #[derive(Default)]
 pub struct Reconciles {
     /// Oldest job first.
-    courses: Vec<Running>,
+    courses: Vec<RunningReconcile>,
     jobs: Jobs,
     /// As read before the rest of the configuration.
     stored: Vec<Course>,
@@ -151,7 +153,7 @@ impl Reconciles {
                 over.insert(course.job);
             } else if !sent && !over.contains(&course.job) {
                 let why = format!("the table is no longer sent to {}", course.target);
-                if backfills::end(course.job, &End::Cancelled(why))? {
+                if backfills::end(course.job, &JobEnd::Cancelled(why))? {
                     over.insert(course.job);
                 } else {
                     self.jobs.try_again(context.now.instant);
@@ -160,7 +162,7 @@ impl Reconciles {
         }
         over.iter().try_for_each(|job| drift::remove(*job))?;
         over.iter().for_each(|job| self.jobs.forget(*job));
-        let mut before: HashMap<(i64, Target), Running> = self
+        let mut before: HashMap<(i64, Target), RunningReconcile> = self
             .courses
             .drain(..)
             .map(|running| ((running.course.job, running.course.target), running))
@@ -171,7 +173,7 @@ impl Reconciles {
             .map(|course| {
                 before
                     .remove(&(course.job, course.target))
-                    .unwrap_or_else(|| Running::new(course))
+                    .unwrap_or_else(|| RunningReconcile::new(course))
             })
             .collect();
         Ok(())
@@ -191,8 +193,8 @@ impl Reconciles {
     }
 
     /// Whether something is left to do about it; ending its job included.
-    fn unfinished(&self, running: &Running) -> bool {
-        running.course.stage != Stage::Finished || self.finished(running.course.job)
+    fn unfinished(&self, running: &RunningReconcile) -> bool {
+        running.course.stage != ReconcileStage::Finished || self.finished(running.course.job)
     }
 
     /// Whether there is something left to compare with a target.
@@ -206,10 +208,10 @@ impl Reconciles {
         self.courses
             .iter()
             .filter(|running| running.course.job == job)
-            .all(|running| running.course.stage == Stage::Finished)
+            .all(|running| running.course.stage == ReconcileStage::Finished)
     }
 
-    fn find(&mut self, job: i64, target: Target) -> Option<&mut Running> {
+    fn find(&mut self, job: i64, target: Target) -> Option<&mut RunningReconcile> {
         self.courses
             .iter_mut()
             .find(|running| running.course.job == job && running.course.target == target)
@@ -236,7 +238,7 @@ impl Reconciles {
         };
         running.failures += 1;
         if running.failures >= MOST_FAILURES {
-            backfills::end(job, &End::Failed(why.to_owned()))?;
+            backfills::end(job, &JobEnd::Failed(why.to_owned()))?;
         }
         Ok(())
     }
@@ -291,7 +293,7 @@ impl Task for Reconciles {
             .courses
             .iter()
             .map(|running| &running.course)
-            .filter(|course| course.stage != Stage::Finished)
+            .filter(|course| course.stage != ReconcileStage::Finished)
             .map(|course| (course.job, course.target, course.source));
         self.jobs.news(left, turn.targets, turn.context)
     }
@@ -300,5 +302,5 @@ impl Task for Reconciles {
 fn may_ask(worker: &TargetWorker, context: &Context, course: &Course, now: Instant) -> bool {
     idle(worker, context, now)
         && !worker.queue.holds(course.source)
-        && jobs::property(worker, context, course.source) == Property::Ready
+        && jobs::property(worker, context, course.source) == UniqueProperty::Ready
 }

@@ -15,16 +15,16 @@ use crate::worker::requests;
 use crate::worker::task::{Answered, Question, Task, Token, Turn};
 
 /// What is asked next.
-enum Step {
+enum RegistrationStep {
     List,
     Delete(String),
     Create,
 }
 
-struct Running {
+struct Registration {
     job: i64,
     wanted: WantedWebhook,
-    step: Step,
+    step: RegistrationStep,
     /// The question under way.
     asked: Option<Token>,
 }
@@ -32,13 +32,13 @@ struct Running {
 /// See the module's documentation.
 #[derive(Default)]
 pub struct WebhookRegistration {
-    running: Option<Running>,
+    running: Option<Registration>,
     not_before: Option<Instant>,
 }
 
 /// What becomes of the job.
-enum Next {
-    Ask(Step),
+enum RegistrationNext {
+    Ask(RegistrationStep),
     Later,
     /// There is one with this URL already.
     Known {
@@ -72,9 +72,9 @@ impl Task for WebhookRegistration {
             return Ok(());
         }
         let request = match &running.step {
-            Step::List => hooks::list_request(&running.wanted),
-            Step::Delete(id) => hooks::delete_request(&running.wanted, id),
-            Step::Create => {
+            RegistrationStep::List => hooks::list_request(&running.wanted),
+            RegistrationStep::Delete(id) => hooks::delete_request(&running.wanted, id),
+            RegistrationStep::Create => {
                 // Should its answer be lost, there is one that nobody knows the secret of.
                 running.wanted.replace = true;
                 let job = running.job;
@@ -94,7 +94,7 @@ impl Task for WebhookRegistration {
 
     fn on_answer(&mut self, answered: Answered, turn: &mut Turn) -> SpiResult<()> {
         let Answered { token, result, .. } = answered;
-        let asked = |running: &mut Running| running.asked == Some(token);
+        let asked = |running: &mut Registration| running.asked == Some(token);
         let Some(mut running) = self.running.take_if(asked) else {
             return Ok(());
         };
@@ -102,25 +102,30 @@ impl Task for WebhookRegistration {
         let job = running.job;
         let next = store::transaction(|| {
             let next = match understand(&running, &result) {
-                Next::Known { id, signing } => known(&running.wanted, id, signing)?,
-                Next::Keep(created) => keep(&running.wanted, created)?,
+                RegistrationNext::Known { id, signing } => known(&running.wanted, id, signing)?,
+                RegistrationNext::Keep(created) => keep(&running.wanted, created)?,
                 next => next,
             };
             match &next {
-                Next::Done => state::end_job(job, None)?,
-                Next::Failed(why) => state::end_job(job, Some(&running.wanted.conceal(why)))?,
+                RegistrationNext::Done => state::end_job(job, None)?,
+                RegistrationNext::Failed(why) => {
+                    state::end_job(job, Some(&running.wanted.conceal(why)))?
+                }
                 _ => {}
             }
             Ok::<_, pgrx::spi::Error>(next)
         })?;
         match next {
-            Next::Ask(step) => running.step = step,
-            Next::Later => {
+            RegistrationNext::Ask(step) => running.step = step,
+            RegistrationNext::Later => {
                 // Whether it was carried out is not known.
-                running.step = Step::List;
+                running.step = RegistrationStep::List;
                 self.not_before = Some(turn.now() + A_MOMENT);
             }
-            Next::Done | Next::Failed(_) | Next::Known { .. } | Next::Keep(_) => {
+            RegistrationNext::Done
+            | RegistrationNext::Failed(_)
+            | RegistrationNext::Known { .. }
+            | RegistrationNext::Keep(_) => {
                 turn.requests.jobs.retain(|known| known.id != job);
                 return Ok(());
             }
@@ -130,7 +135,7 @@ impl Task for WebhookRegistration {
     }
 
     fn next_wait(&self, turn: &Turn) -> Option<Duration> {
-        let waits = |running: &Running| running.asked.is_none();
+        let waits = |running: &Registration| running.asked.is_none();
         let waits = self.running.as_ref().is_some_and(waits) && may_ask(turn);
         waits.then(|| {
             let at = self.not_before;
@@ -150,10 +155,10 @@ impl WebhookRegistration {
         };
         match store::transaction(|| webhooks::wanted(job))? {
             Some(wanted) => {
-                self.running = Some(Running {
+                self.running = Some(Registration {
                     job,
                     wanted,
-                    step: Step::List,
+                    step: RegistrationStep::List,
                     asked: None,
                 });
             }
@@ -164,39 +169,39 @@ impl WebhookRegistration {
     }
 }
 
-fn understand(running: &Running, result: &Result<Reply, TransportError>) -> Next {
+fn understand(running: &Registration, result: &Result<Reply, TransportError>) -> RegistrationNext {
     let class = services::classify(Target::Mailchimp, result.as_ref());
     let (Class::Answered | Class::Rejected | Class::NotFound, Ok(reply)) = (class, result) else {
-        return Next::Later;
+        return RegistrationNext::Later;
     };
     match &running.step {
-        Step::List => match hooks::read_list(&running.wanted, reply) {
-            Ok(ExistingWebhook::None) => Next::Ask(Step::Create),
-            Ok(ExistingWebhook::Same { id, signing }) => Next::Known { id, signing },
-            Err(why) => Next::Failed(why),
+        RegistrationStep::List => match hooks::read_list(&running.wanted, reply) {
+            Ok(ExistingWebhook::None) => RegistrationNext::Ask(RegistrationStep::Create),
+            Ok(ExistingWebhook::Same { id, signing }) => RegistrationNext::Known { id, signing },
+            Err(why) => RegistrationNext::Failed(why),
         },
-        Step::Delete(_) => match hooks::read_deleted(reply) {
-            Ok(()) => Next::Ask(Step::Create),
-            Err(why) => Next::Failed(why),
+        RegistrationStep::Delete(_) => match hooks::read_deleted(reply) {
+            Ok(()) => RegistrationNext::Ask(RegistrationStep::Create),
+            Err(why) => RegistrationNext::Failed(why),
         },
-        Step::Create => match hooks::read_created(reply) {
-            Ok(created) => Next::Keep(created),
-            Err(why) => Next::Failed(why),
+        RegistrationStep::Create => match hooks::read_created(reply) {
+            Ok(created) => RegistrationNext::Keep(created),
+            Err(why) => RegistrationNext::Failed(why),
         },
     }
 }
 
 /// There is one with this URL already.
-fn known(wanted: &WantedWebhook, id: String, signing: bool) -> SpiResult<Next> {
+fn known(wanted: &WantedWebhook, id: String, signing: bool) -> SpiResult<RegistrationNext> {
     let kept = webhooks::all()?;
     let ours = kept
         .iter()
         .find(|kept| kept.list == wanted.list && kept.url == wanted.url && kept.hook == id);
     Ok(match ours {
         // Its secret has to be readable, or it is worth nothing.
-        Some(kept) if kept.sealed.is_none() || kept.secret().is_ok() => Next::Done,
-        _ if wanted.replace => Next::Ask(Step::Delete(id)),
-        _ => Next::Failed(format!(
+        Some(kept) if kept.sealed.is_none() || kept.secret().is_ok() => RegistrationNext::Done,
+        _ if wanted.replace => RegistrationNext::Ask(RegistrationStep::Delete(id)),
+        _ => RegistrationNext::Failed(format!(
             "the audience {} has a webhook with this URL already ({id}, {}), and Mailchimp showed its \
              secret only when it was made; set integration.mailchimp_webhook_signing_secret if you \
              have it, or call mailchimp_register_webhook() with replace => true, which deletes it \
@@ -211,35 +216,35 @@ fn known(wanted: &WantedWebhook, id: String, signing: bool) -> SpiResult<Next> {
     })
 }
 
-fn keep(wanted: &WantedWebhook, created: CreatedWebhook) -> SpiResult<Next> {
+fn keep(wanted: &WantedWebhook, created: CreatedWebhook) -> SpiResult<RegistrationNext> {
     let sealed = created
         .secret
         .map(|secret| webhooks::seal(&wanted.list, &wanted.url, &secret));
     let sealed = match sealed.transpose() {
         Ok(sealed) => sealed,
         Err(why) => {
-            return Ok(Next::Failed(format!(
+            return Ok(RegistrationNext::Failed(format!(
                 "the webhook was made, and its secret could not be kept: {why}; correct that, and \
                  call mailchimp_register_webhook() again with replace => true"
             )));
         }
     };
-    webhooks::keep(&webhooks::Kept {
+    webhooks::keep(&webhooks::StoredWebhook {
         list: wanted.list.clone(),
         url: wanted.url.clone(),
         hook: created.id,
         sealed,
     })?;
     store::commit_durably()?;
-    Ok(Next::Done)
+    Ok(RegistrationNext::Done)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn running(step: Step) -> Running {
-        Running {
+    fn running(step: RegistrationStep) -> Registration {
+        Registration {
             job: 1,
             wanted: WantedWebhook {
                 url: "https://crm.example.org/hook".to_owned(),
@@ -261,28 +266,44 @@ mod tests {
 
     #[test]
     fn webhook_is_made_where_there_is_none() {
-        let next = understand(&running(Step::List), &reply(200, r#"{"webhooks": []}"#));
-        assert!(matches!(next, Next::Ask(Step::Create)));
+        let next = understand(
+            &running(RegistrationStep::List),
+            &reply(200, r#"{"webhooks": []}"#),
+        );
+        assert!(matches!(
+            next,
+            RegistrationNext::Ask(RegistrationStep::Create)
+        ));
     }
 
     #[test]
     fn webhook_with_the_same_url_is_looked_at() {
         let listed = r#"{"webhooks": [{"id": "h1", "url": "https://crm.example.org/hook"}]}"#;
-        let next = understand(&running(Step::List), &reply(200, listed));
-        assert!(matches!(next, Next::Known { id, .. } if id == "h1"));
+        let next = understand(&running(RegistrationStep::List), &reply(200, listed));
+        assert!(matches!(next, RegistrationNext::Known { id, .. } if id == "h1"));
     }
 
     #[test]
     fn what_was_deleted_is_made_again() {
-        let next = understand(&running(Step::Delete("h1".to_owned())), &reply(204, ""));
-        assert!(matches!(next, Next::Ask(Step::Create)));
+        let next = understand(
+            &running(RegistrationStep::Delete("h1".to_owned())),
+            &reply(204, ""),
+        );
+        assert!(matches!(
+            next,
+            RegistrationNext::Ask(RegistrationStep::Create)
+        ));
     }
 
     #[test]
     fn failing_service_is_asked_again_later() {
-        for step in [Step::List, Step::Delete("h1".to_owned()), Step::Create] {
+        for step in [
+            RegistrationStep::List,
+            RegistrationStep::Delete("h1".to_owned()),
+            RegistrationStep::Create,
+        ] {
             let next = understand(&running(step), &reply(503, ""));
-            assert!(matches!(next, Next::Later));
+            assert!(matches!(next, RegistrationNext::Later));
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::{
     consent::standing,
     delivery::outcome::{Category, Verdict},
-    limits::retry::{self, Next, Policy, Retry},
+    limits::retry::{self, AfterFailure, Policy, Retry},
     record::{Lane, Timestamp},
     sync::clock::Tick,
 };
@@ -205,7 +205,7 @@ impl Settling<'_> {
     ) {
         let policy = self.rules.retry;
         match retry::after_failure(flight.attempts, counted, wait, policy, self.jitter) {
-            Next::Exhausted => {
+            AfterFailure::Exhausted => {
                 let why = format!(
                     "given up after {} attempts; the last one: {}",
                     flight.attempts + 1,
@@ -213,7 +213,7 @@ impl Settling<'_> {
                 );
                 self.give_up(flight, Category::Exhausted, Failure { why, ..failure });
             }
-            Next::RetryIn(delay, attempts) => {
+            AfterFailure::RetryIn(delay, attempts) => {
                 self.effects.retries.push(Retry {
                     record: flight.record,
                     op: flight.op,

@@ -6,8 +6,8 @@ use crate::{consent::membership::Membership, crypto::subscriber_hash};
 
 const ADA: &str = "ada@example.org";
 
-fn known(entity: Entity) -> Known {
-    Known {
+fn known(entity: Entity) -> ErasureFacts {
+    ErasureFacts {
         entity,
         external_id: "17".into(),
         targets: Target::ALL.into(),
@@ -35,8 +35,8 @@ fn addresses(all: &[&str]) -> BTreeSet<String> {
     all.iter().map(|address| (*address).to_owned()).collect()
 }
 
-fn member(list: &str, email: &str) -> Step {
-    Step::EraseMember {
+fn member(list: &str, email: &str) -> ErasureStep {
+    ErasureStep::EraseMember {
         list: list.into(),
         hash: subscriber_hash(email),
     }
@@ -56,7 +56,7 @@ fn a_linked_contact_goes_by_its_id_and_leaves_every_audience_it_was_in() {
     }
     known.addresses = addresses(&[ADA]);
     let expected = [
-        Step::Erase("512".into()),
+        ErasureStep::Erase("512".into()),
         member("a6b5da1054", ADA),
         member("former", ADA),
         member("present", ADA),
@@ -69,8 +69,8 @@ fn who_is_not_linked_is_looked_for_by_key_address_and_in_every_audience() {
     let mut known = known(CONTACT);
     known.addresses = addresses(&[ADA]);
     let expected = [
-        Step::Look("17".into()),
-        Step::EraseAddress(ADA.into()),
+        ErasureStep::Look("17".into()),
+        ErasureStep::EraseAddress(ADA.into()),
         member("a6b5da1054", ADA),
         member("other", ADA),
     ];
@@ -84,8 +84,8 @@ fn an_address_that_hubspot_has_not_been_told_goes_as_well() {
     known.addresses = addresses(&[ADA, "new@example.org"]);
     known.targets = BTreeSet::from([Target::HubSpot]);
     let expected = [
-        Step::Erase("512".into()),
-        Step::EraseAddress("new@example.org".into()),
+        ErasureStep::Erase("512".into()),
+        ErasureStep::EraseAddress("new@example.org".into()),
     ];
     assert_eq!(steps(&known), expected);
 }
@@ -96,8 +96,8 @@ fn a_row_that_is_long_gone_is_known_by_hash_and_former_id() {
     known.former_ids = vec!["512".into()];
     known.hashes = BTreeSet::from([subscriber_hash(ADA)]);
     let expected = [
-        Step::Erase("512".into()),
-        Step::Look("17".into()),
+        ErasureStep::Erase("512".into()),
+        ErasureStep::Look("17".into()),
         member("a6b5da1054", ADA),
         member("other", ADA),
     ];
@@ -111,7 +111,7 @@ fn what_is_another_rows_stays() {
     known.taken = addresses(&[ADA]);
     let hash = subscriber_hash(ADA);
     known.taken_members = BTreeSet::from([("other".into(), hash)]);
-    let expected = [Step::Look("17".into()), member("a6b5da1054", ADA)];
+    let expected = [ErasureStep::Look("17".into()), member("a6b5da1054", ADA)];
     assert_eq!(steps(&known), expected);
     assert!(known.shares());
     assert!(known.own_addresses().is_empty() && known.own_hashes().is_empty());
@@ -121,40 +121,52 @@ fn what_is_another_rows_stays() {
 fn other_records_are_archived_and_mailchimp_knows_nothing_of_them() {
     let mut known = known(COMPANY);
     known.hubspot = linked("77", None);
-    assert_eq!(steps(&known), [Step::Archive("77".into())]);
+    assert_eq!(steps(&known), [ErasureStep::Archive("77".into())]);
     known.hubspot = None;
-    assert_eq!(steps(&known), [Step::Look("17".into())]);
+    assert_eq!(steps(&known), [ErasureStep::Look("17".into())]);
     assert_eq!(
-        Step::remove(COMPANY, "77".into()),
-        Step::Archive("77".into())
+        ErasureStep::remove(COMPANY, "77".into()),
+        ErasureStep::Archive("77".into())
     );
 }
 
 #[test]
 fn what_is_not_there_under_its_id_is_asked_for_by_its_addresses() {
     let own = addresses(&[ADA, "b@example.org"]);
-    let next = |step: &Step, answer| step.next(CONTACT, answer, &own);
+    let next = |step: &ErasureStep, answer| step.next(CONTACT, answer, &own);
     let by_address = [
-        Step::EraseAddress(ADA.into()),
-        Step::EraseAddress("b@example.org".into()),
+        ErasureStep::EraseAddress(ADA.into()),
+        ErasureStep::EraseAddress("b@example.org".into()),
     ];
-    assert_eq!(next(&Step::Erase("512".into()), Answer::Absent), by_address);
-    assert_eq!(next(&Step::Erase("512".into()), Answer::Done), []);
-    assert_eq!(next(&by_address[0], Answer::Absent), []);
-    assert_eq!(next(&member("list", ADA), Answer::Absent), []);
-    let found = next(&Step::Look("17".into()), Answer::Found("7".into()));
-    assert_eq!(found, [Step::Erase("7".into())]);
-    assert_eq!(next(&Step::Look("17".into()), Answer::Absent), []);
+    assert_eq!(
+        next(&ErasureStep::Erase("512".into()), ErasureAnswer::Absent),
+        by_address
+    );
+    assert_eq!(
+        next(&ErasureStep::Erase("512".into()), ErasureAnswer::Done),
+        []
+    );
+    assert_eq!(next(&by_address[0], ErasureAnswer::Absent), []);
+    assert_eq!(next(&member("list", ADA), ErasureAnswer::Absent), []);
+    let found = next(
+        &ErasureStep::Look("17".into()),
+        ErasureAnswer::Found("7".into()),
+    );
+    assert_eq!(found, [ErasureStep::Erase("7".into())]);
+    assert_eq!(
+        next(&ErasureStep::Look("17".into()), ErasureAnswer::Absent),
+        []
+    );
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_step() -> impl Strategy<Value = ErasureStep> {
     let text = "[ -~]{0,12}";
     prop_oneof![
-        text.prop_map(|key| Step::Look(key.as_str().into())),
-        text.prop_map(|id| Step::Erase(id.as_str().into())),
-        text.prop_map(Step::EraseAddress),
-        text.prop_map(|id| Step::Archive(id.as_str().into())),
-        (text, text).prop_map(|(list, hash)| Step::EraseMember { list, hash }),
+        text.prop_map(|key| ErasureStep::Look(key.as_str().into())),
+        text.prop_map(|id| ErasureStep::Erase(id.as_str().into())),
+        text.prop_map(ErasureStep::EraseAddress),
+        text.prop_map(|id| ErasureStep::Archive(id.as_str().into())),
+        (text, text).prop_map(|(list, hash)| ErasureStep::EraseMember { list, hash }),
     ]
 }
 
@@ -162,7 +174,7 @@ proptest! {
     #[test]
     fn a_stored_step_is_the_same_step(step in any_step()) {
         let (action, name, list) = step.stored();
-        prop_assert_eq!(Step::from_stored(action, name, list), Some(step));
+        prop_assert_eq!(ErasureStep::from_stored(action, name, list), Some(step));
     }
 
     #[test]
@@ -183,13 +195,13 @@ proptest! {
         let steps = steps(&known);
         for step in &steps {
             match step {
-                Step::EraseAddress(email) => prop_assert!(all.contains(email) && !taken.contains(email)),
-                Step::EraseMember { list, hash } => {
+                ErasureStep::EraseAddress(email) => prop_assert!(all.contains(email) && !taken.contains(email)),
+                ErasureStep::EraseMember { list, hash } => {
                     prop_assert!(!known.taken_members.contains(&(list.clone(), hash.clone())));
                 }
-                Step::Look(_) => prop_assert!(!linked),
-                Step::Erase(_) => prop_assert!(linked),
-                Step::Archive(_) => prop_assert!(false, "a contact is erased"),
+                ErasureStep::Look(_) => prop_assert!(!linked),
+                ErasureStep::Erase(_) => prop_assert!(linked),
+                ErasureStep::Archive(_) => prop_assert!(false, "a contact is erased"),
             }
         }
         // Nobody is asked for twice.
@@ -201,14 +213,15 @@ proptest! {
 
 #[test]
 fn log_does_not_tell_who_was_erased() {
-    let logged =
-        |step: &Step, path: &str| step.logged_path(&Request::get(step.target(), path.into()));
+    let logged = |step: &ErasureStep, path: &str| {
+        step.logged_path(&Request::get(step.target(), path.into()))
+    };
     let step = member("a6b5da1054", ADA);
     let hash = subscriber_hash(ADA);
     let path = format!("/lists/a6b5da1054/members/{hash}/actions/delete-permanent");
     assert!(!logged(&step, &path).contains(&hash));
     assert_eq!(
-        logged(&Step::Erase("512".into()), "/gdpr-delete"),
+        logged(&ErasureStep::Erase("512".into()), "/gdpr-delete"),
         "/gdpr-delete"
     );
 }

@@ -6,7 +6,7 @@ use crate::limits::retry::{Policy, next_delay};
 
 /// Whether calls are made. Times are microseconds of a monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum BreakerState {
     /// All is well.
     Closed,
     /// Failing: no call before `until`.
@@ -20,7 +20,7 @@ pub enum State {
 pub struct Breaker {
     threshold: u32,
     backoff: Policy,
-    state: State,
+    state: BreakerState,
     /// Failing calls since the last success.
     failures: u32,
     /// Failed probes since it opened.
@@ -40,40 +40,40 @@ impl Breaker {
                 max,
                 max_attempts: u32::MAX,
             },
-            state: State::Closed,
+            state: BreakerState::Closed,
             failures: 0,
             probes: 0,
             probe_deadline: 0,
         }
     }
 
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> BreakerState {
         self.state
     }
 
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        self.state == BreakerState::Closed
     }
 
     /// May a call be made at `now`? `Err` says how long to wait before asking again. While half
     /// open, exactly one call is let through.
     pub fn permit(&mut self, now: u64) -> Result<(), Duration> {
         let free_at = match self.state {
-            State::Closed => return Ok(()),
-            State::Open { until } => until,
-            State::HalfOpen => self.probe_deadline,
+            BreakerState::Closed => return Ok(()),
+            BreakerState::Open { until } => until,
+            BreakerState::HalfOpen => self.probe_deadline,
         };
         if now < free_at {
             return Err(Duration::from_micros(free_at - now));
         }
-        self.state = State::HalfOpen;
+        self.state = BreakerState::HalfOpen;
         self.probe_deadline = now.saturating_add(micros(self.backoff.max));
         Ok(())
     }
 
     /// A call came back as it should.
     pub fn success(&mut self) {
-        self.state = State::Closed;
+        self.state = BreakerState::Closed;
         self.failures = 0;
         self.probes = 0;
     }
@@ -82,14 +82,14 @@ impl Breaker {
     pub fn failure(&mut self, now: u64, jitter: f64) {
         self.failures = self.failures.saturating_add(1);
         match self.state {
-            State::Closed if self.failures < self.threshold => {}
+            BreakerState::Closed if self.failures < self.threshold => {}
             // A straggler from before it opened says nothing new.
-            State::Open { .. } => {}
-            State::Closed | State::HalfOpen => {
+            BreakerState::Open { .. } => {}
+            BreakerState::Closed | BreakerState::HalfOpen => {
                 self.probes = self.probes.saturating_add(1);
                 // Half of the delay is fixed: full jitter could probe at once, again and again.
                 let delay = next_delay(self.probes, &self.backoff, 0.5 + jitter / 2.0);
-                self.state = State::Open {
+                self.state = BreakerState::Open {
                     until: now.saturating_add(micros(delay)),
                 };
             }
@@ -124,7 +124,7 @@ mod tests {
         for _ in 0..3 {
             breaker.failure(5 * SECOND, 0.0);
         }
-        assert_eq!(breaker.state(), State::Open { until: 6 * SECOND });
+        assert_eq!(breaker.state(), BreakerState::Open { until: 6 * SECOND });
     }
 
     #[test]
@@ -135,13 +135,13 @@ mod tests {
         }
         assert_eq!(breaker.permit(0), Err(Duration::from_secs(1)));
         assert_eq!(breaker.permit(SECOND), Ok(()));
-        assert_eq!(breaker.state(), State::HalfOpen);
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
         assert!(breaker.permit(SECOND).is_err(), "a second probe");
         breaker.failure(SECOND, 0.0);
-        assert_eq!(breaker.state(), State::Open { until: 3 * SECOND });
+        assert_eq!(breaker.state(), BreakerState::Open { until: 3 * SECOND });
         assert_eq!(breaker.permit(3 * SECOND), Ok(()));
         breaker.failure(3 * SECOND, 0.0);
-        assert_eq!(breaker.state(), State::Open { until: 7 * SECOND });
+        assert_eq!(breaker.state(), BreakerState::Open { until: 7 * SECOND });
         assert_eq!(breaker.permit(7 * SECOND), Ok(()));
         breaker.success();
         assert_eq!(breaker.permit(7 * SECOND), Ok(()));
@@ -154,7 +154,7 @@ mod tests {
         for _ in 0..50 {
             breaker.failure(0, 0.0);
         }
-        assert_eq!(breaker.state(), State::Open { until: SECOND });
+        assert_eq!(breaker.state(), BreakerState::Open { until: SECOND });
         breaker.success();
         assert!(breaker.is_closed());
     }

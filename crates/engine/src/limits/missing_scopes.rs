@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// What is barred, or may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ScopeStage {
     /// Refused once: is the credential good for anything?
     Suspected,
     /// It is, as was found out since. One more refusal is final.
@@ -28,13 +28,13 @@ enum Stage {
 #[derive(Clone, Debug)]
 struct Bar {
     why: String,
-    stage: Stage,
+    stage: ScopeStage,
     refusals: u32,
 }
 
 /// What follows from a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ScopeRefusal {
     /// Nothing yet: the credential has to be asked about first, then the call is made again.
     Doubt,
     /// This kind of call is refused, and nothing else.
@@ -53,25 +53,25 @@ impl<K> Default for MissingScopes<K> {
 
 impl<K: Copy + Ord> MissingScopes<K> {
     /// A call was refused. `wait`: it is tried again after that, and after twice as long each time.
-    pub fn refused(&mut self, kind: K, why: &str, wait: Duration, now: u64) -> Refusal {
+    pub fn refused(&mut self, kind: K, why: &str, wait: Duration, now: u64) -> ScopeRefusal {
         let bar = self.0.entry(kind).or_insert_with(|| Bar {
             why: why.to_owned(),
-            stage: Stage::Suspected,
+            stage: ScopeStage::Suspected,
             refusals: 0,
         });
         why.clone_into(&mut bar.why);
-        if bar.stage == Stage::Suspected {
-            return Refusal::Doubt;
+        if bar.stage == ScopeStage::Suspected {
+            return ScopeRefusal::Doubt;
         }
         // Calls that were under way together are refused together: that counts once.
-        if !matches!(bar.stage, Stage::Barred { until } if until > now) {
+        if !matches!(bar.stage, ScopeStage::Barred { until } if until > now) {
             let wait = backoff(bar.refusals, wait, LONGEST.max(wait));
             bar.refusals += 1;
-            bar.stage = Stage::Barred {
+            bar.stage = ScopeStage::Barred {
                 until: now.saturating_add(micros(wait)),
             };
         }
-        Refusal::Final
+        ScopeRefusal::Final
     }
 
     /// A call was refused by a service that is known to accept the credential.
@@ -84,8 +84,8 @@ impl<K: Copy + Ord> MissingScopes<K> {
     /// The credential works.
     pub fn confirm(&mut self) {
         for bar in self.0.values_mut() {
-            if bar.stage == Stage::Suspected {
-                bar.stage = Stage::Confirmed;
+            if bar.stage == ScopeStage::Suspected {
+                bar.stage = ScopeStage::Confirmed;
             }
         }
     }
@@ -94,13 +94,13 @@ impl<K: Copy + Ord> MissingScopes<K> {
     pub fn passed(&mut self, kind: K) -> bool {
         self.0
             .remove(&kind)
-            .is_some_and(|bar| bar.stage != Stage::Suspected)
+            .is_some_and(|bar| bar.stage != ScopeStage::Suspected)
     }
 
     /// Why calls of this kind are not to be made now.
     pub fn lacks(&self, kind: K) -> Option<&str> {
         let bar = self.0.get(&kind)?;
-        matches!(bar.stage, Stage::Barred { .. }).then_some(bar.why.as_str())
+        matches!(bar.stage, ScopeStage::Barred { .. }).then_some(bar.why.as_str())
     }
 
     /// What is to be tried again from now on.
@@ -116,8 +116,8 @@ impl<K: Copy + Ord> MissingScopes<K> {
     fn try_where(&mut self, due: impl Fn(u64) -> bool) -> Vec<K> {
         let mut tried = Vec::new();
         for (kind, bar) in &mut self.0 {
-            if matches!(bar.stage, Stage::Barred { until } if due(until)) {
-                bar.stage = Stage::Trying;
+            if matches!(bar.stage, ScopeStage::Barred { until } if due(until)) {
+                bar.stage = ScopeStage::Trying;
                 tried.push(*kind);
             }
         }
@@ -127,8 +127,8 @@ impl<K: Copy + Ord> MissingScopes<K> {
     /// When the next of them is to be tried again.
     pub fn next(&self) -> Option<u64> {
         let times = self.0.values().filter_map(|bar| match bar.stage {
-            Stage::Barred { until } => Some(until),
-            Stage::Suspected | Stage::Confirmed | Stage::Trying => None,
+            ScopeStage::Barred { until } => Some(until),
+            ScopeStage::Suspected | ScopeStage::Confirmed | ScopeStage::Trying => None,
         });
         times.min()
     }
@@ -137,14 +137,14 @@ impl<K: Copy + Ord> MissingScopes<K> {
     pub fn forget(&mut self) -> Vec<K> {
         let known = std::mem::take(&mut self.0).into_iter();
         known
-            .filter(|(_, bar)| bar.stage != Stage::Suspected)
+            .filter(|(_, bar)| bar.stage != ScopeStage::Suspected)
             .map(|(kind, _)| kind)
             .collect()
     }
 
     /// Everything that is refused, and why.
     pub fn reasons(&self) -> impl Iterator<Item = (K, &str)> {
-        let told = |bar: &Bar| matches!(bar.stage, Stage::Barred { .. } | Stage::Trying);
+        let told = |bar: &Bar| matches!(bar.stage, ScopeStage::Barred { .. } | ScopeStage::Trying);
         self.0
             .iter()
             .filter(move |(_, bar)| told(bar))
@@ -164,22 +164,22 @@ mod tests {
         let mut missing_scopes = MissingScopes::default();
         assert_eq!(
             missing_scopes.refused('d', "scope", WAIT, 0),
-            Refusal::Doubt
+            ScopeRefusal::Doubt
         );
         // What was under way meanwhile.
         assert_eq!(
             missing_scopes.refused('d', "scope", WAIT, 0),
-            Refusal::Doubt
+            ScopeRefusal::Doubt
         );
         assert_eq!(missing_scopes.lacks('d'), None);
         missing_scopes.confirm();
         assert_eq!(
             missing_scopes.refused('d', "scope", WAIT, 0),
-            Refusal::Final
+            ScopeRefusal::Final
         );
         assert_eq!(
             missing_scopes.refused('d', "scope", WAIT, 0),
-            Refusal::Final
+            ScopeRefusal::Final
         );
         assert_eq!(missing_scopes.lacks('d'), Some("scope"));
         assert_eq!(missing_scopes.lacks('c'), None);
@@ -200,7 +200,7 @@ mod tests {
         );
         assert_eq!(
             missing_scopes.refused('d', "scope", WAIT, SECOND),
-            Refusal::Final
+            ScopeRefusal::Final
         );
         assert_eq!(missing_scopes.next(), Some(3 * SECOND));
         assert_eq!(missing_scopes.recheck(), ['d']);
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(missing_scopes.forget(), ['d']);
         assert_eq!(
             missing_scopes.refused('d', "scope", WAIT, 0),
-            Refusal::Doubt
+            ScopeRefusal::Doubt
         );
     }
 }

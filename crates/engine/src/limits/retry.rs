@@ -50,7 +50,7 @@ pub struct Policy {
 
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum AfterFailure {
     /// Try again after this time, with so many attempts counted.
     RetryIn(Duration, u32),
     /// Give up.
@@ -90,7 +90,7 @@ pub fn after_failure(
     wait: Option<Duration>,
     policy: &Policy,
     jitter: f64,
-) -> Next {
+) -> AfterFailure {
     let attempts = if counted {
         attempts_before.saturating_add(1)
     } else {
@@ -101,7 +101,7 @@ pub fn after_failure(
         _ => policy.max_attempts,
     };
     if counted && attempts >= most {
-        return Next::Exhausted;
+        return AfterFailure::Exhausted;
     }
     let delay = next_delay(attempts.max(1), policy, jitter);
     let delay = match wait {
@@ -109,7 +109,7 @@ pub fn after_failure(
         Some(wait) => wait.saturating_add(delay.min(wait / 10)),
         None => delay,
     };
-    Next::RetryIn(delay, attempts)
+    AfterFailure::RetryIn(delay, attempts)
 }
 
 #[cfg(test)]
@@ -157,27 +157,52 @@ mod tests {
     fn failures_are_counted_until_exhausted() {
         let second = Duration::from_secs(1);
         let cases = [
-            (0, true, None, Next::RetryIn(second, 1)),
-            (10, true, None, Next::RetryIn(Duration::from_secs(900), 11)),
-            (11, true, None, Next::Exhausted),
-            (u32::MAX, true, None, Next::Exhausted),
-            (11, false, None, Next::RetryIn(Duration::from_secs(900), 11)),
-            (0, false, None, Next::RetryIn(second, 0)),
-            (0, false, Some(100 * second), Next::RetryIn(101 * second, 0)),
-            (1, true, Some(LONG), Next::RetryIn(LONG + 2 * second, 2)),
-            (2, true, Some(LONG), Next::Exhausted),
+            (0, true, None, AfterFailure::RetryIn(second, 1)),
+            (
+                10,
+                true,
+                None,
+                AfterFailure::RetryIn(Duration::from_secs(900), 11),
+            ),
+            (11, true, None, AfterFailure::Exhausted),
+            (u32::MAX, true, None, AfterFailure::Exhausted),
+            (
+                11,
+                false,
+                None,
+                AfterFailure::RetryIn(Duration::from_secs(900), 11),
+            ),
+            (0, false, None, AfterFailure::RetryIn(second, 0)),
+            (
+                0,
+                false,
+                Some(100 * second),
+                AfterFailure::RetryIn(101 * second, 0),
+            ),
+            (
+                1,
+                true,
+                Some(LONG),
+                AfterFailure::RetryIn(LONG + 2 * second, 2),
+            ),
+            (2, true, Some(LONG), AfterFailure::Exhausted),
             (
                 2,
                 true,
                 Some(LONG / 2),
-                Next::RetryIn(LONG / 2 + 4 * second, 3),
+                AfterFailure::RetryIn(LONG / 2 + 4 * second, 3),
             ),
-            (2, false, Some(LONG), Next::RetryIn(LONG + 2 * second, 2)),
+            (
+                2,
+                false,
+                Some(LONG),
+                AfterFailure::RetryIn(LONG + 2 * second, 2),
+            ),
             (
                 0,
                 true,
                 Some(Duration::ZERO),
-                Next::RetryIn(Duration::ZERO, 1),
+                AfterFailure::RetryIn(Duration::ZERO, 1),
             ),
         ];
         for (before, counted, wait, expected) in cases {

@@ -30,7 +30,7 @@ pub struct ExternalIds {
 
 /// What a value of the unique property says to a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub enum ExternalIdMeaning {
     /// The row with this key.
     Key(RecordKey),
     /// One of its rows; which, only the rows themselves tell.
@@ -59,11 +59,11 @@ impl ExternalIds {
     }
 
     /// The inverse of [`ExternalIds::of`].
-    pub fn meaning(&self, value: &str) -> Meaning {
+    pub fn meaning(&self, value: &str) -> ExternalIdMeaning {
         match value.strip_prefix(self.prefix.as_str()) {
-            None | Some("") => Meaning::Foreign,
-            Some(key) if key.starts_with(HASHED) => Meaning::Hashed,
-            Some(key) => Meaning::Key(RecordKey::from(key)),
+            None | Some("") => ExternalIdMeaning::Foreign,
+            Some(key) if key.starts_with(HASHED) => ExternalIdMeaning::Hashed,
+            Some(key) => ExternalIdMeaning::Key(RecordKey::from(key)),
         }
     }
 
@@ -102,21 +102,24 @@ mod tests {
         let key = RecordKey::from("17");
         assert_eq!(deals.of(&key), "crm-1a2b3c:crm.deals:17");
         let cases = [
-            ("crm-1a2b3c:crm.deals:17", Meaning::Key(key.clone())),
+            (
+                "crm-1a2b3c:crm.deals:17",
+                ExternalIdMeaning::Key(key.clone()),
+            ),
             (
                 "crm-1a2b3c:crm.deals:[\"1\",\"2\"]",
-                Meaning::Key(RecordKey::from("[\"1\",\"2\"]")),
+                ExternalIdMeaning::Key(RecordKey::from("[\"1\",\"2\"]")),
             ),
-            ("crm-1a2b3c:crm.deals:#00", Meaning::Hashed),
-            ("crm-1a2b3c:crm.deals:", Meaning::Foreign),
-            ("crm-1a2b3c:crm.deals_too:17", Meaning::Foreign),
-            ("17", Meaning::Foreign),
-            ("", Meaning::Foreign),
+            ("crm-1a2b3c:crm.deals:#00", ExternalIdMeaning::Hashed),
+            ("crm-1a2b3c:crm.deals:", ExternalIdMeaning::Foreign),
+            ("crm-1a2b3c:crm.deals_too:17", ExternalIdMeaning::Foreign),
+            ("17", ExternalIdMeaning::Foreign),
+            ("", ExternalIdMeaning::Foreign),
         ];
         for (value, meaning) in cases {
             assert_eq!(deals.meaning(value), meaning, "{value}");
         }
-        assert_eq!(ids("").meaning("17"), Meaning::Key(key));
+        assert_eq!(ids("").meaning("17"), ExternalIdMeaning::Key(key));
     }
 
     #[test]
@@ -148,9 +151,9 @@ mod tests {
             prop_assert_eq!(value.trim_end(), &value);
             prop_assert_eq!(value == ids.of(&second), one == other);
             match ids.meaning(&value) {
-                Meaning::Key(key) => prop_assert_eq!(key, first),
-                Meaning::Hashed => prop_assert!(value.len() < prefix.len() + 40),
-                Meaning::Foreign => prop_assert!(false, "{}", value),
+                ExternalIdMeaning::Key(key) => prop_assert_eq!(key, first),
+                ExternalIdMeaning::Hashed => prop_assert!(value.len() < prefix.len() + 40),
+                ExternalIdMeaning::Foreign => prop_assert!(false, "{}", value),
             }
         }
     }

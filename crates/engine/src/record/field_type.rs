@@ -15,9 +15,9 @@ pub enum FieldType {
     DateTime,
     Bool,
     /// One option out of a list.
-    Choice(Arc<[Choice]>),
+    Choice(Arc<[FieldOption]>),
     /// Any number of them, `a;b` on the wire.
-    Choices(Arc<[Choice]>),
+    Choices(Arc<[FieldOption]>),
     /// The id of an owner. `None`: the owners could not be read.
     Owner(Option<Arc<Owners>>),
     Pipeline(Arc<Pipelines>),
@@ -29,7 +29,7 @@ pub enum FieldType {
 
 /// An option: what is sent, and what people see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct FieldOption {
     pub value: String,
     pub label: String,
 }
@@ -41,8 +41,8 @@ pub struct Owners(pub BTreeMap<String, String>);
 /// A pipeline of deals, in the order HubSpot shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pipeline {
-    pub name: Choice,
-    pub stages: Vec<Choice>,
+    pub name: FieldOption,
+    pub stages: Vec<FieldOption>,
 }
 
 pub type Pipelines = Vec<Pipeline>;
@@ -66,16 +66,16 @@ pub enum MergeType {
     /// The member's tags; no merge field.
     Tags,
     /// The groups the member is in; no merge field. `None`: they have not been read.
-    Interests(Option<Arc<[Named]>>),
+    Interests(Option<Arc<[NamedInterest]>>),
     /// The marketing permissions the member has given; no merge field. `None` as above.
-    Permissions(Option<Arc<[Named]>>),
+    Permissions(Option<Arc<[NamedInterest]>>),
     /// The audience has no such field: it is left out.
     Absent,
 }
 
 /// An interest or a marketing permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedInterest {
     pub id: String,
     /// What people see.
     pub name: String,
@@ -83,7 +83,7 @@ pub struct Named {
     pub category: String,
 }
 
-impl Named {
+impl NamedInterest {
     /// A name that no other one has.
     pub fn full(&self) -> String {
         match self.category.is_empty() {

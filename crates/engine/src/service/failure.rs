@@ -93,7 +93,7 @@ pub fn classify<S: Service>(reply: Result<&Reply, &TransportError>) -> Class {
         404 | 405 => return Class::NotFound,
         _ => {}
     }
-    let refusal = Refusal::of(reply);
+    let refusal = FailedReply::of(reply);
     S::judge(&refusal).unwrap_or_else(|| refusal.class::<S>())
 }
 
@@ -115,7 +115,7 @@ pub fn strain<S: Service>(reply: Result<&Reply, &TransportError>) -> Option<Stra
 }
 
 /// An answer that is neither a success nor about the request itself.
-pub struct Refusal<'a> {
+pub struct FailedReply<'a> {
     pub status: u16,
     reply: &'a Reply,
     /// The error body, where it is JSON at all.
@@ -124,9 +124,9 @@ pub struct Refusal<'a> {
     pub wait: Option<Duration>,
 }
 
-impl<'a> Refusal<'a> {
-    fn of(reply: &'a Reply) -> Refusal<'a> {
-        Refusal {
+impl<'a> FailedReply<'a> {
+    fn of(reply: &'a Reply) -> FailedReply<'a> {
+        FailedReply {
             status: reply.status,
             reply,
             body: serde_json::from_slice(&reply.body).ok(),

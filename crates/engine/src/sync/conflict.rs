@@ -10,7 +10,7 @@ use crate::{
 
 /// What becomes of a value reported by the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum ConflictDecision {
     /// Write it into the CRM.
     Apply,
     /// Leave the CRM as it is; its value goes to the service if the field is pushed.
@@ -33,32 +33,32 @@ pub fn decide(
     crm_hash: ValueHash,
     agreed: Option<&Agreed>,
     crm_changed_at: Option<Timestamp>,
-) -> Decision {
+) -> ConflictDecision {
     let stands = agreed.is_some_and(|agreed| agreed.is_between(crm_hash, remote_hash));
     if remote_hash == crm_hash || stands {
-        return Decision::AlreadyEqual;
+        return ConflictDecision::AlreadyEqual;
     }
     if direction == Direction::Push {
-        return Decision::KeepCrm;
+        return ConflictDecision::KeepCrm;
     }
     if let Some(agreed) = agreed {
         if is_older(remote_at, &agreed.tick) {
-            return Decision::Older;
+            return ConflictDecision::Older;
         }
         // The service still holds what was agreed on: news of our own write, or none at all.
         if remote_hash == agreed.held {
-            return Decision::KeepCrm;
+            return ConflictDecision::KeepCrm;
         }
         if crm_hash == agreed.tick.hash {
-            return Decision::Apply;
+            return ConflictDecision::Apply;
         }
     }
     match rule {
-        ConflictRule::CrmWins => Decision::KeepCrm,
-        ConflictRule::RemoteWins => Decision::Apply,
+        ConflictRule::CrmWins => ConflictDecision::KeepCrm,
+        ConflictRule::RemoteWins => ConflictDecision::Apply,
         ConflictRule::LastWriteWins => match crm_changed_at {
-            Some(changed) if changed >= remote_at => Decision::KeepCrm,
-            Some(_) | None => Decision::Apply,
+            Some(changed) if changed >= remote_at => ConflictDecision::KeepCrm,
+            Some(_) | None => ConflictDecision::Apply,
         },
     }
 }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn who_wins() {
-        use {ConflictRule::*, Decision::*, Direction::*, Writer::*};
+        use {ConflictDecision::*, ConflictRule::*, Direction::*, Writer::*};
         // rule, direction, remote (at, hash), crm hash, agreed, crm changed at, decision
         let cases = [
             // Equal values need nothing, whatever else holds.
@@ -252,7 +252,7 @@ mod tests {
     /// A column that holds less: 8 in the CRM stands for 7 at the service.
     #[test]
     fn value_that_stands_for_another_is_compared_with_what_it_stands_for() {
-        use {ConflictRule::LastWriteWins, Decision::*, Direction::Both};
+        use {ConflictDecision::*, ConflictRule::LastWriteWins, Direction::Both};
         let agreed = Agreed {
             tick: tick(8, 4, Writer::Remote),
             held: ValueHash(7),
@@ -298,13 +298,13 @@ mod tests {
                 rule, Direction::Both, Timestamp(at), ValueHash(remote), ValueHash(crm),
                 Some(&agreed), Some(Timestamp(changed)),
             );
-            if first == Decision::Apply {
+            if first == ConflictDecision::Apply {
                 let applied = Agreed::from(tick(remote, at, Writer::Remote));
                 let second = decide(
                     rule, Direction::Both, Timestamp(at), ValueHash(remote), ValueHash(remote),
                     Some(&applied), Some(Timestamp(changed)),
                 );
-                prop_assert_eq!(second, Decision::AlreadyEqual);
+                prop_assert_eq!(second, ConflictDecision::AlreadyEqual);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     service::Service,
     sync::{
         clock::{Agreed, ValueHash},
-        conflict::{self, Decision},
+        conflict::{self, ConflictDecision},
     },
 };
 
@@ -144,13 +144,18 @@ pub fn remedy(
         crm_changed_at,
     );
     match (decision, field.direction) {
-        (Decision::AlreadyEqual, _) => Remedy::Leave,
-        (Decision::Apply, _) => Remedy::Pull,
-        (Decision::KeepCrm | Decision::Older, Direction::Pull) => match field.conflict {
-            ConflictRule::CrmWins => Remedy::Leave,
-            ConflictRule::RemoteWins | ConflictRule::LastWriteWins => Remedy::Pull,
-        },
-        (Decision::KeepCrm | Decision::Older, Direction::Push | Direction::Both) => Remedy::Push,
+        (ConflictDecision::AlreadyEqual, _) => Remedy::Leave,
+        (ConflictDecision::Apply, _) => Remedy::Pull,
+        (ConflictDecision::KeepCrm | ConflictDecision::Older, Direction::Pull) => {
+            match field.conflict {
+                ConflictRule::CrmWins => Remedy::Leave,
+                ConflictRule::RemoteWins | ConflictRule::LastWriteWins => Remedy::Pull,
+            }
+        }
+        (
+            ConflictDecision::KeepCrm | ConflictDecision::Older,
+            Direction::Push | Direction::Both,
+        ) => Remedy::Push,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Action, AssociationStep, Owed, Pair, PairVerdict};
 use integration_engine::{
     delivery::outcome::Category,
-    limits::retry::{self, Next, Policy},
+    limits::retry::{self, AfterFailure, Policy},
 };
 
 /// How an association stands.
@@ -118,13 +118,13 @@ pub fn after(
         (PairVerdict::Retry { why, wait, counted }, _) => (why, *wait, *counted),
     };
     match retry::after_failure(attempts, counted, wait, policy, jitter) {
-        Next::RetryIn(wait, attempts) => AssociationUpdate {
+        AfterFailure::RetryIn(wait, attempts) => AssociationUpdate {
             attempts,
             wait,
             why: Some(why.clone()),
             ..AssociationUpdate::new(Some(held.clone()), AssociationState::Pending)
         },
-        Next::Exhausted => AssociationUpdate {
+        AfterFailure::Exhausted => AssociationUpdate {
             attempts: attempts + 1,
             why: Some(format!(
                 "given up after {} attempts; the last one: {why}",

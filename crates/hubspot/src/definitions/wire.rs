@@ -10,7 +10,7 @@ use integration_engine::{
     delivery::call::HubSpotSettings,
     record::{
         Entity, Target,
-        field_type::{Choice, FieldType, Owners, Pipeline, Pipelines},
+        field_type::{FieldOption, FieldType, Owners, Pipeline, Pipelines},
     },
     wire::Request,
 };
@@ -128,7 +128,7 @@ fn property(row: PropertyRow) -> (String, WritableProperty) {
         || metadata.and_then(|metadata| metadata.read_only_value) == Some(true);
     let is_owner = row.name == OWNER || row.referenced_object_type.as_deref() == Some("OWNER");
     let external = row.external_options == Some(true);
-    let options: Arc<[Choice]> = row
+    let options: Arc<[FieldOption]> = row
         .options
         .unwrap_or_default()
         .into_iter()
@@ -183,8 +183,8 @@ fn in_order(mut rows: Vec<PipelineRow>) -> impl Iterator<Item = PipelineRow> {
     rows.into_iter()
 }
 
-fn choice(value: String, label: Option<String>) -> Choice {
-    Choice {
+fn choice(value: String, label: Option<String>) -> FieldOption {
+    FieldOption {
         label: label.unwrap_or_else(|| value.clone()),
         value,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::erasure::{archive_request, erase_address_request, erase_request, read};
 use integration_engine::{
-    erasure::{Answer, Step},
+    erasure::{ErasureAnswer, ErasureStep},
     wire::{Method, Reply, TransportError},
 };
 
@@ -48,7 +48,7 @@ fn reply(status: u16, body: &str) -> Reply {
 
 #[test]
 fn what_is_gone_already_is_done_and_what_is_unclear_is_not() {
-    let erase = Step::Erase("512".into());
+    let erase = ErasureStep::Erase("512".into());
     let not_found = r#"{"status":"error","message":"resource not found","correlationId":"1"}"#;
     let cases = [
         (204, "", true),
@@ -82,43 +82,47 @@ fn what_is_gone_already_is_done_and_what_is_unclear_is_not() {
     for (status, body, done) in cases {
         let answer = read(&erase, Ok(&reply(status, body)), &settings(&[]));
         let over = match status {
-            204 => answer == Answer::Done,
-            _ => matches!(answer, Answer::Done | Answer::Absent),
+            204 => answer == ErasureAnswer::Done,
+            _ => matches!(answer, ErasureAnswer::Done | ErasureAnswer::Absent),
         };
         assert_eq!(over, done, "{status} {body}: {answer:?}");
         assert!(
-            done || matches!(&answer, Answer::Not(why) if !why.is_empty()),
+            done || matches!(&answer, ErasureAnswer::Not(why) if !why.is_empty()),
             "{answer:?}"
         );
     }
     let lost = TransportError::Timeout(Duration::from_secs(5));
     assert!(matches!(
         read(&erase, Err(&lost), &settings(&[])),
-        Answer::Not(_)
+        ErasureAnswer::Not(_)
     ));
 }
 
 #[test]
 fn a_look_finds_the_record_or_that_there_is_none() {
-    let look = Step::Look("17".into());
+    let look = ErasureStep::Look("17".into());
     let lacking = r#"{"category":"VALIDATION_ERROR","message":"Property values were not valid: [{\"isValid\":false,\"message\":\"Property \\\"crm_id\\\" does not exist\",\"error\":\"PROPERTY_DOESNT_EXIST\",\"name\":\"crm_id\"}]"}"#;
     let cases = [
         (
             200,
             r#"{"status":"COMPLETE","results":[{"id":"512","properties":{"crm_id":"17"}}]}"#,
-            Answer::Found("512".into()),
+            ErasureAnswer::Found("512".into()),
         ),
-        (200, r#"{"status":"COMPLETE","results":[]}"#, Answer::Absent),
+        (
+            200,
+            r#"{"status":"COMPLETE","results":[]}"#,
+            ErasureAnswer::Absent,
+        ),
         (
             207,
             r#"{"status":"COMPLETE","results":[],"numErrors":1,"errors":[{"category":"OBJECT_NOT_FOUND","context":{"ids":["17"]}}]}"#,
-            Answer::Absent,
+            ErasureAnswer::Absent,
         ),
-        (400, lacking, Answer::Absent),
+        (400, lacking, ErasureAnswer::Absent),
         (
             207,
             r#"{"results":[],"errors":[{"category":"RATE_LIMITS","message":"slow down"}]}"#,
-            Answer::Not("HubSpot refused the record: slow down".into()),
+            ErasureAnswer::Not("HubSpot refused the record: slow down".into()),
         ),
     ];
     for (status, body, expected) in cases {
@@ -126,5 +130,5 @@ fn a_look_finds_the_record_or_that_there_is_none() {
         assert_eq!(answer, expected, "{status} {body}");
     }
     let unreadable = read(&look, Ok(&reply(200, "<html>")), &settings(&[]));
-    assert!(matches!(unreadable, Answer::Not(_)));
+    assert!(matches!(unreadable, ErasureAnswer::Not(_)));
 }

@@ -1,7 +1,7 @@
 //! When definitions are read, and how far they are trusted.
 
 use super::*;
-use crate::preflight::{Heard, Preflight, Subject};
+use crate::preflight::{LookupResult, Preflight, Subject};
 
 const SECOND: u64 = 1_000_000;
 const CONTACTS: Subject = Subject::Properties(CONTACT);
@@ -25,14 +25,17 @@ fn informed() -> Preflight {
     let request = preflight.ask(CONTACTS, &settings(&[]));
     assert_eq!(request.path, "/crm/properties/2026-09/contacts");
     assert_eq!(preflight.due(0), None);
-    assert_eq!(preflight.hear(CONTACTS, Ok(&listing(&ALL)), 0), Heard::News);
+    assert_eq!(
+        preflight.hear(CONTACTS, Ok(&listing(&ALL)), 0),
+        LookupResult::News
+    );
     assert!(preflight.is_known());
     preflight
 }
 
-fn answered(preflight: &mut Preflight, reply: &Reply, now: u64) -> Heard {
+fn answered(preflight: &mut Preflight, reply: &Reply, now: u64) -> LookupResult {
     let (_, heard) = turn(preflight, reply, now);
-    if heard != Heard::Nothing || preflight.is_known() {
+    if heard != LookupResult::Nothing || preflight.is_known() {
         return heard;
     }
     // Something is missing, and there are no sensitive properties.
@@ -45,7 +48,7 @@ fn reply_with_none() -> Reply {
 }
 
 /// The next request, answered.
-fn turn(preflight: &mut Preflight, reply: &Reply, now: u64) -> (String, Heard) {
+fn turn(preflight: &mut Preflight, reply: &Reply, now: u64) -> (String, LookupResult) {
     let subject = preflight.due(now).unwrap();
     let request = preflight.ask(subject, &settings(&[]));
     (request.path, preflight.hear(subject, Ok(reply), now))
@@ -89,7 +92,7 @@ fn what_is_missing_is_looked_for_among_sensitive_properties() {
         let mut preflight = Preflight::default();
         preflight.expect([&map(CONTACT)].into_iter());
         let usual = turn(&mut preflight, &listing(&ALL[..3]), 0);
-        assert_eq!(usual, (USUAL.to_owned(), Heard::Nothing));
+        assert_eq!(usual, (USUAL.to_owned(), LookupResult::Nothing));
         for (path, reply) in [SENSITIVE, HIGHLY].into_iter().zip(&lists) {
             assert!(!preflight.is_known(), "{lists:?}");
             assert_eq!(turn(&mut preflight, reply, 0).0, path, "{lists:?}");
@@ -121,7 +124,7 @@ fn failing_list_of_sensitive_properties_leaves_what_was_known() {
     let before = preflight.catalog.clone();
     turn(&mut preflight, &listing(&ALL[..3]), 0);
     let (path, heard) = turn(&mut preflight, &reply(500, "oops"), 0);
-    assert_eq!((path.as_str(), heard), (SENSITIVE, Heard::News));
+    assert_eq!((path.as_str(), heard), (SENSITIVE, LookupResult::News));
     assert_eq!(preflight.catalog, before);
     assert_eq!(preflight.refusals().len(), 1);
     // Asked again, it begins with the usual list; so it does after a refusal that is for later.
@@ -130,7 +133,7 @@ fn failing_list_of_sensitive_properties_leaves_what_was_known() {
         USUAL
     );
     let (path, heard) = turn(&mut preflight, &reply(429, "{}"), 61 * SECOND);
-    assert_eq!((path.as_str(), heard), (SENSITIVE, Heard::Later));
+    assert_eq!((path.as_str(), heard), (SENSITIVE, LookupResult::Later));
     assert_eq!(turn(&mut preflight, &listing(&ALL), 62 * SECOND).0, USUAL);
     assert!(preflight.is_known());
 }
@@ -149,14 +152,17 @@ fn doubt_has_definitions_read_again_unless_that_was_just_in_vain() {
     assert!(preflight.doubt(CONTACT, 1));
     assert!(!preflight.is_known());
     assert!(preflight.doubt(CONTACT, 1), "while it is being read");
-    assert_eq!(answered(&mut preflight, &listing(&ALL), 2), Heard::Nothing);
+    assert_eq!(
+        answered(&mut preflight, &listing(&ALL), 2),
+        LookupResult::Nothing
+    );
     assert!(!preflight.doubt(CONTACT, 3));
     assert!(!preflight.doubt(DEAL, 3), "nothing is known of them");
     assert!(preflight.doubt(CONTACT, 6 * SECOND));
     // It was well founded: the next doubt may be, too.
     assert_eq!(
         answered(&mut preflight, &listing(&ALL[..3]), 6 * SECOND),
-        Heard::News
+        LookupResult::News
     );
     assert!(preflight.doubt(CONTACT, 6 * SECOND));
 }
@@ -170,7 +176,10 @@ fn what_is_missing_is_looked_for_again_while_there_is_work() {
     assert_eq!(preflight.due(61 * SECOND), Some(CONTACTS));
     preflight.recheck();
     assert_eq!(preflight.due(0), Some(CONTACTS));
-    assert_eq!(answered(&mut preflight, &listing(&ALL), 0), Heard::News);
+    assert_eq!(
+        answered(&mut preflight, &listing(&ALL), 0),
+        LookupResult::News
+    );
     assert_eq!(preflight.due(u64::MAX), None);
 }
 
@@ -187,7 +196,7 @@ fn what_may_not_be_read_is_gone_without() {
         preflight.doubt(CONTACT, 0);
         assert_eq!(
             answered(&mut preflight, &refusal, 0),
-            Heard::News,
+            LookupResult::News,
             "{refusal:?}"
         );
         assert!(preflight.is_known(), "{refusal:?}");
@@ -198,7 +207,7 @@ fn what_may_not_be_read_is_gone_without() {
         assert_eq!(preflight.due(61 * SECOND), Some(CONTACTS));
         assert_eq!(
             answered(&mut preflight, &listing(&ALL), 61 * SECOND),
-            Heard::News
+            LookupResult::News
         );
         assert_eq!(preflight.refusals(), [""; 0]);
     }
@@ -207,7 +216,7 @@ fn what_may_not_be_read_is_gone_without() {
         preflight.doubt(CONTACT, 0);
         assert_eq!(
             answered(&mut preflight, &later, 0),
-            Heard::Later,
+            LookupResult::Later,
             "{later:?}"
         );
         assert_eq!(preflight.due(0), Some(CONTACTS));
@@ -226,7 +235,7 @@ fn other_names_make_what_was_read_worthless() {
     // An answer to a question that was put before is not an answer to this one.
     assert_eq!(
         preflight.hear(CONTACTS, Ok(&listing(&ALL)), 0),
-        Heard::Nothing
+        LookupResult::Nothing
     );
     assert!(!preflight.is_known());
 }

@@ -265,7 +265,7 @@ fn nul_is_replaced_and_refused() {
     assert_eq!(accepted.event.payload["propertyValue"], "a\u{fffd}b");
 }
 
-fn event(kind: &str, id: u64, more: Value) -> Claim {
+fn event(kind: &str, id: u64, more: Value) -> Affected {
     let mut event =
         json!({"subscriptionType": kind, "portalId": 1, "objectId": id, "occurredAt": 1});
     let more = more.as_object().cloned().unwrap_or_default();

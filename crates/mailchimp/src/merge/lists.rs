@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::{LISTED, plain};
 use integration_engine::{
-    record::{field_type::Named, mapping::ValueKind},
+    record::{field_type::NamedInterest, mapping::ValueKind},
     value::{self, ValueError, array, json::shortened},
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn tags(kind: ValueKind, text: &str) -> Result<Vec<Cow<'_, str>>, Val
 
 /// The ids of what a column names, by id or by name.
 pub(crate) fn ids<'a>(
-    known: &[Named],
+    known: &[NamedInterest],
     kind: ValueKind,
     text: &'a str,
 ) -> Result<Vec<Cow<'a, str>>, ValueError> {
@@ -55,7 +55,7 @@ pub(crate) fn ids<'a>(
 }
 
 /// By id; else by category and name; else by name, if only one has it. In any case.
-fn find<'k>(known: &'k [Named], text: &str) -> Result<&'k Named, ValueError> {
+fn find<'k>(known: &'k [NamedInterest], text: &str) -> Result<&'k NamedInterest, ValueError> {
     if let Some(found) = known.iter().find(|each| each.id == text) {
         return Ok(found);
     }
@@ -66,10 +66,10 @@ fn find<'k>(known: &'k [Named], text: &str) -> Result<&'k Named, ValueError> {
     {
         return Ok(found);
     }
-    let by_name = |each: &&Named| each.name.trim().to_lowercase() == wanted;
+    let by_name = |each: &&NamedInterest| each.name.trim().to_lowercase() == wanted;
     let mut found = known.iter().filter(by_name);
     let allowed = || {
-        let all: Vec<String> = known.iter().map(Named::full).collect();
+        let all: Vec<String> = known.iter().map(NamedInterest::full).collect();
         shortened(&all.join(", "), LISTED).into_owned()
     };
     match (found.next(), found.next()) {
@@ -104,7 +104,7 @@ pub(super) fn held_list(text: &str) -> Vec<Cow<'_, str>> {
 
 /// The ids of what a member has: a JSON list of them, or the names that webhooks give, separated by
 /// commas. Names that are not known say nothing.
-pub(super) fn held_ids<'a>(known: &[Named], text: &'a str) -> Vec<Cow<'a, str>> {
+pub(super) fn held_ids<'a>(known: &[NamedInterest], text: &'a str) -> Vec<Cow<'a, str>> {
     if let Ok(ids) = serde_json::from_str::<Vec<String>>(text) {
         return ids.into_iter().map(Cow::Owned).collect();
     }
@@ -130,12 +130,17 @@ fn escaped_commas(text: &str) -> Vec<String> {
 }
 
 /// In the manner of what stands in the column: as ids, with the category, or by name if that tells.
-pub(super) fn named_as(known: &[Named], id: &str, kind: ValueKind, present: &str) -> String {
+pub(super) fn named_as(
+    known: &[NamedInterest],
+    id: &str,
+    kind: ValueKind,
+    present: &str,
+) -> String {
     let Some(found) = known.iter().find(|each| each.id == id) else {
         return id.to_owned();
     };
     let stands = elements(kind, present).unwrap_or_default();
-    let any = |holds: &dyn Fn(&Named, &str) -> bool| {
+    let any = |holds: &dyn Fn(&NamedInterest, &str) -> bool| {
         let mut stands = stands.iter();
         stands.any(|text| known.iter().any(|each| holds(each, text)))
     };

@@ -2,7 +2,7 @@
 
 use crate::erasure::{erase_request, read};
 use integration_engine::{
-    erasure::Answer,
+    erasure::ErasureAnswer,
     wire::{Method, Reply},
 };
 
@@ -46,12 +46,12 @@ fn what_is_gone_already_is_done_and_what_is_unclear_is_not() {
     for (status, body, done) in cases {
         let answer = read(Ok(&reply(status, body)));
         let over = match status {
-            204 => answer == Answer::Done,
-            _ => matches!(answer, Answer::Done | Answer::Absent),
+            204 => answer == ErasureAnswer::Done,
+            _ => matches!(answer, ErasureAnswer::Done | ErasureAnswer::Absent),
         };
         assert_eq!(over, done, "{status} {body}: {answer:?}");
         assert!(
-            done || matches!(&answer, Answer::Not(why) if !why.is_empty()),
+            done || matches!(&answer, ErasureAnswer::Not(why) if !why.is_empty()),
             "{answer:?}"
         );
     }

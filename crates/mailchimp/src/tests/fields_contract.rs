@@ -4,11 +4,11 @@
 
 use super::*;
 use crate::{preflight::Preflight, provision::Provision, specs};
-use integration_engine::record::field_type::{FieldType, MergeType, Named};
+use integration_engine::record::field_type::{FieldType, MergeType, NamedInterest};
 
 fn full_map() -> SourceMap {
     let mut map = map();
-    let named: std::sync::Arc<[Named]> = [Named {
+    let named: std::sync::Arc<[NamedInterest]> = [NamedInterest {
         id: "one".into(),
         name: "One".into(),
         category: String::new(),

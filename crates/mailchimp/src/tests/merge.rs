@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use integration_engine::{
-    record::field_type::{FieldType, MergeType, Named},
+    record::field_type::{FieldType, MergeType, NamedInterest},
     service::Service,
     value::ValueError,
 };
@@ -40,8 +40,8 @@ fn held(kind: ValueKind, merge: &MergeType, text: Option<&str>) -> Option<String
     held.unwrap().map(|held| held.into_owned())
 }
 
-fn named(id: &str, category: &str, name: &str) -> Named {
-    Named {
+fn named(id: &str, category: &str, name: &str) -> NamedInterest {
+    NamedInterest {
         id: id.into(),
         name: name.into(),
         category: category.into(),

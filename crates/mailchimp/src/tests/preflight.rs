@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    preflight::{Heard, Preflight},
+    preflight::{LookupResult, Preflight},
     provision::{CreationAnswer, Provision, ProvisionProgress},
 };
 use integration_engine::record::field_type::{FieldType, MergeType};
@@ -52,7 +52,7 @@ fn fields(rows: &[(&str, &str)], total: usize) -> Reply {
 }
 
 /// Asks for what is due, and takes in the answer.
-fn answered(preflight: &mut Preflight, path: &str, reply: &Reply, now: u64) -> Heard {
+fn answered(preflight: &mut Preflight, path: &str, reply: &Reply, now: u64) -> LookupResult {
     let subject = preflight.due(now).unwrap();
     let request = preflight.ask(&subject);
     assert!(
@@ -74,7 +74,7 @@ fn informed(map: &SourceMap) -> Preflight {
         &fields(&ALL, 2),
         0,
     );
-    assert_eq!(heard, Heard::News);
+    assert_eq!(heard, LookupResult::News);
     preflight
 }
 
@@ -91,12 +91,12 @@ fn each_audience_has_fields_of_its_own() {
     let path = "/lists/b2/merge-fields?count=1000&offset=";
     assert_eq!(
         answered(&mut preflight, &format!("{path}0&"), &first, 1),
-        Heard::Nothing
+        LookupResult::Nothing
     );
     let second = fields(&[("FNAME", "birthday")], 2);
     assert_eq!(
         answered(&mut preflight, &format!("{path}1&"), &second, 2),
-        Heard::News
+        LookupResult::News
     );
     assert!(preflight.is_audience_known("b2"));
     let type_in = |list: &str, tag: &str| {
@@ -169,7 +169,7 @@ fn doubts_concern_one_audience_and_are_not_followed_twice_in_vain() {
     assert!(preflight.doubt("a1", SECOND));
     assert_eq!(
         answered(&mut preflight, "/lists/a1/", &fields(&ALL, 2), SECOND),
-        Heard::Nothing
+        LookupResult::Nothing
     );
     assert!(!preflight.doubt("a1", 2 * SECOND));
     assert!(preflight.doubt("a1", 7 * SECOND));
@@ -182,7 +182,7 @@ fn an_audience_that_is_not_there_is_not_asked_again_until_something_is_put_right
     let gone = reply(404, r#"{"title":"Resource Not Found"}"#);
     assert_eq!(
         answered(&mut preflight, "/lists/a1/", &gone, 0),
-        Heard::Nothing
+        LookupResult::Nothing
     );
     assert_eq!(preflight.due(u64::MAX), None);
     assert!(
@@ -204,7 +204,7 @@ fn what_cannot_be_read_is_told_and_gone_without() {
     let refused = reply(403, r#"{"title":"Forbidden","detail":"not yours"}"#);
     assert_eq!(
         answered(&mut preflight, "/lists/a1/", &refused, 0),
-        Heard::News
+        LookupResult::News
     );
     assert!(preflight.is_audience_known("a1"));
     let told = preflight.refusals();
@@ -245,7 +245,7 @@ fn interests_and_permissions_are_read_where_they_are_mapped() {
         &places,
         3,
     );
-    assert_eq!(heard, Heard::News);
+    assert_eq!(heard, LookupResult::News);
     // Nobody is there to look at.
     let nobody = reply(200, r#"{"members":[]}"#);
     answered(&mut preflight, "/lists/a1/members?count=1&", &nobody, 4);

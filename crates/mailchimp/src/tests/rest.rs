@@ -10,7 +10,7 @@ use super::*;
 use integration_engine::{
     consent::membership::to_note,
     delivery::given::Given,
-    record::field_type::{FieldType, MergeType, Named},
+    record::field_type::{FieldType, MergeType, NamedInterest},
 };
 
 const ADA: &str = "ada@example.com";
@@ -20,7 +20,7 @@ fn full_map() -> SourceMap {
     let mut map = map();
     let named = |prefix: &str| {
         ["One", "Two"]
-            .map(|name| Named {
+            .map(|name| NamedInterest {
                 id: format!("{prefix}{}", name.to_lowercase()),
                 name: name.into(),
                 category: String::new(),

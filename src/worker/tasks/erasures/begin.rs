@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::erasure as engine;
-use integration_engine::erasure::Known;
+use integration_engine::erasure::ErasureFacts;
 use integration_engine::record::{RecordRef, RemoteId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{Erasures, Running};
+use super::{Erasures, RunningErasure};
 use crate::pg::{self, SqlError};
 use crate::store;
 use crate::store::erasures::{self, Erasure};
@@ -95,7 +95,7 @@ impl Erasures {
     }
 }
 
-impl Running {
+impl RunningErasure {
     fn postpone(&mut self, why: &SqlError, now: Instant) {
         self.trouble = Some(format!(
             "waits, as its traces cannot be removed: {}",
@@ -116,7 +116,7 @@ fn audiences(targets: &[crate::worker::target::TargetWorker], context: &Context)
 }
 
 /// Whether there was nothing to go by.
-fn is_unknown(known: &Known) -> bool {
+fn is_unknown(known: &ErasureFacts) -> bool {
     known.hubspot.is_none()
         && known.mailchimp.is_none()
         && known.former_ids.is_empty()
@@ -124,7 +124,7 @@ fn is_unknown(known: &Known) -> bool {
         && known.hashes.is_empty()
 }
 
-fn known(context: &Context, erasure: &Erasure, audiences: &[String]) -> SpiResult<Known> {
+fn known(context: &Context, erasure: &Erasure, audiences: &[String]) -> SpiResult<ErasureFacts> {
     let record = &erasure.record;
     let link = |target| {
         let links = links::read(record.source, target, &[record.key.as_str()]);
@@ -171,7 +171,7 @@ fn known(context: &Context, erasure: &Erasure, audiences: &[String]) -> SpiResul
     ];
     let default_list = context.settings.mailchimp_api.list.clone();
     let (taken, taken_members) = taken(erasure, &addresses, &hashes, &default_list)?;
-    Ok(Known {
+    Ok(ErasureFacts {
         entity: erasure.entity,
         external_id: sources::external_ids(record.source)?.of(&record.key),
         targets: targets

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::erasure::{Answer, Step};
+use integration_engine::erasure::{ErasureAnswer, ErasureStep};
 use integration_engine::limits::retry;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
@@ -41,7 +41,7 @@ impl Erasures {
         }
         let (step, result) = (call.step.clone(), &answered.result);
         let answer = match services::erasure_answer(&step, result.as_ref(), &settings.hubspot_api) {
-            Answer::Not(why) => {
+            ErasureAnswer::Not(why) => {
                 let trouble = answers::signal(step.target(), result) != TargetSignal::Healthy;
                 call.failures += 1;
                 let delay = retry::next_delay(
@@ -78,7 +78,7 @@ impl Erasures {
         &mut self,
         job: i64,
         place: i32,
-        answer: Answer,
+        answer: ErasureAnswer,
         turn: &mut Turn,
     ) -> SpiResult<bool> {
         let Some(running) = self.find(job) else {
@@ -90,15 +90,17 @@ impl Erasures {
         };
         let target = call.step.target();
         let answer = match answer {
-            Answer::Found(id) if !is_free(turn.context, &running.erasure, &id)? => Answer::Absent,
-            Answer::Found(id) => {
+            ErasureAnswer::Found(id) if !is_free(turn.context, &running.erasure, &id)? => {
+                ErasureAnswer::Absent
+            }
+            ErasureAnswer::Found(id) => {
                 withheld::put(&record, Target::HubSpot, id.as_str(), Reason::Erased)?;
-                Answer::Found(id)
+                ErasureAnswer::Found(id)
             }
             answer => answer,
         };
         let mut next = call.step.next(entity, answer, &running.erasure.addresses);
-        let planned = |step: &Step| running.calls.iter().any(|call| call.step == *step);
+        let planned = |step: &ErasureStep| running.calls.iter().any(|call| call.step == *step);
         next.retain(|step| !planned(step));
         erasures::done(job, place, &next)?;
         let last = next.is_empty()

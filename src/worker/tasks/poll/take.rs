@@ -13,9 +13,9 @@ use integration_mailchimp::engagement::{
 use pgrx::spi::SpiResult;
 
 use super::Running;
-use crate::store::activity::{self, Done};
+use crate::store::activity::{self, NewActivity};
 use crate::store::engagement::{self, Campaign};
-use crate::store::inbox::{self, State};
+use crate::store::inbox::{self, EventState};
 use crate::store::links::{self, Holder};
 use crate::store::{consent_log, people, withheld};
 use crate::worker::Context;
@@ -123,16 +123,16 @@ fn store(context: &Context, campaign: &Campaign, events: &[Engagement]) -> SpiRe
         .map(|(member, record)| (*member, record))
         .collect();
     activity::link(&members)?;
-    let done: Vec<Done> = events
+    let done: Vec<NewActivity> = events
         .iter()
-        .map(|event| Done {
+        .map(|event| NewActivity {
             event,
             record: who.get(event.member.as_str()),
         })
         .collect();
     let new = activity::put_done(&campaign.id, &done)?;
     let mut told = false;
-    for Done { event, record } in &done {
+    for NewActivity { event, record } in &done {
         let (Some(_), Some(record)) = (event.opt_out, record) else {
             continue;
         };
@@ -144,7 +144,7 @@ fn store(context: &Context, campaign: &Campaign, events: &[Engagement]) -> SpiRe
         }
         if let Some(webhook) = as_webhook(&campaign.list, &campaign.id, event) {
             let Accepted { event, .. } = webhook::accept(webhook, context.now.timestamp);
-            told |= inbox::put("mailchimp", event, State::Pending, None)?;
+            told |= inbox::put("mailchimp", event, EventState::Pending, None)?;
         }
     }
     Ok(told)

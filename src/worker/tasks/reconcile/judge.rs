@@ -17,13 +17,13 @@ use integration_mailchimp as mailchimp;
 use integration_mailchimp::listing::MembersCursor;
 use pgrx::spi::SpiResult;
 
-use super::repairs::Part;
+use super::repairs::RepairRead;
 use super::{Advance, Ask, Asked, walk};
 use crate::capture;
 use crate::inbound::ApplyContext;
-use crate::inbound::fields::{Done, Knowledge, Reported, Taken};
+use crate::inbound::fields::{FieldOutcome, Knowledge, Reported, Taken};
 use crate::services;
-use crate::store::drift::{self, Course, Found, Kind, Repair, Stage};
+use crate::store::drift::{self, Course, DriftKind, DriftRow, ReconcileStage, Repair};
 use crate::store::links;
 use crate::store::reading::Rows;
 use crate::store::sources::Source;
@@ -120,7 +120,7 @@ pub(super) struct Judge<'a> {
     /// The fields that were asked for, and when.
     pub(super) asked: Option<(Vec<String>, Timestamp)>,
     /// Records that are to be repaired.
-    pub(super) apart: Vec<Part>,
+    pub(super) apart: Vec<RepairRead>,
 }
 
 impl<'a> Judge<'a> {
@@ -217,7 +217,7 @@ impl<'a> Judge<'a> {
             }
         };
         let id = id.map(|id| id.as_str().to_owned());
-        self.put(Some(key), id, Kind::MissingRemote, None, repair)
+        self.put(Some(key), id, DriftKind::MissingRemote, None, repair)
     }
 
     fn unlink(&self, record: RecordRef, link: Link) -> SpiResult<()> {
@@ -225,7 +225,7 @@ impl<'a> Judge<'a> {
             return links::remove(self.course.target, &[record]);
         };
         let entry = LinkEntry { record, link };
-        links::write(self.course.target, links::Cause::Noted, &[entry].into())
+        links::write(self.course.target, links::LinkCause::Noted, &[entry].into())
     }
 
     pub(super) fn queue(&self, key: &RecordKey) {
@@ -237,11 +237,11 @@ impl<'a> Judge<'a> {
         &self,
         key: Option<&RecordKey>,
         remote_id: Option<String>,
-        kind: Kind,
+        kind: DriftKind,
         remote: Option<String>,
         repair: Repair,
     ) -> SpiResult<()> {
-        let found = Found {
+        let found = DriftRow {
             key: key.cloned(),
             remote_id,
             kind,
@@ -291,9 +291,11 @@ impl<'a> Judge<'a> {
                 return Ok(Some(Advance {
                     stage: match (&after, self.course.target, self.course.stage) {
                         (Some(_), _, stage) => stage,
-                        (None, Target::HubSpot, _) => Stage::Finished,
-                        (None, Target::Mailchimp, Stage::Remote) => Stage::Archived,
-                        (None, Target::Mailchimp, _) => Stage::Rows,
+                        (None, Target::HubSpot, _) => ReconcileStage::Finished,
+                        (None, Target::Mailchimp, ReconcileStage::Remote) => {
+                            ReconcileStage::Archived
+                        }
+                        (None, Target::Mailchimp, _) => ReconcileStage::Rows,
                     },
                     mark: None,
                     after,
@@ -322,20 +324,20 @@ impl<'a> Judge<'a> {
             let field = &map.fields[difference.index];
             let repair = match done.get(&field.column) {
                 None => Repair::Nothing,
-                Some(Done::Written) => Repair::Done("written to the CRM".to_owned()),
-                Some(Done::Kept { sent: true }) => {
+                Some(FieldOutcome::Written) => Repair::Done("written to the CRM".to_owned()),
+                Some(FieldOutcome::Kept { sent: true }) => {
                     Repair::Done(format!("sent to {}", self.course.target))
                 }
-                Some(Done::Kept { sent: false }) => {
+                Some(FieldOutcome::Kept { sent: false }) => {
                     Repair::Refused("the CRM's value stays, and is not sent".to_owned())
                 }
-                Some(Done::Refused(why)) => Repair::Refused(why.text.clone()),
-                Some(Done::Unreadable(why)) => Repair::Refused(why.clone()),
+                Some(FieldOutcome::Refused(why)) => Repair::Refused(why.text.clone()),
+                Some(FieldOutcome::Unreadable(why)) => Repair::Refused(why.clone()),
             };
-            let entry = Found {
+            let entry = DriftRow {
                 key: Some(key.clone()),
                 remote_id: Some(record.id.clone()),
-                kind: Kind::Field,
+                kind: DriftKind::Field,
                 field: Some(field.remote.clone()),
                 crm: difference.crm,
                 remote: difference.remote,
@@ -357,7 +359,7 @@ impl<'a> Judge<'a> {
         link: Link,
         record: &Record,
         found: &[Difference],
-    ) -> SpiResult<HashMap<String, Done>> {
+    ) -> SpiResult<HashMap<String, FieldOutcome>> {
         let values: Vec<(String, Option<String>)> = found
             .iter()
             .map(|difference| {
@@ -389,7 +391,7 @@ impl<'a> Judge<'a> {
                 .iter()
                 .map(|difference| {
                     let column = map.fields[difference.index].column.clone();
-                    (column, Done::Refused(why.clone()))
+                    (column, FieldOutcome::Refused(why.clone()))
                 })
                 .collect(),
             Taken::Pointless(_) => HashMap::new(),

@@ -15,16 +15,16 @@ use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
-use crate::inbound::audience::{Place, place};
+use crate::inbound::audience::{AudiencePlace, place};
 use crate::inbound::consent::{self as inbound, Decided};
 use crate::inbound::{Fate, Refused};
-use crate::store::drift::{self, Found, Kind, Repair};
-use crate::store::inbox::State;
-use crate::store::links::{self, Cause};
+use crate::store::drift::{self, DriftKind, DriftRow, Repair};
+use crate::store::inbox::EventState;
+use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
 
 /// A member and the row it belongs to.
-struct Pair<'r> {
+struct MatchedMember<'r> {
     record: &'r Record,
     key: RecordKey,
     link: Link,
@@ -75,7 +75,7 @@ impl Judge<'_> {
                 {
                     let status = record.properties.get("status").cloned();
                     let id = Some(record.id.clone());
-                    self.put(None, id, Kind::MissingLocal, status, Repair::Nothing)?;
+                    self.put(None, id, DriftKind::MissingLocal, status, Repair::Nothing)?;
                 }
             }
         }
@@ -87,7 +87,7 @@ impl Judge<'_> {
         source: &Source,
         list: &str,
         records: &'r [Record],
-    ) -> SpiResult<(Vec<Pair<'r>>, Vec<&'r Record>)> {
+    ) -> SpiResult<(Vec<MatchedMember<'r>>, Vec<&'r Record>)> {
         let (mut pairs, mut strangers) = (Vec::new(), Vec::new());
         let sources = &self.apply_context.context.sources;
         let tracked = |found: &(RecordRef, Link)| {
@@ -104,12 +104,14 @@ impl Judge<'_> {
             let met = known.is_none();
             if met {
                 known = match place(&self.apply_context, list, &email)? {
-                    Place::Here(record, link) => Some((record, link)),
-                    Place::Left(..) | Place::Elsewhere | Place::Nowhere => None,
+                    AudiencePlace::Here(record, link) => Some((record, link)),
+                    AudiencePlace::Left(..) | AudiencePlace::Elsewhere | AudiencePlace::Nowhere => {
+                        None
+                    }
                 };
             }
             match known {
-                Some((row, link)) if row.source == source.id => pairs.push(Pair {
+                Some((row, link)) if row.source == source.id => pairs.push(MatchedMember {
                     record,
                     key: row.key,
                     link,
@@ -128,7 +130,7 @@ impl Judge<'_> {
         map: &SourceMap,
         row: &[Option<String>],
         list: &str,
-        pair: &Pair,
+        pair: &MatchedMember,
     ) -> SpiResult<()> {
         let column = map.field_named("status");
         let Some((held, (index, field))) = status_of(pair.record).zip(column) else {
@@ -146,7 +148,7 @@ impl Judge<'_> {
         };
         if let Some(remedy) = consent_remedy(says, held, pair.link.member_status) {
             if remedy == ConsentRemedy::TellCrm
-                && self.set_apart(&pair.key, Kind::Status, again(), pair.record)
+                && self.set_apart(&pair.key, DriftKind::Status, again(), pair.record)
             {
                 return Ok(());
             }
@@ -154,10 +156,10 @@ impl Judge<'_> {
                 true => self.repair_consent(source, pair, held, remedy)?,
                 false => Repair::Nothing,
             };
-            let found = Found {
+            let found = DriftRow {
                 key: Some(pair.key.clone()),
                 remote_id: Some(pair.record.id.clone()),
-                kind: Kind::Status,
+                kind: DriftKind::Status,
                 field: Some("status".to_owned()),
                 crm: text.map(str::to_owned),
                 remote: pair.record.properties.get("status").cloned(),
@@ -193,7 +195,7 @@ impl Judge<'_> {
             |field| Some(Some(held[place(field)?].as_deref()?)),
             |field| pair.link.clock.agreed(field.id),
         );
-        if found.is_empty() || self.set_apart(&pair.key, Kind::Field, again(), pair.record) {
+        if found.is_empty() || self.set_apart(&pair.key, DriftKind::Field, again(), pair.record) {
             return Ok(());
         }
         let link = Link {
@@ -204,7 +206,7 @@ impl Judge<'_> {
         self.differing(source, map, &pair.key, link, pair.record, found)
     }
 
-    fn unlinked_member(&self, pair: &Pair, held: MemberStatus) -> SpiResult<()> {
+    fn unlinked_member(&self, pair: &MatchedMember, held: MemberStatus) -> SpiResult<()> {
         let repair = match self.course.repair {
             true => {
                 self.link(pair, held)?;
@@ -214,7 +216,7 @@ impl Judge<'_> {
             false => Repair::Nothing,
         };
         let id = Some(pair.record.id.clone());
-        self.put(Some(&pair.key), id, Kind::WrongLink, None, repair)
+        self.put(Some(&pair.key), id, DriftKind::WrongLink, None, repair)
     }
 
     fn list_of(&self, link: &Link) -> String {
@@ -222,7 +224,7 @@ impl Judge<'_> {
         link.membership.list.as_ref().unwrap_or(default).clone()
     }
 
-    fn link(&self, pair: &Pair, held: MemberStatus) -> SpiResult<()> {
+    fn link(&self, pair: &MatchedMember, held: MemberStatus) -> SpiResult<()> {
         let link = Link {
             remote_id: Some(RemoteId::from(pair.record.id.as_str())),
             remote_key: Some(address(pair.record)),
@@ -232,7 +234,7 @@ impl Judge<'_> {
         let record = self.record(&pair.key);
         links::write(
             Target::Mailchimp,
-            Cause::Noted,
+            LinkCause::Noted,
             &[LinkEntry { record, link }].into(),
         )
     }
@@ -240,7 +242,7 @@ impl Judge<'_> {
     fn repair_consent(
         &self,
         source: &Source,
-        pair: &Pair,
+        pair: &MatchedMember,
         held: MemberStatus,
         remedy: ConsentRemedy,
     ) -> SpiResult<Repair> {
@@ -282,7 +284,7 @@ impl Judge<'_> {
                     Fate::Settled(..) => {}
                 }
                 Ok(match fate {
-                    Fate::Settled(State::Applied, _) => {
+                    Fate::Settled(EventState::Applied, _) => {
                         Repair::Done("written to the CRM".to_owned())
                     }
                     Fate::Settled(_, why) => Repair::Refused(why),

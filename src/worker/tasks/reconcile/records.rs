@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
-use integration_engine::record::external_id::Meaning;
+use integration_engine::record::external_id::ExternalIdMeaning;
 use integration_engine::record::mapping::SourceMap;
 use integration_engine::record::{RecordKey, RecordRef, RemoteId, Timestamp};
 use integration_engine::sync::drift::{Difference, Page, Record, depends_on_time, differences};
@@ -14,8 +14,8 @@ use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
-use crate::store::drift::{self, Kind, Repair};
-use crate::store::links::{self, Cause};
+use crate::store::drift::{self, DriftKind, Repair};
+use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
 use crate::worker::adopt::{self, Claim};
 
@@ -98,7 +98,7 @@ impl Judge<'_> {
                 vec![(key.clone(), RemoteId::from(record.id.as_str()))],
                 wanted,
             );
-            if self.set_apart(key, Kind::Field, again, record) {
+            if self.set_apart(key, DriftKind::Field, again, record) {
                 continue;
             }
             self.differing(source, map, key, link, record, found)?;
@@ -137,7 +137,7 @@ impl Judge<'_> {
             self.put(
                 Some(key),
                 Some(id),
-                Kind::MissingRemote,
+                DriftKind::MissingRemote,
                 Some(there),
                 repair,
             )?;
@@ -176,7 +176,13 @@ impl Judge<'_> {
             true => self.follow(key, link, to, todo)?,
         };
         let (old, new) = (id.as_str().to_owned(), record.id.clone());
-        self.put(Some(key), Some(old), Kind::WrongLink, Some(new), repair)
+        self.put(
+            Some(key),
+            Some(old),
+            DriftKind::WrongLink,
+            Some(new),
+            repair,
+        )
     }
 
     /// Links a row to the record that its own was merged into, unless that is another row's.
@@ -203,7 +209,7 @@ impl Judge<'_> {
                 };
                 links::write(
                     self.course.target,
-                    Cause::Noted,
+                    LinkCause::Noted,
                     &[LinkEntry { record, link }].into(),
                 )?;
                 todo.push_back(Ask::Linked(vec![(key.clone(), to)], ListingKind::Values));
@@ -250,8 +256,10 @@ impl Judge<'_> {
                 Some(holder) if holder.source != source.id => {}
                 Some(holder) => unknown.push((record, Some(holder.key), true)),
                 None => match self.meaning(record.properties.get(own)) {
-                    Some(Meaning::Key(key)) => unknown.push((record, Some(key), false)),
-                    Some(Meaning::Hashed | Meaning::Foreign) => unknown.push((record, None, false)),
+                    Some(ExternalIdMeaning::Key(key)) => unknown.push((record, Some(key), false)),
+                    Some(ExternalIdMeaning::Hashed | ExternalIdMeaning::Foreign) => {
+                        unknown.push((record, None, false))
+                    }
                     None => {}
                 },
             }
@@ -282,7 +290,7 @@ impl Judge<'_> {
                 None => {
                     let named = record.properties.get(own).cloned();
                     let id = Some(record.id.clone());
-                    self.put(None, id, Kind::MissingLocal, named, Repair::Nothing)?;
+                    self.put(None, id, DriftKind::MissingLocal, named, Repair::Nothing)?;
                 }
             }
         }
@@ -290,12 +298,14 @@ impl Judge<'_> {
     }
 
     /// What a record's value of the unique property says to the table. `None`: it is another one's.
-    fn meaning(&self, held: Option<&String>) -> Option<Meaning> {
+    fn meaning(&self, held: Option<&String>) -> Option<ExternalIdMeaning> {
         let held = held.map_or("", String::as_str);
         let source = self.source()?;
         let of = |source: &Source| {
             let map = source.maps.get(&self.course.target);
-            map.map_or(Meaning::Foreign, |map| map.external_ids.meaning(held))
+            map.map_or(ExternalIdMeaning::Foreign, |map| {
+                map.external_ids.meaning(held)
+            })
         };
         let mine = of(source);
         let others = self.apply_context.context.sources.values();
@@ -304,7 +314,7 @@ impl Judge<'_> {
             let map = other.maps.get(&self.course.target);
             other.id != source.id && other.entity == source.entity && !map.is_none_or(bare)
         });
-        let is_anothers = others.any(|other| of(other) != Meaning::Foreign);
+        let is_anothers = others.any(|other| of(other) != ExternalIdMeaning::Foreign);
         (!is_anothers).then_some(mine)
     }
 
@@ -313,7 +323,7 @@ impl Judge<'_> {
         let link = links::read(source.id, self.course.target, &[key.as_str()])?.remove(key);
         if link.as_ref().is_some_and(|link| link.remote_id.is_some()) {
             let id = Some(record.id.clone());
-            return self.put(Some(key), id, Kind::Duplicate, None, Repair::Nothing);
+            return self.put(Some(key), id, DriftKind::Duplicate, None, Repair::Nothing);
         }
         drift::unmiss(&self.course, key)?;
         let repair = match self.course.repair {
@@ -326,7 +336,7 @@ impl Judge<'_> {
                 let record = self.record(key);
                 links::write(
                     self.course.target,
-                    Cause::Noted,
+                    LinkCause::Noted,
                     &[LinkEntry { record, link }].into(),
                 )?;
                 self.queue(key);
@@ -334,7 +344,7 @@ impl Judge<'_> {
             }
         };
         let id = Some(record.id.clone());
-        self.put(Some(key), id, Kind::WrongLink, None, repair)
+        self.put(Some(key), id, DriftKind::WrongLink, None, repair)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::inbound::Refused;
 use crate::pg::SqlError;
 use crate::pg::clock::Stopwatch;
 use crate::store;
-use crate::store::drift::{Kind, Repair};
+use crate::store::drift::{DriftKind, Repair};
 use crate::worker::task::Turn;
 
 /// Others have their turn after so long.
@@ -33,9 +33,9 @@ const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// What an answer says of one record that is to be repaired.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct RepairRead {
     pub key: RecordKey,
-    pub kind: Kind,
+    pub kind: DriftKind,
     pub asked: Asked,
     pub record: Record,
     attempts: u32,
@@ -48,13 +48,13 @@ impl Judge<'_> {
     pub(super) fn set_apart(
         &mut self,
         key: &RecordKey,
-        kind: Kind,
+        kind: DriftKind,
         ask: Ask,
         record: &Record,
     ) -> bool {
         let together = self.manner == Manner::Together && self.course.repair;
         if let (true, Some((names, at))) = (together, self.asked.clone()) {
-            self.apart.push(Part {
+            self.apart.push(RepairRead {
                 key: key.clone(),
                 kind,
                 asked: Asked { ask, names, at },
@@ -82,10 +82,10 @@ impl Judge<'_> {
 
 impl Reconciles {
     /// Takes out a record of a target's that is to be repaired now.
-    fn next_part(&mut self, target: Target, now: Instant) -> Option<(i64, Part)> {
+    fn next_part(&mut self, target: Target, now: Instant) -> Option<(i64, RepairRead)> {
         let mut running = self.courses.iter_mut();
         running.find_map(|running| {
-            let due = |part: &Part| part.not_before.is_none_or(|at| at <= now);
+            let due = |part: &RepairRead| part.not_before.is_none_or(|at| at <= now);
             let mine = running.course.target == target;
             let place = running.parts.iter().position(due).filter(|_| mine)?;
             Some((running.course.job, running.parts.remove(place)?))
@@ -123,7 +123,7 @@ impl Reconciles {
         &mut self,
         index: usize,
         job: i64,
-        mut part: Part,
+        mut part: RepairRead,
         turn: &mut Turn,
     ) -> SpiResult<()> {
         store::wait_for_nobody()?;
@@ -163,7 +163,7 @@ impl Reconciles {
     fn give_up(
         &mut self,
         (job, target): (i64, Target),
-        part: &Part,
+        part: &RepairRead,
         why: &SqlError,
         turn: &Turn,
     ) -> SpiResult<()> {

@@ -17,8 +17,8 @@ use super::judge::{self, Judge, Manner};
 use super::{Advance, Ask, Asked, Reconciles};
 use crate::pg::{self, SqlError, fence::Refusal};
 use crate::store;
-use crate::store::backfills::{self, End};
-use crate::store::drift::{self, Course, Stage};
+use crate::store::backfills::{self, JobEnd};
+use crate::store::drift::{self, Course, ReconcileStage};
 use crate::worker::target::{LANES, TargetWorker};
 use crate::worker::task::{Answered, Question, Turn};
 use crate::worker::{Context, associations, intake, settle};
@@ -49,8 +49,10 @@ impl Reconciles {
             let Some((job, stage)) = next else { continue };
             self.jobs.go_on();
             match stage {
-                Stage::Finished => self.end_comparison(job, turn.now())?,
-                Stage::Rows | Stage::Remote | Stage::Archived => self.ask_next(index, job, turn)?,
+                ReconcileStage::Finished => self.end_comparison(job, turn.now())?,
+                ReconcileStage::Rows | ReconcileStage::Remote | ReconcileStage::Archived => {
+                    self.ask_next(index, job, turn)?
+                }
             }
         }
         Ok(())
@@ -58,7 +60,7 @@ impl Reconciles {
 
     fn end_comparison(&mut self, job: i64, now: Instant) -> SpiResult<()> {
         store::transaction(|| {
-            if backfills::end(job, &End::Done)? {
+            if backfills::end(job, &JobEnd::Done)? {
                 drift::remove(job)?;
                 self.courses.retain(|running| running.course.job != job);
                 self.jobs.forget(job);
@@ -77,8 +79,10 @@ impl Reconciles {
         };
         if running.todo.is_empty() {
             match running.course.stage {
-                Stage::Remote | Stage::Archived => running.todo.push_back(Ask::Page),
-                Stage::Rows | Stage::Finished => {
+                ReconcileStage::Remote | ReconcileStage::Archived => {
+                    running.todo.push_back(Ask::Page)
+                }
+                ReconcileStage::Rows | ReconcileStage::Finished => {
                     store::transaction(|| self.begin_rows(index, job, turn))?;
                 }
             }
@@ -113,8 +117,8 @@ impl Reconciles {
             return Ok(());
         };
         let (most, after_all) = match target {
-            Target::HubSpot => (listing::PAGE_MAX, Stage::Remote),
-            Target::Mailchimp => (mailchimp::listing::PAGE_MAX, Stage::Finished),
+            Target::HubSpot => (listing::PAGE_MAX, ReconcileStage::Remote),
+            Target::Mailchimp => (mailchimp::listing::PAGE_MAX, ReconcileStage::Finished),
         };
         let keys = match backfills::next_keys(source, course.mark.as_deref(), None, most) {
             Ok(keys) => keys,
@@ -134,7 +138,7 @@ impl Reconciles {
         let advance = Advance {
             stage: match keys.looked_at < most {
                 true => after_all,
-                false => Stage::Rows,
+                false => ReconcileStage::Rows,
             },
             mark: keys.last.or(course.mark),
             after: None,
@@ -304,7 +308,7 @@ impl Reconciles {
         let Some(running) = self.find(job, target) else {
             return Ok(());
         };
-        let due = running.go_on(now)? || running.course.stage == Stage::Finished;
+        let due = running.go_on(now)? || running.course.stage == ReconcileStage::Finished;
         if due {
             backfills::progress(job, self.eta(job, now.timestamp))?;
         }
@@ -357,7 +361,7 @@ fn request(
             listing::list_request(settings, entity, course.after.as_deref())
         }
         (Ask::Page | Ask::PageAgain(_), Target::Mailchimp) => {
-            let archived = course.stage == Stage::Archived;
+            let archived = course.stage == ReconcileStage::Archived;
             let place = MembersCursor::read(course.after.as_deref(), &audiences(worker, context));
             mailchimp::listing::page_request(&place.list, place.offset, archived)
         }

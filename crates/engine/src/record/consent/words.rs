@@ -76,7 +76,7 @@ const NOTHING_SAID: [&str; 7] = [
 
 /// What a word of a table's own means: one of the statuses that `value_map` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Meaning {
+pub enum StatusWord {
     Subscribed,
     Unsubscribed,
     Cleaned,
@@ -84,41 +84,41 @@ pub enum Meaning {
     Pending,
 }
 
-impl Meaning {
-    fn from_name(name: &str) -> Option<Meaning> {
+impl StatusWord {
+    fn from_name(name: &str) -> Option<StatusWord> {
         Some(match name {
-            "subscribed" => Meaning::Subscribed,
-            "unsubscribed" => Meaning::Unsubscribed,
-            "cleaned" => Meaning::Cleaned,
-            "pending" => Meaning::Pending,
+            "subscribed" => StatusWord::Subscribed,
+            "unsubscribed" => StatusWord::Unsubscribed,
+            "cleaned" => StatusWord::Cleaned,
+            "pending" => StatusWord::Pending,
             _ => return None,
         })
     }
 
     const fn consent(self) -> Consent {
         match self {
-            Meaning::Subscribed => Consent::OptedIn,
-            Meaning::Unsubscribed | Meaning::Cleaned => Consent::OptedOut,
-            Meaning::Pending => Consent::Unknown,
+            StatusWord::Subscribed => Consent::OptedIn,
+            StatusWord::Unsubscribed | StatusWord::Cleaned => Consent::OptedOut,
+            StatusWord::Pending => Consent::Unknown,
         }
     }
 
-    const fn of(status: MemberStatus) -> Meaning {
+    const fn of(status: MemberStatus) -> StatusWord {
         match status {
-            MemberStatus::Subscribed => Meaning::Subscribed,
-            MemberStatus::Pending => Meaning::Pending,
-            MemberStatus::Cleaned => Meaning::Cleaned,
+            MemberStatus::Subscribed => StatusWord::Subscribed,
+            MemberStatus::Pending => StatusWord::Pending,
+            MemberStatus::Cleaned => StatusWord::Cleaned,
             MemberStatus::UnsubscribedByCrm
             | MemberStatus::UnsubscribedByMember
             | MemberStatus::Forgotten
-            | MemberStatus::Archived => Meaning::Unsubscribed,
+            | MemberStatus::Archived => StatusWord::Unsubscribed,
         }
     }
 }
 
 /// Words of a table's own, in the order in which they were stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words(Vec<(String, Meaning)>);
+pub struct Words(Vec<(String, StatusWord)>);
 
 impl Words {
     /// Reads a `value_map`: a JSON object of words and statuses. What is no status is left out, for
@@ -130,78 +130,79 @@ impl Words {
 
     /// As above. The shortest word comes first, and of those the first by alphabet.
     pub fn of(words: BTreeMap<String, String>) -> Words {
-        let known = |(word, status): (String, String)| Some((word, Meaning::from_name(&status)?));
+        let known =
+            |(word, status): (String, String)| Some((word, StatusWord::from_name(&status)?));
         let mut words: Vec<_> = words.into_iter().filter_map(known).collect();
         words.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
         Words(words)
     }
 
-    fn meaning(&self, text: &str) -> Option<Meaning> {
+    fn meaning(&self, text: &str) -> Option<StatusWord> {
         if self.0.is_empty() {
             return None;
         }
         let text = text.to_lowercase();
-        let same = |(word, _): &&(String, Meaning)| word.trim().to_lowercase() == text;
+        let same = |(word, _): &&(String, StatusWord)| word.trim().to_lowercase() == text;
         self.0.iter().find(same).map(|(_, meaning)| *meaning)
     }
 
     /// The word for a status; where there is none, that for an opt-out in general.
     fn word(&self, status: MemberStatus) -> Option<&str> {
-        let of = |wanted: Meaning| {
+        let of = |wanted: StatusWord| {
             let mut words = self.0.iter();
             let found = words.find(|(_, meaning)| *meaning == wanted);
             found.map(|(word, _)| word.as_str())
         };
-        let meaning = Meaning::of(status);
+        let meaning = StatusWord::of(status);
         let out = || match meaning {
-            Meaning::Subscribed => None,
-            _ => of(Meaning::Unsubscribed),
+            StatusWord::Subscribed => None,
+            _ => of(StatusWord::Unsubscribed),
         };
         of(meaning).or_else(out)
     }
 }
 
 /// What a text comes to.
-enum Said {
+enum StatusText {
     Clearly(Consent),
     Nothing,
     /// A word that nobody knows.
     Unheard,
 }
 
-fn said(kind: ValueKind, words: &Words, text: Option<&str>) -> Said {
+fn said(kind: ValueKind, words: &Words, text: Option<&str>) -> StatusText {
     let readable = matches!(kind, ValueKind::Bool | ValueKind::Text | ValueKind::Integer);
     let Some(text) = text.map(str::trim).filter(|_| readable) else {
-        return Said::Nothing;
+        return StatusText::Nothing;
     };
     if let Some(meaning) = words.meaning(text) {
-        return Said::Clearly(meaning.consent());
+        return StatusText::Clearly(meaning.consent());
     }
     let among = |known: &[&str]| known.iter().any(|known| text.eq_ignore_ascii_case(known));
     if among(&OPTED_IN) {
-        Said::Clearly(Consent::OptedIn)
+        StatusText::Clearly(Consent::OptedIn)
     } else if among(&OPTED_OUT) {
-        Said::Clearly(Consent::OptedOut)
+        StatusText::Clearly(Consent::OptedOut)
     } else if among(&NOTHING_SAID) {
-        Said::Nothing
+        StatusText::Nothing
     } else {
-        Said::Unheard
+        StatusText::Unheard
     }
 }
 
 /// Reads a consent column. Only a clear yes is an opt-in.
 pub fn read(kind: ValueKind, words: &Words, text: Option<&str>) -> Consent {
     match said(kind, words, text) {
-        Said::Clearly(consent) => consent,
-        Said::Nothing | Said::Unheard => Consent::Unknown,
+        StatusText::Clearly(consent) => consent,
+        StatusText::Nothing | StatusText::Unheard => Consent::Unknown,
     }
 }
 
 /// The word in a consent column that nobody knows, and that counts as no consent.
 pub fn unheard<'t>(field: &Field, text: Option<&'t str>) -> Option<&'t str> {
     match said(field.kind, &field.words, text) {
-        Said::Unheard => text.map(str::trim),
-        Said::Clearly(_) | Said::Nothing => None,
+        StatusText::Unheard => text.map(str::trim),
+        StatusText::Clearly(_) | StatusText::Nothing => None,
     }
 }
 
