@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::store::{backfills, sources};
+use crate::store::{jobs::backfills, sources};
 
 /// Refuses what is no condition on the rows of a tracked table. It is planned, not run, with the
 /// rights of the table's owner, as the worker will run it.

@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::error::Error;
-use crate::store::{people, sources};
+use crate::store::{crm::people, sources};
 
 /// The e-mail addresses in a contact's row as it is now, read with the rights of the table's owner.
 #[pg_extern(volatile)]

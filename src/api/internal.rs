@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::pg::shmem::{self, Wake};
-use crate::store::secrets;
+use crate::store::server::secrets;
 use crate::{capture, config, services};
 
 /// The keys packed into a queue row.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::store::secrets;
+use crate::store::server::secrets;
 use crate::worker::fill::{self, Preview, PreviewStep};
 
 /// One row per target: what the next delivery of the record would be.

@@ -7,7 +7,7 @@ use crate::config;
 use crate::error::Error;
 use crate::pg::statement;
 use crate::secret::Secret;
-use crate::store::secrets;
+use crate::store::server::secrets;
 
 /// Keeps a credential sealed in the database: it goes before the setting of the same name, from the
 /// commit on. NULL takes it back.

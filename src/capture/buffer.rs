@@ -43,7 +43,7 @@ pub struct Targets(i16);
 
 impl Targets {
     pub fn add(&mut self, target: Target) {
-        self.0 |= crate::store::changes::bit(target);
+        self.0 |= crate::store::queue::changes::bit(target);
     }
 
     pub const fn bits(self) -> i16 {
@@ -57,7 +57,7 @@ impl Targets {
     pub fn iter(self) -> impl Iterator<Item = Target> {
         Target::ALL
             .into_iter()
-            .filter(move |target| self.0 & crate::store::changes::bit(*target) != 0)
+            .filter(move |target| self.0 & crate::store::queue::changes::bit(*target) != 0)
     }
 }
 

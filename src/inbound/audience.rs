@@ -8,7 +8,7 @@ use integration_mailchimp::audience_of;
 use pgrx::spi::SpiResult;
 
 use super::ApplyContext;
-use crate::store::{links, people};
+use crate::store::{crm::people, links};
 
 /// Where the CRM row with an address is, as seen from an audience.
 pub enum AudiencePlace {

@@ -19,7 +19,7 @@ use super::{ApplyContext, Fate, Refused, erased, event, foreign};
 use crate::pg;
 use crate::pg::clock::{self, Stopwatch};
 use crate::pg::shmem::{Slot, Wake};
-use crate::store::inbox::{
+use crate::store::inbound::inbox::{
     self, EventState, FAILED_ALERT, PendingEvent, WAITS_ALERT, WaitingEvents, Which,
 };
 use crate::store::{self, state};

@@ -16,11 +16,11 @@ use pgrx::spi::SpiResult;
 
 use super::{ApplyContext, Fate, applied, ignored, unless_written};
 use crate::capture;
-use crate::store::consent_log;
+use crate::store::consent::consent_log;
+use crate::store::consent::objections;
+use crate::store::consent::standings::{self, SignUps};
 use crate::store::links::{self, LinkCause};
-use crate::store::objections;
-use crate::store::standings::{self, SignUps};
-use crate::store::{apply, sources::Source};
+use crate::store::{crm::apply, sources::Source};
 
 /// A decision that was reported.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use integration_mailchimp::webhook::{MailchimpSubject, MandrillSubject};
 use pgrx::spi::SpiResult;
 
 use crate::services::AnySubject;
-use crate::store::withheld::{self, Reason};
+use crate::store::queue::withheld::{self, Reason};
 use crate::worker::Context;
 
 /// The erased records that an event speaks of.

@@ -7,7 +7,7 @@ use pgrx::spi::SpiResult;
 
 use super::{Alert, ApplyContext, Fate, failed, foreign, ignored};
 use crate::services::AnySubject;
-use crate::store::inbox::{FOREIGN_ALERT, PendingEvent};
+use crate::store::inbound::inbox::{FOREIGN_ALERT, PendingEvent};
 
 /// What an event is about.
 pub fn subject(event: &PendingEvent) -> Result<AnySubject, WebhookError> {

@@ -15,7 +15,7 @@ use super::write::Held;
 use super::{Alert, ApplyContext, Fate, Refused, applied, failed, ignored};
 use crate::capture;
 use crate::services;
-use crate::store::inbox::FAILED_ALERT;
+use crate::store::inbound::inbox::FAILED_ALERT;
 use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
 

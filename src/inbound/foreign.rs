@@ -8,7 +8,7 @@ use pgrx::spi::SpiResult;
 use super::ApplyContext;
 use crate::config;
 use crate::services::AnySubject;
-use crate::store::webhooks;
+use crate::store::inbound::webhooks;
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 

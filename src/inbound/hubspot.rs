@@ -9,8 +9,8 @@ use pgrx::spi::SpiResult;
 use super::fields::{Knowledge, Reported};
 use super::{ApplyContext, Fate, applied, ignored, removal};
 use crate::store::links::{self, LinkCause};
+use crate::store::queue::withheld::Reason;
 use crate::store::sources::Source;
-use crate::store::withheld::Reason;
 use crate::worker::adopt::{self, Claim};
 
 pub fn apply(

@@ -23,8 +23,8 @@ use crate::pg::shmem::{self, Wake};
 use crate::sealing;
 use crate::secret::Secret;
 use crate::services::{AnySubject, Entry, Event, entries};
-use crate::store::inbox::{self, EventState};
-use crate::store::{secrets, webhooks};
+use crate::store::inbound::inbox::{self, EventState};
+use crate::store::{inbound::webhooks, server::secrets};
 
 /// What an import did: events received, queued, known already, and of no interest.
 #[derive(Default)]

@@ -14,7 +14,7 @@ use super::audience::{AudiencePlace, place};
 use super::consent::{self, Decided};
 use super::fields::{Knowledge, Reported};
 use super::{ApplyContext, Fate, applied, failed, ignored};
-use crate::store::inbox::{EventState, PendingEvent};
+use crate::store::inbound::inbox::{EventState, PendingEvent};
 use crate::store::links;
 
 pub fn apply(

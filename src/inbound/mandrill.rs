@@ -9,8 +9,8 @@ use pgrx::spi::SpiResult;
 
 use super::consent::{self, Decided};
 use super::{ApplyContext, Fate, applied, ignored};
-use crate::store::inbox::PendingEvent;
-use crate::store::{activity, links, people};
+use crate::store::inbound::inbox::PendingEvent;
+use crate::store::{crm::people, inbound::activity, links};
 
 pub fn apply(
     apply_context: &ApplyContext,
@@ -64,7 +64,7 @@ pub fn apply(
         }
     }
     match consent::record(apply_context, source, record, link, decided)? {
-        Fate::Settled(crate::store::inbox::EventState::Ignored, why) => {
+        Fate::Settled(crate::store::inbound::inbox::EventState::Ignored, why) => {
             Ok(applied(format!("{kind} noted; consent unchanged: {why}")))
         }
         fate => Ok(fate),

@@ -24,8 +24,8 @@ use integration_engine::sync::clock::{Tick, ValueHash};
 use pgrx::spi::SpiResult;
 
 use crate::pg::SqlError;
-use crate::store::apply::Applied;
-use crate::store::inbox::EventState;
+use crate::store::crm::apply::Applied;
+use crate::store::inbound::inbox::EventState;
 use crate::store::sources::Source;
 use crate::store::{holds, state};
 use crate::worker::Context;

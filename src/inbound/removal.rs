@@ -11,11 +11,11 @@ use super::hubspot::linked;
 use super::{ApplyContext, Fate, Refused, applied, failed, ignored};
 use crate::capture;
 use crate::config::OnRemoteDelete;
-use crate::store::apply::{self, Applied};
 use crate::store::associations;
+use crate::store::crm::apply::{self, Applied};
 use crate::store::links::{self, LinkCause};
+use crate::store::queue::withheld::{self, Reason, WithheldName};
 use crate::store::sources::Source;
-use crate::store::withheld::{self, Reason, WithheldName};
 
 /// It was deleted there: its row is not sent again by itself, or goes as well.
 pub fn deleted(

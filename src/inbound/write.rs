@@ -15,8 +15,8 @@ use super::fields::Reported;
 use super::{Alert, Refused};
 use crate::pg;
 use crate::services;
-use crate::store::apply::{self, Applied};
-use crate::store::inbox::LOSSY_ALERT;
+use crate::store::crm::apply::{self, Applied};
+use crate::store::inbound::inbox::LOSSY_ALERT;
 
 /// What a column holds of a value that was written to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

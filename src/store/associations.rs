@@ -6,7 +6,7 @@ use integration_engine::record::{RecordKey, RecordRef, RemoteId, SourceId};
 use integration_hubspot::associations::{AssociationUpdate, Owed, Pair, WantedPair};
 use pgrx::spi::SpiResult;
 
-use super::{column, dead_letters, execute, returned, scalar, select, sources::Source};
+use super::{column, execute, queue::dead_letters, returned, scalar, select, sources::Source};
 use crate::services;
 
 /// A column that holds the key of the row its record belongs to.

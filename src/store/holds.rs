@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{execute, select, trouble};
+use super::{crm::trouble, execute, select};
 
 /// The kinds of alert about what is wrong with tables; the subject names the table or column.
 pub const HELD: &str = "held_table";

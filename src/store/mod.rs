@@ -2,35 +2,19 @@
 //!
 //! Statements are prepared once a session and kept. Reading ones run without a transaction id.
 
-pub mod account;
-pub mod activity;
-pub mod apply;
 pub mod associations;
-pub mod audiences;
-pub mod backfills;
-pub mod changes;
-pub mod consent_log;
-pub mod copies;
-pub mod dead_letters;
-pub mod drift;
-pub mod engagement;
-pub mod erasures;
+pub mod consent;
+pub mod crm;
 pub mod holds;
-pub mod inbox;
+pub mod inbound;
+pub mod jobs;
 pub mod links;
-pub mod objections;
-pub mod people;
-pub mod reading;
+pub mod queue;
 mod rows;
-pub mod secrets;
-pub mod session;
+pub mod server;
 pub mod sources;
-pub mod standings;
 pub mod state;
-pub mod trouble;
 pub mod waiting;
-pub mod webhooks;
-pub mod withheld;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -13,7 +13,7 @@ use integration_engine::record::{Entity, SourceId, Target};
 use pgrx::pg_sys;
 use pgrx::spi::{SpiResult, quote_identifier};
 
-use super::reading::MissingRow;
+use super::crm::reading::MissingRow;
 use super::returned;
 use crate::pg::fence::Opened;
 use crate::pg::{self, Column};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{audiences, copies, execute, holds, inbox, select};
+use super::{consent::audiences, execute, holds, inbound::inbox, select, server::copies};
 
 /// A target that somebody paused.
 pub struct Pause {

@@ -16,12 +16,12 @@ use pgrx::spi::SpiResult;
 use super::Context;
 use super::fill::{self, Move, Planning};
 use super::target::TargetWorker;
-use crate::store::changes;
-use crate::store::dead_letters;
 use crate::store::holds;
 use crate::store::links::{self, Holder as Known};
+use crate::store::queue::changes;
+use crate::store::queue::dead_letters;
+use crate::store::queue::withheld;
 use crate::store::sources::Source;
-use crate::store::withheld;
 
 /// The records of one source that are being planned, side by side.
 pub struct Block<'a> {

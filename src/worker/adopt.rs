@@ -13,8 +13,8 @@ use pgrx::spi::SpiResult;
 use super::Context;
 use super::address_owner::describe;
 use super::target::TargetWorker;
-use crate::store::dead_letters;
 use crate::store::links;
+use crate::store::queue::dead_letters;
 
 /// Whose a remote record is.
 pub enum Claim {

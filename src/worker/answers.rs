@@ -15,7 +15,7 @@ use super::target::{PlannedCall, TargetWorker};
 use super::{Context, sharing};
 use crate::http::Answer;
 use crate::services;
-use crate::store::dead_letters::LogEntry;
+use crate::store::queue::dead_letters::LogEntry;
 
 /// A harmless request that any credential may make: who are we?
 pub fn probe(target: Target, context: &Context) -> Request {

@@ -29,9 +29,9 @@ use super::{Context, Worker, adopt, missing_scopes};
 use crate::http::Answer;
 use crate::store;
 use crate::store::associations::{self as table, AssociationChange, OwedAssociation};
-use crate::store::changes;
 use crate::store::holds;
 use crate::store::links::{self, LinkCause};
+use crate::store::queue::changes;
 
 /// Associations planned at once: two full calls.
 const ROUND: i64 = 4_000;

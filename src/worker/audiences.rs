@@ -9,7 +9,7 @@ use integration_mailchimp::unknown_audience;
 use pgrx::spi::SpiResult;
 
 use super::Context;
-use crate::store::audiences;
+use crate::store::consent::audiences;
 
 /// See the module's documentation.
 #[derive(Default)]

@@ -14,7 +14,7 @@ use crate::config::{Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
 use crate::sealing;
 use crate::secret::Secret;
-use crate::store::{self, account, state};
+use crate::store::{self, server::account, state};
 
 /// Alert kind: a rotated refresh token could not be stored.
 const UNSAVED: &str = "encryption_key";

@@ -12,9 +12,9 @@ use pgrx::spi::quote_literal;
 
 use super::Context;
 use super::target::{PlannedCall, TargetWorker};
+use crate::store::crm::trouble;
 use crate::store::holds::HoldCause;
 use crate::store::sources::Source;
-use crate::store::trouble;
 
 /// What has been found out since a table was last released.
 #[derive(Default)]

@@ -12,7 +12,7 @@ use super::{Context, answers, auth, properties};
 use crate::config::{Credential, Endpoint};
 use crate::http::SecretBody;
 use crate::secret::Secret;
-use crate::store::account::Tested;
+use crate::store::server::account::Tested;
 
 /// A test under way.
 pub struct Test {

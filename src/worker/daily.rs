@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 
 use super::Worker;
 use super::target::{TargetStatus, TargetWorker};
-use crate::store::{self, account};
+use crate::store::{self, server::account};
 
 /// Where an account's day is not known, it is asked again this often.
 const ASK_AGAIN: Duration = Duration::from_secs(15 * 60);

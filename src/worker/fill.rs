@@ -31,7 +31,7 @@ use super::sharing;
 use super::standings;
 use super::target::{PlannedCall, TargetWorker};
 use super::words;
-use crate::store::{sources::Source, trouble};
+use crate::store::{crm::trouble, sources::Source};
 
 /// Records read and planned at once, so that memory stays bounded whatever they hold.
 const BLOCK: usize = 1_000;

@@ -11,7 +11,7 @@ use super::process;
 use super::target::TargetStatus;
 use crate::capture;
 use crate::pg::shmem::{self, Woken};
-use crate::store::{self, session, state};
+use crate::store::{self, server::session, state};
 
 /// Versions of the extension's tables that this library works with: its own, and the one before.
 const TABLES: [&str; 1] = [env!("CARGO_PKG_VERSION")];

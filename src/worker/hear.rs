@@ -7,7 +7,7 @@ use super::{
     Worker, associations, audiences, auth, missing_scopes, preflight, properties, requests, settle,
     trust,
 };
-use crate::store::{self, account, dead_letters, state};
+use crate::store::{self, queue::dead_letters, server::account, state};
 
 impl Worker {
     /// Takes in answers, and stores what they say.

@@ -12,9 +12,9 @@ use super::Context;
 use super::fill::Move;
 use super::target::PlannedCall;
 use crate::store::associations::{self as table, Association};
-use crate::store::dead_letters;
+use crate::store::consent::standings::{self, SignUps};
 use crate::store::links::{self, LinkCause};
-use crate::store::standings::{self, SignUps};
+use crate::store::queue::dead_letters;
 
 /// Whether something has to be stored before a call leaves.
 pub fn is_to_note(planned: &PlannedCall) -> bool {

@@ -10,8 +10,8 @@ use pgrx::spi::SpiResult;
 
 use super::target::{LaneScan, QueuedRow, TargetWorker};
 use super::{Context, settle};
-use crate::store::changes::{self, ChangeOp};
 use crate::store::links;
+use crate::store::queue::changes::{self, ChangeOp};
 
 /// Queue rows read at once, at most and at least.
 const ROWS: (usize, usize) = (1_000, 16);

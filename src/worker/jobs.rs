@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 
 use super::target::{TargetWorker, UniqueProperty};
 use super::{Context, intake, properties, requests};
-use crate::store::{backfills, holds};
+use crate::store::{holds, jobs::backfills};
 
 /// How long until a job is tried again, and how often at most its progress is shown.
 pub const A_MOMENT: Duration = Duration::from_secs(1);

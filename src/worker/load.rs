@@ -11,7 +11,9 @@ use super::{
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
 use crate::pg::watch;
-use crate::store::{self, account, copies, dead_letters, holds, sources, state};
+use crate::store::{
+    self, holds, queue::dead_letters, server::account, server::copies, sources, state,
+};
 
 impl Context {
     /// Reads the tracked tables.
@@ -26,8 +28,8 @@ impl Context {
 
     /// Reads whether anything is remembered of records that planning has to look up.
     pub(super) fn read_memory(&mut self) -> SpiResult<()> {
-        self.withheld = store::withheld::any()?;
-        self.objections = store::objections::any()?;
+        self.withheld = store::queue::withheld::any()?;
+        self.objections = store::consent::objections::any()?;
         Ok(())
     }
 
@@ -72,7 +74,7 @@ impl Worker {
         // rules are read as whoever asked for them left them, or later.
         let jobs = state::open_jobs()?;
         self.tasks.read_jobs()?;
-        let mut settings = Settings::read(&store::secrets::load()?);
+        let mut settings = Settings::read(&store::server::secrets::load()?);
         if let Err(why) = session::assume_role() {
             settings.refuse(&why);
         }

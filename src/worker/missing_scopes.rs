@@ -10,7 +10,7 @@ use pgrx::spi::SpiResult;
 use super::target::{TargetWorker, UniqueProperty};
 use super::trust::AccountState;
 use super::{Context, settle};
-use crate::store::dead_letters::{self, Forbidden};
+use crate::store::queue::dead_letters::{self, Forbidden};
 use crate::store::state;
 
 /// Kind of the alert raised here.

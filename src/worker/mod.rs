@@ -120,9 +120,10 @@ struct Worker {
 impl Worker {
     fn start(slot: &'static Slot) -> Result<Worker, String> {
         let now = clock::now();
-        let settings =
-            store::transaction(|| store::secrets::load().map(|stored| Settings::read(&stored)))
-                .map_err(|why| why.to_string())?;
+        let settings = store::transaction(|| {
+            store::server::secrets::load().map(|stored| Settings::read(&stored))
+        })
+        .map_err(|why| why.to_string())?;
         let requests = Requests::start(&settings)?;
         // What an earlier worker had under way is not any more.
         Target::ALL
@@ -169,7 +170,10 @@ impl Worker {
         let called = std::mem::replace(&mut self.called, Wake::NONE);
         let wake = wake.union(called).union(self.prepared.ended(wake, now)?);
         self.wake = wake;
-        if wake.has(Wake::CONFIG) || self.tasks.are_outdated(now) || store::trouble::is_outdated() {
+        if wake.has(Wake::CONFIG)
+            || self.tasks.are_outdated(now)
+            || store::crm::trouble::is_outdated()
+        {
             store::transaction(|| self.load())?;
         }
         self.step(Place::BeforeAnswers)?;

@@ -22,8 +22,8 @@ use super::address_owner::describe;
 use super::fill::Planning;
 use super::target::TargetWorker;
 use crate::pg::fence::Refusal;
-use crate::store::objections::{self, Objection};
-use crate::store::people;
+use crate::store::consent::objections::{self, Objection};
+use crate::store::crm::people;
 use crate::store::sources::Source;
 
 /// What a row says, and of whom.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgrx::spi::SpiResult;
 
 use crate::pg::shmem::Wake;
-use crate::store::{self, session};
+use crate::store::{self, server::session};
 
 /// How often prepared transactions are looked at while there are any.
 const LOOK: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use super::{Context, missing_scopes, preflight, run, session};
 use crate::pg::settings;
 use crate::pg::watch;
 use crate::pg::{extension, shmem};
-use crate::store::{changes, state};
+use crate::store::{queue::changes, state};
 use crate::{config, store};
 
 #[pg_guard]

@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 use super::requests::Requests;
 use super::target::{TargetWorker, UniqueProperty};
 use super::{Context, answers, missing_scopes, provision, sharing};
-use crate::store::{changes, state};
+use crate::store::{queue::changes, state};
 
 /// An answer about a property.
 pub struct PropertyAnswer {

@@ -6,7 +6,7 @@ use pgrx::spi::SpiResult;
 use super::target::TargetWorker;
 use super::{Worker, fill, identity, intake, missing_scopes, preflight, requests, settle};
 use crate::pg::watch;
-use crate::store::{self, changes};
+use crate::store::{self, queue::changes};
 
 impl TargetWorker {
     /// Consent is read again when a call leaves: what was planned before, and had to wait, is

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 
 use crate::config;
 use crate::pg::guarded;
-use crate::store::session;
+use crate::store::server::session;
 
 /// Takes on `integration.worker_role`, or the worker's own. `Err` says why it could not. Inside a
 /// transaction.

@@ -20,13 +20,13 @@ use super::target::{QueuedRow, TargetWorker};
 use super::{Context, adopt, deciders, process};
 use crate::capture;
 use crate::pg::shmem::Wake;
-use crate::store::consent_log;
-use crate::store::dead_letters;
-use crate::store::erasures;
-use crate::store::inbox::{self, EventState};
+use crate::store::consent::consent_log;
+use crate::store::consent::standings::{self, SignUps};
+use crate::store::inbound::inbox::{self, EventState};
+use crate::store::jobs::erasures;
 use crate::store::links::{self, LinkCause, intents};
-use crate::store::standings::{self, SignUps};
-use crate::store::{self, changes};
+use crate::store::queue::dead_letters;
+use crate::store::{self, queue::changes};
 
 /// Settles a target's outcomes. Returns what has to be recorded in the CRM.
 pub fn settle(

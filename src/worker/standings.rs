@@ -10,7 +10,7 @@ use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::Context;
-use crate::store::standings;
+use crate::store::consent::standings;
 
 /// Looks up what is remembered of records, at once for all of them, before anything is decided.
 pub fn recall(

@@ -14,7 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};
 use super::{Context, answers};
-use crate::store::account;
+use crate::store::server::account;
 
 /// Between looks whether a refused credential works again: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(10);

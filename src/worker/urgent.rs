@@ -13,7 +13,7 @@ use super::target::{PlannedCall, TargetWorker};
 use super::{Worker, fill, identity, intake, settle};
 use crate::config::Settings;
 use crate::pg::watch;
-use crate::store::{self, changes};
+use crate::store::{self, queue::changes};
 
 /// Mailchimp: at most 10 connections at a time.
 const MOST_CONNECTIONS: usize = 10;

@@ -16,7 +16,7 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 use super::{KeyColumn, Numbers, Source};
 use crate::pg::Column;
 use crate::services;
-use crate::store::reading::MissingRow;
+use crate::store::crm::reading::MissingRow;
 use crate::store::select;
 
 const TABLES: &str = "\

@@ -10,7 +10,7 @@ use integration_hubspot::associations::AssociationState;
 use pgrx::spi::SpiResult;
 
 use crate::store::associations::{Association, AssociationChange};
-use crate::store::dead_letters;
+use crate::store::queue::dead_letters;
 use crate::worker::Context;
 
 /// Takes note of what has just been stored.

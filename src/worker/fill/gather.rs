@@ -12,7 +12,7 @@ use pgrx::spi::SpiResult;
 
 use super::{Draft, named};
 use crate::services;
-use crate::store::{links, reading::ReadRows, sources::Source, withheld};
+use crate::store::{crm::reading::ReadRows, links, queue::withheld, sources::Source};
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 

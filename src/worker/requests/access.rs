@@ -15,7 +15,7 @@ use super::{Heard, Requests, SentRequest, Underway};
 use crate::config::{Credential, Settings};
 use crate::http::{Answer, Outgoing, SecretBody};
 use crate::secret::Secret;
-use crate::store::account::Tested;
+use crate::store::server::account::Tested;
 use crate::worker::auth::{Granted, Renewal, Session};
 use crate::worker::connection::{self, Test, TestQuestion};
 use crate::worker::target::TargetWorker;

@@ -8,7 +8,7 @@ use integration_engine::record::Target;
 
 use super::{Requests, Underway, setup};
 use crate::http::Answer;
-use crate::store::dead_letters::LogEntry;
+use crate::store::queue::dead_letters::LogEntry;
 use crate::worker::auth::Granted;
 use crate::worker::target::{PlannedCall, TargetWorker, UniqueProperty};
 use crate::worker::task::{self, TaskId, Token};

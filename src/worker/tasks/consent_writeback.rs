@@ -17,8 +17,8 @@ use pgrx::spi::SpiResult;
 
 use crate::pg::clock::Stopwatch;
 use crate::pg::{self, SqlError};
-use crate::store::apply::{self, Applied};
-use crate::store::{self, changes, dead_letters, holds, links};
+use crate::store::crm::apply::{self, Applied};
+use crate::store::{self, holds, links, queue::changes, queue::dead_letters};
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 use crate::worker::task::{Task, Turn};

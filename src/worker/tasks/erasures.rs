@@ -17,7 +17,7 @@ use pgrx::spi::SpiResult;
 
 use crate::services;
 use crate::store;
-use crate::store::erasures::{self, Erasure};
+use crate::store::jobs::erasures::{self, Erasure};
 use crate::worker::jobs::{self, Jobs, News};
 use crate::worker::target::TargetWorker;
 use crate::worker::task::{Answered, Question, QuestionKind, Task, Token, Turn};

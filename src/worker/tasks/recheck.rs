@@ -8,7 +8,7 @@ use pgrx::spi::SpiResult;
 
 use crate::pg::fence::Refusal;
 use crate::store::holds::HoldCause;
-use crate::store::{self, holds, trouble};
+use crate::store::{self, crm::trouble, holds};
 use crate::worker::task::{Task, Turn};
 
 /// Between attempts: doubled each time, up to the latter.

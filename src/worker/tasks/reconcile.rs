@@ -24,8 +24,8 @@ use pgrx::spi::SpiResult;
 
 use repairs::RepairRead;
 
-use crate::store::backfills::{self, JobEnd};
-use crate::store::drift::{self, Course, ReconcileStage};
+use crate::store::jobs::backfills::{self, JobEnd};
+use crate::store::jobs::drift::{self, Course, ReconcileStage};
 use crate::worker::Context;
 use crate::worker::jobs::{self, A_MOMENT, Jobs, News, idle};
 use crate::worker::target::{TargetWorker, UniqueProperty};

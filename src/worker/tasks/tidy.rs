@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::spi::SpiResult;
 
-use crate::store::{self, erasures, state};
+use crate::store::{self, jobs::erasures, state};
 use crate::worker::task::{Task, Turn};
 
 /// Between times.

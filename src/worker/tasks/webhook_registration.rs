@@ -9,7 +9,7 @@ use integration_mailchimp::hooks::{self, CreatedWebhook, ExistingWebhook, Wanted
 use pgrx::spi::SpiResult;
 
 use crate::services;
-use crate::store::{self, state, webhooks};
+use crate::store::{self, inbound::webhooks, state};
 use crate::worker::jobs::A_MOMENT;
 use crate::worker::requests;
 use crate::worker::task::{Answered, Question, Task, Token, Turn};

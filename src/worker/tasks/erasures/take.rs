@@ -14,8 +14,8 @@ use super::begin::is_free;
 use crate::pg;
 use crate::services;
 use crate::store;
-use crate::store::withheld::{self, Reason};
-use crate::store::{erasures, links};
+use crate::store::queue::withheld::{self, Reason};
+use crate::store::{jobs::erasures, links};
 use crate::worker::task::{Answered, Turn};
 use crate::worker::{answers, associations};
 

@@ -13,11 +13,11 @@ use integration_mailchimp::engagement::{
 use pgrx::spi::SpiResult;
 
 use super::Running;
-use crate::store::activity::{self, NewActivity};
-use crate::store::engagement::{self, Campaign};
-use crate::store::inbox::{self, EventState};
+use crate::store::inbound::activity::{self, NewActivity};
+use crate::store::inbound::engagement::{self, Campaign};
+use crate::store::inbound::inbox::{self, EventState};
 use crate::store::links::{self, Holder};
-use crate::store::{consent_log, people, withheld};
+use crate::store::{consent::consent_log, crm::people, queue::withheld};
 use crate::worker::Context;
 
 /// A page of the list of campaigns. `lists`: the audiences whose campaigns are read.

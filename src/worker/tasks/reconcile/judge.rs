@@ -23,11 +23,11 @@ use crate::capture;
 use crate::inbound::ApplyContext;
 use crate::inbound::fields::{FieldOutcome, Knowledge, Reported, Taken};
 use crate::services;
-use crate::store::drift::{self, Course, DriftKind, DriftRow, ReconcileStage, Repair};
+use crate::store::crm::reading::Rows;
+use crate::store::jobs::drift::{self, Course, DriftKind, DriftRow, ReconcileStage, Repair};
 use crate::store::links;
-use crate::store::reading::Rows;
+use crate::store::queue::withheld;
 use crate::store::sources::Source;
-use crate::store::withheld;
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 

@@ -18,8 +18,8 @@ use super::{Ask, Asked};
 use crate::inbound::audience::{AudiencePlace, place};
 use crate::inbound::consent::{self as inbound, Decided};
 use crate::inbound::{Fate, Refused};
-use crate::store::drift::{self, DriftKind, DriftRow, Repair};
-use crate::store::inbox::EventState;
+use crate::store::inbound::inbox::EventState;
+use crate::store::jobs::drift::{self, DriftKind, DriftRow, Repair};
 use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
 

@@ -14,7 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
-use crate::store::drift::{self, DriftKind, Repair};
+use crate::store::jobs::drift::{self, DriftKind, Repair};
 use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
 use crate::worker::adopt::{self, Claim};

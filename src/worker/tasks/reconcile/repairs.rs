@@ -19,7 +19,7 @@ use crate::inbound::Refused;
 use crate::pg::SqlError;
 use crate::pg::clock::Stopwatch;
 use crate::store;
-use crate::store::drift::{DriftKind, Repair};
+use crate::store::jobs::drift::{DriftKind, Repair};
 use crate::worker::task::Turn;
 
 /// Others have their turn after so long.

@@ -6,8 +6,8 @@ use integration_engine::record::consent::MemberStatus;
 use integration_engine::record::{RecordRef, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::links::status_name;
-use super::{column, execute, select};
+use crate::store::links::status_name;
+use crate::store::{column, execute, select};
 
 // Where nobody remembers what was before (an answer was lost, the link is new), the log does.
 const PUT: &str = "\

@@ -5,7 +5,7 @@ use std::time::Duration;
 use integration_engine::record::{Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::{execute, scalar, select};
+use crate::store::{execute, scalar, select};
 
 /// The account that a target's records go to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use integration_engine::record::once::Once;
 use integration_engine::record::{Lane, RecordRef, SourceId, Target, Timestamp};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{column, execute, record, scalar, select};
+use crate::store::{column, execute, record, scalar, select};
 
 /// A stored queue row.
 pub struct ChangeRow {

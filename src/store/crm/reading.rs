@@ -7,13 +7,13 @@ use integration_engine::record::mapping::{Field, SourceMap, ValueKind};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::holds::{self, HoldCause};
-use super::sources::{Relation, Source};
-use super::{returned, select, trouble};
 use crate::config;
 use crate::pg::fence::{self, Access, Opened, Refusal, TableToOpen};
 use crate::pg::shmem;
 use crate::pg::{Column, SqlError};
+use crate::store::holds::{self, HoldCause};
+use crate::store::sources::{Relation, Source};
+use crate::store::{crm::trouble, returned, select};
 
 /// Rows as text, by key; a key that is missing has no row.
 pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;

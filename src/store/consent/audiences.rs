@@ -3,7 +3,7 @@
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{execute, select, state};
+use crate::store::{execute, select, state};
 
 /// The kind of alert about audiences that Mailchimp does not know.
 pub const MISSING: &str = "audience";

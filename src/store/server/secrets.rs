@@ -2,9 +2,9 @@
 
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
 use crate::config::StoredSecrets;
 use crate::sealing;
+use crate::store::{execute, select};
 
 /// All of them, opened. What cannot be opened says why.
 pub fn load() -> SpiResult<StoredSecrets> {

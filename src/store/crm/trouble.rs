@@ -12,11 +12,11 @@ use integration_engine::limits::locks::{LONG, Locks};
 use integration_engine::record::SourceId;
 use pgrx::spi::SpiResult;
 
-use super::holds::{self, HoldCause};
-use super::select;
 use crate::pg::clock;
 use crate::pg::fence::{Access, Refusal};
 use crate::pg::shmem;
+use crate::store::holds::{self, HoldCause};
+use crate::store::select;
 
 #[derive(Default)]
 struct Trouble {

@@ -3,9 +3,9 @@
 use integration_mailchimp::hooks::WantedWebhook;
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
 use crate::sealing;
 use crate::secret::Secret;
+use crate::store::{execute, select};
 
 /// A webhook with its sealed secret.
 pub struct StoredWebhook {

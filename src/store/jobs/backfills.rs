@@ -4,11 +4,11 @@ use integration_engine::jobs as progress;
 use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
 use pgrx::spi::{Spi, SpiResult};
 
-use super::changes::bit;
-use super::sources::{Relation, Source};
-use super::{execute, select};
 use crate::pg::Column;
 use crate::pg::fence::{Access, Opened, Refusal};
+use crate::store::queue::changes::bit;
+use crate::store::sources::{Relation, Source};
+use crate::store::{execute, select};
 
 /// What is left to do of a table and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

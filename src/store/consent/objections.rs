@@ -6,7 +6,7 @@ use integration_engine::record::{RecordKey, RecordRef, SourceId};
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiResult;
 
-use super::{column, execute, record, scalar, select};
+use crate::store::{column, execute, record, scalar, select};
 
 /// A row that was met with another one, and the MD5 of the address they had then.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::{execute, record, scalar, select};
+use crate::store::{execute, record, scalar, select};
 
 /// Why a record is withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

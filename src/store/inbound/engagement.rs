@@ -6,7 +6,7 @@ use integration_engine::record::Timestamp;
 use integration_mailchimp::engagement::{Report, ReportCursor, SentCampaign};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{column, execute, scalar, select};
+use crate::store::{column, execute, scalar, select};
 
 /// A poll that is not over.
 pub struct Poll {

@@ -4,8 +4,8 @@ use integration_engine::delivery::settlement::{Attempted, DeadLetter};
 use integration_engine::record::{Entity, RecordRef, Target};
 use pgrx::spi::SpiResult;
 
-use super::{column, execute, record, scalar, select};
 use crate::services;
+use crate::store::{column, execute, record, scalar, select};
 
 const INSERT: &str = "\
     INSERT INTO integration.dlq (target, entity, source, record_key, op, category, http_status, error, request, attempts, first_enqueued_at, \

@@ -4,10 +4,10 @@ use integration_engine::record::RecordKey;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiResult;
 
-use super::execute;
-use super::sources::{Relation, Source};
 use crate::pg::fence::{Access, Opened};
 use crate::pg::{Column, SqlError};
+use crate::store::execute;
+use crate::store::sources::{Relation, Source};
 
 /// What became of a write to a CRM row.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use pgrx::spi::SpiResult;
 
-use super::{execute, scalar, select};
+use crate::store::{execute, scalar, select};
 
 /// Kind of the alert that asks for `integration.environment`.
 pub const ENVIRONMENT_ALERT: &str = "environment";

@@ -7,11 +7,11 @@ use integration_engine::record::{RecordKey, RecordRef, Target};
 use integration_engine::value;
 use pgrx::spi::SpiResult;
 
-use super::links;
-use super::select;
-use super::sources::{Relation, Source};
 use crate::pg::Column;
 use crate::pg::fence::{Access, Refusal};
+use crate::store::links;
+use crate::store::select;
+use crate::store::sources::{Relation, Source};
 
 /// The contact with this address (lower case), and its link at Mailchimp if it has one.
 ///

@@ -7,7 +7,7 @@ use integration_engine::webhook::Event;
 use pgrx::JsonB;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
-use super::{execute, scalar, select};
+use crate::store::{execute, scalar, select};
 
 /// The kind of alert about events that failed.
 pub const FAILED_ALERT: &str = "inbox_failed";

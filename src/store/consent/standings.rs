@@ -9,8 +9,8 @@ use integration_engine::record::Timestamp;
 use integration_engine::record::consent::MemberStatus;
 use pgrx::spi::SpiResult;
 
-use super::links::{status_from, status_name};
-use super::{column, execute, select};
+use crate::store::links::{status_from, status_name};
+use crate::store::{column, execute, select};
 
 /// All that is remembered of some addresses: by hash, with the audience.
 #[derive(Default)]

@@ -6,9 +6,9 @@ use integration_engine::erasure::{ErasureFacts, ErasureStep};
 use integration_engine::record::{Entity, RecordKey, RecordRef, RemoteId, SourceId, Target};
 use pgrx::spi::SpiResult;
 
-use super::links::intents;
-use super::{column, execute, scalar, select};
 use crate::services;
+use crate::store::links::intents;
+use crate::store::{column, execute, scalar, select};
 
 /// An erasure.
 pub struct Erasure {
@@ -223,7 +223,7 @@ pub fn begin(
         ids.into(),
         contacts.into(),
     ];
-    super::returned(TRACES, &args, |_| Ok(()))?;
+    crate::store::returned(TRACES, &args, |_| Ok(()))?;
     execute(BEGIN, &[job.into(), own.into(), remark.into()])?;
     put(job, steps)?;
     progress(job)
@@ -270,6 +270,6 @@ const END: &str = "SELECT integration._end_erasure($1)";
 
 /// All is done: removes what the requests needed, and ends the job; `false` when that has to wait.
 pub fn end(job: i64) -> SpiResult<bool> {
-    let ended = super::returned(END, &[job.into()], |row| row.get::<bool>(1))?;
+    let ended = crate::store::returned(END, &[job.into()], |row| row.get::<bool>(1))?;
     Ok(ended.into_iter().flatten().any(|ended| ended))
 }

@@ -2,7 +2,7 @@
 
 use pgrx::spi::SpiResult;
 
-use super::{execute, scalar, select};
+use crate::store::{execute, scalar, select};
 
 const VERSION: &str =
     "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'integration'";

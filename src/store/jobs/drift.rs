@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use integration_engine::record::{RecordKey, SourceId, Target, Timestamp};
 use pgrx::spi::SpiResult;
 
-use super::{execute, select};
+use crate::store::{execute, select};
 
 /// What is left to do of a table and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use integration_mailchimp::mandrill::Activity;
 use pgrx::JsonB;
 use pgrx::spi::SpiResult;
 
-use super::inbox::PendingEvent;
-use super::{column, execute, returned, select};
+use crate::store::inbound::inbox::PendingEvent;
+use crate::store::{column, execute, returned, select};
 
 const PUT: &str = "\
     INSERT INTO integration.activity (source, record_key, origin, kind, occurred_at, url, detail, event_hash) \
