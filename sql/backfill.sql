@@ -56,17 +56,6 @@ END
 $$;
 COMMENT ON FUNCTION _wanted_targets(integration.tracked_table, text) IS 'the target named, or all of the table''s; refuses one that the table is not sent to';
 
-CREATE FUNCTION _begin_job() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF NOT integration._preloaded() THEN
-        RAISE NOTICE 'the job waits: the library is not preloaded'
-            USING HINT = 'Add integration to shared_preload_libraries (ALTER SYSTEM SET shared_preload_libraries = ''integration'') and restart the server.';
-    END IF;
-    PERFORM integration._wake();
-END
-$$;
-COMMENT ON FUNCTION _begin_job() IS 'wakes the worker for a job, or says why it has to wait';
-
 CREATE FUNCTION _running_backfill(t integration.tracked_table, wanted text[], filter text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     known record;
@@ -117,13 +106,11 @@ BEGIN
         RETURN job;
     END IF;
     estimate := integration._estimated_rows(source);
-    INSERT INTO integration.job (kind, args, total)
-    VALUES ('backfill', jsonb_strip_nulls(jsonb_build_object('source', source, 'targets', wanted, 'filter', filter)), estimate * cardinality(wanted))
-    RETURNING id INTO job;
+    job := integration._open_job('backfill', jsonb_strip_nulls(jsonb_build_object('source', source, 'targets', wanted, 'filter', filter)),
+                                 estimate * cardinality(wanted));
     INSERT INTO integration._backfill (job, target, source, filter, rows, total)
     SELECT job, n.number, t.id, _do_backfill.filter, estimate, estimate
     FROM (VALUES (1::smallint), (2::smallint)) AS n(number) WHERE integration._target(n.number) = ANY (wanted);
-    PERFORM integration._begin_job();
     RETURN job;
 END
 $$;

@@ -75,10 +75,8 @@ BEGIN
             RETURN known;
         END IF;
         -- Of two callers at once the second waits here, and finds the first one's job. The worker waits for nobody.
-        INSERT INTO integration.job (kind, args) VALUES ('poll', jsonb_build_object('target', 'mailchimp', 'scheduled', scheduled))
-        ON CONFLICT (kind) WHERE kind = 'poll' AND args->>'scheduled' = 'false' AND state IN ('waiting', 'running', 'paused') DO NOTHING
-        RETURNING id INTO known;
-        EXIT WHEN FOUND;
+        known := integration._open_job('poll', jsonb_build_object('target', 'mailchimp', 'scheduled', scheduled));
+        EXIT WHEN known IS NOT NULL;
     END LOOP;
     INSERT INTO integration._poll (job) VALUES (known);
     RETURN known;
@@ -87,8 +85,6 @@ $$;
 COMMENT ON FUNCTION _begin_poll(boolean) IS 'begins a poll, or finds the one under way';
 
 CREATE FUNCTION poll(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-    job bigint;
 BEGIN
     PERFORM integration._known_target(coalesce(target, 'mailchimp'));
     IF target = 'hubspot' THEN
@@ -96,9 +92,7 @@ BEGIN
             USING ERRCODE = 'feature_not_supported',
                   HINT = 'HubSpot tells what happens by webhook, see integration.import_hubspot_webhook(); integration.reconcile() compares both sides.';
     END IF;
-    job := integration._begin_poll(false);
-    PERFORM integration._begin_job();
-    RETURN job;
+    RETURN integration._begin_poll(false);
 END
 $$;
 COMMENT ON FUNCTION poll(text) IS 'fetches what people did with Mailchimp''s campaigns of the last 180 days, now, into activity; behind everything else; returns the job''s id';

@@ -70,10 +70,9 @@ BEGIN
         RAISE NOTICE 'HubSpot erases contacts only: the % goes to its recycle bin', t.entity
             USING HINT = 'Somebody in HubSpot has to delete it there for good.';
     END IF;
-    INSERT INTO integration.job (kind, args) VALUES ('erase', jsonb_build_object('source', source, 'key', stored)) RETURNING id INTO job;
+    job := integration._open_job('erase', jsonb_build_object('source', source, 'key', stored));
     INSERT INTO integration._erasure (job, source, entity, record_key, addresses)
     VALUES (job, t.id, t.entity, stored, integration._addresses(source, stored));
-    PERFORM integration._begin_job();
     RETURN job;
 END
 $$;

@@ -171,15 +171,11 @@ $$;
 COMMENT ON FUNCTION inbox_retry(bigint[], text) IS 'has events applied again that failed, or that wait for their next attempt; those that were ignored only if their ids are given; returns how many';
 
 CREATE FUNCTION provision(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-    job bigint;
 BEGIN
     IF target IS NOT NULL THEN
         PERFORM integration._known_target(target);
     END IF;
-    INSERT INTO integration.job (kind, args) VALUES ('provision', jsonb_build_object('target', target)) RETURNING id INTO job;
-    PERFORM integration._wake();
-    RETURN job;
+    RETURN integration._open_job('provision', jsonb_build_object('target', target));
 END
 $$;
 COMMENT ON FUNCTION provision(text) IS 'creates what is missing remotely: the unique property that holds the CRM key on each tracked HubSpot object, and the mapped merge fields in each Mailchimp audience in use; returns the job''s id';

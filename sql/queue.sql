@@ -278,3 +278,18 @@ COMMENT ON COLUMN job.error IS 'why it failed or was cancelled, what it waits fo
 COMMENT ON COLUMN job.created_at IS 'when it was asked for';
 COMMENT ON COLUMN job.started_at IS 'when the worker began';
 COMMENT ON COLUMN job.finished_at IS 'when it ended';
+
+CREATE FUNCTION _open_job(kind text, args jsonb, total bigint DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    opened bigint;
+BEGIN
+    INSERT INTO integration.job (kind, args, total) VALUES (kind, args, total) ON CONFLICT DO NOTHING RETURNING id INTO opened;
+    IF NOT integration._preloaded() THEN
+        RAISE NOTICE 'the job waits: the library is not preloaded'
+            USING HINT = 'Add integration to shared_preload_libraries (ALTER SYSTEM SET shared_preload_libraries = ''integration'') and restart the server.';
+    END IF;
+    PERFORM integration._wake();
+    RETURN opened;
+END
+$$;
+COMMENT ON FUNCTION _open_job(text, jsonb, bigint) IS 'opens a job, and wakes the worker for it or says why it has to wait; returns its id, or NULL if there may be one of the kind and another is open';

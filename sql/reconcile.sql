@@ -107,13 +107,11 @@ BEGIN
     END IF;
     DELETE FROM integration.drift d WHERE d.source = _do_reconcile.source AND d.target = ANY (wanted);
     estimate := integration._estimated_rows(source);
-    INSERT INTO integration.job (kind, args, total)
-    VALUES ('reconcile', jsonb_build_object('source', source, 'targets', wanted, 'repair', coalesce(repair, false)), estimate * cardinality(wanted))
-    RETURNING id INTO job;
+    job := integration._open_job('reconcile', jsonb_build_object('source', source, 'targets', wanted, 'repair', coalesce(repair, false)),
+                                 estimate * cardinality(wanted));
     INSERT INTO integration._reconcile (job, target, source, repair, stage, total)
     SELECT job, n.number, t.id, coalesce(_do_reconcile.repair, false), CASE n.number WHEN 1 THEN 'rows' ELSE 'remote' END, estimate
     FROM (VALUES (1::smallint), (2::smallint)) AS n(number) WHERE integration._target(n.number) = ANY (wanted);
-    PERFORM integration._begin_job();
     RETURN job;
 END
 $$;

@@ -38,9 +38,8 @@ BEGIN
     IF FOUND THEN
         RETURN known;
     END IF;
-    INSERT INTO integration.job (kind, args) VALUES ('webhook', jsonb_build_object('url', integration._without_path(url), 'list', list, 'replace', replace)) RETURNING id INTO known;
+    known := integration._open_job('webhook', jsonb_build_object('url', integration._without_path(url), 'list', list, 'replace', replace));
     INSERT INTO integration._webhook_wanted (job, url, list_id, replace) VALUES (known, url, list, replace);
-    PERFORM integration._begin_job();
     RETURN known;
 END
 $$;
