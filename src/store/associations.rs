@@ -1,4 +1,4 @@
-//! Associations between HubSpot records: which columns say so, and how each of them stands.
+//! Associations between HubSpot records: the columns that define them, and the state of each.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use pgrx::spi::SpiResult;
 use super::{column, execute, queue::dead_letters, returned, scalar, select, sources::Source};
 use crate::services;
 
-/// A column that holds the key of the row its record belongs to.
+/// A column with the key of the row that its record belongs to.
 pub struct Association {
     pub id: i32,
     pub source: SourceId,
     pub column: String,
-    /// Its number in the table.
+    /// The column's number in the table.
     number: i16,
     pub to_source: SourceId,
 }
@@ -27,7 +27,7 @@ const LOAD: &str = "\
     JOIN pg_catalog.pg_attribute k ON k.attrelid = p.source AND k.attnum = p.key_attnums[1] AND integration._value_kind(k.atttypid) = integration._value_kind(a.atttypid) \
     WHERE 'hubspot' = ANY (s.targets) AND 'hubspot' = ANY (p.targets) ORDER BY m.id";
 
-/// The associations whose tables are both tracked for HubSpot.
+/// Returns the associations whose tables are both tracked for HubSpot.
 pub fn load() -> SpiResult<Vec<Association>> {
     select(LOAD, &[], |row| {
         Ok(Association {
@@ -40,7 +40,7 @@ pub fn load() -> SpiResult<Vec<Association>> {
     })
 }
 
-/// Who the two records are at HubSpot now: one index look-up each.
+/// The HubSpot ids of both records, one index look-up each.
 macro_rules! linked {
     ($name:literal, $source:literal, $key:literal) => {
         concat!(
@@ -73,15 +73,15 @@ const NOTE: &str = concat!(
 const DROP: &str = "\
     DELETE FROM integration._association a WHERE a.association = $1 AND a.record_key = ANY ($2)";
 
-/// Compares settled records with what was last agreed. Returns how many associations are owed now.
-/// Those of rows that are gone are forgotten: HubSpot drops them with the record. `None`: the rows
-/// cannot be read at present.
+/// Compares settled records with what was last agreed, and returns how many associations are owed
+/// now. Associations of deleted rows are forgotten: HubSpot drops them with the record. `None`: the
+/// rows cannot be read at present.
 pub fn note(
     association: &Association,
     source: &Source,
     keys: &[&RecordKey],
 ) -> SpiResult<Option<usize>> {
-    // One that is named twice would be written twice.
+    // A record that is named twice would be written twice.
     let keys: BTreeSet<&RecordKey> = keys.iter().copied().collect();
     let asked: Vec<&RecordKey> = keys.iter().copied().collect();
     let Ok(reading) = source.read_columns_apart(&[association.number], &asked) else {
@@ -130,7 +130,7 @@ macro_rules! children {
 const PENDING: &str = "\
     UPDATE integration._association a SET state = 'pending', attempts = 0, not_before = pg_catalog.clock_timestamp(), why = NULL ";
 
-/// These parents are known at HubSpot now: what waited for them is owed.
+/// Marks what waited for these parents as owed: HubSpot has them now.
 pub fn parents_linked(association: &Association, keys: &[&str]) -> SpiResult<usize> {
     const SQL: &str = children!(" AND x.state = 'waiting'");
     execute(
@@ -139,7 +139,7 @@ pub fn parents_linked(association: &Association, keys: &[&str]) -> SpiResult<usi
     )
 }
 
-/// These parents are other records at HubSpot now: all their associations are looked at again.
+/// Looks again at all associations of these parents, which are other records at HubSpot now.
 pub fn parents_changed(association: &Association, keys: &[&str]) -> SpiResult<usize> {
     const SQL: &str = children!("");
     execute(
@@ -156,7 +156,7 @@ const UNHOLD_PARENTS: &str = concat!(
     children!("")
 );
 
-/// These records are no longer at HubSpot, and with them went what was associated with them.
+/// Forgets the associations of records that HubSpot no longer has: they went with the record.
 pub fn unhold(associations: &[Association], records: &[RecordRef]) -> SpiResult<usize> {
     let mut owed = 0;
     for association in associations {
@@ -173,7 +173,7 @@ pub fn unhold(associations: &[Association], records: &[RecordRef]) -> SpiResult<
     Ok(owed)
 }
 
-/// The keys of those records that are of one source.
+/// Returns the keys of those records that belong to one source.
 pub fn keys_of(records: &[RecordRef], source: SourceId) -> Vec<&str> {
     records
         .iter()
@@ -186,7 +186,7 @@ const MOVE_AWAY: &str =
     "DELETE FROM integration._association a WHERE a.association = $1 AND a.record_key = $2";
 const MOVE: &str = "UPDATE integration._association a SET record_key = $3 WHERE a.association = $1 AND a.record_key = $2";
 
-/// A row has another key by now; to HubSpot it is the same record.
+/// Moves associations to the row's new key; to HubSpot it is the same record.
 pub fn move_record(association: &Association, from: &RecordKey, to: &RecordKey) -> SpiResult<()> {
     execute(MOVE_AWAY, &[association.id.into(), to.as_str().into()])?;
     let args = [
@@ -203,7 +203,7 @@ const WAKE: &str = "\
         WHERE f.source = $2 AND f.target = 1 AND f.record_key = a.record_key AND f.remote_id IS NOT NULL \
           AND p.source = $3 AND p.target = 1 AND p.record_key = a.to_key AND p.remote_id IS NOT NULL)";
 
-/// After a change of configuration: what waits without a reason is owed.
+/// Marks as owed what waits without a reason, after a change of configuration.
 pub fn wake(association: &Association) -> SpiResult<usize> {
     let args = [
         association.id.into(),
@@ -213,7 +213,7 @@ pub fn wake(association: &Association) -> SpiResult<usize> {
     execute(WAKE, &args)
 }
 
-/// An association that is owed, and by what it is named.
+/// An association that is owed, with the keys it is named by.
 pub struct OwedAssociation {
     pub association: i32,
     pub key: String,
@@ -235,7 +235,7 @@ const DUE: &str = concat!(
     linked!("p", "t.id", "a.to_key")
 );
 
-/// What is owed by now.
+/// Returns the associations that are owed by now.
 pub fn due(associations: &[Association], most: i64) -> SpiResult<Vec<OwedAssociation>> {
     let rows = select(
         DUE,
@@ -281,12 +281,12 @@ const NEXT: &str = "\
     SELECT (1000 * extract(epoch FROM a.not_before - pg_catalog.clock_timestamp()))::int8 \
     FROM integration._association a WHERE a.state = 'pending' AND a.association = ANY ($1) ORDER BY a.not_before LIMIT 1";
 
-/// In how many milliseconds the next of them is due.
+/// Returns after how many milliseconds the next of them is due.
 pub fn next_in_ms(associations: &[Association]) -> SpiResult<Option<i64>> {
     scalar::<i64>(NEXT, &[column(associations, |known| known.id)])
 }
 
-/// How an association stands now, provided it still is what was read.
+/// The new state of an association, provided that it has not changed since it was read.
 pub struct AssociationChange {
     pub association: i32,
     pub key: String,
@@ -307,8 +307,8 @@ const STORE: &str = "\
 
 const FORGET: &str = "DELETE FROM integration._association a WHERE a.state = 'gone' AND a.association = ANY ($1) AND a.record_key = ANY ($2)";
 
-/// Stores changes. Returns those that count. One that was overtaken by another of the record is left
-/// out: it is still owed.
+/// Stores changes, and returns those that took effect. A change that another one of the record has
+/// overtaken is left out; it is still owed.
 pub fn store<'c>(changes: &'c [AssociationChange]) -> SpiResult<Vec<&'c AssociationChange>> {
     if changes.is_empty() {
         return Ok(Vec::new());

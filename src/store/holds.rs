@@ -1,8 +1,7 @@
-//! Holds: what is wrong with one tracked table keeps its records from being sent, while all other
-//! tables go on.
+//! Holds: a fault of one tracked table keeps that table's records from being sent, and no others.
 //!
-//! The worker, which alone writes holds, has them in memory; the table shows them to people, and
-//! keeps them for the worker that comes after it.
+//! The worker, the only writer of holds, has them in memory. The table shows them to people and to
+//! the next worker.
 
 mod cause;
 
@@ -16,28 +15,28 @@ use pgrx::spi::SpiResult;
 
 use super::{crm::trouble, execute, select};
 
-/// The kinds of alert about what is wrong with tables; the subject names the table or column.
+/// The kinds of alerts about faults of tables; the subject names the table or column.
 pub const HELD: &str = "held_table";
 pub const LEFT_OUT: &str = "left_out";
 
-/// Something that is wrong with a table, as far as one target is concerned.
+/// A fault of a table, as far as it concerns one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub source: SourceId,
     pub target: Target,
     pub cause: HoldCause,
-    /// What is left out; empty: the table as a whole.
+    /// The part that is left out; empty: the whole table.
     pub subject: String,
-    /// What is wrong, and what to do.
+    /// What is wrong, and what to do about it.
     pub reason: String,
 }
 
-/// Source, target, cause and subject of what is wrong.
+/// Source, target, cause and subject of a fault.
 type Key = (SourceId, Target, HoldCause, String);
 
 #[derive(Default)]
 struct Holds {
-    /// Goes up with every change.
+    /// Increases with every change.
     generation: u64,
     reasons: BTreeMap<Key, String>,
 }
@@ -46,7 +45,7 @@ thread_local! {
     static HOLDS: RefCell<Holds> = RefCell::default();
 }
 
-// What is no longer sent to a target is not wrong there.
+// A fault does not concern a target to which the table is no longer sent.
 const DROP_OLD: &str = "\
     DELETE FROM integration._hold h USING integration.tracked_table t \
     WHERE t.id = h.source AND NOT h.target = ANY (t.targets)";
@@ -54,7 +53,7 @@ const DROP_OLD: &str = "\
 const LOAD: &str =
     "SELECT h.source, h.target, h.cause, h.reason, h.subject FROM integration._hold h";
 
-/// Reads what is held: at the worker's start, and whenever its configuration is read.
+/// Reads what is held, at the worker's start and whenever its configuration is read.
 pub fn load() -> SpiResult<()> {
     let any = read()?;
     if any && execute(DROP_OLD, &[])? > 0 {
@@ -63,7 +62,7 @@ pub fn load() -> SpiResult<()> {
     tell()
 }
 
-/// Reads what is held, and writes nothing; `false`: nothing is.
+/// Reads what is held and writes nothing. Returns `false` if nothing is held.
 pub fn read() -> SpiResult<bool> {
     let rows = select(LOAD, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
@@ -83,7 +82,7 @@ pub fn read() -> SpiResult<bool> {
     Ok(any)
 }
 
-/// Nothing is known to be held: in backends, which go by [`read`] for one call.
+/// Forgets all holds: for backends, which go by [`read`] for one call.
 pub fn forget() {
     HOLDS.with_borrow_mut(|holds| {
         holds.generation += 1;
@@ -98,9 +97,9 @@ const PUT: &str = "\
     WHERE t.id = $1 AND x.target = $2 \
     ON CONFLICT (source, target, cause, subject) DO UPDATE SET reason = excluded.reason";
 
-/// Holds a table for the targets that the cause is about, and raises an alert that names it.
-/// Idempotent: nothing is written where that is known already. In a transaction of the worker's,
-/// outside of the fence.
+/// Holds a table for the targets that the cause concerns, and raises an alert that names it. Writes
+/// nothing if the hold is known already. Call it in a transaction of the worker's, outside the
+/// fence.
 pub fn hold(source: SourceId, cause: HoldCause, reason: &str) -> SpiResult<()> {
     let reason = match cause.hint() {
         "" => reason.to_owned(),
@@ -121,7 +120,7 @@ pub fn hold(source: SourceId, cause: HoldCause, reason: &str) -> SpiResult<()> {
     if news { tell() } else { Ok(()) }
 }
 
-/// `false`: that is known already, or the table is not sent there.
+/// Returns `false` if the fault is known already, or the table is not sent there.
 fn put(finding: Finding) -> SpiResult<bool> {
     let Finding {
         source,
@@ -155,8 +154,8 @@ fn put(finding: Finding) -> SpiResult<bool> {
 const DROP: &str = "\
     DELETE FROM integration._hold h WHERE h.source = $1 AND h.target = $2 AND h.cause = $3 AND h.subject = $4";
 
-/// What held a table for this cause is over: its records go on, unless there is another cause.
-/// Idempotent: nothing is written where nothing was held.
+/// Ends a hold: the table's records go on, unless it is held for another cause. Writes nothing
+/// where nothing was held.
 pub fn release(source: SourceId, cause: HoldCause) -> SpiResult<()> {
     match drop_if(|key| key.0 == source && key.2 == cause)? {
         true => tell(),
@@ -185,7 +184,7 @@ fn drop_if(over: impl Fn(&Key) -> bool) -> SpiResult<bool> {
     Ok(!keys.is_empty())
 }
 
-/// Takes in all that is wrong by some causes: what is not among the findings is over.
+/// Replaces all faults of some causes: those not among the findings are over.
 pub fn replace(causes: &[HoldCause], findings: Vec<Finding>) -> SpiResult<()> {
     let found: Vec<Key> = findings
         .iter()
@@ -201,7 +200,7 @@ pub fn replace(causes: &[HoldCause], findings: Vec<Finding>) -> SpiResult<()> {
     if news { tell() } else { Ok(()) }
 }
 
-// Alerts follow the table of holds, and the present names of the CRM tables.
+// Brings alerts into line with the table of holds, and with the present names of the CRM tables.
 const CLEAR: &str = "\
     UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
     WHERE a.kind IN ($1, $2) AND a.cleared_at IS NULL AND NOT EXISTS ( \
@@ -223,7 +222,7 @@ fn tell() -> SpiResult<()> {
     execute(RAISE, &[HELD.into(), LEFT_OUT.into()]).map(|_| ())
 }
 
-/// Returns a number that is another one whenever something is held or released.
+/// Returns a number that changes whenever something is held or released.
 pub fn generation() -> u64 {
     HOLDS.with_borrow(|holds| holds.generation) + trouble::generation()
 }
@@ -239,7 +238,7 @@ pub fn held(target: Target) -> HashSet<SourceId> {
     })
 }
 
-/// Whether a table is held for this cause.
+/// Returns whether a table is held for this cause.
 pub fn is_held(source: SourceId, cause: HoldCause) -> bool {
     HOLDS.with_borrow(|holds| {
         holds
@@ -249,7 +248,7 @@ pub fn is_held(source: SourceId, cause: HoldCause) -> bool {
     })
 }
 
-/// Returns what is held until the worker has tried again.
+/// Returns what stays held until the worker has tried again.
 pub fn tried() -> BTreeSet<(SourceId, HoldCause)> {
     HOLDS.with_borrow(|holds| {
         let keys = holds.reasons.keys();
@@ -259,8 +258,8 @@ pub fn tried() -> BTreeSet<(SourceId, HoldCause)> {
     })
 }
 
-/// Whether a table is held for a target, for what is wrong with it. A lock is for whoever reads it to
-/// meet: it may be gone by then.
+/// Returns whether a table is held for a target because of a fault. A lock does not count: it may
+/// be gone by the time the table is read.
 pub fn is_held_for(source: SourceId, target: Target) -> bool {
     HOLDS.with_borrow(|holds| {
         let mut keys = holds.reasons.keys();
@@ -270,16 +269,16 @@ pub fn is_held_for(source: SourceId, target: Target) -> bool {
     })
 }
 
-/// What is wrong with a table for a target.
+/// The faults of a table, as far as they concern a target.
 #[derive(Default)]
 pub struct Wrong {
-    /// Why it is held; empty: it is not.
+    /// Why the table is held; empty: it is not.
     pub held: Vec<String>,
-    /// What is left out.
+    /// The parts that are left out.
     pub left_out: Vec<String>,
 }
 
-/// Returns what is wrong with a table for a target.
+/// Returns a table's faults for a target.
 pub fn wrong(source: SourceId, target: Target) -> Wrong {
     let mut wrong = Wrong::default();
     HOLDS.with_borrow(|holds| {

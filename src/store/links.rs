@@ -1,7 +1,7 @@
 //! The identity map.
 //!
 //! Look-ups of many keys are fenced (OFFSET 0), so that each is one index look-up whatever the
-//! planner believes of the table: plans are kept while it grows.
+//! planner believes about the table: plans are kept while it grows.
 
 pub mod intents;
 
@@ -19,7 +19,7 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use super::{column, execute, record, select};
 
-/// The stored name of a member's status.
+/// Returns the stored name of a member's status.
 pub const fn status_name(status: MemberStatus) -> &'static str {
     match status {
         MemberStatus::Subscribed => "subscribed",
@@ -32,7 +32,7 @@ pub const fn status_name(status: MemberStatus) -> &'static str {
     }
 }
 
-/// The status of a stored name.
+/// Returns the status with a stored name.
 pub fn status_from(name: &str) -> Option<MemberStatus> {
     [
         MemberStatus::Subscribed,
@@ -71,7 +71,7 @@ const READ: &str = "\
      x.list_id, x.leaving, x.former_lists, x.ask, x.given::text, x.stray FROM integration._link x \
      WHERE x.source = $1 AND x.target = $2 AND x.record_key = k.key OFFSET 0) AS l";
 
-/// The links of some records of a source.
+/// Returns the links of some records of a source.
 pub fn read(
     source: SourceId,
     target: Target,
@@ -109,12 +109,12 @@ fn found(row: &SpiHeapTupleData) -> SpiResult<(RecordRef, Link)> {
     Ok((record, link(row, 3)?))
 }
 
-/// The records that are this remote one (ids are unique within an object type only).
+/// Returns the records linked to this remote one. Ids are unique within an object type only.
 pub fn by_remote_id(target: Target, id: &str) -> SpiResult<Vec<(RecordRef, Link)>> {
     select(BY_REMOTE_ID, &[target.number().into(), id.into()], found)
 }
 
-/// The records written under this e-mail address.
+/// Returns the records written under this e-mail address.
 pub fn by_remote_key(target: Target, key: &str) -> SpiResult<Vec<(RecordRef, Link)>> {
     let mut records = select(BY_REMOTE_KEY, &[target.number().into(), key.into()], found)?;
     records.extend(intents::by_remote_key(target, key));
@@ -126,15 +126,15 @@ const RIVALS: &str = "\
     (SELECT x.remote_key, x.source, x.record_key, x.list_id FROM integration._link x \
      WHERE x.target = $1 AND x.remote_key = k.key AND (x.list_id IS NOT NULL OR x.former_lists = '{}') OFFSET 0) AS l";
 
-/// A record known to the target under an address.
+/// A record that the target knows under an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pub record: RecordRef,
-    /// Mailchimp: the audience its member is in.
+    /// Mailchimp: the member's audience.
     pub list: Option<String>,
 }
 
-/// Who is known to the target under these e-mail addresses.
+/// Returns the records that the target knows under these e-mail addresses.
 pub fn holders(target: Target, keys: &[String]) -> SpiResult<HashMap<String, Vec<Holder>>> {
     let mut holders: HashMap<String, Vec<Holder>> = HashMap::new();
     if keys.is_empty() {
@@ -161,8 +161,8 @@ const WRITTEN_UNDER: &str = "\
     (SELECT x.remote_key, x.source, x.record_key FROM integration._link x \
      WHERE x.target = $1 AND x.remote_key = k.key OFFSET 0) AS l";
 
-/// The records that were last written under these e-mail addresses, be it that they are between two
-/// audiences at present.
+/// Returns the records last written under these e-mail addresses, including those that are between
+/// two audiences.
 pub fn written_under(target: Target, keys: &[String]) -> SpiResult<Vec<(String, RecordRef)>> {
     if keys.is_empty() {
         return Ok(Vec::new());
@@ -176,12 +176,12 @@ pub fn written_under(target: Target, keys: &[String]) -> SpiResult<Vec<(String, 
     Ok(found)
 }
 
-/// What a stored link is due to.
+/// What caused a link to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkCause {
     /// The service confirmed a write.
     Pushed,
-    /// A change from the service was applied.
+    /// A change that came from the service was applied.
     Pulled,
     /// A request is about to be sent, or its answer named the record.
     Noted,
@@ -199,7 +199,7 @@ macro_rules! insert {
     };
 }
 
-// Half the work of the one below.
+// This costs half as much as the statement below.
 const INSERT: &str = insert!();
 const WRITE: &str = concat!(
     insert!(),
@@ -209,7 +209,7 @@ const WRITE: &str = concat!(
          list_id = excluded.list_id, leaving = excluded.leaving, former_lists = excluded.former_lists, ask = excluded.ask, given = excluded.given, stray = excluded.stray"
 );
 
-/// Stores links, each whole.
+/// Stores whole links.
 pub fn write(target: Target, cause: LinkCause, entries: &Once<LinkEntry>) -> SpiResult<()> {
     let (new, known): (Vec<&LinkEntry>, Vec<&LinkEntry>) = entries
         .iter()
@@ -222,7 +222,7 @@ pub fn write(target: Target, cause: LinkCause, entries: &Once<LinkEntry>) -> Spi
     Ok(())
 }
 
-/// Stores links of records that have none.
+/// Stores links of records that have none yet.
 fn insert(target: Target, cause: LinkCause, entries: &[&LinkEntry]) -> SpiResult<()> {
     put(INSERT, target, cause, entries)
 }
@@ -284,7 +284,7 @@ pub fn remove(target: Target, records: &[RecordRef]) -> SpiResult<()> {
 const KEYS: &str =
     "SELECT l.record_key FROM integration._link l WHERE l.source = $1 AND l.target = $2";
 
-/// All linked records of a source; for a TRUNCATE.
+/// Returns all linked records of a source; for a TRUNCATE.
 pub fn keys(source: SourceId, target: Target) -> SpiResult<Vec<RecordKey>> {
     let mut keys = select(KEYS, &[source.0.into(), target.number().into()], |row| {
         Ok(RecordKey::from(row.get::<String>(1)?.unwrap_or_default()))

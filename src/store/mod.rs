@@ -1,6 +1,7 @@
-//! All SQL on our own tables and on the CRM's. Main thread only.
+//! All SQL, on our own tables and on the CRM's. Main thread only.
 //!
-//! Statements are prepared once a session and kept. Reading ones run without a transaction id.
+//! Statements are prepared once a session and kept. Those that only read run without a transaction
+//! id.
 
 pub mod associations;
 pub mod consent;
@@ -36,11 +37,12 @@ thread_local! {
     static WRITING: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::default();
 }
 
-/// Statements kept before all are forgotten: the text of some depends on the tracked tables.
+/// How many statements are kept before all of them are dropped: the text of some depends on the
+/// tracked tables.
 const MOST_STATEMENTS: usize = 500;
 
-/// Runs a worker's transaction. A SQL error in it ends the process: the launcher starts it again,
-/// and what was not settled is sent again. So does the end of the extension.
+/// Runs a worker's transaction. A SQL error in it ends the process, as does the removal of the
+/// extension; the launcher starts the worker again, and what was not settled is sent again.
 pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
     if shmem::stop_asked() {
         extension::stop();
@@ -54,8 +56,7 @@ pub fn transaction<T>(work: impl FnOnce() -> T) -> T {
     }))
 }
 
-/// Nobody is waited for until the present transaction ends: whatever is in somebody's hands is
-/// refused at once.
+/// Makes the present transaction refuse whatever somebody has locked instead of waiting for it.
 pub fn wait_for_nobody() -> SpiResult<()> {
     const QUICK: &str = "SELECT pg_catalog.set_config('lock_timeout', '50ms', true)";
     select(QUICK, &[], |_| Ok(())).map(|_| ())
@@ -67,7 +68,7 @@ pub fn commit_durably() -> SpiResult<()> {
     execute(DURABLY, &[]).map(|_| ())
 }
 
-/// Returns the rows of a reading statement.
+/// Runs a statement that only reads, and returns its rows.
 #[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
 fn select<T>(
     sql: &str,
@@ -87,13 +88,14 @@ fn select<T>(
     })
 }
 
-/// The first column of a reading statement's first row. `None`: there is no row, or it is NULL.
+/// Returns the first column of the first row of a statement that only reads. `None`: there is no
+/// row, or the value is NULL.
 fn scalar<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid]) -> SpiResult<Option<T>> {
     let rows = select(sql, args, |row| row.get::<T>(1))?;
     Ok(rows.into_iter().next().flatten())
 }
 
-/// Runs a writing statement. Returns the number of rows it touched.
+/// Runs a statement that writes, and returns how many rows it touched.
 #[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
 fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
     Spi::connect_mut(|client| {
@@ -106,7 +108,7 @@ fn execute(sql: &str, args: &[DatumWithOid]) -> SpiResult<usize> {
     })
 }
 
-/// Runs a writing statement. Returns the rows that it returns.
+/// Runs a statement that writes, and returns the rows that it returns.
 #[allow(clippy::disallowed_methods, reason = "the one place that runs SQL")]
 fn returned<T>(
     sql: &str,

@@ -1,4 +1,4 @@
-//! The tracked tables: their configuration, and reading their rows.
+//! The tracked tables: how they are configured, and how their rows are read.
 
 mod load;
 mod shape;
@@ -22,49 +22,50 @@ use crate::pg::{self, Column};
 pub struct Source {
     pub id: SourceId,
     pub oid: pg_sys::Oid,
-    /// `schema.table` when it was loaded, quoted as SQL wants it: for people. Statements name what
-    /// the fence has opened.
+    /// `schema.table` as it was when this was loaded, quoted as SQL requires: for people.
+    /// Statements use the name of what the fence has opened.
     pub name: String,
     pub entity: Entity,
     pub key: Vec<KeyColumn>,
     /// The view that is read instead of the table, if there is one.
     pub payload: Option<pg_sys::Oid>,
-    /// What it means that the view does not show a row.
+    /// What happens to a record whose row the view does not show.
     pub missing: MissingRow,
     /// Whether row security hides rows of the table from its owner.
     pub hidden: bool,
-    /// Whether this database is the one that may send its rows.
+    /// Whether this database may send the table's rows.
     pub bound: bool,
-    /// HubSpot: that its records may be somebody else's is known, and each is a dead letter.
+    /// HubSpot: most of its records are known to be somebody else's, and each of them is a dead
+    /// letter.
     pub collisions_accepted: bool,
     pub maps: HashMap<Target, SourceMap>,
-    /// The map for Mailchimp as it is in each audience: the same fields in the same order, with what
-    /// is known of them there.
+    /// The Mailchimp map for each audience: the same fields in the same order, with the audience's
+    /// own definitions.
     pub audiences: HashMap<String, SourceMap>,
-    /// Numbers of the mapped columns in the table, where its triggers number them the same: not
+    /// Numbers of the mapped columns in the table, where its triggers use the same numbers; not
     /// those of a payload view, nor of partitions.
     numbers: HashMap<String, i16>,
-    /// Where the mapped columns are found, by what they were called when this was loaded.
+    /// Where the mapped columns are found, under the names they had when this was loaded.
     columns: HashMap<String, Numbers>,
 }
 
-/// Numbers of a column, by which it is found when it is renamed.
+/// The numbers by which a renamed column is found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Numbers {
-    /// In what is read: the table, or its payload view.
+    /// The number in what is read: the table, or its payload view.
     read: i16,
-    /// In the table; `None`: it has no such column.
+    /// The number in the table; `None`: the table has no such column.
     table: Option<i16>,
 }
 
 /// A column of the key.
 pub struct KeyColumn {
-    /// As it was when this was loaded.
+    /// The name it had when this was loaded.
     column: Column,
     numbers: Numbers,
 }
 
-/// One of the relations that a source consists of.
+/// One of the relations of which a source consists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     /// The table itself.
@@ -81,7 +82,7 @@ pub fn must_own(table: pg_sys::Oid) -> SpiResult<()> {
 }
 
 impl Source {
-    /// The map for a target; for Mailchimp as it is in an audience.
+    /// Returns the map for a target; for Mailchimp, the one of an audience.
     pub fn map_in(&self, target: Target, list: &str) -> Option<&SourceMap> {
         let map = self.maps.get(&target)?;
         match target {
@@ -90,7 +91,7 @@ impl Source {
         }
     }
 
-    /// `t.a = ($1).a …`: the condition that finds the row of a key whose parts are `parts`.
+    /// Returns `t.a = ($1).a …`, the condition that finds the row of a key with the parts `parts`.
     pub fn key_condition(
         &self,
         opened: &Opened,
@@ -108,15 +109,15 @@ impl Source {
             .join(" AND ")
     }
 
-    /// The key's columns as they are now.
+    /// Returns the key's columns as they are now.
     pub fn key_columns(&self, opened: &Opened, of: Relation) -> Vec<Column> {
         let now =
             |key: &KeyColumn| find(opened, of, key.numbers).unwrap_or_else(|| key.column.clone());
         self.key.iter().map(now).collect()
     }
 
-    /// A mapped column as it is now. One that has just been dropped keeps its name: the statement
-    /// that has it in it says so.
+    /// Returns a mapped column as it is now. A column that has just been dropped keeps its name:
+    /// the statement that contains it fails and says so.
     pub fn column(&self, opened: &Opened, of: Relation, name: &str) -> Column {
         let numbers = self.columns.get(name);
         let now = numbers.and_then(|numbers| find(opened, of, *numbers));
@@ -126,14 +127,15 @@ impl Source {
         })
     }
 
-    /// The type of the column of the table that a mapped one is written to, for people.
+    /// Returns the type of the table's column to which a mapped one is written; for people.
     pub fn type_of(&self, name: &str) -> String {
         let number = self.columns.get(name).and_then(|numbers| numbers.table);
         let found = number.and_then(|number| pg::column(self.oid, number));
         found.map_or_else(|| "text".to_owned(), |column| column.type_name)
     }
 
-    /// A record key's parts, one for each key column. `None`: the text is no key of this table.
+    /// Returns a record key's parts, one for each key column. `None`: the text is no key of this
+    /// table.
     pub fn key_parts(&self, key: &str) -> Option<Vec<String>> {
         if self.key.len() == 1 {
             return Some(vec![key.to_owned()]);
@@ -142,17 +144,18 @@ impl Source {
         (parts.len() == self.key.len()).then_some(parts)
     }
 
-    /// The number of a mapped column as triggers note it, if that is known.
+    /// Returns the number that triggers note for a mapped column, if it is known.
     pub fn number(&self, column: &str) -> Option<i16> {
         self.numbers.get(column).copied()
     }
 
-    /// Whether the table itself is read, and not a payload view.
+    /// Returns whether the table itself is read, not a payload view.
     pub fn reads_itself(&self) -> bool {
         self.payload.is_none()
     }
 
-    /// Reads some columns, SQL that begins with a comma, of the records in the parameters.
+    /// Returns the statement that reads some columns of the records in its parameters; `columns` is
+    /// SQL that begins with a comma.
     pub(super) fn read_statement(&self, opened: &Opened, of: Relation, columns: &str) -> String {
         let names: Vec<String> = (0..self.key.len())
             .map(|index| format!("k{index}"))
@@ -160,8 +163,8 @@ impl Source {
         let arrays: Vec<String> = (1..=self.key.len())
             .map(|index| format!("${index}::text[]"))
             .collect();
-        // The fence (OFFSET 0) makes it one index look-up a key, whatever the planner believes of
-        // the table: plans are kept while it grows.
+        // The fence (OFFSET 0) makes it one index look-up a key, whatever the planner believes
+        // about the table: plans are kept while it grows.
         format!(
             "SELECT r.* FROM unnest({}) WITH ORDINALITY AS k({}, place) \
              CROSS JOIN LATERAL (SELECT k.place{columns} FROM {} t WHERE {} OFFSET 0) AS r",

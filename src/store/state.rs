@@ -35,7 +35,7 @@ pub fn pauses() -> SpiResult<Vec<Pause>> {
         .collect()
 }
 
-/// How a target is doing, as people see it.
+/// Returns a target's state and reason, as people see them.
 pub fn told(target: Target) -> SpiResult<Option<(String, String)>> {
     let sql =
         "SELECT s.state, coalesce(s.reason, '') FROM integration.status s WHERE s.target = $1";
@@ -45,7 +45,7 @@ pub fn told(target: Target) -> SpiResult<Option<(String, String)>> {
     Ok(rows.into_iter().flatten().next())
 }
 
-/// What is open of some kinds of alerts of a target.
+/// Returns the messages of a target's open alerts of some kinds.
 pub fn alerts(target: Target, kinds: &[&str]) -> SpiResult<Vec<String>> {
     let sql = "SELECT a.message FROM integration.alert a \
         WHERE a.target = $1 AND a.kind = ANY ($2) AND a.cleared_at IS NULL ORDER BY a.id";
@@ -56,7 +56,7 @@ pub fn alerts(target: Target, kinds: &[&str]) -> SpiResult<Vec<String>> {
     Ok(rows.into_iter().flatten().collect())
 }
 
-/// The targets that a guard stopped.
+/// Returns the targets that a guard stopped.
 pub fn guarded() -> SpiResult<Vec<Target>> {
     let rows = select(
         "SELECT s.target FROM integration._target_state s WHERE s.guarded",
@@ -76,7 +76,7 @@ const PUT_STATE: &str = "\
     ON CONFLICT (target) DO UPDATE SET state = excluded.state, reason = excluded.reason, guarded = excluded.guarded, \
     since = CASE WHEN s.state = excluded.state THEN s.since ELSE pg_catalog.clock_timestamp() END";
 
-/// Stores how a target is doing. `guarded`: a guard stopped it.
+/// Stores a target's state. `guarded`: a guard stopped it.
 pub fn put_state(
     target: Target,
     state: &str,
@@ -97,8 +97,8 @@ const RAISE: &str = "\
     ON CONFLICT (kind, target, subject) WHERE cleared_at IS NULL \
     DO UPDATE SET message = excluded.message, last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
 
-/// Raises an alert, or counts it when it is open already. `subject`: the table or column it is
-/// about, so that several of a kind can be open; empty where there is one at most.
+/// Raises an alert, or counts it if it is open already. `subject` is the table or column that it is
+/// about, so that several of a kind can be open; it is empty where there is at most one.
 pub fn raise(kind: &str, target: Target, subject: &str, message: &str) -> SpiResult<()> {
     let args = [
         kind.into(),
@@ -113,10 +113,10 @@ const CLEAR: &str = "\
     UPDATE integration.alert a SET cleared_at = pg_catalog.clock_timestamp() \
     WHERE a.target = $1 AND a.cleared_at IS NULL AND NOT (a.kind = ANY ($2))";
 
-/// A consent column holds words that nobody knows.
+/// A consent column contains words with an unknown meaning.
 pub const CONSENT_WORDS: &str = "consent_words";
 
-/// Kinds that how a target is doing says nothing about.
+/// Kinds of alerts that do not depend on the target's state.
 const LASTING: [&str; 12] = [
     CONSENT_WORDS,
     copies::ENVIRONMENT_ALERT,
@@ -132,14 +132,14 @@ const LASTING: [&str; 12] = [
     holds::LEFT_OUT,
 ];
 
-/// Clears a target's alerts, but for those kinds that still hold.
+/// Clears a target's alerts, except those of kinds that still apply.
 pub fn clear_alerts(target: Target, but: &[&str]) -> SpiResult<()> {
     let but: Vec<&str> = but.iter().copied().chain(LASTING).collect();
     execute(CLEAR, &[target.name().into(), but.into()]).map(|_| ())
 }
 
-// One open alert of a kind holds all that was remarked; what was remarked once is not raised again,
-// whether the alert is still open or not.
+// One open alert of a kind collects all remarks. A remark is made once, whether or not the alert is
+// still open.
 const REMARK: &str = "\
     INSERT INTO integration.alert AS a (kind, target, message, subject, remarks) \
     SELECT $1, $2, $3 || ': ' || $4, $5, ARRAY[$3] \
@@ -147,12 +147,12 @@ const REMARK: &str = "\
     ON CONFLICT (kind, target, subject) WHERE cleared_at IS NULL \
     DO UPDATE SET message = left(a.message || E'\\n' || excluded.message, 10000), remarks = a.remarks || excluded.remarks, last_seen_at = pg_catalog.clock_timestamp(), count = a.count + 1";
 
-/// Raises an alert about something once.
+/// Raises an alert about something, once.
 pub fn remark(kind: &str, target: Target, about: &str, text: &str) -> SpiResult<()> {
     remark_of(kind, target, "", about, text)
 }
 
-/// As above, about a table or column.
+/// The same, about a table or column.
 pub fn remark_of(
     kind: &str,
     target: Target,
@@ -215,7 +215,7 @@ const JOB_END: &str = "\
     UPDATE integration.job j SET state = CASE WHEN $2::text IS NULL THEN 'done' ELSE 'failed' END, error = $2, \
     started_at = coalesce(j.started_at, pg_catalog.clock_timestamp()), finished_at = pg_catalog.clock_timestamp() WHERE j.id = $1";
 
-/// The job is over; `error` says why it failed.
+/// Ends a job; `error` says why it failed.
 pub fn end_job(id: i64, error: Option<&str>) -> SpiResult<()> {
     execute(JOB_END, &[id.into(), error.into()]).map(|_| ())
 }
@@ -224,21 +224,21 @@ const TIDY_LOG: &str = "DELETE FROM integration.request_log r WHERE r.at < pg_ca
 const TIDY_INBOX: &str = "\
     DELETE FROM integration.inbox i WHERE i.received_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' AND i.state <> 'pending'";
 
-/// Rows deleted in one go, so that nobody waits long for the transaction.
+/// How many rows are deleted at once, so that nobody waits long for the transaction.
 const TIDY_MOST: i64 = 50_000;
 
 const TIDY_ACTIVITY: &str = "\
     DELETE FROM integration.activity a WHERE a.id IN (SELECT x.id FROM integration.activity x \
     WHERE x.occurred_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' ORDER BY x.occurred_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
 
-// What was said last of a person is why they get mail or not: it stays.
+// The latest entry about a person stays: it explains why they get mail or not.
 const TIDY_CONSENT: &str = "\
     DELETE FROM integration.consent_log c USING (SELECT x.source, x.record_key, x.id FROM integration.consent_log x \
     WHERE x.recorded_at < pg_catalog.clock_timestamp() - $1 * interval '1 second' \
     AND EXISTS (SELECT FROM integration.consent_log y WHERE y.source = x.source AND y.record_key = x.record_key AND y.id > x.id) \
     LIMIT $2 FOR UPDATE SKIP LOCKED) o WHERE c.source = o.source AND c.record_key = o.record_key AND c.id = o.id";
 
-/// Deletes what people did and decided, where it is not kept for ever.
+/// Deletes old activity and old entries of the consent log, where they are not kept for ever.
 pub fn tidy_people(activity: Option<Duration>, consent_log: Option<Duration>) -> SpiResult<()> {
     for (sql, kept) in [(TIDY_ACTIVITY, activity), (TIDY_CONSENT, consent_log)] {
         if let Some(kept) = kept {

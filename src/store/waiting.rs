@@ -1,5 +1,5 @@
-//! What SQL functions that wait look at, again and again: each look takes a new snapshot, as that of
-//! a volatile function may.
+//! What SQL functions that wait look at again and again. Each look takes a new snapshot, as a
+//! volatile function may.
 
 use integration_engine::record::{Target, Timestamp};
 use pgrx::pg_sys;
@@ -9,7 +9,7 @@ use super::returned;
 
 const SNAPSHOT_IS_KEPT: &str = "SELECT pg_catalog.current_setting('transaction_isolation') IN ('repeatable read', 'serializable')";
 
-/// Whether the transaction sees nothing that others commit from now on.
+/// Returns whether the transaction sees nothing that others commit from now on.
 pub fn snapshot_is_kept() -> SpiResult<bool> {
     let kept = returned(SNAPSHOT_IS_KEPT, &[], |row| row.get::<bool>(1))?;
     Ok(kept.into_iter().flatten().any(|kept| kept))
@@ -30,7 +30,7 @@ const IDLE: &str = "\
        AND NOT EXISTS (SELECT FROM integration._association a WHERE a.state = 'pending' AND ($1::int2 IS NULL OR $1 = 1)) \
        AND NOT EXISTS (SELECT FROM integration.inbox i WHERE i.state = 'pending')";
 
-/// Whether nothing is left to do, of one target or of any, and no event to apply.
+/// Returns whether nothing is left to do, for one target or for all, and no event is left to apply.
 pub fn is_idle(target: Option<Target>) -> SpiResult<bool> {
     let idle = returned(IDLE, &[target.map(Target::number).into()], |row| {
         row.get::<bool>(1)
@@ -43,7 +43,8 @@ const SETTLED: &str = "\
                 WHEN pg_catalog.bool_and(s.state IN ('synced', 'no_consent', 'untracked', 'withheld')) THEN true END \
     FROM integration._do_sync_status($1::pg_catalog.regclass, $2) s";
 
-/// Whether a record has arrived wherever it is sent; `false`: it is a dead letter. `None`: not yet.
+/// Returns whether a record has arrived wherever it is sent; `false`: it is a dead letter. `None`:
+/// not yet.
 pub fn settled(source: pg_sys::Oid, key: &str) -> SpiResult<Option<bool>> {
     let settled = returned(SETTLED, &[source.into(), key.into()], |row| {
         row.get::<bool>(1)
@@ -55,10 +56,10 @@ const TESTED: &str = "\
     SELECT c.ok, c.account, c.detail FROM integration._connection c \
     WHERE c.target = $1 AND c.asked_at >= pg_catalog.to_timestamp($2 / 1000.0)";
 
-/// What a connection test found: whether we are let in, as whom, and more to say.
+/// The result of a connection test: whether the service accepts us, as which account, and details.
 pub type Tested = (bool, Option<String>, String);
 
-/// The result of a connection test that began after this moment.
+/// Returns the result of a connection test that began after this moment.
 pub fn tested(target: Target, asked_at: Timestamp) -> SpiResult<Option<Tested>> {
     let args = [target.name().into(), (asked_at.0 as f64).into()];
     let found = returned(TESTED, &args, |row| {

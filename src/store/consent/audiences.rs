@@ -5,7 +5,7 @@ use pgrx::spi::SpiResult;
 
 use crate::store::{execute, select, state};
 
-/// The kind of alert about audiences that Mailchimp does not know.
+/// The kind of alert about audiences that Mailchimp does not have.
 pub const MISSING: &str = "audience";
 
 pub fn known() -> SpiResult<Vec<String>> {
@@ -20,7 +20,7 @@ const MEET: &str = "\
     INSERT INTO integration.audience (list_id) VALUES ($1) \
     ON CONFLICT (list_id) DO UPDATE SET missing_since = NULL";
 
-/// Mailchimp has this audience.
+/// Notes that Mailchimp has this audience.
 pub fn meet(list: &str) -> SpiResult<()> {
     execute(MEET, &[list.into()])?;
     let missing = select(
@@ -38,7 +38,7 @@ const MISS: &str = "\
     INSERT INTO integration.audience (list_id, missing_since) VALUES ($1, pg_catalog.clock_timestamp()) \
     ON CONFLICT (list_id) DO UPDATE SET missing_since = coalesce(audience.missing_since, excluded.missing_since)";
 
-/// Mailchimp does not know this audience.
+/// Notes that Mailchimp does not have this audience.
 pub fn miss(list: &str) -> SpiResult<()> {
     execute(MISS, &[list.into()])?;
     let text = "Mailchimp does not know this audience; what was to be written to it is in \

@@ -9,7 +9,7 @@ use pgrx::spi::SpiResult;
 use crate::store::links::status_name;
 use crate::store::{column, execute, select};
 
-// Where nobody remembers what was before (an answer was lost, the link is new), the log does.
+// Where the status before is unknown (an answer was lost, the link is new), the log has it.
 const PUT: &str = "\
     INSERT INTO integration.consent_log (source, record_key, subscriber_hash, changed_by, from_status, to_status, occurred_at, origin, reason) \
     SELECT t.source, n.key, n.hash, n.party, coalesce(n.before, l.to_status), n.after, pg_catalog.to_timestamp(n.at / 1000.0), n.origin, n.reason \
@@ -20,7 +20,7 @@ const PUT: &str = "\
                        WHERE n.before IS NULL AND c.source = t.source AND c.record_key = n.key ORDER BY c.id DESC LIMIT 1) l ON true \
     WHERE n.after IS DISTINCT FROM coalesce(n.before, l.to_status)";
 
-/// Notes changes; what is the same as before is left out.
+/// Notes changes, and skips those that change nothing.
 pub fn write(changes: &[ConsentChange]) -> SpiResult<()> {
     if changes.is_empty() {
         return Ok(());
@@ -44,14 +44,15 @@ pub fn write(changes: &[ConsentChange]) -> SpiResult<()> {
     execute(PUT, &args).map(|_| ())
 }
 
-/// Clocks may differ by so much.
+/// How far apart clocks may be.
 const SKEW_MS: i64 = 5 * 60_000;
 
 const LAST: &str = "\
     SELECT c.to_status, (1000 * extract(epoch FROM c.occurred_at))::int8 FROM integration.consent_log c \
     JOIN integration.tracked_table t ON t.source = c.source WHERE t.id = $1 AND c.record_key = $2 ORDER BY c.id DESC LIMIT 1";
 
-/// Whether the person is known to have opted in after this moment, and Mailchimp to have agreed.
+/// Returns whether the person is known to have opted in after this moment, with Mailchimp's
+/// agreement.
 pub fn opted_in_since(record: &RecordRef, at: Timestamp) -> SpiResult<bool> {
     let args = [record.source.0.into(), record.key.as_str().into()];
     let last = select(LAST, &args, |row| {

@@ -1,4 +1,4 @@
-//! Rows that were met with the same address as another row, and which of them are opted out.
+//! Rows that were found to share an address with another row, and which of them are opted out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,16 @@ use pgrx::spi::SpiResult;
 
 use crate::store::{column, execute, record, scalar, select};
 
-/// A row that was met with another one, and the MD5 of the address they had then.
+/// A row that shares an address with another one, and the MD5 of the address it had then.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Objection {
     pub hash: String,
     pub record: RecordRef,
-    /// It is, or was, opted out under this address.
+    /// Whether it is, or was, opted out under this address.
     pub opted_out: bool,
 }
 
-/// Whether there are any.
+/// Returns whether there are any.
 pub fn any() -> SpiResult<bool> {
     Ok(scalar::<bool>("SELECT EXISTS (SELECT FROM integration._objection)", &[])?.unwrap_or(false))
 }
@@ -26,7 +26,7 @@ const OF: &str = "\
     SELECT o.* FROM unnest($1::text[]) AS k(hash) CROSS JOIN LATERAL \
     (SELECT x.subscriber_hash, x.source, x.record_key, x.opted_out FROM integration._objection x WHERE x.subscriber_hash = k.hash OFFSET 0) AS o";
 
-/// Those about some addresses: one look-up for all.
+/// Returns those about some addresses, with one look-up for all.
 pub fn of(hashes: &BTreeSet<String>) -> SpiResult<Vec<Objection>> {
     if hashes.is_empty() {
         return Ok(Vec::new());
@@ -44,7 +44,7 @@ const ABOUT: &str = "\
     SELECT o.* FROM unnest($2::text[]) AS k(key) CROSS JOIN LATERAL \
     (SELECT x.record_key, x.subscriber_hash FROM integration._objection x WHERE x.source = $1 AND x.record_key = k.key OFFSET 0) AS o";
 
-/// Under which addresses some rows of a table are noted.
+/// Returns the addresses (hashed) under which some rows of a table are noted.
 pub fn about(source: SourceId, keys: &[&str]) -> SpiResult<BTreeMap<RecordKey, BTreeSet<String>>> {
     let mut about: BTreeMap<RecordKey, BTreeSet<String>> = BTreeMap::new();
     let found = select(ABOUT, &[source.0.into(), keys.to_vec().into()], |row| {
@@ -57,20 +57,20 @@ pub fn about(source: SourceId, keys: &[&str]) -> SpiResult<BTreeMap<RecordKey, B
     Ok(about)
 }
 
-// That a row was opted out is not forgotten because it is met again.
+// An opt-out of the row is not forgotten when it is noted again.
 const NOTE: &str = "\
     INSERT INTO integration._objection AS o (subscriber_hash, source, record_key, opted_out) SELECT $1, $2, $3, $4 \
     ON CONFLICT (subscriber_hash, source, record_key) DO UPDATE SET opted_out = true WHERE excluded.opted_out AND NOT o.opted_out";
 const DROP: &str = "\
     DELETE FROM integration._objection o WHERE o.subscriber_hash = $1 AND o.source = $2 AND o.record_key = $3";
 
-/// Takes note of one.
+/// Notes one.
 pub fn note(objection: &Objection) -> SpiResult<()> {
     let [hash, source, key] = args(objection);
     execute(NOTE, &[hash, source, key, objection.opted_out.into()]).map(|_| ())
 }
 
-/// It counts no longer.
+/// Removes one.
 pub fn drop(objection: &Objection) -> SpiResult<()> {
     execute(DROP, &args(objection)).map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! What is remembered of addresses at Mailchimp, beyond the life of rows and links.
+//! Suppressions: what is remembered of addresses at Mailchimp beyond the life of rows and links.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use pgrx::spi::SpiResult;
 use crate::store::links::{status_from, status_name};
 use crate::store::{column, execute, select};
 
-/// All that is remembered of some addresses: by hash, with the audience.
+/// Everything that is remembered of some addresses: by hash, with the audience.
 #[derive(Default)]
 pub struct Standings(HashMap<String, Vec<(String, Standing)>>);
 
@@ -34,7 +34,7 @@ const READ: &str = "\
     (SELECT x.subscriber_hash, x.list_id, x.status, x.decided_by, (1000 * extract(epoch FROM x.occurred_at))::int8, \
      x.asked_at IS NOT NULL, x.archived_at IS NOT NULL FROM integration.standing x WHERE x.subscriber_hash = k.hash OFFSET 0) AS s";
 
-/// One look-up for all.
+/// Returns what is remembered, with one look-up for all.
 pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Standings> {
     if hashes.is_empty() {
         return Ok(Standings::default());
@@ -42,7 +42,7 @@ pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Standings> {
     let rows = select(READ, &[column(hashes, String::as_str)], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
         let standing = Standing {
-            // What cannot be read is taken for the worst.
+            // A status that cannot be read counts as the worst one.
             status: status_from(&text(3)?).unwrap_or(MemberStatus::Forgotten),
             by: Party::from_name(&text(4)?).unwrap_or(Party::Mailchimp),
             at: row.get::<i64>(5)?.map(Timestamp),
@@ -58,21 +58,21 @@ pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Standings> {
     Ok(found)
 }
 
-/// What is remembered of one address.
+/// Returns what is remembered of one address.
 pub fn of_address(address: &str) -> SpiResult<Standings> {
     read(&BTreeSet::from([subscriber_hash(address)]))
 }
 
-/// Whose sign-ups are worth remembering.
+/// Whose sign-ups are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignUps {
-    /// Everybody's: no link keeps them.
+    /// Everybody's, where no link records them.
     All,
-    /// Of those who left before.
+    /// Only those of people who had left before.
     OfLeavers,
 }
 
-/// Takes note of news, in the transaction of whatever it was learnt from.
+/// Stores news, in the transaction that stores where they come from.
 pub fn remember(news: &[Remembered], sign_ups: SignUps, origin: &str) -> SpiResult<()> {
     if news.is_empty() {
         return Ok(());

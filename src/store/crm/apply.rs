@@ -9,13 +9,13 @@ use crate::pg::{Column, SqlError};
 use crate::store::execute;
 use crate::store::sources::{Relation, Source};
 
-/// What became of a write to a CRM row.
+/// The outcome of a write to a CRM row.
 #[derive(Debug)]
 pub enum Applied {
     Written,
-    /// The row is gone, or the column no longer holds what it was read as.
+    /// The row is gone, or the column no longer holds the value that was read.
     Moved,
-    /// The CRM refuses the value: a constraint, a trigger, a type.
+    /// The CRM refused the value: a constraint, a trigger, a type.
     Refused(SqlError),
 }
 
@@ -34,7 +34,7 @@ pub fn set_column(
         let Column { name, type_name } = source.column(opened, Relation::Table, column);
         let part = |index| format!("${}", index + 3);
         let condition = source.key_condition(opened, Relation::Table, part);
-        // An explicit cast shortens what is too long, and rounds.
+        // An explicit cast truncates what is too long, and rounds.
         format!(
             "UPDATE {} t SET {name} = $1::{type_name} WHERE t.{name}::text IS NOT DISTINCT FROM $2 AND {condition}",
             opened.table,

@@ -1,4 +1,4 @@
-//! Finding the CRM row of an e-mail address.
+//! Finding the CRM row that has an e-mail address.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use crate::store::links;
 use crate::store::select;
 use crate::store::sources::{Relation, Source};
 
-/// The contact with this address (lower case), and its link at Mailchimp if it has one.
+/// Returns the contact with this address (lower case), and its link at Mailchimp if there is one.
 ///
-/// Looks where an index answers: the addresses written to Mailchimp, those written to HubSpot, and
-/// the CRM's own column if it is indexed.
+/// It looks only where an index answers: the addresses written to Mailchimp, those written to
+/// HubSpot, and the CRM's own column if it is indexed.
 pub fn by_email<'a>(
     sources: impl Iterator<Item = &'a Source> + Clone,
     email: &str,
@@ -34,7 +34,7 @@ pub fn by_email<'a>(
         .into_iter()
         .map(|(record, _)| record)
         .find(|record| contact(record));
-    // One table that cannot be read hides nobody who is in another one.
+    // A table that cannot be read must not hide a person in another one.
     let mut unread = None;
     for source in sources.filter(|source| source.entity.is_person()) {
         if found.is_none() {
@@ -55,7 +55,7 @@ pub fn by_email<'a>(
     Ok(Some((record, link)))
 }
 
-/// The addresses (lower case) in a contact's row.
+/// Returns the addresses (lower case) in a contact's row.
 pub fn addresses(source: &Source, key: &RecordKey) -> SpiResult<BTreeSet<String>> {
     let mut addresses = BTreeSet::new();
     for (target, name) in ADDRESS_FIELDS {
@@ -71,13 +71,13 @@ pub fn addresses(source: &Source, key: &RecordKey) -> SpiResult<BTreeSet<String>
     Ok(addresses)
 }
 
-/// The fields that hold a contact's address.
+/// Returns the fields that hold a contact's address.
 const ADDRESS_FIELDS: [(Target, &str); 2] = [
     (Target::Mailchimp, "email_address"),
     (Target::HubSpot, "email"),
 ];
 
-/// Whole indexes on one table: what their first column is.
+/// Unconditional indexes on one table, by their first column.
 const INDEXED: &str = "\
     SELECT pg_catalog.pg_get_indexdef(i.indexrelid, 1, true), i.indisunique AND i.indnkeyatts = 1 FROM pg_catalog.pg_index i \
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
@@ -116,7 +116,7 @@ fn in_table(source: &Source, email: &str) -> SpiResult<Result<Option<RecordRef>,
     }))
 }
 
-/// The look-up that one of the indexes answers.
+/// Returns the look-up that one of the indexes answers.
 fn condition<'a>(
     column: &Column,
     mut indexed: impl Iterator<Item = &'a String> + Clone,
@@ -132,12 +132,12 @@ fn condition<'a>(
         .then(|| format!("t.{name} = {email}::{type_name}"))
 }
 
-/// Rows looked at that have one address: who has more is not helped by any look-up.
+/// How many rows with one address are looked at; with more, no look-up helps.
 const MOST_ALIKE: usize = 100;
 
-/// The rows of a contact table with these addresses (lower case), each with its address, where an
-/// index answers. Where the index allows one row an address, they are `others` only if the table is
-/// not the one that asks.
+/// Returns the rows of a contact table with these addresses (lower case), each with its address,
+/// where an index answers. If the index allows an address one row only, they count as `others` only
+/// in another table than the one that asks.
 pub fn with_addresses(
     source: &Source,
     emails: &[String],
@@ -181,6 +181,6 @@ pub fn with_addresses(
             Ok((row.get::<String>(1)?.unwrap_or_default(), record))
         })
     });
-    // A table that cannot be read is held, and says so itself.
+    // A table that cannot be read is held, and reported there.
     Ok(rows.unwrap_or_default())
 }

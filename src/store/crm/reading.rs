@@ -1,4 +1,4 @@
-//! Reading the rows of tracked tables, and what cannot be read.
+//! Reading the rows of tracked tables, and finding out which cannot be read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,39 +15,40 @@ use crate::store::holds::{self, HoldCause};
 use crate::store::sources::{Relation, Source};
 use crate::store::{crm::trouble, returned, select};
 
-/// Rows as text, by key; a key that is missing has no row.
+/// Rows as text, by key; a missing key has no row.
 pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
 
-/// What became of reading some records.
+/// The result of reading some records.
 #[derive(Default)]
 pub struct ReadRows {
     /// The rows that were read.
     pub rows: Rows,
-    /// Records whose row is there, but not in the payload view, where that means: leave it alone.
+    /// Records that have a row which the payload view does not show, where that means: leave the
+    /// record alone.
     pub left_out: HashSet<RecordKey>,
-    /// Records that nobody can say anything of, and why.
+    /// Records that could not be read, and why.
     pub unreadable: HashMap<RecordKey, SqlError>,
 }
 
-/// What becomes of a record at a service whose row the payload view does not show.
+/// What happens to the remote record of a row that the payload view does not show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MissingRow {
-    /// As if the row had been deleted.
+    /// It is treated as if the row had been deleted.
     #[default]
     Delete,
-    /// It is left alone while the table has the row.
+    /// It is left alone as long as the table has the row.
     Keep,
 }
 
-/// HubSpot takes 65,536 characters; one more shows that there are too many.
+/// HubSpot takes 65,536 characters; one more shows that a value is too long.
 const LONGEST_TEXT: usize = 65_537;
 
-/// If no row of so many can be read, it is not the rows.
+/// If none of so many rows can be read, the rows are not the cause.
 const MANY: usize = 20;
 
 impl Source {
-    /// Runs statements on the table, with the rights of its owner. Nothing is concluded from what
-    /// became of them, for they may be somebody's filter.
+    /// Runs statements on the table with the rights of its owner. An error says nothing about the
+    /// table, for the statements may contain somebody's filter.
     pub fn run<T>(
         &self,
         access: Access,
@@ -60,13 +61,14 @@ impl Source {
         fence::run(table, access, config::crm_timeout(), work)
     }
 
-    /// Runs statements of ours on the table. What keeps it from being read or written holds it.
+    /// Runs our own statements on the table. A fault that keeps it from being read or written holds
+    /// it.
     pub fn attempt<T>(
         &self,
         access: Access,
         work: impl FnOnce(&Opened) -> SpiResult<T>,
     ) -> Result<T, Refusal> {
-        // Nobody tries again what took all the time there is.
+        // What used up all the time it may take is not repeated at once.
         if holds::is_held(self.id, HoldCause::Timeout) {
             return Err(Refusal::TimedOut);
         }
@@ -75,27 +77,27 @@ impl Source {
         attempt
     }
 
-    /// The present rows of some records. A SQL error if they cannot be read: for callers in a
-    /// subtransaction of their own, and in backends.
+    /// Returns the present rows of some records, or a SQL error: for callers in a subtransaction of
+    /// their own, and in backends.
     pub fn read(&self, map: &SourceMap, keys: &[&RecordKey]) -> SpiResult<Rows> {
         Ok(self
             .try_read(map, keys)
             .unwrap_or_else(|refusal| refusal.raise()))
     }
 
-    /// Some columns of the table itself by their numbers, as text. A SQL error as above.
+    /// Returns some columns of the table itself by their numbers, as text, or a SQL error as above.
     pub fn read_columns(&self, columns: &[i16], keys: &[&RecordKey]) -> SpiResult<Rows> {
         Ok(self
             .try_read_columns(columns, keys)
             .unwrap_or_else(|refusal| refusal.raise()))
     }
 
-    /// The present rows of some records, or why one of them cannot be read.
+    /// Returns the present rows of some records, or why one of them cannot be read.
     pub fn try_read(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<Rows, Refusal> {
         self.mapped(map, keys, Sees::Committed)
     }
 
-    /// A row as it is after what the present transaction wrote to it. A SQL error as above.
+    /// Returns a row as it is after the present transaction's writes, or a SQL error as above.
     pub fn read_written(&self, map: &SourceMap, key: &RecordKey) -> Rows {
         self.mapped(map, &[key], Sees::Written)
             .unwrap_or_else(|refusal| refusal.raise())
@@ -107,7 +109,8 @@ impl Source {
         self.rows(Access::ReadPayload, statement, map.fields.len(), keys, sees)
     }
 
-    /// Some columns of the table itself by their numbers, as text, or why a row cannot be read.
+    /// Returns some columns of the table itself by their numbers, as text, or why a row cannot be
+    /// read.
     pub fn try_read_columns(&self, columns: &[i16], keys: &[&RecordKey]) -> Result<Rows, Refusal> {
         let statement = |opened: &Opened| {
             let text = |number: &i16| match opened.column(*number) {
@@ -121,8 +124,8 @@ impl Source {
         self.rows(Access::ReadTable, statement, columns.len(), keys, sees)
     }
 
-    /// The rows of some records as the transaction's snapshot sees them. One that is not among them
-    /// may be there all the same.
+    /// Returns the rows of some records as the transaction's snapshot sees them. A row that is
+    /// missing may exist all the same.
     pub fn read_by_snapshot(
         &self,
         map: &SourceMap,
@@ -131,7 +134,7 @@ impl Source {
         self.apart(keys, |some| self.mapped(map, some, Sees::Snapshot))
     }
 
-    /// The present rows of some records, and which of them cannot be read.
+    /// Returns the present rows of some records, and which of them cannot be read.
     pub fn read_apart(&self, map: &SourceMap, keys: &[&RecordKey]) -> Result<ReadRows, Refusal> {
         let mut reading = self.apart(keys, |some| self.try_read(map, some))?;
         if self.payload.is_some() && self.missing == MissingRow::Keep {
@@ -149,13 +152,14 @@ impl Source {
         Ok(reading)
     }
 
-    /// Which of these records the table has.
+    /// Returns which of these records the table has.
     pub fn existing(&self, keys: &[&RecordKey]) -> Result<HashSet<RecordKey>, Refusal> {
         let reading = self.read_columns_apart(&[], keys)?;
         Ok(reading.rows.into_keys().collect())
     }
 
-    /// Some columns of the table itself by their numbers, as text, and which rows cannot be read.
+    /// Returns some columns of the table itself by their numbers, as text, and which rows cannot be
+    /// read.
     pub fn read_columns_apart(
         &self,
         columns: &[i16],
@@ -164,7 +168,8 @@ impl Source {
         self.apart(keys, |some| self.try_read_columns(columns, some))
     }
 
-    /// Whether a record has no row any more. Where the payload view does not show it, that depends.
+    /// Returns whether a record's row is gone. Where the payload view does not show it, that
+    /// depends on the table's setting.
     pub fn is_gone(&self, key: &RecordKey) -> Result<bool, Refusal> {
         match self.payload.is_some() && self.missing == MissingRow::Keep {
             true => Ok(self.try_read_columns(&[], &[key])?.is_empty()),
@@ -213,7 +218,7 @@ impl Source {
         Ok(reading)
     }
 
-    /// Whether the table can be read again.
+    /// Returns whether the table can be read again.
     pub fn probe(&self) -> Result<(), Refusal> {
         for map in self.maps.values() {
             self.run(Access::ReadPayload, |opened| {
@@ -225,7 +230,7 @@ impl Source {
         Ok(())
     }
 
-    /// The mapped columns as they are now, as text: SQL that begins with a comma.
+    /// Returns the mapped columns as they are now, as text: SQL that begins with a comma.
     fn texts(&self, opened: &Opened, map: &SourceMap) -> String {
         let text = |field: &Field| {
             let column = self.column(opened, Relation::Read, &field.column);
@@ -246,8 +251,9 @@ impl Source {
         if rows.len() == keys.len() || sees != Sees::Committed || !shmem::is_worker() {
             return Ok(rows);
         }
-        // What seems not to be there would be deleted at the services. To our snapshot a table that
-        // was rewritten since it was taken is empty; by now nobody can rewrite it before we end.
+        // Records whose rows seem to be missing would be deleted at the services. To our snapshot,
+        // a table that was rewritten since seems empty; from here on nobody can rewrite it before
+        // we end.
         if !fence::knows_partitions_of(&self.partitioned()?) {
             return Err(Refusal::Busy);
         }
@@ -261,7 +267,8 @@ impl Source {
         Ok(rows)
     }
 
-    /// The table and those of its partitions that have partitions themselves; nothing if it has none.
+    /// Returns the table and those of its partitions that have partitions themselves; nothing if it
+    /// has none.
     fn partitioned(&self) -> Result<Vec<pg_sys::Oid>, Refusal> {
         if !fence::is_partitioned(self.oid) {
             return Ok(Vec::new());
@@ -321,11 +328,11 @@ impl Source {
     }
 }
 
-/// What a reading statement sees. Nothing of what the present transaction has written, but for the
-/// last one.
+/// Which rows a statement that reads sees. Rows that the present transaction has written are seen
+/// by the last one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sees {
-    /// What the transaction's snapshot shows, and what it does not show but is there by now.
+    /// What the transaction's snapshot shows, and what exists by now without being in it.
     Committed,
     Snapshot,
     Written,

@@ -1,8 +1,8 @@
-//! What the worker met when it read or wrote CRM tables: locks that pass, and what keeps a table
-//! from being read at all.
+//! Faults that the worker met when it read or wrote CRM tables: locks that pass, and faults that
+//! keep a table from being read.
 //!
-//! Only in the worker's memory: a lock is looked at again in a moment, and everything else becomes
-//! a hold as soon as there is a transaction to write it in.
+//! They are in the worker's memory only: a lock is looked at again in a moment, and everything else
+//! becomes a hold in the next transaction.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,12 +20,12 @@ use crate::store::select;
 
 #[derive(Default)]
 struct Trouble {
-    /// Goes up with every change of which tables rest.
+    /// Increases with every change of the set of resting tables.
     generation: u64,
     locked: Locks<SourceId>,
     /// A table is gone: the configuration has to be read again.
     outdated: bool,
-    /// What is to be held.
+    /// The faults that are to be held.
     found: BTreeMap<(SourceId, HoldCause), String>,
 }
 
@@ -33,7 +33,7 @@ thread_local! {
     static TROUBLE: RefCell<Trouble> = RefCell::default();
 }
 
-/// Takes note of what became of an attempt. Nothing in other processes than the worker.
+/// Notes the outcome of an attempt. Does nothing in processes other than the worker.
 pub fn note<T>(source: SourceId, access: Access, attempt: &Result<T, Refusal>) {
     if !shmem::is_worker() {
         return;
@@ -56,13 +56,13 @@ pub fn note<T>(source: SourceId, access: Access, attempt: &Result<T, Refusal>) {
     });
 }
 
-/// What is wrong with the table as a whole; `None`: nothing, it is about a row or a value.
+/// Returns the fault of the table as a whole; `None`: the error is about a row or a value.
 fn cause(refusal: &Refusal, access: Access) -> Option<HoldCause> {
     match refusal {
         Refusal::Busy | Refusal::Gone => None,
         Refusal::Hidden(_) => Some(HoldCause::RowSecurity),
         Refusal::TimedOut => Some(HoldCause::Timeout),
-        // A trigger that lacks a right, or a column that is gone, keeps nobody from reading.
+        // A trigger that lacks a right, or a column that is gone, does not prevent reading.
         Refusal::Failed(error) => {
             (access != Access::Write && error.is_about_the_table()).then_some(HoldCause::Unreadable)
         }
@@ -85,7 +85,7 @@ impl Trouble {
     }
 }
 
-/// Something is wrong with a table; why, unless that has been said.
+/// Notes a fault of a table and its reason, unless it is known.
 pub fn find_once(source: SourceId, cause: HoldCause, why: impl FnOnce() -> String) {
     if !holds::is_held(source, cause) {
         TROUBLE.with_borrow_mut(|trouble| {
@@ -95,22 +95,22 @@ pub fn find_once(source: SourceId, cause: HoldCause, why: impl FnOnce() -> Strin
     }
 }
 
-/// A table cannot be read, as those found out that read it.
+/// Notes that a table cannot be read.
 pub fn find(source: SourceId, cause: HoldCause, why: String) {
     TROUBLE.with_borrow_mut(|trouble| trouble.found.insert((source, cause), why));
 }
 
-/// Whether a table turned out to be gone since this was last asked.
+/// Returns whether a table turned out to be gone since the last call.
 pub fn is_outdated() -> bool {
     TROUBLE.with_borrow_mut(|trouble| std::mem::take(&mut trouble.outdated))
 }
 
-/// Whether something was found that is to be held.
+/// Returns whether a fault was found that is to be held.
 pub fn any() -> bool {
     TROUBLE.with_borrow(|trouble| !trouble.found.is_empty())
 }
 
-/// Holds what cannot be read. In a transaction of the worker's.
+/// Holds the tables that cannot be read. Call it in a transaction of the worker's.
 pub fn hold_what_was_found() -> SpiResult<()> {
     let found = TROUBLE.with_borrow_mut(|trouble| std::mem::take(&mut trouble.found));
     for ((source, cause), why) in found {
@@ -122,7 +122,7 @@ pub fn hold_what_was_found() -> SpiResult<()> {
     Ok(())
 }
 
-// Whoever waits for such a lock holds up those that come after it, too.
+// Waiting for such a lock would hold up everybody who asks for one after us.
 const LOCKED_BY: &str = "\
     SELECT format('%s %s %s on %s', coalesce(format('process %s', l.pid) || coalesce(' of ' || a.usename, ''), 'a prepared transaction'), \
                   CASE WHEN l.granted THEN 'holds' ELSE 'waits for' END, l.mode, l.relation::regclass) \
@@ -133,8 +133,8 @@ const LOCKED_BY: &str = "\
                   AND (l.relation IN (t.source, t.payload) OR l.relation IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(t.source) p))) \
     ORDER BY l.granted DESC, l.waitstart, l.pid LIMIT 1";
 
-/// Holds a table that has been locked for long, and says who locks it. In a transaction of the
-/// worker's.
+/// Holds a table that has been locked for long, and names who locks it. Call it in a transaction of
+/// the worker's.
 pub fn hold_locked(source: SourceId) -> SpiResult<()> {
     let by = select(LOCKED_BY, &[source.0.into()], |row| row.get::<String>(1))?;
     let by = by.into_iter().flatten().next();
@@ -146,22 +146,22 @@ pub fn hold_locked(source: SourceId) -> SpiResult<()> {
     holds::hold(source, HoldCause::Locked, &why)
 }
 
-/// A table that was locked for long is not any more.
+/// Releases a table that is not locked any more.
 pub fn free(source: SourceId) {
     TROUBLE.with_borrow_mut(|trouble| trouble.well(source));
 }
 
-/// The tables that are left alone for a moment, because somebody holds a lock on them.
+/// Returns the tables that are left alone for a moment because somebody has locked them.
 pub fn locked() -> Vec<SourceId> {
     TROUBLE.with_borrow(|trouble| trouble.locked.resting().collect())
 }
 
-/// Returns a number that is another one whenever the former changes.
+/// Returns a number that changes whenever that set does.
 pub fn generation() -> u64 {
     TROUBLE.with_borrow(|trouble| trouble.generation)
 }
 
-/// Locked tables whose time is over are tried again. `now`: monotonic microseconds.
+/// Lets locked tables be tried again whose rest is over. `now` is in monotonic microseconds.
 pub fn look_again(now: u64) {
     TROUBLE.with_borrow_mut(|trouble| {
         if trouble.locked.look_again(now) {
@@ -170,7 +170,7 @@ pub fn look_again(now: u64) {
     });
 }
 
-/// How long until that is to be done.
+/// Returns how long it is until then.
 pub fn next_look(now: u64) -> Option<Duration> {
     TROUBLE.with_borrow(|trouble| {
         let next = trouble.locked.next_look()?;

@@ -1,23 +1,24 @@
-//! What can be wrong with a tracked table.
+//! The faults that a tracked table can have.
 
 use integration_engine::record::Target;
 
-/// What is wrong with a table.
+/// A fault of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HoldCause {
     /// The table was dropped.
     Table,
     /// The payload view was dropped.
     Payload,
-    /// A column of the key was dropped, or cannot be used as a key any more.
+    /// A column of the key was dropped, or can no longer be used as a key.
     Key,
-    /// The consent column was dropped, or does not hold consent any more.
+    /// The consent column was dropped, or no longer holds consent.
     Consent,
-    /// The same of a column that says who somebody is at Mailchimp: address or audience.
+    /// A column that identifies a person at Mailchimp, address or audience, was dropped or can no
+    /// longer be used.
     Identity,
-    /// A column that is mapped to something else: it is left out.
+    /// A column that is mapped to another field has a fault: it is left out.
     Column,
-    /// A column that names what a record is associated with: the association is left out.
+    /// A column that defines an association has a fault: the association is left out.
     Association,
     /// A trigger does not fire: changes are not captured.
     Trigger,
@@ -27,9 +28,9 @@ pub enum HoldCause {
     Unreadable,
     /// Code of the table, its view or its triggers took too long.
     Timeout,
-    /// Somebody has held a lock on it for long.
+    /// Somebody has locked it for long.
     Locked,
-    /// HubSpot: most records that its rows are known by are somebody else's.
+    /// HubSpot: most of the records with the names of its rows are somebody else's.
     ExternalId,
 }
 
@@ -50,7 +51,7 @@ impl HoldCause {
         HoldCause::ExternalId,
     ];
 
-    /// Those that the catalogue tells: see `sources::findings()`, which says what to do as well.
+    /// Causes that the catalogue shows; `sources::findings()` says what to do about them.
     pub const FOUND: [HoldCause; 8] = [
         HoldCause::Table,
         HoldCause::Payload,
@@ -81,7 +82,7 @@ impl HoldCause {
         }
     }
 
-    /// Whether nothing is sent of the table because of it. Otherwise part of it is left out.
+    /// Returns whether nothing of the table is sent because of it. Otherwise a part is left out.
     pub const fn holds(self) -> bool {
         !matches!(
             self,
@@ -89,7 +90,7 @@ impl HoldCause {
         )
     }
 
-    /// Returns what to do about it; empty where the reason says that.
+    /// Returns what to do about it; empty where the reason says so already.
     pub const fn hint(self) -> &'static str {
         match self {
             HoldCause::Table
@@ -112,7 +113,7 @@ impl HoldCause {
         }
     }
 
-    /// The target that it is about; `None`: both.
+    /// Returns the target that it concerns; `None`: both.
     pub const fn target(self) -> Option<Target> {
         match self {
             HoldCause::ExternalId => Some(Target::HubSpot),
@@ -120,7 +121,7 @@ impl HoldCause {
         }
     }
 
-    /// Whether the worker finds out by itself, by trying, that it is over.
+    /// Returns whether the worker finds out by trying that it is over.
     pub const fn is_tried(self) -> bool {
         matches!(
             self,
@@ -128,7 +129,7 @@ impl HoldCause {
         )
     }
 
-    /// The cause that is stored under a name.
+    /// Returns the cause with a stored name.
     pub fn from_name(name: &str) -> Option<HoldCause> {
         HoldCause::ALL
             .into_iter()

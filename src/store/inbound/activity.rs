@@ -1,4 +1,4 @@
-//! What people did with what was sent to them.
+//! What people did with the mail that was sent to them.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ const PUT: &str = "\
     SELECT t.source, $2, $3, $4, pg_catalog.to_timestamp($5 / 1000.0), $6, $7, $8 FROM integration.tracked_table t WHERE t.id = $1 \
     ON CONFLICT ON CONSTRAINT activity_event_once DO NOTHING";
 
-/// Stores what an event says a person did; once, however often it is told.
+/// Stores what an event says a person did, once, however often it is reported.
 pub fn put(record: &RecordRef, event: &PendingEvent, activity: Activity) -> SpiResult<()> {
     let hash = ValueHash::of(Some(&format!("{} {}", event.origin, event.event_key)));
     let args = [
@@ -28,20 +28,20 @@ pub fn put(record: &RecordRef, event: &PendingEvent, activity: Activity) -> SpiR
         event.occurred_at.0.into(),
         activity.url.into(),
         JsonB(activity.detail).into(),
-        // The same 64 bits, as Postgres' signed type.
+        // The same 64 bits, as PostgreSQL's signed type.
         hash.0.cast_signed().into(),
     ];
     execute(PUT, &args).map(|_| ())
 }
 
-/// Something done with a campaign, and the row of whoever did it, where it is known.
+/// Something a person did with a campaign, and the person's row, if it is known.
 pub struct NewActivity<'e> {
     pub event: &'e Engagement,
     pub record: Option<&'e RecordRef>,
 }
 
-// Whichever way an event is known already: by its person's row, which may have had another address
-// then, or by the address, which may have belonged to another row or to none.
+// An event may be known in two ways: by the person's row, which may have had another address then,
+// or by the address, which may have belonged to another row or to none.
 const PUT_DONE: &str = "\
     INSERT INTO integration.activity (source, record_key, origin, kind, occurred_at, campaign_id, url, detail, subscriber_hash, event_hash) \
     SELECT t.source, CASE WHEN t.id IS NOT NULL THEN n.key END, 'mailchimp', n.kind, pg_catalog.to_timestamp(n.at / 1000.0), $1, n.url, n.detail::jsonb, n.member, n.hash \
@@ -50,7 +50,7 @@ const PUT_DONE: &str = "\
     LEFT JOIN integration.tracked_table t ON t.id = n.source \
     ON CONFLICT DO NOTHING RETURNING subscriber_hash, event_hash";
 
-/// Stores what was done with a campaign, each event once. Returns those that are new, by member and
+/// Stores what people did with a campaign, each event once. Returns the new ones, by member and
 /// key.
 pub fn put_done(campaign: &str, done: &[NewActivity]) -> SpiResult<HashSet<(String, ValueHash)>> {
     if done.is_empty() {
@@ -74,8 +74,8 @@ pub fn put_done(campaign: &str, done: &[NewActivity]) -> SpiResult<HashSet<(Stri
     Ok(rows.into_iter().collect())
 }
 
-// Nobody is waited for: a row that somebody is changing is linked the next time. Where the row has
-// the same event already, or is about to have it, under another address, this one stays as it is.
+// Waits for nobody: a row that somebody is changing is linked the next time. Where the row has the
+// same event under another address, or is about to have it, this one stays as it is.
 const LINK: &str = "\
     UPDATE integration.activity a SET source = u.source, record_key = u.key FROM (\
     SELECT DISTINCT ON (t.source, n.key, k.occurred_at, k.event_hash) k.id, t.source, n.key \
@@ -85,7 +85,7 @@ const LINK: &str = "\
                                         AND y.occurred_at = x.occurred_at AND y.event_hash = x.event_hash) FOR UPDATE SKIP LOCKED) AS k \
     ORDER BY t.source, n.key, k.occurred_at, k.event_hash, k.id) AS u WHERE a.id = u.id";
 
-/// What was stored of members before anybody knew their rows belongs to these.
+/// Assigns to these rows what was stored about members before their rows were known.
 pub fn link(members: &[(&str, &RecordRef)]) -> SpiResult<()> {
     if members.is_empty() {
         return Ok(());
@@ -108,7 +108,7 @@ const MARK: &str = "\
     FROM unnest($1::int8[], $2::boolean[]) AS n(id, automated) CROSS JOIN LATERAL \
     (SELECT x.id FROM integration.activity x WHERE x.id = n.id FOR UPDATE SKIP LOCKED) AS k WHERE a.id = k.id";
 
-/// Notes of opens and clicks, from a moment on, whether a machine made them.
+/// Notes for opens and clicks, from a moment on, whether a machine made them.
 pub fn judge(campaign: &str, from: Timestamp, humans: &[Human]) -> SpiResult<()> {
     let done: HashSet<(&str, ValueHash)> = humans
         .iter()
@@ -133,7 +133,7 @@ pub fn judge(campaign: &str, from: Timestamp, humans: &[Human]) -> SpiResult<()>
     execute(MARK, &[ids.into(), automated.into()]).map(|_| ())
 }
 
-// Which of several opens in a second a proxy made is not told, only how many.
+// Mailchimp reports how many opens in a second a proxy made, not which.
 const FLAG: &str = "\
     UPDATE integration.activity a SET detail = pg_catalog.jsonb_set(a.detail, '{proxy}', to_jsonb(k.place <= k.proxies)) \
     FROM unnest($2::text[], $3::int8[], $4::int8[]) AS n(member, at, proxies) CROSS JOIN LATERAL \
@@ -142,7 +142,7 @@ const FLAG: &str = "\
          AND x.occurred_at = pg_catalog.to_timestamp(n.at / 1000.0) AND x.campaign_id = $1 AND x.kind = 'open' FOR UPDATE SKIP LOCKED) AS y) AS k \
     WHERE a.id = k.id AND k.flag IS DISTINCT FROM to_jsonb(k.place <= k.proxies)";
 
-/// Notes of opens whether a proxy made them.
+/// Notes for opens whether a proxy made them.
 pub fn flag(campaign: &str, opened: &[RecipientOpens]) -> SpiResult<()> {
     if opened.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Polls of Mailchimp's reports: how far they are, and which campaigns there are.
+//! Polls of Mailchimp's reports: their progress, and the campaigns they read.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,19 +8,19 @@ use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use crate::store::{column, execute, scalar, select};
 
-/// A poll that is not over.
+/// An open poll.
 pub struct Poll {
     pub job: i64,
-    /// Begun by the clock: only campaigns whose time has come are read.
+    /// Whether the clock began it: it reads only campaigns that are due.
     pub scheduled: bool,
-    /// Whether it is known which campaigns are to be read.
+    /// Whether the campaigns to be read are known.
     pub listed: bool,
     pub walk: ReportCursor,
     pub done: u64,
     pub total: u64,
     /// Why a campaign could not be read.
     pub failure: Option<String>,
-    /// Whether its job still is to be done.
+    /// Whether its job is still open.
     pub open: bool,
 }
 
@@ -28,7 +28,7 @@ fn number(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The four columns of a walk, from one on.
+/// Reads the four columns of a cursor, beginning with column `first`.
 fn walk(row: &SpiHeapTupleData, first: usize) -> SpiResult<ReportCursor> {
     let items: Option<i64> = row.get(first + 1)?;
     Ok(ReportCursor {
@@ -43,7 +43,7 @@ const POLLS: &str = "\
     SELECT p.job, (j.args->>'scheduled')::boolean, p.listed, p.place, p.items, p.shifted, p.rounds, p.done, p.total, p.failure, \
     j.state IN ('waiting', 'running', 'paused') FROM integration._poll p JOIN integration.job j ON j.id = p.job ORDER BY p.job";
 
-/// All there are, oldest first.
+/// Returns all of them, the oldest first.
 pub fn load() -> SpiResult<Vec<Poll>> {
     select(POLLS, &[], |row| {
         Ok(Poll {
@@ -63,7 +63,7 @@ const SAVE: &str = "\
     UPDATE integration._poll p SET listed = $2, place = $3, items = $4, shifted = $5, rounds = $6, done = $7, \
     total = CASE WHEN $2 THEN $8 END, failure = $9 WHERE p.job = $1";
 
-/// Stores how far it has come: in the transaction that stores what was read up to there.
+/// Stores the progress, in the transaction that stores what was read up to there.
 pub fn save(poll: &Poll) -> SpiResult<()> {
     let args = [
         poll.job.into(),
@@ -79,7 +79,7 @@ pub fn save(poll: &Poll) -> SpiResult<()> {
     execute(SAVE, &args).map(|_| ())
 }
 
-/// Forgets how far a job had come.
+/// Forgets the progress of a job.
 pub fn remove(job: i64) -> SpiResult<()> {
     execute(
         "UPDATE integration._campaign c SET job = NULL WHERE c.job = $1",
@@ -92,7 +92,7 @@ pub fn remove(job: i64) -> SpiResult<()> {
     .map(|_| ())
 }
 
-/// Begins a poll because it is time for one.
+/// Begins a poll because one is due.
 pub fn begin() -> SpiResult<()> {
     execute("SELECT integration._begin_poll(true)", &[]).map(|_| ())
 }
@@ -100,7 +100,7 @@ pub fn begin() -> SpiResult<()> {
 const BEGUN: &str = "\
     SELECT (1000 * extract(epoch FROM j.created_at))::int8 FROM integration.job j WHERE j.kind = 'poll' ORDER BY j.id DESC LIMIT 1";
 
-/// When the last poll was begun.
+/// Returns when the last poll was begun.
 pub fn begun() -> SpiResult<Option<Timestamp>> {
     Ok(scalar::<i64>(BEGUN, &[])?.map(Timestamp))
 }
@@ -109,7 +109,7 @@ const READ_AT: &str = "\
     SELECT c.campaign_id, (1000 * extract(epoch FROM c.read_at))::int8 FROM unnest($1::text[]) AS n(id) CROSS JOIN LATERAL \
     (SELECT x.campaign_id, x.read_at FROM integration._campaign x WHERE x.campaign_id = n.id OFFSET 0) AS c";
 
-/// When campaigns were last read, by id.
+/// Returns when campaigns were last read, by id.
 pub fn read_at(sent: &[SentCampaign]) -> SpiResult<HashMap<String, Timestamp>> {
     let rows = select(READ_AT, &[column(sent, |sent| sent.id.as_str())], |row| {
         Ok(row.get::<String>(1)?.zip(row.get::<i64>(2)?.map(Timestamp)))
@@ -123,9 +123,9 @@ const OWE: &str = "\
     ON CONFLICT (campaign_id) DO UPDATE SET list_id = excluded.list_id, sent_at = excluded.sent_at, job = excluded.job, \
     report = excluded.report, place = 0, items = NULL, shifted = false, rounds = 0, reached = NULL";
 
-/// Notes campaigns that a poll is to read, from the beginning of their first report on.
+/// Notes campaigns that a poll is to read, from the beginning of their first report.
 pub fn owe(job: i64, sent: &[&SentCampaign]) -> SpiResult<()> {
-    // A list that changes while it is read can name one twice.
+    // A list that changes while it is read can name a campaign twice.
     let once: BTreeMap<&str, &SentCampaign> =
         sent.iter().map(|sent| (sent.id.as_str(), *sent)).collect();
     let sent: &[&SentCampaign] = &once.into_values().collect::<Vec<_>>();
@@ -142,7 +142,7 @@ pub fn owe(job: i64, sent: &[&SentCampaign]) -> SpiResult<()> {
     execute(OWE, &args).map(|_| ())
 }
 
-/// How many campaigns a poll has left to read.
+/// Returns how many campaigns a poll has left to read.
 pub fn owed(job: i64) -> SpiResult<u64> {
     let rows = select(
         "SELECT count(*) FROM integration._campaign c WHERE c.job = $1",
@@ -166,7 +166,7 @@ pub struct Campaign {
     pub seen: Option<Timestamp>,
     pub report: Report,
     pub walk: ReportCursor,
-    /// The newest event met this time.
+    /// The newest event met in this poll.
     pub reached: Option<Timestamp>,
 }
 
@@ -174,7 +174,7 @@ const NEXT: &str = "\
     SELECT c.campaign_id, c.list_id, (1000 * extract(epoch FROM c.seen))::int8, c.report, c.place, c.items, c.shifted, c.rounds, \
     (1000 * extract(epoch FROM c.reached))::int8 FROM integration._campaign c WHERE c.job = $1 ORDER BY c.job, c.sent_at, c.campaign_id LIMIT 1";
 
-/// The next one a poll is to read, where it was.
+/// Returns the next campaign that a poll is to read, and where it stopped.
 pub fn next(job: i64) -> SpiResult<Option<Campaign>> {
     let rows = select(NEXT, &[job.into()], |row| {
         let report = row.get::<String>(4)?.unwrap_or_default();
@@ -194,7 +194,7 @@ const SAVE_CAMPAIGN: &str = "\
     UPDATE integration._campaign c SET report = $2, place = $3, items = $4, shifted = $5, rounds = $6, \
     reached = pg_catalog.to_timestamp($7::int8 / 1000.0) WHERE c.campaign_id = $1";
 
-/// Stores how far its reports have been read: in the transaction that stores what they said.
+/// Stores how far its reports have been read, in the transaction that stores what they said.
 pub fn save_campaign(campaign: &Campaign) -> SpiResult<()> {
     let args = [
         campaign.id.as_str().into(),
@@ -212,13 +212,13 @@ const FINISH: &str = "\
     UPDATE integration._campaign c SET job = NULL, read_at = pg_catalog.clock_timestamp(), \
     seen = greatest(c.seen, pg_catalog.to_timestamp($2::int8 / 1000.0)) WHERE c.campaign_id = $1";
 
-/// All its reports have been read.
+/// Notes that all its reports have been read.
 pub fn finish(campaign: &Campaign) -> SpiResult<()> {
     let reached = campaign.reached.map(|at| at.0);
     execute(FINISH, &[campaign.id.as_str().into(), reached.into()]).map(|_| ())
 }
 
-/// It could not be read; the next poll tries again.
+/// Notes that it could not be read; the next poll tries again.
 pub fn give_up(campaign: &Campaign) -> SpiResult<()> {
     execute(
         "UPDATE integration._campaign c SET job = NULL WHERE c.campaign_id = $1",

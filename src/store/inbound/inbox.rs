@@ -15,8 +15,8 @@ pub const FAILED_ALERT: &str = "inbox_failed";
 /// The kind of alert about events that have waited for long.
 pub const WAITS_ALERT: &str = "inbox_waits";
 
-/// The kind of alert about columns that do not hold what a service's fields do; its subject names the
-/// column.
+/// The kind of alert about columns that cannot hold what a service's fields do; its subject names
+/// the column.
 pub const LOSSY_ALERT: &str = "lossy";
 
 /// The kind of alert about events of accounts that are not ours.
@@ -30,12 +30,12 @@ pub struct PendingEvent {
     pub occurred_at: Timestamp,
     pub received_at: Timestamp,
     pub payload: serde_json::Value,
-    /// How often applying it was refused.
+    /// How often the CRM refused it.
     pub attempts: u32,
 }
 
 impl PendingEvent {
-    /// The target whose service tells of it.
+    /// Returns the target whose service reported it.
     pub fn target(&self) -> Target {
         match self.origin.as_str() {
             "hubspot" => Target::HubSpot,
@@ -44,7 +44,7 @@ impl PendingEvent {
     }
 }
 
-/// What became of an event.
+/// The state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventState {
     Pending,
@@ -69,7 +69,7 @@ const PUT: &str = "\
     VALUES ($1, $2, $3, pg_catalog.to_timestamp($4 / 1000.0), $5, $6, $7) \
     ON CONFLICT ON CONSTRAINT inbox_event_once DO NOTHING RETURNING id";
 
-/// Stores an event; `false`: it is known already.
+/// Stores an event; returns `false` if it is known already.
 pub fn put<T>(
     origin: &str,
     event: Event<T>,
@@ -98,7 +98,7 @@ macro_rules! pending {
     };
 }
 
-// The index has those that were put off at its end: they are not met here.
+// The index has postponed events at its end: they are not met here.
 const NEW: &str = pending!(
     "i.not_before IS NULL AND i.id <> ALL ($2) AND i.origin <> ALL ($3) \
      ORDER BY i.not_before NULLS FIRST, i.occurred_at, i.id LIMIT $1"
@@ -109,12 +109,12 @@ const DUE: &str = pending!(
 );
 const PUT_OFF: &str = pending!("i.not_before IS NOT NULL ORDER BY i.not_before");
 
-/// Which of the waiting events.
+/// Which of the waiting events to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Those that were not put off.
+    /// Those that were never postponed.
     New,
-    /// Those that were, and whose time has come.
+    /// Those that were postponed and are due.
     Due,
 }
 
@@ -132,7 +132,7 @@ fn pending(row: &SpiHeapTupleData) -> SpiResult<PendingEvent> {
     })
 }
 
-/// The oldest events that wait, but for those named, and those of some origins.
+/// Returns the oldest waiting events, except those named and those of some origins.
 pub fn next(which: Which, most: i64, but: &[i64], held: &[&str]) -> SpiResult<Vec<PendingEvent>> {
     let sql = match which {
         Which::New => NEW,
@@ -142,14 +142,14 @@ pub fn next(which: Which, most: i64, but: &[i64], held: &[&str]) -> SpiResult<Ve
     select(sql, &args, pending)
 }
 
-/// All that were put off.
+/// Returns all postponed events.
 pub fn put_off() -> SpiResult<Vec<PendingEvent>> {
     select(PUT_OFF, &[], pending)
 }
 
 const WAITS: &str = "SELECT true FROM integration.inbox i WHERE i.id = $1 AND i.state = 'pending'";
 
-/// Whether an event still waits.
+/// Returns whether an event still waits.
 pub fn waits(id: i64) -> SpiResult<bool> {
     Ok(!select(WAITS, &[id.into()], |_| Ok(()))?.is_empty())
 }
@@ -158,13 +158,13 @@ const NEXT_DUE: &str = "\
     SELECT (1000 * extract(epoch FROM min(i.not_before) - pg_catalog.clock_timestamp()))::float8 \
     FROM integration.inbox i WHERE i.state = 'pending' AND i.not_before IS NOT NULL";
 
-/// How long until the next event is due that was put off.
+/// Returns how long it is until the next postponed event is due.
 pub fn next_due() -> SpiResult<Option<Duration>> {
     let millis = scalar::<f64>(NEXT_DUE, &[])?;
     Ok(millis.map(|millis| Duration::from_secs_f64(millis.max(0.0) / 1_000.0)))
 }
 
-/// Takes an event out again: it is about somebody who was erased.
+/// Removes an event that is about somebody who was erased.
 pub fn remove(id: i64) -> SpiResult<()> {
     execute(
         "DELETE FROM integration.inbox i WHERE i.id = $1",
@@ -176,7 +176,7 @@ pub fn remove(id: i64) -> SpiResult<()> {
 const SETTLE: &str = "\
     UPDATE integration.inbox i SET state = $2, detail = $3, attempts = $4, not_before = NULL WHERE i.id = $1";
 
-/// Notes what became of an event.
+/// Stores the state of an event.
 pub fn settle(id: i64, state: EventState, detail: &str, attempts: u32) -> SpiResult<()> {
     let args = [
         id.into(),
@@ -191,7 +191,7 @@ const POSTPONE: &str = "\
     UPDATE integration.inbox i SET detail = $2, attempts = $3, \
     not_before = pg_catalog.clock_timestamp() + $4 * interval '1 millisecond' WHERE i.id = $1";
 
-/// Puts an event off that was refused.
+/// Postpones an event that was refused.
 pub fn postpone(id: i64, detail: &str, attempts: u32, wait: Duration) -> SpiResult<()> {
     let args = [
         id.into(),
@@ -206,7 +206,7 @@ const QUEUE_BEHIND: &str = "\
     UPDATE integration.inbox i SET detail = 'waits for event ' || $2 || ', which is of the same record and older', \
     not_before = (SELECT b.not_before FROM integration.inbox b WHERE b.id = $2) WHERE i.id = $1";
 
-/// Puts an event off until an earlier one of its record is tried again.
+/// Postpones an event until an earlier one of its record is tried again.
 pub fn queue_behind(id: i64, earlier: i64) -> SpiResult<()> {
     execute(QUEUE_BEHIND, &[id.into(), earlier.into()]).map(|_| ())
 }
@@ -226,16 +226,16 @@ const FAILED: &str = "\
     SELECT count(*) FILTER (WHERE i.origin = 'hubspot'), count(*) FILTER (WHERE i.origin <> 'hubspot') \
     FROM (SELECT x.origin FROM integration.inbox x WHERE x.state = 'failed' LIMIT $1) i";
 
-/// Events of a target's service by what they wait for.
+/// How many events of a target's service wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitingEvents {
-    /// They have not been tried yet.
+    /// Events that have not been tried yet.
     pub pending: i64,
-    /// They were refused, and are tried again.
+    /// Events that were refused and are tried again.
     pub retrying: i64,
 }
 
-/// Counts the events that wait: HubSpot's and Mailchimp's.
+/// Counts the waiting events of HubSpot and of Mailchimp.
 pub fn waiting() -> SpiResult<[(Target, WaitingEvents); 2]> {
     let rows = select(WAITING, &[MOST_COUNTED.into()], |row| {
         let figure = |column: usize| row.get::<i64>(column).map(Option::unwrap_or_default);
@@ -256,7 +256,7 @@ pub fn waiting() -> SpiResult<[(Target, WaitingEvents); 2]> {
     ]))
 }
 
-/// Counts the events that failed: HubSpot's and Mailchimp's.
+/// Counts the failed events of HubSpot and of Mailchimp.
 pub fn failed() -> SpiResult<[(Target, i64); 2]> {
     let rows = select(FAILED, &[MOST_COUNTED.into()], |row| {
         Ok((row.get(1)?.unwrap_or(0), row.get(2)?.unwrap_or(0)))

@@ -1,4 +1,4 @@
-//! Mailchimp's webhooks that were made here, and their secrets.
+//! Mailchimp's webhooks that were created here, and their secrets.
 
 use integration_mailchimp::hooks::WantedWebhook;
 use pgrx::spi::SpiResult;
@@ -24,7 +24,7 @@ impl StoredWebhook {
     }
 }
 
-/// Seals the signing secret of a webhook: it is of use for that webhook only.
+/// Seals a webhook's signing secret for that webhook: nobody can use it for another.
 pub fn seal(list: &str, url: &str, secret: &str) -> Result<Vec<u8>, String> {
     sealing::seal(&context(list, url), secret)
 }
@@ -81,7 +81,7 @@ pub fn wanted(job: i64) -> SpiResult<Option<WantedWebhook>> {
 
 const REPLACE: &str = "UPDATE integration._webhook_wanted w SET replace = true WHERE w.job = $1";
 
-/// From now on a webhook with the job's URL may be one of its own making.
+/// Notes that a webhook with the job's URL may be one that the job created.
 pub fn may_have_made(job: i64) -> SpiResult<()> {
     execute(REPLACE, &[job.into()]).map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! Backfills: how far they are, and the keys that come next.
+//! Backfills: their progress, and the keys that come next.
 
 use integration_engine::jobs as progress;
 use integration_engine::record::{Lane, RecordKey, SourceId, Target, Timestamp};
@@ -10,7 +10,7 @@ use crate::store::queue::changes::bit;
 use crate::store::sources::{Relation, Source};
 use crate::store::{execute, select};
 
-/// What is left to do of a table and target.
+/// What is left to do for a table and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackfillStage {
     /// There are rows to look at.
@@ -37,26 +37,26 @@ impl BackfillStage {
     }
 }
 
-/// How far one table has been sent to one target.
+/// The progress of sending one table to one target.
 pub struct BackfillWalk {
     pub job: i64,
     pub target: Target,
     pub source: SourceId,
     pub filter: Option<String>,
-    /// Key of the last row looked at, its parts as text.
+    /// Key of the last row read, its parts as text.
     pub mark: Option<Vec<String>>,
     pub stage: BackfillStage,
-    /// Rows of the table, as estimated.
+    /// The estimated number of the table's rows.
     pub rows: u64,
     pub walked: u64,
     pub queued: u64,
     pub done: u64,
-    /// Whether its job still is to be done.
+    /// Whether its job is still open.
     pub open: bool,
 }
 
 impl BackfillWalk {
-    /// Rows that will have been queued in the end.
+    /// Returns how many rows will have been queued in the end.
     pub fn total(&self) -> u64 {
         match self.stage {
             BackfillStage::Walking => progress::expected(self.queued, self.walked, self.rows),
@@ -65,7 +65,7 @@ impl BackfillWalk {
     }
 }
 
-/// States of a job that is not over.
+/// The states of an open job.
 macro_rules! open {
     () => {
         "('waiting', 'running', 'paused')"
@@ -78,7 +78,7 @@ const WALKS: &str = concat!(
     " FROM integration._backfill b JOIN integration.job j ON j.id = b.job ORDER BY b.job, b.target"
 );
 
-/// All there are, oldest job first.
+/// Returns all of them, the oldest job first.
 pub fn load() -> SpiResult<Vec<BackfillWalk>> {
     let walks = select(WALKS, &[], |row| {
         let count = |column: usize| {
@@ -113,7 +113,7 @@ const SAVE: &str = "\
     UPDATE integration._backfill b SET mark = $3, stage = $4, walked = $5, queued = $6, done = $7, total = $8 \
     WHERE b.job = $1 AND b.target = $2";
 
-/// Stores how far it has come: in the transaction that queues what is below the mark.
+/// Stores the progress, in the transaction that queues the rows below the mark.
 pub fn save(walk: &BackfillWalk) -> SpiResult<()> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let args = [
@@ -135,14 +135,14 @@ const QUEUED: &str = "\
     SELECT count(*), coalesce(sum(c.records), 0)::int8 FROM integration._change c \
     WHERE c.lane = $1 AND c.targets & $2 <> 0 AND ($3::int4 IS NULL OR c.source = $3) AND NOT c.source = ANY ($4)";
 
-/// What of backfills waits in the queue.
+/// What backfills have waiting in the queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Queued {
     pub chunks: usize,
     pub records: u64,
 }
 
-/// Of one source, or of all but some.
+/// Rows of one source, or of all but some.
 pub fn queued(target: Target, source: Option<SourceId>, but: &[i32]) -> SpiResult<Queued> {
     let args = [
         LANE.into(),
@@ -159,7 +159,7 @@ pub fn queued(target: Target, source: Option<SourceId>, but: &[i32]) -> SpiResul
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
-/// Deletes what waits in the queue. A chunk is for one target alone.
+/// Deletes what waits in the queue. Each chunk is for one target.
 pub fn drop_queued(target: Target, source: SourceId) -> SpiResult<()> {
     execute(
         "DELETE FROM integration._change c WHERE c.lane = $1 AND c.targets = $2 AND c.source = $3",
@@ -168,7 +168,7 @@ pub fn drop_queued(target: Target, source: SourceId) -> SpiResult<()> {
     .map(|_| ())
 }
 
-/// Forgets how far a job had come.
+/// Forgets the progress of a job.
 pub fn remove(job: i64) -> SpiResult<()> {
     execute(
         "DELETE FROM integration._backfill b WHERE b.job = $1",
@@ -177,8 +177,8 @@ pub fn remove(job: i64) -> SpiResult<()> {
     .map(|_| ())
 }
 
-/// A job's row, unless it is over; and unless somebody is changing it: nobody shall be able to stop
-/// the worker with a transaction that is left open.
+/// Locks a job's row, unless the job is over or somebody is changing it: a transaction that is left
+/// open must not stop the worker.
 macro_rules! job_at_hand {
     () => {
         concat!(
@@ -204,7 +204,7 @@ const PROGRESS: &str = concat!(
     job_at_hand!()
 );
 
-/// Shows people how far a job is.
+/// Shows people a job's progress.
 pub fn progress(job: i64, eta: Option<Timestamp>) -> SpiResult<()> {
     let eta = eta.map(|at| at.0);
     execute(PROGRESS, &[job.into(), eta.into()]).map(|_| ())
@@ -216,7 +216,7 @@ const TELL: &str = concat!(
     job_at_hand!()
 );
 
-/// Shows people whether it is being done, and if not, why; `false` when that has to wait.
+/// Shows people whether a job is running, and if not, why; returns `false` when that has to wait.
 pub fn tell(job: i64, waits_for: Option<&str>) -> SpiResult<bool> {
     Ok(execute(TELL, &[job.into(), waits_for.into()])? > 0)
 }
@@ -235,7 +235,7 @@ const END: &str = concat!(
     job_at_hand!()
 );
 
-/// Ends a job; `false` when that has to wait.
+/// Ends a job; returns `false` when that has to wait.
 pub fn end(job: i64, end: &JobEnd) -> SpiResult<bool> {
     let (state, error) = match end {
         JobEnd::Done => ("done", None),
@@ -245,7 +245,7 @@ pub fn end(job: i64, end: &JobEnd) -> SpiResult<bool> {
     Ok(execute(END, &[job.into(), state.into(), error.into()])? > 0)
 }
 
-/// Plans the walk of a table with a filter, and runs nothing of it.
+/// Plans the walk of a table with a filter, without running any of it.
 #[allow(
     clippy::disallowed_methods,
     reason = "only a single SELECT can be opened: a filter cannot smuggle in another statement"
@@ -262,9 +262,9 @@ pub fn check_filter(source: &Source, filter: &str) -> Result<(), Refusal> {
     })
 }
 
-/// Reads the keys of the next rows, in the order of the index on the key, and which of them are
-/// wanted. The last parameter is how many. So many rows are looked at and no more, whatever the
-/// filter lets through: nothing waits long for a walk.
+/// Reads the keys of the next rows, in the order of the index on the key, and which of them the
+/// filter lets through. The last parameter limits how many rows are looked at, whatever the filter
+/// lets through: nothing waits long for a walk.
 fn walk_statement(source: &Source, opened: &Opened, marked: bool, filter: Option<&str>) -> String {
     let key = source.key_columns(opened, Relation::Table);
     let each = |text: &dyn Fn(usize, &Column) -> String| {
@@ -275,7 +275,8 @@ fn walk_statement(source: &Source, opened: &Opened, marked: bool, filter: Option
             .join(", ")
     };
     let named = |_: usize, column: &Column| format!("{}.{}", opened.table, column.name);
-    // As triggers write keys: by the type's output function, which a cast to text is not always.
+    // Writes keys as triggers do, by the type's output function; a cast to text does not always use
+    // it.
     let keys = each(&|index, column| format!("pg_catalog.concat({})", named(index, column)));
     let after = if marked {
         let parts = each(&|index, column| format!("${}::{}", index + 1, column.type_name));
@@ -284,7 +285,7 @@ fn walk_statement(source: &Source, opened: &Opened, marked: bool, filter: Option
         String::new()
     };
     let wanted = filter.map_or("true".to_owned(), |filter| {
-        // A comment at the end of it ends with the line.
+        // A comment at the end of the filter ends with the line.
         format!("coalesce((\n{filter}\n), false)")
     });
     let limit = if marked { source.key.len() + 1 } else { 1 };
@@ -298,13 +299,13 @@ fn walk_statement(source: &Source, opened: &Opened, marked: bool, filter: Option
 /// Some rows, by their keys.
 pub struct Keys {
     pub wanted: Vec<RecordKey>,
-    /// Key of the last row looked at.
+    /// Key of the last row read.
     pub last: Option<Vec<String>>,
-    /// Rows looked at.
+    /// How many rows were read.
     pub looked_at: usize,
 }
 
-/// The next rows of a walk, with the rights of the table's owner.
+/// Returns the next rows of a walk, read with the rights of the table's owner.
 pub fn next_keys(
     source: &Source,
     mark: Option<&[String]>,

@@ -1,4 +1,5 @@
-//! Comparisons of both sides: how far they are, what they found, and which records are on their way.
+//! Comparisons of both sides: their progress, what they found, and the records that are on their
+//! way.
 
 use std::collections::HashSet;
 
@@ -7,14 +8,14 @@ use pgrx::spi::SpiResult;
 
 use crate::store::{execute, select};
 
-/// What is left to do of a table and target.
+/// What is left to do for a table and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReconcileStage {
     /// The CRM's rows are walked.
     Rows,
-    /// The service's records are.
+    /// The service's records are walked.
     Remote,
-    /// Those that Mailchimp has archived.
+    /// The members that Mailchimp has archived are walked.
     Archived,
     Finished,
 }
@@ -37,7 +38,7 @@ impl ReconcileStage {
     }
 }
 
-/// How far one table has been compared with one target.
+/// The progress of comparing one table with one target.
 #[derive(Clone)]
 pub struct Course {
     pub job: i64,
@@ -51,7 +52,7 @@ pub struct Course {
     pub after: Option<String>,
     pub done: u64,
     pub total: u64,
-    /// Whether its job still is to be done.
+    /// Whether its job is still open.
     pub open: bool,
 }
 
@@ -59,7 +60,7 @@ const COURSES: &str = "\
     SELECT r.job, r.target, r.source, r.repair, r.stage, r.mark, r.after, r.done, r.total, j.state IN ('waiting', 'running', 'paused') \
     FROM integration._reconcile r JOIN integration.job j ON j.id = r.job ORDER BY r.job, r.target";
 
-/// All there are, oldest job first.
+/// Returns all of them, the oldest job first.
 pub fn load() -> SpiResult<Vec<Course>> {
     let courses = select(COURSES, &[], |row| {
         let Some(target) = row.get::<i16>(2)?.and_then(Target::from_number) else {
@@ -92,7 +93,7 @@ pub fn load() -> SpiResult<Vec<Course>> {
 const SAVE: &str = "\
     UPDATE integration._reconcile r SET stage = $3, mark = $4, after = $5, done = $6, total = $7 WHERE r.job = $1 AND r.target = $2";
 
-/// Stores how far it has come: in the transaction that stores what was found up to there.
+/// Stores the progress, in the transaction that stores what was found up to there.
 pub fn save(course: &Course) -> SpiResult<()> {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let args = [
@@ -107,7 +108,7 @@ pub fn save(course: &Course) -> SpiResult<()> {
     execute(SAVE, &args).map(|_| ())
 }
 
-/// Forgets how far a job had come. What it found stays.
+/// Forgets the progress of a job. What it found stays.
 pub fn remove(job: i64) -> SpiResult<()> {
     execute(
         "DELETE FROM integration._seen s WHERE s.job = $1",
@@ -120,7 +121,7 @@ pub fn remove(job: i64) -> SpiResult<()> {
     .map(|_| ())
 }
 
-/// What kind of difference it is.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriftKind {
     MissingRemote,
@@ -196,7 +197,7 @@ pub fn put(course: &Course, found: &DriftRow) -> SpiResult<()> {
 const UNMISS: &str = "\
     DELETE FROM integration.drift d WHERE d.job = $1 AND d.target = $2 AND d.kind = 'missing_remote' AND d.record_key = $3";
 
-/// A record that seemed missing was met after all.
+/// Forgets that a record seemed to be missing: it was met after all.
 pub fn unmiss(course: &Course, key: &RecordKey) -> SpiResult<()> {
     let args = [
         course.job.into(),
@@ -212,7 +213,7 @@ const MOVING: &str = "\
     EXISTS (SELECT FROM integration._link l WHERE l.source = $1 AND l.target = $2 AND l.record_key = k.key \
             AND greatest(l.pushed_at, l.pulled_at) >= pg_catalog.to_timestamp($4::int8 / 1000.0) OFFSET 0)";
 
-/// Which of these records wait for another attempt, or were written on either side since.
+/// Returns which of these records wait for another attempt, or were written on either side since.
 pub fn moving(
     source: SourceId,
     target: Target,
@@ -235,7 +236,7 @@ pub fn moving(
 const SEE: &str = "\
     INSERT INTO integration._seen (job, record_key) SELECT $1, k.key FROM unnest($2::text[]) AS k(key) ON CONFLICT DO NOTHING";
 
-/// The members of these rows have been met.
+/// Notes that the members of these rows have been met.
 pub fn see(job: i64, keys: &[&str]) -> SpiResult<()> {
     if keys.is_empty() {
         return Ok(());
@@ -247,7 +248,7 @@ const SEEN: &str = "\
     SELECT s.record_key FROM unnest($2::text[]) AS k(key) CROSS JOIN LATERAL \
     (SELECT x.record_key FROM integration._seen x WHERE x.job = $1 AND x.record_key = k.key OFFSET 0) AS s";
 
-/// Of these rows, those whose members have been met.
+/// Returns those of these rows whose members have been met.
 pub fn seen(job: i64, keys: &[&str]) -> SpiResult<HashSet<RecordKey>> {
     let keys = select(SEEN, &[job.into(), keys.to_vec().into()], |row| {
         row.get::<String>(1)

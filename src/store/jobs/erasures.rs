@@ -1,4 +1,4 @@
-//! Erasures that are not over, and what is known of the records they are about.
+//! Open erasures, and what is known about the records that they remove.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +15,12 @@ pub struct Erasure {
     pub job: i64,
     pub record: RecordRef,
     pub entity: Entity,
-    /// What was in the row when it was asked for, and what was found since.
+    /// The addresses in the row when the erasure was asked for, and those found since.
     pub addresses: BTreeSet<String>,
     pub begun: bool,
 }
 
-/// A request that has to be made for it.
+/// A request that an erasure has to make.
 pub struct StoredCall {
     pub job: i64,
     pub place: i32,
@@ -46,14 +46,14 @@ const OVER: &str = concat!(
     " FOR UPDATE OF k SKIP LOCKED)"
 );
 
-/// Whether some are over (cancelled, that is) and still hold what they needed.
+/// Whether some erasures were cancelled and still hold what they needed.
 const LEFT: &str = concat!(
     "SELECT EXISTS (SELECT FROM integration._erasure e JOIN integration.job j ON j.id = e.job WHERE j.state NOT IN ",
     open!(),
     ")"
 );
 
-/// The oldest that are to be done; clears away those that were cancelled.
+/// Returns the oldest open erasures, and clears away those that were cancelled.
 pub fn load(most: i64) -> SpiResult<Vec<Erasure>> {
     if scalar::<bool>(LEFT, &[])?.unwrap_or(false) {
         execute(OVER, &[])?;
@@ -84,7 +84,7 @@ pub fn load(most: i64) -> SpiResult<Vec<Erasure>> {
 const CALLS: &str = "\
     SELECT c.job, c.place, c.action, c.name, c.list_id FROM integration._erasure_call c WHERE c.job = ANY ($1) ORDER BY c.job, c.place";
 
-/// The requests that are still to be made.
+/// Returns the requests that are still to be made.
 pub fn calls(jobs: Vec<i64>) -> SpiResult<Vec<StoredCall>> {
     let rows = select(CALLS, &[jobs.into()], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
@@ -104,7 +104,7 @@ const COUNT: &str = concat!(
     " AND (c.target = $1 OR NOT e.begun)"
 );
 
-/// Requests that a target still has to be sent.
+/// Returns the requests that a target still has to be sent.
 pub fn count(target: Target) -> SpiResult<i64> {
     Ok(scalar::<i64>(COUNT, &[target.number().into()])?.unwrap_or(0))
 }
@@ -113,7 +113,7 @@ const ARCHIVED: &str = "\
     INSERT INTO integration._archived (source, record_key, remote_id) \
     SELECT n.source, n.key, n.id FROM unnest($1::int4[], $2::text[], $3::text[]) AS n(source, key, id) ON CONFLICT DO NOTHING";
 
-/// Contacts that went to HubSpot's recycle bin, because their rows were deleted.
+/// Notes contacts that went to HubSpot's recycle bin because their rows were deleted.
 pub fn note_archived(contacts: &[(RecordRef, RemoteId)]) -> SpiResult<()> {
     if contacts.is_empty() {
         return Ok(());
@@ -126,11 +126,11 @@ pub fn note_archived(contacts: &[(RecordRef, RemoteId)]) -> SpiResult<()> {
     execute(ARCHIVED, &args).map(|_| ())
 }
 
-/// HubSpot: kept in its recycle bin for 90 days.
+/// HubSpot keeps records in its recycle bin for 90 days.
 const FORGET_ARCHIVED: &str = "\
     DELETE FROM integration._archived a WHERE a.since < pg_catalog.clock_timestamp() - interval '90 days'";
 
-/// Forgets those that are there no longer.
+/// Forgets those that the recycle bin no longer has.
 pub fn tidy() -> SpiResult<()> {
     execute(FORGET_ARCHIVED, &[]).map(|_| ())
 }
@@ -140,7 +140,7 @@ const NAMES: &str = "\
     WHERE w.source = $1 AND w.target = $2 AND w.record_key = $3 AND w.name <> '' \
     UNION SELECT a.remote_id FROM integration._archived a WHERE $2 = 1 AND a.source = $1 AND a.record_key = $3";
 
-/// Names that a service had for a record which is withheld, or in its recycle bin.
+/// Returns the names that a service had for a record which is withheld, or in its recycle bin.
 pub fn former_names(record: &RecordRef, target: Target) -> SpiResult<Vec<String>> {
     let args = [
         record.source.0.into(),
@@ -155,7 +155,7 @@ const HASHES: &str = "\
     SELECT DISTINCT c.subscriber_hash FROM integration.consent_log c JOIN integration.tracked_table t ON t.source = c.source \
     WHERE t.id = $1 AND c.record_key = $2 AND c.subscriber_hash IS NOT NULL";
 
-/// Hashes of the addresses that a record's consent was about.
+/// Returns hashes of the addresses in the consent log of a record.
 pub fn hashes(record: &RecordRef) -> SpiResult<Vec<String>> {
     let args = [record.source.0.into(), record.key.as_str().into()];
     let hashes = select(HASHES, &args, |row| row.get::<String>(1))?;
@@ -167,8 +167,8 @@ const MEMBERS: &str = "\
     WHERE l.target = 2 AND md5(l.remote_key) = ANY ($1) AND (l.source, l.record_key) <> ($2, $3) \
     AND (l.list_id IS NOT NULL OR l.former_lists = '{}')";
 
-/// Of members known by their hashes alone, those that are other records', with their audiences.
-/// Reads all links.
+/// Returns those of the members known by their hashes alone which are other records', with their
+/// audiences. It reads all links.
 pub fn taken_members(
     hashes: &[String],
     record: &RecordRef,
@@ -195,7 +195,7 @@ const PUT: &str = "\
     INSERT INTO integration._erasure_call (job, target, action, name, list_id) \
     SELECT $1, n.target, n.action, n.name, n.list FROM unnest($2::int2[], $3::text[], $4::text[], $5::text[]) AS n(target, action, name, list)";
 
-/// Removes what is stored here about the record, and notes what has to be asked of the services.
+/// Removes what is stored here about the record, and notes the requests to the services.
 pub fn begin(
     job: i64,
     known: &ErasureFacts,
@@ -245,14 +245,14 @@ fn put(job: i64, steps: &[ErasureStep]) -> SpiResult<()> {
 
 const DONE: &str = "DELETE FROM integration._erasure_call c WHERE c.job = $1 AND c.place = $2";
 
-/// A request has been made. `next`: what follows from its answer.
+/// Notes that a request has been made. `next`: what follows from its answer.
 pub fn done(job: i64, place: i32, next: &[ErasureStep]) -> SpiResult<()> {
     execute(DONE, &[job.into(), place.into()])?;
     put(job, next)?;
     progress(job)
 }
 
-// While somebody is changing the job, what it shows has to wait.
+// While somebody is changing the job, its progress has to wait.
 const PROGRESS: &str = concat!(
     "UPDATE integration.job j SET total = greatest(j.total, n.left_over + j.done), \
         done = greatest(j.total, n.left_over + j.done) - n.left_over \
@@ -268,7 +268,7 @@ fn progress(job: i64) -> SpiResult<()> {
 
 const END: &str = "SELECT integration._end_erasure($1)";
 
-/// All is done: removes what the requests needed, and ends the job; `false` when that has to wait.
+/// Removes what the requests needed, and ends the job; returns `false` when that has to wait.
 pub fn end(job: i64) -> SpiResult<bool> {
     let ended = crate::store::returned(END, &[job.into()], |row| row.get::<bool>(1))?;
     Ok(ended.into_iter().flatten().any(|ended| ended))

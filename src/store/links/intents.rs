@@ -1,8 +1,8 @@
-//! Creates under way: noted before the call leaves, one row for the records of a call, and made
+//! Creates under way: noted before the call leaves, one row for the records of a call, and turned
 //! into links when the call is settled.
 //!
-//! Between the two, such a record's link is what is said here. The worker, which alone writes
-//! links, has it in memory; the table is for the worker that comes after it.
+//! Until then the note stands in for such a record's link. The worker, which alone writes links,
+//! has the notes in memory; the table is for the next worker.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,11 +21,11 @@ thread_local! {
     static OPEN: RefCell<Open> = RefCell::default();
 }
 
-/// What was noted of a record.
+/// What was noted about a record.
 struct Intent {
     key: RecordKey,
     remote_key: Option<Box<str>>,
-    /// The table of links knows better by now.
+    /// The table of links has newer information.
     stored: bool,
 }
 
@@ -51,8 +51,8 @@ impl NotedCall {
     }
 }
 
-/// Hash of what is looked for, call, and place in the call. There may be many records, so this
-/// takes less room than maps of their names.
+/// Hash of the name looked for, call, and position in the call. There may be many records; this
+/// takes less memory than maps of their names.
 type Spot = (u64, i64, usize);
 
 #[derive(Default)]
@@ -60,7 +60,7 @@ struct Open {
     calls: HashMap<i64, NotedCall>,
     by_record: BTreeSet<Spot>,
     by_address: BTreeSet<Spot>,
-    /// Those superseded since the last attempt began that may be undone.
+    /// Notes that were superseded since the last attempt began, which may be undone.
     superseded: Vec<(i64, usize)>,
 }
 
@@ -89,7 +89,7 @@ impl Open {
         spots.find(is_it).copied()
     }
 
-    /// What is noted of a record that nothing has been stored of since.
+    /// Returns what is noted about a record, unless a link has been stored since.
     fn get(&self, target: Target, source: SourceId, key: &str) -> Option<(&NotedCall, &Intent)> {
         let (_, id, place) = self.spot(target, source, key)?;
         let call = self.calls.get(&id)?;
@@ -97,7 +97,7 @@ impl Open {
         (!intent.stored).then_some((call, intent))
     }
 
-    /// The same, of all that are noted under an address.
+    /// Returns the same for all records noted under an address.
     fn under<'a>(
         &'a self,
         target: Target,
@@ -148,7 +148,7 @@ impl Open {
         self.calls.insert(id, call);
     }
 
-    /// Forgets a call. Returns the records that nothing has been stored of since.
+    /// Forgets a call, and returns those of its records for which nothing has been stored since.
     fn end(&mut self, id: i64) -> Option<(Target, Vec<LinkEntry>)> {
         let call = self.calls.remove(&id)?;
         let mut left = Vec::new();
@@ -208,29 +208,29 @@ pub fn note(target: Target, entries: &[LinkEntry]) -> SpiResult<()> {
     Ok(())
 }
 
-/// The noted call that a record is in.
+/// Returns the noted call that a record is in.
 pub fn call_of(target: Target, record: &RecordRef) -> Option<i64> {
     let spot = |open: &Open| open.spot(target, record.source, record.key.as_str());
     OPEN.with_borrow(spot).map(|(_, id, _)| id)
 }
 
-/// Whether all that is known of a record is that it may be created.
+/// Returns whether nothing is known about a record but that it may be created.
 pub(super) fn is_open(target: Target, record: &RecordRef) -> bool {
     let key = record.key.as_str();
     OPEN.with_borrow(|open| open.get(target, record.source, key).is_some())
 }
 
-/// The table of links knows, from now on, what there is to know of a record.
+/// Gives way to the table of links, which has the newer information from now on.
 pub(super) fn supersede(target: Target, record: &RecordRef) {
     OPEN.with_borrow_mut(|open| open.supersede(target, record));
 }
 
-/// What is stored from here on may be undone.
+/// Begins an attempt: what is stored from here on may be undone.
 pub fn begin_attempt() {
     OPEN.with_borrow_mut(|open| open.superseded.clear());
 }
 
-/// What was stored since has been undone.
+/// Undoes what was superseded since the attempt began.
 pub fn undo_attempt() {
     OPEN.with_borrow_mut(|open| {
         for (id, place) in std::mem::take(&mut open.superseded) {
@@ -243,7 +243,7 @@ pub fn undo_attempt() {
 
 const END: &str = "DELETE FROM integration._intent i WHERE i.id = ANY ($1)";
 
-/// Calls have been settled: where nothing was stored of a record, it still may exist.
+/// Ends settled calls: a record for which nothing was stored may still exist.
 pub fn end(calls: &BTreeSet<i64>) -> SpiResult<()> {
     if calls.is_empty() {
         return Ok(());
@@ -258,7 +258,7 @@ pub fn end(calls: &BTreeSet<i64>) -> SpiResult<()> {
     execute(END, &[column(calls, |one| *one)]).map(|_| ())
 }
 
-/// Makes links of what was noted with a record, so that there is nothing but its link to look at.
+/// Turns notes about a record into links, so that only its link has to be looked at.
 pub fn end_for(target: Target, record: &RecordRef) -> SpiResult<()> {
     end(&call_of(target, record).into_iter().collect())
 }
@@ -270,13 +270,13 @@ const RECOVER: &str = "\
     ON CONFLICT (source, target, record_key) DO NOTHING";
 const FORGET: &str = "DELETE FROM integration._intent";
 
-/// At the start: what an earlier worker was about to create may exist.
+/// Restores the notes at the start: what an earlier worker was about to create may exist.
 pub fn recover() -> SpiResult<()> {
     execute(RECOVER, &[])?;
     execute(FORGET, &[]).map(|_| ())
 }
 
-/// What is noted of some records of a source.
+/// Returns what is noted about some records of a source.
 pub(super) fn read(source: SourceId, target: Target, keys: &[&str]) -> Vec<(RecordKey, Link)> {
     OPEN.with_borrow(|open| {
         if open.calls.is_empty() {
@@ -290,7 +290,7 @@ pub(super) fn read(source: SourceId, target: Target, keys: &[&str]) -> Vec<(Reco
     })
 }
 
-/// All noted records of a source.
+/// Returns all noted records of a source.
 pub(super) fn keys(source: SourceId, target: Target) -> Vec<RecordKey> {
     OPEN.with_borrow(|open| {
         let noted = open.of_source(target, source);
@@ -298,7 +298,7 @@ pub(super) fn keys(source: SourceId, target: Target) -> Vec<RecordKey> {
     })
 }
 
-/// The records noted under an address.
+/// Returns the records noted under an address.
 pub(super) fn by_remote_key(target: Target, key: &str) -> Vec<(RecordRef, Link)> {
     OPEN.with_borrow(|open| {
         open.under(target, key)
@@ -307,7 +307,7 @@ pub(super) fn by_remote_key(target: Target, key: &str) -> Vec<(RecordRef, Link)>
     })
 }
 
-/// The same for several addresses, and with no more than where they are.
+/// Returns the same for several addresses, with nothing but the record's location.
 pub(super) fn holders(target: Target, keys: &[String]) -> Vec<(String, Holder)> {
     OPEN.with_borrow(|open| {
         let holder = |(call, intent): (&NotedCall, &Intent)| Holder {
@@ -322,7 +322,7 @@ pub(super) fn holders(target: Target, keys: &[String]) -> Vec<(String, Holder)> 
     })
 }
 
-/// Those noted for Mailchimp under addresses of which the hashes are known, with their audiences.
+/// Returns those noted for Mailchimp under addresses with these hashes, with their audiences.
 pub fn members(hashes: &[String], but: &RecordRef) -> Vec<(String, Option<String>)> {
     OPEN.with_borrow(|open| {
         let mut members = Vec::new();

@@ -15,11 +15,11 @@ use crate::store::{column, execute, record, scalar, select};
 pub struct ChangeRow {
     pub position: Position,
     pub source: SourceId,
-    /// How many keys it holds.
+    /// How many keys it contains.
     pub records: usize,
     pub keys: Vec<u8>,
     pub op: ChangeOp,
-    /// Numbers of the columns that changed, as a set of bits; `None`: those of a whole row.
+    /// Numbers of the columns that changed, as a bit set; `None`: all of them.
     pub changed: Option<Rc<[u8]>>,
     pub enqueued_at: Timestamp,
 }
@@ -29,13 +29,13 @@ pub struct ChangeRow {
 pub enum ChangeOp {
     Upsert,
     Delete,
-    /// All rows of the table went: the keys have to be taken from the links.
+    /// The table was truncated: the keys have to be taken from the links.
     Truncate,
 }
 
 const SNAPSHOT: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
 
-/// What is finished at this moment, as the present transaction's snapshot sees it.
+/// Which transactions are finished, as the present transaction's snapshot sees it.
 pub fn snapshot() -> SpiResult<Option<Snapshot>> {
     let text = select(SNAPSHOT, &[], |row| row.get::<String>(1))?;
     Ok(text
@@ -51,7 +51,7 @@ const NEXT: &str = "\
     WHERE c.lane = $2 AND (c.xid, c.seq) > ($3::text::xid8, $4) AND c.xid < $5::text::xid8 AND c.targets & $1 <> 0 \
     ORDER BY c.lane, c.xid, c.seq LIMIT $6";
 
-/// The next rows of a window, in order.
+/// Returns the next rows of a window, in order.
 pub fn next(target: Target, lane: Lane, window: Window, most: i64) -> SpiResult<Vec<ChangeRow>> {
     let args = [
         bit(target).into(),
@@ -91,7 +91,7 @@ const IN_RUNS: &str = "\
         WHERE c.lane = $2 AND c.xid = d.xid::xid8 AND c.seq BETWEEN d.first AND d.last AND c.targets & $1 <> 0 \
         ORDER BY c.lane, c.xid, c.seq OFFSET 0) AS f";
 
-/// Rows that were passed over before, as far as they are still there.
+/// Returns those of the rows that were passed over before which are still there.
 pub fn in_runs(target: Target, lane: Lane, runs: &[Run]) -> SpiResult<Vec<ChangeRow>> {
     let args = [
         bit(target).into(),
@@ -120,8 +120,8 @@ const TICK_OFF: &str = concat!(
     rows_named!()
 );
 
-/// A target has settled these rows of a lane: they are deleted, or ticked off if another target is
-/// still to be served from them.
+/// Settles rows of a lane for a target: they are deleted, or ticked off if another target still
+/// needs them.
 pub fn settle(target: Target, lane: Lane, rows: &[Position]) -> SpiResult<()> {
     if !rows.is_empty() {
         let args = [
@@ -137,7 +137,7 @@ pub fn settle(target: Target, lane: Lane, rows: &[Position]) -> SpiResult<()> {
     Ok(())
 }
 
-/// A target's bit in `_change.targets`.
+/// Returns a target's bit in `_change.targets`.
 pub const fn bit(target: Target) -> i16 {
     1 << (target.number() - 1)
 }
@@ -155,8 +155,8 @@ const HERITAGE: &str = "\
            (SELECT max(r.enqueued_at) FROM integration._retry r WHERE r.target = $2))))::int8 \
     FROM integration._change c WHERE c.targets & $1 <> 0";
 
-/// Looks at what is in the queue. Reads all of it: for the worker's start only. After a fail-over
-/// the clock may be behind those of the changes.
+/// Looks at what is in the queue. It reads all of it: for the worker's start only. After a
+/// fail-over the clock may be behind the times of the changes.
 pub fn heritage(target: Target) -> SpiResult<Heritage> {
     let rows = select(
         HERITAGE,
@@ -208,7 +208,7 @@ const DROP_RETRIES: &str = "\
         SELECT f.ctid FROM unnest($2::int4[], $3::text[]) AS d(source, key) CROSS JOIN LATERAL \
         (SELECT x.ctid FROM integration._retry x WHERE x.target = $1 AND x.source = d.source AND x.record_key = d.key OFFSET 0) AS f))";
 
-/// Removes records from the retry table. Returns how many were in it.
+/// Removes records from the retry table, and returns how many were in it.
 pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {
         return Ok(0);
@@ -226,12 +226,12 @@ pub fn drop_retries(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
 const RETRY_UNTRIED: &str = "\
     UPDATE integration._retry r SET not_before = pg_catalog.clock_timestamp() WHERE r.target = $1 AND r.attempts = 0";
 
-/// Has changes sent now that waited for something, not for another attempt after a failed one.
+/// Makes changes due that waited for something other than the end of a back-off.
 pub fn retry_untried(target: Target) -> SpiResult<()> {
     execute(RETRY_UNTRIED, &[target.number().into()]).map(|_| ())
 }
 
-/// Whether a record's change waits for another attempt.
+/// Returns whether a record's change waits for another attempt.
 pub fn is_retried(target: Target, record: &RecordRef) -> SpiResult<bool> {
     Ok(scalar::<bool>("SELECT EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.source = $2 AND r.record_key = $3)",
         &[
@@ -241,7 +241,7 @@ pub fn is_retried(target: Target, record: &RecordRef) -> SpiResult<bool> {
         ])?.unwrap_or(false))
 }
 
-/// A retry whose time has come.
+/// A retry that is due.
 pub struct DueRetry {
     pub record: RecordRef,
     pub attempts: u32,
@@ -254,7 +254,7 @@ const DUE: &str = "\
     FROM integration._retry r WHERE r.target = $1 AND r.not_before <= pg_catalog.clock_timestamp() AND r.lane <= $3 AND NOT r.source = ANY ($4) \
     ORDER BY r.lane, r.not_before LIMIT $2";
 
-/// Retries whose time has come: opt-outs first, and up to this lane; but for those of some sources.
+/// Returns retries that are due, opt-outs first, up to this lane, and not of the sources named.
 pub fn due_retries(target: Target, last: Lane, most: i64, but: &[i32]) -> SpiResult<Vec<DueRetry>> {
     let args = [
         target.number().into(),
@@ -275,12 +275,12 @@ pub fn due_retries(target: Target, last: Lane, most: i64, but: &[i32]) -> SpiRes
     })
 }
 
-/// How many records wait for another attempt, and for how long the next of them has to.
+/// How many records wait for another attempt, and for how long the next one has to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RetryOutlook {
     pub count: i64,
     pub next_in_ms: Option<i64>,
-    /// Some of them are opt-outs.
+    /// Whether some of them are opt-outs.
     pub opt_outs: bool,
 }
 
@@ -289,8 +289,8 @@ const OUTLOOK: &str = "\
            (SELECT (1000 * extract(epoch FROM min(r.not_before) - pg_catalog.clock_timestamp()))::int8 FROM integration._retry r WHERE r.target = $1 AND NOT r.source = ANY ($2)), \
            EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.lane = 0 AND NOT r.source = ANY ($2))";
 
-/// Counts the retry table: for the worker's start and after retries were noted. Those of some
-/// sources have to wait for something else.
+/// Counts the retry table, at the worker's start and after retries were noted, without the sources
+/// named, which wait for something else.
 pub fn retry_outlook(target: Target, but: &[i32]) -> SpiResult<RetryOutlook> {
     let args = [target.number().into(), but.to_vec().into()];
     let rows = select(OUTLOOK, &args, |row| {

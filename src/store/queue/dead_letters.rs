@@ -20,7 +20,7 @@ fn holder(letter: &DeadLetter) -> Option<&RecordRef> {
     letter.holder.as_ref()
 }
 
-/// Puts changes into the dead letter queue. What was given up on before has a newer reason now.
+/// Stores dead letters. An earlier one of the same record is superseded.
 pub fn insert(target: Target, letters: &[DeadLetter]) -> SpiResult<()> {
     if letters.is_empty() {
         return Ok(());
@@ -51,8 +51,8 @@ const SUPERSEDE: &str = "\
         (SELECT x.ctid FROM integration.dlq x WHERE x.source = (SELECT t.source FROM integration.tracked_table t WHERE t.id = n.source) \
          AND x.record_key = n.key AND x.target = $1 AND x.op <> 'associate' AND x.resolution IS NULL OFFSET 0) AS f))";
 
-/// Closes open dead letters of records that have been delivered since. Returns how many there were.
-/// Those about associations are closed by [`supersede_associations`].
+/// Closes open dead letters of records that have been delivered since, and returns how many there
+/// were. [`supersede_associations`] closes those about associations.
 pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     if records.is_empty() {
         return Ok(0);
@@ -67,7 +67,7 @@ pub fn supersede(target: Target, records: &[RecordRef]) -> SpiResult<usize> {
     )
 }
 
-// What refuses somebody's consent is open until the CRM says the same, whatever else is wrong with the row.
+// A dead letter about consent stays open until the CRM agrees, whatever else is wrong with the row.
 const SUPERSEDE_BY: &str = "\
     UPDATE integration.dlq d SET resolution = 'superseded', resolved_at = pg_catalog.clock_timestamp() \
     WHERE d.ctid = ANY (ARRAY( \
@@ -76,8 +76,8 @@ const SUPERSEDE_BY: &str = "\
          AND x.record_key = n.key AND x.target = $1 AND x.op <> 'associate' AND x.resolution IS NULL \
          AND (x.category <> 'consent' OR n.category = 'consent') OFFSET 0) AS f))";
 
-/// A record has one open dead letter a target: the latest. Of its associations each has its own, see
-/// [`supersede_associations`].
+/// A record has one open dead letter a target, the latest. Each of its associations has one of its
+/// own, see [`supersede_associations`].
 fn supersede_by(target: Target, letters: &[DeadLetter]) -> SpiResult<()> {
     let writes = || {
         let all = letters.iter();
@@ -107,7 +107,7 @@ const SUPERSEDE_ASSOCIATIONS: &str = "\
          AND x.record_key = n.key AND x.target = 'hubspot' AND x.op = 'associate' AND x.resolution IS NULL \
          AND x.column_name = (SELECT m.column_name FROM integration.association_map m WHERE m.id = $2) OFFSET 0) AS f))";
 
-/// Closes open dead letters about an association of these records: it has been made since, is no
+/// Closes open dead letters about an association of these records that has been made since, is no
 /// longer wanted, or has failed anew.
 pub fn supersede_associations(association: i32, keys: &[&str]) -> SpiResult<()> {
     if keys.is_empty() {
@@ -117,7 +117,7 @@ pub fn supersede_associations(association: i32, keys: &[&str]) -> SpiResult<()> 
     execute(SUPERSEDE_ASSOCIATIONS, &args).map(|_| ())
 }
 
-/// Dead letters that a missing permission is the reason for.
+/// Selects dead letters whose cause is a missing permission.
 pub enum Forbidden {
     Records(Entity),
     Associations,
@@ -134,7 +134,7 @@ const REQUEUE: &str = "\
     FROM chosen c JOIN integration.tracked_table t ON t.source = c.source WHERE 'hubspot' = ANY (t.targets) \
     ON CONFLICT DO NOTHING";
 
-/// Sends records again that were given up on because the credential lacked a permission.
+/// Queues records again that became dead letters because the credential lacked a permission.
 pub fn requeue(which: &Forbidden, most: i64) -> SpiResult<usize> {
     let entity = match which {
         Forbidden::Records(entity) => Some(entity.name()),
@@ -147,7 +147,7 @@ const FORBIDDEN: &str = "\
     SELECT DISTINCT ON (d.entity) d.entity, d.error FROM integration.dlq d \
     WHERE d.resolution IS NULL AND d.target = 'hubspot' AND d.category = 'permission' AND d.op <> 'associate' ORDER BY d.entity, d.id DESC";
 
-/// The objects that open dead letters say are forbidden, and why. Reads all of the open ones: for
+/// Returns the objects that open dead letters call forbidden, and why. It reads all open ones: for
 /// the worker's start only.
 pub fn forbidden() -> SpiResult<Vec<(Entity, String)>> {
     let rows = select(FORBIDDEN, &[], |row| {
@@ -165,8 +165,8 @@ const REFUSED_FOR: &str = "\
      AND x.holder_key = n.key AND x.target = $1 AND x.resolution IS NULL AND x.category = 'conflict' OFFSET 0) AS d \
     JOIN integration.tracked_table t ON t.source = d.source ORDER BY d.id";
 
-/// The records that were refused because one of these has what they want, oldest refusal first, each
-/// with the place of that one.
+/// Returns the records that were refused because one of these holds what they want, the oldest
+/// refusal first, each with the position of the holder.
 pub fn refused_for(target: Target, holders: &[RecordRef]) -> SpiResult<Vec<(usize, RecordRef)>> {
     let args = [
         target.name().into(),
@@ -186,7 +186,7 @@ const PASS_ON: &str = "\
     JOIN integration.tracked_table f ON f.id = n.from_source JOIN integration.tracked_table h ON h.id = n.to_source \
     WHERE d.target = $1 AND d.resolution IS NULL AND d.holder_source = f.source AND d.holder_key = n.from_key";
 
-/// What these records had is another's by now: from, and to.
+/// Passes dead letters on whose holder is another record now: from, and to.
 pub fn pass_on(target: Target, moved: &[(&RecordRef, &RecordRef)]) -> SpiResult<()> {
     let args = [
         target.name().into(),
@@ -202,8 +202,8 @@ const REFUSALS: &str = "\
     SELECT DISTINCT t.id, d.record_key FROM integration.dlq d JOIN integration.tracked_table t ON t.source = d.source \
     WHERE d.target = 'mailchimp' AND d.resolution IS NULL AND d.category = 'consent'";
 
-/// Records that are opted in, and that Mailchimp does not take for what the person decided: their
-/// letters are open until the CRM says otherwise.
+/// Returns records that are opted in and that Mailchimp refuses for a reason other than the
+/// person's own decision: their dead letters stay open until the CRM agrees.
 pub fn refusals() -> SpiResult<Vec<RecordRef>> {
     select(REFUSALS, &[], |row| record(row, 1))
 }
@@ -211,7 +211,7 @@ pub fn refusals() -> SpiResult<Vec<RecordRef>> {
 const COUNT: &str =
     "SELECT count(*) FROM integration.dlq d WHERE d.target = $1 AND d.resolution IS NULL";
 
-/// Open dead letters. Reads all of them: at the worker's start, and when somebody changed them.
+/// Returns all open dead letters, at the worker's start and after somebody changed them.
 pub fn count(target: Target) -> SpiResult<i64> {
     Ok(scalar::<i64>(COUNT, &[target.name().into()])?.unwrap_or(0))
 }

@@ -1,5 +1,5 @@
 //! Records that are not sent to a target until somebody allows it again, and the names by which the
-//! services may still speak of them.
+//! services may still refer to them.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ pub enum Reason {
     Erased,
     /// People deleted it in HubSpot.
     Deleted,
-    /// And for good.
+    /// Somebody deleted it in HubSpot for good (GDPR).
     Privacy,
 }
 
@@ -35,7 +35,7 @@ impl Reason {
     }
 }
 
-/// Whether there are any.
+/// Returns whether any record is withheld.
 pub fn any() -> SpiResult<bool> {
     Ok(scalar::<bool>("SELECT EXISTS (SELECT FROM integration._withheld)", &[])?.unwrap_or(false))
 }
@@ -44,7 +44,7 @@ const AMONG: &str = "\
     SELECT w.record_key FROM unnest($3::text[]) AS k(key) CROSS JOIN LATERAL \
     (SELECT x.record_key FROM integration._withheld x WHERE x.source = $1 AND x.target = $2 AND x.record_key = k.key LIMIT 1 OFFSET 0) AS w";
 
-/// Those of a source's records that are withheld from a target.
+/// Returns those of a source's records that are withheld from a target.
 pub fn among(source: SourceId, target: Target, keys: &[&str]) -> SpiResult<HashSet<RecordKey>> {
     let args = [
         source.0.into(),
@@ -60,14 +60,14 @@ const NAMED: &str = "\
     (SELECT x.source, x.record_key, x.reason, x.name FROM integration._withheld x \
      WHERE x.target = $1 AND x.name = n.name AND x.name <> '' OFFSET 0) AS w";
 
-/// A withheld record, and a name the service has for it.
+/// A withheld record, and a name that the service has for it.
 pub struct WithheldName {
     pub record: RecordRef,
     pub reason: Reason,
     pub name: String,
 }
 
-/// The withheld records that a service speaks of by these names.
+/// Returns the withheld records that a service knows by these names.
 pub fn named(target: Target, names: &[&str]) -> SpiResult<Vec<WithheldName>> {
     let rows = select(
         NAMED,
@@ -91,7 +91,7 @@ const PUT: &str = "\
     INSERT INTO integration._withheld AS w (source, target, record_key, name, reason) VALUES ($1, $2, $3, $4, $5) \
     ON CONFLICT ON CONSTRAINT _withheld_pkey DO UPDATE SET reason = excluded.reason WHERE w.reason = 'deleted'";
 
-/// From now on a record is withheld; what is withheld for a better reason already stays so.
+/// Withholds a record from now on. One that is withheld for a stronger reason keeps that reason.
 pub fn put(record: &RecordRef, target: Target, name: &str, reason: Reason) -> SpiResult<()> {
     let args = [
         record.source.0.into(),
@@ -106,7 +106,7 @@ pub fn put(record: &RecordRef, target: Target, name: &str, reason: Reason) -> Sp
 const LIFT: &str = "\
     DELETE FROM integration._withheld w WHERE w.source = $1 AND w.target = $2 AND w.record_key = $3";
 
-/// It may be sent there again.
+/// Allows a record to be sent there again.
 pub fn lift(record: &RecordRef, target: Target) -> SpiResult<()> {
     let args = [
         record.source.0.into(),

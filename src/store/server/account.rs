@@ -12,7 +12,7 @@ use crate::store::{execute, scalar, select};
 pub struct StoredAccount {
     pub account: String,
     pub time_zone: Option<String>,
-    /// Another one that the settings led to, and nobody has accepted.
+    /// Another account that the settings lead to, and that nobody has accepted.
     pub other: Option<String>,
 }
 
@@ -31,13 +31,13 @@ pub fn known(target: Target) -> SpiResult<Option<StoredAccount>> {
     Ok(rows.into_iter().next())
 }
 
-// A zone that this server does not know is not kept: it is used in SQL.
+// A zone that this server does not know is not kept, for it is used in SQL.
 const REMEMBER: &str = "\
     INSERT INTO integration._account AS a (target, account, detail, time_zone) \
     VALUES ($1, $2, $3, (SELECT z.name FROM pg_catalog.pg_timezone_names z WHERE z.name = $4)) \
     ON CONFLICT (target) DO UPDATE SET detail = excluded.detail, time_zone = excluded.time_zone, other = NULL";
 
-/// Stores the account in use, and what is known of it.
+/// Stores the account in use and its details.
 pub fn remember(
     target: Target,
     account: &str,
@@ -68,11 +68,11 @@ const DAY: &str = "\
            to_char(date_trunc('day', d.local) + interval '1 day', 'YYYY-MM-DD HH24:MI') \
     FROM (SELECT n.now, n.now AT TIME ZONE $1 AS local FROM (SELECT pg_catalog.clock_timestamp() AS now) n) d";
 
-/// Where in its day an account is.
+/// How far an account is into its day.
 pub struct AccountDay {
     pub since_midnight: Duration,
     pub to_midnight: Duration,
-    /// The next midnight, as it is written there.
+    /// The next midnight there, as text.
     pub ends: String,
 }
 
@@ -94,15 +94,16 @@ const REQUESTS_TODAY: &str = "\
     SELECT count(*) FROM integration.request_log r \
     WHERE r.target = $1 AND r.at >= date_trunc('day', pg_catalog.clock_timestamp() AT TIME ZONE $2) AT TIME ZONE $2";
 
-/// Requests that have been answered, or given up on, since midnight there, as far as the log holds
-/// them still.
+/// Returns how many requests have been answered or given up on since midnight there, as far as the
+/// log still has them.
 pub fn requests_today(target: Target, time_zone: &str) -> SpiResult<u32> {
     let args = [target.name().into(), time_zone.into()];
     let count = scalar::<i64>(REQUESTS_TODAY, &args)?.unwrap_or(0);
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// A refresh token that replaced the one in the settings: what it descends from, and itself, sealed.
+/// Returns a refresh token that replaced the one in the settings: the token it descends from
+/// (hashed), and itself, sealed.
 pub fn rotated(target: Target) -> SpiResult<Option<(String, Vec<u8>)>> {
     let rows = select(
         "SELECT o.seed, o.sealed FROM integration._oauth o WHERE o.target = $1",
@@ -124,7 +125,7 @@ pub fn keep_rotated(target: Target, seed: &str, sealed: &[u8]) -> SpiResult<()> 
     .map(|_| ())
 }
 
-/// What a connection test found.
+/// The result of a connection test.
 pub struct Tested {
     pub target: Target,
     pub asked_at: Timestamp,

@@ -1,18 +1,18 @@
-//! What tells this database from its copies.
+//! What distinguishes this database from its copies.
 
 use pgrx::spi::SpiResult;
 
 use crate::store::{execute, scalar, select};
 
-/// Kind of the alert that asks for `integration.environment`.
+/// The kind of the alert that asks for `integration.environment`.
 pub const ENVIRONMENT_ALERT: &str = "environment";
 
-/// Notes which data directory the database is in, for standbys that are promoted.
+/// Notes in which data directory the database is, for standbys that are promoted.
 pub fn note_server() -> SpiResult<()> {
     select("SELECT integration._note_server()", &[], |_| Ok(())).map(|_| ())
 }
 
-/// Why this database may not send, for people; `None`: it may.
+/// Returns why this database may not send, for people; `None`: it may.
 pub fn why_fenced() -> SpiResult<Option<String>> {
     scalar::<String>("SELECT integration._why_fenced()", &[])
 }

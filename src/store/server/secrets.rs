@@ -6,7 +6,7 @@ use crate::config::StoredSecrets;
 use crate::sealing;
 use crate::store::{execute, select};
 
-/// All of them, opened. What cannot be opened says why.
+/// Returns all of them, opened, or why one cannot be opened.
 pub fn load() -> SpiResult<StoredSecrets> {
     let sealed = select(
         "SELECT s.name, s.sealed FROM integration._secret s",
@@ -16,7 +16,7 @@ pub fn load() -> SpiResult<StoredSecrets> {
             Ok((name, row.get::<Vec<u8>>(2)?.unwrap_or_default()))
         },
     )?;
-    // Most have none, and need no key.
+    // Most installations have none, and need no key.
     let keys = if sealed.is_empty() {
         Vec::new()
     } else {
@@ -33,7 +33,7 @@ pub fn load() -> SpiResult<StoredSecrets> {
     Ok(opened.collect())
 }
 
-/// It is sealed for its name, and of no use under another one.
+/// A secret is sealed for its name and cannot be used under another one.
 fn context(name: &str) -> String {
     format!("secret {name}")
 }
@@ -47,7 +47,7 @@ pub fn keep(name: &str, secret: &str) -> Result<SpiResult<()>, String> {
     Ok(execute(KEEP, &[name.into(), sealed.into()]).map(|_| ()))
 }
 
-/// From now on the setting counts.
+/// Removes a secret, so that the setting counts from now on.
 pub fn forget(name: &str) -> SpiResult<()> {
     execute(
         "DELETE FROM integration._secret s WHERE s.name = $1",

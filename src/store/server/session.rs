@@ -7,7 +7,7 @@ use crate::store::{execute, scalar, select};
 const VERSION: &str =
     "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'integration'";
 
-/// The version of the extension's tables.
+/// Returns the version of the extension's tables.
 pub fn tables_version() -> SpiResult<String> {
     Ok(scalar::<String>(VERSION, &[])?.unwrap_or_default())
 }
@@ -15,7 +15,7 @@ pub fn tables_version() -> SpiResult<String> {
 const PREPARED: &str = "\
     SELECT p.transaction::text FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database()";
 
-/// The prepared transactions of this database.
+/// Returns the prepared transactions of this database.
 pub fn prepared_transactions() -> SpiResult<Vec<String>> {
     let rows = select(PREPARED, &[], |row| row.get::<String>(1))?;
     Ok(rows.into_iter().flatten().collect())
@@ -30,7 +30,7 @@ const MAY_WORK: &str = "\
     SELECT pg_catalog.pg_has_role(CURRENT_USER, e.extowner, 'USAGE') \
     FROM pg_catalog.pg_extension e WHERE e.extname = 'integration'";
 
-/// Takes on a role, `none` for the worker's own. Returns whether it may do the worker's work.
+/// Takes on a role, or with `none` the worker's own. Returns whether it may do the worker's work.
 pub fn become_role(role: &str) -> SpiResult<bool> {
     execute(MYSELF, &[])?;
     execute(ROLE, &[role.into()])?;

@@ -1,4 +1,4 @@
-//! How the tracked tables are configured.
+//! Loads the configuration of the tracked tables.
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ struct FieldRow {
     target: Target,
     field: Field,
     numbers: Numbers,
-    /// Its number as triggers note it.
+    /// The number that triggers note.
     noted: Option<i16>,
 }
 
@@ -126,13 +126,13 @@ fn named(row: &SpiHeapTupleData) -> SpiResult<ExternalIds> {
 const NAMES: &str = "\
     SELECT t.external_id_prefix, t.external_id IS NOT NULL AS chosen, false AS alone FROM integration.tracked_table t WHERE t.id = $1";
 
-/// How a table's rows are named at HubSpot, whether or not it still is tracked.
+/// How a table's rows are named at HubSpot, whether or not the table is still tracked.
 pub fn external_ids(source: SourceId) -> SpiResult<ExternalIds> {
     let rows = select(NAMES, &[source.0.into()], named)?;
     Ok(rows.into_iter().next().unwrap_or_default())
 }
 
-/// All tracked tables that still exist, with their maps.
+/// Returns all tracked tables that still exist, with their maps.
 pub fn load() -> SpiResult<Vec<Source>> {
     let mut fields = fields()?;
     let rows = select(TABLES, &[], |row| {

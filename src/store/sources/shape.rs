@@ -1,4 +1,4 @@
-//! What the catalogue says of the tracked tables: what their columns are called, and what is wrong.
+//! What the catalogue says about the tracked tables: the names of their columns, and their faults.
 
 use integration_engine::record::{SourceId, Target};
 use pgrx::pg_sys;
@@ -8,8 +8,8 @@ use super::Source;
 use crate::store::holds::{Finding, HoldCause};
 use crate::store::{execute, scalar, select};
 
-/// Brings the names of mapped columns up to date in our tables; after a restore, their numbers.
-/// Writes nothing where they are.
+/// Updates the names of mapped columns in our tables; after a restore, their numbers. Writes
+/// nothing if they are right.
 pub fn follow() -> SpiResult<()> {
     execute("SELECT integration._follow_columns()", &[]).map(|_| ())
 }
@@ -17,7 +17,7 @@ pub fn follow() -> SpiResult<()> {
 const FINDINGS: &str = "\
     SELECT f.source, f.target, f.cause, f.subject, f.reason FROM integration._finding f WHERE f.reason IS NOT NULL";
 
-/// Returns what is wrong with tracked tables, as far as the catalogue says so.
+/// Returns the faults of tracked tables that the catalogue shows.
 pub fn findings() -> SpiResult<Vec<Finding>> {
     let rows = select(FINDINGS, &[], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
@@ -35,7 +35,7 @@ pub fn findings() -> SpiResult<Vec<Finding>> {
     Ok(rows.into_iter().flatten().collect())
 }
 
-/// Returns the relations that some sources consist of.
+/// Returns the relations of which some sources consist.
 pub fn relations<'a>(
     sources: impl Iterator<Item = &'a Source>,
 ) -> impl Iterator<Item = pg_sys::Oid> {
@@ -51,7 +51,7 @@ const SHAPE: &str = "\
     FROM integration.tracked_table t CROSS JOIN LATERAL (VALUES (t.source::oid, false), (t.payload::oid, true)) AS r(relation, payload) \
     LEFT JOIN pg_catalog.pg_class c ON c.oid = r.relation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
 
-/// Returns a digest of what the catalogue says of the tracked tables that we go by.
+/// Returns a digest of everything in the catalogue that we rely on.
 pub fn shape() -> SpiResult<String> {
     Ok(scalar::<String>(SHAPE, &[])?.unwrap_or_default())
 }
