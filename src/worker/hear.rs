@@ -4,8 +4,7 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Worker, associations, audiences, auth, missing_scopes, preflight, properties, requests, settle,
-    trust,
+    Worker, audiences, auth, missing_scopes, preflight, properties, requests, settle, trust,
 };
 use crate::store::{self, queue::dead_letters, server::account, state};
 
@@ -27,7 +26,12 @@ impl Worker {
         }
         let granted = heard.granted.take();
         let outcomes = std::mem::take(&mut heard.outcomes);
-        let answers = std::mem::take(&mut heard.tasks);
+        let mut answers = Vec::new();
+        for (task, answered, mut entry) in heard.tasks.drain(..) {
+            self.tasks.describe(task, &answered, &mut entry);
+            heard.log.push(entry);
+            answers.push((task, answered));
+        }
         let news = store::transaction(|| {
             dead_letters::log_requests(&heard.log)?;
             self.settle_access(&heard, granted.as_ref())?;
@@ -46,7 +50,6 @@ impl Worker {
                 .iter_mut()
                 .find(|worker| worker.target == Target::HubSpot)
             {
-                associations::settle(worker, &self.context, heard.associations)?;
                 missing_scopes::settle(worker, &self.context)?;
             }
             let mut news = Vec::new();

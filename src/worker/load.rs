@@ -5,8 +5,7 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Context, Worker, associations, audiences, missing_scopes, preflight, properties, provision,
-    session, settle,
+    Context, Worker, audiences, missing_scopes, preflight, properties, provision, session, settle,
 };
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
@@ -136,7 +135,6 @@ impl Worker {
             preflight::refine(worker, &mut self.context)?;
             missing_scopes::recheck(worker);
             missing_scopes::settle(worker, &self.context)?;
-            associations::reload(worker, &self.context)?;
         }
         self.requests.jobs = jobs;
         self.with_tasks(|tasks, turn| tasks.load(turn))?;

@@ -133,6 +133,7 @@ impl Worker {
             .into_iter()
             .map(|target| TargetWorker::new(target, &settings, now))
             .collect();
+        let tasks = tasks::all(&settings);
         let context = Context {
             now,
             settings,
@@ -150,7 +151,7 @@ impl Worker {
             targets,
             requests,
             prepared: prepared::Prepared::default(),
-            tasks: tasks::all(),
+            tasks,
             wake: Wake::NONE,
             called: Wake::NONE,
             rest: rest::Rest::default(),
@@ -199,7 +200,6 @@ impl Worker {
         }
         self.look_at_clock();
         self.note_provisions()?;
-        self.associate()?;
         self.step(Place::AfterRecords)?;
         self.look_at_clock();
         self.publish()?;

@@ -13,7 +13,6 @@ use integration_engine::now::Now;
 use integration_engine::record::{Entity, Lane, Target};
 use integration_engine::wire::Request;
 use integration_hubspot as hubspot;
-use integration_hubspot::associations::AssociationCall;
 use integration_mailchimp::provision::ProvisionProgress;
 
 pub use access::unidentified;
@@ -37,7 +36,6 @@ use crate::store::state::Job;
 /// What a request under way is about.
 enum Underway {
     Records(PlannedCall),
-    Associations(AssociationCall),
     Property {
         entity: Entity,
         creating: bool,
@@ -320,17 +318,6 @@ impl Requests {
         self.hand_over(worker, credential, request, None, underway);
     }
 
-    /// Sends a call about associations.
-    pub fn send_associations(
-        &mut self,
-        worker: &mut TargetWorker,
-        call: AssociationCall,
-        context: &Context,
-    ) {
-        let request = call.request.clone();
-        self.send(worker, context, request, Underway::Associations(call));
-    }
-
     /// Sends a task's question, if a request may leave now.
     pub fn ask_for_task(
         &mut self,
@@ -340,11 +327,13 @@ impl Requests {
         question: task::Question,
     ) -> Option<Token> {
         let request = question.request.clone();
-        let underway = Underway::Task { task, question };
-        if !self.permitted(worker, context.now) {
-            return None;
+        if question.kind != QuestionKind::Aside {
+            if !self.permitted(worker, context.now) {
+                return None;
+            }
+            worker.calls_in_flight += 1;
         }
-        worker.calls_in_flight += 1;
+        let underway = Underway::Task { task, question };
         self.send(worker, context, request, underway);
         Some(Token(self.next_id))
     }

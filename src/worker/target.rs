@@ -158,7 +158,7 @@ pub struct TargetWorker {
     pub guard_off_until: Option<Instant>,
     pub trust: Trust,
     pub daily: Daily,
-    pub associations: super::associations::AssociationLane,
+    pub associations: super::associations::AssociationsOwed,
     /// What the credential may not do.
     pub missing_scopes: MissingScopes<Scope>,
     pub missing_scopes_told: super::missing_scopes::ScopeAlerts,
@@ -218,7 +218,7 @@ impl TargetWorker {
             guard_off_until: None,
             trust: Trust::default(),
             daily: Daily::default(),
-            associations: super::associations::AssociationLane::new(settings, now.instant),
+            associations: super::associations::AssociationsOwed::new(now.instant),
             missing_scopes: MissingScopes::default(),
             missing_scopes_told: super::missing_scopes::ScopeAlerts::default(),
             audiences: super::audiences::Audiences::default(),

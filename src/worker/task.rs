@@ -21,6 +21,7 @@ use crate::http::Answer;
 use crate::pg::clock;
 use crate::pg::shmem::Wake;
 use crate::store;
+use crate::store::queue::dead_letters::LogEntry;
 
 /// Tells questions apart: an answer has its question's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,12 +38,18 @@ pub enum QuestionKind {
     Read,
     /// Erases people. That this is forbidden says nothing about what else may be done there.
     Erase,
+    /// Past the target's budget: the task keeps limits of its own, and takes note of what the answer
+    /// says about the target.
+    Aside,
 }
 
 impl QuestionKind {
     /// Takes note of what an answer says about its target. `current`: it was asked with the
     /// credential we have now.
     pub fn note(self, worker: &mut TargetWorker, answer: &Answer, current: bool, now: Now) {
+        if self == QuestionKind::Aside {
+            return;
+        }
         let result = &answer.result;
         worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
         worker.blocked_until = None;
@@ -91,6 +98,13 @@ impl Question {
             logged_path: None,
         }
     }
+
+    pub fn aside(request: Request) -> Question {
+        Question {
+            kind: QuestionKind::Aside,
+            ..Question::reading(request)
+        }
+    }
 }
 
 /// An answer that came in.
@@ -99,6 +113,7 @@ pub struct Answered {
     /// It was sent with the credential we have now.
     pub current: bool,
     pub result: Result<Reply, TransportError>,
+    pub duration: Duration,
 }
 
 /// What a task sees of the worker during its turn.
@@ -142,6 +157,12 @@ impl<'a> Turn<'a> {
         self.context.now.instant
     }
 
+    pub fn worker_mut(&mut self, target: Target) -> Option<(&mut TargetWorker, &Context)> {
+        let mut targets = self.targets.iter_mut();
+        let worker = targets.find(|worker| worker.target == target)?;
+        Some((worker, self.context))
+    }
+
     pub fn worker(&self, target: Target) -> Option<&TargetWorker> {
         self.targets.iter().find(|worker| worker.target == target)
     }
@@ -175,6 +196,9 @@ pub trait Task {
 
     /// Does what can be done now. Once a turn.
     fn step(&mut self, turn: &mut Turn) -> SpiResult<()>;
+
+    /// Completes the log's entry of an answer to one of its questions.
+    fn describe(&self, _answered: &Answered, _entry: &mut LogEntry) {}
 
     /// Takes in an answer to one of its questions.
     fn on_answer(&mut self, _answered: Answered, _turn: &mut Turn) -> SpiResult<()> {
@@ -245,6 +269,12 @@ impl Tasks {
             turn.claimed.extend(claims(task.as_ref()));
         }
         Ok(())
+    }
+
+    pub fn describe(&self, task: TaskId, answered: &Answered, entry: &mut LogEntry) {
+        if let Some((_, task)) = self.0.get(task.0) {
+            task.describe(answered, entry);
+        }
     }
 
     pub fn on_answer(

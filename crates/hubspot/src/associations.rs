@@ -9,10 +9,12 @@
 
 mod answer;
 mod request;
+mod settlement;
 mod standing;
 
 pub use {
     answer::{AssociationReading, PairVerdict, read},
+    settlement::{AssociationSettlement, AssociationTerms, SettledPair, settle},
     standing::{AssociationState, AssociationUpdate, after, before},
 };
 

@@ -14,8 +14,8 @@ use crate::worker::target::{PlannedCall, TargetWorker, UniqueProperty};
 use crate::worker::task::{self, TaskId, Token};
 use crate::worker::trust::SeenAccount;
 use crate::worker::{
-    Context, answers, associations, audiences, collisions, missing_scopes, preflight, properties,
-    provision, sharing,
+    Context, answers, audiences, collisions, missing_scopes, preflight, properties, provision,
+    sharing,
 };
 
 /// What came in at one go.
@@ -32,20 +32,20 @@ pub struct Heard {
     pub audiences: Vec<audiences::AudienceNews>,
     /// Definitions have been read, and the maps have to be refined.
     pub definitions: bool,
-    pub associations: Vec<associations::AssociationAnswer>,
-    pub tasks: Vec<(TaskId, task::Answered)>,
+    /// With what the log will say of them.
+    pub tasks: Vec<(TaskId, task::Answered, LogEntry)>,
 }
 
 impl Heard {
     pub fn is_empty(&self) -> bool {
-        self.log.is_empty()
+        self.log.is_empty() && self.tasks.is_empty()
     }
 
     /// Nothing that sending depends on is among it.
     pub fn is_about_records(&self) -> bool {
         let access = self.accounts.is_empty() && self.granted.is_none();
         let known = self.properties.is_empty() && self.audiences.is_empty() && !self.definitions;
-        access && known && self.associations.is_empty() && self.tasks.is_empty()
+        access && known && self.tasks.is_empty()
     }
 }
 
@@ -84,15 +84,6 @@ impl Requests {
                     let outcomes =
                         hear_records(worker, context, planned, &answer, current, &mut heard);
                     heard.outcomes[index].extend(outcomes);
-                }
-                Underway::Associations(call) => {
-                    let mut entry = answers::plain_entry(sent.target, &call.request, &answer);
-                    entry.records = call.pairs.len();
-                    let answered = associations::hear(worker, context, call, &answer, current);
-                    entry.error.clone_from(&answered.reading().error);
-                    entry.correlation_id = answered.reading().correlation_id.clone();
-                    heard.log.push(entry);
-                    heard.associations.push(answered);
                 }
                 Underway::Property { entity, creating } => {
                     let request = setup::property_request(context, entity, creating);
@@ -148,16 +139,15 @@ impl Requests {
                         logged_path,
                     } = question;
                     request.path = logged_path.unwrap_or(request.path);
-                    heard
-                        .log
-                        .push(answers::plain_entry(sent.target, &request, &answer));
+                    let entry = answers::plain_entry(sent.target, &request, &answer);
                     kind.note(worker, &answer, current, context.now);
                     let answered = task::Answered {
                         token: Token(answer.id),
                         current,
                         result: answer.result,
+                        duration: answer.duration,
                     };
-                    heard.tasks.push((task, answered));
+                    heard.tasks.push((task, answered, entry));
                 }
                 Underway::Probe => {
                     let request = answers::probe(sent.target, context);

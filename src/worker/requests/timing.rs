@@ -20,14 +20,9 @@ impl Requests {
             .ready_since
             .map(|since| since + context.settings.batch_window);
         let retry = worker.next_retry;
-        let owed = Some(&worker.associations)
-            .filter(|_| !context.associations.is_empty() && worker.may_send(&context.settings, now))
-            .and_then(|lane| lane.next_look(now))
-            .map(|wait| now + wait);
         [resting, worker.daily.used_up(now), worker.blocked_until]
             .into_iter()
             .chain([window, retry].into_iter().filter(|_| can_plan))
-            .chain([owed])
             .flatten()
             .map(|at| {
                 at.saturating_duration_since(now)

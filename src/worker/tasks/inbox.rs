@@ -32,7 +32,7 @@ impl Task for Inbox {
         let (owed, now) = (std::mem::take(&mut backlog.owed), turn.now());
         let mut workers = turn.targets.iter_mut();
         if let Some(worker) = workers.find(|worker| worker.target == Target::HubSpot) {
-            worker.associations.look(owed, now);
+            worker.associations.add(owed, now);
         }
         Ok(())
     }

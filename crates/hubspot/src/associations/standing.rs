@@ -86,12 +86,13 @@ pub fn after(
     policy: &Policy,
     jitter: f64,
 ) -> AssociationUpdate {
-    let (why, wait, counted) = match (verdict, action) {
+    let held = Some(held.clone());
+    match (verdict, action) {
         (PairVerdict::Done, Action::Create) => {
-            return AssociationUpdate::new(Some(held.clone()), AssociationState::Agreed);
+            AssociationUpdate::new(held, AssociationState::Agreed)
         }
         (PairVerdict::Done, Action::Archive) => {
-            return AssociationUpdate::new(None, AssociationState::Pending);
+            AssociationUpdate::new(None, AssociationState::Pending)
         }
         (
             PairVerdict::Refused {
@@ -105,41 +106,54 @@ pub fn after(
                 category: *category,
                 status: *status,
             };
-            return AssociationUpdate {
+            AssociationUpdate {
                 attempts: attempts + 1,
                 why: Some(why.clone()),
-                ..AssociationUpdate::new(Some(held.clone()), state)
-            };
+                ..AssociationUpdate::new(held, state)
+            }
         }
         (PairVerdict::Split | PairVerdict::Looked(_), _) => {
-            return AssociationUpdate::new(Some(held.clone()), AssociationState::Pending);
+            AssociationUpdate::new(held, AssociationState::Pending)
         }
-        (PairVerdict::DeadId { why, .. }, _) => (why, None, true),
-        (PairVerdict::Retry { why, wait, counted }, _) => (why, *wait, *counted),
-    };
-    match retry::after_failure(attempts, counted, wait, policy, jitter) {
+        (PairVerdict::DeadId { why, .. }, _) => {
+            let next = retry::after_failure(attempts, true, None, policy, jitter);
+            failed(held, attempts, next, why, Category::NotFound)
+        }
+        (PairVerdict::Retry { why, wait, counted }, _) => {
+            let next = retry::after_failure(attempts, *counted, *wait, policy, jitter);
+            failed(held, attempts, next, why, Category::Exhausted)
+        }
+    }
+}
+
+/// `category`: why it is given up on, if it is.
+fn failed(
+    held: Option<Pair>,
+    attempts: u32,
+    next: AfterFailure,
+    why: &str,
+    category: Category,
+) -> AssociationUpdate {
+    match next {
         AfterFailure::RetryIn(wait, attempts) => AssociationUpdate {
             attempts,
             wait,
-            why: Some(why.clone()),
-            ..AssociationUpdate::new(Some(held.clone()), AssociationState::Pending)
+            why: Some(why.to_owned()),
+            ..AssociationUpdate::new(held, AssociationState::Pending)
         },
-        AfterFailure::Exhausted => AssociationUpdate {
-            attempts: attempts + 1,
-            why: Some(format!(
-                "given up after {} attempts; the last one: {why}",
-                attempts + 1
-            )),
-            ..AssociationUpdate::new(
-                Some(held.clone()),
-                AssociationState::Failed {
-                    category: match verdict {
-                        PairVerdict::DeadId { .. } => Category::NotFound,
-                        _ => Category::Exhausted,
-                    },
-                    status: None,
-                },
-            )
-        },
+        AfterFailure::Exhausted => {
+            let attempts = attempts + 1;
+            let state = AssociationState::Failed {
+                category,
+                status: None,
+            };
+            AssociationUpdate {
+                attempts,
+                why: Some(format!(
+                    "given up after {attempts} attempts; the last one: {why}"
+                )),
+                ..AssociationUpdate::new(held, state)
+            }
+        }
     }
 }

@@ -297,3 +297,100 @@ fn either_answer_to_an_archive_will_do() {
         );
     }
 }
+
+fn settled(
+    call: &AssociationCall,
+    verdicts: Vec<PairVerdict>,
+    failing: bool,
+    attempts: u32,
+) -> AssociationSettlement {
+    let reading = AssociationReading {
+        verdicts,
+        signal: TargetSignal::Healthy,
+        budget: Default::default(),
+        correlation_id: None,
+        error: None,
+    };
+    let policy = Policy {
+        base: Duration::from_secs(1),
+        max: Duration::from_secs(60),
+        max_attempts: 3,
+    };
+    let settings = settings("2026-09");
+    let terms = AssociationTerms {
+        settings: &settings,
+        policy: &policy,
+        failing,
+    };
+    settle(call.clone(), &reading, &terms, |_| Some(attempts), |_| 0.5)
+}
+
+fn retried() -> PairVerdict {
+    PairVerdict::Retry {
+        why: "busy".to_owned(),
+        wait: None,
+        counted: true,
+    }
+}
+
+#[test]
+fn answered_pairs_are_settled_and_split_ones_sent_again_alone() {
+    let pairs = [pair(1, 2), pair(3, 4), pair(5, 6)];
+    let call = single(Action::Create, &pairs, "2026-09");
+    let verdicts = vec![PairVerdict::Done, PairVerdict::Split, PairVerdict::Split];
+    let settlement = settled(&call, verdicts, false, 0);
+    let [(work, sent, update)] = &settlement.settled[..] else {
+        panic!("{settlement:?}")
+    };
+    assert_eq!((*work, sent), (0, &pairs[0]));
+    assert_eq!(update.state, AssociationState::Agreed);
+    let alone: Vec<usize> = settlement
+        .next
+        .iter()
+        .map(|call| call.pairs.len())
+        .collect();
+    assert_eq!(alone, [1, 1]);
+}
+
+#[test]
+fn attempts_are_not_counted_while_hubspot_fails() {
+    let call = single(Action::Create, &[pair(1, 2)], "2026-09");
+    for (failing, attempts) in [(false, 2), (true, 1)] {
+        let settlement = settled(&call, vec![retried()], failing, 1);
+        let (_, _, update) = &settlement.settled[0];
+        assert_eq!(update.state, AssociationState::Pending);
+        assert_eq!(update.attempts, attempts, "failing: {failing}");
+    }
+}
+
+#[test]
+fn record_that_is_gone_is_looked_for_once() {
+    let call = single(Action::Create, &[pair(1, 2), pair(3, 2)], "2026-09");
+    let gone = PairVerdict::DeadId {
+        ids: vec!["2".to_owned()],
+        why: "not found".to_owned(),
+    };
+    let first = settled(&call, vec![gone.clone(), gone.clone()], false, 0);
+    assert_eq!(first.dead_ids, ["2"]);
+    let again = settled(&call, vec![gone.clone(), gone], false, 1);
+    assert!(again.dead_ids.is_empty());
+}
+
+#[test]
+fn pair_that_nobody_needs_any_more_is_dropped() {
+    let call = single(Action::Create, &[pair(1, 2)], "2026-09");
+    let reading = read(&call, Err(&TransportError::Timeout(Duration::ZERO)));
+    let settings = settings("2026-09");
+    let policy = Policy {
+        base: Duration::from_secs(1),
+        max: Duration::from_secs(60),
+        max_attempts: 3,
+    };
+    let terms = AssociationTerms {
+        settings: &settings,
+        policy: &policy,
+        failing: false,
+    };
+    let settlement = settle(call, &reading, &terms, |_| None, |_| 0.5);
+    assert_eq!(settlement, AssociationSettlement::default());
+}

@@ -1,0 +1,3 @@
+//! What only HubSpot has.
+
+pub mod associations;
