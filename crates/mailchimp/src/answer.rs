@@ -29,6 +29,8 @@ use super::{
     opt_out::suppression,
 };
 
+const ASKED: &str = "Mailchimp has this person, not subscribed; they are asked";
+
 /// Reads an answer. A bulk call answers 200 even if it took nobody: only the members it returns
 /// count, with the status it returns for them.
 pub fn read(
@@ -188,12 +190,23 @@ fn lower_case(address: &str) -> Cow<'_, str> {
 fn elsewhere(item: &Item, member: &MemberAnswer<'_>, verdict: Verdict) -> Verdict {
     let address = lower_case(member.email_address.as_str());
     let known = address == item.name || Some(&*address) == item.remote_key.as_deref();
+    if known || address.is_empty() {
+        return verdict;
+    }
     match verdict {
         Verdict::Delivered {
             member_status: Some(status),
             ticks,
             ..
-        } if !known && !address.is_empty() => displaced::found(&address, status, ticks),
+        }
+        | Verdict::Again {
+            relink:
+                Some(Relink::Unsubscribed {
+                    how: status @ MemberStatus::Archived,
+                    ticks,
+                }),
+            ..
+        } => displaced::found(&address, status, ticks),
         verdict => verdict,
     }
 }
@@ -232,9 +245,19 @@ fn returned(item: &Item, member: &MemberAnswer<'_>, status: u16) -> Verdict {
             Some(_) if !id.is_empty() => Verdict::Again {
                 relink: Some(Relink::Adopt(RemoteId::from(id))),
                 batch_cap: None,
-                why: "Mailchimp has this person, not subscribed; they are asked".to_owned(),
+                why: ASKED.to_owned(),
             },
-            _ => member.delivered(item, Some(MemberStatus::Archived)),
+            // The fields arrived at a member who gets no mail: somebody archived them untold, or a
+            // later state of this database, which was restored to an earlier one.
+            None => Verdict::Again {
+                relink: Some(Relink::Unsubscribed {
+                    how: MemberStatus::Archived,
+                    ticks: item.ticks.clone(),
+                }),
+                batch_cap: None,
+                why: ASKED.to_owned(),
+            },
+            Some(_) => member.delivered(item, Some(MemberStatus::Archived)),
         },
         // Without a status in the answer, it is what was asked for.
         "" => member.delivered(item, item.member_status.or(Some(MemberStatus::Subscribed))),

@@ -71,6 +71,10 @@ fn shape(verdict: &Verdict) -> String {
             }),
             ..
         } => format!("found {address} {status:?}"),
+        Verdict::Again {
+            relink: Some(Relink::Unsubscribed { how, .. }),
+            ..
+        } => format!("unsubscribed {how:?}"),
         Verdict::Again { batch_cap, .. } => format!("again {batch_cap:?}"),
         Verdict::Retry { counted, wait, .. } => {
             format!("retry {counted} {:?}", wait.map(|wait| wait.as_secs()))
@@ -163,7 +167,8 @@ fn known_members_keep_what_the_service_says() {
         shapes(&bulk(vec![item("a@example.com", asked)]), 200, &body).remove(0)
     };
     assert_eq!(answer(None, "subscribed"), "delivered c Some(Subscribed)");
-    assert_eq!(answer(None, "archived"), "delivered c Some(Archived)");
+    assert_eq!(answer(None, "archived"), "unsubscribed Archived");
+    assert_eq!(answer(None, "transactional"), "unsubscribed Archived");
     assert_eq!(
         answer(None, "unsubscribed"),
         "dead consent Some(UnsubscribedByMember)"

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use integration_tests::{
     cluster::{Cluster, Stop},
     crm::{Crm, SOON},
-    remote::unlimited,
+    remote::{MemberAction, Status, unlimited},
     wait::wait_until,
 };
 
@@ -83,7 +83,7 @@ fn server_restored_from_its_archive_is_fenced_until_adopted() {
     original.run("SELECT pg_create_restore_point('before_the_accident')");
     original.run(
         "UPDATE crm.contacts SET last_name = 'Undone';
-         DELETE FROM crm.contacts WHERE id > 10 AND NOT marketing_opt_in",
+         DELETE FROM crm.contacts WHERE id > 10",
     );
     original.converges();
     let last: String = original.ask("SELECT pg_walfile_name(pg_current_wal_lsn())");
@@ -114,6 +114,20 @@ fn server_restored_from_its_archive_is_fenced_until_adopted() {
     is_fenced(&mut copy, "restored to a point in time");
     // It is older than what was sent since.
     copy.run("SELECT integration.adopt(); UPDATE crm.contacts SET last_name = 'Restored'");
+    copy.settle();
+    // Whether they left before they were archived, nobody can tell: they are asked.
+    let opted_in = copy.rows("SELECT email FROM crm.contacts WHERE id > 10 AND marketing_opt_in");
+    assert_eq!(opted_in.len(), 5);
+    for email in &opted_in {
+        assert_eq!(
+            copy.remote.status_of(email),
+            Some(Status::Pending),
+            "{email}"
+        );
+        let merge_fields = Default::default();
+        let confirms = MemberAction::Subscribe { merge_fields };
+        copy.remote.member_does(email, confirms).unwrap();
+    }
     copy.converges();
     original.cluster.launch();
 }

@@ -47,6 +47,7 @@ impl Settling<'_> {
             event: None,
             reason: Some(match (left, status) {
                 (_, MemberStatus::UnsubscribedByCrm) => "another row with the address".to_owned(),
+                (_, MemberStatus::Archived) => "archived there".to_owned(),
                 (Some(_), _) => "remembered of the address".to_owned(),
                 (None, _) => "refused".to_owned(),
             }),
