@@ -20,6 +20,7 @@ use crate::store::consent::consent_log;
 use crate::store::consent::objections;
 use crate::store::consent::standings::{self, SignUps};
 use crate::store::links::{self, LinkCause};
+use crate::store::queue::changes;
 use crate::store::{crm::apply, sources::Source};
 
 /// A decision that was reported.
@@ -96,7 +97,7 @@ pub fn record(
     let present = row.map(|row| row.get(index).cloned().flatten());
     let says = present.as_ref().map(|text| field.consent(text.as_deref()));
     let moved = row.is_some_and(|row| has_another_address(map, row, &decided.email));
-    if let Some(why) = overruled(apply_context, &record, &reported, moved, says) {
+    if let Some(why) = overruled(apply_context, &record, &reported, moved, says)? {
         undo(&record, &before, &reported)?;
         return Ok(ignored(why));
     }
@@ -187,14 +188,14 @@ fn overruled(
     reported: &ReportedConsent,
     moved: bool,
     says: Option<Consent>,
-) -> Option<&'static str> {
+) -> SpiResult<Option<&'static str>> {
     if !reported.is_of_member() && reported.status == MemberStatus::Cleaned && moved {
-        return Some("the CRM row has another address by now");
+        return Ok(Some("the CRM row has another address by now"));
     }
     let opted_out = reported.opts_in()
-        && changed_since(apply_context, record, reported.at)
-        && says != Some(Consent::OptedIn);
-    opted_out.then_some("the person opted out in the CRM since")
+        && says != Some(Consent::OptedIn)
+        && changed_since(apply_context, record, reported.at)?;
+    Ok(opted_out.then_some("the person opted out in the CRM since"))
 }
 
 /// Stores the link as it is to be, and logs the change. `same`: the CRM said so before.
@@ -292,12 +293,19 @@ fn note(link: Link, of_link: bool, field: &Field, reported: &ReportedConsent) ->
     link
 }
 
-/// Whether the CRM has changed the record since, and Mailchimp has not been told yet.
-fn changed_since(apply_context: &ApplyContext, record: &RecordRef, at: Timestamp) -> bool {
-    apply_context
-        .worker(Target::Mailchimp)
-        .and_then(|worker| worker.queue.changed_at(record))
-        .is_some_and(|changed| changed >= at)
+/// Whether the CRM has changed the record since, and Mailchimp has not been told yet. The worker may
+/// not have read that: while Mailchimp is paused, nothing of its queue is.
+fn changed_since(
+    apply_context: &ApplyContext,
+    record: &RecordRef,
+    at: Timestamp,
+) -> SpiResult<bool> {
+    let worker = apply_context.worker(Target::Mailchimp);
+    let read = worker.and_then(|worker| worker.queue.changed_at(record));
+    if read.is_some_and(|changed| changed >= at) {
+        return Ok(true);
+    }
+    changes::changed_since(Target::Mailchimp, record, at)
 }
 
 fn has_another_address(map: &SourceMap, row: &[Option<String>], email: &str) -> bool {

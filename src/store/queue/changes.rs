@@ -6,7 +6,7 @@ use integration_engine::limits::retry::Retry;
 use integration_engine::queue::Run;
 use integration_engine::queue::scan::{Position, Snapshot, Window};
 use integration_engine::record::once::Once;
-use integration_engine::record::{Lane, RecordRef, SourceId, Target, Timestamp};
+use integration_engine::record::{Lane, RecordRef, SourceId, Target, Timestamp, keys};
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
 use crate::store::{column, execute, record, scalar, select};
@@ -239,6 +239,43 @@ pub fn is_retried(target: Target, record: &RecordRef) -> SpiResult<bool> {
             record.source.0.into(),
             record.key.as_str().into(),
         ])?.unwrap_or(false))
+}
+
+const SINCE: &str = "\
+    SELECT c.keys FROM integration._change c \
+    WHERE c.lane <= $5 AND c.source = $2 AND c.targets & $1 <> 0 AND c.enqueued_at >= pg_catalog.to_timestamp($4 / 1000.0) \
+      AND pg_catalog.position(c.keys, $3) > 0";
+
+const RETRIED_SINCE: &str = "\
+    SELECT EXISTS (SELECT FROM integration._retry r WHERE r.target = $1 AND r.source = $2 AND r.record_key = $3 \
+                   AND r.enqueued_at >= pg_catalog.to_timestamp($4 / 1000.0))";
+
+/// Whether a person's change of a record since then waits to be sent, read by the worker or not.
+/// Looks through all of the queue's live changes.
+pub fn changed_since(target: Target, record: &RecordRef, at: Timestamp) -> SpiResult<bool> {
+    let key = record.key.as_str();
+    let mut packed = Vec::new();
+    keys::push(&mut packed, key);
+    let args = [
+        bit(target).into(),
+        record.source.0.into(),
+        packed.into(),
+        (at.0 as f64).into(),
+        (Lane::Live as i16).into(),
+    ];
+    let rows = select(SINCE, &args, |row| row.get::<Vec<u8>>(1))?;
+    // The bytes may be a part of another key.
+    let holds = |packed: &Vec<u8>| keys::iter(packed).any(|found| found == Ok(key));
+    if rows.iter().flatten().any(holds) {
+        return Ok(true);
+    }
+    let args = [
+        target.number().into(),
+        record.source.0.into(),
+        key.into(),
+        (at.0 as f64).into(),
+    ];
+    Ok(scalar::<bool>(RETRIED_SINCE, &args)?.unwrap_or(false))
 }
 
 /// A retry that is due.

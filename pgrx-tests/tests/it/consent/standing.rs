@@ -44,8 +44,14 @@ fn import(crm: &mut Crm) {
     crm.settle();
 }
 
-/// Tells of something that happened then; Mailchimp's clock has whole seconds.
+/// Tells of something that happened then, and waits until everything has been sent.
 fn tell(crm: &mut Crm, kind: &str, email: &str, fired_at: &str) {
+    import_event(crm, kind, email, fired_at);
+    crm.settle();
+}
+
+/// Mailchimp's clock has whole seconds.
+fn import_event(crm: &mut Crm, kind: &str, email: &str, fired_at: &str) {
     let body = format!(
         "type={kind}&fired_at={}&data[list_id]=a6b5da1054&data[email]={}",
         fired_at.replace(' ', "+"),
@@ -55,7 +61,6 @@ fn tell(crm: &mut Crm, kind: &str, email: &str, fired_at: &str) {
         "SELECT integration.import_mailchimp_webhook({}, '{{}}', 'path-secret')",
         quote_literal(&body)
     ));
-    crm.settle();
 }
 
 fn mandrill(crm: &mut Crm, kind: &str, email: &str, ts: i64) {
@@ -359,5 +364,27 @@ fn sign_up_from_before_a_bounce_is_undone_at_mailchimp() {
     crm.settle();
     assert_eq!(crm.remote.status_of(ADA), Some(Status::Subscribed));
     import(&mut crm);
+    is_opted_out(&mut crm);
+}
+
+/// The worker does not read the queue of a target that is paused.
+#[test]
+fn opt_out_that_waits_in_the_queue_outranks_a_sign_up_from_before_it() {
+    let mut crm = subscribed();
+    let then: String =
+        crm.ask("SELECT to_char(clock_timestamp() AT TIME ZONE 'utc', 'YYYY-MM-DD HH24:MI:SS')");
+    crm.run(
+        "SELECT integration.pause('mailchimp', 'test');
+         UPDATE crm.contacts SET marketing_opt_in = false",
+    );
+    import_event(&mut crm, "subscribe", ADA, &then);
+    let detail = wait_until("the sign-up is applied", SOON, || {
+        let events =
+            "SELECT detail FROM integration.inbox WHERE kind = 'subscribe' AND state <> 'pending'";
+        crm.rows(events).pop()
+    });
+    assert_eq!(detail, "the person opted out in the CRM since");
+    assert_eq!(crm.rows("SELECT marketing_opt_in FROM crm.contacts"), ["f"]);
+    crm.run("SELECT integration.resume('mailchimp')");
     is_opted_out(&mut crm);
 }
