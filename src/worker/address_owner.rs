@@ -244,6 +244,18 @@ pub fn first_of<'c>(
     claims.first(place.filter(|place| !is_known(place, work, context))?)
 }
 
+/// The records with its address in other audiences, of those that are planned together with one that
+/// is not known where its row wants to be.
+pub fn elsewhere<'c>(
+    claims: &'c Claims,
+    work: &Work,
+    place: Option<&'c Place>,
+    context: &Context,
+) -> impl Iterator<Item = &'c RecordRef> {
+    let place = place.filter(|place| !is_known(place, work, context));
+    place.into_iter().flat_map(|place| claims.elsewhere(place))
+}
+
 /// Whether a record is known there already.
 fn is_known(place: &Place, work: &Work, context: &Context) -> bool {
     place.is_known(work.link.as_ref(), &context.settings.mailchimp_api.list)

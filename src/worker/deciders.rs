@@ -39,7 +39,8 @@ pub fn attribute(context: &Context, changes: &mut [ConsentChange]) -> SpiResult<
         let Some(source) = context.sources.get(&id) else {
             continue;
         };
-        if holds::is_held_for(id, Target::HubSpot) || holds::is_held_for(id, Target::Mailchimp) {
+        // What holds it for HubSpot alone says nothing about what HubSpot wrote before.
+        if holds::is_held_for(id, Target::Mailchimp) {
             continue;
         }
         let Some((map, index)) = shared_column(source) else {

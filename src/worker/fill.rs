@@ -242,10 +242,13 @@ fn plan_source(
         let index = draft.seen;
         let place = places.get(at).and_then(Option::as_ref);
         let first = address_owner::first_of(&draft.claims, work, place, context);
-        if let Some((first, map)) = first.zip(source.maps.get(&Target::Mailchimp))
+        if let Some(map) = source.maps.get(&Target::Mailchimp)
             && worker.target == Target::Mailchimp
         {
-            draft.planning.objections.meet(map, work, first);
+            let others = address_owner::elsewhere(&draft.claims, work, place, context);
+            for other in first.into_iter().chain(others) {
+                draft.planning.objections.meet(map, work, other);
+            }
         }
         let name = first.map(|first| address_owner::describe(context, source, first));
         let mut wait = waits.get(&at).map(wait_for_the_address);

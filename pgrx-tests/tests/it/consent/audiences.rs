@@ -96,3 +96,26 @@ fn row_that_is_changing_its_audience_takes_no_opt_in_along() {
         "all are opted in"
     );
 }
+
+/// Nothing of either is known to be at Mailchimp when the other one is planned.
+#[test]
+fn rows_that_become_members_together_have_met() {
+    let mut crm = start();
+    crm.run(
+        "INSERT INTO crm.contacts (email, marketing_opt_in, audience)
+         VALUES ('ada@example.org', true, NULL), ('ada@example.org', true, 'bbbbbbbbbb')",
+    );
+    let both = [Some(Subscribed), Some(Subscribed), None];
+    become_all(&mut crm, both, "both rows are members");
+    // One opts out, which nobody has told yet when the other one gets another address.
+    crm.run(
+        "SET session_replication_role = replica;
+         UPDATE crm.contacts SET marketing_opt_in = false WHERE audience IS NULL;
+         RESET session_replication_role;
+         UPDATE crm.contacts SET email = 'ada.l@example.org' WHERE audience IS NOT NULL",
+    );
+    crm.settle();
+    for email in [ADA, "ada.l@example.org"] {
+        assert_ne!(everywhere(&crm, email)[1], Some(Subscribed), "{email}");
+    }
+}

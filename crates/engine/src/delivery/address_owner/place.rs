@@ -44,8 +44,10 @@ impl Place {
 
 /// Contacts and members that records are about to be written to in the same round of calls: of two
 /// new rows with one address, nobody is known there yet.
+///
+/// By audience, and by address.
 #[derive(Debug, Default)]
-pub struct Claims(HashMap<(String, String), RecordRef>);
+pub struct Claims(HashMap<String, HashMap<String, RecordRef>>);
 
 impl Claims {
     pub fn is_empty(&self) -> bool {
@@ -54,16 +56,29 @@ impl Claims {
 
     /// The record that was first, of those that want to be known there.
     pub fn first(&self, place: &Place) -> Option<&RecordRef> {
-        let audience = place.audience.clone().unwrap_or_default();
-        self.0.get(&(audience, place.address.clone()))
+        let audience = place.audience.as_deref().unwrap_or_default();
+        self.0.get(audience)?.get(&place.address)
+    }
+
+    /// Records that want to be known under the address in other audiences.
+    pub fn elsewhere<'c>(&'c self, place: &'c Place) -> impl Iterator<Item = &'c RecordRef> {
+        let audience = place.audience.as_deref().unwrap_or_default();
+        let others = self.0.iter().filter(move |(list, _)| *list != audience);
+        others.filter_map(|(_, claimed)| claimed.get(&place.address))
     }
 
     /// Notes where a record is about to be sent to.
     pub fn note(&mut self, kind: &CallKind, item: &Item, record: &RecordRef) {
-        if let Some(address) = &item.remote_key {
-            let list = kind.list().unwrap_or_default();
-            let place = (list.to_owned(), address.clone());
-            self.0.entry(place).or_insert_with(|| record.clone());
-        }
+        let Some(address) = &item.remote_key else {
+            return;
+        };
+        let list = kind.list().unwrap_or_default();
+        let claimed = match self.0.get_mut(list) {
+            Some(claimed) => claimed,
+            None => self.0.entry(list.to_owned()).or_default(),
+        };
+        claimed
+            .entry(address.clone())
+            .or_insert_with(|| record.clone());
     }
 }

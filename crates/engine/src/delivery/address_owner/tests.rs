@@ -4,7 +4,7 @@ use super::*;
 use crate::record::kind::sample::{COMPANY, CONTACT};
 use crate::{
     consent::membership::Membership,
-    delivery::call::Link,
+    delivery::call::{Beside, CallKind, Item, Leaver, Link},
     record::{RecordKey, SourceId},
 };
 
@@ -159,4 +159,51 @@ fn an_address_is_one_in_each_audience() {
     assert_eq!(Place::of_link(&member(None), "a1"), Some(place(Some("a1"))));
     let nowhere = member(Some("a1")).left("a1", true);
     assert_eq!(Place::of_link(&nowhere, "a1"), None);
+}
+
+#[test]
+fn records_planned_together_meet_under_one_address() {
+    let item = Item {
+        work: 0,
+        name: "a@example.com".to_owned(),
+        ticks: Vec::new(),
+        remote_key: Some("a@example.com".to_owned()),
+        member_status: None,
+        expected: None,
+        intent: false,
+        leaver: Leaver::No,
+        batch_cap: 500,
+        fragment: "{}".to_owned(),
+        beside: Beside::default(),
+        own: None,
+    };
+    let mut claims = Claims::default();
+    let bulk = |list: &str| CallKind::MailchimpBulk { list: list.into() };
+    for (list, key) in [("a1", "1"), ("b2", "2"), ("a1", "3")] {
+        claims.note(&bulk(list), &item, &record(key));
+    }
+    let cases = [
+        ("a1", Some("1"), vec!["2"]),
+        ("b2", Some("2"), vec!["1"]),
+        ("c3", None, vec!["1", "2"]),
+    ];
+    for (audience, first, others) in cases {
+        let place = place(Some(audience));
+        assert_eq!(
+            claims.first(&place),
+            first.map(record).as_ref(),
+            "{audience}"
+        );
+        let mut elsewhere: Vec<&str> = claims
+            .elsewhere(&place)
+            .map(|record| record.key.as_str())
+            .collect();
+        elsewhere.sort_unstable();
+        assert_eq!(elsewhere, others, "{audience}");
+    }
+    let other = Place {
+        address: "b@example.com".to_owned(),
+        audience: Some("a1".to_owned()),
+    };
+    assert_eq!(claims.first(&other), None);
 }
