@@ -5,7 +5,7 @@ use integration_engine::{
     consent::standing::{self, Standing},
     crypto::subscriber_hash,
     delivery::{
-        call::{MailchimpSettings, Work},
+        call::{Link, MailchimpSettings, Work},
         settlement::Identity,
     },
     record::mapping::SourceMap,
@@ -21,6 +21,8 @@ pub struct Sought {
     linked: Option<String>,
     /// The audience that the row names.
     wanted: String,
+    /// A change of its address may have been carried out in a call whose answer was lost.
+    renamed: bool,
 }
 
 /// What has to be looked up of a record.
@@ -35,7 +37,10 @@ pub fn seek(work: &Work, map: &SourceMap, settings: &MailchimpSettings) -> Sough
     let known = work.link.as_ref();
     let linked = known.and_then(|link| link.remote_key.as_deref());
     let wanted = row.and_then(|row| audience_of(map, row, settings).ok());
+    let field = map.field_named(EMAIL_ADDRESS).map(|(_, field)| field.id);
+    let doubtful = |link: &Link| field.is_some_and(|field| link.clock.is_doubtful(field));
     Sought {
+        renamed: known.is_some_and(doubtful),
         present: address.as_deref().map(subscriber_hash),
         linked: linked.map(subscriber_hash),
         wanted: wanted.unwrap_or_else(|| list.clone()),
@@ -67,6 +72,7 @@ impl Sought {
             standing,
             list: self.list,
             address: self.address,
+            renamed: self.renamed,
         }
     }
 }

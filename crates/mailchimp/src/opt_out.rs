@@ -116,6 +116,14 @@ impl MemberPlan<'_> {
         Some(self.tick(field, ValueHash::of(Some(status_text(status)))))
     }
 
+    /// As above, where nobody knows what became of the status that was sent last: an answer tells how
+    /// the member is.
+    pub(super) fn settled_status(&self, link: Option<&Link>, status: MemberStatus) -> Option<Tick> {
+        let (_, field) = self.map.field_named(STATUS)?;
+        let doubtful = link.is_some_and(|link| link.clock.is_doubtful(field.id));
+        self.status_tick(status).filter(|_| doubtful)
+    }
+
     /// Opted in, and another row with the address is opted out.
     pub(super) fn objected(&self) -> Verdict {
         let other = self.work.objection.as_deref().unwrap_or("another one");

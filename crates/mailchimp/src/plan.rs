@@ -168,6 +168,7 @@ impl MemberPlan<'_> {
         }
         let if_new = (STATUS_IF_NEW, status_text(status));
         let mut body = self.open(row, Some(&email), Some(if_new));
+        body.ticks.extend(self.settled_status(link, status));
         self.fields(&mut body, row, Fields::Filled(link), Tags::Along)?;
         let mut item = self.item(&email, Some(&email), Some(status), body.close());
         item.intent = fresh;
@@ -184,7 +185,8 @@ impl MemberPlan<'_> {
         // Alone, it is sent to the person wherever they are: a bulk call goes by the address, and
         // met somebody else under it if an earlier change of address went unanswered.
         // Nor is it certain that the member still is under this address if another was on its way.
-        let unsure = self.is_address_doubtful(link);
+        // Or if it is looked for under this address because nobody has the former one any more.
+        let unsure = self.is_address_doubtful(link) || link.remote_key.as_deref() != Some(&email);
         let by_id = self.is_alone() && known.contact.is_some();
         let singly = moved || unsure || by_id;
         // A bulk call creates whom it does not find: not somebody who gets mail.
@@ -208,6 +210,8 @@ impl MemberPlan<'_> {
                 false => Ok(Decision::Settled(Verdict::Unchanged)),
             };
         }
+        let status = link.member_status.unwrap_or(MemberStatus::Subscribed);
+        body.ticks.extend(self.settled_status(Some(link), status));
         if singly {
             return Ok(self.write_singly(known, &email, body));
         }

@@ -176,6 +176,12 @@ impl Link {
         }
     }
 
+    /// Whether it goes by the hash of its address, for want of an id that outlasts that.
+    pub fn is_known_by_address(&self) -> bool {
+        let hash = self.remote_key.as_deref().map(subscriber_hash);
+        self.remote_id.as_ref().map(RemoteId::as_str) == hash.as_deref() && hash.is_some()
+    }
+
     /// The member goes on under another address, as an answer says.
     #[must_use]
     pub fn found(self, status: MemberStatus, ticks: &[Tick]) -> Link {
@@ -190,9 +196,7 @@ impl Link {
     /// As above, by its new address. A member without an id of its own goes by the hash of it.
     #[must_use]
     pub fn readdressed(mut self, address: &str) -> Link {
-        let old = self.remote_key.as_deref().map(subscriber_hash);
-        let by_hash = |id: &RemoteId| Some(id.as_str()) == old.as_deref();
-        if self.remote_id.as_ref().is_some_and(by_hash) {
+        if self.is_known_by_address() {
             self.remote_id = Some(RemoteId::from(subscriber_hash(address).as_str()));
         }
         self.remote_key = Some(address.to_owned());

@@ -6,11 +6,12 @@
 
 use crate::{
     consent::{Party, decided_by},
+    crypto::subscriber_hash,
     delivery::{
         call::Link,
         outcome::{Relink, Verdict},
     },
-    record::{Timestamp, consent::MemberStatus},
+    record::{RemoteId, Timestamp, consent::MemberStatus},
 };
 
 /// What is remembered of an address in one audience, or in all of them.
@@ -180,6 +181,8 @@ pub struct Attempt<'a> {
     /// The record's present address, where it has one.
     pub address: Option<&'a str>,
     pub standing: Option<&'a Standing>,
+    /// A change of its address may have been carried out in a call whose answer was lost.
+    pub renamed: bool,
 }
 
 /// What a verdict says that is to be remembered.
@@ -271,6 +274,14 @@ pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Vec<R
             told
         }
         Verdict::Again {
+            relink: Some(Relink::Adopt(id)),
+            ..
+        } if attempt.is_removed(id) => {
+            let how = attempt.link.map_or(MemberStatus::Archived, Link::how_gone);
+            let address = linked.filter(|_| left(how) && !known(how));
+            remember(attempt.list, address, gone(how, Party::Mailchimp))
+        }
+        Verdict::Again {
             relink: Some(Relink::Gone),
             ..
         } => {
@@ -296,6 +307,21 @@ pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Vec<R
 }
 
 impl Attempt<'_> {
+    /// Whether the member was removed: nobody has the address it was known under, nor has it been
+    /// given another one by us. `next`: the name under which the record is looked for from now on.
+    pub fn is_removed(&self, next: &RemoteId) -> bool {
+        let known = |link: &&Link| link.remote_id.is_some() || link.member_status.is_some();
+        let old = self
+            .link
+            .filter(known)
+            .and_then(|link| link.remote_key.as_deref());
+        let present = self
+            .address
+            .filter(|address| old.is_some_and(|old| old != *address));
+        let sought = |address: &str| *next == RemoteId::from(subscriber_hash(address).as_str());
+        !self.renamed && present.is_some_and(sought)
+    }
+
     /// Whether a refusal is about the CRM's address only, and the member, which has another one, is
     /// as it was.
     pub fn spares_member(&self, status: MemberStatus) -> bool {

@@ -158,6 +158,19 @@ impl FieldClock {
             .is_some_and(|tick| tick.hash == ValueHash::UNCERTAIN)
     }
 
+    /// What nobody knows of it, and no more.
+    #[must_use]
+    pub fn uncertain(&self) -> FieldClock {
+        let ticks = self.ticks.iter();
+        FieldClock {
+            ticks: ticks
+                .filter(|tick| tick.hash == ValueHash::UNCERTAIN)
+                .copied()
+                .collect(),
+            held: Vec::new(),
+        }
+    }
+
     pub fn ticks(&self) -> &[Tick] {
         &self.ticks
     }

@@ -1,5 +1,5 @@
-//! A CRM, people, a small Mailchimp that keeps members by audience and address, Mandrill, and a
-//! worker that loses requests, answers and memory. It plans, notes intents, reads answers and settles
+//! A CRM with two rows, people, a small Mailchimp that keeps members by audience and address, Mandrill,
+//! and a worker that loses requests, answers and memory. It plans, notes intents, reads answers and settles
 //! them by the code that the real one runs. However they act: nobody is subscribed whom the
 //! CRM does not opt in at that moment, nor anybody who left, until they come back by themselves.
 //!
@@ -11,6 +11,7 @@
 
 mod hearing;
 mod history;
+mod rows;
 mod service;
 
 use std::{
@@ -40,11 +41,14 @@ use integration_engine::{
     record::{Lane, Op, RecordKey, RecordRef, consent::Consent},
     wire::TransportError,
 };
+use rows::Note;
 use service::Service;
 
 #[derive(Clone, Debug)]
 struct Person {
     key: u8,
+    /// Which of the two rows it is, whatever its key.
+    which: usize,
     opted_in: bool,
     address: u8,
     /// In the audience its column names, not in the default one.
@@ -62,9 +66,18 @@ struct Event {
 
 struct Crm {
     settings: MailchimpSettings,
-    row: Option<Person>,
-    /// Addresses of other rows that are opted out, and are not members.
-    others: BTreeSet<u8>,
+    rows: [Option<Person>; 2],
+    /// Rows that were met with one address, by address and key, and whether they were opted out.
+    notes: BTreeMap<(u8, u8), Note>,
+    /// Rows that were refused for another one with their address.
+    letters: BTreeSet<u8>,
+    /// Attempts of those that wait for an address.
+    attempts: BTreeMap<u8, u32>,
+    /// Neither the person nor the row has opted in since they left, or since the row was seen with
+    /// the address of another one that was opted out.
+    refuses: [bool; 2],
+    /// The address each was last planned with.
+    planned: [Option<u8>; 2],
     links: BTreeMap<u8, Link>,
     /// By hash of the address, and audience.
     memory: BTreeMap<(String, String), Standing>,
@@ -88,8 +101,12 @@ impl Crm {
     fn new(settings: MailchimpSettings) -> Crm {
         Crm {
             settings,
-            row: None,
-            others: BTreeSet::new(),
+            rows: [None, None],
+            notes: BTreeMap::new(),
+            letters: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            refuses: [false; 2],
+            planned: [None; 2],
             links: BTreeMap::new(),
             memory: BTreeMap::new(),
             service: Service::default(),
@@ -99,11 +116,6 @@ impl Crm {
             inherited: BTreeSet::new(),
             now: 1_000,
         }
-    }
-
-    fn opted_in(&self) -> bool {
-        let row = self.row.as_ref();
-        row.is_some_and(|row| row.opted_in && !self.others.contains(&row.address))
     }
 
     fn list_of(&self, link: &Link) -> String {
@@ -119,28 +131,19 @@ impl Crm {
 
     /// What the worker finds out about one record before planning; `None`: it has to wait.
     fn work(&mut self, key: u8, handle: Handle, queue: &Queue<u8>) -> Option<(Work, InFlight)> {
-        let row = self.row.clone().filter(|row| row.key == key);
-        let mut link = self.links.get(&key).cloned();
-        if let Some(row) = &row {
-            let holder = self.gone_holder(row);
-            match (holder, &link) {
-                (Some(holder), None) => {
-                    link = self.links.remove(&holder);
-                    self.links.extend(link.clone().map(|link| (key, link)));
-                }
-                (Some(_), Some(_)) => return None,
-                (None, _) => {}
-            }
-        }
+        let row = self.row(key).cloned();
+        self.bequeath(key);
+        let rival = row.as_ref().map(|row| self.resolve(row));
+        // What a row says of its person counts while it waits for the address, too.
+        let objection = self.recall(key);
+        let rival = rival.unwrap_or(Some(None))?;
+        let link = self.links.get(&key).cloned();
         let texts = row.as_ref().and_then(|person| {
             let consent = if person.opted_in { "t" } else { "f" };
             let mut row = row_of(&address(person.address), consent)?;
             row.push(person.elsewhere.then(|| "b2".to_owned()));
             Some(row)
         });
-        let objected = row
-            .as_ref()
-            .filter(|row| self.others.contains(&row.address));
         let op = match texts {
             Some(_) => Op::Upsert,
             None => Op::Delete,
@@ -149,7 +152,8 @@ impl Crm {
         let watched = watched();
         let mut flight = InFlight::of(handle, queue.rounds(handle), &change, op, link, &watched);
         let mut work = Work {
-            objection: objected.map(|_| "2".to_owned()),
+            objection: objection.map(|other| other.to_string()),
+            rival: rival.map(|other| other.to_string()),
             batch_cap: queue.batch_cap(handle).min(BULK_MAX),
             changed_at: change.changed_at,
             ..work(texts, flight.doubted_link())
@@ -165,8 +169,7 @@ impl Crm {
     }
 
     fn changed_at(&self, key: u8) -> Timestamp {
-        let row = self.row.as_ref().filter(|row| row.key == key);
-        let changed_at = row.and_then(|row| row.changed_at);
+        let changed_at = self.row(key).and_then(|row| row.changed_at);
         Timestamp(changed_at.unwrap_or(self.now))
     }
 
@@ -179,25 +182,6 @@ impl Crm {
 
     fn weigh(&self, address: &str, list: &str, link: Option<&Link>) -> Option<Standing> {
         standing::weigh(self.remembered(&subscriber_hash(address)), list, link)
-    }
-
-    /// A link of a row that is gone, for the member that this row wants to be.
-    fn gone_holder(&self, row: &Person) -> Option<u8> {
-        let wanted = address(row.address);
-        let known = self.links.get(&row.key);
-        if known.is_some_and(|link| {
-            link.remote_key.as_ref() == Some(&wanted) && self.list_of(link) == Crm::named(row)
-        }) {
-            return None;
-        }
-        let holds = |link: &Link| {
-            let somewhere = link.membership.list.is_some() || link.membership.former.is_empty();
-            link.remote_key.as_ref() == Some(&wanted)
-                && somewhere
-                && self.list_of(link) == Crm::named(row)
-        };
-        let mut others = self.links.iter().filter(|(key, _)| **key != row.key);
-        others.find(|(_, link)| holds(link)).map(|(key, _)| *key)
     }
 
     /// Sends a record as long as it is to be planned again at once. Of the first call, request or
@@ -231,7 +215,7 @@ impl Crm {
             attempts: 0,
             traces: Traces::new(
                 self.inherited.contains(&key),
-                self.row.is_none(),
+                self.row(key).is_none(),
                 Some(Rc::from([u8::MAX])),
             ),
         }
@@ -245,10 +229,18 @@ impl Crm {
         queue: &Queue<u8>,
         lost: (bool, bool),
     ) -> Option<Outcome> {
+        self.observe(key);
         let (work, flight) = self.work(key, handle, queue)?;
+        self.attempts.remove(&key);
         let decision = decide(&work, 0, &map_with_audience(), &self.settings);
         match decision {
-            Decision::Settled(verdict) => Some(Outcome::uncalled(flight, verdict)),
+            Decision::Settled(verdict) => {
+                match (&verdict, &work.rival) {
+                    (Verdict::Dead { .. }, Some(_)) => self.letters.insert(key),
+                    _ => self.letters.remove(&key),
+                };
+                Some(Outcome::uncalled(flight, verdict))
+            }
             Decision::Send(kind, item) => self.send(kind, item, flight, lost),
         }
     }
@@ -273,8 +265,8 @@ impl Crm {
         intents.asked.iter().for_each(|asked| self.remember(asked));
         let crashes = std::mem::take(&mut self.crashes);
         self.uncertain = request_lost || answer_lost || crashes;
-        let opted_in = self.opted_in();
-        let answer = (!request_lost).then(|| self.service.answer(&call, opted_in));
+        let on = self.on_behalf_of(key_of(&flights[0].record));
+        let answer = (!request_lost).then(|| self.service.answer(&call, on));
         if crashes {
             self.inherited.insert(key_of(&flights[0].record));
             return None;
@@ -298,7 +290,7 @@ impl Crm {
         }
         for record in &effects.done {
             self.inherited.remove(&key_of(record));
-            let row = self.row.as_mut().filter(|row| row.key == key_of(record));
+            let row = self.row_mut(key_of(record));
             row.into_iter().for_each(|row| row.changed_at = None);
         }
         effects
@@ -318,11 +310,11 @@ impl Crm {
             }
         }
         for told in effects.writebacks {
-            let row = self.row.as_mut();
-            let row = row.filter(|row| row.key == key_of(&told.record) && row.opted_in);
-            if let Some(row) = row {
+            let now = self.now;
+            let row = self.row_mut(key_of(&told.record));
+            if let Some(row) = row.filter(|row| row.opted_in) {
                 // The change goes the way of any other.
-                (row.opted_in, row.changed_at) = (false, Some(self.now));
+                (row.opted_in, row.changed_at) = (false, Some(now));
             }
         }
     }
@@ -336,8 +328,8 @@ impl Crm {
     }
 
     fn keys(&self) -> Vec<u8> {
-        let row = self.row.iter().map(|row| row.key);
-        let mut keys: Vec<u8> = self.links.keys().copied().chain(row).collect();
+        let rows = self.rows.iter().flatten().map(|row| row.key);
+        let mut keys: Vec<u8> = self.links.keys().copied().chain(rows).collect();
         keys.sort_unstable();
         keys.dedup();
         keys

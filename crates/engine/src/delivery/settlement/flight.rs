@@ -45,6 +45,8 @@ pub struct Identity {
     /// The row's address, lower case; `None`: there is no row, or it has none.
     pub address: Option<String>,
     pub standing: Option<Standing>,
+    /// A change of its address may have been carried out in a call whose answer was lost.
+    pub renamed: bool,
 }
 
 impl Identity {
@@ -63,6 +65,7 @@ impl Identity {
             list: &self.list,
             address: self.address.as_deref(),
             standing: self.standing.as_ref(),
+            renamed: self.renamed,
         }
     }
 }

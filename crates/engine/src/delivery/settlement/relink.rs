@@ -69,9 +69,18 @@ impl Settling<'_> {
         if known.is_some_and(|known| *known != id) {
             self.effects.readopted.push(flight.record.clone());
         }
+        let attempt = flight.attempt();
+        let removed = attempt.filter(|attempt| attempt.is_removed(&id));
+        let present = removed.and_then(|attempt| attempt.address.map(str::to_owned));
         self.moved(flight, |link| Link {
+            // Of another record nothing is known; under another name of the same one, what was
+            // uncertain still is.
+            clock: match link.is_known_by_address() {
+                true => link.clock.uncertain(),
+                false => Default::default(),
+            },
             remote_id: Some(id),
-            clock: Default::default(),
+            remote_key: present.or(link.remote_key),
             ..link
         });
     }

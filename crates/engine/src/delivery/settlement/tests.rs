@@ -501,6 +501,7 @@ proptest! {
             list: "a1".to_owned(),
             address: Some("a@b.c".to_owned()),
             standing: None,
+            renamed: false,
         });
         let flight = InFlight { rounds, attempts, identity, ..flight(known) };
         let effects = effects_of(Outcome { resting, ..outcome(flight, verdict.clone()) });

@@ -55,11 +55,11 @@ impl Crm {
         let (key, link) = (*key, link.clone().readdressed(new));
         self.links.insert(key, link);
         let number = (0..4).find(|number| address(*number) == new);
-        let row = self.row.as_mut().filter(|row| row.key == key);
-        if let (Some(row), Some(number)) = (row, number)
+        let now = self.now;
+        if let (Some(row), Some(number)) = (self.row_mut(key), number)
             && address(row.address) == old
         {
-            (row.address, row.changed_at) = (number, Some(self.now));
+            (row.address, row.changed_at) = (number, Some(now));
             self.service.entered(new);
         }
         Some(key)
@@ -76,11 +76,8 @@ impl Crm {
             .filter(|(_, link)| of_link(link))
             .map(|(key, _)| *key)
             .collect();
-        let row = self
-            .row
-            .as_ref()
-            .filter(|row| address(row.address) == event.address);
-        keys.extend(row.map(|row| row.key).filter(|key| !keys.contains(key)));
+        let row = self.at(&event.address).map(|row| row.key);
+        keys.extend(row.filter(|key| !keys.contains(key)));
         if keys.is_empty() {
             self.remember_event(event, None);
         }
@@ -102,10 +99,7 @@ impl Crm {
         if let Some((key, link)) = links().find(|(_, link)| link.membership.was_in(&event.list)) {
             return Some((*key, link.clone(), true));
         }
-        let row = self
-            .row
-            .as_ref()
-            .filter(|row| address(row.address) == event.address)?;
+        let row = self.at(&event.address)?;
         let link = self.links.get(&row.key).cloned();
         match link {
             Some(link) if is_in(&link) => Some((row.key, link, false)),
@@ -150,20 +144,18 @@ impl Crm {
         if older {
             return;
         }
-        let row = self.row.as_mut().filter(|row| row.key == key);
-        let another = row
-            .as_ref()
-            .is_some_and(|row| address(row.address) != event.address);
+        let row = self.row(key);
+        let another = row.is_some_and(|row| address(row.address) != event.address);
         if !reported.is_of_member() && reported.status == MemberStatus::Cleaned && another {
             return;
         }
         let wanted = reported.opts_in();
         let number = (0..4).find(|number| address(*number) == event.address);
         if let Some(number) = number.filter(|_| wanted) {
-            // Their own word counts for all rows.
-            self.others.remove(&number);
+            self.opt_in_all(number);
         }
-        if let Some(row) = row {
+        let now = self.now;
+        if let Some(row) = self.row_mut(key) {
             let since = row
                 .changed_at
                 .is_some_and(|changed| changed >= reported.at.0);
@@ -172,7 +164,7 @@ impl Crm {
                 return;
             }
             if row.opted_in != wanted {
-                (row.opted_in, row.changed_at) = (wanted, Some(self.now));
+                (row.opted_in, row.changed_at) = (wanted, Some(now));
             }
         }
         link = reported.note(link, last.as_ref());

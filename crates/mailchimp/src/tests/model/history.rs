@@ -7,17 +7,14 @@ use integration_engine::consent::{Party, ReportedConsent};
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Consent(bool),
-    Address(u8),
-    Audience(bool),
-    /// A second row has this address and is opted out, or is opted in again.
-    Other {
-        address: u8,
-        opted_in: bool,
-    },
-    /// The row is deleted, and perhaps comes back as the same person under this key.
-    Delete,
+    /// One of the two rows is edited.
+    Consent(usize, bool),
+    Address(usize, u8),
+    Audience(usize, bool),
+    /// A row is deleted, and perhaps comes back as the same person under this key.
+    Delete(usize),
     Insert {
+        which: usize,
         key: u8,
         address: u8,
         elsewhere: bool,
@@ -61,15 +58,19 @@ pub enum Step {
     Crash,
 }
 
+/// Which of the two rows: mostly the first one, so that it is often alone as well.
+fn row() -> impl Strategy<Value = usize> {
+    prop::bool::weighted(0.35).prop_map(usize::from)
+}
+
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        3 => any::<bool>().prop_map(Step::Consent),
-        2 => (0u8..3).prop_map(Step::Address),
-        2 => any::<bool>().prop_map(Step::Audience),
-        1 => (0u8..3, any::<bool>()).prop_map(|(address, opted_in)| Step::Other { address, opted_in }),
-        2 => Just(Step::Delete),
-        4 => (0u8..3, 0u8..3, any::<bool>(), any::<bool>()).prop_map(|(key, address, elsewhere, opted_in)| {
-            Step::Insert { key, address, elsewhere, opted_in }
+        3 => (row(), any::<bool>()).prop_map(|(which, opted_in)| Step::Consent(which, opted_in)),
+        2 => (row(), 0u8..3).prop_map(|(which, address)| Step::Address(which, address)),
+        2 => (row(), any::<bool>()).prop_map(|(which, elsewhere)| Step::Audience(which, elsewhere)),
+        2 => row().prop_map(Step::Delete),
+        4 => (row(), 0u8..3, 0u8..3, any::<bool>(), any::<bool>()).prop_map(|(which, key, address, elsewhere, opted_in)| {
+            Step::Insert { which, key, address, elsewhere, opted_in }
         }),
         10 => (any::<usize>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2))
             .prop_map(|(which, request_lost, answer_lost)| Step::Sync { which, request_lost, answer_lost }),
@@ -94,24 +95,25 @@ impl Crm {
         let now = self.now;
         self.service.now = now;
         match step {
-            Step::Consent(_) | Step::Address(_) | Step::Audience(_) => self.edit(step),
-            Step::Other { address, opted_in } => {
-                let before = self.opted_in();
-                match opted_in {
-                    true => self.others.remove(address),
-                    false => self.others.insert(*address),
-                };
-                // An opt-in anew.
-                self.service.refuses &= before || !self.opted_in();
+            Step::Consent(which, _) | Step::Address(which, _) | Step::Audience(which, _) => {
+                self.edit(*which, step);
             }
-            Step::Delete if self.uncertain => {}
-            Step::Delete => self.row = None,
+            Step::Delete(_) if self.uncertain => {}
+            Step::Delete(which) => {
+                self.rows[*which] = None;
+                self.planned[*which] = None;
+            }
             Step::Insert {
+                which,
                 key,
                 address,
                 elsewhere,
                 opted_in,
-            } => self.insert(*key, *address, *elsewhere, *opted_in),
+            } => self.insert(
+                *which,
+                10 * *which as u8 + key,
+                (*address, *elsewhere, *opted_in),
+            ),
             Step::Sync {
                 which,
                 request_lost,
@@ -129,6 +131,7 @@ impl Crm {
             Step::SignsUp { address, elsewhere } => {
                 let list = if *elsewhere { "b2" } else { "a1" };
                 self.service.signs_up(list, &super::address(*address), now);
+                self.refuses = [false; 2];
                 self.told(list, &super::address(*address), MemberStatus::Subscribed);
             }
             Step::Moves { .. } if self.uncertain => {}
@@ -140,8 +143,12 @@ impl Crm {
                         here && link.remote_id.is_some() && self.list_of(link) == list
                     };
                     // Another row with the address is somebody the CRM entered.
-                    let row = self.row.as_ref().and_then(|row| self.links.get(&row.key));
-                    if row.is_some_and(known) {
+                    let mut of_rows = self.rows.iter().flatten();
+                    let known = |row: &Person| self.links.get(&row.key).is_some_and(known);
+                    let theirs = of_rows.clone().any(known);
+                    let entered =
+                        of_rows.any(|row| super::address(row.address) == old && !known(row));
+                    if theirs && !entered {
                         self.service.has_left_address((list.clone(), old.clone()));
                     }
                     if *told {
@@ -151,6 +158,7 @@ impl Crm {
             }
             Step::Removes => self.removes(),
             Step::Confirms => {
+                self.refuses = [false; 2];
                 for (list, address) in self.service.confirm(now) {
                     self.told(&list, &address, MemberStatus::Subscribed);
                 }
@@ -177,39 +185,47 @@ impl Crm {
         }
     }
 
-    fn edit(&mut self, step: &Step) {
-        let (uncertain, before) = (self.uncertain, self.opted_in());
-        let Some(row) = &mut self.row else { return };
+    fn edit(&mut self, which: usize, step: &Step) {
+        let (uncertain, now) = (self.uncertain, self.now);
+        let Some(row) = &mut self.rows[which] else {
+            return;
+        };
         match step {
-            Step::Consent(opted_in) => {
-                // An opt-in anew.
-                self.service.refuses &= row.opted_in || !*opted_in;
+            Step::Consent(_, opted_in) => {
+                let anew = !row.opted_in && *opted_in;
                 row.opted_in = *opted_in;
+                if anew {
+                    self.refuses[which] = false;
+                    // Of whom this row had opted out as well.
+                    self.refuses[1 - which] = false;
+                }
             }
-            Step::Address(address) if !uncertain => {
+            Step::Address(_, address) if !uncertain => {
                 row.address = *address;
                 self.service.entered(&super::address(*address));
             }
-            Step::Audience(elsewhere) => row.elsewhere = *elsewhere,
+            Step::Audience(_, elsewhere) => row.elsewhere = *elsewhere,
             _ => return,
         }
-        row.changed_at = Some(self.now);
-        // As is an address that no other row objects to.
-        self.service.refuses &= before || !self.opted_in();
+        if let Some(row) = &mut self.rows[which] {
+            row.changed_at = Some(now);
+        }
     }
 
-    fn insert(&mut self, key: u8, address: u8, elsewhere: bool, opted_in: bool) {
-        if self.row.is_some() {
+    fn insert(&mut self, which: usize, key: u8, row: (u8, bool, bool)) {
+        if self.rows[which].is_some() {
             return;
         }
-        self.service.refuses = false;
+        let (address, elsewhere, opted_in) = row;
         // Under its old key while a change of address is uncertain, it has the address it had.
         if self.uncertain && self.links.contains_key(&key) {
             return;
         }
+        self.refuses[which] = false;
         self.service.entered(&super::address(address));
-        self.row = Some(Person {
+        self.rows[which] = Some(Person {
             key,
+            which,
             opted_in,
             address,
             elsewhere,
@@ -243,10 +259,13 @@ impl Crm {
             let ours = |link: &Link| {
                 link.remote_key.as_ref() == Some(&address) && self.list_of(link) == list
             };
-            let of_row = self.row.as_ref().and_then(|row| self.links.get(&row.key));
             // A bounce is about the address.
-            self.service.refuses |=
-                of_row.is_some_and(ours) && status == MemberStatus::UnsubscribedByMember;
+            let left = status == MemberStatus::UnsubscribedByMember;
+            let theirs = |row: &Person| self.links.get(&row.key).is_some_and(ours);
+            let refuse = [0, 1].map(|which: usize| self.rows[which].as_ref().is_some_and(theirs));
+            for which in [0, 1] {
+                self.refuses[which] |= left && refuse[which];
+            }
             let half_way = self.links.values().any(|link| {
                 link.remote_key.as_ref() == Some(&address)
                     && (link.membership.leaving || link.is_nowhere())
@@ -254,8 +273,8 @@ impl Crm {
             if half_way && status != MemberStatus::Archived {
                 // Only Mailchimp's event tells of it, and it comes in time.
                 self.webhook(usize::MAX, false);
-                if let Some(row) = &mut self.row {
-                    row.opted_in = false;
+                for row in self.rows.iter_mut().flatten() {
+                    row.opted_in &= super::address(row.address) != address;
                 }
             }
         }
@@ -298,7 +317,7 @@ impl Crm {
         for key in self.keys().repeat(3) {
             self.sync_all(key, false, false);
         }
-        let row = self.row.clone();
+        let rows: Vec<Person> = self.rows.iter().flatten().cloned().collect();
         let subscribed = self.service.subscribed();
         // Who was left alone when their row was deleted, or signed up by themselves, is no row's.
         let ours: Vec<_> = subscribed
@@ -311,36 +330,41 @@ impl Crm {
             .filter(|(list, address)| !self.service.came_alone(list, address))
             .collect();
         prop_assert!(
-            keeps || ours.len() <= 1,
+            keeps || ours.len() <= rows.len().max(1),
             "{ours:?} {:?} {:?}",
             self.links,
             self.service
         );
-        let Some(row) = row else { return Ok(()) };
-        let keys = [row.key];
-        let link = self.links.get(&row.key);
-        let member = link.filter(|link| {
-            let known = (link.member_status, link.remote_key.as_deref());
-            row.opted_in && known == (Some(MemberStatus::Subscribed), Some(&address(row.address)))
-        });
-        let dropped = member.is_some() && self.service.was_dropped(&here(&row));
-        prop_assert!(!dropped, "{:?} {:?}", self.links, self.service);
-        if let Some(present) = &mut self.row {
+        for row in &rows {
+            let link = self.links.get(&row.key);
+            let member = link.filter(|link| {
+                let known = (link.member_status, link.remote_key.as_deref());
+                self.opts_in(row)
+                    && known == (Some(MemberStatus::Subscribed), Some(&address(row.address)))
+            });
+            // Where it is: it may wait for another row's member to leave where it wants to be.
+            let place = member.map(|link| (self.list_of(link), address(row.address)));
+            let dropped = place.is_some_and(|place| self.service.was_dropped(&place));
+            prop_assert!(!dropped, "{:?} {:?}", self.links, self.service);
+        }
+        for present in self.rows.iter_mut().flatten() {
             (present.opted_in, present.changed_at) = (false, Some(self.now));
         }
         for key in self.keys().repeat(3) {
             self.sync_all(key, false, false);
         }
-        // They may have been found elsewhere.
-        let row = self.row.clone().unwrap_or(row);
-        let member = self.links.get(&keys[0]);
-        let id = member.and_then(|link| link.remote_id.as_ref().zip(Some(self.list_of(link))));
-        let mailed = id.is_some_and(|(id, list)| self.service.mails(&list, id.as_str()));
-        prop_assert!(keeps || !mailed, "{:?} {:?}", self.links, self.service);
-        let here = here(&row);
-        let still =
-            self.service.subscribed().contains(&here) && !self.service.came_alone(&here.0, &here.1);
-        prop_assert!(keeps || !still, "{:?} {:?}", self.links, self.service);
+        for row in rows {
+            // They may have been found elsewhere.
+            let present = self.rows[row.which].clone().unwrap_or(row);
+            let member = self.links.get(&present.key);
+            let id = member.and_then(|link| link.remote_id.as_ref().zip(Some(self.list_of(link))));
+            let mailed = id.is_some_and(|(id, list)| self.service.mails(&list, id.as_str()));
+            prop_assert!(keeps || !mailed, "{:?} {:?}", self.links, self.service);
+            let here = here(&present);
+            let still = self.service.subscribed().contains(&here)
+                && !self.service.came_alone(&here.0, &here.1);
+            prop_assert!(keeps || !still, "{:?} {:?}", self.links, self.service);
+        }
         Ok(())
     }
 }

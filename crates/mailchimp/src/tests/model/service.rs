@@ -25,15 +25,20 @@ pub struct Member {
 pub struct Service {
     members: BTreeMap<At, Member>,
     created: u32,
-    /// Who left, where, and has not come back by themselves.
-    gone: BTreeSet<At>,
+    /// Who left, where, and has not come back by themselves; and when they did.
+    gone: BTreeMap<At, i64>,
     /// Addresses that their owners have left for others, and that nobody has entered since.
     left: BTreeSet<At>,
     /// When they last came by themselves.
     came: BTreeMap<At, i64>,
-    /// The person left somewhere, and neither they nor the CRM have opted in since.
-    pub refuses: bool,
     pub now: i64,
+}
+
+/// What the row says on whose behalf a call is made.
+#[derive(Clone, Copy, Debug)]
+pub struct On {
+    pub opted_in: bool,
+    pub refuses: bool,
 }
 
 fn known_status(text: &str) -> &'static str {
@@ -51,7 +56,6 @@ impl Service {
         self.came.insert(at.clone(), now);
         self.gone.remove(&at);
         self.left.remove(&at);
-        self.refuses = false;
         self.created += 1;
         let contact = format!("contact{}", self.created);
         let member = self.members.entry(at).or_insert(Member {
@@ -90,7 +94,7 @@ impl Service {
                 (member.status, member.own) = (status, true);
             }
             if status != "archived" {
-                self.gone.insert(at.clone());
+                self.gone.insert(at.clone(), self.now);
             }
         }
         all
@@ -117,7 +121,7 @@ impl Service {
     /// The member is removed, as if they had never been there.
     pub fn removes(&mut self, at: At) {
         self.members.remove(&at);
-        self.gone.insert(at);
+        self.gone.insert(at, self.now);
     }
 
     /// Whether this is the contact that is subscribed there.
@@ -138,7 +142,7 @@ impl Service {
         // Who has come by themselves since wants mail, wherever their row goes.
         let came = |list: &&str| self.came.get(&at(list)).is_some_and(|came| *came > then);
         if !lists.iter().any(came) {
-            self.gone.extend(lists.map(at));
+            self.gone.extend(lists.map(|list| (at(list), self.now)));
         }
     }
 
@@ -172,7 +176,7 @@ impl Service {
 
     // What we do.
 
-    pub fn answer(&mut self, call: &Call, opted_in: bool) -> Reply {
+    pub fn answer(&mut self, call: &Call, on: On) -> Reply {
         let body: Value = match call.request.body.as_deref() {
             Some(body) => serde_json::from_slice(body).unwrap(),
             None => Value::Null,
@@ -185,7 +189,7 @@ impl Service {
                     let address = member["email_address"].as_str().unwrap().to_owned();
                     let at = (list.clone(), address);
                     let known = self.members.contains_key(&at);
-                    self.write(&at, member, opted_in);
+                    self.write(&at, member, on);
                     let done = if known { &mut updated } else { &mut new };
                     done.push(self.shown(&at));
                 }
@@ -193,7 +197,7 @@ impl Service {
                 reply(200, &body.to_string())
             }
             CallKind::MailchimpPut { list, hash } | CallKind::MailchimpPatch { list, hash } => {
-                self.single(call.request.method, list, hash, &body, opted_in)
+                self.single(call.request.method, list, hash, &body, on)
             }
             CallKind::MailchimpArchive { list, hash }
             | CallKind::MailchimpDiscard { list, hash }
@@ -228,14 +232,7 @@ impl Service {
             .map(|(at, _)| at.clone())
     }
 
-    fn single(
-        &mut self,
-        method: Method,
-        list: &str,
-        hash: &str,
-        body: &Value,
-        opted_in: bool,
-    ) -> Reply {
+    fn single(&mut self, method: Method, list: &str, hash: &str, body: &Value, on: On) -> Reply {
         let found = self.locate(list, hash);
         let wanted = body["email_address"].as_str();
         let wanted = wanted.map(|address| (list.to_owned(), address.to_owned()));
@@ -278,8 +275,11 @@ impl Service {
                 let mut member = self.members.remove(&old).unwrap();
                 member.former.push(old);
                 let gets_mail = member.status == "subscribed" && body["status"].is_null();
+                // Who came by themselves since takes along that they want mail.
+                let left = self.gone.get(&new).copied();
+                let left = left.filter(|then| !member.own || member.opted_in_at <= *then);
                 assert!(
-                    !gets_mail || !self.gone.contains(&new),
+                    !gets_mail || left.is_none(),
                     "{new:?} gets mail, and had left"
                 );
                 self.members.insert(new.clone(), member);
@@ -287,11 +287,11 @@ impl Service {
             }
             None => at,
         };
-        self.write(&at, body, opted_in);
+        self.write(&at, body, on);
         reply(200, &self.shown(&at).to_string())
     }
 
-    fn write(&mut self, at: &At, body: &Value, opted_in: bool) {
+    fn write(&mut self, at: &At, body: &Value, on: On) {
         let explicit = body["status"].as_str().map(known_status);
         let before = self.members.get(at).cloned();
         let status = match (&before, explicit) {
@@ -306,10 +306,13 @@ impl Service {
         };
         let changed = before.as_ref().is_none_or(|member| member.status != status);
         if status == "subscribed" && changed {
-            assert!(opted_in, "{at:?} subscribed without an opt-in");
-            assert!(!self.gone.contains(at), "{at:?} subscribed after leaving");
+            assert!(on.opted_in, "{at:?} subscribed without an opt-in");
+            assert!(
+                !self.gone.contains_key(at),
+                "{at:?} subscribed after leaving"
+            );
             assert!(!self.left.contains(at), "{at:?} subscribed, and has moved");
-            assert!(!self.refuses, "{at:?} subscribed after leaving elsewhere");
+            assert!(!on.refuses, "{at:?} subscribed after leaving elsewhere");
         }
         self.created += 1;
         let fresh = Member {

@@ -36,6 +36,7 @@ fn person(status: Option<Option<MemberStatus>>, standing: Option<Standing>) -> I
             list: "a1".to_owned(),
             address: Some(ADDRESS.to_owned()),
             standing,
+            renamed: false,
         }),
         ..flight(link)
     }

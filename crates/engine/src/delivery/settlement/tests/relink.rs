@@ -1,7 +1,14 @@
 //! Steps on the way, for each link that makes a difference.
 
 use super::*;
-use crate::{consent::membership::Membership, delivery::outcome::Relink};
+use crate::{
+    consent::{
+        membership::Membership,
+        standing::{News, Remembered},
+    },
+    crypto::subscriber_hash,
+    delivery::outcome::Relink,
+};
 
 const NEW: &str = "new@example.com";
 const OLD: &str = "old@example.com";
@@ -214,6 +221,7 @@ fn found_by(present: Option<&str>) -> Effects {
             list: "a1".to_owned(),
             address: present.map(str::to_owned),
             standing: None,
+            renamed: false,
         }),
         ..flight(Some(member(Some(MemberStatus::Subscribed))))
     };
@@ -242,5 +250,64 @@ fn who_is_found_elsewhere_waits_until_the_crm_has_been_told() {
         assert_eq!(known.address_changes, []);
         assert_eq!(known.noted[0].link.remote_key.as_deref(), Some(NEW));
         assert_eq!(known.queue, [QueueStep::Again(handle(), Some(3))]);
+    }
+}
+
+/// Mailchimp has nobody under the address the member was known by. `sought`: under which address it is
+/// looked for next; `renamed`: a change of it may have been carried out.
+fn not_found(by_hash: bool, sought: &str, renamed: bool) -> Effects {
+    let mut link = member(Some(MemberStatus::Subscribed));
+    if by_hash {
+        link.remote_id = Some(RemoteId::from(subscriber_hash(OLD).as_str()));
+    }
+    link.clock.doubt(&[tick(9, 1, Writer::Crm)]);
+    let flight = InFlight {
+        identity: Some(Identity {
+            list: "a1".to_owned(),
+            address: Some(NEW.to_owned()),
+            standing: None,
+            renamed,
+        }),
+        ..flight(Some(link))
+    };
+    let id = RemoteId::from(subscriber_hash(sought).as_str());
+    settled(flight, again(Some(Relink::Adopt(id))))
+}
+
+#[test]
+fn who_is_removed_while_the_row_gets_another_address_is_remembered_under_the_former_one() {
+    let effects = not_found(false, NEW, false);
+    assert_eq!(effects.remembered.len(), 1);
+    let Remembered {
+        list,
+        address,
+        news,
+    } = &effects.remembered[0];
+    assert_eq!((list.as_str(), address.as_str()), ("a1", OLD));
+    let status = MemberStatus::UnsubscribedByMember;
+    assert!(
+        matches!(news, News::Left { status: left, .. } if *left == status),
+        "{news:?}"
+    );
+    // Whoever is a member under the present address did not leave.
+    assert_eq!(effects.noted[0].link.remote_key.as_deref(), Some(NEW));
+    for (sought, renamed) in [(NEW, true), (OLD, false)] {
+        let effects = not_found(false, sought, renamed);
+        assert_eq!(effects.remembered, []);
+        assert_eq!(effects.noted[0].link.remote_key.as_deref(), Some(OLD));
+    }
+}
+
+#[test]
+fn what_is_uncertain_of_a_member_is_so_under_all_its_names() {
+    for by_hash in [true, false] {
+        let effects = not_found(by_hash, NEW, true);
+        let clock = &effects.noted[0].link.clock;
+        assert_eq!(clock.is_doubtful(FieldId(9)), by_hash);
+        assert_eq!(
+            clock.ticks().len(),
+            usize::from(by_hash),
+            "agreed on nothing"
+        );
     }
 }
