@@ -59,7 +59,7 @@ COMMENT ON COLUMN consent_log.reason IS 'the service''s word for why, such as ma
 -- Rows are written in the order of time, so this says nearly as much as a tree, and costs nothing to keep.
 CREATE INDEX consent_log_recorded ON consent_log USING brin (recorded_at) WITH (autosummarize = on);
 
-CREATE TABLE standing (
+CREATE TABLE suppression (
     subscriber_hash text NOT NULL,
     list_id         text NOT NULL DEFAULT '',
     status          text NOT NULL CHECK (status IN ('subscribed', 'unsubscribed_by_member', 'cleaned', 'forgotten')),
@@ -71,13 +71,13 @@ CREATE TABLE standing (
     archived_at     timestamptz,
     PRIMARY KEY (subscriber_hash, list_id)
 );
-COMMENT ON TABLE standing IS 'who left Mailchimp, by address: asked before anybody is subscribed, and kept when rows and links are gone';
-COMMENT ON COLUMN standing.subscriber_hash IS 'Mailchimp''s hash (MD5) of the lower-case e-mail address; a pseudonym, not the address';
-COMMENT ON COLUMN standing.list_id IS 'Mailchimp''s id of the audience it is about; empty: all of them';
-COMMENT ON COLUMN standing.status IS 'unsubscribed_by_member, cleaned (mail bounced) or forgotten (erased for good): how they left; subscribed: they did not, or came back by themselves';
-COMMENT ON COLUMN standing.decided_by IS 'who reported it: mailchimp, mandrill; crm: opted out there before they had answered the question whether they want mail';
-COMMENT ON COLUMN standing.occurred_at IS 'when it was decided; a later sign-up by the person themselves goes before it; NULL: nothing of theirs is known';
-COMMENT ON COLUMN standing.recorded_at IS 'when it was last noted here';
-COMMENT ON COLUMN standing.origin IS 'outbox: an answer of Mailchimp''s; inbox and a number: the event it was reported by; reconcile: a comparison; job and a number: integration.erase()';
-COMMENT ON COLUMN standing.asked_at IS 'when they were asked whether they want to come back, which is done once; NULL: not yet';
-COMMENT ON COLUMN standing.archived_at IS 'since when they are archived because their row was deleted, though they were subscribed: if the row comes back, they are subscribed again';
+COMMENT ON TABLE suppression IS 'who left Mailchimp, by address: asked before anybody is subscribed, and kept when rows and links are gone';
+COMMENT ON COLUMN suppression.subscriber_hash IS 'Mailchimp''s hash (MD5) of the lower-case e-mail address; a pseudonym, not the address';
+COMMENT ON COLUMN suppression.list_id IS 'Mailchimp''s id of the audience it is about; empty: all of them';
+COMMENT ON COLUMN suppression.status IS 'unsubscribed_by_member, cleaned (mail bounced) or forgotten (erased for good): how they left; subscribed: they did not, or came back by themselves';
+COMMENT ON COLUMN suppression.decided_by IS 'who reported it: mailchimp, mandrill; crm: opted out there before they had answered the question whether they want mail';
+COMMENT ON COLUMN suppression.occurred_at IS 'when it was decided; a later sign-up by the person themselves goes before it; NULL: nothing of theirs is known';
+COMMENT ON COLUMN suppression.recorded_at IS 'when it was last noted here';
+COMMENT ON COLUMN suppression.origin IS 'outbox: an answer of Mailchimp''s; inbox and a number: the event it was reported by; reconcile: a comparison; job and a number: integration.erase()';
+COMMENT ON COLUMN suppression.asked_at IS 'when they were asked whether they want to come back, which is done once; NULL: not yet';
+COMMENT ON COLUMN suppression.archived_at IS 'since when they are archived because their row was deleted, though they were subscribed: if the row comes back, they are subscribed again';

@@ -219,9 +219,9 @@ BEGIN
     FROM integration._withheld w
     WHERE crm_table IS NOT NULL AND w.source = e.source AND w.target = 2 AND w.record_key = e.record_key AND w.name <> '';
     -- Another row with the address must not bring them back either.
-    DELETE FROM integration.standing s USING integration._withheld w
+    DELETE FROM integration.suppression s USING integration._withheld w
     WHERE w.source = e.source AND w.target = 2 AND w.record_key = e.record_key AND w.reason = 'erased' AND w.name <> '' AND s.subscriber_hash = w.name;
-    INSERT INTO integration.standing (subscriber_hash, status, decided_by, occurred_at, origin)
+    INSERT INTO integration.suppression (subscriber_hash, status, decided_by, occurred_at, origin)
     SELECT w.name, 'forgotten', 'crm', clock_timestamp(), 'job ' || erasure FROM integration._withheld w
     WHERE w.source = e.source AND w.target = 2 AND w.record_key = e.record_key AND w.reason = 'erased' AND w.name <> '';
     DELETE FROM integration._erasure x WHERE x.job = erasure;

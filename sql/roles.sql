@@ -13,7 +13,7 @@ COMMENT ON COLUMN _role_right.name IS 'its name in the schema';
 
 INSERT INTO _role_right (role, kind, name)
 SELECT r.role, r.kind, n.name FROM (VALUES
-    ('reader', 'relation', '{activity,alert,association,association_map,audience,consent_log,dlq,drift,field_map,inbox,job,link,outbox,request_log,standing,status,table_status,tracked_table,withheld}'),
+    ('reader', 'relation', '{activity,alert,association,association_map,audience,consent_log,dlq,drift,field_map,inbox,job,link,outbox,request_log,status,suppression,table_status,tracked_table,withheld}'),
     ('reader', 'function', '{version,sync_status,preview}'),
     -- What the views are made of.
     ('reader', 'function', '{_changed_columns,_gauges,_no_longer_tracked,_target,_unpack_clock,_unpack_keys,_waits_for}'),

@@ -18,7 +18,7 @@ use super::{ApplyContext, Fate, applied, ignored, unless_written};
 use crate::capture;
 use crate::store::consent::consent_log;
 use crate::store::consent::objections;
-use crate::store::consent::standings::{self, SignUps};
+use crate::store::consent::suppressions::{self, SignUps};
 use crate::store::links::{self, LinkCause};
 use crate::store::queue::changes;
 use crate::store::{crm::apply, sources::Source};
@@ -56,11 +56,11 @@ impl Decided {
             Some(id) => format!("inbox {id}"),
             None => "reconcile".to_owned(),
         };
-        standings::remember(&[news], sign_ups, &origin)
+        suppressions::remember(&[news], sign_ups, &origin)
     }
 
     fn standing(&self, link: Option<&Link>) -> SpiResult<Option<Standing>> {
-        let all = standings::of_address(&self.email)?;
+        let all = suppressions::of_address(&self.email)?;
         let hash = subscriber_hash(&self.email);
         Ok(standing::weigh(all.of(&hash), &self.list, link))
     }

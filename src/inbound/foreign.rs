@@ -37,8 +37,8 @@ fn stranger(apply_context: &ApplyContext, subject: &AnySubject) -> SpiResult<Opt
 fn of_hubspot(apply_context: &ApplyContext, subject: &HubSpotSubject) -> Option<String> {
     let account = apply_context
         .worker(Target::HubSpot)?
-        .trust
         .account
+        .stored
         .as_ref()?;
     if subject.portal_id != account.account {
         return Some(format!("account {}", subject.portal_id));
@@ -70,7 +70,7 @@ pub fn held_origins(context: &Context, targets: &[TargetWorker]) -> Vec<&'static
     let mut held = Vec::new();
     let unknown = targets
         .iter()
-        .any(|worker| worker.target == Target::HubSpot && worker.trust.account.is_none());
+        .any(|worker| worker.target == Target::HubSpot && worker.account.stored.is_none());
     if unknown && goes_to(Target::HubSpot) {
         held.push("hubspot");
     }

@@ -3,4 +3,4 @@
 pub mod audiences;
 pub mod consent_log;
 pub mod objections;
-pub mod standings;
+pub mod suppressions;

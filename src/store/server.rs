@@ -1,6 +1,6 @@
 //! What belongs to this server: accounts, secrets, the session, marks of copies.
 
-pub mod account;
+pub mod accounts;
 pub mod copies;
 pub mod secrets;
 pub mod session;

@@ -14,7 +14,7 @@ use crate::config::{Credential, OAuthApp, Settings};
 use crate::http::SecretBody;
 use crate::sealing;
 use crate::secret::Secret;
-use crate::store::{self, server::account, state};
+use crate::store::{self, server::accounts, state};
 
 /// Alert kind: a rotated refresh token could not be stored.
 const UNSAVED: &str = "encryption_key";
@@ -84,7 +84,7 @@ impl Session {
 
     /// Takes over the refresh token that replaced the one in the settings, if there is one.
     fn recall(&mut self) -> SpiResult<()> {
-        let sealed = account::rotated(Target::HubSpot)?
+        let sealed = accounts::rotated(Target::HubSpot)?
             .filter(|(seed, _)| *seed == self.seed)
             .map(|(_, sealed)| sealed);
         let Some(sealed) = sealed else { return Ok(()) };
@@ -108,7 +108,7 @@ impl Session {
         let sealed = sealing::seal(&self.seed, self.refresh_token.reveal());
         match sealed {
             Ok(sealed) => {
-                account::keep_rotated(Target::HubSpot, &self.seed, &sealed)?;
+                accounts::keep_rotated(Target::HubSpot, &self.seed, &sealed)?;
                 store::commit_durably()?;
                 self.unsaved = false;
                 state::clear_alert(Target::HubSpot, UNSAVED, "")

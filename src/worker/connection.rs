@@ -6,13 +6,13 @@ use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot::{oauth, scopes};
 use integration_mailchimp as mailchimp;
 
+use super::account::{self, SeenAccount};
 use super::target::TargetWorker;
-use super::trust::{self, SeenAccount};
 use super::{Context, answers, auth, properties};
 use crate::config::{Credential, Endpoint};
 use crate::http::SecretBody;
 use crate::secret::Secret;
-use crate::store::server::account::Tested;
+use crate::store::server::accounts::Tested;
 
 /// A test under way.
 pub struct Test {
@@ -109,7 +109,7 @@ pub fn hear_who(
     context: &Context,
     result: &Result<Reply, TransportError>,
 ) -> Result<(), String> {
-    test.seen = Some(trust::read(target, context, result)?);
+    test.seen = Some(account::read(target, context, result)?);
     Ok(())
 }
 
@@ -132,7 +132,7 @@ pub fn hear_what(
         .chain(more)
         .filter(|part| !part.is_empty())
         .collect();
-    let used = worker.trust.account.as_ref();
+    let used = worker.account.stored.as_ref();
     if let Some((seen, used)) = seen
         .zip(used)
         .filter(|(seen, used)| seen.account != used.account)

@@ -11,7 +11,7 @@ use pgrx::spi::SpiResult;
 
 use super::Worker;
 use super::target::{TargetStatus, TargetWorker};
-use crate::store::{self, server::account};
+use crate::store::{self, server::accounts};
 
 /// Where an account's day is not known, it is asked again this often.
 const ASK_AGAIN: Duration = Duration::from_secs(15 * 60);
@@ -103,8 +103,8 @@ impl Worker {
             let target = worker.target;
             let (day, logged) = store::transaction(|| {
                 Ok::<_, pgrx::spi::Error>((
-                    account::day(&zone)?,
-                    account::requests_today(target, &zone)?,
+                    accounts::day(&zone)?,
+                    accounts::requests_today(target, &zone)?,
                 ))
             })?;
             worker.daily.today = day.map(|day| Today {
@@ -144,7 +144,7 @@ pub fn rest(worker: &mut TargetWorker, until: Option<Timestamp>, why: &str, now:
 
 fn midnight(worker: &TargetWorker) -> (Duration, String) {
     let zone = zone(worker);
-    match store::transaction(|| account::day(zone)) {
+    match store::transaction(|| accounts::day(zone)) {
         Ok(Some(day)) => (
             daily::rest(day.since_midnight, day.to_midnight),
             format!("at {} {zone}", day.ends),
@@ -154,7 +154,7 @@ fn midnight(worker: &TargetWorker) -> (Duration, String) {
 }
 
 fn zone(worker: &TargetWorker) -> &str {
-    let account = worker.trust.account.as_ref();
+    let account = worker.account.stored.as_ref();
     account
         .and_then(|account| account.time_zone.as_deref())
         .unwrap_or(ZONE)

@@ -28,7 +28,7 @@ use super::concurrency;
 use super::missing_scopes;
 use super::objections;
 use super::sharing;
-use super::standings;
+use super::suppressions;
 use super::target::{PlannedCall, TargetWorker};
 use super::words;
 use crate::store::{crm::trouble, sources::Source};
@@ -230,7 +230,7 @@ fn plan_source(
     if let Some(map) = source.maps.get(&Target::Mailchimp)
         && worker.target == Target::Mailchimp
     {
-        standings::recall(context, map, &mut works, &mut flights)?;
+        suppressions::recall(context, map, &mut works, &mut flights)?;
         let rows = (flights.as_slice(), works.as_mut_slice());
         objections::recall(worker, context, source, rows, &mut draft.planning)?;
         for work in &works {

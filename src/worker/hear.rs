@@ -4,9 +4,9 @@ use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
 use super::{
-    Worker, audiences, auth, missing_scopes, preflight, properties, requests, settle, trust,
+    Worker, account, audiences, auth, missing_scopes, preflight, properties, requests, settle,
 };
-use crate::store::{self, queue::dead_letters, server::account, state};
+use crate::store::{self, queue::dead_letters, server::accounts, state};
 
 impl Worker {
     /// Takes in answers, and stores what they say.
@@ -87,7 +87,7 @@ impl Worker {
         audiences::tell(&heard.audiences)?;
         for (target, seen) in &heard.accounts {
             for worker in self.targets.iter_mut().filter(|w| w.target == *target) {
-                trust::settle(worker, seen)?;
+                account::settle(worker, seen)?;
             }
         }
         Ok(())
@@ -98,6 +98,6 @@ impl Worker {
         if tested.is_empty() {
             return Ok(());
         }
-        store::transaction(|| tested.iter().try_for_each(account::put_tested))
+        store::transaction(|| tested.iter().try_for_each(accounts::put_tested))
     }
 }

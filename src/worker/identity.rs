@@ -12,7 +12,7 @@ use super::Context;
 use super::fill::Move;
 use super::target::PlannedCall;
 use crate::store::associations::{self as table, Association};
-use crate::store::consent::standings::{self, SignUps};
+use crate::store::consent::suppressions::{self, SignUps};
 use crate::store::links::{self, LinkCause};
 use crate::store::queue::dead_letters;
 
@@ -32,7 +32,7 @@ pub fn note_intents(target: Target, planned: &mut VecDeque<PlannedCall>) -> SpiR
         links::intents::note(target, created)?;
     }
     links::write(target, LinkCause::Noted, &intents.noted)?;
-    standings::remember(&intents.asked, SignUps::OfLeavers, "outbox")?;
+    suppressions::remember(&intents.asked, SignUps::OfLeavers, "outbox")?;
     Ok(!intents.is_empty())
 }
 

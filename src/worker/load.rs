@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::pg::fence::Refusal;
 use crate::pg::watch;
 use crate::store::{
-    self, holds, queue::dead_letters, server::account, server::copies, sources, state,
+    self, holds, queue::dead_letters, server::accounts, server::copies, sources, state,
 };
 
 impl Context {
@@ -102,7 +102,7 @@ impl Worker {
             .open_session(&self.context.settings, self.context.now)?;
         for worker in &mut self.targets {
             worker.words.clear();
-            worker.trust.load(account::known(worker.target)?);
+            worker.account.load(accounts::known(worker.target)?);
             worker.audiences.load()?;
             worker.fenced = fenced.is_some();
             worker.fenced_why.clone_from(&fenced);

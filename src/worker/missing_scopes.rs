@@ -7,8 +7,8 @@ use integration_engine::now::Now;
 use integration_engine::record::{Entity, Target};
 use pgrx::spi::SpiResult;
 
+use super::account::AccountState;
 use super::target::{TargetWorker, UniqueProperty};
-use super::trust::AccountState;
 use super::{Context, settle};
 use crate::store::queue::dead_letters::{self, Forbidden};
 use crate::store::state;
@@ -40,8 +40,8 @@ pub fn refused(
     let refusal = worker
         .missing_scopes
         .refused(scope, why, wait, context.now.clock);
-    if refusal == ScopeRefusal::Doubt && worker.trust.known() {
-        worker.trust.standing = AccountState::Unknown;
+    if refusal == ScopeRefusal::Doubt && worker.account.known() {
+        worker.account.state = AccountState::Unknown;
     }
     refusal
 }

@@ -3,6 +3,7 @@
 //! No transaction is open while a request is under way. Whatever is in memory can be lost at any
 //! moment: the tables hold it all, and every write to a service can be repeated.
 
+mod account;
 mod address_owner;
 pub mod adopt;
 mod allowance;
@@ -39,11 +40,10 @@ mod serve;
 mod session;
 pub mod settle;
 mod sharing;
-mod standings;
+mod suppressions;
 pub mod target;
 mod task;
 mod tasks;
-mod trust;
 mod urgent;
 mod waits;
 mod words;

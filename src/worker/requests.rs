@@ -30,7 +30,7 @@ use crate::config::{Endpoint, Settings};
 use crate::http::{Client, Engine, Network};
 use crate::pg::shmem;
 use crate::secret::Secret;
-use crate::store::server::account::Tested;
+use crate::store::server::accounts::Tested;
 use crate::store::state::Job;
 
 /// What a request under way is about.

@@ -49,7 +49,7 @@ impl Worker {
             }
             return self.serve_opt_outs(index);
         }
-        if worker.trust.known() {
+        if worker.account.known() {
             worker.missing_scopes.confirm();
         }
         let now = self.context.now;

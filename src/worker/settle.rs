@@ -21,7 +21,7 @@ use super::{Context, adopt, deciders, process};
 use crate::capture;
 use crate::pg::shmem::Wake;
 use crate::store::consent::consent_log;
-use crate::store::consent::standings::{self, SignUps};
+use crate::store::consent::suppressions::{self, SignUps};
 use crate::store::inbound::inbox::{self, EventState};
 use crate::store::jobs::erasures;
 use crate::store::links::{self, LinkCause, intents};
@@ -116,7 +116,7 @@ fn write(
     changes::put_retries(target, &effects.retries)?;
     deciders::attribute(context, &mut effects.consent)?;
     consent_log::write(&effects.consent)?;
-    standings::remember(&effects.remembered, SignUps::OfLeavers, "outbox")?;
+    suppressions::remember(&effects.remembered, SignUps::OfLeavers, "outbox")?;
     apply_later(effects.address_changes, context.now.timestamp)?;
     // What was delivered but for one value has a new letter in place of its old one.
     if context.dead(target) > 0 {

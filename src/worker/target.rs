@@ -18,10 +18,10 @@ use integration_engine::queue::{Parked, Queue};
 use integration_engine::record::{Entity, Lane, RecordRef, Target, Timestamp};
 use integration_mailchimp::provision::Provision;
 
+use super::account::TargetAccount;
 use super::concurrency;
 use super::daily::{self, Daily};
 use super::preflight::{DefinitionAlerts, Preflight};
-use super::trust::Trust;
 use crate::config::Settings;
 
 /// Failing calls in a row before the target counts as down.
@@ -156,7 +156,7 @@ pub struct TargetWorker {
     /// Records whose deletion has been counted, and is not settled: it is planned more than once.
     pub counted: HashSet<RecordRef>,
     pub guard_off_until: Option<Instant>,
-    pub trust: Trust,
+    pub account: TargetAccount,
     pub daily: Daily,
     pub associations: super::associations::AssociationsOwed,
     /// What the credential may not do.
@@ -216,7 +216,7 @@ impl TargetWorker {
             deletions: VecDeque::new(),
             counted: HashSet::new(),
             guard_off_until: None,
-            trust: Trust::default(),
+            account: TargetAccount::default(),
             daily: Daily::default(),
             associations: super::associations::AssociationsOwed::new(now.instant),
             missing_scopes: MissingScopes::default(),
@@ -244,7 +244,7 @@ impl TargetWorker {
                 .and_then(|endpoint| endpoint.daily_limit),
         );
         if credential_changed {
-            self.trust.doubt();
+            self.account.doubt();
             self.not_before = None;
             self.properties.clear();
             self.others = Default::default();
@@ -275,7 +275,7 @@ impl TargetWorker {
         if let Some(paused) = self.paused.as_ref().or(self.held.as_ref()) {
             return paused.clone();
         }
-        if let Some(why) = self.trust.foreign(self.target) {
+        if let Some(why) = self.account.foreign(self.target) {
             return TargetStatus::because(TargetState::Held, why);
         }
         if let Some(held) = self.all_held() {
@@ -288,7 +288,7 @@ impl TargetWorker {
         if let Some(used_up) = self.daily.state(self.target, now) {
             return used_up;
         }
-        if let Some(refused) = &self.trust.refused {
+        if let Some(refused) = &self.account.refused {
             return refused.clone();
         }
         if !self.breaker.is_closed() {
@@ -381,7 +381,7 @@ impl TargetWorker {
             }
             TargetSignal::Unauthorized { why } | TargetSignal::Forbidden { why } => {
                 let state = TargetStatus::because(TargetState::Unauthorized, why);
-                let wait = self.trust.refuse(state.clone(), now.instant);
+                let wait = self.account.refuse(state.clone(), now.instant);
                 self.rest(now.instant, wait, state);
             }
         }

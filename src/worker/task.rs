@@ -76,7 +76,7 @@ impl QuestionKind {
         };
         budget.took = Some(answer.duration);
         if signal == TargetSignal::Healthy {
-            worker.trust.proven();
+            worker.account.proven();
         }
         worker.hear(&signal, &budget, now);
     }

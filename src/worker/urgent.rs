@@ -53,7 +53,7 @@ impl TargetWorker {
     /// or has to set something right.
     pub fn lets_opt_outs_through(&self, settings: &Settings, now: Instant) -> bool {
         self.target == Target::Mailchimp
-            && self.trust.known()
+            && self.account.known()
             && self.status(settings, now).state.may_send_opt_outs()
     }
 

@@ -15,11 +15,11 @@ use super::{Heard, Requests, SentRequest, Underway};
 use crate::config::{Credential, Settings};
 use crate::http::{Answer, Outgoing, SecretBody};
 use crate::secret::Secret;
-use crate::store::server::account::Tested;
+use crate::store::server::accounts::Tested;
+use crate::worker::account::{self, AccountState};
 use crate::worker::auth::{Granted, Renewal, Session};
 use crate::worker::connection::{self, Test, TestQuestion};
 use crate::worker::target::TargetWorker;
-use crate::worker::trust::{self, AccountState};
 use crate::worker::{Context, answers};
 
 /// Remarks remembered at most; more than a few mean that they are not what they seem.
@@ -35,7 +35,7 @@ fn tracked(worker: &TargetWorker, context: &Context) -> bool {
 
 /// Whether it has to be found out first whose account it is.
 pub fn unidentified(worker: &TargetWorker, context: &Context) -> bool {
-    !worker.trust.known() && tracked(worker, context)
+    !worker.account.known() && tracked(worker, context)
 }
 
 impl Requests {
@@ -201,13 +201,13 @@ impl Requests {
 
     /// Asks whose account it is, if that is not known.
     pub fn identify(&mut self, worker: &mut TargetWorker, context: &Context) {
-        if worker.trust.standing != AccountState::Unknown
+        if worker.account.state != AccountState::Unknown
             || !tracked(worker, context)
             || !self.permitted(worker, context.now)
         {
             return;
         }
-        worker.trust.standing = AccountState::Asked;
+        worker.account.state = AccountState::Asked;
         let request = answers::probe(worker.target, context);
         self.send(worker, context, request, Underway::Account);
     }
@@ -228,8 +228,8 @@ impl Requests {
         worker.blocked_until = None;
         if again {
             worker.breaker.success();
-            worker.trust.standing = AccountState::Unknown;
-        } else if let Some(seen) = trust::hear(worker, context, &answer.result) {
+            worker.account.state = AccountState::Unknown;
+        } else if let Some(seen) = account::hear(worker, context, &answer.result) {
             heard.accounts.push((worker.target, seen));
         }
     }
@@ -304,7 +304,7 @@ impl Requests {
             TestQuestion::Who => {
                 match connection::hear_who(&mut test, target, context, &answer.result) {
                     Ok(()) => {
-                        if worker.trust.refused.is_some() {
+                        if worker.account.refused.is_some() {
                             // It works again: no need to wait for our own next look.
                             worker.not_before = None;
                         }

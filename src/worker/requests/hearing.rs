@@ -9,10 +9,10 @@ use integration_engine::record::Target;
 use super::{Requests, Underway, setup};
 use crate::http::Answer;
 use crate::store::queue::dead_letters::LogEntry;
+use crate::worker::account::SeenAccount;
 use crate::worker::auth::Granted;
 use crate::worker::target::{PlannedCall, TargetWorker, UniqueProperty};
 use crate::worker::task::{self, TaskId, Token};
-use crate::worker::trust::SeenAccount;
 use crate::worker::{
     Context, answers, audiences, collisions, missing_scopes, preflight, properties, provision,
     sharing,
@@ -210,7 +210,7 @@ fn hear_records(
         worker.hear(&reading.signal, &reading.budget, context.now);
     }
     if reading.signal == TargetSignal::Healthy {
-        worker.trust.proven();
+        worker.account.proven();
     }
     answers::note_gauges(context, worker.target, &reading);
     let audience = worker.audiences.hear(&planned.call.kind, &answer.result);

@@ -232,7 +232,7 @@ fn who_was_removed_untold_is_not_added_anew() {
     );
     assert_eq!(
         crm.rows(&format!(
-            "SELECT status, decided_by FROM integration.standing WHERE subscriber_hash = md5('{OLD}')"
+            "SELECT status, decided_by FROM integration.suppression WHERE subscriber_hash = md5('{OLD}')"
         )),
         ["unsubscribed_by_member|mailchimp"]
     );

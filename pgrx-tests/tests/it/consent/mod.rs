@@ -6,5 +6,5 @@ mod histories;
 mod opt_ins;
 mod opt_outs;
 mod same_address;
-mod standing;
+mod suppression;
 mod words;

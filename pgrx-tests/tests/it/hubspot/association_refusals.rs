@@ -42,7 +42,7 @@ fn letters(crm: &mut Crm) -> Vec<String> {
     )
 }
 
-fn standing(crm: &mut Crm, table: &str, key: u32) -> String {
+fn association_state(crm: &mut Crm, table: &str, key: u32) -> String {
     crm.rows(&format!("SELECT state, last_error FROM integration.sync_status('{table}', '{key}') WHERE target = 'hubspot'")).remove(0)
 }
 
@@ -66,10 +66,13 @@ fn refused_association_is_a_dead_letter_and_its_mates_are_made() {
         assert!(error.contains(part), "{error} should say {part}");
     }
     assert_eq!(
-        standing(&mut crm, "crm.contacts", 7),
+        association_state(&mut crm, "crm.contacts", 7),
         format!("dead|{error}")
     );
-    assert_eq!(standing(&mut crm, "crm.contacts", 8), "synced|NULL");
+    assert_eq!(
+        association_state(&mut crm, "crm.contacts", 8),
+        "synced|NULL"
+    );
     assert_eq!(crm.remote.associations().len(), 2 * 19);
     // Another change of the record tries again; what is delivered of it settles nothing else.
     crm.run("UPDATE crm.contacts SET first_name = 'Changed' WHERE id = 7");
@@ -93,7 +96,7 @@ fn refused_association_is_a_dead_letter_and_its_mates_are_made() {
         1
     );
     wait_until("it is made", SOON, || {
-        (standing(&mut crm, "crm.contacts", 7) == "synced|NULL").then_some(())
+        (association_state(&mut crm, "crm.contacts", 7) == "synced|NULL").then_some(())
     });
     assert_eq!(agree(&mut crm).len(), 20);
     assert_eq!(letters(&mut crm)[1], "associate|7|validation|400|retried");
@@ -125,7 +128,10 @@ fn dead_letter_about_an_association_ends_with_its_reason() {
     });
     crm.run("SELECT integration.unmap_association('crm.contacts', 'company_id')");
     assert_eq!(letters(&mut crm)[2], "associate|3|validation|400|discarded");
-    assert_eq!(standing(&mut crm, "crm.contacts", 3), "synced|NULL");
+    assert_eq!(
+        association_state(&mut crm, "crm.contacts", 3),
+        "synced|NULL"
+    );
 }
 
 #[test]
@@ -160,13 +166,13 @@ fn record_that_waits_for_its_parent_says_so() {
     crm.add_contacts(1, 1);
     crm.run("UPDATE crm.contacts SET company_id = 1");
     wait_until("it waits", SOON, || {
-        (standing(&mut crm, "crm.contacts", 1)
+        (association_state(&mut crm, "crm.contacts", 1)
             == "pending|column company_id: record 1 of crm.companies is not at HubSpot yet")
             .then_some(())
     });
     companies(&mut crm, 1);
     wait_until("it is in step", SOON, || {
-        (standing(&mut crm, "crm.contacts", 1) == "synced|NULL").then_some(())
+        (association_state(&mut crm, "crm.contacts", 1) == "synced|NULL").then_some(())
     });
 }
 

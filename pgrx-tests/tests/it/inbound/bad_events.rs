@@ -288,7 +288,7 @@ fn events_of_another_audience_opt_nobody_out() {
         Some(Status::Subscribed)
     );
     assert_eq!(
-        crm.ask::<i64>("SELECT count(*) FROM integration.standing"),
+        crm.ask::<i64>("SELECT count(*) FROM integration.suppression"),
         0
     );
 }

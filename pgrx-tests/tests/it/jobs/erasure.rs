@@ -79,7 +79,7 @@ pub fn is_gone(crm: &mut Crm) {
         [
             "integration._withheld.name",
             "integration.consent_log.subscriber_hash",
-            "integration.standing.subscriber_hash"
+            "integration.suppression.subscriber_hash"
         ]
     );
     assert_eq!(

@@ -10,7 +10,7 @@ use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
 
 use super::Context;
-use crate::store::consent::standings;
+use crate::store::consent::suppressions;
 
 /// Looks up what is remembered of records, at once for all of them, before anything is decided.
 pub fn recall(
@@ -29,10 +29,10 @@ pub fn recall(
         .flat_map(mailchimp::Sought::hashes)
         .map(str::to_owned)
         .collect();
-    let standings = standings::read(&hashes)?;
+    let suppressions = suppressions::read(&hashes)?;
     for ((sought, work), flight) in sought.into_iter().zip(works).zip(flights) {
         let link = work.link.as_ref();
-        let weigh = |hash: &str, list: &str| standing::weigh(standings.of(hash), list, link);
+        let weigh = |hash: &str, list: &str| standing::weigh(suppressions.of(hash), list, link);
         let identity = sought.identity(weigh);
         work.standing = identity.standing;
         flight.identity = Some(identity);

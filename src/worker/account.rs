@@ -14,7 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};
 use super::{Context, answers};
-use crate::store::server::account;
+use crate::store::server::accounts;
 
 /// Between looks whether a refused credential works again: doubled each time, up to the latter.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -34,10 +34,10 @@ pub enum AccountState {
 
 /// See the module's documentation.
 #[derive(Default)]
-pub struct Trust {
-    pub standing: AccountState,
+pub struct TargetAccount {
+    pub state: AccountState,
     /// As stored.
-    pub account: Option<account::StoredAccount>,
+    pub stored: Option<accounts::StoredAccount>,
     /// The credential was refused and has not been seen to work since.
     pub refused: Option<TargetStatus>,
     refusals: u32,
@@ -45,21 +45,21 @@ pub struct Trust {
     again_at: Option<Instant>,
 }
 
-impl Trust {
+impl TargetAccount {
     /// What the table says now.
-    pub fn load(&mut self, stored: Option<account::StoredAccount>) {
-        let other = |account: &Option<account::StoredAccount>| {
+    pub fn load(&mut self, stored: Option<accounts::StoredAccount>) {
+        let other = |account: &Option<accounts::StoredAccount>| {
             account.as_ref().and_then(|account| account.other.clone())
         };
-        if self.standing == AccountState::Foreign && other(&stored).is_none() {
-            self.standing = AccountState::Unknown;
+        if self.state == AccountState::Foreign && other(&stored).is_none() {
+            self.state = AccountState::Unknown;
         }
-        self.account = stored;
+        self.stored = stored;
     }
 
     /// The credential or the address is another one.
     pub fn doubt(&mut self) {
-        self.standing = AccountState::Unknown;
+        self.state = AccountState::Unknown;
         self.refused = None;
         self.refusals = 0;
         self.again_at = None;
@@ -68,7 +68,7 @@ impl Trust {
     /// The credential was refused; gives how long to wait before it is tried again. Calls under way
     /// together are refused together: that counts once.
     pub fn refuse(&mut self, state: TargetStatus, now: Instant) -> Duration {
-        self.standing = AccountState::Unknown;
+        self.state = AccountState::Unknown;
         self.refused = Some(state);
         if let Some(at) = self.again_at.filter(|at| now < *at) {
             return at.duration_since(now);
@@ -85,12 +85,12 @@ impl Trust {
     }
 
     pub fn known(&self) -> bool {
-        self.standing == AccountState::Known
+        self.state == AccountState::Known
     }
 
     /// Why nothing may be sent, if another account is behind the credential.
     pub fn foreign(&self, target: Target) -> Option<String> {
-        let account = self.account.as_ref()?;
+        let account = self.stored.as_ref()?;
         let other = account.other.as_ref()?;
         Some(format!(
             "the settings lead to {target} account {other}, but records have been sent to {} so far; correct them, or accept it: SELECT integration.resume('{target}');",
@@ -141,37 +141,37 @@ pub fn hear(
     let signal = answers::signal(worker.target, result);
     worker.hear(&signal, &BudgetReport::default(), context.now);
     if signal != TargetSignal::Healthy {
-        worker.trust.standing = AccountState::Unknown;
+        worker.account.state = AccountState::Unknown;
         return None;
     }
     let seen = read(worker.target, context, result).ok();
     if seen.is_none() {
         // It does not say who we are; that alone is no reason to send nothing.
-        worker.trust.standing = AccountState::Known;
-        worker.trust.refused = None;
+        worker.account.state = AccountState::Known;
+        worker.account.refused = None;
     }
     seen
 }
 
 /// Compares the account with the one known, and stores what is new. In a transaction.
 pub fn settle(worker: &mut TargetWorker, seen: &SeenAccount) -> SpiResult<()> {
-    let (target, trust) = (worker.target, &mut worker.trust);
-    trust.refused = None;
-    let known = trust.account.clone();
+    let (target, account) = (worker.target, &mut worker.account);
+    account.refused = None;
+    let known = account.stored.clone();
     match known {
         Some(known) if known.account != seen.account => {
-            trust.standing = AccountState::Foreign;
-            account::suspect(target, &seen.account)?;
+            account.state = AccountState::Foreign;
+            accounts::suspect(target, &seen.account)?;
         }
         Some(known)
             if known.other.is_none() && known.time_zone.is_some() == seen.time_zone.is_some() =>
         {
-            trust.standing = AccountState::Known;
+            account.state = AccountState::Known;
             return Ok(());
         }
         _ => {
-            trust.standing = AccountState::Known;
-            account::remember(
+            account.state = AccountState::Known;
+            accounts::remember(
                 target,
                 &seen.account,
                 &seen.detail,
@@ -179,6 +179,6 @@ pub fn settle(worker: &mut TargetWorker, seen: &SeenAccount) -> SpiResult<()> {
             )?;
         }
     }
-    trust.account = account::known(target)?;
+    account.stored = accounts::known(target)?;
     Ok(())
 }

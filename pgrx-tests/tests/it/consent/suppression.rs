@@ -115,7 +115,7 @@ fn who_left_stays_away_when_the_row_comes_back_under_another_key() {
     is_refused(&mut crm, before);
     assert_eq!(crm.remote.status_of(ADA), Some(Status::Archived));
     assert_eq!(
-        crm.rows("SELECT subscriber_hash = md5('ada@example.org'), list_id, status, decided_by, origin LIKE 'inbox %', asked_at FROM integration.standing"),
+        crm.rows("SELECT subscriber_hash = md5('ada@example.org'), list_id, status, decided_by, origin LIKE 'inbox %', asked_at FROM integration.suppression"),
         ["t|a6b5da1054|unsubscribed_by_member|mailchimp|t|NULL"]
     );
     let why: String = crm.ask("SELECT error FROM integration.dlq ORDER BY id DESC LIMIT 1");
@@ -134,7 +134,7 @@ fn who_left_stays_away_when_the_row_comes_back_under_another_key() {
     is_refused(&mut crm, before);
     assert!(
         crm.ask::<bool>(
-            "SELECT 'integration.standing'::regclass = ANY (extconfig) FROM pg_extension WHERE extname = 'integration'"
+            "SELECT 'integration.suppression'::regclass = ANY (extconfig) FROM pg_extension WHERE extname = 'integration'"
         ),
         "a dump has it"
     );
@@ -227,7 +227,7 @@ fn who_left_is_asked_once() {
     crm.add_contact(ADA, true);
     crm.settle();
     assert_eq!(crm.remote.status_of(ADA), Some(Status::Pending));
-    assert!(crm.ask::<bool>("SELECT asked_at IS NOT NULL FROM integration.standing"));
+    assert!(crm.ask::<bool>("SELECT asked_at IS NOT NULL FROM integration.suppression"));
     // Opted out before they answered, and in again: that is no new departure.
     opt(&mut crm, false);
     assert_eq!(crm.remote.status_of(ADA), Some(Status::Unsubscribed));
@@ -255,7 +255,9 @@ fn opt_out_that_mandrill_told_of_is_the_persons_own() {
     opt(&mut crm, true);
     is_refused(&mut crm, before);
     assert_eq!(
-        crm.rows("SELECT list_id, status, decided_by FROM integration.standing ORDER BY list_id"),
+        crm.rows(
+            "SELECT list_id, status, decided_by FROM integration.suppression ORDER BY list_id"
+        ),
         ["|unsubscribed_by_member|mandrill"]
     );
     // With leave to ask, they are asked.
@@ -290,7 +292,7 @@ fn who_was_subscribed_when_archived_comes_back_as_they_were() {
         crm.run("DELETE FROM crm.contacts");
         crm.settle();
         assert_eq!(
-            crm.rows("SELECT status, archived_at IS NOT NULL FROM integration.standing"),
+            crm.rows("SELECT status, archived_at IS NOT NULL FROM integration.suppression"),
             ["subscribed|t"]
         );
         crm.add_contact(ADA, true);
@@ -300,7 +302,10 @@ fn who_was_subscribed_when_archived_comes_back_as_they_were() {
             _ => Status::Subscribed,
         };
         assert_eq!(crm.remote.status_of(ADA), Some(expected), "{double_opt_in}");
-        assert_eq!(crm.rows("SELECT status FROM integration.standing"), [""; 0]);
+        assert_eq!(
+            crm.rows("SELECT status FROM integration.suppression"),
+            [""; 0]
+        );
         // A colleague archived them this time: they are asked.
         crm.remote.member_does(ADA, MemberAction::Archive).unwrap();
         import(&mut crm);

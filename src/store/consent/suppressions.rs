@@ -14,34 +14,34 @@ use crate::store::{column, execute, select};
 
 /// Everything that is remembered of some addresses: by hash, with the audience.
 #[derive(Default)]
-pub struct Standings(HashMap<String, Vec<(String, Standing)>>);
+pub struct Suppressions(HashMap<String, Vec<(String, Standing)>>);
 
-impl Standings {
+impl Suppressions {
     pub fn of(&self, hash: &str) -> impl Iterator<Item = (&str, Standing)> {
         let all = self.0.get(hash).into_iter().flatten();
-        all.map(|(list, standing)| (list.as_str(), *standing))
+        all.map(|(list, suppression)| (list.as_str(), *suppression))
     }
 
     fn get(&self, hash: &str, list: &str) -> Option<Standing> {
         let mut all = self.of(hash);
         all.find(|(known, _)| *known == list)
-            .map(|(_, standing)| standing)
+            .map(|(_, suppression)| suppression)
     }
 }
 
 const READ: &str = "\
     SELECT s.* FROM unnest($1::text[]) AS k(hash) CROSS JOIN LATERAL \
     (SELECT x.subscriber_hash, x.list_id, x.status, x.decided_by, (1000 * extract(epoch FROM x.occurred_at))::int8, \
-     x.asked_at IS NOT NULL, x.archived_at IS NOT NULL FROM integration.standing x WHERE x.subscriber_hash = k.hash OFFSET 0) AS s";
+     x.asked_at IS NOT NULL, x.archived_at IS NOT NULL FROM integration.suppression x WHERE x.subscriber_hash = k.hash OFFSET 0) AS s";
 
 /// Returns what is remembered, with one look-up for all.
-pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Standings> {
+pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Suppressions> {
     if hashes.is_empty() {
-        return Ok(Standings::default());
+        return Ok(Suppressions::default());
     }
     let rows = select(READ, &[column(hashes, String::as_str)], |row| {
         let text = |column: usize| row.get::<String>(column).map(Option::unwrap_or_default);
-        let standing = Standing {
+        let suppression = Standing {
             // A status that cannot be read counts as the worst one.
             status: status_from(&text(3)?).unwrap_or(MemberStatus::Forgotten),
             by: Party::from_name(&text(4)?).unwrap_or(Party::Mailchimp),
@@ -49,9 +49,9 @@ pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Standings> {
             asked: row.get(6)?.unwrap_or(false),
             archived: row.get(7)?.unwrap_or(false),
         };
-        Ok((text(1)?, (text(2)?, standing)))
+        Ok((text(1)?, (text(2)?, suppression)))
     })?;
-    let mut found = Standings::default();
+    let mut found = Suppressions::default();
     for (hash, row) in rows {
         found.0.entry(hash).or_default().push(row);
     }
@@ -59,7 +59,7 @@ pub fn read(hashes: &BTreeSet<String>) -> SpiResult<Standings> {
 }
 
 /// Returns what is remembered of one address.
-pub fn of_address(address: &str) -> SpiResult<Standings> {
+pub fn of_address(address: &str) -> SpiResult<Suppressions> {
     read(&BTreeSet::from([subscriber_hash(address)]))
 }
 
@@ -98,7 +98,7 @@ pub fn remember(news: &[Remembered], sign_ups: SignUps, origin: &str) -> SpiResu
 }
 
 const WRITE: &str = "\
-    INSERT INTO integration.standing AS s (subscriber_hash, list_id, status, decided_by, occurred_at, origin, asked_at, archived_at) \
+    INSERT INTO integration.suppression AS s (subscriber_hash, list_id, status, decided_by, occurred_at, origin, asked_at, archived_at) \
     SELECT n.hash, n.list, n.status, n.party, pg_catalog.to_timestamp(n.at / 1000.0), $8, \
            CASE WHEN n.asked THEN pg_catalog.clock_timestamp() END, CASE WHEN n.archived THEN pg_catalog.clock_timestamp() END \
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int8[], $6::bool[], $7::bool[]) \
@@ -110,17 +110,17 @@ const WRITE: &str = "\
         archived_at = CASE WHEN excluded.archived_at IS NOT NULL THEN coalesce(s.archived_at, excluded.archived_at) END";
 
 const FORGET: &str = "\
-    DELETE FROM integration.standing s USING unnest($1::text[], $2::text[]) AS d(hash, list) \
+    DELETE FROM integration.suppression s USING unnest($1::text[], $2::text[]) AS d(hash, list) \
     WHERE s.subscriber_hash = d.hash AND s.list_id = d.list";
 
 fn write(changed: &BTreeMap<(&str, &str), Option<Standing>>, origin: &str) -> SpiResult<()> {
     let kept: Vec<(&str, &str, &Standing)> = changed
         .iter()
-        .filter_map(|((hash, list), standing)| Some((*hash, *list, standing.as_ref()?)))
+        .filter_map(|((hash, list), suppression)| Some((*hash, *list, suppression.as_ref()?)))
         .collect();
     let gone: Vec<(&str, &str)> = changed
         .iter()
-        .filter(|(_, standing)| standing.is_none())
+        .filter(|(_, suppression)| suppression.is_none())
         .map(|(at, _)| *at)
         .collect();
     if !gone.is_empty() {
@@ -136,11 +136,11 @@ fn write(changed: &BTreeMap<(&str, &str), Option<Standing>>, origin: &str) -> Sp
     let args = [
         column(&kept, |(hash, ..)| *hash),
         column(&kept, |(_, list, _)| *list),
-        column(&kept, |(.., standing)| status_name(standing.status)),
-        column(&kept, |(.., standing)| standing.by.name()),
-        column(&kept, |(.., standing)| standing.at.map(|at| at.0)),
-        column(&kept, |(.., standing)| standing.asked),
-        column(&kept, |(.., standing)| standing.archived),
+        column(&kept, |(.., suppression)| status_name(suppression.status)),
+        column(&kept, |(.., suppression)| suppression.by.name()),
+        column(&kept, |(.., suppression)| suppression.at.map(|at| at.0)),
+        column(&kept, |(.., suppression)| suppression.asked),
+        column(&kept, |(.., suppression)| suppression.archived),
         origin.into(),
     ];
     execute(WRITE, &args).map(|_| ())
