@@ -21,13 +21,13 @@ pub use stored::{StoredSecrets, WebhookSettings, encryption_key};
 use table::TABLE;
 pub use table::stored_secrets;
 
-/// Makes every setting known to PostgreSQL. Called from `_PG_init`.
+/// Registers every setting with PostgreSQL. Called from `_PG_init`.
 pub fn init() {
     table::define();
     define::reserve_prefix();
 }
 
-/// What becomes of the CRM row of a record that was deleted in HubSpot.
+/// What happens to the CRM row of a record that was deleted in HubSpot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnRemoteDelete {
     /// It stays, and is not sent there again by itself.
@@ -35,7 +35,7 @@ pub enum OnRemoteDelete {
     Delete,
 }
 
-/// What the worker goes by; plain values, read on the main thread.
+/// The settings that the worker uses: plain values, read on the main thread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub enabled: bool,
@@ -56,10 +56,10 @@ pub struct Settings {
     pub ca_file: Option<String>,
     pub request_log_retention: Duration,
     pub inbox_retention: Duration,
-    /// `None`: for ever, as below.
+    /// `None`: for ever; the same below.
     pub activity_retention: Option<Duration>,
     pub consent_log_retention: Option<Duration>,
-    /// `None`: Mailchimp's reports are read only when somebody asks for it.
+    /// `None`: Mailchimp's reports are read only on request.
     pub mailchimp_poll_interval: Option<Duration>,
 }
 
@@ -101,7 +101,7 @@ impl Settings {
         }
     }
 
-    /// No service can be reached.
+    /// Settings with which no service can be reached.
     pub fn refuse(&mut self, why: &str) {
         self.hubspot = Err(why.to_owned());
         self.mailchimp = Err(why.to_owned());
@@ -116,54 +116,56 @@ impl Settings {
     }
 }
 
-/// Name of this installation, see `integration.environment`. An unreadable `env:` counts as empty.
+/// Returns the name of this installation, see `integration.environment`. An unreadable `env:`
+/// counts as empty.
 pub fn environment() -> String {
     Secret::resolve(&TABLE.environment.get())
         .map(|value| value.reveal().to_owned())
         .unwrap_or_default()
 }
 
-/// Whether a worker is to run in this database.
+/// Returns whether a worker is to run in this database.
 pub fn wants_database(name: &str) -> bool {
     let wanted = TABLE.databases.get();
     wanted == "*" || wanted.split(',').any(|one| one.trim() == name)
 }
 
-/// How long one statement on a CRM table may take, whatever code of others it runs.
+/// Returns how long one statement on a CRM table may take, whatever code of others it runs.
 pub fn crm_timeout() -> Duration {
     TABLE.crm_timeout.get()
 }
 
-/// Whether the name of this installation is given from outside of the data directory.
+/// Returns whether the name of this installation comes from outside the data directory.
 pub fn environment_is_external() -> bool {
     TABLE.environment.get().starts_with("env:") && !environment().is_empty()
 }
 
-/// Whether a worker is to run in the database of this session. Inside a transaction.
+/// Returns whether a worker is to run in the database of this session. Call it inside a
+/// transaction.
 pub fn wants_my_database() -> bool {
     TABLE.databases.get() == "*"
         || extension::database_name().is_some_and(|name| wants_database(&name))
 }
 
-/// It may hold a password. One that cannot be read is passed on as it stands, and refused there:
-/// nothing is to go past a proxy.
+/// It may contain a password. One that cannot be read is passed on as it is and refused there, so
+/// that nothing bypasses a proxy.
 fn http_proxy() -> Option<String> {
     let written = TABLE.http_proxy.filled()?;
     let resolved = Secret::resolve(&written).map(|url| url.reveal().to_owned());
     Some(resolved.unwrap_or(written))
 }
 
-/// How long to wait for an answer that carries no records.
+/// Returns how long to wait for an answer that carries no records.
 pub fn request_timeout() -> Duration {
     TABLE.request_timeout.get()
 }
 
-/// Role the worker connects as, if one is set.
+/// Returns the role with which the worker connects, if one is set.
 pub fn worker_role() -> Option<String> {
     TABLE.worker_role.filled()
 }
 
-/// Our HubSpot app's id, to know our own changes in webhooks.
+/// Returns our HubSpot app's id, by which our own changes are recognised in webhooks.
 pub fn hubspot_app_id() -> Option<String> {
     TABLE.hubspot_app_id.filled()
 }
@@ -171,7 +173,7 @@ pub fn hubspot_app_id() -> Option<String> {
 fn mailchimp_api() -> MailchimpSettings {
     MailchimpSettings {
         list: TABLE.mailchimp_list_id.get(),
-        // What the tables say is not known here.
+        // The contents of the tables are not known here.
         several: false,
         resubscribe: TABLE.mailchimp_resubscribe.get(),
         double_opt_in: TABLE.mailchimp_double_opt_in.get(),

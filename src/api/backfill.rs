@@ -1,4 +1,4 @@
-//! Checking the condition of a backfill where the person who wrote it can see what is wrong.
+//! Checks the condition of a backfill where the person who wrote it can see what is wrong.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;

@@ -1,4 +1,4 @@
-//! Asking the services who we are.
+//! Connection tests: asking the services who we are.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::pg::clock::{self, Stopwatch};
 use crate::pg::shmem::{self, Wake, Woken};
 use crate::store::waiting;
 
-/// A worker that is just being started may take this long.
+/// A worker that is being started may take this long.
 const START: Duration = Duration::from_secs(5);
 
-/// Has the worker ask each service who we are, and waits for the answer. Requests are the worker's
-/// alone: it is asked through shared memory, for nothing that this statement writes can be seen
-/// before it ends.
+/// Asks the worker to test the connection to each service, and waits for the result. Only the
+/// worker makes requests. It is asked through shared memory, for nothing that this statement writes
+/// is visible before it ends.
 #[pg_extern(security_definer)]
 #[allow(clippy::type_complexity, reason = "pgrx wants the columns spelt out")]
 fn test_connection(
@@ -73,7 +73,7 @@ fn test_connection(
     }
 }
 
-/// Has the worker test the connections, each worker once. Returns whether there is one.
+/// Makes the worker test the connections, each worker once. Returns whether there is one.
 fn ask_worker(told: &mut Option<i32>) -> bool {
     let slot = shmem::claim_slot();
     let worker = slot.and_then(|slot| Some((slot, slot.worker()?)));

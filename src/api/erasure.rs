@@ -1,4 +1,4 @@
-//! What `integration.erase()` has to know of the row.
+//! What `integration.erase()` has to know about the row.
 
 use integration_engine::record::RecordKey;
 use pgrx::pg_sys;
@@ -8,11 +8,12 @@ use pgrx::prelude::*;
 use crate::error::Error;
 use crate::store::{crm::people, sources};
 
-/// The e-mail addresses in a contact's row as it is now, read with the rights of the table's owner.
+/// Returns the e-mail addresses in a contact's row as it is now, read with the rights of the
+/// table's owner.
 #[pg_extern(volatile)]
 fn _addresses(source: pg_sys::Oid, key: &str) -> Result<Vec<String>, ErrorReport> {
     let sources = sources::load().map_err(Error::Spi)?;
-    // A table that is tracked no longer has no field map: the links have to do.
+    // A table that is no longer tracked has no field map: the links have to do.
     let Some(source) = sources.into_iter().find(|known| known.oid == source) else {
         return Ok(Vec::new());
     };

@@ -1,4 +1,4 @@
-//! Looking at the worker from outside.
+//! A look at the worker from outside.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -21,10 +21,11 @@ fn stamp(millis: &AtomicI64) -> Stamp {
     (millis != 0).then(|| to_timestamp(millis as f64 / 1_000.0))
 }
 
-/// How long anything may take that is no code of others.
+/// How long anything that is not code of others may take.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
-/// Why nothing is sent, if there is no worker; or what it is at, where that takes long.
+/// Returns why nothing is sent if there is no worker, or what the worker is doing if that takes
+/// long.
 fn remark(slot: Option<&Slot>) -> Option<String> {
     if !shmem::preloaded() {
         return Some("the library is not preloaded: ALTER SYSTEM SET shared_preload_libraries = 'integration'; then restart the server".to_owned());
@@ -60,7 +61,7 @@ fn at_work(pid: i32, busy: &Busy) -> Option<String> {
     }
 }
 
-/// When the worker last made progress: now, where it has nothing to do but to wait.
+/// Returns when the worker last made progress: now, if it only waits.
 fn last_progress(slot: Option<&Slot>) -> Stamp {
     let slot = slot.filter(|slot| slot.worker().is_some())?;
     let at = slot
@@ -69,7 +70,8 @@ fn last_progress(slot: Option<&Slot>) -> Stamp {
     Some(to_timestamp(at as f64 / 1_000.0))
 }
 
-/// This database's slot. A clone of a database that is in step is made known to the launcher.
+/// Returns this database's slot. A clone of a database that is in step is made known to the
+/// launcher.
 fn known_slot() -> Option<&'static Slot> {
     shmem::my_slot().or_else(|| {
         let slot = config::wants_my_database().then(shmem::claim_slot)??;
@@ -78,7 +80,7 @@ fn known_slot() -> Option<&'static Slot> {
     })
 }
 
-/// The worker's figures, for the view `status`.
+/// Returns the worker's figures, for the view `status`.
 #[pg_extern(volatile)]
 #[allow(clippy::type_complexity, reason = "pgrx wants the columns spelt out")]
 fn _gauges() -> TableIterator<
@@ -138,7 +140,7 @@ fn _gauges() -> TableIterator<
     TableIterator::new(rows)
 }
 
-/// Whether a record is in a request under way.
+/// Returns whether a record is in a request under way.
 #[pg_extern(volatile)]
 fn _in_flight(target: &str, source: i32, key: &str) -> bool {
     let record = RecordRef {
@@ -150,7 +152,8 @@ fn _in_flight(target: &str, source: i32, key: &str) -> bool {
         .is_some_and(|(slot, target)| slot.flights(target).holds(record.hash()))
 }
 
-/// Version of the extension, and which build of it runs: profile, and commit if there is one.
+/// Returns the version of the extension, and which build of it runs: profile, and commit if there
+/// is one.
 #[pg_extern(immutable, parallel_safe)]
 fn version() -> &'static str {
     concat!(
@@ -161,7 +164,7 @@ fn version() -> &'static str {
     )
 }
 
-/// Restarts this database's worker; `false` when there is none.
+/// Restarts this database's worker; returns `false` if there is none.
 #[pg_extern]
 fn reload() -> Result<bool, ErrorReport> {
     if !shmem::preloaded() {

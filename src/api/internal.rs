@@ -12,7 +12,7 @@ use crate::pg::shmem::{self, Wake};
 use crate::store::server::secrets;
 use crate::{capture, config, services};
 
-/// The keys packed into a queue row.
+/// Returns the keys packed into a queue row.
 #[pg_extern(immutable, parallel_safe)]
 fn _unpack_keys(keys: &[u8]) -> SetOfIterator<'static, String> {
     let unpacked: Vec<String> = keys::iter(keys)
@@ -22,7 +22,7 @@ fn _unpack_keys(keys: &[u8]) -> SetOfIterator<'static, String> {
     SetOfIterator::new(unpacked)
 }
 
-/// The agreements stored with a link.
+/// Returns the field clock stored with a link.
 #[pg_extern(immutable, parallel_safe)]
 #[allow(clippy::type_complexity, reason = "pgrx wants the columns spelt out")]
 fn _unpack_clock(
@@ -57,7 +57,8 @@ fn _unpack_clock(
     TableIterator::new(rows)
 }
 
-/// A record key as it is stored: of several columns, a JSON array without blanks between its parts.
+/// Returns a record key as it is stored: if it has several columns, a JSON array without blanks
+/// between its parts.
 #[pg_extern(immutable, parallel_safe)]
 fn _stored_key(columns: i32, key: &str) -> String {
     match serde_json::from_str::<Vec<String>>(key) {
@@ -75,19 +76,19 @@ fn _associable(entity: &str, to_entity: &str) -> bool {
     }
 }
 
-/// The name of this installation, `env:` resolved.
+/// Returns the name of this installation, with `env:` resolved.
 #[pg_extern(stable)]
 fn _environment() -> String {
     config::environment()
 }
 
-/// Whether the library was loaded through `shared_preload_libraries`.
+/// Returns whether the library was loaded through `shared_preload_libraries`.
 #[pg_extern(stable)]
 fn _preloaded() -> bool {
     shmem::preloaded()
 }
 
-/// What a target lacks before anything can be sent to it; NULL: nothing.
+/// Returns what a target lacks before anything can be sent to it; NULL: nothing.
 #[pg_extern(volatile)]
 fn _lacks(target: &str) -> Result<Option<String>, ErrorReport> {
     let Some(target) = Target::from_name(target) else {
@@ -97,14 +98,14 @@ fn _lacks(target: &str) -> Result<Option<String>, ErrorReport> {
     Ok(settings.endpoint(target).err().map(str::to_owned))
 }
 
-/// Has the worker, once this transaction commits, look at configuration, pauses and jobs; starts it
+/// Makes the worker look at configuration, pauses and jobs once this transaction commits; starts it
 /// if there is none.
 #[pg_extern]
 fn _wake() {
     wake();
 }
 
-/// The same for the functions here.
+/// The same, for the functions here.
 pub fn wake() {
     if config::wants_my_database() {
         capture::launch_at_commit();
@@ -112,7 +113,7 @@ pub fn wake() {
     }
 }
 
-/// Has every session read anew what the capture triggers of a table watch.
+/// Makes every session read again what the capture triggers of a table watch.
 #[pg_extern]
 fn _forget_plan(relation: pg_sys::Oid) {
     capture::forget_plan(relation);

@@ -7,13 +7,13 @@ use pgrx::prelude::*;
 
 use crate::services;
 
-/// The names of all kinds, parents first.
+/// Returns the names of all kinds, parents first.
 #[pg_extern(immutable, parallel_safe)]
 fn _kinds() -> SetOfIterator<'static, &'static str> {
     SetOfIterator::new(objects::all().map(|object| object.entity().name()))
 }
 
-/// What a kind is like; no row: there is none of this name.
+/// Returns the properties of a kind; no row: there is none with this name.
 #[pg_extern(immutable, parallel_safe)]
 #[allow(clippy::type_complexity, reason = "pgrx wants the columns spelt out")]
 fn _kind(
@@ -42,7 +42,8 @@ fn _kind(
     TableIterator::new(kind)
 }
 
-/// Column names that `track()` recognises, best first, and the kinds of value each may hold.
+/// Returns the column names that `track()` recognises, best first, and the kinds of value each may
+/// contain.
 #[pg_extern(immutable, parallel_safe)]
 #[allow(clippy::type_complexity, reason = "pgrx wants the columns spelt out")]
 fn _conventions(

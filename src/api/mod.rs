@@ -1,4 +1,4 @@
-//! SQL functions people call; thin. What is easier said in SQL is in `sql/`.
+//! The SQL functions that people call; thin. What is easier to express in SQL is in `sql/`.
 
 pub mod backfill;
 mod connection;

@@ -1,4 +1,4 @@
-//! What would be sent for a record, sending nothing.
+//! Shows what would be sent for a record, and sends nothing.
 
 use integration_engine::delivery::call::Call;
 use integration_engine::delivery::outcome::Verdict;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::store::server::secrets;
 use crate::worker::fill::{self, Preview, PreviewStep};
 
-/// One row per target: what the next delivery of the record would be.
+/// Returns one row per target: what the next delivery of the record would be.
 #[pg_extern]
 fn _preview(
     source: pg_sys::Oid,

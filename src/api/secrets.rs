@@ -9,8 +9,8 @@ use crate::pg::statement;
 use crate::secret::Secret;
 use crate::store::server::secrets;
 
-/// Keeps a credential sealed in the database: it goes before the setting of the same name, from the
-/// commit on. NULL takes it back.
+/// Keeps a credential sealed in the database. It takes precedence over the setting of the same
+/// name, from the commit on. NULL removes it.
 #[pg_extern(security_definer)]
 fn set_secret(name: &str, value: Option<&str>) -> Result<(), ErrorReport> {
     if let Some(value) = value {

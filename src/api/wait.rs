@@ -13,8 +13,8 @@ use crate::pg::clock;
 use crate::pg::shmem::{self, Woken};
 use crate::store::waiting;
 
-/// Waits until everything queued has been settled, every backfill, comparison, poll and erasure done
-/// and every imported event applied: `true`; or until the time is over: `false`.
+/// Waits until everything queued has been settled, every backfill, comparison, poll and erasure is
+/// done and every imported event applied. Returns `false` if the time is over first.
 #[pg_extern(security_definer)]
 fn wait_idle(
     wait: default!(Interval, "'30s'"),
@@ -35,8 +35,8 @@ fn wait_idle(
     })
 }
 
-/// Waits until what was committed of a record has arrived wherever it is sent: `true`; `false` when
-/// it is a dead letter, or the time is over.
+/// Waits until what was committed of a record has arrived wherever it is sent. Returns `false` if
+/// it is a dead letter, or the time is over first.
 #[pg_extern]
 fn _wait_settled(source: pg_sys::Oid, key: &str, wait: Interval) -> Result<bool, ErrorReport> {
     if !shmem::preloaded() {
@@ -48,7 +48,7 @@ fn _wait_settled(source: pg_sys::Oid, key: &str, wait: Interval) -> Result<bool,
     wait_until(wait, || waiting::settled(source, key))
 }
 
-/// Asks again and again until there is an answer, or the time is over: `false`.
+/// Asks repeatedly until there is an answer. Returns `false` if the time is over first.
 fn wait_until(
     wait: Interval,
     mut answer: impl FnMut() -> SpiResult<Option<bool>>,

@@ -1,14 +1,14 @@
-//! Changes of the statement under way, packed, until they become queue rows.
+//! Changes of the running statement, packed, until they become queue rows.
 
 use integration_engine::record::{Lane, Target, keys};
 
-/// Packed bytes after which a queue row is full: two fit in a page of 8 kB and none is TOASTed.
+/// A queue row is full at so many packed bytes: two fit in a page of 8 kB, and none is TOASTed.
 const FULL_BYTES: usize = 3_600;
 
-/// The view `outbox` numbers a row's keys, up to 1,024 of them.
+/// A queue row is full at so many keys: the view `outbox` numbers up to 1,024.
 const FULL_RECORDS: u32 = 1_000;
 
-/// What a row did, as stored in `_change.op`.
+/// What happened to a row, as stored in `_change.op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     Upsert,
@@ -26,18 +26,18 @@ impl ChangeKind {
     }
 }
 
-/// Changes that may share a queue row.
+/// What changes that may share a queue row have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub source: i32,
     pub targets: Targets,
     pub lane: Lane,
     pub kind: ChangeKind,
-    /// Columns that changed; `None`: all.
+    /// The columns that changed; `None`: all of them.
     pub changed: Option<ColumnSet>,
 }
 
-/// A set of targets, as the bits of `_change.targets`.
+/// A set of targets, stored as the bits of `_change.targets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Targets(i16);
 
@@ -87,14 +87,14 @@ impl ColumnSet {
     }
 }
 
-/// A queue row in the making.
+/// A queue row under construction.
 #[derive(Debug)]
 pub struct Chunk {
     pub shape: Shape,
     pub keys: Vec<u8>,
     pub records: u32,
-    /// Subtransaction its keys belong to: they are written in it, and one that is rolled back
-    /// takes them along.
+    /// The subtransaction of its keys: they are written in it, and a rollback of it takes them
+    /// along.
     pub subtransaction: u32,
 }
 
@@ -103,7 +103,7 @@ impl Chunk {
         self.keys.len() >= FULL_BYTES || self.records >= FULL_RECORDS
     }
 
-    /// Whether another chunk of the same shape still goes in.
+    /// Returns whether another chunk of the same shape still fits.
     fn has_room_for(&self, other: &Chunk) -> bool {
         self.keys.len() + other.keys.len() <= FULL_BYTES
             && self.records + other.records <= FULL_RECORDS
@@ -125,14 +125,14 @@ impl Buffer {
         self.chunks.is_empty()
     }
 
-    /// Whether there are keys of this shape.
+    /// Returns whether there are keys of this shape.
     pub fn has(&self, shape: &Shape, subtransaction: u32) -> bool {
         self.like(subtransaction, shape).is_some()
     }
 
-    /// Adds a key; returns the chunk when that has filled it.
+    /// Adds a key, and returns the chunk if it is full now.
     pub fn add(&mut self, shape: &Shape, subtransaction: u32, key: &str) -> Option<Chunk> {
-        // The last one is nearly always the right one.
+        // The last one nearly always has the right shape.
         let at = self.like(subtransaction, shape).unwrap_or_else(|| {
             self.chunks.push(Chunk {
                 shape: shape.clone(),
@@ -148,7 +148,7 @@ impl Buffer {
         chunk.is_full().then(|| self.chunks.remove(at))
     }
 
-    /// Takes what a subtransaction has collected; the chunks of those around it stay.
+    /// Takes what a subtransaction has collected; the chunks of the enclosing ones stay.
     pub fn take(&mut self, subtransaction: u32) -> Vec<Chunk> {
         self.chunks
             .extract_if(.., |chunk| chunk.subtransaction == subtransaction)
@@ -160,7 +160,7 @@ impl Buffer {
         self.chunks.clear();
     }
 
-    /// Takes the chunks of a subtransaction that have no room in those of its parent. Without them
+    /// Takes the chunks of a subtransaction that do not fit into those of its parent. Without them,
     /// the parent's never grow beyond a queue row, however many subtransactions there are.
     pub fn take_surplus(&mut self, subtransaction: u32, parent: u32) -> Vec<Chunk> {
         let (mine, others): (Vec<Chunk>, Vec<Chunk>) = std::mem::take(&mut self.chunks)
@@ -175,7 +175,8 @@ impl Buffer {
         surplus
     }
 
-    /// The subtransaction has ended well: its keys live or die with its parent from here on.
+    /// Moves the keys of a subtransaction that ended well to its parent: they live or die with it
+    /// from here on.
     pub fn release(&mut self, subtransaction: u32, parent: u32) {
         for mut chunk in self.take(subtransaction) {
             match self.like(parent, &chunk.shape) {
@@ -192,7 +193,7 @@ impl Buffer {
         }
     }
 
-    /// The subtransaction, and with it those begun after it, is rolled back.
+    /// Forgets the keys of a subtransaction that is rolled back, and of those begun after it.
     pub fn roll_back(&mut self, subtransaction: u32) {
         self.chunks
             .retain(|chunk| chunk.subtransaction < subtransaction);

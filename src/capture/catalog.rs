@@ -1,5 +1,5 @@
-//! What the trigger function looks up in the catalogue and in `integration._plan`: once a session
-//! and table, without SPI, and without any right of the writing user's.
+//! What the trigger function looks up in the catalogue and in `integration._plan`, once a session
+//! and table, without SPI and without the rights of the writing user.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -14,14 +14,14 @@ unsafe extern "C-unwind" {
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
 }
 
-/// What is stored in `integration._plan`, in this order.
+/// The columns of `integration._plan`, in this order.
 const PLAN: [QueueColumn; 3] = [
     QueueColumn::new(c"source", pg_sys::REGCLASSOID),
     QueueColumn::new(c"relation", pg_sys::OIDOID),
     QueueColumn::new(c"plan", pg_sys::TEXTOID),
 ];
 
-/// The table a trigger fired on, and what it is part of.
+/// The table on which a trigger fired, and the tables of which it is a partition.
 pub struct TriggerTable<'a>(pub &'a pg_sys::RelationData);
 
 impl TriggerTable<'_> {
@@ -58,7 +58,7 @@ impl Catalog for TriggerTable<'_> {
         stored_for(self.0.rd_id)
     }
 
-    /// A number outlives a rename. A partition has numbers of its own, and the same names.
+    /// A number survives a rename. A partition has its own numbers, and the same names.
     fn column(&self, tracked: pg_sys::Oid, name: &str, number: Option<i16>) -> Option<PlanColumn> {
         let noted = match number {
             Some(number) => number,
@@ -109,7 +109,7 @@ fn name_of(relation: pg_sys::Oid, number: i16) -> Option<String> {
     }
 }
 
-/// The plan of a table, or of the nearest one that it is a partition of.
+/// Returns the plan of a table, or of the nearest one of which it is a partition.
 pub fn stored_for(relation: pg_sys::Oid) -> Option<StoredPlan> {
     let mut plans = stored_plans();
     let lineage = lineage(relation);
@@ -124,7 +124,7 @@ pub fn is_partition(relation: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_rel_relispartition(relation) }
 }
 
-/// A table, and those it is a partition of, nearest first.
+/// Returns a table and those of which it is a partition, nearest first.
 fn lineage(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     let mut lineage = vec![relation];
     if is_partition(relation) {
@@ -138,7 +138,7 @@ fn lineage(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     lineage
 }
 
-/// The plans of all tracked tables. They are few: reading them all takes no index.
+/// Returns the plans of all tracked tables. There are few: reading them all takes no index.
 fn stored_plans() -> Vec<StoredPlan> {
     let Some(table) = table::find(c"_plan") else {
         return Vec::new();

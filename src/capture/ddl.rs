@@ -1,12 +1,12 @@
-//! Hearing of DDL in the session that runs it. A trigger that was disabled, a column that was
-//! dropped, change no row: without a word from here a worker that sleeps would not learn of them.
+//! Noticing DDL in the session that runs it. Disabling a trigger or dropping a column changes no
+//! row: a sleeping worker would not learn of it unless this session wakes it.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
 
 use crate::pg::shmem::{self, Wake};
 
-/// Something is done to an object.
+/// Called when something is done to an object.
 pub fn heard(kind: pg_sys::ObjectAccessType::Type, class: pg_sys::Oid, object: pg_sys::Oid) {
     match kind {
         pg_sys::ObjectAccessType::OAT_TRUNCATE => super::truncated(object),
@@ -19,7 +19,8 @@ pub fn heard(kind: pg_sys::ObjectAccessType::Type, class: pg_sys::Oid, object: p
     }
 }
 
-/// Whether the worker may have to know. Cheap rather than exact: it finds out what has happened.
+/// Returns whether the worker may have to look. This is cheap rather than exact: the worker finds
+/// out what happened.
 fn concerns_us(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     let catalogued = match class {
         pg_sys::RelationRelationId => {

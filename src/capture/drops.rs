@@ -1,4 +1,4 @@
-//! Dropping the extension and the worker: one that is busy is interrupted, one that sleeps is woken.
+//! Drops of the extension: a busy worker is interrupted, a sleeping one woken.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -15,7 +15,8 @@ use crate::pg::shmem::{self, Wake};
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 static mut NEXT_ACCESS: pg_sys::object_access_hook_type = None;
 
-/// Has this process see drops of extensions. Only while `shared_preload_libraries` are loaded.
+/// Makes this process notice drops of extensions. Call it only while `shared_preload_libraries` are
+/// loaded.
 pub fn watch() {
     // SAFETY: as all preloaded libraries do it; whoever was there before is called by us.
     unsafe {
@@ -26,7 +27,7 @@ pub fn watch() {
     }
 }
 
-/// Something is done to an object: whatever drops an extension comes by here.
+/// Called when something is done to an object; a drop of an extension always comes by here.
 #[pg_guard]
 unsafe extern "C-unwind" fn access(
     kind: pg_sys::ObjectAccessType::Type,
@@ -90,11 +91,12 @@ unsafe extern "C-unwind" fn utility(
     }
 }
 
-/// Takes the lock that every transaction of the worker takes first, before anything else is locked;
-/// where the worker holds it, has it let go. Nothing for statements that do not drop the extension,
-/// or that are going to be refused.
+/// Takes the lock that every transaction of the worker takes first, before anything else is locked,
+/// and interrupts the worker if it has that lock. Does nothing for statements that do not drop the
+/// extension, or that will be refused.
 ///
 /// # Safety
+///
 /// `statement` is a node.
 unsafe fn make_way(statement: *mut pg_sys::Node) {
     if statement.is_null() {
@@ -116,9 +118,10 @@ unsafe fn make_way(statement: *mut pg_sys::Node) {
     }
 }
 
-/// The extension, if the statement drops it or the schema it is in.
+/// Returns the extension, if the statement drops it or its schema.
 ///
 /// # Safety
+///
 /// The statement is one of the parser's.
 unsafe fn dropped(statement: &pg_sys::DropStmt) -> Option<pg_sys::Oid> {
     let me = || {
@@ -143,9 +146,10 @@ unsafe fn dropped(statement: &pg_sys::DropStmt) -> Option<pg_sys::Oid> {
     may(extension, me()).then_some(extension)
 }
 
-/// The extension, if the statement drops what its owner has.
+/// Returns the extension, if the statement drops what its owner has.
 ///
 /// # Safety
+///
 /// The statement is one of the parser's.
 unsafe fn owned(statement: &pg_sys::DropOwnedStmt) -> Option<pg_sys::Oid> {
     let extension = Some(find()).filter(|oid| *oid != pg_sys::InvalidOid)?;
@@ -161,9 +165,10 @@ unsafe fn owned(statement: &pg_sys::DropOwnedStmt) -> Option<pg_sys::Oid> {
     meant.then_some(extension)
 }
 
-/// The nodes of a list of one kind.
+/// Returns the nodes of one kind in a list.
 ///
 /// # Safety
+///
 /// `list` is NULL or a list of such nodes.
 unsafe fn nodes<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
     // SAFETY: as promised; nobody changes it meanwhile.
@@ -200,7 +205,7 @@ enum WaitForLock {
     No,
 }
 
-/// `false`: somebody else has it.
+/// Returns `false` if somebody else has the lock.
 fn lock(extension: pg_sys::Oid, waiting: WaitForLock) -> bool {
     // SAFETY: a lock on an object of this database, in a transaction whose end releases it.
     unsafe {

@@ -12,8 +12,8 @@ use super::buffer::Chunk;
 use super::layout::{FIELDS, Layout, Way};
 
 thread_local! {
-    /// Transaction of the rows written last, and how many it has. Rows of a subtransaction that is
-    /// rolled back count: a number is never given twice.
+    /// The transaction of the rows written last, and how many rows it has. Rows of a subtransaction
+    /// that is rolled back count, so that no number is used twice.
     static WRITTEN: Cell<(u64, i32)> = const { Cell::new((0, 0)) };
 }
 
@@ -29,9 +29,10 @@ pub unsafe fn rows(relation: pg_sys::Relation, layout: &Layout, chunks: &[Chunk]
     }
 }
 
-/// As the server writes its own catalogs: no parser, no planner, no executor.
+/// Inserts as the server does into its own catalogs, without parser, planner or executor.
 ///
 /// # Safety
+///
 /// As of [`rows`]; no index has an expression, a predicate, or an exclusion constraint.
 unsafe fn directly(relation: pg_sys::Relation, layout: &Layout, chunks: &[Chunk]) {
     // SAFETY: as the caller promises; the tuple is this table's, and the indexes are closed again.
@@ -51,10 +52,11 @@ unsafe fn directly(relation: pg_sys::Relation, layout: &Layout, chunks: &[Chunk]
     }
 }
 
-/// What others have added to the table is filled, checked and indexed as by an INSERT. Triggers
-/// are not fired: one that swallows a row would lose a change.
+/// Fills, checks and indexes what others have added to the table, as an INSERT does. It fires no
+/// triggers: one that swallows a row would lose a change.
 ///
 /// # Safety
+///
 /// As of [`rows`].
 unsafe fn by_executor(relation: pg_sys::Relation, layout: &Layout, chunks: &[Chunk]) {
     // SAFETY: as the caller promises. The executor's state, the slot and the indexes are released
@@ -91,7 +93,7 @@ unsafe fn by_executor(relation: pg_sys::Relation, layout: &Layout, chunks: &[Chu
                 pg_sys::ExecConstraints(result, slot, state);
             }
             pg_sys::simple_heap_insert(relation, tuple);
-            // Again, for now it has a place in the table.
+            // It is set again because the row has a place in the table now.
             pg_sys::ExecStoreHeapTuple(tuple, slot, false);
             insert_index_tuples(result, slot, state);
             pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
@@ -102,9 +104,10 @@ unsafe fn by_executor(relation: pg_sys::Relation, layout: &Layout, chunks: &[Chu
     }
 }
 
-/// The value of an expression, in memory that lasts until the next row.
+/// Returns the value of an expression, in memory that lasts until the next row.
 ///
 /// # Safety
+///
 /// `expression` is prepared, for an executor's state that has this context.
 unsafe fn evaluate(
     expression: *mut pg_sys::ExprState,
@@ -151,7 +154,7 @@ unsafe fn insert_index_tuples(
     }
 }
 
-/// A queue row's values, and which of them are NULL.
+/// Returns a queue row's values, and which of them are NULL.
 fn row(layout: &Layout, chunk: &Chunk) -> (Vec<pg_sys::Datum>, Vec<bool>) {
     let shape = &chunk.shape;
     // SAFETY: inside a transaction.

@@ -1,5 +1,5 @@
-//! How rows get into `integration._change` as it is at present: where its columns are, and what has
-//! been added to it. Looked at once for each version of the table that the session sees.
+//! The present layout of `integration._change`: where its columns are, and what has been added to
+//! it. It is looked up once for each version of the table that the session sees.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -23,23 +23,24 @@ pub const FIELDS: [QueueColumn; 10] = [
     QueueColumn::new(c"changed", pg_sys::BYTEAOID),
 ];
 
-/// How rows are put in.
+/// How rows are inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// The table and its indexes are as plain as we made them.
+    /// The table and its indexes are as we created them.
     Direct,
-    /// Somebody has added what it takes the executor to fill or check: an index over an expression
-    /// or over some of the rows, an exclusion or check constraint, a column with a default.
+    /// Somebody has added something that the executor has to fill or check: an index over an
+    /// expression or over some of the rows, an exclusion or check constraint, a column with a
+    /// default.
     Executor,
 }
 
 /// See the module's documentation.
 pub struct Layout {
-    /// Numbers of the columns of [`FIELDS`].
+    /// The numbers of the columns of [`FIELDS`].
     pub numbers: [i16; FIELDS.len()],
-    /// How many columns there are, dropped ones too.
+    /// How many columns there are, including dropped ones.
     pub width: usize,
-    /// Numbers of other columns that have a default.
+    /// The numbers of other columns that have a default.
     pub defaults: Vec<i16>,
     pub way: Way,
 }
@@ -48,9 +49,10 @@ thread_local! {
     static KNOWN: RefCell<Option<(pg_sys::Oid, Rc<Layout>)>> = const { RefCell::new(None) };
 }
 
-/// The table's layout; what keeps rows from being put in is said.
+/// Returns the table's layout, or what keeps rows from being inserted.
 ///
 /// # Safety
+///
 /// `relation` is `integration._change`, open and locked.
 pub unsafe fn of(relation: pg_sys::Relation) -> Result<Rc<Layout>, String> {
     // SAFETY: as the caller promises.
@@ -68,7 +70,7 @@ pub unsafe fn of(relation: pg_sys::Relation) -> Result<Rc<Layout>, String> {
     Ok(layout)
 }
 
-/// Forgets the layout if this table has changed; if it is not said which has, too.
+/// Forgets the layout if this table has changed, or if it is not known which table has.
 pub fn forget(relation: pg_sys::Oid) {
     KNOWN.with_borrow_mut(|known| {
         known.take_if(|(of, _)| relation == pg_sys::InvalidOid || *of == relation);
@@ -99,9 +101,10 @@ unsafe fn look(relation: pg_sys::Relation) -> Result<Layout, String> {
     }
 }
 
-/// Of the columns that the library does not know, those that have a default.
+/// Returns those of the columns unknown to the library that have a default.
 ///
 /// # Safety
+///
 /// As of [`of`].
 unsafe fn others(relation: pg_sys::Relation, known: &[i16]) -> Result<Vec<i16>, String> {
     let mut defaults = Vec::new();

@@ -1,7 +1,7 @@
 //! Trigger functions: a changed row becomes a queued change, in the writer's transaction.
 //!
 //! The row trigger only collects keys; the statement trigger writes them, many to a queue row.
-//! Nothing here waits, asks the network, or fails the user's statement for a remote reason.
+//! Nothing here waits, uses the network, or fails the user's statement because of a service.
 #![allow(unsafe_code)]
 
 mod buffer;
@@ -33,7 +33,8 @@ pub use table::HINT as MISFIT_HINT;
 pub use tell::{launch_at_commit, tell_at_commit};
 pub use write::misfit;
 
-/// Queues changes that no trigger saw: replayed dead letters, values that won over the service's.
+/// Queues changes that no trigger saw: replayed dead letters, and values that won over the
+/// service's.
 pub fn enqueue<'a>(
     target: Target,
     source: SourceId,
@@ -51,7 +52,7 @@ pub fn enqueue<'a>(
     write::flush();
 }
 
-/// Version of the calling convention, which `CREATE FUNCTION … LANGUAGE c` asks for.
+/// The version of the calling convention, which `CREATE FUNCTION … LANGUAGE c` requires.
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C" fn pg_finfo_integration_capture() -> &'static pg_sys::Pg_finfo_record {
@@ -163,8 +164,8 @@ fn collect(
     }
 }
 
-/// One change for all targets that watch a column that changed; those that have to hear of an
-/// opt-out get it in a lane of its own.
+/// Queues one change for all targets that watch a column that changed; those that have to be told
+/// of an opt-out get it in a lane of its own.
 fn collect_update(plan: &CapturePlan, old: &TriggerRow, new: &TriggerRow, key: &str) {
     let mut changed = ColumnSet::default();
     let (mut live, mut opt_out) = (Targets::default(), Targets::default());
@@ -204,7 +205,7 @@ fn collect_update(plan: &CapturePlan, old: &TriggerRow, new: &TriggerRow, key: &
     });
 }
 
-/// A change of the whole row, for all targets.
+/// Queues a change of the whole row, for all targets.
 fn whole(plan: &CapturePlan, kind: ChangeKind) -> Shape {
     let mut targets = Targets::default();
     plan.watches
@@ -235,7 +236,7 @@ thread_local! {
     static WATCHING_TABLES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has what is known of tables forgotten when they change.
+/// Makes the session forget what it knows about tables when they change.
 fn watch_tables() {
     if !WATCHING_TABLES.replace(true) {
         // SAFETY: registered once a session; the callback only clears maps of ours.
@@ -251,8 +252,8 @@ unsafe extern "C-unwind" fn table_changed(_argument: pg_sys::Datum, relation: pg
     layout::forget(relation);
 }
 
-/// A table is about to be truncated. The trigger for that is on the tracked table itself, and does
-/// not fire for a partition that is truncated alone.
+/// Called when a table is about to be truncated. The trigger for that is on the tracked table, and
+/// does not fire when a partition alone is truncated.
 pub fn truncated(relation: pg_sys::Oid) {
     // SAFETY: a plain global of this process.
     let replays = unsafe { pg_sys::SessionReplicationRole }
@@ -275,14 +276,14 @@ pub fn truncated(relation: pg_sys::Oid) {
     }
 }
 
-/// Has every session read a table's plan anew, once the present transaction commits.
+/// Makes every session read a table's plan again, once the present transaction commits.
 pub fn forget_plan(table: pg_sys::Oid) {
     // SAFETY: inside a transaction; an unknown table is an ordinary error.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
 }
 
-/// The plan for the table that a trigger is on, whatever the trigger's argument says: whoever may
-/// create triggers could say anything.
+/// Returns the plan for the table that a trigger is on. The trigger's argument does not count:
+/// whoever may create triggers could put anything there.
 fn plan_of(data: &pg_sys::TriggerData) -> Option<std::rc::Rc<CapturePlan>> {
     watch_tables();
     // SAFETY: the relation is open for the call.

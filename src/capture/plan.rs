@@ -1,4 +1,4 @@
-//! What a trigger has to watch, made from what is stored for the tracked table and kept per table.
+//! What a trigger has to watch: made from what is stored for the tracked table, and kept per table.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -9,7 +9,7 @@ use integration_engine::record::consent::words::Words;
 use pgrx::pg_sys;
 use serde::Deserialize;
 
-/// A plan as `integration._trigger_plan()` writes it.
+/// A plan, as `integration._trigger_plan()` writes it.
 #[derive(Deserialize)]
 struct Written {
     source: i32,
@@ -23,7 +23,7 @@ struct WrittenTarget {
     /// Absent: any column.
     columns: Option<Vec<NotedColumn>>,
     consent: Option<NotedColumn>,
-    /// What words in that column mean, as in `integration.field_map.value_map`.
+    /// The meaning of words in that column, as in `integration.field_map.value_map`.
     words: Option<BTreeMap<String, String>>,
 }
 
@@ -34,24 +34,25 @@ struct NotedColumn(String, Option<i16>);
 /// A stored plan, and the tracked table it is for.
 pub struct StoredPlan {
     pub tracked: pg_sys::Oid,
-    /// The plan's column numbers are those of the tracked table; in a restored dump they are not.
+    /// Whether the plan's column numbers are those of the tracked table; in a restored dump they
+    /// are not.
     pub numbered: bool,
     pub plan: String,
 }
 
-/// A column of the table at hand.
+/// A column of the table on which the trigger fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanColumn {
     /// From 1.
     pub number: i16,
-    /// Its number in the tracked table, which is another one if the table at hand is a partition.
+    /// Its number in the tracked table, which differs if the trigger fired on a partition.
     pub noted: i16,
     pub type_oid: pg_sys::Oid,
     pub by_value: bool,
     pub length: i16,
 }
 
-/// What one target wants to know about.
+/// What one target watches.
 pub struct Watch {
     pub target: Target,
     pub columns: Vec<PlanColumn>,
@@ -59,18 +60,18 @@ pub struct Watch {
     pub words: Words,
 }
 
-/// One table's instructions.
+/// The plan for one table.
 pub struct CapturePlan {
     pub source: i32,
     pub key: Vec<PlanColumn>,
     pub watches: Vec<Watch>,
-    /// Columns up to here are looked at.
+    /// The last column that is watched.
     pub last_column: i16,
 }
 
-/// What is known of a table that has a trigger of ours.
+/// What is known about a table that has a trigger of ours.
 struct KnownTable {
-    /// The tracked table; itself, or one that it is a partition of.
+    /// The tracked table: the table itself, or one of which it is a partition.
     tracked: pg_sys::Oid,
     /// `None`: it is not tracked, or no plan could be made.
     plan: Option<Rc<CapturePlan>>,
@@ -82,18 +83,18 @@ thread_local! {
 
 /// Where plans and columns are looked up.
 pub trait Catalog {
-    /// The plan of a table, or of the nearest one that it is a partition of.
+    /// Returns the plan of a table, or of the nearest one of which it is a partition.
     fn stored(&self) -> Option<StoredPlan>;
-    /// A column of the table at hand, by the number of one of the tracked table, or else its name.
+    /// Returns a column of the table, by its number in the tracked table, or else by its name.
     fn column(&self, tracked: pg_sys::Oid, name: &str, number: Option<i16>) -> Option<PlanColumn>;
-    /// All columns of the table at hand.
+    /// Returns all columns of the table.
     fn columns(&self, tracked: pg_sys::Oid) -> Vec<PlanColumn>;
-    /// Says why nothing is captured.
+    /// Warns that nothing is captured, and why.
     fn warn(&self, why: &str);
 }
 
-/// The plan of a table. `None` when it is not tracked, or no longer fits what is stored: then
-/// nothing is captured, which is said once a session.
+/// Returns the plan of a table. `None`: it is not tracked, or its columns no longer fit the plan;
+/// then nothing is captured, and the session is warned once.
 pub fn of(relation: pg_sys::Oid, catalog: &impl Catalog) -> Option<Rc<CapturePlan>> {
     let known = PLANS.with_borrow(|plans| {
         plans
@@ -121,8 +122,8 @@ pub fn of(relation: pg_sys::Oid, catalog: &impl Catalog) -> Option<Rc<CapturePla
     plan
 }
 
-/// Forgets the plans of a table that changed, and those of its partitions; of all tables if it is
-/// not said which.
+/// Forgets the plans of a table that changed and of its partitions; of all tables if it is not
+/// known which one changed.
 pub fn forget(relation: pg_sys::Oid) {
     PLANS.with_borrow_mut(|plans| {
         plans.retain(|of, known| {
@@ -131,7 +132,8 @@ pub fn forget(relation: pg_sys::Oid) {
     });
 }
 
-/// What a truncation of a table, or of a partition of it, concerns: number of the source, targets.
+/// Returns what a truncation of a table, or of a partition of it, concerns: the number of the
+/// source, and the targets.
 pub fn concerned(stored: &StoredPlan) -> Option<(i32, Vec<Target>)> {
     let written: Written = serde_json::from_str(&stored.plan).ok()?;
     let targets = written.targets.iter();

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 
 use super::plan::PlanColumn;
 
-/// A row's columns as the server hands them to the trigger.
+/// A row's columns as the server passes them to the trigger.
 pub struct TriggerRow {
     values: *const pg_sys::Datum,
     nulls: *const bool,
@@ -44,8 +44,8 @@ impl TriggerRow {
         unsafe { (!*self.nulls.add(index)).then(|| *self.values.add(index)) }
     }
 
-    /// Whether both rows hold the same bytes. Values that are equal but stored differently count
-    /// as changed; the worker finds out that nothing has to be sent.
+    /// Returns whether both rows have the same bytes. Values that are equal but stored differently
+    /// count as changed; the worker finds out that nothing has to be sent.
     pub fn same(&self, other: &TriggerRow, column: PlanColumn) -> bool {
         match (self.get(column), other.get(column)) {
             (None, None) => true,
@@ -75,7 +75,7 @@ impl TriggerRow {
         }
     }
 
-    /// The row's key, as a record key's text.
+    /// Returns the row's key, as the text of a record key.
     pub fn key(&self, columns: &[PlanColumn], into: &mut String) {
         if let [column] = columns {
             if let Some(value) = self.get(*column) {
@@ -97,9 +97,10 @@ impl TriggerRow {
     }
 }
 
-/// The stored bytes of a value that is passed by reference.
+/// Returns the stored bytes of a value that is passed by reference.
 ///
 /// # Safety
+///
 /// `value` is of a type with this length (-1: with a length word, -2: a C string).
 unsafe fn bytes<'a>(value: pg_sys::Datum, length: i16) -> &'a [u8] {
     let start = value.cast_mut_ptr::<u8>();

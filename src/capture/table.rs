@@ -1,11 +1,11 @@
-//! Our own tables as the trigger function opens them: found by name, and used only if their columns
-//! have the names and types that this library knows.
+//! Our own tables as the trigger function opens them: it finds them by name, and uses them only if
+//! their columns have the names and types that this library knows.
 //!
-//! A library and the extension's tables can be of different versions: the one stays in memory until
-//! the server restarts, the others change with `ALTER EXTENSION integration UPDATE`. The library
-//! works with the tables of its own version and of the one before, and with columns that a later
-//! one has added, if they can do without a value. Anything else fails the user's statement: a change
-//! that cannot be queued must not be committed.
+//! The library and the extension's tables can be of different versions: the one stays in memory
+//! until the server restarts, the others change with `ALTER EXTENSION integration UPDATE`. The
+//! library works with the tables of its own version and of the one before, and with columns that a
+//! later one has added, if they can do without a value. Anything else fails the user's statement: a
+//! change that cannot be queued must not be committed.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -28,7 +28,8 @@ impl QueueColumn {
     }
 }
 
-/// A table of the extension. `None`: somebody is dropping the extension, and its tables are gone.
+/// Opens a table of the extension. `None`: somebody is dropping the extension, and its tables are
+/// gone.
 pub fn find(name: &'static CStr) -> Option<pg_sys::Oid> {
     // SAFETY: look-ups in the system caches inside a transaction.
     let table = unsafe {
@@ -44,9 +45,10 @@ pub fn find(name: &'static CStr) -> Option<pg_sys::Oid> {
     (table != pg_sys::InvalidOid).then_some(table)
 }
 
-/// Numbers of the fields' columns; what does not fit is said.
+/// Returns the numbers of the fields' columns, or what does not fit.
 ///
 /// # Safety
+///
 /// `relation` is open.
 pub unsafe fn numbers<const N: usize>(
     relation: pg_sys::Relation,
@@ -70,9 +72,10 @@ pub unsafe fn numbers<const N: usize>(
     Ok(numbers)
 }
 
-/// All columns, dropped ones too.
+/// Returns all columns, including dropped ones.
 ///
 /// # Safety
+///
 /// `relation` is open, and stays so for as long as the result is used.
 pub unsafe fn attributes<'a>(
     relation: pg_sys::Relation,
@@ -85,9 +88,10 @@ pub unsafe fn attributes<'a>(
     }
 }
 
-/// The oids of a list of the server's.
+/// Returns the oids of a list of the server's.
 ///
 /// # Safety
+///
 /// `list` is empty (null) or holds oids.
 pub unsafe fn oids(list: *const pg_sys::List) -> Vec<pg_sys::Oid> {
     // SAFETY: as the caller promises: it has that many elements.
@@ -102,7 +106,7 @@ pub unsafe fn oids(list: *const pg_sys::List) -> Vec<pg_sys::Oid> {
     }
 }
 
-/// The table's name, for people.
+/// Returns the table's name, for people.
 pub fn label(relation: pg_sys::Relation) -> String {
     // SAFETY: relations are open wherever they are passed on in this module.
     let name = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) };
@@ -122,5 +126,5 @@ pub fn refuse(why: &str) -> ! {
     unreachable!("an error was raised")
 }
 
-/// What to do about tables that do not fit.
+/// Returns what to do about tables that do not fit.
 pub const HINT: &str = "The library and the extension's tables are of different versions, or somebody has changed these tables. Run ALTER EXTENSION integration UPDATE; if that has been done already, restart the server, so that it loads the new library.";

@@ -1,5 +1,5 @@
 //! What the worker is told when the transaction commits. A subtransaction that is rolled back takes
-//! what it had to tell along.
+//! its messages along.
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use super::buffer::Shape;
 use super::transaction;
 use crate::pg::shmem::{self, Wake};
 
-/// What one subtransaction has to tell.
+/// The messages of one subtransaction.
 #[derive(Clone, Copy)]
 struct Message {
     subtransaction: u32,
@@ -39,12 +39,12 @@ pub fn tell_at_commit(what: Wake) {
     note(what, [0; 2], false);
 }
 
-/// Has a worker started, if none runs here, when the present transaction commits.
+/// Starts a worker, if none runs here, when the present transaction commits.
 pub fn launch_at_commit() {
     note(Wake::NONE, [0; 2], true);
 }
 
-/// A queue row was written.
+/// Notes that a queue row was written.
 pub fn written(shape: &Shape, records: u32) {
     let mut wake = Wake::NONE;
     let mut keys = [0; 2];
@@ -73,7 +73,7 @@ fn push(messages: &mut Vec<Message>, message: Message) {
     }
 }
 
-/// A subtransaction has ended well: its parent tells what it had to tell. Cannot fail.
+/// Passes the messages of a subtransaction that ended well to its parent. Cannot fail.
 pub fn release(subtransaction: u32, parent: u32) {
     MESSAGES.with_borrow_mut(|messages| {
         if let Some(mut message) =
@@ -85,17 +85,17 @@ pub fn release(subtransaction: u32, parent: u32) {
     });
 }
 
-/// A subtransaction is rolled back. Cannot fail.
+/// Forgets the messages of a subtransaction that is rolled back. Cannot fail.
 pub fn roll_back(subtransaction: u32) {
     MESSAGES.with_borrow_mut(|messages| messages.retain(|one| one.subtransaction < subtransaction));
 }
 
-/// The transaction is rolled back. Cannot fail.
+/// Forgets all messages: the transaction is rolled back. Cannot fail.
 pub fn forget() {
     MESSAGES.with_borrow_mut(Vec::clear);
 }
 
-/// The transaction is committed (or prepared): nothing here may fail.
+/// Sends the messages: the transaction is committed (or prepared), so nothing here may fail.
 pub fn publish(also: Wake) {
     let all = MESSAGES.with_borrow_mut(|messages| {
         messages.drain(..).reduce(|mut all, message| {

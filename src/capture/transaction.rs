@@ -1,8 +1,8 @@
-//! The writer's transaction: what happens to collected keys when it, or a part of it, ends.
+//! What happens to collected keys when the writer's transaction, or a part of it, ends.
 //!
 //! A key belongs to the subtransaction in which its row was changed. It is written in that one (by
-//! the statement trigger, or because its queue row is full), or it goes over to the parent when the
-//! subtransaction ends well, or it is forgotten with it.
+//! the statement trigger, or because its queue row is full), or passed to the parent when the
+//! subtransaction ends well, or forgotten with it.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -17,7 +17,7 @@ thread_local! {
     static WATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The present subtransaction. Later ones have higher numbers.
+/// Returns the present subtransaction. Later ones have higher numbers.
 pub fn subtransaction() -> u32 {
     // SAFETY: a plain query of this process's transaction state.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
@@ -34,7 +34,7 @@ pub fn with_snapshot(work: impl FnOnce()) {
     }
 }
 
-/// Has the ends of this session's transactions looked at.
+/// Registers for the ends of this session's transactions.
 pub fn watch() {
     if !WATCHING.replace(true) {
         // SAFETY: registered once a session; both functions are guarded and take no argument.
@@ -45,8 +45,8 @@ pub fn watch() {
     }
 }
 
-/// Deferred triggers have been fired by the time of `PRE_COMMIT` and `PRE_PREPARE`, and every
-/// subtransaction has ended.
+/// At `PRE_COMMIT` and `PRE_PREPARE`, deferred triggers have been fired and every subtransaction
+/// has ended.
 #[pg_guard]
 unsafe extern "C-unwind" fn at_transaction_end(
     event: pg_sys::XactEvent::Type,

@@ -1,5 +1,5 @@
-//! From collected keys to queue rows. They are written straight into the heap: no parser, no
-//! planner, no rights of the writing user needed.
+//! Turns collected keys into queue rows. They are written straight into the heap, without parser,
+//! planner, or rights of the writing user.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -15,7 +15,7 @@ thread_local! {
     static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
 }
 
-/// Uses the session's buffer; full chunks are written at once.
+/// Adds to the session's buffer, and writes full chunks at once.
 pub fn buffered(fill: impl FnOnce(&mut dyn FnMut(&super::buffer::Shape, &str))) {
     transaction::watch();
     let subtransaction = transaction::subtransaction();
@@ -28,7 +28,7 @@ pub fn buffered(fill: impl FnOnce(&mut dyn FnMut(&super::buffer::Shape, &str))) 
     }
 }
 
-/// Adds a key unless there is one of that shape.
+/// Adds a key unless the buffer has one of that shape.
 pub fn buffered_once(shape: &super::buffer::Shape, key: &str) {
     let subtransaction = transaction::subtransaction();
     if !BUFFER.with_borrow(|buffer| buffer.has(shape, subtransaction)) {
@@ -36,8 +36,8 @@ pub fn buffered_once(shape: &super::buffer::Shape, key: &str) {
     }
 }
 
-/// Writes what the present subtransaction has collected. What those around it have stays: a
-/// rollback of this one must not take it along.
+/// Writes what the present subtransaction has collected. Keys of the enclosing ones stay in the
+/// buffer, for a rollback of this one must not take them along.
 pub fn flush() {
     let subtransaction = transaction::subtransaction();
     let chunks = BUFFER.with_borrow_mut(|buffer| buffer.take(subtransaction));
@@ -46,16 +46,16 @@ pub fn flush() {
     }
 }
 
-/// Writes what is left at the end of the transaction: rows of triggers whose statement trigger did
-/// not run (a partition written directly, a replication worker).
+/// Writes what is left at the end of the transaction: keys from triggers whose statement trigger
+/// did not run (a partition that was written directly, a replication worker).
 pub fn flush_rest() {
     if !BUFFER.with_borrow(Buffer::is_empty) {
         transaction::with_snapshot(flush);
     }
 }
 
-/// A subtransaction is about to end well. What its parent has no room for is written while it
-/// lasts.
+/// Writes what does not fit into the parent's chunks, while the subtransaction lasts that is about
+/// to end well.
 pub fn flush_surplus(subtransaction: u32, parent: u32) {
     if !BUFFER.with_borrow(Buffer::is_empty) {
         let surplus = BUFFER.with_borrow_mut(|buffer| buffer.take_surplus(subtransaction, parent));
@@ -65,23 +65,23 @@ pub fn flush_surplus(subtransaction: u32, parent: u32) {
     }
 }
 
-/// A subtransaction has ended well. Cannot fail.
+/// Moves the rest to the parent: the subtransaction has ended well. Cannot fail.
 pub fn release(subtransaction: u32, parent: u32) {
     BUFFER.with_borrow_mut(|buffer| buffer.release(subtransaction, parent));
 }
 
-/// A subtransaction is rolled back. Cannot fail.
+/// Forgets a subtransaction that is rolled back. Cannot fail.
 pub fn roll_back(subtransaction: u32) {
     BUFFER.with_borrow_mut(|buffer| buffer.roll_back(subtransaction));
 }
 
-/// The transaction is rolled back. Cannot fail.
+/// Forgets everything: the transaction is rolled back. Cannot fail.
 pub fn forget() {
     BUFFER.with_borrow_mut(Buffer::clear);
 }
 
 fn write(chunks: Vec<Chunk>) {
-    // A clone of a database that is in step: nobody knows of it yet.
+    // In a clone of a database that is in step, nobody knows about this database yet.
     if shmem::preloaded() && shmem::my_slot().is_none() && config::wants_my_database() {
         tell::launch_at_commit();
     }
@@ -102,7 +102,7 @@ fn write(chunks: Vec<Chunk>) {
     }
 }
 
-/// Why changes cannot be queued at present; `None`: they can.
+/// Returns why changes cannot be queued at present; `None`: they can.
 pub fn misfit() -> Option<String> {
     let table = table::find(c"_change")?;
     super::watch_tables();

@@ -1,4 +1,4 @@
-//! From a line of the table to a setting that PostgreSQL knows.
+//! Turns lines of the table into settings that PostgreSQL knows.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
@@ -7,9 +7,9 @@ use pgrx::pg_sys;
 
 use super::kinds::Setting;
 
-/// Makes the table of settings: a struct with a field for each, and its registration.
+/// Creates the table of settings: a struct with a field for each, and its registration.
 ///
-/// A line is `name: Kind = (what the kind wants to know), "text";`.
+/// A line is `name: Kind = (arguments of the kind), "text";`.
 macro_rules! settings {
     ($($name:ident: $kind:ty = ($($argument:expr),*), $text:literal;)*) => {
         /// A field for each setting, of the same name.
@@ -21,7 +21,7 @@ macro_rules! settings {
             $($name: <$kind>::new(stringify!($name), $($argument),*),)*
         };
 
-        /// Makes every setting known to PostgreSQL, in the order of the table.
+        /// Registers every setting with PostgreSQL, in the order of the table.
         pub fn define() {
             $({
                 #[pgrx::pg_guard]
@@ -41,7 +41,7 @@ macro_rules! settings {
             })*
         }
 
-        /// Names of the secrets that `integration.set_secret()` keeps.
+        /// Returns the names of the secrets that `integration.set_secret()` keeps.
         pub fn stored_secrets() -> impl Iterator<Item = &'static str> {
             let settings: [&'static dyn Setting; _] = [$(&TABLE.$name),*];
             settings.into_iter().filter_map(Setting::stored_secret)
@@ -51,13 +51,13 @@ macro_rules! settings {
 
 pub(super) use settings;
 
-/// From now on no other setting can be made that begins as ours do: a misspelt one is refused.
+/// Reserves our prefix: a misspelt setting is refused from now on.
 pub fn reserve_prefix() {
     // SAFETY: the prefix is a NUL-terminated constant, and this is `_PG_init`, after the last definition.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"integration".as_ptr()) };
 }
 
-/// A constant that ends with a NUL, as PostgreSQL wants it.
+/// Returns a constant that ends with a NUL, as PostgreSQL requires.
 pub const fn c_text(text: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(text.as_bytes()) {
         Ok(text) => text,
@@ -65,9 +65,10 @@ pub const fn c_text(text: &'static str) -> &'static CStr {
     }
 }
 
-/// Whether a setting may hold a value; if not, says to PostgreSQL why and what is allowed.
+/// Returns whether a setting may have a value; if not, tells PostgreSQL why, and what is allowed.
 ///
 /// # Safety
+///
 /// `value` is what a check hook is given.
 pub unsafe fn allows(setting: &dyn Setting, value: *mut *mut c_char) -> bool {
     // SAFETY: PostgreSQL passes a pointer to a C string, or to none.
@@ -93,7 +94,7 @@ pub unsafe fn allows(setting: &dyn Setting, value: *mut *mut c_char) -> bool {
     false
 }
 
-/// A copy where PostgreSQL keeps the parts of an error until it has been reported.
+/// Returns a copy where PostgreSQL keeps the parts of an error until it has been reported.
 fn for_report(text: String) -> *mut c_char {
     let text = CString::new(text).unwrap_or_default();
     // SAFETY: the context exists from the start of the process, and the text ends with a NUL.

@@ -1,4 +1,4 @@
-//! How the services are reached, and with what credential.
+//! How the services are reached, and with which credential.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ pub struct Endpoint {
     /// How long a call with records may take.
     pub timeout: Duration,
     pub rate: Option<Rate>,
-    /// Requests a day that are not to be exceeded.
+    /// How many requests a day are allowed.
     pub daily_limit: Option<u32>,
 }
 
-/// What a target lets us in with.
+/// A target's credential.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
-    /// Sent as it is.
+    /// It is sent as it is.
     Fixed(Secret),
-    /// HubSpot: access tokens are fetched with it.
+    /// HubSpot: it is exchanged for access tokens.
     OAuth(OAuthApp),
 }
 
@@ -52,8 +52,8 @@ pub fn hubspot(stored: &StoredSecrets) -> Result<Endpoint, String> {
     })
 }
 
-/// A static token goes before OAuth. Only the refresh token tells that OAuth is meant: the client
-/// secret is set for webhooks as well.
+/// A static token takes precedence over OAuth. Only the refresh token shows that OAuth is meant,
+/// since the client secret is set for webhooks as well.
 fn hubspot_credential(stored: &StoredSecrets) -> Result<Credential, String> {
     let oauth = stored.has(&TABLE.hubspot_refresh_token) || stored.has(&TABLE.hubspot_client_id);
     if !oauth || stored.has(&TABLE.hubspot_access_token) {

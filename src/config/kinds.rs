@@ -1,4 +1,4 @@
-//! The kinds of settings: how each is registered, what it holds, and what it refuses.
+//! The kinds of settings: how each is registered, what it contains, and what it refuses.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -8,30 +8,30 @@ use std::time::Duration;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 
-/// Every setting may be changed while the server runs, by a superuser.
+/// A superuser may change any setting while the server runs.
 pub(super) const CONTEXT: GucContext = GucContext::Suset;
 
-/// What a line of the table says of any setting.
+/// What a line of the table says about any setting.
 pub struct Line {
     /// With its prefix.
     pub name: &'static CStr,
-    /// What `pg_settings` and the README say of it.
+    /// Its description in `pg_settings` and the README.
     pub text: &'static CStr,
-    /// Asks [`Setting::refusal`]; only texts need it, the other kinds are checked by PostgreSQL.
+    /// Asks [`Setting::refusal`]; only texts need it, PostgreSQL checks the other kinds.
     pub check: pg_sys::GucStringCheckHook,
 }
 
 /// A kind of setting.
 pub trait Setting {
-    /// Makes the setting known to PostgreSQL.
+    /// Registers the setting with PostgreSQL.
     fn define(&'static self, line: Line);
 
-    /// Why the setting may not hold this text, if it may not.
+    /// Returns why the setting may not have this text, if it may not.
     fn refusal(&self, _written: &str) -> Option<RefusedValue> {
         None
     }
 
-    /// Name of the secret, if it is one that can be stored.
+    /// Returns the name of the secret, if it is one that can be stored.
     fn stored_secret(&self) -> Option<&'static str> {
         None
     }
@@ -40,7 +40,7 @@ pub trait Setting {
 /// Why a value is refused, and what is allowed instead.
 #[derive(Default)]
 pub struct RefusedValue {
-    /// In place of PostgreSQL's own message, which repeats the value.
+    /// Replaces PostgreSQL's own message, which repeats the value.
     pub message: Option<String>,
     pub detail: Option<String>,
     pub hint: String,
@@ -115,7 +115,7 @@ impl Setting for Count {
     }
 }
 
-/// What a length of time is counted in.
+/// The unit of a length of time.
 #[derive(Clone, Copy)]
 pub enum Unit {
     Milliseconds,
@@ -168,7 +168,7 @@ impl Setting for Span {
     }
 }
 
-/// One of several words, each with what it means. The first is the default.
+/// One of several words, each with its meaning. The first is the default.
 pub struct Choice<T: 'static> {
     setting: GucSetting<i32>,
     options: &'static [(&'static CStr, T)],

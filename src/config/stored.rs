@@ -7,8 +7,8 @@ use super::texts::SecretText;
 use crate::error::Error;
 use crate::secret::Secret;
 
-/// What `integration.set_secret()` keeps, by name: the secret, or why it cannot be opened. It goes
-/// before the setting of the same name.
+/// What `integration.set_secret()` keeps, by name: the secret, or why it cannot be opened. It takes
+/// precedence over the setting of the same name.
 #[derive(Default)]
 pub struct StoredSecrets(HashMap<String, Result<Secret, String>>);
 
@@ -21,7 +21,7 @@ impl FromIterator<(String, Result<Secret, String>)> for StoredSecrets {
 }
 
 impl StoredSecrets {
-    /// `None`: neither stored nor set.
+    /// Returns a secret; `None`: it is neither stored nor set.
     pub(super) fn find(&self, setting: &SecretText) -> Option<Result<Secret, String>> {
         let name = setting.name;
         let stored = self.0.get(name).cloned();
@@ -55,7 +55,7 @@ fn resolve(written: &str, setting: &SecretText) -> Result<Secret, String> {
     }
 }
 
-/// The key that secrets in tables are sealed with, if one is set.
+/// Returns the key that secrets in tables are sealed with, if one is set.
 pub fn encryption_key() -> Result<Option<Secret>, String> {
     // The store is opened with it, so it is not kept there.
     StoredSecrets::default()
@@ -63,7 +63,7 @@ pub fn encryption_key() -> Result<Option<Secret>, String> {
         .transpose()
 }
 
-/// What incoming webhooks are checked against.
+/// The secrets that incoming webhooks are checked with.
 pub struct WebhookSettings {
     pub hubspot_secret: Option<Secret>,
     pub mailchimp_path_secret: Option<Secret>,

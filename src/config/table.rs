@@ -1,5 +1,5 @@
-//! The table of settings: a setting is a line of it, and a row of the README's table with the same
-//! text. All begin with `integration.`.
+//! The table of settings. Each is a line of it, and a row with the same text in the README's table;
+//! all begin with `integration.`.
 #![allow(unsafe_code)]
 
 use integration_engine::delivery::call::{HubSpotOnDelete, OnDelete, Resubscribe};
@@ -14,7 +14,7 @@ use super::texts::SecretHome::{InStore, Outside};
 use super::texts::{SecretText, Text};
 
 settings! {
-    // First: what the others may hold depends on it.
+    // It comes first: what others may contain depends on it.
     allow_literal_secrets: Switch = (false), "Whether secret settings may hold the secret itself, for all to read who read logs and catalogues; for sandboxes, set before the others.";
 
     // Where.
@@ -103,7 +103,7 @@ fn rate(text: &str) -> Option<RefusedValue> {
     })
 }
 
-/// A client id stands in URLs.
+/// A client id appears in URLs.
 fn always(_text: &str) -> bool {
     true
 }

@@ -1,4 +1,4 @@
-//! Settings that are texts, and those that say where a secret is.
+//! Settings that are texts, and those that name where a secret is.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -10,10 +10,10 @@ use super::table::TABLE;
 use crate::pg::statement;
 use crate::secret::Secret;
 
-/// Why a text is refused; `None`: it is not.
+/// Returns why a text is refused; `None`: it is accepted.
 pub type Check = fn(&str) -> Option<RefusedValue>;
 
-/// A text, as it is written but for blanks around it.
+/// A text, without the blanks around it.
 pub struct Text {
     setting: GucSetting<Option<CString>>,
     default: &'static CStr,
@@ -68,7 +68,8 @@ impl Setting for Text {
     }
 }
 
-/// Where a secret may be kept, besides an environment variable or a file that the setting names.
+/// Where a secret may be kept, other than in an environment variable or a file that the setting
+/// names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SecretHome {
     /// By `integration.set_secret()`.
@@ -76,14 +77,14 @@ pub enum SecretHome {
     Outside,
 }
 
-/// A secret: shown to superusers only, neither in dumps of `pg_settings` nor samples, and refused
-/// where the setting would hold the secret itself.
+/// A secret. Only superusers see it; it is in neither dumps of `pg_settings` nor samples, and a
+/// literal secret is refused.
 pub struct SecretText {
     text: Text,
     /// Without a prefix.
     pub name: &'static str,
     kept: SecretHome,
-    /// Whether a value is none that has to be hidden.
+    /// Returns whether a value need not be hidden.
     open: fn(&str) -> bool,
 }
 
@@ -102,7 +103,7 @@ impl SecretText {
         self.text.filled()
     }
 
-    /// Whether a value may stand in the setting.
+    /// Returns whether a value may be written in the setting.
     pub fn may_hold(&self, written: &str) -> bool {
         Secret::is_reference(written) || TABLE.allow_literal_secrets.get() || (self.open)(written)
     }
@@ -123,7 +124,7 @@ impl Setting for SecretText {
         self.text.define_with(&line, GucFlags::SUPERUSER_ONLY);
     }
 
-    /// The secret is not repeated.
+    /// The message does not repeat the secret.
     fn refusal(&self, written: &str) -> Option<RefusedValue> {
         if written.is_empty() || self.may_hold(written) {
             return None;

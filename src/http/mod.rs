@@ -1,5 +1,5 @@
-//! The HTTP engine: plain requests in, plain answers out, on a thread of its own. Knows neither
-//! Postgres nor what it transports; waiting and trying again are the outbox's business.
+//! The HTTP engine, on a thread of its own: plain requests in, plain answers out. It knows neither
+//! PostgreSQL nor what it transports, and retries nothing: that is the queue's business.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -13,67 +13,67 @@ use tokio::sync::mpsc as queue;
 use crate::pg::clock::Stopwatch;
 use crate::secret::Secret;
 
-/// Answers larger than this are refused: a full batch answer has well under 1 MB.
+/// Larger answers are refused: a full batch answer has well under 1 MB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
-/// How often a connection that nothing comes through is checked.
+/// How often an idle connection is checked.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// A request with everything needed to send it.
+/// A request, with everything needed to send it.
 pub struct Outgoing {
-    /// The caller's name for it; comes back with the answer.
+    /// The caller's id for it; the answer carries it, too.
     pub id: u64,
     pub base_url: String,
-    /// Goes into the header `Authorization`; `None`: the body says who we are.
+    /// The value of the header `Authorization`; `None`: the credential is in the body.
     pub credential: Option<Secret>,
     pub request: Request,
-    /// Instead of the request's own body, one that holds secrets.
+    /// A body with secrets, in place of the request's own.
     pub secret_body: Option<SecretBody>,
     pub timeout: Duration,
 }
 
-/// A body that must not be seen.
+/// A body that must not be shown.
 pub enum SecretBody {
     /// `application/x-www-form-urlencoded`
     Form(Secret),
     Json(Secret),
 }
 
-/// What came of it.
+/// What became of a request.
 pub struct Answer {
     pub id: u64,
     pub result: Result<Reply, TransportError>,
     pub duration: Duration,
 }
 
-/// How to reach the outside.
+/// How to reach the services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     pub proxy: Option<String>,
     pub ca_file: Option<String>,
 }
 
-/// A client that reaches the outside that way.
+/// Returns a client that reaches the services that way.
 pub struct Client(reqwest::Client);
 
 impl Client {
-    /// `Err` names the setting that is wrong.
+    /// The error names the setting that is wrong.
     pub fn new(network: &Network) -> Result<Client, String> {
         client(network).map(Client)
     }
 }
 
-/// The running engine. Dropping it ends its thread, and with it all requests under way.
-pub struct Engine {
+/// The running engine. Dropping it ends its thread, and every request under way.
+pub struct HttpClient {
     outgoing: Option<queue::UnboundedSender<Outgoing>>,
     answers: mpsc::Receiver<Answer>,
     bell: UnixStream,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Engine {
-    /// Starts the thread. Must be called with all signals blocked, which the thread inherits.
-    pub fn start(Client(client): Client) -> Result<Engine, String> {
+impl HttpClient {
+    /// Starts the thread. All signals must be blocked; the thread inherits that.
+    pub fn start(Client(client): Client) -> Result<HttpClient, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -88,11 +88,11 @@ impl Engine {
             .name("integration http".to_owned())
             .spawn(move || {
                 runtime.block_on(serve(client, requests, results, ringer.into()));
-                // A look-up of a host name cannot be interrupted: nobody waits for it.
+                // The look-up of a host name cannot be interrupted: nobody waits for it.
                 runtime.shutdown_background();
             })
             .map_err(|why| format!("no thread: {why}"))?;
-        Ok(Engine {
+        Ok(HttpClient {
             outgoing: Some(outgoing),
             answers,
             bell,
@@ -100,31 +100,32 @@ impl Engine {
         })
     }
 
-    /// Hands a request over; `false` when the thread has died.
+    /// Hands a request over; returns `false` if the thread has died.
     pub fn send(&self, request: Outgoing) -> bool {
         self.outgoing
             .as_ref()
             .is_some_and(|outgoing| outgoing.send(request).is_ok())
     }
 
-    /// The next answer that has come in.
+    /// Returns the next answer that has come in.
     pub fn answer(&self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }
 
-    /// Becomes readable when an answer has come in; see [`Engine::drain_wakeups`].
+    /// Returns a socket that becomes readable when an answer has come in; see
+    /// [`Engine::drain_wakeups`].
     pub fn socket(&self) -> i32 {
         self.bell.as_raw_fd()
     }
 
-    /// Takes note of the bell, before answers are taken.
+    /// Empties the socket, before answers are taken.
     pub fn drain_wakeups(&self) {
         let mut bytes = [0; 256];
         while matches!((&self.bell).read(&mut bytes), Ok(256)) {}
     }
 }
 
-impl Drop for Engine {
+impl Drop for HttpClient {
     fn drop(&mut self) {
         self.outgoing = None;
         if let Some(thread) = self.thread.take() {
@@ -135,7 +136,7 @@ impl Drop for Engine {
 }
 
 fn client(network: &Network) -> Result<reqwest::Client, String> {
-    // A second installation in one process is refused, and is as good.
+    // A second installation in one process is refused, which does no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!(
@@ -147,7 +148,7 @@ fn client(network: &Network) -> Result<reqwest::Client, String> {
         .connect_timeout(Duration::from_secs(10))
         .pool_idle_timeout(Duration::from_secs(50))
         .tcp_nodelay(true)
-        // An answer may take long; that the other side is gone is found out sooner.
+        // An answer may take long; this finds out sooner that the other side is gone.
         .tcp_keepalive(KEEPALIVE)
         .tcp_keepalive_interval(KEEPALIVE)
         .tcp_keepalive_retries(2)
@@ -188,13 +189,13 @@ async fn serve(
             let watch = Stopwatch::start();
             let id = outgoing.id;
             let result = exchange(&client, outgoing).await;
-            // The receiver is gone only when the worker is.
+            // Sending fails only when the worker is gone.
             let _ = results.send(Answer {
                 id,
                 result,
                 duration: watch.elapsed(),
             });
-            // A full pipe rings already.
+            // A full pipe is readable already.
             let _ = (&*ringer).write(&[1]);
         });
     }
@@ -266,7 +267,7 @@ fn failure(error: &reqwest::Error, timeout: Duration) -> TransportError {
     }
 }
 
-/// The innermost cause: the outer ones repeat the URL, which belongs into no log.
+/// Returns the innermost cause: the outer ones repeat the URL, which belongs in no log.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

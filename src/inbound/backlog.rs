@@ -163,7 +163,7 @@ impl Backlog {
         }
     }
 
-    /// Applies an event, or puts it off. Gives whether it may have written to the CRM.
+    /// Applies an event, or puts it off. Returns whether it may have written to the CRM.
     fn apply_one(
         &mut self,
         which: Which,

@@ -80,7 +80,7 @@ enum FieldStep {
 }
 
 impl Reported<'_> {
-    /// Takes over what the rules say, field by field; gives what that means for an event.
+    /// Takes over what the rules say, field by field, and returns what that means for an event.
     pub(super) fn take(self, values: &[(String, Option<String>)]) -> SpiResult<Fate> {
         let source = self.source;
         let key = self.record.key.clone();

@@ -65,7 +65,7 @@ impl TargetAccount {
         self.again_at = None;
     }
 
-    /// The credential was refused; gives how long to wait before it is tried again. Calls under way
+    /// The credential was refused; returns how long to wait before it is tried again. Calls under way
     /// together are refused together: that counts once.
     pub fn refuse(&mut self, state: TargetStatus, now: Instant) -> Duration {
         self.state = AccountState::Unknown;
@@ -132,7 +132,7 @@ pub fn read(
     }
 }
 
-/// Takes in who we are; gives the account, if it is to be compared with the one known.
+/// Reads who we are, and returns the account if it is to be compared with the known one.
 pub fn hear(
     worker: &mut TargetWorker,
     context: &Context,

@@ -306,7 +306,7 @@ fn look_at(
     })
 }
 
-/// Gives the link of a row that is gone, or has another address by now, to the new row with its
+/// Passes on the link of a row that is gone, or has another address by now, to the new row with its
 /// address; `false` when it has to wait, because the old link is in use or the new row has one of its own.
 fn inherit(
     worker: &TargetWorker,
@@ -373,7 +373,7 @@ pub fn describe(context: &Context, seen_from: &Source, record: &RecordRef) -> St
 }
 
 /// Rows that are gone leave their members to rows that were refused for having the same address:
-/// nobody is archived while another row wants them. Gives the heirs, to be sent again.
+/// nobody is archived while another row wants them. Returns the heirs, to be sent again.
 pub fn bequeath(
     worker: &TargetWorker,
     context: &Context,

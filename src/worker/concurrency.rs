@@ -1,4 +1,4 @@
-//! How much a target is asked for at once: what the settings allow, and what it stands.
+//! The concurrency limit of a target: the setting, reduced when the service pushes back.
 
 use integration_engine::limits::breaker::micros;
 use integration_engine::limits::concurrency::Finished;

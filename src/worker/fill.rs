@@ -77,7 +77,7 @@ pub struct Move {
     pub to: LinkEntry,
 }
 
-/// Takes records out of the queue and plans calls for them. Gives what else came of it.
+/// Takes records out of the queue and plans calls for them. Returns what else came of it.
 ///
 /// Records that turn out to need no call make room for others, so that calls leave full.
 pub fn plan(worker: &mut TargetWorker, context: &Context, batches: usize) -> SpiResult<Planning> {
@@ -124,7 +124,7 @@ fn first_glance(worker: &TargetWorker, batches: usize) -> usize {
     }
 }
 
-/// As [`plan`], for opt-outs alone, one call's worth. Gives the calls, too.
+/// As [`plan`], for opt-outs alone, one call's worth. Returns the calls, too.
 pub fn plan_opt_outs(
     worker: &mut TargetWorker,
     context: &Context,

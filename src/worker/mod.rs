@@ -163,7 +163,7 @@ impl Worker {
         self.context.now = clock::now();
     }
 
-    /// One turn. Gives how long there is nothing to do unless somebody wakes us.
+    /// One turn. Returns how long there is nothing to do unless somebody wakes us.
     fn turn(&mut self, wake: Wake) -> SpiResult<Option<Duration>> {
         self.look_at_clock();
         self.follow_catalog()?;

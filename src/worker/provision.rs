@@ -52,7 +52,7 @@ pub fn hear(worker: &mut TargetWorker, result: &Result<Reply, TransportError>, n
     worker.hear(&signal, &BudgetReport::default(), now);
 }
 
-/// Notes how merge fields stand. Gives whether there is news of them.
+/// Notes how merge fields stand. Returns whether there is news of them.
 pub fn look(worker: &mut TargetWorker, requests: &mut Requests) -> bool {
     if worker.target != Target::Mailchimp {
         return false;

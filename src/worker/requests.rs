@@ -27,7 +27,7 @@ use super::target::{PlannedCall, TargetWorker};
 use super::task::{self, QuestionKind, TaskId, Token};
 use super::{Context, answers, properties};
 use crate::config::{Endpoint, Settings};
-use crate::http::{Client, Engine, Network};
+use crate::http::{Client, HttpClient, Network};
 use crate::pg::shmem;
 use crate::secret::Secret;
 use crate::store::server::accounts::Tested;
@@ -100,7 +100,7 @@ struct SentRequest {
 
 /// See the module's documentation.
 pub struct Requests {
-    engine: Engine,
+    engine: HttpClient,
     network: Network,
     /// It leads nowhere: nothing may be sent.
     astray: bool,
@@ -141,7 +141,7 @@ impl Requests {
             Ok(client) => (client, false),
             Err(_) => (Client::new(&Network::default())?, true),
         };
-        let engine = shmem::without_signals(|| Engine::start(client))?;
+        let engine = shmem::without_signals(|| HttpClient::start(client))?;
         Ok(Requests {
             engine,
             network,
@@ -202,7 +202,7 @@ impl Requests {
     /// under way.
     pub fn renew_network(&mut self) -> Result<(), String> {
         if let Some(client) = self.fresh.take_if(|_| self.underway.is_empty()) {
-            self.engine = shmem::without_signals(|| Engine::start(client))?;
+            self.engine = shmem::without_signals(|| HttpClient::start(client))?;
         }
         Ok(())
     }

@@ -132,7 +132,7 @@ impl<S: Ord + Clone> Lookups<S> {
         due.next().map(|(subject, _)| subject.clone())
     }
 
-    /// It counts as asked for; gives where the page begins.
+    /// Marks it as asked for, and returns where the page begins.
     pub fn ask(&mut self, subject: &S) -> Option<&str> {
         let lookup = self.0.entry(subject.clone()).or_insert(Lookup::NEW);
         lookup.state = LookupState::Asked;
@@ -205,7 +205,7 @@ impl<S: Ord + Clone> Lookups<S> {
         }
     }
 
-    /// A record was refused for what is thought to be so. Gives whether it is worth planning anew
+    /// A record was refused for what is thought to be so. Returns whether it is worth planning anew
     /// because some of what is `concerned` is being read again.
     pub fn doubt(&mut self, now: u64, concerned: impl Fn(&S) -> bool) -> bool {
         let mut again = false;

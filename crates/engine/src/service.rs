@@ -34,7 +34,7 @@ pub trait Service {
     /// value, which clears the field.
     fn to_remote<'r>(map: &SourceMap, row: &'r [Option<String>], index: usize) -> Value<'r>;
 
-    /// A value as the service returns it, in the form [`Service::to_remote`] gives.
+    /// A value as the service returns it, in the form that [`Service::to_remote`] produces.
     fn canonical<'t>(map: &SourceMap, field: &Field, remote: Option<&'t str>) -> Value<'t>;
 
     /// The service's value as text for the column, in the manner of what stands there at present.

@@ -138,7 +138,7 @@ pub fn to_remote(kind: ValueKind, text: Option<&str>) -> Value<'_> {
     Ok(Some(value))
 }
 
-/// A value as the service returns it, in the form [`to_remote`] gives. `None`: no value.
+/// A value as the service returns it, in the form that [`to_remote`] produces. `None`: no value.
 pub fn canonical(kind: ValueKind, remote: Option<&str>) -> Value<'_> {
     let Some(text) = remote.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);

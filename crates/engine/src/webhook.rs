@@ -156,7 +156,7 @@ pub fn objects(body: &[u8]) -> Result<Vec<Object>, WebhookError> {
     Ok(list.iter().enumerate().map(read).collect())
 }
 
-/// Replaces NUL characters, which PostgreSQL stores in no text. Gives whether there were any.
+/// Replaces NUL characters, which PostgreSQL stores in no text. Returns whether there were any.
 pub fn without_nul(value: &mut Value) -> bool {
     match value {
         Value::String(text) if text.contains('\0') => {

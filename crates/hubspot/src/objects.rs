@@ -329,7 +329,7 @@ const fn engagement(name: &'static str) -> Object {
     }
 }
 
-/// Gives each object its place.
+/// Assigns each object its place.
 const fn in_order<const N: usize>(mut objects: [Object; N]) -> [Object; N] {
     let mut place = 0;
     while place < N {

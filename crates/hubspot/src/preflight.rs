@@ -149,7 +149,7 @@ impl Preflight {
     }
 
     /// A record of this object was refused for what its definitions are, or are thought to be.
-    /// Gives whether it is worth planning anew because they are being read again.
+    /// Returns whether it is worth planning anew because they are being read again.
     pub fn doubt(&mut self, entity: Entity, now: u64) -> bool {
         self.lookups.doubt(now, |subject| match subject {
             Subject::Properties(other) | Subject::Pipelines(other) => *other == entity,

@@ -100,7 +100,7 @@ fn converted<'a>(
     Ok(Some(value))
 }
 
-/// A property's value as HubSpot returns it, in the form [`to_remote`] gives.
+/// A property's value as HubSpot returns it, in the form that [`to_remote`] produces.
 ///
 /// Where the column holds less than the property (a date of a point in time), that is all that is
 /// compared: the rest could not have come from here.

@@ -243,7 +243,7 @@ struct Options {
     choices: Option<Vec<String>>,
 }
 
-/// Reads a page of merge fields, from `offset` on; gives where the next one begins.
+/// Reads a page of merge fields, from `offset` on; returns where the next one begins.
 pub(super) fn read_fields(
     body: &[u8],
     offset: usize,

@@ -67,7 +67,7 @@ pub(crate) fn to_remote<'a>(
     Ok(Some(value))
 }
 
-/// The field's value as Mailchimp returns it, in the form [`to_remote`] gives.
+/// The field's value as Mailchimp returns it, in the form that [`to_remote`] produces.
 pub(crate) fn canonical<'a>(
     kind: ValueKind,
     merge: &MergeType,

@@ -195,7 +195,7 @@ impl Preflight {
     }
 
     /// A record for this audience was refused for what its definitions are, or are thought to be.
-    /// Gives whether it is worth planning anew because they are being read again.
+    /// Returns whether it is worth planning anew because they are being read again.
     pub fn doubt(&mut self, list: &str, now: u64) -> bool {
         self.lookups.doubt(now, |subject| subject.list == list)
     }

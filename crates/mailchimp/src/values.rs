@@ -71,7 +71,7 @@ fn unknown(kind: ValueKind, text: Option<&str>) -> Value<'_> {
     Ok(value)
 }
 
-/// The field's value as Mailchimp returns it, in the form [`to_remote`] gives.
+/// The field's value as Mailchimp returns it, in the form that [`to_remote`] produces.
 pub(super) fn canonical<'a>(field: &Field, remote: Option<&'a str>) -> Value<'a> {
     match (remote, &field.remote_type) {
         (Some(text), _) if is_identity(field) && !text.trim().is_empty() => {

@@ -102,7 +102,7 @@ pub fn preview(settings: Settings, table: pg_sys::Oid, key: &str) -> Result<Vec<
 
 impl Context {
     /// Interests and permissions go by ids that an audience has to be asked for: they are left out.
-    /// Gives their names.
+    /// Returns their names.
     fn leave_unread_fields(&mut self, table: pg_sys::Oid) -> Vec<String> {
         let source = self.sources.values_mut().find(|known| known.oid == table);
         let map: Option<&mut SourceMap> =

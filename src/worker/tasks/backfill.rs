@@ -353,7 +353,7 @@ fn may_feed(worker: &TargetWorker, context: &Context, source: SourceId, now: Ins
         && worker.retrying < MOST_RETRIES
 }
 
-/// Queues one chunk of a walk. Gives why that was refused.
+/// Queues one chunk of a walk. Returns why that was refused.
 fn advance(running: &mut RunningBackfill, context: &Context) -> SpiResult<Option<(i64, SqlError)>> {
     let walk = &mut running.walk;
     let Some(source) = context.sources.get(&walk.source) else {

@@ -15,7 +15,7 @@ use crate::{
     wire::Request,
 };
 
-/// What is known about a record's other self.
+/// What is known about a record's remote counterpart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// `None`: a create was under way when we last looked; the record may or may not exist.

@@ -133,7 +133,7 @@ impl<K: Copy + Ord> MissingScopes<K> {
         times.min()
     }
 
-    /// The credential is another one. Gives what had been refused to the last one.
+    /// The credential is another one. Returns what had been refused to the last one.
     pub fn forget(&mut self) -> Vec<K> {
         let known = std::mem::take(&mut self.0).into_iter();
         known

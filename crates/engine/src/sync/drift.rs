@@ -1,4 +1,4 @@
-//! Comparing a record with its other self: which fields differ, and what puts that right.
+//! Comparing a record with the remote one: which fields differ, and what puts that right.
 //!
 //! Values are compared in the form in which they are sent, so that what has just been written is
 //! never a difference.

@@ -54,7 +54,7 @@ pub(super) fn listed(
     Ok(())
 }
 
-/// A page of a report. Gives whether the inbox has something new.
+/// A page of a report. Returns whether the inbox has something new.
 pub(super) fn reported(
     running: &mut Running,
     context: &Context,

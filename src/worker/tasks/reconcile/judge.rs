@@ -114,7 +114,7 @@ pub(super) enum Manner {
 pub(super) struct Judge<'a> {
     pub(super) apply_context: ApplyContext<'a>,
     pub(super) course: Course,
-    /// Records whose other self is gone.
+    /// Records whose remote record is gone.
     pub(super) unlinked: Vec<RecordRef>,
     pub(super) manner: Manner,
     /// The fields that were asked for, and when.
@@ -254,7 +254,7 @@ impl<'a> Judge<'a> {
         drift::put(&self.course, &found)
     }
 
-    /// Judges an answer. Gives where the walk goes on after a page.
+    /// Judges an answer. Returns where the walk goes on after a page.
     pub(super) fn answer(
         &mut self,
         asked: Asked,

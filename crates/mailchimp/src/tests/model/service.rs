@@ -86,7 +86,7 @@ impl Service {
         asked
     }
 
-    /// Whoever is subscribed becomes this; gives who that is.
+    /// Whoever is subscribed becomes this; returns who that is.
     pub fn become_all(&mut self, status: &'static str) -> Vec<At> {
         let all = self.subscribed();
         for at in &all {
@@ -100,7 +100,7 @@ impl Service {
         all
     }
 
-    /// Whoever has mail sent to them in an audience changes their address; gives whose it was.
+    /// Whoever has mail sent to them in an audience changes their address; returns whose it was.
     pub fn moves(&mut self, to: &str) -> Option<At> {
         let free = |at: &&At| !self.members.contains_key(&(at.0.clone(), to.to_owned()));
         let subscribed = self.subscribed();
