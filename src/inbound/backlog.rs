@@ -4,27 +4,25 @@
 //! the worker longer than for one write. The worker itself waits for nobody: an event whose row or
 //! table somebody holds is put off, with those of the same record behind it, and the others go on.
 
+mod gauges;
+mod outcome;
+
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use integration_engine::event_order::{Affected, EventOrder, Place};
 use integration_engine::refusal::Refusal;
 use integration_engine::webhook::EventSubject;
-use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::{ApplyContext, Fate, Refused, erased, event, foreign};
-use crate::pg;
 use crate::pg::clock::{self, Stopwatch};
 use crate::pg::shmem::{Slot, Wake};
-use crate::store::inbound::inbox::{
-    self, EventState, FAILED_ALERT, PendingEvent, WAITS_ALERT, WaitingEvents, Which,
-};
+use crate::store::inbound::inbox::{self, EventState, PendingEvent, WAITS_ALERT, Which};
 use crate::store::{self, state};
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
+use outcome::{attempt, settle, settle_after};
 
 /// Events read at a time.
 const PAGE: i64 = 100;
@@ -45,9 +43,6 @@ const MOST_LATER: usize = 1_000;
 /// whatever is in the way is probably in theirs as well.
 const MOST_REFUSALS: u32 = 20;
 const REST: Duration = Duration::from_secs(1);
-
-/// Waiting events are counted no more often than this.
-const COUNT: Duration = Duration::from_secs(1);
 
 /// Who has waited for so long is named in an alert.
 const LONG: Duration = Duration::from_secs(15 * 60);
@@ -312,83 +307,6 @@ impl Backlog {
         let some = self.stale || !self.order.is_empty() || !held.is_empty();
         self.count(context, some)
     }
-
-    fn count(&mut self, context: &Context, some: bool) -> SpiResult<()> {
-        let now = context.now.instant;
-        let Some(slot) = context.slot else {
-            return Ok(());
-        };
-        if some && self.counted_at.is_some_and(|at| now - at < COUNT) {
-            return Ok(());
-        }
-        let waiting = match some {
-            true => inbox::waiting()?,
-            false => integration_engine::record::Target::ALL
-                .map(|target| (target, WaitingEvents::default())),
-        };
-        self.counted_at = some.then_some(now);
-        for (target, waiting) in waiting {
-            let gauges = slot.gauges(target);
-            gauges
-                .inbox_pending
-                .store(waiting.pending, Ordering::Relaxed);
-            gauges
-                .inbox_retrying
-                .store(waiting.retrying, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Counts the events that failed, and has the others looked at. After somebody asked for it.
-    pub fn load(&mut self, context: &Context) -> SpiResult<()> {
-        self.stale = true;
-        self.counted_at = None;
-        let Some(slot) = context.slot else {
-            return Ok(());
-        };
-        for (target, failed) in inbox::failed()? {
-            slot.gauges(target)
-                .inbox_failed
-                .store(failed, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-}
-
-/// Notes what became of an event.
-fn settle(
-    apply_context: &ApplyContext,
-    event: &PendingEvent,
-    state: EventState,
-    detail: &str,
-) -> SpiResult<()> {
-    if state == EventState::Ignored && !apply_context.hidden.is_empty() {
-        return inbox::remove(event.id);
-    }
-    settle_after(apply_context, event, state, detail, event.attempts)
-}
-
-fn settle_after(
-    apply_context: &ApplyContext,
-    event: &PendingEvent,
-    state: EventState,
-    detail: &str,
-    attempts: u32,
-) -> SpiResult<()> {
-    inbox::settle(event.id, state, detail, attempts)?;
-    apply_context.raise_alerts(event.target())?;
-    if state != EventState::Failed {
-        return Ok(());
-    }
-    if let Some(slot) = apply_context.context.slot {
-        let failed = &slot.gauges(event.target()).inbox_failed;
-        failed.fetch_add(1, Ordering::Relaxed);
-    }
-    let message = format!(
-        "event {} of {} could not be applied: {detail}. Once that is put right: SELECT integration.inbox_retry(); all of them: SELECT * FROM integration.inbox WHERE state = 'failed'",
-        event.id, event.origin
-    );
-    state::raise(FAILED_ALERT, event.target(), "", &message)
 }
 
 fn long_wait(event: &PendingEvent, why: &str) -> String {
@@ -398,32 +316,4 @@ fn long_wait(event: &PendingEvent, why: &str) -> String {
         event.origin,
         LONG.as_secs() / 60
     )
-}
-
-/// Does something all or not at all: what was refused leaves nothing behind.
-fn attempt(work: impl FnOnce() -> SpiResult<Fate>) -> SpiResult<Fate> {
-    store::links::intents::begin_attempt();
-    let mut refused = None;
-    let done = pg::guarded(AssertUnwindSafe(|| {
-        let fate = work()?;
-        if let Fate::Refused(why) = fate {
-            refused = Some(why);
-            // It ends the subtransaction.
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_TRANSACTION_ROLLBACK,
-                "the event is refused"
-            );
-        }
-        Ok(fate)
-    }));
-    match done {
-        Ok(fate) => fate,
-        Err(error) => {
-            store::links::intents::undo_attempt();
-            Ok(Fate::Refused(
-                refused.unwrap_or_else(|| Refused::of(&error)),
-            ))
-        }
-    }
 }
