@@ -18,7 +18,7 @@ pub enum Error {
     Body(String),
     #[error("\"{0}\" is not tracked")]
     NotTracked(String),
-    // Perhaps the name is the secret: it is not repeated. Those that there are.
+    // The name may be the secret, so it is not repeated; the known names are listed instead.
     #[error("there is no secret of this name")]
     UnknownSecret(Vec<&'static str>),
     #[error("an empty text is no secret")]

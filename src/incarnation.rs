@@ -1,4 +1,4 @@
-//! The data directory's mark, which tells a physical copy from its original; see
+//! The data directory's mark, which distinguishes a physical copy from its original; see
 //! [`integration_engine::incarnation`].
 
 use std::fs::{self, File, OpenOptions};
@@ -13,15 +13,15 @@ use pgrx::prelude::*;
 use crate::config;
 use crate::pg::random_id;
 
-/// Base backups leave out whatever has a name that begins so, and the server never looks at it.
+/// Base backups omit files whose names begin like this, and the server ignores them.
 const FILE: &str = "pgsql_tmp_integration";
 const DRAFT: &str = "pgsql_tmp_integration.new";
 
 /// This server's mark; processes inherit it from the postmaster.
 static MARK: OnceLock<Mark> = OnceLock::new();
 
-/// Reads the mark, and makes one where there is none that holds. In the postmaster, whose present
-/// directory is the data directory.
+/// Reads the mark, and creates one where there is no valid one. Runs in the postmaster, whose
+/// present directory is the data directory.
 pub fn begin() {
     match read_or_make() {
         Ok(mark) => {
@@ -81,8 +81,8 @@ fn make(cause: MarkCause, path: String) -> io::Result<Mark> {
     Ok(mark)
 }
 
-/// What this data directory is called; whether the server goes on as what the database says it was;
-/// why it is called so.
+/// Returns the name of this data directory, whether the server continues what the database says it
+/// was, and why the name was given.
 #[pg_extern(stable)]
 fn _incarnation() -> TableIterator<
     'static,

@@ -11,21 +11,21 @@ use zeroize::Zeroizing;
 use crate::config;
 use crate::secret::Secret;
 
-/// In the data directory, which is the working directory of every server process. A base backup
-/// carries it, a dump does not.
+/// The file is in the data directory, the working directory of every server process. A base backup
+/// includes it, a dump does not.
 const KEY_FILE: &str = "integration.key";
 
-/// Bytes of a key that is made here.
+/// How many bytes a generated key has.
 const KEY: usize = 32;
 
-/// The key of `integration.encryption_key`.
+/// Returns the key of `integration.encryption_key`.
 fn configured_key() -> Result<SealKey, String> {
     let key = config::encryption_key()?.ok_or("integration.encryption_key is not set")?;
     SealKey::from_text(key.reveal()).map_err(|why| format!("integration.encryption_key: {why}"))
 }
 
-/// The key to seal with: the configured one or, where none is, that of the key file, which is made
-/// when there is none yet.
+/// Returns the key to seal with: the configured one or, where none is, that of the key file, which
+/// is created if there is none yet.
 fn key() -> Result<SealKey, String> {
     if config::encryption_key()?.is_some() {
         return configured_key();
@@ -38,8 +38,8 @@ fn key() -> Result<SealKey, String> {
     filed_key()?.ok_or_else(|| format!("{KEY_FILE} is gone from the data directory"))
 }
 
-/// Keys that something may have been sealed with: the configured one may have been set later. What
-/// is wrong with a key is said only if no other opens it.
+/// Returns the keys with which something may have been sealed: the configured one may have been set
+/// later. A key's fault is reported only if no other key opens it.
 pub fn keys() -> Vec<Result<SealKey, String>> {
     let configured = config::encryption_key()
         .and_then(|key| key.map(|_| configured_key()).transpose())
@@ -83,7 +83,7 @@ fn filed_key() -> Result<Option<SealKey>, String> {
         .map_err(|why| format!("{KEY_FILE} in the data directory: {why}"))
 }
 
-/// Makes the key file, whole or not at all; if another process is faster, its key is the one.
+/// Creates the key file, whole or not at all; if another process is faster, that one's key counts.
 fn make_key_file() -> std::io::Result<()> {
     let mut bytes = Zeroizing::new([0; KEY]);
     fill_randomly(&mut *bytes).map_err(std::io::Error::other)?;
@@ -95,7 +95,7 @@ fn make_key_file() -> std::io::Result<()> {
             Err(why) if why.kind() != ErrorKind::AlreadyExists => Err(why),
             linked => Ok(linked.is_ok()),
         });
-    // Whatever became of it.
+    // The outcome does not matter.
     let _ = fs::remove_file(&draft);
     let made = written?;
     File::open(".")?.sync_all()?;
@@ -127,12 +127,12 @@ pub fn seal(context: &str, secret: &str) -> Result<Vec<u8>, String> {
         .map_err(|why| why.to_string())
 }
 
-/// Why secrets cannot be sealed.
+/// Returns why secrets cannot be sealed.
 pub fn lacks_key() -> Option<String> {
     key().err()
 }
 
-/// A number that is used once.
+/// Returns a number that is used once.
 fn nonce() -> Result<[u8; NONCE], String> {
     let mut nonce = [0; NONCE];
     fill_randomly(&mut nonce)?;

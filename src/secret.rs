@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The value of a setting: a literal, `env:NAME`, or `file:/path`. The error names what could
-    /// not be read, never a value.
+    /// Reads the value of a setting: a literal, `env:NAME`, or `file:/path`. The error names what
+    /// could not be read, never a value.
     pub fn resolve(written: &str) -> Result<Secret, String> {
         let value = if let Some(name) = written.strip_prefix("env:") {
             std::env::var(name)
@@ -23,17 +23,17 @@ impl Secret {
         Ok(Secret(Zeroizing::new(value.trim().to_owned())))
     }
 
-    /// Whether a setting says where the secret is, and does not hold it itself.
+    /// Returns whether a setting names the place of the secret instead of containing it.
     pub fn is_reference(written: &str) -> bool {
         written.starts_with("env:") || written.starts_with("file:")
     }
 
-    /// One that came from elsewhere than a setting.
+    /// Returns a secret that does not come from a setting.
     pub fn of(value: String) -> Secret {
         Secret(Zeroizing::new(value))
     }
 
-    /// For the one who builds the request or checks a signature.
+    /// Returns the value, for the code that builds a request or checks a signature.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,7 @@
-//! The one place where time and randomness are read. Everything else is told what time it is.
+//! The one place that reads time and randomness. Everything else is told what time it is.
 //!
-//! The worker reads the clock once a phase of its turn and hands [`Now`] down; SQL functions and the
-//! HTTP threads read it where their work begins.
+//! The worker reads the clock once a phase of its turn and passes [`Now`] down; SQL functions and
+//! the HTTP threads read it where their work begins.
 #![allow(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use integration_engine::limits::breaker::micros;
 use integration_engine::now::Now;
 use integration_engine::record::Timestamp;
 
-/// When this process first asked what time it is: microseconds count from there.
+/// When this process first read the clock: microseconds count from there.
 static BEGAN: OnceLock<Instant> = OnceLock::new();
 
 /// Returns the present moment.
@@ -29,7 +29,7 @@ pub fn now() -> Now {
     }
 }
 
-/// Bytes that need not be secret.
+/// Returns random bytes that need not be secret.
 pub fn random_bytes() -> [u8; 16] {
     fastrand::u128(..).to_ne_bytes()
 }

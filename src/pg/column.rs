@@ -1,4 +1,4 @@
-//! Columns by number, as the catalogue has them at this moment.
+//! Looking up columns by number in the present catalogue.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -6,17 +6,17 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::spi::quote_identifier;
 
-/// A column of a relation, both parts quoted as SQL wants them.
+/// A column of a relation, both parts quoted as SQL requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Its type, with its modifier.
     pub type_name: String,
 }
 
-/// Looks a column up by its number, which stays when it is renamed. To be called with a lock on the
-/// relation: then it stays as it is. `None`: it was dropped.
+/// Returns a column by its number, which a rename does not change. Call it with a lock on the
+/// relation, so that the result stays true. `None`: the column was dropped.
 pub fn column(relation: pg_sys::Oid, number: i16) -> Option<Column> {
     let (mut kind, mut modifier, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);
     // SAFETY: look-ups in the system caches inside a transaction; the texts are copies, freed with

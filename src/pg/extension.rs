@@ -1,19 +1,21 @@
-//! The extension's own entry in the catalogue: is it there, and may it stay for a moment.
+//! The extension's own entry in the catalogue: whether it exists, and keeping it there for a
+//! moment.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// Whether the extension is installed in this database. Inside a transaction.
+/// Returns whether the extension is installed in this database. Call it inside a transaction.
 pub fn present() -> bool {
     find() != pg_sys::InvalidOid
 }
 
-/// Keeps `DROP EXTENSION` out until the transaction ends; `false` when it was dropped.
+/// Keeps `DROP EXTENSION` out until the transaction ends; returns `false` if the extension was
+/// dropped.
 ///
 /// Dropping locks the extension first and its tables one after the other. A transaction of ours
-/// that takes the same first lock meets it here, and never half-way through the tables, where
-/// each would wait for the other.
+/// that takes the same lock first meets it here, and never half-way through the tables, where each
+/// would wait for the other.
 pub fn hold() -> bool {
     let extension = find();
     if extension == pg_sys::InvalidOid {
@@ -28,17 +30,18 @@ pub fn hold() -> bool {
             pg_sys::AccessShareLock as pg_sys::LOCKMODE,
         );
     }
-    // Perhaps that was a wait for its end.
+    // The wait may have been for its end.
     find() == extension
 }
 
-/// The extension's entry in the catalogue; invalid: there is none. Inside a transaction.
+/// Returns the extension's entry in the catalogue; invalid: there is none. Call it inside a
+/// transaction.
 pub fn find() -> pg_sys::Oid {
     // SAFETY: a look-up in the catalogue inside a transaction.
     unsafe { pg_sys::get_extension_oid(c"integration".as_ptr(), true) }
 }
 
-/// The name of the database of this session. Inside a transaction.
+/// Returns the name of the database of this session. Call it inside a transaction.
 pub fn database_name() -> Option<String> {
     // SAFETY: a look-up in the catalogue inside a transaction; the name is copied, and freed with
     // the memory of the transaction.
@@ -51,7 +54,8 @@ pub fn database_name() -> Option<String> {
     }
 }
 
-/// A table's name as SQL wants it; `None`: it is gone. Inside a transaction.
+/// Returns a table's name as SQL requires it; `None`: the table is gone. Call it inside a
+/// transaction.
 pub fn table_name(table: pg_sys::Oid) -> Option<String> {
     let text = |name: *const std::ffi::c_char| {
         (!name.is_null()).then(|| {

@@ -1,11 +1,11 @@
 //! The fence: the one place in which code of others can run.
 //!
 //! A CRM table's triggers, the functions in its payload view, its index expressions, its types and
-//! a backfill's filter belong to the owner of the table, and whoever they let write them. They run,
-//! and are planned, with the owner's rights as a *security-restricted operation*, like the changes
-//! that PostgreSQL's own logical replication applies: they can neither change who they are, nor
-//! leave behind a trigger, a cursor, a temporary table or a setting that runs or counts when they
-//! have ended.
+//! a backfill's filter belong to the owner of the table, and to those whom the owner lets write
+//! them. They are planned and run with the owner's rights as a *security-restricted operation*,
+//! like the changes that PostgreSQL's own logical replication applies: they can neither change
+//! their identity, nor leave behind a trigger, a cursor, a temporary table or a setting that takes
+//! effect after they have ended.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -22,7 +22,7 @@ use super::guard::{SqlError, guarded};
 use super::limit::Limit;
 use crate::pg::shmem::{self, Doing};
 
-/// What is to be opened.
+/// The table to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableToOpen {
     /// The CRM table.
@@ -31,7 +31,7 @@ pub struct TableToOpen {
     pub payload: Option<pg_sys::Oid>,
 }
 
-/// What is done to the table.
+/// The kind of access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// The payload view, or the table if it has none, is read.
@@ -47,9 +47,9 @@ pub enum Access {
 pub enum Refusal {
     /// Somebody holds a lock on the table, or on one of its rows.
     Busy,
-    /// The table does not exist any more.
+    /// The table no longer exists.
     Gone,
-    /// Row security hides rows from the owner; names the relation.
+    /// Row security hides rows from the owner; this names the relation.
     Hidden(String),
     /// It took longer than `integration.crm_timeout`.
     TimedOut,
@@ -58,7 +58,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The refusal as a SQL error.
+    /// Returns the refusal as a SQL error.
     pub fn into_error(self) -> SqlError {
         let (code, message) = match self {
             Refusal::Busy => (
@@ -90,9 +90,9 @@ impl Refusal {
     }
 }
 
-/// A table under lock, as it is now.
+/// A locked table, as it is now.
 pub struct Opened {
-    /// `schema.table`, quoted as SQL wants it.
+    /// `schema.table`, quoted as SQL requires.
     pub table: String,
     /// What is read: the table, or its payload view.
     pub reads: String,
@@ -102,21 +102,21 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// A column of the table by its number, as it is now; `None`: it was dropped.
+    /// Returns a column of the table by its number, as it is now; `None`: it was dropped.
     pub fn column(&self, number: i16) -> Option<Column> {
         column(self.oid, number)
     }
 
-    /// The same of what is read: the table, or its payload view.
+    /// Returns the same for what is read: the table, or its payload view.
     pub fn column_read(&self, number: i16) -> Option<Column> {
         column(self.reads_oid, number)
     }
 }
 
 /// Opens a table, verifies it under its lock, and runs statements on it with its owner's rights,
-/// for so much time in all.
+/// within one time limit for all of them.
 ///
-/// `work` has to name relations and columns by what [`Opened`] says: names and owner change.
+/// `work` has to name relations and columns as [`Opened`] does: names and owner change.
 pub fn run<T>(
     table: TableToOpen,
     access: Access,
@@ -158,7 +158,7 @@ fn refusal(error: SqlError, limit: &Limit) -> Refusal {
     }
 }
 
-/// Locks what is read or written and looks at what it is now.
+/// Locks what is read or written, and reads its present state.
 fn open(table: TableToOpen, access: Access) -> Result<Opened, Refusal> {
     let payload = table.payload.filter(|_| access == Access::ReadPayload);
     let crm = lock(table.oid, access)?;
@@ -197,7 +197,7 @@ fn no_view() -> SqlError {
     }
 }
 
-/// A relation that is locked until the transaction ends, or the fence fails.
+/// A relation that is locked until the transaction ends or the fence fails.
 struct Locked(PgRelation);
 
 fn lock(oid: pg_sys::Oid, access: Access) -> Result<Locked, Refusal> {
@@ -223,17 +223,17 @@ fn lock(oid: pg_sys::Oid, access: Access) -> Result<Locked, Refusal> {
     }
 }
 
-/// Whether it is a partitioned table.
+/// Returns whether it is a partitioned table.
 pub fn is_partitioned(oid: pg_sys::Oid) -> bool {
     // SAFETY: a look-up in the catalogue, inside a transaction.
     unsafe { pg_sys::get_rel_relkind(oid) as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
 }
 
-/// Whether all partitions that were attached before the latest snapshot are known by now.
+/// Returns whether all partitions attached before the latest snapshot are known by now.
 ///
-/// Attaching does not wait for readers: its changes can be seen a moment before the caches hear of
-/// it, and until then the rows of the new partition seem not to be there. Whoever attaches keeps a
-/// lock on the parent until they have heard.
+/// Attaching does not wait for readers: its changes can be visible a moment before the caches learn
+/// of it, and until then the rows of the new partition seem to be missing. The session that
+/// attaches keeps a lock on the parent until the caches know.
 pub fn knows_partitions_of(parents: &[pg_sys::Oid]) -> bool {
     let mode = pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE;
     parents.iter().all(|parent| {
@@ -249,7 +249,7 @@ pub fn knows_partitions_of(parents: &[pg_sys::Oid]) -> bool {
     })
 }
 
-/// Reads what is committed by now, whatever the transaction's snapshot says.
+/// Makes statements see what is committed by now, whatever the transaction's snapshot shows.
 pub fn as_of_now<T>(read: impl FnOnce() -> T) -> T {
     // SAFETY: inside a transaction; an error in between ends it, which takes the snapshot back.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
@@ -273,13 +273,13 @@ impl Locked {
         self.class().relowner
     }
 
-    /// Name and schema as they are now.
+    /// Returns the present schema and name.
     fn quoted(&self) -> String {
         quote_qualified_identifier(self.0.namespace(), self.0.name())
     }
 }
 
-/// Settings that code of others runs with, and that our statements on its tables rely on.
+/// Settings with which code of others runs, and on which our statements on its tables rely.
 const PINNED: [(&CStr, &CStr); 8] = [
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"DateStyle", c"ISO, MDY"),
@@ -294,13 +294,14 @@ const PINNED: [(&CStr, &CStr); 8] = [
 /// The worker waits for nobody.
 const PINNED_IN_WORKER: [(&CStr, &CStr); 1] = [(c"lock_timeout", c"50")];
 
-/// While something is read, a policy that would hide rows is an error.
+/// While something is read, a policy that would hide rows raises an error.
 const READING: [(&CStr, &CStr); 1] = [(c"row_security", c"off")];
 
-/// What triggers read is up to them; that the table itself hides nothing has been verified.
+/// What triggers read is their own business; that the table itself hides nothing has been verified.
 const WRITING: [(&CStr, &CStr); 1] = [(c"row_security", c"on")];
 
-/// Being somebody else. An error in between ends the subtransaction, which undoes all of it.
+/// Takes on another user's identity. An error meanwhile ends the subtransaction, which undoes all
+/// of it.
 struct Inside {
     user: pg_sys::Oid,
     context: i32,
@@ -323,7 +324,7 @@ impl Inside {
             if shmem::is_worker() {
                 pin(&PINNED_IN_WORKER);
                 // A trigger that waits for the end of the transaction cannot be queued in a
-                // restricted operation: they all run at once.
+                // restricted operation, so all of them run at once.
                 let mut immediate = pg_sys::ConstraintsSetStmt {
                     type_: pg_sys::NodeTag::T_ConstraintsSetStmt,
                     constraints: std::ptr::null_mut(),
@@ -353,7 +354,7 @@ impl Inside {
     }
 }
 
-/// Sets what is not set so already, for the present nest level.
+/// Sets what is not set already, for the present nest level.
 fn pin(settings: &[(&CStr, &CStr)]) {
     for (name, value) in settings {
         // SAFETY: names and values are constants; the server copies what it keeps.
@@ -376,8 +377,8 @@ fn pin(settings: &[(&CStr, &CStr)]) {
     }
 }
 
-/// Advisory locks of the session that code of others took outlive its transaction. The worker takes
-/// none itself.
+/// Releases the session's advisory locks that code of others took, which outlive its transaction.
+/// The worker takes none itself.
 fn release_session_locks() {
     if shmem::is_worker() {
         // SAFETY: main thread; looks through the locks of this process.

@@ -1,11 +1,11 @@
-//! Functions that act with our rights for somebody else: who asks is known inside, and nobody can
-//! pretend to be somebody else.
+//! Functions that act with our rights for somebody else: they know who asks, and nobody can pretend
+//! to be somebody else.
 //!
 //! A `SECURITY DEFINER` function sees its owner as `current_user`; `session_user` is whoever logged
-//! in, so that a function of mallory's that a superuser happens to call would act for the superuser,
-//! and a role taken on by `SET ROLE` would count for nothing. So the function that people call is
-//! the gate, with their rights: it notes the current user, and then calls `_do_<name>`, which is
-//! `SECURITY DEFINER` and which nobody else may execute.
+//! in. So a function of mallory's that a superuser happens to call would act for the superuser, and
+//! a role taken on by `SET ROLE` would not count. Therefore people call the gate, with their own
+//! rights: it notes the current user, and then calls `_do_<name>`, which is `SECURITY DEFINER` and
+//! which nobody else may execute.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -16,11 +16,11 @@ use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, pg_sys};
 
 thread_local! {
-    /// Who asked for what is being done; `None` outside of the gate.
+    /// The user for whom the gate acts; `None` outside the gate.
     static ASKER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 
-/// Version of the calling convention, which `CREATE FUNCTION … LANGUAGE c` asks for.
+/// The version of the calling convention, which `CREATE FUNCTION … LANGUAGE c` requires.
 #[unsafe(no_mangle)]
 #[doc(hidden)]
 pub extern "C" fn pg_finfo_integration_gate() -> &'static pg_sys::Pg_finfo_record {
@@ -62,11 +62,12 @@ pub unsafe extern "C-unwind" fn integration_gate(call: pg_sys::FunctionCallInfo)
     .execute()
 }
 
-/// Look-up information of the function behind a gate: `_do_` and its name, in the same schema, with
-/// the same arguments. Rights are not asked for: nobody has any.
+/// Returns look-up information about the function behind a gate: `_do_` and its name, in the same
+/// schema, with the same arguments. It checks no rights, for nobody has any.
 ///
 /// # Safety
-/// `outer` is what Postgres looked up for a call that is under way.
+///
+/// `outer` is what PostgreSQL looked up for a call that is under way.
 unsafe fn look_up(outer: &pg_sys::FmgrInfo) -> *mut pg_sys::FmgrInfo {
     // SAFETY: look-ups in the catalogue inside a transaction; what is allocated lives as long as `outer`.
     unsafe {
@@ -110,7 +111,7 @@ unsafe fn look_up(outer: &pg_sys::FmgrInfo) -> *mut pg_sys::FmgrInfo {
     }
 }
 
-/// Who asks: outside of the gate, the current user.
+/// Returns who asks; outside the gate, the current user.
 #[pg_extern(stable)]
 fn _asker() -> pg_sys::Oid {
     // SAFETY: always known inside a transaction.

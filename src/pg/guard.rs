@@ -7,27 +7,27 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, pg_sys};
 
-/// What a SQL statement failed with.
+/// The error of a SQL statement.
 #[derive(Clone, Debug)]
 pub struct SqlError {
     /// SQLSTATE.
     pub code: PgSqlErrorCode,
-    /// The message proper, without detail and hint.
+    /// The message itself, without detail and hint.
     pub message: String,
 }
 
 impl SqlError {
-    /// The five characters of the SQLSTATE.
+    /// Returns the five characters of the SQLSTATE.
     pub fn sqlstate(&self) -> String {
-        // Six bits each, as in Postgres' MAKE_SQLSTATE.
+        // Six bits each, as in PostgreSQL's MAKE_SQLSTATE.
         let code = self.code as i32;
         (0..5)
             .map(|place| char::from(((code >> (6 * place)) & 0x3f) as u8 + b'0'))
             .collect()
     }
 
-    /// Whether it says nothing about single rows: names, rights, resources, what a view or the
-    /// server is not prepared for.
+    /// Returns whether the error is about something other than single rows: names, rights,
+    /// resources, or what a view or the server is not prepared for.
     pub fn is_about_the_table(&self) -> bool {
         let state = self.sqlstate();
         ["0A", "25", "28", "3F", "40", "42", "53", "55", "57", "58"].contains(&&state[..2])
@@ -40,8 +40,8 @@ impl std::fmt::Display for SqlError {
     }
 }
 
-/// Runs `work`, statements of our own, in a subtransaction, which is rolled back if a SQL error
-/// happens in it. Whatever runs code of others goes through [`super::fence`].
+/// Runs `work`, statements of our own, in a subtransaction, which a SQL error rolls back. Whatever
+/// runs code of others goes through [`super::fence`].
 pub fn guarded<T>(work: impl FnOnce() -> T + UnwindSafe + RefUnwindSafe) -> Result<T, SqlError> {
     // SAFETY: inside a transaction. The caller's memory context and resource owner are put back on
     // both ways out, as PL/pgSQL's exception blocks do.

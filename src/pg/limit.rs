@@ -1,8 +1,8 @@
 //! How long code of others may run: `integration.crm_timeout`.
 //!
 //! `statement_timeout` has no effect in a background worker, and in a backend it is the caller's.
-//! A periodic timeout of our own looks at the clock instead: it cancels the statement once its time
-//! is over, and again every second, for code may catch a cancellation.
+//! So a periodic timeout of our own checks the clock: it cancels the statement once its time is
+//! over, and again every second, for code may catch a cancellation.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -14,14 +14,14 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::pg::shmem::{self, Slot};
 
-/// The clock is looked at this often.
+/// How often the clock is checked.
 const TICK: Duration = Duration::from_millis(250);
 
-/// A cancelled statement that has not ended is cancelled again this often.
+/// How often a cancelled statement that has not ended is cancelled again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Code that has caught so many cancellations is ended with the worker. In a backend it is the
-/// caller who decides.
+/// After catching so many cancellations, code is ended together with the worker. In a backend, the
+/// caller decides.
 const PATIENCE: i32 = 5;
 
 /// The first identifier that PostgreSQL gives to extensions.
@@ -36,26 +36,26 @@ unsafe extern "C-unwind" {
     fn disable_timeout(id: c_int, keep_indicator: bool);
 }
 
-/// What the server calls our timeout in this process; below zero: not registered yet.
+/// The id of our timeout in this process; below zero: not registered yet.
 static TIMEOUT: AtomicI32 = AtomicI32::new(-1);
-/// Fences around the present code; a fence within a fence runs on the outer one's time.
+/// How many fences surround the running code; an inner fence uses the outer one's time.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
-/// Ticks until the time is over; below zero: ticks since.
+/// Ticks until the time is over; below zero: ticks since then.
 static LEFT: AtomicI32 = AtomicI32::new(0);
-/// Ticks after which a statement that still runs is cancelled again.
+/// After so many ticks, a statement that still runs is cancelled again.
 static EVERY: AtomicI32 = AtomicI32::new(1);
 static OVER: AtomicBool = AtomicBool::new(false);
-/// The worker's own place in shared memory, and the table whose code it runs.
+/// The worker's slot in shared memory, and the table whose code it runs.
 static SLOT: AtomicPtr<Slot> = AtomicPtr::new(std::ptr::null_mut());
 static TABLE: AtomicU32 = AtomicU32::new(0);
 
-/// The limit on what runs while this exists.
+/// Limits what runs while it exists.
 pub struct Limit {
     outermost: bool,
 }
 
 impl Limit {
-    /// Begins to count.
+    /// Starts the clock.
     pub fn start(limit: Duration, table: pg_sys::Oid) -> Limit {
         let outermost = DEPTH.fetch_add(1, Ordering::Relaxed) == 0;
         if outermost {
@@ -86,7 +86,7 @@ impl Limit {
         Limit { outermost }
     }
 
-    /// Whether the time was over.
+    /// Returns whether the time was over.
     pub fn exceeded(&self) -> bool {
         OVER.load(Ordering::Relaxed)
     }
@@ -103,7 +103,8 @@ impl Drop for Limit {
             pg_guard_ffi_boundary(|| disable_timeout(TIMEOUT.load(Ordering::Relaxed), false));
         }
         if self.exceeded() {
-            // What ran may have ended before it noticed the cancellation: nobody else is meant.
+            // What ran may have ended before it noticed the cancellation, which was meant for
+            // nobody else.
             // SAFETY: a plain flag of this process.
             unsafe { (&raw mut pg_sys::QueryCancelPending).write_volatile(0) };
         }

@@ -1,5 +1,5 @@
-//! The fence of unsafe code around what PostgreSQL lets an extension do: running code of others,
-//! and surviving a SQL error.
+//! Everything unsafe that an extension needs of PostgreSQL, in safe functions: running code of
+//! others, surviving a SQL error, shared memory.
 
 pub mod clock;
 mod column;

@@ -1,5 +1,5 @@
 //! Settings that change what values look like, what statements mean, or whether they run at all.
-//! Databases and roles may set them as they like: what the worker relies on is pinned.
+//! Databases and roles may set them freely, so the worker pins those it relies on.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -8,11 +8,11 @@ use pgrx::pg_sys;
 
 type Setting = (&'static CStr, &'static CStr);
 
-/// Everything the worker relies on. Left alone is what is a matter of resources, of logging, or of
-/// what triggers of the CRM's make of their own data, such as `default_text_search_config`.
+/// Everything the worker relies on. Settings of resources and logging, and those that the CRM's
+/// triggers use for their own data, such as `default_text_search_config`, are left alone.
 const WORKER: [Setting; 44] = [
     (c"application_name", c"integration worker"),
-    // Types that code of others left in the temporary schema are found last, not first.
+    // The temporary schema is searched last, not first: code of others may have left types there.
     (c"search_path", c"pg_catalog, pg_temp"),
     // What values look like, and how they are read.
     (c"DateStyle", c"ISO, MDY"),
@@ -33,23 +33,23 @@ const WORKER: [Setting; 44] = [
     (c"gin_fuzzy_search_limit", c"0"),
     (c"check_function_bodies", c"on"),
     (c"session_replication_role", c"origin"),
-    // Whether they may do what they do.
+    // Whether statements may do what they do.
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_deferrable", c"off"),
     (c"row_security", c"on"),
     (c"restrict_nonsystem_relation_kind", c""),
     (c"exit_on_error", c"off"),
-    // How long they may take.
+    // How long statements may take.
     (c"statement_timeout", c"0"),
     (c"transaction_timeout", c"0"),
     (c"idle_in_transaction_session_timeout", c"0"),
     (c"idle_session_timeout", c"0"),
     (c"lock_timeout", c"2s"),
-    // A commit that a crash undoes is a write that is repeated; where that would not do, the
+    // A commit that a crash undoes is a write that is repeated; where that is not enough, the
     // transaction says so.
     (c"synchronous_commit", c"off"),
-    // Few keys against large tables: an index each time, whatever the statistics say.
+    // Few keys against large tables: always an index, whatever the statistics say.
     (c"enable_seqscan", c"off"),
     (c"enable_hashjoin", c"off"),
     (c"enable_mergejoin", c"off"),
@@ -65,15 +65,15 @@ const WORKER: [Setting; 44] = [
     (c"jit", c"off"),
 ];
 
-/// Pins what the worker's session relies on, for as long as it lasts. Before its first transaction:
-/// the settings of a database may keep that from beginning.
+/// Pins what the worker's session relies on, for as long as it lasts. Call it before the first
+/// transaction: the settings of a database may keep that from beginning.
 pub fn pin_for_worker() {
     for (name, value) in WORKER {
         set(name, value);
     }
 }
 
-/// Sets what this version of the server knows.
+/// Sets those that this version of the server knows.
 fn set(name: &CStr, value: &CStr) {
     // SAFETY: names and values are constants, and the server copies what it keeps.
     unsafe {

@@ -1,5 +1,5 @@
-//! What processes share: who works for which database, what it has to look at, and figures for
-//! the view `status`. Only plain atomics live in shared memory; nothing in it points into a
+//! What processes share: which worker serves which database, what it has to look at, and figures
+//! for the view `status`. Only plain atomics are in shared memory; nothing in it points into a
 //! process's own memory.
 #![allow(unsafe_code)]
 
@@ -27,7 +27,7 @@ use integration_engine::roster::Presence;
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init, pg_sys};
 
-/// Databases that can have a worker at the same time.
+/// How many databases can have a worker at the same time.
 const SLOTS: usize = 64;
 
 /// Figures of one target, written by the worker.
@@ -42,7 +42,7 @@ pub struct Gauges {
     pub retrying: AtomicI64,
     pub in_flight: AtomicI64,
     pub dead: AtomicI64,
-    /// Events of the service's that were not tried yet, that are tried again, and that failed.
+    /// The service's events that were not tried yet, that are tried again, and that failed.
     pub inbox_pending: AtomicI64,
     pub inbox_retrying: AtomicI64,
     pub inbox_failed: AtomicI64,
@@ -64,18 +64,18 @@ pub struct Slot {
     database: AtomicU32,
     /// A [`Presence`].
     presence: AtomicU32,
-    /// What calls a worker back that rests.
+    /// The reasons to wake that call a resting worker back.
     rouse: AtomicU32,
-    /// The end of the worker that comes next is asked for: another one is to follow at once.
+    /// The next worker is asked to end at once, and to be followed by another one.
     restart: AtomicBool,
     worker_pid: AtomicI32,
     /// Address of the worker's latch, which lives in shared memory (`PGPROC.procLatch`).
     worker_latch: AtomicUsize,
     wake: AtomicU32,
-    /// The worker sleeps until somebody sets its latch; otherwise it looks by itself soon.
+    /// Whether the worker sleeps until somebody sets its latch; otherwise it looks by itself soon.
     asleep: AtomicBool,
     progress: progress::WorkerProgress,
-    /// The table whose code a worker could not be got out of but by ending it; 0: none.
+    /// The table whose code could only be ended together with a worker; 0: none.
     culprit: AtomicU32,
     /// Webhooks refused since the server started.
     pub rejected: AtomicU64,
@@ -86,7 +86,7 @@ pub struct Slot {
 /// Everything shared.
 pub struct Shared {
     launcher_latch: AtomicUsize,
-    /// The launcher has to look at the list of databases.
+    /// Whether the launcher has to look at the list of databases.
     rescan: AtomicBool,
     slots: [Slot; SLOTS],
 }
@@ -112,24 +112,24 @@ static PRELOADED: AtomicBool = AtomicBool::new(false);
 /// Whether this process is a database's worker.
 static WORKER: AtomicBool = AtomicBool::new(false);
 
-/// Whether the server is loading `shared_preload_libraries`, and not for an upgrade.
+/// Returns whether the server is loading `shared_preload_libraries`, and not for an upgrade.
 pub fn preloading() -> bool {
     // SAFETY: plain globals of this process.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
-/// Asks for the shared memory. Only while `shared_preload_libraries` are loaded.
+/// Requests the shared memory. Call it only while `shared_preload_libraries` are loaded.
 pub fn init() {
     pg_shmem_init!(SHARED);
     PRELOADED.store(true, Ordering::Relaxed);
 }
 
-/// Whether the library was loaded through `shared_preload_libraries`.
+/// Returns whether the library was loaded through `shared_preload_libraries`.
 pub fn preloaded() -> bool {
     PRELOADED.load(Ordering::Relaxed)
 }
 
-/// Whether this process is a database's worker.
+/// Returns whether this process is a database's worker.
 pub fn is_worker() -> bool {
     WORKER.load(Ordering::Relaxed)
 }
@@ -143,7 +143,7 @@ fn my_database() -> u32 {
     unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
-/// This database's slot, if it has one.
+/// Returns this database's slot, if it has one.
 pub fn my_slot() -> Option<&'static Slot> {
     let database = my_database();
     shared()?
@@ -152,7 +152,8 @@ pub fn my_slot() -> Option<&'static Slot> {
         .find(|slot| slot.database.load(Ordering::Acquire) == database)
 }
 
-/// This database's slot, taking a free one if need be. `None`: not preloaded, or all are taken.
+/// Returns this database's slot, and takes a free one if need be. `None`: the library is not
+/// preloaded, or all slots are taken.
 pub fn claim_slot() -> Option<&'static Slot> {
     let database = my_database();
     my_slot().or_else(|| {
@@ -165,7 +166,7 @@ pub fn claim_slot() -> Option<&'static Slot> {
                 })
         });
         if claimed.is_none() {
-            // Some may be those of databases that exist no longer.
+            // Some slots may belong to databases that no longer exist.
             call_launcher();
         }
         claimed
@@ -173,12 +174,12 @@ pub fn claim_slot() -> Option<&'static Slot> {
 }
 
 impl Slot {
-    /// The worker is about to end because of a table's code. Runs in a signal handler.
+    /// Notes that the worker is about to end because of a table's code. Runs in a signal handler.
     pub fn blame(&self, table: u32) {
         self.culprit.store(table, Ordering::Relaxed);
     }
 
-    /// The table because of which an earlier worker was ended, once.
+    /// Returns the table because of which an earlier worker ended, once.
     pub fn take_culprit(&self) -> Option<pg_sys::Oid> {
         let table = self.culprit.swap(0, Ordering::Relaxed);
         (table != 0).then(|| pg_sys::Oid::from(table))
@@ -192,12 +193,12 @@ impl Slot {
         &self.flights[usize::from(target.number().unsigned_abs()) - 1]
     }
 
-    /// Process id of the worker, if there is one.
+    /// Returns the worker's process id, if there is a worker.
     pub fn worker(&self) -> Option<i32> {
         Some(self.worker_pid.load(Ordering::Acquire)).filter(|pid| *pid != 0)
     }
 
-    /// Whether a worker runs, is to run, or rests.
+    /// Returns whether a worker runs, is to run, or rests.
     pub fn presence(&self) -> Presence {
         Presence::from_number(self.presence.load(Ordering::SeqCst))
     }
@@ -213,12 +214,12 @@ impl Slot {
             .is_ok()
     }
 
-    /// This process is the worker from here on. Another live one keeps the place.
+    /// Makes this process the worker. Another live one keeps its place.
     pub fn enter(&'static self) -> bool {
         if !self.take_place() {
             return false;
         }
-        // However the process ends, its place is free.
+        // However the process ends, its place becomes free.
         // SAFETY: registered once, at the start of a worker; the callback is guarded.
         unsafe { pg_sys::before_shmem_exit(Some(leave_at_exit), pg_sys::Datum::from(0)) };
         WORKER.store(true, Ordering::Relaxed);
@@ -253,7 +254,7 @@ impl Slot {
         self.worker_pid.store(0, Ordering::SeqCst);
     }
 
-    /// This process is the worker no longer.
+    /// Ends this process's time as the worker.
     pub fn leave(&self) {
         let restart = self.restart.swap(false, Ordering::SeqCst);
         let presence = if restart {
@@ -261,26 +262,26 @@ impl Slot {
         } else {
             Presence::Down
         };
-        // First: a process that takes the place from here on says so itself.
+        // This comes first: a process that takes the place from here on says so itself.
         self.set_presence(presence);
         self.give_place();
         launch::tell_launcher();
     }
 
-    /// This process is the worker no longer, and another one is to follow at once.
+    /// Ends this process's time as the worker, and asks for another one at once.
     pub fn hand_over(&self) {
         self.restart.store(true, Ordering::SeqCst);
         self.leave();
     }
 
-    /// This process is the worker no longer, for there is nothing to do; `false`: there is news.
-    /// It comes back when it is woken for one of `rouse`.
+    /// Ends this process's time as the worker because there is nothing to do; returns `false` if
+    /// there is news. A worker comes back when it is woken for one of `rouse`.
     pub fn rest(&self, rouse: Wake) -> bool {
         self.rouse.store(rouse.0, Ordering::SeqCst);
         self.set_presence(Presence::Resting);
         self.give_place();
-        // Whoever wakes us from here on sees that we rest, and calls the launcher. What came before
-        // is seen here.
+        // Whoever wakes us from here on sees that we rest, and calls the launcher. Earlier wake-ups
+        // are seen here.
         let missed = self.wake.swap(0, Ordering::SeqCst);
         if missed & rouse.0 == 0 {
             return true;
@@ -290,12 +291,12 @@ impl Slot {
         !self.take_place()
     }
 
-    /// Gives the place back: the database has no extension, or is not wanted.
+    /// Returns the place: the database has no extension, or is not wanted.
     pub fn free(&self) {
         self.set_presence(Presence::Down);
         self.give_place();
         self.database.store(0, Ordering::SeqCst);
-        // Perhaps the extension has just been created.
+        // The extension may have just been created.
         if self.wake.load(Ordering::SeqCst) & Wake::CONFIG.0 != 0 {
             call_launcher();
         }
@@ -313,10 +314,10 @@ impl Slot {
         }
     }
 
-    /// Tells the worker what to look at. Cannot fail: it is called where a transaction has already
+    /// Tells the worker what to look at. Cannot fail, for it is called after the transaction has
     /// been committed.
     pub fn wake(&self, what: Wake) {
-        // A bit that is set already is one that the worker does not want to hear of now.
+        // A bit that is set already is one that the worker has muted, or has been woken for.
         let news = self.wake.fetch_or(what.0, Ordering::SeqCst) & what.0 != what.0;
         if !news {
             return;
@@ -330,18 +331,19 @@ impl Slot {
         }
     }
 
-    /// What the worker was woken for since it last asked. Bits of `muted` stay set: nobody sets the
-    /// latch for them again.
+    /// Returns what the worker was woken for since the last call. Bits of `muted` stay set: nobody
+    /// sets the latch for them again.
     pub fn woken_for(&self, muted: Wake) -> Wake {
         Wake(self.wake.fetch_and(muted.0, Ordering::SeqCst))
     }
 
-    /// Whether the worker has been woken for something that it has not asked about yet.
+    /// Returns whether the worker has been woken for something that it has not taken yet.
     pub fn is_woken_for(&self, what: Wake) -> bool {
         self.wake.load(Ordering::SeqCst) & what.0 != 0
     }
 
-    /// The worker is about to sleep until it is woken; `false` when there is news already.
+    /// Announces that the worker is about to sleep until it is woken; returns `false` if there is
+    /// news already.
     pub fn fall_asleep(&self, muted: Wake) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
         let news = self.wake.load(Ordering::SeqCst) & !muted.0 != 0;

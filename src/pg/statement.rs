@@ -1,16 +1,16 @@
-//! The text of the statement under way, which PostgreSQL logs and shows.
+//! The text of the running statement, which PostgreSQL logs and shows.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-/// Shorter ones would be found where they are not meant.
+/// Shorter secrets would be found where they are not meant.
 const SHORTEST: usize = 3;
 
-/// Blots a secret out of the text of the client's statement, so that neither an error nor a slow
-/// statement is logged with it from now on, and `pg_stat_activity` no longer shows it. What was
-/// logged when the statement began stays.
+/// Blanks a secret in the text of the client's statement, so that from now on neither an error nor
+/// a slow statement is logged with it, and `pg_stat_activity` no longer shows it. What was logged
+/// when the statement began stays.
 pub fn hide(secret: &str) {
     // SAFETY: in a client's backend this is the text of the client's message or of a prepared
     // statement, in memory of this process that nobody else reads at the moment; a text that was
@@ -34,8 +34,8 @@ pub fn hide(secret: &str) {
     }
 }
 
-/// Blanks the secret wherever it is found. If it is written otherwise (with an escape, say), every
-/// literal is blanked from where the first one begins.
+/// Blanks the secret wherever it is found. If it is written in another form (with an escape, say),
+/// every literal is blanked from the first one on.
 fn blot(text: &mut [u8], secret: &[u8]) {
     let mut found = false;
     if secret.len() >= SHORTEST {

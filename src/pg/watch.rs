@@ -1,7 +1,7 @@
-//! Hearing of changes to the tracked tables in the catalogue.
+//! Noticing changes of the tracked tables in the catalogue.
 //!
-//! PostgreSQL tells every session of them at the start of its next transaction, and whenever it
-//! takes a lock. A worker that sleeps hears of them with what it wakes up for.
+//! PostgreSQL announces them to every session at the start of its next transaction, and whenever it
+//! takes a lock. A sleeping worker learns of them when it wakes up.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ thread_local! {
     static CHANGED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Begins to listen. Once a worker, after it has connected to its database.
+/// Begins to listen. Call it once a worker, after it has connected to its database.
 pub fn begin() {
     let schemas = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
     // SAFETY: the callbacks only set a flag of this process, and live as long as it does.
@@ -29,17 +29,17 @@ pub fn begin() {
     }
 }
 
-/// The relations to listen for, from here on.
+/// Sets the relations to listen for, from here on.
 pub fn watch(relations: impl Iterator<Item = pg_sys::Oid>) {
     WATCHED.set(relations.map(pg_sys::Oid::to_u32).collect());
 }
 
-/// Whether something has happened to one of them, or may have, since [`heed`].
+/// Returns whether something has happened to one of them, or may have, since [`heed`].
 pub fn changed() -> bool {
     CHANGED.get()
 }
 
-/// What has happened so far is taken note of.
+/// Takes note of what has happened so far.
 pub fn heed() {
     CHANGED.set(false);
 }

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Which records of a target are in requests under way: a hash of each, where its last bits say.
-/// One that another took the place of is missing.
+/// Hashes of the records of a target that are in requests under way, each in the slot that its last
+/// bits name. A record whose slot another one took is missing.
 pub struct Flights([AtomicU32; FLIGHTS]);
 
-/// More than are under way at most times.
+/// More than are usually under way.
 const FLIGHTS: usize = 2_048;
 
 impl Default for Flights {

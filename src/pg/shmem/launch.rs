@@ -1,4 +1,4 @@
-//! What backends, workers and the launcher tell each other about who is to run.
+//! What backends, workers and the launcher tell each other about which workers are to run.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use pgrx::pg_sys;
 
 use super::{Slot, Wake, claim_slot, my_slot, set_latch, shared};
 
-/// A worker that has not come back from what it is doing after so long is interrupted.
+/// A worker that has not ended what it is doing after so long is interrupted.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// This process is the launcher.
+/// Makes this process the launcher.
 pub fn enter_launcher() {
     if let Some(shared) = shared() {
         // SAFETY: a plain global of this process.
@@ -20,7 +20,7 @@ pub fn enter_launcher() {
     }
 }
 
-/// Databases that say something of their worker.
+/// Returns the databases that ask for something about their worker.
 pub fn seats() -> Vec<(u32, Presence)> {
     let slots = shared().into_iter().flat_map(|shared| &shared.slots);
     slots
@@ -34,26 +34,27 @@ fn slot_of(database: u32) -> Option<&'static Slot> {
     slots.find(|slot| slot.database.load(Ordering::Acquire) == database)
 }
 
-/// What a database says of its worker, if anything.
+/// Returns what a database asks for about its worker, if anything.
 pub fn seat(database: u32) -> Option<Presence> {
     slot_of(database).map(Slot::presence)
 }
 
-/// A process is about to be started for a database: what is asked for from here on is asked again.
+/// Notes that a process is about to be started for a database: requests from here on count again.
 pub fn take_note_of_start(database: u32) {
     if let Some(slot) = slot_of(database) {
         slot.change_presence(Presence::Wanted, Presence::Starting);
     }
 }
 
-/// The process could not be started, or ended before it was a worker.
+/// Notes that the process could not be started, or ended before it was a worker.
 pub fn take_note_of_failure(database: u32) {
     if let Some(slot) = slot_of(database) {
         slot.change_presence(Presence::Starting, Presence::Down);
     }
 }
 
-/// This process is about to connect to a database as its worker, and reads its settings then.
+/// Notes that this process is about to connect to a database as its worker, and reads its settings
+/// then.
 pub fn begin_start(database: u32) {
     if let Some(slot) = slot_of(database).filter(|slot| slot.worker().is_none()) {
         slot.restart.store(false, Ordering::SeqCst);
@@ -61,8 +62,8 @@ pub fn begin_start(database: u32) {
     }
 }
 
-/// Gives back the slots of databases that exist no longer. (A worker that is not wanted any more
-/// leaves by itself.)
+/// Frees the slots of databases that no longer exist. (A worker that is not wanted any more leaves
+/// by itself.)
 pub fn keep_slots(databases: &[u32]) {
     let slots = shared().into_iter().flat_map(|shared| &shared.slots);
     for slot in slots {
@@ -74,7 +75,7 @@ pub fn keep_slots(databases: &[u32]) {
     }
 }
 
-/// Has the launcher see which databases want a worker.
+/// Makes the launcher check which databases want a worker.
 pub(super) fn tell_launcher() {
     if let Some(shared) = shared() {
         set_latch(shared.launcher_latch.load(Ordering::Acquire));
@@ -87,25 +88,25 @@ pub fn call_launcher() {
     tell_launcher();
 }
 
-/// The launcher's own reason to look at all databases.
+/// Notes the launcher's own reason to look at all databases.
 pub fn ask_for_rescan() {
     if let Some(shared) = shared() {
         shared.rescan.store(true, Ordering::Release);
     }
 }
 
-/// Whether somebody asked for it since the last look.
+/// Returns whether somebody asked for it since the last look.
 pub fn rescan_asked() -> bool {
     shared().is_some_and(|shared| shared.rescan.swap(false, Ordering::AcqRel))
 }
 
-/// Has this database's worker end and another one start; `false` when there was none.
+/// Ends this database's worker and starts another one; returns `false` if there was none.
 pub fn reload() -> bool {
     let Some(slot) = claim_slot() else {
         return false;
     };
     slot.restart.store(true, Ordering::SeqCst);
-    // One that is just starting may have read its settings before: it hears of this, too.
+    // A worker that is just starting may have read its settings before: it learns of this, too.
     slot.wake(Wake::RELOAD);
     let Some(pid) = slot.worker() else {
         slot.call();
@@ -122,7 +123,7 @@ fn terminate(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGTERM) };
 }
 
-/// Ends what this database's worker is doing, and with it the worker; another one follows.
+/// Interrupts this database's worker, and so ends it; another one follows.
 pub fn interrupt_worker() {
     if let Some((slot, pid)) = my_slot().and_then(|slot| Some((slot, slot.worker()?))) {
         slot.restart.store(true, Ordering::SeqCst);

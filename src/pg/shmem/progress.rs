@@ -1,4 +1,4 @@
-//! What a worker is doing, and since when: tells one that is busy from one that is stuck.
+//! What a worker is doing, and since when: this distinguishes a busy worker from a stuck one.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::Slot;
 use crate::pg::clock;
 
-/// What a worker does.
+/// What a worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
     /// Nothing: it waits to be woken, or for answers.
@@ -18,7 +18,7 @@ pub enum Doing {
     Reading,
     /// Writing to a CRM table.
     Writing,
-    /// Anything about our own tables.
+    /// Anything on our own tables.
     Housekeeping,
 }
 
@@ -42,7 +42,7 @@ impl Doing {
     }
 }
 
-/// In shared memory.
+/// The progress of a worker, in shared memory.
 #[derive(Default)]
 pub struct WorkerProgress {
     doing: AtomicU32,
@@ -52,7 +52,7 @@ pub struct WorkerProgress {
     since: AtomicI64,
 }
 
-/// What a worker that does not wait is at.
+/// What a worker that does not wait is doing.
 pub struct Busy {
     pub doing: Doing,
     pub table: Option<pg_sys::Oid>,
@@ -62,7 +62,7 @@ pub struct Busy {
 }
 
 thread_local! {
-    /// This process's own, once it is a worker.
+    /// This process's own progress, once it is a worker.
     static MINE: Cell<Option<&'static WorkerProgress>> = const { Cell::new(None) };
 }
 
@@ -71,7 +71,7 @@ pub(super) fn begin(progress: &'static WorkerProgress) {
     doing(Doing::Housekeeping, None);
 }
 
-/// Notes that the worker made progress, and what it is at now. Nothing in other processes.
+/// Notes that the worker made progress, and what it is doing now. Does nothing in other processes.
 pub fn doing(what: Doing, table: Option<pg_sys::Oid>) {
     if let Some(mine) = MINE.get() {
         mine.since
@@ -83,7 +83,7 @@ pub fn doing(what: Doing, table: Option<pg_sys::Oid>) {
 }
 
 impl Slot {
-    /// What the worker is at; `None` when it waits, or there is none.
+    /// Returns what the worker is doing; `None`: it waits, or there is none.
     pub fn busy(&self) -> Option<Busy> {
         self.worker()?;
         let progress = &self.progress;

@@ -1,4 +1,4 @@
-//! Waiting to be woken, and what a process makes of signals.
+//! Waiting to be woken, and handling signals.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 pub enum Woken {
     /// There is something to do, or the time is over.
     Up,
-    /// The server asks us to stop.
+    /// The server asks the process to stop.
     Stop,
 }
 
@@ -50,14 +50,14 @@ pub fn wait(socket: Option<i32>, time: Option<Duration>) -> Woken {
     Woken::Up
 }
 
-/// Takes a SIGTERM for what it is, so that the end is an orderly one from here on.
+/// Handles a SIGTERM as a request to end in order, from here on.
 pub fn end_orderly() {
     // SAFETY: a flag that is read on the main thread.
     unsafe { (&raw mut pg_sys::ProcDiePending).write_volatile(0) };
 }
 
-/// Has a SIGTERM end this process wherever it can be interrupted, also in the middle of a
-/// statement. Before the signals of a background worker are unblocked.
+/// Lets a SIGTERM end this process wherever it can be interrupted, also in the middle of a
+/// statement. Call it before the signals of a background worker are unblocked.
 pub fn end_on_sigterm() {
     #[cfg(not(feature = "pg18"))]
     use pg_sys::pqsignal;
@@ -75,14 +75,14 @@ unsafe extern "C-unwind" fn handle_sigterm(signal: i32) {
     }
 }
 
-/// Whether a SIGTERM has come; it stays so.
+/// Returns whether a SIGTERM has come; it stays so.
 pub fn stop_asked() -> bool {
     // SAFETY: a plain flag that signal handlers set.
     unsafe { pg_sys::ShutdownRequestPending != 0 }
 }
 
 /// Runs `start` with every signal blocked, so that threads it starts never get one: handlers call
-/// Postgres, which only the main thread may.
+/// PostgreSQL, which only the main thread may.
 pub fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     // SAFETY: both sets are initialised by the calls before they are read, and the old mask is restored.
     unsafe {

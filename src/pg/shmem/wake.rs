@@ -2,7 +2,7 @@
 
 use integration_engine::record::{Lane, Target};
 
-/// Lanes have this many bits of a [`Wake`] word each.
+/// Each lane has this many bits of a [`Wake`] word.
 const LANES: u32 = 5;
 
 /// What a worker was woken for.
@@ -14,7 +14,7 @@ impl Wake {
     pub const INBOX: Wake = Wake(1 << 16);
     /// The configuration, a pause, a job: anything in our tables besides queue and inbox.
     pub const CONFIG: Wake = Wake(1 << 17);
-    /// A transaction that has something for us was prepared: it will commit without telling us.
+    /// A transaction with queue rows was prepared: it will commit without telling us.
     pub const PREPARED: Wake = Wake(1 << 18);
     /// Somebody waits for a connection test.
     pub const TEST: Wake = Wake(1 << 24);
