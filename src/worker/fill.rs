@@ -6,7 +6,7 @@ mod preview;
 
 pub use preview::{Preview, PreviewStep, preview};
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use integration_engine::delivery::address_owner::Claims;
@@ -42,7 +42,8 @@ const MOST_SEEN: usize = 20 * BLOCK;
 /// What planning has come to so far.
 #[derive(Default)]
 struct Draft {
-    flights: HashMap<usize, InFlight>,
+    /// Records to be sent, in the order in which items number them.
+    flights: Vec<InFlight>,
     sends: Vec<(CallKind, Item)>,
     planning: Planning,
     /// Where records are about to be sent to, and which.
@@ -239,7 +240,7 @@ fn plan_source(
     }
     let hubspot = sharing::planning_settings(worker, context);
     for (at, (work, mut flight)) in works.iter_mut().zip(flights).enumerate() {
-        let index = draft.seen;
+        let index = draft.flights.len();
         let place = places.get(at).and_then(Option::as_ref);
         let first = address_owner::first_of(&draft.claims, work, place, context);
         if let Some(map) = source.maps.get(&Target::Mailchimp)
@@ -291,7 +292,7 @@ fn plan_source(
             Decision::Send(kind, item) => {
                 draft.claims.note(&kind, &item, &flight.record);
                 draft.sends.push((kind, item));
-                draft.flights.insert(index, flight);
+                draft.flights.push(flight);
             }
         }
     }
@@ -379,7 +380,8 @@ fn assemble(
     context: &Context,
     draft: Draft,
 ) -> (Planning, Vec<PlannedCall>) {
-    let (mut flights, mut planned) = (draft.flights, Vec::new());
+    let mut flights: Vec<Option<InFlight>> = draft.flights.into_iter().map(Some).collect();
+    let mut planned = Vec::new();
     let calls = match worker.target {
         Target::HubSpot => hubspot::assemble(draft.sends, &context.settings.hubspot_api),
         Target::Mailchimp => mailchimp::assemble(draft.sends, &context.settings.mailchimp_api),
@@ -388,7 +390,7 @@ fn assemble(
         let carried = call
             .items
             .iter()
-            .filter_map(|item| flights.remove(&item.work))
+            .filter_map(|item| flights.get_mut(item.work)?.take())
             .collect();
         planned.push(PlannedCall {
             call,
@@ -398,7 +400,7 @@ fn assemble(
         });
     }
     // A record that no call carries is planned again.
-    for flight in flights.into_values() {
+    for flight in flights.into_iter().flatten() {
         worker.queue.put_back(flight.handle);
     }
     (draft.planning, planned)

@@ -75,8 +75,10 @@ fn leave_queue(worker: &mut TargetWorker, effects: &Effects) -> Vec<QueuedRow> {
             QueueStep::PutBack(handle) => worker.queue.put_back(handle),
         }
     }
-    for record in &effects.done {
-        worker.counted.remove(record);
+    if !worker.counted.is_empty() {
+        for record in &effects.done {
+            worker.counted.remove(record);
+        }
     }
     rows
 }

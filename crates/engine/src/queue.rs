@@ -8,11 +8,11 @@ mod parked;
 pub mod scan;
 pub mod traces;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map};
+use std::collections::{BTreeMap, HashSet, VecDeque, hash_map};
 
 use crate::{
     queue::traces::Traces,
-    record::{Entity, Lane, RecordRef, SourceId, Timestamp},
+    record::{Entity, Lane, RecordMap, RecordRef, SourceId, Timestamp},
 };
 
 pub use parked::{Parked, Run};
@@ -84,7 +84,7 @@ pub const NO_CAP: usize = usize::MAX;
 pub struct Queue<R> {
     slots: Vec<(u32, Option<Entry>)>,
     free: Vec<u32>,
-    by_record: HashMap<RecordRef, u32>,
+    by_record: RecordMap<u32>,
     ready: BTreeMap<(Lane, Entity, SourceId), VecDeque<Handle>>,
     rows: Vec<Option<Row<R>>>,
     free_rows: Vec<u32>,
@@ -102,7 +102,7 @@ impl<R: RowId> Default for Queue<R> {
         Queue {
             slots: Vec::new(),
             free: Vec::new(),
-            by_record: HashMap::new(),
+            by_record: RecordMap::default(),
             ready: BTreeMap::new(),
             rows: Vec::new(),
             free_rows: Vec::new(),

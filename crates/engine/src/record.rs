@@ -8,7 +8,7 @@ pub mod kind;
 pub mod mapping;
 pub mod once;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 pub use kind::Entity;
 
@@ -112,6 +112,16 @@ impl RecordRef {
         xxhash_rust::xxh3::xxh3_64_with_seed(self.key.as_str().as_bytes(), source)
     }
 }
+
+/// Of the tables below, which are asked for every record several times. Seeded by chance: nobody can
+/// choose keys that collide.
+pub type RecordHasher = foldhash::fast::RandomState;
+
+/// Something of records of one source.
+pub type KeyMap<T> = HashMap<RecordKey, T, RecordHasher>;
+
+/// Something of records.
+pub type RecordMap<T> = HashMap<RecordRef, T, RecordHasher>;
 
 /// The id a service gave a record. HubSpot: an int64 as text, unique within an object type.
 /// Mailchimp: the member's `contact_id`.

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use integration_engine::record::RecordKey;
 use integration_engine::record::mapping::{Field, SourceMap, ValueKind};
+use integration_engine::record::{KeyMap, RecordHasher, RecordKey};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
 
@@ -16,7 +16,7 @@ use crate::store::sources::{Relation, Source};
 use crate::store::{crm::trouble, returned, select};
 
 /// Rows as text, by key; a missing key has no row.
-pub type Rows = HashMap<RecordKey, Vec<Option<String>>>;
+pub type Rows = KeyMap<Vec<Option<String>>>;
 
 /// The result of reading some records.
 #[derive(Default)]
@@ -234,9 +234,24 @@ impl Source {
     fn texts(&self, opened: &Opened, map: &SourceMap) -> String {
         let text = |field: &Field| {
             let column = self.column(opened, Relation::Read, &field.column);
-            format!(", {}", column_text(&column, field.kind))
+            format!(", {}", self.text(&column, field.kind))
         };
         map.fields.iter().map(text).collect()
+    }
+
+    fn text(&self, column: &Column, kind: ValueKind) -> String {
+        let column = format!("t.{}::text", column.name);
+        match kind {
+            // Counting characters takes longer than counting bytes. A column of a view would be
+            // computed for each mention.
+            ValueKind::Text if self.payload.is_none() => format!(
+                "CASE WHEN octet_length({column}) < {LONGEST_TEXT} THEN {column} ELSE left({column}, {LONGEST_TEXT}) END"
+            ),
+            ValueKind::Text | ValueKind::Json | ValueKind::TextArray => {
+                format!("left({column}, {LONGEST_TEXT})")
+            }
+            _ => column,
+        }
     }
 
     fn rows(
@@ -308,9 +323,10 @@ impl Source {
         let rows = self.attempt(access, |opened| {
             let read = |row: &SpiHeapTupleData| {
                 let place = row.get::<i64>(1)?.unwrap_or(1) as usize - 1;
-                let values = (0..columns)
-                    .map(|column| row.get::<String>(column + 2))
-                    .collect::<SpiResult<Vec<_>>>()?;
+                let mut values = Vec::with_capacity(columns);
+                for column in 0..columns {
+                    values.push(row.get::<String>(column + 2)?);
+                }
                 Ok((place, values))
             };
             match sees {
@@ -318,7 +334,7 @@ impl Source {
                 Sees::Written => returned(&statement(opened), &args, read),
             }
         })?;
-        let mut found = Rows::with_capacity(rows.len());
+        let mut found = Rows::with_capacity_and_hasher(rows.len(), RecordHasher::default());
         for (place, values) in rows {
             if let Some(key) = asked.get(place) {
                 found.insert((*key).clone(), values);
@@ -342,15 +358,5 @@ fn no_key() -> SqlError {
     SqlError {
         code: PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION,
         message: "this is no key of the table".to_owned(),
-    }
-}
-
-fn column_text(column: &Column, kind: ValueKind) -> String {
-    let column = &column.name;
-    match kind {
-        ValueKind::Text | ValueKind::Json | ValueKind::TextArray => {
-            format!("left(t.{column}::text, {LONGEST_TEXT})")
-        }
-        _ => format!("t.{column}::text"),
     }
 }

@@ -1,17 +1,20 @@
 //! Putting records together into calls.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::delivery::call::{CallKind, Item};
+use crate::{
+    delivery::call::{CallKind, Item},
+    record::RecordHasher,
+};
 
 /// The items of one call to be.
 pub struct Group {
     pub kind: CallKind,
     pub items: Vec<Item>,
     /// Hashes of the items' names. Two names with one hash merely travel separately.
-    names: HashSet<u64>,
+    names: HashSet<u64, RecordHasher>,
 }
 
 /// Groups records by kind of call, in the order they come: at most `max(kind)` a call, never more
@@ -19,29 +22,25 @@ pub struct Group {
 pub fn group(sends: Vec<(CallKind, Item)>, max: impl Fn(&CallKind) -> usize) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     // By kind and cap, the groups that have room: one tight cap must not empty everybody's call.
-    let mut open: HashMap<(CallKind, usize), Vec<usize>> = HashMap::new();
+    let mut open: HashMap<(CallKind, usize), Vec<usize>, RecordHasher> = HashMap::default();
     for (kind, item) in sends {
         let full_at = item.batch_cap.clamp(1, max(&kind).max(1));
         let name = xxh3_64(item.name.as_bytes());
-        let key = (kind, full_at);
-        if !open.contains_key(&key) {
-            open.insert(key.clone(), Vec::new());
-        }
-        let Some(candidates) = open.get_mut(&key) else {
-            continue;
+        let mut open = match open.entry((kind, full_at)) {
+            Entry::Occupied(open) => open,
+            Entry::Vacant(open) => open.insert_entry(Vec::new()),
         };
-        let found = candidates
-            .iter()
-            .position(|index| !groups[*index].names.contains(&name));
-        let at = found.unwrap_or_else(|| {
-            candidates.push(groups.len());
+        let lacks = |index: &usize| !groups[*index].names.contains(&name);
+        let at = open.get().iter().position(lacks).unwrap_or_else(|| {
             groups.push(Group {
-                kind: key.0,
-                items: Vec::new(),
-                names: HashSet::with_capacity(full_at),
+                kind: open.key().0.clone(),
+                items: Vec::with_capacity(full_at),
+                names: HashSet::with_capacity_and_hasher(full_at, RecordHasher::default()),
             });
-            candidates.len() - 1
+            open.get_mut().push(groups.len() - 1);
+            open.get().len() - 1
         });
+        let candidates = open.get_mut();
         let group = &mut groups[candidates[at]];
         group.names.insert(name);
         group.items.push(item);

@@ -10,6 +10,8 @@ use std::{
     ops::Deref,
 };
 
+use crate::record::RecordHasher;
+
 /// Something that is written under a key.
 pub trait Keyed {
     type Key: Clone + Eq + Hash;
@@ -24,14 +26,14 @@ pub trait Keyed {
 #[derive(Clone, Debug)]
 pub struct Once<T: Keyed> {
     things: Vec<T>,
-    places: HashMap<T::Key, usize>,
+    places: HashMap<T::Key, usize, RecordHasher>,
 }
 
 impl<T: Keyed> Default for Once<T> {
     fn default() -> Self {
         Once {
             things: Vec::new(),
-            places: HashMap::new(),
+            places: HashMap::default(),
         }
     }
 }
@@ -51,7 +53,7 @@ impl<T: Keyed> Once<T> {
     pub fn with_capacity(things: usize) -> Once<T> {
         Once {
             things: Vec::with_capacity(things),
-            places: HashMap::with_capacity(things),
+            places: HashMap::with_capacity_and_hasher(things, RecordHasher::default()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::{
     delivery::call::{CallKind, Item, Link},
-    record::RecordRef,
+    record::{RecordHasher, RecordRef},
 };
 
 /// Where a row wants to be known: under its address, at Mailchimp in its audience.
@@ -47,7 +47,7 @@ impl Place {
 ///
 /// By audience, and by address.
 #[derive(Debug, Default)]
-pub struct Claims(HashMap<String, HashMap<String, RecordRef>>);
+pub struct Claims(HashMap<String, HashMap<String, RecordRef, RecordHasher>>);
 
 impl Claims {
     pub fn is_empty(&self) -> bool {
