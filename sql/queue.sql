@@ -55,6 +55,8 @@ COMMENT ON COLUMN _retry.last_error IS 'why the last attempt failed';
 COMMENT ON COLUMN _retry.enqueued_at IS 'when the change was first queued';
 COMMENT ON COLUMN _retry.lane IS '0: an opt-out, which goes before everything else; 2: any other retry';
 
+-- Half of every page is left free: a change of all rows rewrites all links of a page at once, and one
+-- that has to go to another page is entered in every index again.
 CREATE TABLE _link (
     source        integer NOT NULL,
     target        smallint NOT NULL,
@@ -72,7 +74,7 @@ CREATE TABLE _link (
     given         jsonb,
     stray         text COLLATE "C",
     PRIMARY KEY (source, target, record_key)
-) WITH (fillfactor = 80, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 50, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX _link_remote_id ON _link (target, remote_id) WHERE remote_id IS NOT NULL;
 CREATE INDEX _link_remote_key ON _link (target, remote_key) WHERE remote_key IS NOT NULL;
 COMMENT ON TABLE _link IS 'the identity map, as stored; shown by the view link';

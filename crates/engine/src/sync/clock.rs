@@ -72,15 +72,25 @@ pub struct FieldClock {
     held: Vec<(FieldId, ValueHash)>,
 }
 
-/// Bytes of one packed [`Tick`]: field 2, hash 8, time 6, writer 1, little endian.
-const TICK_BYTES: usize = 17;
+/// What begins a run of packed ticks: how many, time 6 bytes, flags.
+const RUN_BYTES: usize = 8;
 
-/// And of what the service holds, where it follows.
+/// What follows for each of them: field 2, hash 8; all little endian.
+const TICK_BYTES: usize = 10;
+
+/// And of what the service holds, where it holds something else.
 const HELD_BYTES: usize = 8;
 
-/// Bits of the byte for the writer.
+/// Bits of the flags.
 const BY_REMOTE: u8 = 1;
 const HELD_FOLLOWS: u8 = 2;
+
+/// What the packed ticks of a run have in common: fields are mostly agreed on together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Run {
+    at: Timestamp,
+    flags: u8,
+}
 
 impl FieldClock {
     pub fn get(&self, field: FieldId) -> Option<&Tick> {
@@ -175,26 +185,33 @@ impl FieldClock {
         &self.ticks
     }
 
-    /// The stored form: [`TICK_BYTES`] a field, and [`HELD_BYTES`] more where the service holds
-    /// something else.
+    /// The stored form: runs of ticks that have time and writer in common.
     pub fn pack(&self) -> Vec<u8> {
-        let size = self.ticks.len() * TICK_BYTES + self.held.len() * HELD_BYTES;
-        let mut bytes = Vec::with_capacity(size);
-        for tick in &self.ticks {
-            let held = match self.held.is_empty() {
-                true => None,
-                false => self.held(tick.field),
-            };
+        let run = |tick: &Tick| {
             let by = match tick.by {
                 Writer::Crm => 0,
                 Writer::Remote => BY_REMOTE,
             };
-            bytes.extend_from_slice(&tick.field.0.to_le_bytes());
-            bytes.extend_from_slice(&tick.hash.0.to_le_bytes());
-            bytes.extend_from_slice(&tick.at.0.to_le_bytes()[..6]);
-            bytes.push(by | if held.is_some() { HELD_FOLLOWS } else { 0 });
-            if let Some(held) = held {
-                bytes.extend_from_slice(&held.0.to_le_bytes());
+            let held = !self.held.is_empty() && self.is_lossy(tick.field);
+            let flags = by | if held { HELD_FOLLOWS } else { 0 };
+            Run { at: tick.at, flags }
+        };
+        let size = RUN_BYTES + self.ticks.len() * TICK_BYTES + self.held.len() * HELD_BYTES;
+        let mut bytes = Vec::with_capacity(size);
+        for ticks in self.ticks.chunk_by(|one, next| run(one) == run(next)) {
+            for ticks in ticks.chunks(usize::from(u8::MAX)) {
+                let Run { at, flags } = run(&ticks[0]);
+                bytes.push(ticks.len() as u8);
+                bytes.extend_from_slice(&at.0.to_le_bytes()[..6]);
+                bytes.push(flags);
+                for tick in ticks {
+                    bytes.extend_from_slice(&tick.field.0.to_le_bytes());
+                    bytes.extend_from_slice(&tick.hash.0.to_le_bytes());
+                    if flags & HELD_FOLLOWS != 0 {
+                        let held = self.held(tick.field).unwrap_or(tick.hash);
+                        bytes.extend_from_slice(&held.0.to_le_bytes());
+                    }
+                }
             }
         }
         bytes
@@ -203,36 +220,55 @@ impl FieldClock {
     /// Reads the stored form. Bytes that are not one are read as «nothing agreed yet», which costs
     /// a repeated write at most.
     pub fn unpack(mut bytes: &[u8]) -> FieldClock {
-        let mut ticks = Vec::with_capacity(bytes.len() / TICK_BYTES);
-        let mut held = Vec::new();
-        while let Some((tick, rest)) = bytes.split_first_chunk::<TICK_BYTES>() {
+        let mut clock = FieldClock {
+            ticks: Vec::with_capacity(bytes.len() / TICK_BYTES),
+            held: Vec::new(),
+        };
+        while let Some((run, rest)) = bytes.split_first_chunk::<RUN_BYTES>() {
+            let [ticks, at @ .., flags] = *run;
+            let mut time = [0; 8];
+            time[..6].copy_from_slice(&at);
+            let run = Run {
+                at: Timestamp(i64::from_le_bytes(time)),
+                flags,
+            };
             bytes = rest;
-            let mut hash = [0; 8];
-            hash.copy_from_slice(&tick[2..10]);
-            let mut at = [0; 8];
-            at[..6].copy_from_slice(&tick[10..16]);
-            let field = FieldId(i16::from_le_bytes([tick[0], tick[1]]));
-            ticks.push(Tick {
-                field,
-                hash: ValueHash(u64::from_le_bytes(hash)),
-                at: Timestamp(i64::from_le_bytes(at)),
-                by: match tick[16] & BY_REMOTE {
-                    0 => Writer::Crm,
-                    _ => Writer::Remote,
-                },
-            });
-            if tick[16] & HELD_FOLLOWS != 0
-                && let Some((hash, rest)) = bytes.split_first_chunk::<HELD_BYTES>()
-            {
+            for _ in 0..ticks {
+                let Some(rest) = clock.unpack_tick(run, bytes) else {
+                    break;
+                };
                 bytes = rest;
-                held.push((field, ValueHash(u64::from_le_bytes(*hash))));
             }
         }
-        ticks.sort_by_key(|tick: &Tick| tick.field);
+        let FieldClock { ticks, held } = &mut clock;
+        ticks.sort_by_key(|tick| tick.field);
         ticks.dedup_by_key(|tick| tick.field);
         held.sort_by_key(|(field, _)| *field);
         held.dedup_by_key(|(field, _)| *field);
-        FieldClock { ticks, held }
+        clock
+    }
+
+    /// Takes in a tick of a run. Returns the bytes that follow it; `None`: there is no whole one.
+    fn unpack_tick<'b>(&mut self, run: Run, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let (field, rest) = bytes.split_first_chunk()?;
+        let (hash, mut rest) = rest.split_first_chunk()?;
+        let field = FieldId(i16::from_le_bytes(*field));
+        if run.flags & HELD_FOLLOWS != 0 {
+            let (held, after) = rest.split_first_chunk()?;
+            self.held
+                .push((field, ValueHash(u64::from_le_bytes(*held))));
+            rest = after;
+        }
+        self.ticks.push(Tick {
+            field,
+            hash: ValueHash(u64::from_le_bytes(*hash)),
+            at: run.at,
+            by: match run.flags & BY_REMOTE {
+                0 => Writer::Crm,
+                _ => Writer::Remote,
+            },
+        });
+        Some(rest)
     }
 }
 
@@ -277,13 +313,26 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_packed_is_read_back(
-            fields in prop::collection::vec((1i16..40, any::<u64>(), 0i64..1 << 47, any::<bool>(), prop::option::of(any::<u64>())), 0..30),
+            fields in prop::collection::vec(
+                (1i16..400, any::<u64>(), prop_oneof![Just(7i64), 0i64..1 << 47], any::<bool>(), prop::option::of(any::<u64>())),
+                0..600,
+            ),
         ) {
             let mut clock = FieldClock::default();
             for (field, hash, at, remote, held) in fields {
                 let tick = tick(field, hash, at, remote);
                 clock.agree(Agreed { tick, held: ValueHash(held.unwrap_or(hash)) });
             }
+            prop_assert_eq!(FieldClock::unpack(&clock.pack()), clock);
+        }
+
+        #[test]
+        fn fields_agreed_on_together_take_little_room(fields in 0i16..600) {
+            let mut clock = FieldClock::default();
+            (0..fields).for_each(|field| clock.set(tick(field, 9, 5, false)));
+            let fields = fields as usize;
+            let runs = fields.div_ceil(usize::from(u8::MAX));
+            prop_assert_eq!(clock.pack().len(), runs * RUN_BYTES + fields * TICK_BYTES);
             prop_assert_eq!(FieldClock::unpack(&clock.pack()), clock);
         }
 
