@@ -10,7 +10,7 @@ type Setting = (&'static CStr, &'static CStr);
 
 /// Everything the worker relies on. Settings of resources and logging, and those that the CRM's
 /// triggers use for their own data, such as `default_text_search_config`, are left alone.
-const WORKER: [Setting; 44] = [
+const WORKER: [Setting; 45] = [
     (c"application_name", c"integration worker"),
     // The temporary schema is searched last, not first: code of others may have left types there.
     (c"search_path", c"pg_catalog, pg_temp"),
@@ -57,6 +57,7 @@ const WORKER: [Setting; 44] = [
     (c"enable_indexscan", c"on"),
     (c"enable_indexonlyscan", c"on"),
     (c"enable_bitmapscan", c"on"),
+    (c"enable_tidscan", c"on"),
     (c"enable_sort", c"on"),
     (c"enable_partition_pruning", c"on"),
     (c"plan_cache_mode", c"auto"),

@@ -105,6 +105,7 @@ fn link(remote_id: Option<&str>, remote_key: Option<&str>, agreed: &[(i16, &str)
         member_status: None,
         clock,
         membership: Default::default(),
+        version: None,
     })
 }
 

@@ -122,6 +122,7 @@ fn link(
         member_status: status,
         clock,
         membership: Default::default(),
+        version: None,
     })
 }
 

@@ -26,6 +26,9 @@ pub struct Link {
     pub clock: FieldClock,
     /// Mailchimp: which of its audiences it is in.
     pub membership: Membership,
+    /// The stored link that was read, in whatever way the caller finds it again: until it is written
+    /// anew, nothing has to be looked up for that.
+    pub version: Option<u64>,
 }
 
 /// A record to bring in step with one target.

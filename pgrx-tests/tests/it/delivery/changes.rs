@@ -39,6 +39,43 @@ fn link_remembers_who_is_who() {
     assert_eq!(linked, id.to_string());
 }
 
+/// Links are found again where they were read. By then, other records' may stand there.
+#[test]
+fn links_that_change_places_during_a_call_stay_whose_they_are() {
+    const OTHERS: &str =
+        "SELECT l.* FROM integration._link l WHERE record_key <> '1' ORDER BY target, record_key";
+    const FIRST: &str = "SELECT ctid, record_key FROM integration._link ORDER BY ctid LIMIT 1";
+    let stand_by = |order: &str| {
+        format!(
+            "CREATE TEMP TABLE kept AS TABLE integration._link;
+             TRUNCATE integration._link;
+             INSERT INTO integration._link SELECT * FROM kept ORDER BY {order};
+             DROP TABLE kept"
+        )
+    };
+    let mut crm = Crm::start();
+    crm.add_contacts(1, 3);
+    crm.converges();
+    crm.run(&stand_by("record_key, target"));
+    let (others, of_one) = (
+        crm.rows(OTHERS),
+        "SELECT clock FROM integration._link WHERE record_key = '1' AND target = 1",
+    );
+    let agreed = crm.rows(of_one);
+    assert_eq!(crm.rows(FIRST), ["(0,1)|1"]);
+    crm.remote.configure(|config| config.delay_ms = 700);
+    crm.run("UPDATE crm.contacts SET phone = '7' WHERE id = 1");
+    wait_until("HubSpot has it", SOON, || {
+        let (_, fields) = crm.remote.contact("person1@example.org")?;
+        (fields.get("phone")? == "7").then_some(())
+    });
+    crm.run(&stand_by("record_key DESC, target"));
+    assert_eq!(crm.rows(FIRST), ["(0,1)|3"]);
+    crm.converges();
+    assert_eq!(crm.rows(OTHERS), others);
+    assert_ne!(crm.rows(of_one), agreed);
+}
+
 #[test]
 fn update_changes_the_same_records() {
     let mut crm = Crm::start();

@@ -1,6 +1,6 @@
 //! What answers of a comparison with Mailchimp come to: consent first of all, then the fields.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use integration_engine::consent::{Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
@@ -305,8 +305,7 @@ impl Judge<'_> {
         let met = drift::seen(self.course.job, &texts)?;
         let left: Vec<&RecordKey> = keys.iter().filter(|key| !met.contains(*key)).collect();
         let texts: Vec<&str> = left.iter().map(|key| key.as_str()).collect();
-        let mut known: HashMap<RecordKey, Link> =
-            links::read(source.id, Target::Mailchimp, &texts)?;
+        let mut known = links::read(source.id, Target::Mailchimp, &texts)?;
         let rows = judged_rows(source, map, &left);
         let still = self.at_rest(&left, self.apply_context.now.timestamp)?;
         for key in left.into_iter().filter(|key| still.contains(*key)) {
