@@ -17,7 +17,8 @@ demo: setup ## a small CRM in step with a sandbox of both services, on this mach
 test: setup ## every check and test; what CI runs
 	@scripts/test.sh $(PG)
 
-bench: setup ## the benchmarks, as one table of ratios
+bench: ## the benchmarks, as one table of ratios
+	@scripts/setup.sh $(PG) postgresql-$(PG)-pgq3
 	@scripts/bench.sh $(PG) $(ARGS)
 
 install: setup ## build and copy into the PostgreSQL of PG_CONFIG

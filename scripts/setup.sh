@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks. Says what it does; does nothing
-# the second time. Usage: scripts/setup.sh [PostgreSQL major version, default 15]
+# the second time. Usage: scripts/setup.sh [PostgreSQL major version, default 15] [more Debian packages]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +17,7 @@ if [ "$(id -u)" = 0 ]; then as_root=(); else as_root=(sudo); fi
 wanted=(build-essential pkg-config "postgresql-$pg" "postgresql-server-dev-$pg" libclang-14-dev sudo)
 command -v node >/dev/null || wanted+=(nodejs)
 command -v npm >/dev/null || wanted+=(npm)
+wanted+=("${@:2}")
 
 missing=()
 for package in "${wanted[@]}"; do

@@ -106,7 +106,7 @@ impl<'a> Drains<'a> {
     }
 
     /// Rounds that do not have to mind what the previous one left behind.
-    fn repeat(&mut self, changes: Changes, rounds: usize) -> Result<Vec<f64>> {
+    pub fn repeat(&mut self, changes: Changes, rounds: usize) -> Result<Vec<f64>> {
         let mut rates = Vec::new();
         for _ in 0..rounds {
             self.site.vacuum("ours.contacts")?;
@@ -139,7 +139,7 @@ impl<'a> Drains<'a> {
     }
 
     /// What the worker took for a record in a median round of those since this was last asked.
-    fn take_cpu(&mut self) -> CpuTime {
+    pub fn take_cpu(&mut self) -> CpuTime {
         let rounds = std::mem::take(&mut self.cpu);
         let of = |part: fn(&CpuTime) -> f64| median(&rounds.iter().map(part).collect::<Vec<_>>());
         CpuTime {

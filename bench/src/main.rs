@@ -16,6 +16,7 @@ mod memory;
 mod objects;
 mod options;
 mod optout;
+mod pgq;
 mod remote;
 mod report;
 mod server;
@@ -66,6 +67,7 @@ fn measure(options: &Options) -> Result<()> {
             Section::Tps => tps::measure(&server, options, &mut report)?,
             Section::Bulk => bulk::measure(&server, options, &mut report)?,
             Section::Drain => drain::measure(&server, options, &mut report)?,
+            Section::PgQ => pgq::measure(&server, options, &mut report)?,
             Section::Backfill => backfill::measure(&server, options, &mut report)?,
             Section::Objects => objects::measure(&server, options, &mut report)?,
             Section::Audience => audience::measure(&server, options, &mut report)?,

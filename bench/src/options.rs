@@ -8,8 +8,8 @@ pub const HELP: &str = "\
 Measures the extension on a throw-away PostgreSQL and prints one table of ratios.
 
   --quick      less of everything: for development, the figures are rough
-  --only NAME  one part only (may be repeated): tps bulk drain backfill objects audience
-               optout snapshot latency idle
+  --only NAME  one part only (may be repeated): tps bulk drain pgq backfill objects
+               audience optout snapshot latency idle
   --rows N     rows of the backfill; otherwise 1000000, or 50000 if --quick
   --help       this text
 
@@ -29,6 +29,7 @@ pub enum Section {
     Tps,
     Bulk,
     Drain,
+    PgQ,
     Backfill,
     Objects,
     Audience,
@@ -39,10 +40,11 @@ pub enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 10] = [
+    const ALL: [Section; 11] = [
         Section::Tps,
         Section::Bulk,
         Section::Drain,
+        Section::PgQ,
         Section::Backfill,
         Section::Objects,
         Section::Audience,
@@ -57,6 +59,7 @@ impl Section {
             Section::Tps => "tps",
             Section::Bulk => "bulk",
             Section::Drain => "drain",
+            Section::PgQ => "pgq",
             Section::Backfill => "backfill",
             Section::Objects => "objects",
             Section::Audience => "audience",
