@@ -10,6 +10,8 @@ pub mod cluster;
 mod contract;
 pub mod crm;
 pub mod equal;
+pub mod people;
+pub mod portal;
 pub mod process;
 pub mod remote;
 pub mod sql;

@@ -5,12 +5,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Mailchimp;
+use super::body::Body;
 use super::errors::Problem;
 use super::parse;
 use super::status::Way;
 use super::store::{hash_of, lower, render};
 use super::validate::check_address;
-use super::write::{Body, Moment, Target};
+use super::write::{Moment, Target};
 use crate::json;
 use crate::query::Query;
 use crate::reply::Reply;

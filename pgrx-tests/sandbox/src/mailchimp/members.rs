@@ -4,11 +4,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Mailchimp;
+use super::body::{Body, status};
 use super::errors::Problem;
 use super::parse;
 use super::status::{Actor, Status, Way};
 use super::store::{render, tag_id};
-use super::write::{Body, Moment, Target, status};
+use super::write::{Moment, Target};
 use crate::clock;
 use crate::query::Query;
 use crate::reply::Reply;

@@ -2,6 +2,7 @@
 //! `/3.0` to them.
 
 mod admin;
+mod body;
 mod bulk;
 pub(crate) mod errors;
 mod groups;

@@ -10,8 +10,8 @@ use integration_tests::{
     wait::{later, wait_until},
 };
 
-use crate::audiences::merge_fields::{LIST, OTHER, letters, mapped, people_on};
 use crate::jobs::backfill::wait_for;
+use integration_tests::people::{LIST, OTHER, letters, mapped, people_on};
 
 const EMAIL: &str = "p1@example.org";
 

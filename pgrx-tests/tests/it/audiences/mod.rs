@@ -4,6 +4,7 @@ pub mod addresses;
 mod events;
 mod groups;
 mod limits;
+mod merge_field_definitions;
 pub mod merge_fields;
 mod moves;
 mod rings;

@@ -8,7 +8,7 @@ use integration_tests::{
     wait::wait_until,
 };
 
-use crate::crash::processes::{ends, reading};
+use crate::crash::busy::{ends, reading};
 
 /// A worker that is reading a slow view, and an extension that was made in this way.
 fn busy(made: &str) -> Crm {

@@ -2,37 +2,32 @@
 //! before there is another worker. The service has it, nobody here has heard of it, and the row is as
 //! it was agreed before: yet both sides are equal in the end.
 
-use std::sync::Arc;
-
+use crate::crash::kills::reconnect;
 use integration_tests::{
     cluster::{Cluster, Stop},
     crm::{Crm, LATER, SOON},
     remote::{Fault, FaultBody, FaultKind, ObjectType, Service, Status, When, unlimited},
     wait::wait_until,
 };
-
-use crate::{
-    crash::kills::reconnect,
-    hubspot::associations::{self, agree},
-};
+use std::sync::Arc;
 
 /// Answers come so late that the worker does not live to hear them.
-const LATE: u64 = 4_000;
+pub const LATE: u64 = 4_000;
 
 #[derive(Clone, Copy)]
-enum Death {
+pub enum Death {
     Worker,
     Server,
     /// Nobody is killed, but it does not wait for answers either.
     Restart,
 }
 
-fn own_server() -> Arc<Cluster> {
+pub fn own_server() -> Arc<Cluster> {
     Arc::new(Cluster::start(&[], &[]))
 }
 
 /// One contact that both services know.
-fn ada_on(cluster: Arc<Cluster>) -> Crm {
+pub fn ada_on(cluster: Arc<Cluster>) -> Crm {
     let mut crm = Crm::start_on(cluster, unlimited());
     crm.run(
         "INSERT INTO crm.contacts (email, first_name, phone, marketing_opt_in)
@@ -45,7 +40,7 @@ fn ada_on(cluster: Arc<Cluster>) -> Crm {
 /// Makes a change, ends the worker while the services have it and have not said so, makes another
 /// one while nobody looks, and goes on.
 #[track_caller]
-fn interrupted(
+pub fn interrupted(
     crm: &mut Crm,
     change: &str,
     arrived: impl Fn(&Crm) -> bool,
@@ -79,16 +74,16 @@ fn interrupted(
     crm.run("SELECT integration.resume('hubspot'), integration.resume('mailchimp')");
 }
 
-fn phone(crm: &Crm, email: &str) -> Option<String> {
+pub fn phone(crm: &Crm, email: &str) -> Option<String> {
     crm.remote.contact(email)?.1.get("phone").cloned()
 }
 
-fn merge_field(crm: &Crm, email: &str, tag: &str) -> Option<String> {
+pub fn merge_field(crm: &Crm, email: &str, tag: &str) -> Option<String> {
     let member = crm.remote.member(email)?;
     member.merge_fields.get(tag)?.as_str().map(str::to_owned)
 }
 
-fn both_have(crm: &Crm, value: &str) -> bool {
+pub fn both_have(crm: &Crm, value: &str) -> bool {
     let email = "ada@example.org";
     phone(crm, email).as_deref() == Some(value)
         && merge_field(crm, email, "PHONE").as_deref() == Some(value)
@@ -187,84 +182,6 @@ fn value_of_a_new_record_that_was_taken_back_is_emptied() {
     );
 }
 
-#[test]
-fn row_that_was_deleted_and_entered_again_is_there_again() {
-    let mut crm = ada_on(own_server());
-    let again = "INSERT INTO crm.contacts (id, email, first_name, phone, marketing_opt_in) OVERRIDING SYSTEM VALUE
-         VALUES (1, 'ada@example.org', 'Ada', '1', true)";
-    let gone = |crm: &Crm| crm.remote.contacts().is_empty();
-    let archived = |crm: &Crm| crm.remote.status_of("ada@example.org") == Some(Status::Archived);
-    interrupted(
-        &mut crm,
-        "DELETE FROM crm.contacts",
-        gone,
-        Death::Worker,
-        again,
-    );
-    crm.converges();
-    interrupted(
-        &mut crm,
-        "DELETE FROM crm.contacts",
-        archived,
-        Death::Server,
-        again,
-    );
-    crm.converges();
-    assert_eq!(crm.remote.contacts().len(), 1);
-}
-
-/// The change under way was of the row as it was before it was entered again.
-#[test]
-fn value_of_a_row_that_was_entered_again_is_sent_again() {
-    let mut crm = ada_on(own_server());
-    interrupted(
-        &mut crm,
-        "UPDATE crm.contacts SET phone = '2'",
-        |crm| both_have(crm, "2"),
-        Death::Server,
-        "DELETE FROM crm.contacts;
-         INSERT INTO crm.contacts (id, email, first_name, phone, marketing_opt_in) OVERRIDING SYSTEM VALUE
-         VALUES (1, 'ada@example.org', 'Ada', '1', true)",
-    );
-    crm.converges();
-}
-
-#[test]
-fn value_of_a_row_that_got_another_key_is_sent_again() {
-    let mut crm = ada_on(own_server());
-    crm.run("ALTER TABLE crm.contacts ALTER id DROP IDENTITY");
-    interrupted(
-        &mut crm,
-        "UPDATE crm.contacts SET phone = '2'",
-        |crm| both_have(crm, "2"),
-        Death::Worker,
-        "UPDATE crm.contacts SET phone = '1', id = 7",
-    );
-    crm.converges();
-    assert!(both_have(&crm, "1"));
-}
-
-#[test]
-fn address_that_was_taken_back_leaves_nobody_behind() {
-    let mut crm = ada_on(own_server());
-    let new = "countess@example.org";
-    interrupted(
-        &mut crm,
-        &format!("UPDATE crm.contacts SET email = '{new}'"),
-        |crm| crm.remote.contact(new).is_some() && crm.remote.member(new).is_some(),
-        Death::Worker,
-        "UPDATE crm.contacts SET email = 'ada@example.org'",
-    );
-    crm.converges();
-    assert_eq!(crm.remote.contacts().len(), 1);
-    let subscribed = crm.remote.members().into_iter();
-    let subscribed: Vec<String> = subscribed
-        .filter(|member| member.status == Status::Subscribed)
-        .map(|member| member.email)
-        .collect();
-    assert_eq!(subscribed, ["ada@example.org"]);
-}
-
 /// What waits for another attempt does not say what changed, but what takes it back does.
 #[test]
 fn value_that_was_under_way_again_is_sent_again_once_it_was_taken_back() {
@@ -323,37 +240,6 @@ fn value_is_sent_again_if_it_is_taken_back_while_the_next_worker_waits() {
     }
 }
 
-#[test]
-fn reference_that_was_taken_back_is_the_only_one() {
-    let mut crm = associations::start_on(own_server(), unlimited());
-    associations::companies(&mut crm, 2);
-    crm.run(
-        "INSERT INTO crm.contacts (email, company_id, marketing_opt_in) VALUES ('ada@example.org', 1, false);
-         INSERT INTO crm.deals VALUES (1, 'Deal', 1, 1)",
-    );
-    assert_eq!(agree(&mut crm).len(), 3);
-    let company = |crm: &Crm| -> Vec<u64> {
-        let associations = crm.remote.associations();
-        let of_contact = associations
-            .iter()
-            .filter(|known| (known.from_type, known.to_type) == ("contacts", "companies"));
-        of_contact.map(|known| known.to).collect()
-    };
-    let before = company(&crm);
-    for death in [Death::Worker, Death::Server] {
-        // First the old one is ended, then the new one made: caught in either.
-        interrupted(
-            &mut crm,
-            "UPDATE crm.contacts SET company_id = 2; UPDATE crm.deals SET company_id = 2",
-            |crm| company(crm) != before,
-            death,
-            "UPDATE crm.contacts SET company_id = 1; UPDATE crm.deals SET company_id = 1",
-        );
-        assert_eq!(agree(&mut crm).len(), 3);
-        assert_eq!(company(&crm), before);
-    }
-}
-
 /// No crash: what a lost answer leaves in doubt is known exactly.
 #[test]
 fn value_that_is_taken_back_while_its_call_is_under_way_is_sent_again() {
@@ -375,29 +261,6 @@ fn value_that_is_taken_back_while_its_call_is_under_way_is_sent_again() {
     crm.run("UPDATE crm.contacts SET phone = '1'");
     crm.converges();
     assert!(both_have(&crm, "1"));
-}
-
-/// As before, of a deletion: nobody knows whether the record still is there.
-#[test]
-fn row_that_is_entered_again_after_a_lost_deletion_is_there_again() {
-    let mut crm = ada_on(Cluster::shared());
-    crm.set("retry_base", "1s");
-    crm.set("retry_max", "1s");
-    crm.run("UPDATE crm.contacts SET first_name = 'Augusta'");
-    crm.converges();
-    let lost = Fault::new(FaultKind::AnswerLost, When::NextN(1)).service(Service::HubSpot);
-    crm.remote.add_fault(lost.path("/batch/archive"));
-    crm.run("DELETE FROM crm.contacts");
-    wait_until("it waits for its retry", SOON, || {
-        crm.ask::<bool>("SELECT EXISTS (SELECT FROM integration._retry WHERE target = 1)")
-            .then_some(())
-    });
-    crm.run(
-        "INSERT INTO crm.contacts (id, email, first_name, phone, marketing_opt_in) OVERRIDING SYSTEM VALUE
-         VALUES (1, 'ada@example.org', 'Augusta', '1', true)",
-    );
-    crm.converges();
-    assert_eq!(crm.remote.contacts().len(), 1);
 }
 
 /// What a change does not name was not under way: it is not said again, whoever dies.

@@ -1,5 +1,6 @@
 //! Good and bad rows in one statement: the good ones are delivered, each bad one is explained.
 
+use integration_tests::portal::{contacts_with, dead, deals, fields, provision};
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER},
@@ -8,10 +9,7 @@ use integration_tests::{
 };
 use serde_json::json;
 
-use crate::{
-    hubspot::values::{contacts_with, dead, deals, fields, provision},
-    inbound::webhooks::import,
-};
+use crate::inbound::webhooks::import;
 
 /// Key, category and words of every open dead letter.
 #[track_caller]

@@ -15,5 +15,6 @@ mod partitions;
 mod poison;
 mod prepared;
 mod queue;
+mod renamed_columns;
 mod shapes;
 mod unreadable;

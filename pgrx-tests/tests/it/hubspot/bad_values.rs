@@ -8,7 +8,7 @@ use integration_tests::{
 };
 use serde_json::json;
 
-use crate::hubspot::values::{
+use integration_tests::portal::{
     alert, contacts_with, dead, deals, define, extra, fields, one_is_dead, people, provision, with,
 };
 

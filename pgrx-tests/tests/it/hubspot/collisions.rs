@@ -1,5 +1,6 @@
 //! A table that names its records as somebody else names theirs is held, and told once.
 
+use integration_tests::portal::provision;
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER, SOON},
@@ -7,7 +8,7 @@ use integration_tests::{
     wait::{holds_for, wait_until},
 };
 
-use super::external_ids::{deals, fill, held, names, prefix, provision};
+use super::external_ids::{deals, fill, held, names, prefix};
 use crate::safety::copies::restored_copy;
 
 const LETTERS: &str = "SELECT count(*) FROM integration.dlq WHERE resolution IS NULL";

@@ -11,6 +11,7 @@ mod limits;
 pub mod oauth;
 mod scopes;
 mod sensitive;
+mod shared_portal;
 mod swaps;
 pub mod values;
 mod versions;

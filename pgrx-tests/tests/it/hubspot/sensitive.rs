@@ -9,10 +9,10 @@ use integration_tests::{
 };
 use serde_json::json;
 
-use crate::hubspot::values::{alert, define, extra, people, provision};
 use crate::inbound::webhooks::import;
 use crate::jobs::backfill::wait_for;
 use crate::operate::access::nothing_died;
+use integration_tests::portal::{alert, define, extra, people, provision};
 
 fn scope(sensitivity: &str, verb: &str) -> String {
     format!("crm.objects.contacts.{sensitivity}.{verb}.v2")

@@ -1,5 +1,6 @@
 //! The versions of HubSpot's API: everything works on each of them, and only there.
 
+use integration_tests::portal::dead;
 use integration_tests::{
     cluster::Cluster,
     crm::{Crm, LATER},
@@ -10,7 +11,6 @@ use serde_json::json;
 
 use crate::{
     hubspot::oauth::{app, untracked_with_oauth},
-    hubspot::values::dead,
     operate::access::tested,
 };
 

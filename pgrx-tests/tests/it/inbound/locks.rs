@@ -1,21 +1,19 @@
 //! What somebody holds in the CRM delays only what is about it, and nothing of it is lost.
 
-use std::time::Duration;
-
+use crate::inbound::webhooks::import;
 use integration_tests::{
     crm::{Crm, SOON},
     remote::{Delivery, MemberAction, ObjectType, Service},
     wait::{later, try_until, wait_until},
 };
 use postgres::Client;
-
-use crate::inbound::webhooks::import;
+use std::time::Duration;
 
 /// What is promised to take a second at most, on a busy machine.
-const A_SECOND: Duration = Duration::from_secs(3);
+pub const A_SECOND: Duration = Duration::from_secs(3);
 
 /// Ten contacts and a company on both sides, the even contacts opted in, and no webhooks waiting.
-fn in_step() -> Crm {
+pub fn in_step() -> Crm {
     let mut crm = Crm::start();
     crm.run("INSERT INTO crm.companies (name, domain) VALUES ('Acme', 'acme.example')");
     crm.add_contacts(1, 12);
@@ -25,7 +23,7 @@ fn in_step() -> Crm {
 }
 
 /// A person in HubSpot sets a property of a contact; the webhook of that.
-fn changed_in_hubspot(crm: &mut Crm, contact: u32, property: &str, value: &str) -> Delivery {
+pub fn changed_in_hubspot(crm: &mut Crm, contact: u32, property: &str, value: &str) -> Delivery {
     let email = format!("person{contact}@example.org");
     let (id, _) = crm.remote.contact(&email).unwrap();
     crm.remote.clear_webhooks();
@@ -33,7 +31,7 @@ fn changed_in_hubspot(crm: &mut Crm, contact: u32, property: &str, value: &str) 
     crm.remote.webhooks_of(Service::HubSpot).remove(0)
 }
 
-fn unsubscribed(crm: &mut Crm, contact: u32) -> Delivery {
+pub fn unsubscribed(crm: &mut Crm, contact: u32) -> Delivery {
     crm.remote.clear_webhooks();
     let email = format!("person{contact}@example.org");
     crm.remote.person_unsubscribes(&email);
@@ -41,13 +39,13 @@ fn unsubscribed(crm: &mut Crm, contact: u32) -> Delivery {
 }
 
 /// A session in the middle of a transaction that did this.
-fn holding(crm: &Crm, sql: &str) -> Client {
+pub fn holding(crm: &Crm, sql: &str) -> Client {
     let mut client = crm.connect();
     client.batch_execute(&format!("BEGIN; {sql}")).unwrap();
     client
 }
 
-fn hold_contact(crm: &Crm, id: u32) -> Client {
+pub fn hold_contact(crm: &Crm, id: u32) -> Client {
     holding(
         crm,
         &format!("SELECT FROM crm.contacts WHERE id = {id} FOR UPDATE"),
@@ -55,13 +53,13 @@ fn hold_contact(crm: &Crm, id: u32) -> Client {
 }
 
 #[track_caller]
-fn soon(crm: &mut Crm, what: &str, within: Duration, sql: &str) {
+pub fn soon(crm: &mut Crm, what: &str, within: Duration, sql: &str) {
     if try_until(within, || crm.ask::<bool>(sql).then_some(())).is_none() {
         panic!("waited in vain until {what}\n{}", crm.report());
     }
 }
 
-const RETRYING: &str = "SELECT sum(inbox_retrying)::int4 FROM integration.status";
+pub const RETRYING: &str = "SELECT sum(inbox_retrying)::int4 FROM integration.status";
 
 #[test]
 fn events_of_a_row_that_is_held_wait_for_it_and_nothing_else_does() {
@@ -284,87 +282,6 @@ fn fired_later(webhook: &Delivery, seconds: u64) -> Delivery {
     let later = format!("fired_at={}", later(seconds).replace(' ', "+"));
     webhook.body = webhook.body.replace(&fired_at, &later);
     webhook
-}
-
-#[test]
-fn value_that_the_crm_refuses_fails_after_its_attempts_and_can_be_tried_again() {
-    let mut crm = in_step();
-    crm.run("ALTER TABLE crm.contacts ADD CONSTRAINT devilish CHECK (phone <> '666')");
-    let bad = changed_in_hubspot(&mut crm, 4, "phone", "666");
-    import(&mut crm, &bad);
-    soon(
-        &mut crm,
-        "it has failed",
-        SOON,
-        "SELECT state = 'failed' AND attempts = 5 AND detail LIKE '%devilish%' FROM integration.inbox",
-    );
-    let status = "SELECT inbox_pending, inbox_retrying, inbox_failed FROM integration.status WHERE target = 'hubspot'";
-    soon(
-        &mut crm,
-        "it is counted",
-        SOON,
-        "SELECT inbox_failed = 1 FROM integration.status WHERE target = 'hubspot'",
-    );
-    assert_eq!(crm.rows(status), ["0|0|1"]);
-    let alert = "SELECT count(*) FROM integration.alert WHERE kind = 'inbox_failed' AND target = 'hubspot' AND message LIKE '%devilish%' AND cleared_at IS NULL";
-    assert_eq!(crm.ask::<i64>(alert), 1);
-    // Nobody else is affected.
-    let good = changed_in_hubspot(&mut crm, 4, "jobtitle", "Countess");
-    import(&mut crm, &good);
-    crm.settle();
-    assert_eq!(
-        crm.ask::<String>("SELECT job_title FROM crm.contacts WHERE id = 4"),
-        "Countess"
-    );
-    assert_eq!(
-        crm.ask::<i64>("SELECT integration.inbox_retry(origin => 'mailchimp')"),
-        0
-    );
-    crm.run("ALTER TABLE crm.contacts DROP CONSTRAINT devilish");
-    assert_eq!(crm.ask::<i64>("SELECT integration.inbox_retry()"), 1);
-    crm.settle();
-    assert_eq!(
-        crm.ask::<String>("SELECT phone FROM crm.contacts WHERE id = 4"),
-        "666",
-        "{}",
-        crm.report()
-    );
-    soon(
-        &mut crm,
-        "nothing has failed any more",
-        SOON,
-        "SELECT inbox_failed = 0 FROM integration.status WHERE target = 'hubspot'",
-    );
-    assert_eq!(crm.ask::<i64>(alert), 0);
-    crm.converges();
-}
-
-#[test]
-fn event_that_was_ignored_is_applied_again_only_if_it_is_named() {
-    let mut crm = in_step();
-    let ignored = changed_in_hubspot(&mut crm, 4, "country", "Germany");
-    import(&mut crm, &ignored);
-    crm.settle();
-    assert_eq!(
-        crm.rows("SELECT DISTINCT state FROM integration.inbox"),
-        ["ignored"]
-    );
-    assert_eq!(crm.ask::<i64>("SELECT integration.inbox_retry()"), 0);
-    crm.run("ALTER TABLE crm.contacts ADD country text; SELECT integration.map_field('crm.contacts', 'country', 'hubspot', 'country')");
-    let all = "SELECT integration.inbox_retry(ARRAY(SELECT id FROM integration.inbox))";
-    assert!(crm.ask::<i64>(all) >= 1);
-    crm.settle();
-    assert_eq!(
-        crm.ask::<String>("SELECT country FROM crm.contacts WHERE id = 4"),
-        "Germany",
-        "{}",
-        crm.report()
-    );
-    let error = integration_tests::sql::refused(
-        &mut crm.client,
-        "SELECT integration.inbox_retry(origin => 'pigeon')",
-    );
-    assert_eq!(error.code().code(), "22023");
 }
 
 /// Whoever looks at the inbox in a transaction that stays open holds its rows, too.

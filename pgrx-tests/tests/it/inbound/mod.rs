@@ -2,8 +2,10 @@
 
 mod bad_events;
 mod engagement;
+mod engagement_polls;
 mod locks;
 mod lossy;
 mod mailchimp_events;
 mod mandrill;
+mod retries;
 pub mod webhooks;

@@ -8,3 +8,4 @@ mod erasure_stops;
 pub mod reconcile;
 mod reconcile_members;
 mod reconcile_repairs;
+mod reconcile_stops;

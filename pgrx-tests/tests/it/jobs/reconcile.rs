@@ -1,16 +1,12 @@
 //! Both sides compared: every difference is found, nothing that is on its way is taken for one.
 
-use std::sync::Arc;
-
+use crate::jobs::backfill::wait_for;
 use integration_tests::{
     cluster::Cluster,
-    crm::{Crm, SOON},
-    remote::{Config, Fault, FaultKind, ObjectType, Service, When, crm_key, unlimited},
-    sql::refused_with_hint,
-    wait::wait_until,
+    crm::Crm,
+    remote::{Config, ObjectType, Service, crm_key, unlimited},
 };
-
-use crate::jobs::backfill::{slow, wait_for};
+use std::sync::Arc;
 
 /// So many contacts on both sides, and no word of what happens at HubSpot from then on.
 pub fn in_step(cluster: Arc<Cluster>, config: Config, contacts: u32) -> Crm {
@@ -39,7 +35,7 @@ pub fn compared_with(crm: &mut Crm, target: &str, repair: bool) -> Vec<String> {
 }
 
 #[track_caller]
-fn compared(crm: &mut Crm, repair: bool) -> Vec<String> {
+pub fn compared(crm: &mut Crm, repair: bool) -> Vec<String> {
     compared_with(crm, "hubspot", repair)
 }
 
@@ -50,7 +46,7 @@ pub fn found(crm: &mut Crm, target: &str) -> Vec<String> {
     ))
 }
 
-fn id_of(crm: &Crm, number: u32) -> u64 {
+pub fn id_of(crm: &Crm, number: u32) -> u64 {
     let email = format!("person{number}@example.org");
     crm.remote.contact(&email).unwrap().0
 }
@@ -62,7 +58,7 @@ pub fn unseen(crm: &mut Crm, sql: &str) {
     ));
 }
 
-fn rule(crm: &mut Crm, column: &str, property: &str, direction: &str, conflict: &str) {
+pub fn rule(crm: &mut Crm, column: &str, property: &str, direction: &str, conflict: &str) {
     crm.run(&format!(
         "SELECT integration.map_field('crm.contacts', '{column}', 'hubspot', '{property}', '{direction}', '{conflict}')"
     ));
@@ -328,123 +324,4 @@ fn links_that_were_lost_are_found_by_the_key() {
     crm.converges();
     assert_eq!(compared(&mut crm, false), [""; 0]);
     assert_eq!(crm.remote.contacts().len(), 12);
-}
-
-#[test]
-fn live_changes_are_no_drift() {
-    let mut crm = in_step(Cluster::shared(), slow(), 600);
-    let id = begin(&mut crm, "hubspot", false);
-    let mut rounds = 0;
-    wait_until("the comparison is done", SOON, || {
-        rounds += 1;
-        crm.run(&format!(
-            "UPDATE crm.contacts SET phone = 'round {rounds}' WHERE id % 5 = {rounds} % 5;
-             INSERT INTO crm.contacts (email) VALUES ('new{rounds}@example.org');
-             DELETE FROM crm.contacts WHERE id = 3 + {rounds}"
-        ));
-        if rounds % 4 == 0 {
-            crm.settle();
-        }
-        (rounds > 12
-            && crm.ask::<bool>(&format!(
-                "SELECT state = 'done' FROM integration.job WHERE id = {id}"
-            )))
-        .then_some(())
-    });
-    assert_eq!(found(&mut crm, "hubspot"), [""; 0]);
-    crm.converges();
-}
-
-#[test]
-fn killed_worker_goes_on_at_its_mark() {
-    let cluster = Arc::new(Cluster::start(&[], &[]));
-    let slower = Config {
-        delay_ms: 100,
-        ..unlimited()
-    };
-    let mut crm = in_step(cluster, slower, 1_500);
-    let id_of_drift = id_of(&crm, 50);
-    crm.remote.person_sets(id_of_drift, "phone", "theirs");
-    let id = begin(&mut crm, "hubspot", false);
-    wait_until("it is under way", SOON, || {
-        let far = "SELECT coalesce(max(done), 0) BETWEEN 1800 AND 2400 FROM integration._reconcile";
-        crm.ask::<bool>(far).then_some(())
-    });
-    let asked = |crm: &Crm| {
-        let pages = crm.remote.requests_to(Service::HubSpot).into_iter();
-        pages
-            .filter(|request| {
-                ["/contacts/batch/read", "/contacts?limit="]
-                    .iter()
-                    .any(|part| request.path.contains(part))
-            })
-            .count()
-    };
-    let before = asked(&crm);
-    crm.kill_worker();
-    wait_for(
-        &mut crm,
-        id,
-        "state = 'done' AND done = 3000 AND total = 3000",
-    );
-    // 30 in all. What was committed just before the kill may not have been on disk yet.
-    let after = asked(&crm) - before;
-    assert!((5..25).contains(&after), "{after} requests");
-    assert_eq!(
-        found(&mut crm, "hubspot"),
-        ["field|50|phone|+49 30 100050|theirs|NULL|f"]
-    );
-}
-
-#[test]
-fn cancelled_and_refused() {
-    let mut crm = in_step(Cluster::shared(), unlimited(), 250);
-    crm.run("SELECT integration.pause('hubspot', 'a while')");
-    let id = begin(&mut crm, "hubspot", false);
-    wait_for(
-        &mut crm,
-        id,
-        "state = 'paused' AND error LIKE '%hubspot is paused: a while'",
-    );
-    assert_eq!(begin(&mut crm, "hubspot", false), id);
-    refused_with_hint(
-        &mut crm.client,
-        "SELECT integration.reconcile('crm.contacts', 'hubspot', true)",
-        "55006",
-    );
-    refused_with_hint(
-        &mut crm.client,
-        "SELECT integration.reconcile('crm.companies', 'mailchimp')",
-        "42704",
-    );
-    assert!(crm.ask::<bool>(&format!("SELECT integration.cancel_job({id})")));
-    wait_until("nothing of it is left", SOON, || {
-        crm.ask::<bool>("SELECT NOT EXISTS (SELECT FROM integration._reconcile)")
-            .then_some(())
-    });
-    let again = begin(&mut crm, "hubspot", true);
-    assert_ne!(again, id);
-    crm.run("SELECT integration.resume('hubspot')");
-    wait_for(&mut crm, again, "state = 'done'");
-}
-
-#[test]
-fn goes_on_after_an_outage() {
-    let mut crm = few();
-    let fault = Fault::new(
-        FaultKind::Status {
-            code: 503,
-            body: integration_tests::remote::FaultBody::Empty,
-            retry_after: None,
-        },
-        When::NextN(5),
-    );
-    crm.remote
-        .add_fault(fault.service(Service::HubSpot).path("/batch/read"));
-    let id = id_of(&crm, 1);
-    crm.remote.person_sets(id, "firstname", "Theirs");
-    assert_eq!(
-        compared(&mut crm, false),
-        ["field|1|firstname|First 1|Theirs|NULL|f"]
-    );
 }

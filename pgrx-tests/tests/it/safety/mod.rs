@@ -8,4 +8,5 @@ mod layout;
 pub mod rights;
 mod roles;
 mod secrets;
+mod stored_secrets;
 mod strangers;
