@@ -37,6 +37,7 @@ struct NewOwner {
 
 #[derive(Deserialize)]
 struct NewPipeline {
+    object: Option<String>,
     label: String,
     stages: Vec<String>,
 }
@@ -161,7 +162,8 @@ fn hubspot(shared: &Shared, method: &str, rest: &[&str], query: &Query, body: &[
         }
         ("POST", ["pipelines"]) => {
             let new: NewPipeline = read(body)?;
-            let (id, stages) = hubspot.admin_adds_pipeline(&new.label, &new.stages);
+            let object = object(new.object.as_deref().unwrap_or("deals"))?;
+            let (id, stages) = hubspot.admin_adds_pipeline(object, &new.label, &new.stages);
             return shown(&json!({"id": id, "stages": stages}));
         }
         ("POST", ["expire-tokens"]) => {

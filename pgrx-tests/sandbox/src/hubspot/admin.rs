@@ -1,4 +1,4 @@
-//! What administrators set up: properties and their options, owners, deal pipelines.
+//! What administrators set up: properties and their options, owners, pipelines.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::HubSpot;
-use super::definitions::{Condition, DEAL_STAGES, PropertyChoice, PropertyKey};
+use super::definitions::{Condition, PropertyChoice, PropertyKey};
 use super::errors::Problem;
 use super::store::Store;
 use super::types::ObjectType;
@@ -21,9 +21,10 @@ pub(crate) struct Owner {
     email: String,
 }
 
-/// A pipeline of deals.
+/// A pipeline.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
+    object: ObjectType,
     id: String,
     label: String,
     stages: Vec<PropertyChoice>,
@@ -46,15 +47,21 @@ pub(crate) fn first_owner() -> Vec<Owner> {
     }]
 }
 
-pub(crate) fn default_pipeline() -> Vec<Pipeline> {
-    vec![Pipeline {
-        id: "default".to_owned(),
-        label: "Sales Pipeline".to_owned(),
-        stages: (0..)
-            .zip(DEAL_STAGES.split('|'))
-            .map(|(order, id)| choice(id, id, order))
-            .collect(),
-    }]
+/// The pipelines that objects come with.
+pub(crate) fn first_pipelines() -> Vec<Pipeline> {
+    let objects = ObjectType::ALL.iter();
+    let pipelines = objects.filter_map(|&object| Some((object, object.kind().pipeline?)));
+    pipelines
+        .map(|(object, pipelines)| Pipeline {
+            object,
+            id: pipelines.first.to_owned(),
+            label: pipelines.label.to_owned(),
+            stages: (0..)
+                .zip(pipelines.stages.split('|'))
+                .map(|(order, id)| choice(id, id, order))
+                .collect(),
+        })
+        .collect()
 }
 
 pub(crate) fn choice(value: &str, label: &str, display_order: i64) -> PropertyChoice {
@@ -117,9 +124,10 @@ impl HubSpot {
         id
     }
 
-    /// A new pipeline of deals with these stages; gives its id and theirs, in order.
+    /// A new pipeline with these stages; gives its id and theirs, in order.
     pub(crate) fn admin_adds_pipeline(
         &mut self,
+        object: ObjectType,
         label: &str,
         stages: &[String],
     ) -> (String, Vec<String>) {
@@ -130,14 +138,17 @@ impl HubSpot {
             .collect();
         let ids = stages.iter().map(|stage| stage.value.clone()).collect();
         let id = number.to_string();
-        let definitions = &mut self.stores[ObjectType::Deal.index()].definitions;
-        if let Some(definition) = definitions.find_mut("pipeline") {
-            definition.options.push(choice(&id, label, 0));
-        }
-        if let Some(definition) = definitions.find_mut("dealstage") {
-            definition.options.extend(stages.iter().cloned());
+        let definitions = &mut self.stores[object.index()].definitions;
+        if let Some(names) = object.kind().pipeline {
+            if let Some(definition) = definitions.find_mut(names.pipeline) {
+                definition.options.push(choice(&id, label, 0));
+            }
+            if let Some(definition) = definitions.find_mut(names.stage) {
+                definition.options.extend(stages.iter().cloned());
+            }
         }
         self.pipelines.push(Pipeline {
+            object,
             id: id.clone(),
             label: label.to_owned(),
             stages,
@@ -145,33 +156,34 @@ impl HubSpot {
         (id, ids)
     }
 
-    /// HubSpot: a deal's stage is one of its pipeline; the default one if none is named.
+    /// HubSpot: a stage is one of its pipeline; the first one if none is named.
     pub(crate) fn check_stage(
         &self,
         store: &Store,
         target: Option<usize>,
         values: &[(PropertyKey, Cow<'_, str>)],
     ) -> Result<(), Problem> {
-        if store.object != ObjectType::Deal {
+        let Some(names) = store.object.kind().pipeline else {
             return Ok(());
-        }
+        };
         let after = |name: &str| {
             let (key, _) = store.definitions.find(name)?;
             let sent = values.iter().find(|(known, _)| *known == key);
             let stored = || Some(&*store.records[target?].value(key)?.value);
             sent.map(|(_, value)| &**value).or_else(stored)
         };
-        let Some(stage) = after("dealstage").filter(|stage| !stage.is_empty()) else {
+        let Some(stage) = after(names.stage).filter(|stage| !stage.is_empty()) else {
             return Ok(());
         };
-        let pipeline = after("pipeline")
+        let pipeline = after(names.pipeline)
             .filter(|id| !id.is_empty())
-            .unwrap_or("default");
-        let stages = self.pipelines.iter().find(|known| known.id == pipeline);
+            .unwrap_or(names.first);
+        let mut known = self.pipelines_of(store.object);
+        let stages = known.find(|known| known.id == pipeline);
         match stages.is_some_and(|known| known.stages.iter().any(|known| known.value == stage)) {
             true => Ok(()),
             false => Err(validate::refuse(
-                "dealstage",
+                names.stage,
                 "INVALID_OPTION",
                 format!("{stage} is not a stage of pipeline {pipeline}"),
             )),
@@ -215,25 +227,24 @@ impl HubSpot {
         }
     }
 
+    fn pipelines_of(&self, object: ObjectType) -> impl Iterator<Item = &Pipeline> {
+        let all = self.pipelines.iter();
+        all.filter(move |pipeline| pipeline.object == object)
+    }
+
     /// `/crm/pipelines/{V}/{type}`
     pub(crate) fn list_pipelines(
         &self,
         object: ObjectType,
         rest: &[&str],
     ) -> Result<Reply, Problem> {
-        if object != ObjectType::Deal {
-            return match rest {
-                [] => Ok(Reply::value(200, &json!({"results": []}))),
-                _ => Err(Problem::not_found()),
-            };
-        }
         let found = |id: &str| {
-            let pipeline = self.pipelines.iter().find(|pipeline| pipeline.id == id);
+            let pipeline = self.pipelines_of(object).find(|pipeline| pipeline.id == id);
             pipeline.ok_or_else(Problem::not_found)
         };
         let answer = match rest {
             [] => {
-                json!({"results": self.pipelines.iter().map(Pipeline::to_json).collect::<Vec<_>>()})
+                json!({"results": self.pipelines_of(object).map(Pipeline::to_json).collect::<Vec<_>>()})
             }
             [id] => found(id)?.to_json(),
             [id, "stages"] => json!({"results": found(id)?.to_json()["stages"]}),

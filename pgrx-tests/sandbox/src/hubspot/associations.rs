@@ -8,10 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::HubSpot;
-use super::association_types::{default_type, primary_type, reverse, target_of};
 use super::errors::Problem;
 use super::inputs::parse;
-use super::types::ObjectType;
+use super::types::{ObjectType, default_type, primary_type, reverse, target_of};
 use super::write::Moment;
 use crate::reply::Reply;
 

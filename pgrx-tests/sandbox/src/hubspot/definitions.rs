@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::types::ObjectType;
+use super::types::{Kind, ObjectType};
 
 /// Position of a property among the definitions of its object type.
 pub(crate) type PropertyKey = u16;
@@ -184,63 +184,12 @@ impl Definition {
     }
 }
 
-/// `name type`, with `!` after the name of a read-only one, and `a;b` for choices.
-const CONTACT: &str = "email email; firstname string; lastname string; phone phone; mobilephone phone; fax string; \
-    company string; jobtitle string; website string; address string; city string; state string; zip string; \
-    country string; salutation string; hubspot_owner_id owner; associatedcompanyid! number; \
-    hs_email_optout! bool; hs_additional_emails! string; hs_email_domain! string; \
-    hs_calculated_merged_vids! string; num_notes! number; notes_last_updated! datetime; date_of_birth string; \
-    hs_language lang; industry string; annualrevenue string; numemployees string; message string; \
-    twitterhandle string; closedate datetime; \
-    lifecyclestage enum subscriber|lead|marketingqualifiedlead|salesqualifiedlead|opportunity|customer|evangelist|other; \
-    hs_lead_status enum NEW|OPEN|IN_PROGRESS|OPEN_DEAL|UNQUALIFIED|ATTEMPTED_TO_CONTACT|CONNECTED|BAD_TIMING; ";
-const COMPANY: &str = "name string; domain string; website string; phone phone; address string; address2 string; \
-    city string; state string; zip string; country string; description string; numberofemployees number; \
-    annualrevenue number; hubspot_owner_id owner; founded_year string; is_public bool; timezone string; \
-    hs_num_open_deals! number; num_associated_contacts! number; num_associated_deals! number; \
-    type enum PROSPECT|PARTNER|RESELLER|VENDOR|OTHER; \
-    industry enum ACCOUNTING|COMPUTER_SOFTWARE|CONSTRUCTION|EDUCATION_MANAGEMENT|FINANCIAL_SERVICES|INTERNET|RETAIL; \
-    lifecyclestage enum subscriber|lead|marketingqualifiedlead|salesqualifiedlead|opportunity|customer|evangelist|other; ";
-const DEAL: &str = "dealname string; amount number; dealstage stage; pipeline pipeline; closedate datetime; \
-    deal_currency_code string; hubspot_owner_id owner; description string; \
-    hs_is_closed! bool; hs_is_closed_won! bool; hs_forecast_amount number; num_associated_contacts! number; \
-    hs_priority enum low|medium|high; dealtype enum newbusiness|existingbusiness; ";
-const TICKET: &str = "subject string; content string; hs_pipeline string; hs_pipeline_stage string; \
-    hubspot_owner_id owner; hs_ticket_priority enum LOW|MEDIUM|HIGH|URGENT; ";
-const PRODUCT: &str = "name string; description string; price number; hs_sku string; ";
-const LINE_ITEM: &str =
-    "name string; quantity number; price number; hs_product_id string; amount! number; ";
-const NOTE: &str = "hs_note_body string; hs_attachment_ids string; ";
-const CALL: &str = "hs_call_title string; hs_call_body string; hs_call_direction enum INBOUND|OUTBOUND; \
-    hs_call_duration number; hs_call_from_number string; hs_call_to_number string; hs_call_recording_url string; \
-    hs_call_disposition string; hs_call_status enum \
-    BUSY|CALLING_CRM_USER|CANCELED|COMPLETED|CONNECTING|FAILED|IN_PROGRESS|NO_ANSWER|QUEUED|RINGING; ";
-const EMAIL: &str = "hs_email_direction enum EMAIL|INCOMING_EMAIL|FORWARDED_EMAIL; \
-    hs_email_status enum BOUNCED|FAILED|SCHEDULED|SENDING|SENT; hs_email_subject string; hs_email_text string; \
-    hs_email_html string; hs_email_headers string; hs_email_from_email! string; hs_email_to_email! string; ";
-const MEETING: &str = "hs_meeting_title string; hs_meeting_body string; hs_meeting_start_time datetime; \
-    hs_meeting_end_time datetime; hs_meeting_location string; hs_internal_meeting_notes string; \
-    hs_meeting_outcome enum SCHEDULED|COMPLETED|RESCHEDULED|NO_SHOW|CANCELED; ";
-const TASK: &str = "hs_task_subject string; hs_task_body string; \
-    hs_task_status enum NOT_STARTED|COMPLETED|IN_PROGRESS|WAITING|DEFERRED; \
-    hs_task_priority enum NONE|LOW|MEDIUM|HIGH; hs_task_type enum EMAIL|CALL|TODO; hs_task_reminders string; ";
+/// What every object has; see [`Kind::properties`].
 const COMMON: &str = "hs_object_id! number; hs_created_by_user_id! number; hs_updated_by_user_id! number; \
     hs_object_source! string; hs_merged_object_ids! string; ";
 
 fn standard(object: ObjectType) -> Vec<Definition> {
-    let (own, group) = match object {
-        ObjectType::Contact => (CONTACT, "contactinformation"),
-        ObjectType::Company => (COMPANY, "companyinformation"),
-        ObjectType::Deal => (DEAL, "dealinformation"),
-        ObjectType::Ticket => (TICKET, "ticketinformation"),
-        ObjectType::Product => (PRODUCT, "productinformation"),
-        ObjectType::LineItem => (LINE_ITEM, "lineiteminformation"),
-        ObjectType::Note => (NOTE, "note"),
-        ObjectType::Call => (CALL, "call"),
-        ObjectType::Email => (EMAIL, "email"),
-        ObjectType::Meeting => (MEETING, "meeting"),
-        ObjectType::Task => (TASK, "task"),
-    };
+    let kind = object.kind();
     let stamps = format!(
         "{}! datetime; {}! datetime",
         object.created_property(),
@@ -251,14 +200,14 @@ fn standard(object: ObjectType) -> Vec<Definition> {
     } else {
         ""
     };
-    [own, engagement, COMMON, &stamps]
+    [kind.properties, engagement, COMMON, &stamps]
         .iter()
         .flat_map(|part| part.split(';'))
-        .filter_map(|line| standard_line(line.trim(), group))
+        .filter_map(|line| standard_line(line.trim(), kind))
         .collect()
 }
 
-fn standard_line(line: &str, group: &str) -> Option<Definition> {
+fn standard_line(line: &str, object: &Kind) -> Option<Definition> {
     let mut words = line.split_whitespace();
     let (name, kind, choices) = (words.next()?, words.next()?, words.next());
     let (kind, field_type, choices) = match kind {
@@ -271,8 +220,8 @@ fn standard_line(line: &str, group: &str) -> Option<Definition> {
             "select",
             Some("de|en|es|fr|it|nl|pl|pt"),
         ),
-        "stage" => (PropertyType::Enumeration, "radio", Some(DEAL_STAGES)),
-        "pipeline" => (PropertyType::Enumeration, "select", Some("default")),
+        "stage" => (PropertyType::Enumeration, "radio", stages(object)),
+        "pipeline" => (PropertyType::Enumeration, "select", first_pipeline(object)),
         "phone" => (PropertyType::PhoneNumber, "phonenumber", None),
         "owner" => (PropertyType::Enumeration, "select", Some("77001")),
         _ => (PropertyType::String, "text", None),
@@ -280,7 +229,7 @@ fn standard_line(line: &str, group: &str) -> Option<Definition> {
     let mut definition = Definition::custom(name.trim_end_matches('!'), kind, field_type);
     definition.read_only = name.ends_with('!');
     definition.hubspot_defined = true;
-    definition.group = group.to_owned();
+    definition.group = object.group.to_owned();
     definition.is_email = name == "email";
     definition.is_owner = name == "hubspot_owner_id";
     // `email` is unique for contacts, though HubSpot's definition says hasUniqueValue false.
@@ -288,8 +237,13 @@ fn standard_line(line: &str, group: &str) -> Option<Definition> {
     Some(definition)
 }
 
-/// Stages of HubSpot's default deal pipeline.
-pub(crate) const DEAL_STAGES: &str = "appointmentscheduled|qualifiedtobuy|presentationscheduled|decisionmakerboughtin|contractsent|closedwon|closedlost";
+fn stages(object: &Kind) -> Option<&'static str> {
+    object.pipeline.map(|pipeline| pipeline.stages)
+}
+
+fn first_pipeline(object: &Kind) -> Option<&'static str> {
+    object.pipeline.map(|pipeline| pipeline.first)
+}
 
 fn choices_of(text: &str) -> Vec<PropertyChoice> {
     (0..)

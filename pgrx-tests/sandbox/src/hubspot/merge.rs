@@ -65,7 +65,7 @@ impl HubSpot {
         let losers = store.records[other].values.clone();
         let pairs: Vec<_> = [ids[0], ids[1]]
             .into_iter()
-            .flat_map(|id| ObjectType::ALL.into_iter().map(move |to| (id, to)))
+            .flat_map(|id| ObjectType::ALL.iter().map(move |&to| (id, to)))
             .flat_map(|(id, to)| {
                 self.associations
                     .targets((object, id), to)

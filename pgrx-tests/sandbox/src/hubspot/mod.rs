@@ -3,7 +3,6 @@
 
 mod account;
 mod admin;
-mod association_types;
 mod associations;
 mod batch;
 mod batch_checks;
@@ -67,13 +66,13 @@ impl HubSpot {
     pub(crate) fn new(config: HubSpotConfig, seed: u64, webhook_capacity: usize) -> Self {
         Self {
             stores: ObjectType::ALL
-                .into_iter()
-                .map(|object| Store::new(object, config.first_id))
+                .iter()
+                .map(|&object| Store::new(object, config.first_id))
                 .collect(),
             config,
             associations: associations::Associations::default(),
             owners: admin::first_owner(),
-            pipelines: admin::default_pipeline(),
+            pipelines: admin::first_pipelines(),
             events: webhooks::Events::new(webhook_capacity),
             limits: limits::Limits::default(),
             issued: Vec::new(),

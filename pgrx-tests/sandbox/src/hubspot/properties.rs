@@ -165,7 +165,7 @@ impl HubSpot {
                 "At most 10 unique properties are allowed per object type",
             ));
         }
-        if new.has_unique_value && object == ObjectType::Product {
+        if new.has_unique_value && !object.kind().takes_unique {
             return Err(Problem::validation(
                 "Unique properties are not available for products",
             ));

@@ -60,11 +60,6 @@ fn needed(method: &str, segments: &[&str]) -> Vec<String> {
     }
 }
 
-/// HubSpot: what is allowed of contacts is allowed of notes, calls, meetings and tasks.
 fn scope_object(object: ObjectType) -> &'static str {
-    match object {
-        ObjectType::Company => "companies",
-        ObjectType::Deal => "deals",
-        _ => "contacts",
-    }
+    object.kind().scopes
 }

@@ -10,7 +10,7 @@ use super::definitions::PropertyKey;
 use super::errors::Problem;
 use super::rules;
 use super::store::{ChangeSource, State, Store};
-use super::types::ObjectType;
+use super::types::{Kind, ObjectType};
 use super::validate::{self, Values};
 use crate::clock::Now;
 
@@ -226,17 +226,9 @@ pub(crate) fn exists(holder: u64) -> Problem {
     .context("existingId", vec![holder.to_string()])
 }
 
-/// HubSpot: contacts need one of three names, companies one of two, deals name and stage,
-/// engagements their time.
+/// A new record needs some properties.
 fn check_required(store: &Store, values: &[(PropertyKey, Cow<'_, str>)]) -> Result<(), Problem> {
-    let (any_of, all_of): (&[&str], &[&str]) = match store.object {
-        ObjectType::Contact => (&["email", "firstname", "lastname"], &[]),
-        ObjectType::Company => (&["name", "domain"], &[]),
-        ObjectType::Deal => (&[], &["dealname", "dealstage"]),
-        ObjectType::Email => (&[], &["hs_timestamp", "hs_email_direction"]),
-        object if object.is_engagement() => (&[], &["hs_timestamp"]),
-        _ => return Ok(()),
-    };
+    let Kind { any_of, all_of, .. } = store.object.kind();
     let has = |name: &str| {
         store.definitions.find(name).is_some_and(|(key, _)| {
             values

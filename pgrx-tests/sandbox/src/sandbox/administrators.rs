@@ -41,13 +41,18 @@ impl Sandbox {
         self.shared.world().hubspot.admin_adds_owner(email)
     }
 
-    /// A new pipeline of deals with stages of these labels; gives its id and theirs.
-    pub fn add_pipeline(&self, label: &str, stages: &[&str]) -> (String, Vec<String>) {
+    /// A new pipeline with stages of these labels; gives its id and theirs.
+    pub fn add_pipeline(
+        &self,
+        object: ObjectType,
+        label: &str,
+        stages: &[&str],
+    ) -> (String, Vec<String>) {
         let stages: Vec<String> = stages.iter().map(|stage| (*stage).to_owned()).collect();
         self.shared
             .world()
             .hubspot
-            .admin_adds_pipeline(label, &stages)
+            .admin_adds_pipeline(object, label, &stages)
     }
 
     /// All OAuth access tokens given out so far are expired from now on.

@@ -139,7 +139,9 @@ fn required_properties_that_are_not_mapped_are_said_by_notice() {
 #[test]
 fn deals_find_their_stage_pipeline_and_owner_by_name() {
     let mut crm = deals();
-    let (pipeline, stages) = crm.remote.add_pipeline("Renewals", &["Open", "Won"]);
+    let (pipeline, stages) =
+        crm.remote
+            .add_pipeline(ObjectType::Deal, "Renewals", &["Open", "Won"]);
     let owner = crm.remote.add_owner("grace@example.com").to_string();
     crm.run(
         "INSERT INTO crm.deals VALUES (1, 'One', 10.50, 'open', 'renewals', '2026-03-04', 'Grace@Example.com'),
@@ -158,7 +160,9 @@ fn deals_find_their_stage_pipeline_and_owner_by_name() {
         assert_eq!(one[property], value, "{property}");
     }
     // The stage keeps its label, and has to travel with the pipeline all the same.
-    let (other, other_stages) = crm.remote.add_pipeline("Upsells", &["Open", "Lost"]);
+    let (other, other_stages) =
+        crm.remote
+            .add_pipeline(ObjectType::Deal, "Upsells", &["Open", "Lost"]);
     crm.run("UPDATE crm.deals SET pipeline = 'Upsells' WHERE id = 1");
     crm.settle();
     let one = fields(&crm, ObjectType::Deal, "1");
@@ -245,7 +249,9 @@ fn dates_and_times_go_by_the_property() {
 #[test]
 fn changes_made_in_hubspot_are_written_as_the_column_writes_them() {
     let mut crm = deals();
-    let (_, stages) = crm.remote.add_pipeline("Renewals", &["Open", "Won"]);
+    let (_, stages) = crm
+        .remote
+        .add_pipeline(ObjectType::Deal, "Renewals", &["Open", "Won"]);
     crm.remote.add_owner("grace@example.com");
     crm.run("INSERT INTO crm.deals VALUES (1, 'One', NULL, 'Open', 'Renewals', '2026-03-04', 'grace@example.com')");
     crm.settle();
@@ -285,7 +291,9 @@ fn version_3_of_the_api_knows_definitions_too() {
          SELECT integration.track('crm.deals', 'deal')",
     );
     provision(&mut crm);
-    let (_, stages) = crm.remote.add_pipeline("Renewals", &["Open"]);
+    let (_, stages) = crm
+        .remote
+        .add_pipeline(ObjectType::Deal, "Renewals", &["Open"]);
     crm.run("INSERT INTO crm.deals VALUES (1, 'One', 'open', 'renewals', '2026-03-04', 'owner@example.com')");
     crm.settle();
     let one = fields(&crm, ObjectType::Deal, "1");
