@@ -65,7 +65,7 @@ fn _conventions(
                 (
                     target.name(),
                     line.remote_field,
-                    line.columns.to_vec(),
+                    line.columns.split(' ').collect(),
                     line.takes.value_kinds().to_vec(),
                 )
             })

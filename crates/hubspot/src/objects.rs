@@ -22,6 +22,8 @@ pub struct Object {
     pub group: &'static str,
     /// Properties without which HubSpot creates no record; a bar: one of them is enough.
     pub required: &'static [&'static str],
+    /// Properties by which people recognise a record.
+    pub telling: &'static [&'static str],
     /// A property by which records that others made are recognised; several may share a value.
     pub shared: Option<&'static str>,
     /// The properties that hold a pipeline and its stage.
@@ -60,6 +62,7 @@ const PLAIN: Object = Object {
     scopes: "",
     group: "",
     required: &[],
+    telling: &[],
     shared: None,
     pipeline: None,
     parents: &[],
@@ -74,29 +77,30 @@ const ENGAGEMENT: Object = Object {
 };
 
 /// In the order in which records depend on each other: parents first.
-static OBJECTS: [Object; 8] = in_order([
+static OBJECTS: &[Object] = &in_order([
     Object {
         type_id: "0-2",
         path: "companies",
         scopes: "companies",
         group: "companyinformation",
         required: &["name|domain"],
+        telling: &["name", "domain"],
         // HubSpot makes companies of its own from the domains of contacts' addresses.
         shared: Some("domain"),
         conventions: &[
-            text("name", &["name", "company_name"]),
-            text("domain", &["domain", "website_domain"]),
-            text("website", &["website", "url", "homepage"]),
-            text("phone", &["phone", "phone_number", "telephone", "tel"]),
-            text("address", &["street", "address", "address_line_1"]),
-            text("city", &["city", "town"]),
-            text("state", &["state", "region", "province"]),
-            text("zip", &["zip", "postal_code", "postcode", "zip_code"]),
-            text("country", &["country", "country_name"]),
-            text("industry", &["industry"]),
+            text("name", "name company_name"),
+            text("domain", "domain website_domain"),
+            text("website", "website url homepage"),
+            text("phone", "phone phone_number telephone tel"),
+            text("address", "street address address_line_1"),
+            text("city", "city town"),
+            text("state", "state region province"),
+            text("zip", "zip postal_code postcode zip_code"),
+            text("country", "country country_name"),
+            text("industry", "industry"),
             number(
                 "numberofemployees",
-                &["employees", "employee_count", "number_of_employees"],
+                "employees employee_count number_of_employees",
             ),
         ],
         ..named("company")
@@ -112,31 +116,23 @@ static OBJECTS: [Object; 8] = in_order([
         scopes: "contacts",
         group: "contactinformation",
         required: &["email|firstname|lastname"],
+        telling: &["email"],
         parents: &[("company", &[1, 279])],
         conventions: &[
-            text("email", &["email", "email_address", "e_mail", "mail"]),
-            text(
-                "firstname",
-                &["first_name", "firstname", "given_name", "forename"],
-            ),
-            text(
-                "lastname",
-                &["last_name", "lastname", "family_name", "surname"],
-            ),
-            text("phone", &["phone", "phone_number", "telephone", "tel"]),
-            text("mobilephone", &["mobile", "mobile_phone", "cell_phone"]),
-            text(
-                "company",
-                &["company", "company_name", "organisation", "organization"],
-            ),
-            text("jobtitle", &["job_title", "jobtitle", "position"]),
-            text("website", &["website", "url", "homepage"]),
-            text("address", &["street", "address", "address_line_1"]),
-            text("city", &["city", "town"]),
-            text("state", &["state", "region", "province"]),
-            text("zip", &["zip", "postal_code", "postcode", "zip_code"]),
-            text("country", &["country", "country_name"]),
-            text("lifecyclestage", &["lifecycle_stage", "lifecyclestage"]),
+            text("email", "email email_address e_mail mail"),
+            text("firstname", "first_name firstname given_name forename"),
+            text("lastname", "last_name lastname family_name surname"),
+            text("phone", "phone phone_number telephone tel"),
+            text("mobilephone", "mobile mobile_phone cell_phone"),
+            text("company", "company company_name organisation organization"),
+            text("jobtitle", "job_title jobtitle position"),
+            text("website", "website url homepage"),
+            text("address", "street address address_line_1"),
+            text("city", "city town"),
+            text("state", "state region province"),
+            text("zip", "zip postal_code postcode zip_code"),
+            text("country", "country country_name"),
+            text("lifecyclestage", "lifecycle_stage lifecyclestage"),
         ],
         ..PLAIN
     },
@@ -146,18 +142,19 @@ static OBJECTS: [Object; 8] = in_order([
         scopes: "deals",
         group: "dealinformation",
         required: &["dealname", "dealstage"],
+        telling: &["dealname"],
         pipeline: Some(Pipeline {
             pipeline: "pipeline",
             stage: "dealstage",
         }),
         parents: &[("contact", &[3]), ("company", &[5, 341])],
         conventions: &[
-            text("dealname", &["dealname", "deal_name", "name", "title"]),
-            number("amount", &["amount", "value"]),
-            number("dealstage", &["stage", "deal_stage", "dealstage"]),
-            number("pipeline", &["pipeline"]),
-            time("closedate", &["close_date", "closedate", "closed_at"]),
-            text("description", &["description"]),
+            text("dealname", "dealname deal_name name title"),
+            number("amount", "amount value"),
+            number("dealstage", "stage deal_stage dealstage"),
+            number("pipeline", "pipeline"),
+            time("closedate", "close_date closedate closed_at"),
+            text("description", "description"),
             OWNED_BY,
         ],
         ..named("deal")
@@ -168,11 +165,8 @@ static OBJECTS: [Object; 8] = in_order([
         group: "note",
         parents: &[("contact", &[202]), ("company", &[190]), ("deal", &[214])],
         conventions: &[
-            text("hs_note_body", &["body", "note", "text", "content"]),
-            time(
-                "hs_timestamp",
-                &["occurred_at", "noted_at", "timestamp", "created_at"],
-            ),
+            text("hs_note_body", "body note text content"),
+            time("hs_timestamp", "occurred_at noted_at timestamp created_at"),
             OWNED_BY,
         ],
         ..engagement("note")
@@ -183,22 +177,16 @@ static OBJECTS: [Object; 8] = in_order([
         group: "call",
         parents: &[("contact", &[194]), ("company", &[182]), ("deal", &[206])],
         conventions: &[
-            text("hs_call_title", &["title", "subject"]),
-            text("hs_call_body", &["body", "notes", "description"]),
-            text("hs_call_direction", &["direction"]),
-            text("hs_call_status", &["status"]),
-            number("hs_call_duration", &["duration_ms"]),
-            text("hs_call_from_number", &["from_number"]),
-            text("hs_call_to_number", &["to_number"]),
+            text("hs_call_title", "title subject"),
+            text("hs_call_body", "body notes description"),
+            text("hs_call_direction", "direction"),
+            text("hs_call_status", "status"),
+            number("hs_call_duration", "duration_ms"),
+            text("hs_call_from_number", "from_number"),
+            text("hs_call_to_number", "to_number"),
             time(
                 "hs_timestamp",
-                &[
-                    "occurred_at",
-                    "called_at",
-                    "started_at",
-                    "timestamp",
-                    "created_at",
-                ],
+                "occurred_at called_at started_at timestamp created_at",
             ),
             OWNED_BY,
         ],
@@ -211,20 +199,14 @@ static OBJECTS: [Object; 8] = in_order([
         required: &["hs_timestamp", "hs_email_direction"],
         parents: &[("contact", &[198]), ("company", &[186]), ("deal", &[210])],
         conventions: &[
-            text("hs_email_subject", &["subject", "title"]),
-            text("hs_email_text", &["body", "text", "body_text"]),
-            text("hs_email_html", &["html", "body_html"]),
-            text("hs_email_direction", &["direction"]),
-            text("hs_email_status", &["status"]),
+            text("hs_email_subject", "subject title"),
+            text("hs_email_text", "body text body_text"),
+            text("hs_email_html", "html body_html"),
+            text("hs_email_direction", "direction"),
+            text("hs_email_status", "status"),
             time(
                 "hs_timestamp",
-                &[
-                    "occurred_at",
-                    "sent_at",
-                    "received_at",
-                    "timestamp",
-                    "created_at",
-                ],
+                "occurred_at sent_at received_at timestamp created_at",
             ),
             OWNED_BY,
         ],
@@ -236,25 +218,15 @@ static OBJECTS: [Object; 8] = in_order([
         group: "meeting",
         parents: &[("contact", &[200]), ("company", &[188]), ("deal", &[212])],
         conventions: &[
-            text("hs_meeting_title", &["title", "subject", "name"]),
-            text("hs_meeting_body", &["body", "description", "agenda"]),
-            text("hs_meeting_location", &["location", "place"]),
-            text("hs_meeting_outcome", &["outcome"]),
-            time(
-                "hs_meeting_start_time",
-                &["start_time", "starts_at", "started_at"],
-            ),
-            time("hs_meeting_end_time", &["end_time", "ends_at", "ended_at"]),
+            text("hs_meeting_title", "title subject name"),
+            text("hs_meeting_body", "body description agenda"),
+            text("hs_meeting_location", "location place"),
+            text("hs_meeting_outcome", "outcome"),
+            time("hs_meeting_start_time", "start_time starts_at started_at"),
+            time("hs_meeting_end_time", "end_time ends_at ended_at"),
             time(
                 "hs_timestamp",
-                &[
-                    "occurred_at",
-                    "start_time",
-                    "starts_at",
-                    "started_at",
-                    "timestamp",
-                    "created_at",
-                ],
+                "occurred_at start_time starts_at started_at timestamp created_at",
             ),
             OWNED_BY,
         ],
@@ -266,21 +238,14 @@ static OBJECTS: [Object; 8] = in_order([
         group: "task",
         parents: &[("contact", &[204]), ("company", &[192]), ("deal", &[216])],
         conventions: &[
-            text("hs_task_subject", &["subject", "title", "name"]),
-            text("hs_task_body", &["body", "description", "notes"]),
-            text("hs_task_status", &["status"]),
-            text("hs_task_priority", &["priority"]),
-            text("hs_task_type", &["type", "kind"]),
+            text("hs_task_subject", "subject title name"),
+            text("hs_task_body", "body description notes"),
+            text("hs_task_status", "status"),
+            text("hs_task_priority", "priority"),
+            text("hs_task_type", "type kind"),
             time(
                 "hs_timestamp",
-                &[
-                    "due_at",
-                    "due_date",
-                    "due_on",
-                    "occurred_at",
-                    "timestamp",
-                    "created_at",
-                ],
+                "due_at due_date due_on occurred_at timestamp created_at",
             ),
             OWNED_BY,
         ],
@@ -289,25 +254,21 @@ static OBJECTS: [Object; 8] = in_order([
 ]);
 
 /// Ids of owners are numbers, and so are those of pipelines and stages that people made.
-const OWNED_BY: Convention = number(OWNER, &["owner_email", "hubspot_owner_id"]);
+const OWNED_BY: Convention = number(OWNER, "owner_email hubspot_owner_id");
 
-const fn text(remote_field: &'static str, columns: &'static [&'static str]) -> Convention {
+const fn text(remote_field: &'static str, columns: &'static str) -> Convention {
     convention(remote_field, Takes::Text, columns)
 }
 
-const fn number(remote_field: &'static str, columns: &'static [&'static str]) -> Convention {
+const fn number(remote_field: &'static str, columns: &'static str) -> Convention {
     convention(remote_field, Takes::Number, columns)
 }
 
-const fn time(remote_field: &'static str, columns: &'static [&'static str]) -> Convention {
+const fn time(remote_field: &'static str, columns: &'static str) -> Convention {
     convention(remote_field, Takes::Time, columns)
 }
 
-const fn convention(
-    remote_field: &'static str,
-    takes: Takes,
-    columns: &'static [&'static str],
-) -> Convention {
+const fn convention(remote_field: &'static str, takes: Takes, columns: &'static str) -> Convention {
     Convention {
         remote_field,
         takes,
@@ -394,11 +355,27 @@ pub(crate) mod named {
 
     use super::{Entity, OBJECTS, all, from_name};
 
-    pub(crate) const COMPANY: Entity = OBJECTS[0].entity();
-    pub(crate) const CONTACT: Entity = OBJECTS[1].entity();
-    pub(crate) const DEAL: Entity = OBJECTS[2].entity();
-    pub(crate) const NOTE: Entity = OBJECTS[3].entity();
-    pub(crate) const TASK: Entity = OBJECTS[7].entity();
+    pub(crate) const COMPANY: Entity = kind("company");
+    pub(crate) const CONTACT: Entity = kind("contact");
+    pub(crate) const DEAL: Entity = kind("deal");
+    pub(crate) const NOTE: Entity = kind("note");
+    pub(crate) const TASK: Entity = kind("task");
+
+    const fn kind(name: &str) -> Entity {
+        let mut place = 0;
+        while !is_same(OBJECTS[place].kind.name.as_bytes(), name.as_bytes()) {
+            place += 1;
+        }
+        OBJECTS[place].entity()
+    }
+
+    const fn is_same(one: &[u8], other: &[u8]) -> bool {
+        let mut at = 0;
+        while at < one.len() && at < other.len() && one[at] == other[at] {
+            at += 1;
+        }
+        at == one.len() && at == other.len()
+    }
 
     /// All of them.
     pub(crate) fn every_kind() -> Vec<Entity> {

@@ -15,35 +15,19 @@ use super::{EMAIL_ADDRESS, LANGUAGE, STATUS, merge};
 
 /// The fields that `track()` maps by itself.
 pub const CONVENTIONS: [Convention; 6] = [
-    text(EMAIL_ADDRESS, &["email", "email_address", "e_mail", "mail"]),
-    text(
-        "FNAME",
-        &["first_name", "firstname", "given_name", "forename"],
-    ),
-    text(
-        "LNAME",
-        &["last_name", "lastname", "family_name", "surname"],
-    ),
-    text("PHONE", &["phone", "phone_number", "telephone", "tel"]),
-    text(LANGUAGE, &["language", "locale", "lang"]),
+    text(EMAIL_ADDRESS, "email email_address e_mail mail"),
+    text("FNAME", "first_name firstname given_name forename"),
+    text("LNAME", "last_name lastname family_name surname"),
+    text("PHONE", "phone phone_number telephone tel"),
+    text(LANGUAGE, "language locale lang"),
     Convention {
         remote_field: STATUS,
         takes: Takes::Bool,
-        columns: &[
-            "email_subscription_status",
-            "marketing_opt_in",
-            "marketing_consent",
-            "email_opt_in",
-            "newsletter_opt_in",
-            "opt_in",
-            "opted_in",
-            "subscribed",
-            "newsletter",
-        ],
+        columns: "email_subscription_status marketing_opt_in marketing_consent email_opt_in newsletter_opt_in opt_in opted_in subscribed newsletter",
     },
 ];
 
-const fn text(remote_field: &'static str, columns: &'static [&'static str]) -> Convention {
+const fn text(remote_field: &'static str, columns: &'static str) -> Convention {
     Convention {
         remote_field,
         takes: Takes::Text,

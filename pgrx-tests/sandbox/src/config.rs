@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hubspot::every_scope;
+
 /// Everything that can be chosen at start; most of it can be changed later through
 /// [`crate::Sandbox::configure`] or `POST /_sandbox/config`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,7 +108,7 @@ impl Default for HubSpotConfig {
             refresh_token: "na1-0000-0000-0000-000000000000".into(),
             rotate_refresh_tokens: false,
             revoked: false,
-            scopes: SCOPES.map(str::to_owned).to_vec(),
+            scopes: every_scope(),
             time_zone: "Europe/Berlin".into(),
             deprecation: None,
             expires_in: 1_800,
@@ -134,20 +136,6 @@ impl Default for HubSpotConfig {
         }
     }
 }
-
-const SCOPES: [&str; 11] = [
-    "oauth",
-    "crm.objects.contacts.read",
-    "crm.objects.contacts.write",
-    "crm.objects.companies.read",
-    "crm.objects.companies.write",
-    "crm.objects.deals.read",
-    "crm.objects.deals.write",
-    "crm.objects.owners.read",
-    "crm.schemas.contacts.write",
-    "crm.schemas.companies.write",
-    "crm.schemas.deals.write",
-];
 
 /// So many requests in a rolling window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

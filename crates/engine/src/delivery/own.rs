@@ -3,9 +3,6 @@
 
 use crate::record::{RecordKey, external_id::ExternalIds};
 
-/// Properties by which people recognise a record.
-const TELLING: [&str; 4] = ["email", "domain", "name", "dealname"];
-
 /// What tells whether a record is a row's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Own {
@@ -16,11 +13,6 @@ pub struct Own {
 }
 
 impl Own {
-    /// Whether a property's values say who a record is.
-    pub fn is_telling(property: &str) -> bool {
-        TELLING.contains(&property)
-    }
-
     /// `Err`: why a record with these values is not the row's. `held`: its value of the unique
     /// property.
     pub fn judge(&self, held: &str, value: impl Fn(&str) -> Option<String>) -> Result<(), String> {

@@ -89,8 +89,8 @@ pub struct Convention {
     pub remote_field: &'static str,
     /// What it takes besides text.
     pub takes: Takes,
-    /// The columns that are recognised, best first.
-    pub columns: &'static [&'static str],
+    /// The columns that are recognised, best first, with a blank between them.
+    pub columns: &'static str,
 }
 
 /// What a remote field takes besides text.

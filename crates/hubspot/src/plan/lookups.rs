@@ -56,9 +56,10 @@ impl RecordPlan<'_> {
     }
 
     pub(super) fn own(&self, row: &Row) -> Box<Own> {
+        let telling = objects::of(self.map.entity).telling;
         let telling = self
             .pushed()
-            .filter(|(_, field)| Own::is_telling(&field.remote));
+            .filter(|(_, field)| telling.contains(&field.remote.as_str()));
         let value = |(at, field)| {
             let value = self.value(row, at, field).ok()??;
             Some((field.remote.clone(), value.into_owned()))

@@ -134,9 +134,12 @@ fn every_kind_is_told_apart() {
         assert_eq!(action(fields), expected, "{fields}");
     }
     let (_, ticket) = one(
-        r#"{"portalId":1,"occurredAt":5,"subscriptionType":"object.creation","objectTypeId":"0-5"}"#,
+        r#"{"portalId":1,"occurredAt":5,"subscriptionType":"object.creation","objectTypeId":"0-136"}"#,
     );
-    assert_eq!((ticket.entity, ticket.object_type.as_str()), (None, "0-5"));
+    assert_eq!(
+        (ticket.entity, ticket.object_type.as_str()),
+        (None, "0-136")
+    );
 }
 
 #[test]

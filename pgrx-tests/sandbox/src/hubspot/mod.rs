@@ -32,6 +32,7 @@ use percent_encoding::percent_decode_str;
 
 pub use people::{Association, HubSpotRecord};
 pub use types::ObjectType;
+pub(crate) use types::every_scope;
 pub(crate) use validate::is_email;
 
 use crate::call::Call;

@@ -310,6 +310,22 @@ impl ObjectType {
     }
 }
 
+/// All the scopes there are.
+pub(crate) fn every_scope() -> Vec<String> {
+    let mut objects: Vec<&str> = KINDS.iter().map(|kind| kind.scopes).collect();
+    objects.sort_unstable();
+    objects.dedup();
+    let of_objects = objects.into_iter().flat_map(|object| {
+        [
+            format!("crm.objects.{object}.read"),
+            format!("crm.objects.{object}.write"),
+            format!("crm.schemas.{object}.write"),
+        ]
+    });
+    let beside = ["oauth", "crm.objects.owners.read"].map(str::to_owned);
+    beside.into_iter().chain(of_objects).collect()
+}
+
 /// The types HubSpot sets when none is named.
 pub(crate) fn default_type(from: ObjectType, to: ObjectType) -> Option<u32> {
     tie(from, to, |kind| kind.ties)
