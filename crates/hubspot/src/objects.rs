@@ -160,10 +160,37 @@ static OBJECTS: &[Object] = &in_order([
         ..named("deal")
     },
     Object {
+        type_id: "0-5",
+        path: "tickets",
+        scopes: "tickets",
+        group: "ticketinformation",
+        required: &["subject", "hs_pipeline_stage"],
+        telling: &["subject"],
+        pipeline: Some(Pipeline {
+            pipeline: "hs_pipeline",
+            stage: "hs_pipeline_stage",
+        }),
+        parents: &[("contact", &[16]), ("company", &[26, 339]), ("deal", &[28])],
+        conventions: &[
+            text("subject", "subject title name"),
+            text("content", "content body description"),
+            number("hs_pipeline", "pipeline hs_pipeline"),
+            number("hs_pipeline_stage", "stage status hs_pipeline_stage"),
+            text("hs_ticket_priority", "priority"),
+            OWNED_BY,
+        ],
+        ..named("ticket")
+    },
+    Object {
         type_id: "0-46",
         path: "notes",
         group: "note",
-        parents: &[("contact", &[202]), ("company", &[190]), ("deal", &[214])],
+        parents: &[
+            ("contact", &[202]),
+            ("company", &[190]),
+            ("deal", &[214]),
+            ("ticket", &[228]),
+        ],
         conventions: &[
             text("hs_note_body", "body note text content"),
             time("hs_timestamp", "occurred_at noted_at timestamp created_at"),
@@ -175,7 +202,12 @@ static OBJECTS: &[Object] = &in_order([
         type_id: "0-48",
         path: "calls",
         group: "call",
-        parents: &[("contact", &[194]), ("company", &[182]), ("deal", &[206])],
+        parents: &[
+            ("contact", &[194]),
+            ("company", &[182]),
+            ("deal", &[206]),
+            ("ticket", &[220]),
+        ],
         conventions: &[
             text("hs_call_title", "title subject"),
             text("hs_call_body", "body notes description"),
@@ -197,7 +229,12 @@ static OBJECTS: &[Object] = &in_order([
         path: "emails",
         group: "email",
         required: &["hs_timestamp", "hs_email_direction"],
-        parents: &[("contact", &[198]), ("company", &[186]), ("deal", &[210])],
+        parents: &[
+            ("contact", &[198]),
+            ("company", &[186]),
+            ("deal", &[210]),
+            ("ticket", &[224]),
+        ],
         conventions: &[
             text("hs_email_subject", "subject title"),
             text("hs_email_text", "body text body_text"),
@@ -216,7 +253,12 @@ static OBJECTS: &[Object] = &in_order([
         type_id: "0-47",
         path: "meetings",
         group: "meeting",
-        parents: &[("contact", &[200]), ("company", &[188]), ("deal", &[212])],
+        parents: &[
+            ("contact", &[200]),
+            ("company", &[188]),
+            ("deal", &[212]),
+            ("ticket", &[226]),
+        ],
         conventions: &[
             text("hs_meeting_title", "title subject name"),
             text("hs_meeting_body", "body description agenda"),
@@ -236,7 +278,12 @@ static OBJECTS: &[Object] = &in_order([
         type_id: "0-27",
         path: "tasks",
         group: "task",
-        parents: &[("contact", &[204]), ("company", &[192]), ("deal", &[216])],
+        parents: &[
+            ("contact", &[204]),
+            ("company", &[192]),
+            ("deal", &[216]),
+            ("ticket", &[230]),
+        ],
         conventions: &[
             text("hs_task_subject", "subject title name"),
             text("hs_task_body", "body description notes"),

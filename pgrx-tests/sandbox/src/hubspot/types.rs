@@ -156,10 +156,21 @@ static KINDS: &[Kind] = &[
         plural: "tickets",
         singular: "ticket",
         number: "0-5",
-        scopes: "contacts",
+        scopes: "tickets",
         group: "ticketinformation",
-        properties: "subject string; content string; hs_pipeline string; hs_pipeline_stage string; \
+        properties: "subject string; content string; hs_pipeline pipeline; hs_pipeline_stage stage; \
             hubspot_owner_id owner; hs_ticket_priority enum LOW|MEDIUM|HIGH|URGENT; ",
+        all_of: &["subject", "hs_pipeline_stage"],
+        pipeline: Some(Pipelines {
+            pipeline: "hs_pipeline",
+            stage: "hs_pipeline_stage",
+            first: "0",
+            label: "Support Pipeline",
+            stages: "1|2|3|4",
+        }),
+        ties: &[(Contact, 16, 15), (Company, 339, 340), (Deal, 28, 27)],
+        primary: &[(Company, 26, 25)],
+        defaults: &["subject", "content", "hs_pipeline", "hs_pipeline_stage"],
         ..PLAIN
     },
     Kind {
@@ -192,7 +203,12 @@ static KINDS: &[Kind] = &[
         properties: "hs_task_subject string; hs_task_body string; \
             hs_task_status enum NOT_STARTED|COMPLETED|IN_PROGRESS|WAITING|DEFERRED; \
             hs_task_priority enum NONE|LOW|MEDIUM|HIGH; hs_task_type enum EMAIL|CALL|TODO; hs_task_reminders string; ",
-        ties: &[(Contact, 204, 203), (Company, 192, 191), (Deal, 216, 215)],
+        ties: &[
+            (Contact, 204, 203),
+            (Company, 192, 191),
+            (Deal, 216, 215),
+            (Ticket, 230, 229),
+        ],
         ..ENGAGEMENT
     },
     Kind {
@@ -202,7 +218,12 @@ static KINDS: &[Kind] = &[
         number: "0-46",
         group: "note",
         properties: "hs_note_body string; hs_attachment_ids string; ",
-        ties: &[(Contact, 202, 201), (Company, 190, 189), (Deal, 214, 213)],
+        ties: &[
+            (Contact, 202, 201),
+            (Company, 190, 189),
+            (Deal, 214, 213),
+            (Ticket, 228, 227),
+        ],
         ..ENGAGEMENT
     },
     Kind {
@@ -214,7 +235,12 @@ static KINDS: &[Kind] = &[
         properties: "hs_meeting_title string; hs_meeting_body string; hs_meeting_start_time datetime; \
             hs_meeting_end_time datetime; hs_meeting_location string; hs_internal_meeting_notes string; \
             hs_meeting_outcome enum SCHEDULED|COMPLETED|RESCHEDULED|NO_SHOW|CANCELED; ",
-        ties: &[(Contact, 200, 199), (Company, 188, 187), (Deal, 212, 211)],
+        ties: &[
+            (Contact, 200, 199),
+            (Company, 188, 187),
+            (Deal, 212, 211),
+            (Ticket, 226, 225),
+        ],
         ..ENGAGEMENT
     },
     Kind {
@@ -227,7 +253,12 @@ static KINDS: &[Kind] = &[
             hs_call_duration number; hs_call_from_number string; hs_call_to_number string; hs_call_recording_url string; \
             hs_call_disposition string; hs_call_status enum \
             BUSY|CALLING_CRM_USER|CANCELED|COMPLETED|CONNECTING|FAILED|IN_PROGRESS|NO_ANSWER|QUEUED|RINGING; ",
-        ties: &[(Contact, 194, 193), (Company, 182, 181), (Deal, 206, 205)],
+        ties: &[
+            (Contact, 194, 193),
+            (Company, 182, 181),
+            (Deal, 206, 205),
+            (Ticket, 220, 219),
+        ],
         ..ENGAGEMENT
     },
     Kind {
@@ -240,7 +271,12 @@ static KINDS: &[Kind] = &[
             hs_email_status enum BOUNCED|FAILED|SCHEDULED|SENDING|SENT; hs_email_subject string; hs_email_text string; \
             hs_email_html string; hs_email_headers string; hs_email_from_email! string; hs_email_to_email! string; ",
         all_of: &["hs_timestamp", "hs_email_direction"],
-        ties: &[(Contact, 198, 197), (Company, 186, 185), (Deal, 210, 209)],
+        ties: &[
+            (Contact, 198, 197),
+            (Company, 186, 185),
+            (Deal, 210, 209),
+            (Ticket, 224, 223),
+        ],
         ..ENGAGEMENT
     },
 ];

@@ -7,6 +7,7 @@ mod collisions;
 mod daily;
 mod external_ids;
 mod identity;
+mod kinds;
 mod limits;
 pub mod oauth;
 mod scopes;
