@@ -182,6 +182,23 @@ static OBJECTS: &[Object] = &in_order([
         ..named("ticket")
     },
     Object {
+        type_id: "0-8",
+        path: "line_items",
+        scopes: "line_items",
+        group: "lineiteminformation",
+        required: &["name|hs_product_id"],
+        telling: &["name"],
+        parents: &[("deal", &[20])],
+        conventions: &[
+            text("name", "name title description"),
+            number("quantity", "quantity qty"),
+            number("price", "price unit_price"),
+            number("hs_product_id", "hs_product_id hubspot_product_id"),
+            text("hs_sku", "sku hs_sku"),
+        ],
+        ..named("line_item")
+    },
+    Object {
         type_id: "0-46",
         path: "notes",
         group: "note",

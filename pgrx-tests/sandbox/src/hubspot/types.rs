@@ -189,9 +189,12 @@ static KINDS: &[Kind] = &[
         plural: "line_items",
         singular: "line_item",
         number: "0-8",
-        scopes: "contacts",
+        scopes: "line_items",
         group: "lineiteminformation",
-        properties: "name string; quantity number; price number; hs_product_id string; amount! number; ",
+        properties: "name string; quantity number; price number; hs_product_id string; hs_sku string; amount! number; ",
+        any_of: &["name", "hs_product_id"],
+        ties: &[(Deal, 20, 19)],
+        defaults: &["name", "quantity", "price"],
         ..PLAIN
     },
     Kind {

@@ -29,6 +29,14 @@ const TICKET: Kind = Kind {
     property: "subject",
 };
 
+const LINE_ITEM: Kind = Kind {
+    entity: "line_item",
+    object: ObjectType::LineItem,
+    columns: "name text, quantity int, unit_price numeric",
+    values: "'Bolt', 12, 0.25",
+    property: "name",
+};
+
 /// What they are children of.
 const DEALS: &str = "
     CREATE TABLE crm.deals (id int PRIMARY KEY, name text, stage text);
@@ -173,6 +181,11 @@ impl Kind {
 #[test]
 fn tickets() {
     TICKET.goes_all_the_ways();
+}
+
+#[test]
+fn line_items() {
+    LINE_ITEM.goes_all_the_ways();
 }
 
 #[test]
