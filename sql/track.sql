@@ -148,7 +148,7 @@ DECLARE
 BEGIN
     IF source IS NULL OR allowed IS NULL THEN
         RAISE EXCEPTION 'unknown entity "%"', entity
-            USING ERRCODE = 'invalid_parameter_value', HINT = format('It is one of %s.', (SELECT string_agg(k.name, ', ') FROM integration._kinds() AS k(name)));
+            USING ERRCODE = 'invalid_parameter_value', HINT = format('It is one of %s, or custom: with the name of a custom object, such as custom:p12345_machines.', (SELECT string_agg(k.name, ', ') FROM integration._kinds() AS k(name)));
     ELSIF NOT coalesce(targets, allowed) <@ allowed OR targets = '{}' THEN
         RAISE EXCEPTION 'a % cannot be sent to %', entity, array_to_string(targets, ', ')
             USING ERRCODE = 'invalid_parameter_value', HINT = format('Its targets can be: %s.', array_to_string(allowed, ', '));

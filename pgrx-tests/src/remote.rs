@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
 pub use integration_sandbox::{
     Actor, AudienceField, Config, Delivery, Engagement, Fault, FaultBody, FaultKind, HubSpotRecord,
-    ListMember, LoggedRequest, MemberAction, ObjectType, Rate, Sandbox, Service, Status,
+    ListMember, LoggedRequest, MemberAction, NewObject, ObjectType, Rate, Sandbox, Service, Status,
     Subscribed, When, mandrill_webhook, signature_v3,
 };
 

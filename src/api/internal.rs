@@ -71,7 +71,7 @@ fn _stored_key(columns: i32, key: &str) -> String {
 #[pg_extern(immutable, parallel_safe)]
 fn _associable(entity: &str, to_entity: &str) -> bool {
     match (services::entity(entity), services::entity(to_entity)) {
-        (Some(from), Some(to)) => !objects::associations(from, to).is_empty(),
+        (Some(from), Some(to)) => objects::associations(from, to).is_some(),
         _ => false,
     }
 }

@@ -23,7 +23,7 @@ fn _kind(
     (
         name!(targets, Vec<&'static str>),
         name!(is_person, bool),
-        name!(type_id, &'static str),
+        name!(type_id, Option<String>),
         name!(required, Vec<&'static str>),
         name!(parents, Vec<&'static str>),
     ),
@@ -34,9 +34,9 @@ fn _kind(
         (
             targets.map(Target::name).collect(),
             entity.is_person(),
-            object.type_id,
+            objects::type_id(entity).map(|number| number.to_string()),
             object.required.to_vec(),
-            object.parents.iter().map(|(name, _)| *name).collect(),
+            objects::parents(entity),
         )
     });
     TableIterator::new(kind)

@@ -2,6 +2,7 @@
 //! installed an app, and whoever knows a URL can have another audience's sent there.
 
 use integration_engine::record::Target;
+use integration_hubspot::objects;
 use integration_hubspot::webhook::HubSpotSubject;
 use pgrx::spi::SpiResult;
 
@@ -9,6 +10,7 @@ use super::ApplyContext;
 use crate::config;
 use crate::services::AnySubject;
 use crate::store::inbound::webhooks;
+use crate::store::sources::Source;
 use crate::worker::Context;
 use crate::worker::target::TargetWorker;
 
@@ -61,7 +63,8 @@ fn is_known(apply_context: &ApplyContext, list: &str) -> SpiResult<bool> {
     Ok(webhooks::all()?.iter().any(|webhook| webhook.list == list))
 }
 
-/// Origins whose events have to wait: it is not known yet whose account ours is.
+/// Origins whose events have to wait: it is not known yet whose account ours is, or by which number
+/// they name a custom object.
 pub fn held_origins(context: &Context, targets: &[TargetWorker]) -> Vec<&'static str> {
     let goes_to = |target| {
         let mut sources = context.sources.values();
@@ -72,6 +75,18 @@ pub fn held_origins(context: &Context, targets: &[TargetWorker]) -> Vec<&'static
         .iter()
         .any(|worker| worker.target == Target::HubSpot && worker.account.stored.is_none());
     if unknown && goes_to(Target::HubSpot) {
+        held.push("hubspot");
+    }
+    let unread = targets.iter().any(|worker| {
+        let preflight = &worker.preflight.hubspot;
+        let waits = |source: &Source| {
+            source.maps.contains_key(&Target::HubSpot)
+                && objects::type_id(source.entity).is_none()
+                && preflight.refused(source.entity).is_none()
+        };
+        worker.target == Target::HubSpot && context.sources.values().any(waits)
+    });
+    if unread && !unknown {
         held.push("hubspot");
     }
     if context.settings.mailchimp_api.list.is_empty() && goes_to(Target::Mailchimp) {

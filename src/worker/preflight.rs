@@ -14,6 +14,7 @@ use pgrx::spi::SpiResult;
 
 use super::target::TargetWorker;
 use super::{Context, answers};
+use crate::store::holds::{self, HoldCause};
 use crate::store::{sources, state};
 
 /// Kinds of alerts raised here.
@@ -91,7 +92,10 @@ impl Preflight {
 /// The maps have to be as the tables say.
 pub fn refine(worker: &mut TargetWorker, context: &mut Context) -> SpiResult<()> {
     let mut dropped = match worker.target {
-        Target::HubSpot => refine_hubspot(worker, context),
+        Target::HubSpot => {
+            hold_unknown_objects(worker, context)?;
+            refine_hubspot(worker, context)
+        }
         Target::Mailchimp => refine_mailchimp(worker, context),
     };
     dropped.sort_unstable();
@@ -137,6 +141,24 @@ fn listed(all: &[String]) -> String {
     text
 }
 
+/// Tables whose custom object HubSpot does not have, or does not show, are held until it does.
+fn hold_unknown_objects(worker: &mut TargetWorker, context: &Context) -> SpiResult<()> {
+    let preflight = &worker.preflight.hubspot;
+    for source in context.sources.values() {
+        match preflight.refused(source.entity) {
+            Some(why) => holds::hold(source.id, HoldCause::Schema, why)?,
+            None if preflight.catalog.is_there(source.entity) => {
+                holds::release(source.id, HoldCause::Schema)?
+            }
+            None => {}
+        }
+    }
+    match worker.holds_changed() {
+        true => worker.note_holds(context),
+        false => Ok(()),
+    }
+}
+
 fn refine_hubspot(worker: &mut TargetWorker, context: &mut Context) -> Vec<String> {
     let preflight = &mut worker.preflight.hubspot;
     let maps = context.sources.values();
@@ -146,8 +168,16 @@ fn refine_hubspot(worker: &mut TargetWorker, context: &mut Context) -> Vec<Strin
         if let Some(map) = source.maps.get_mut(&Target::HubSpot) {
             let catalog = &preflight.catalog;
             let (refined, left_out) = catalog.refine(map, &context.settings.hubspot_api);
-            *map = refined;
+            let lacking = catalog.lacking(map).map(|property| {
+                format!(
+                    "HubSpot creates no {} without {property}, and no column of {} is mapped to it",
+                    map.entity.name(),
+                    map.name
+                )
+            });
+            dropped.extend(lacking);
             dropped.extend(left_out.iter().map(ToString::to_string));
+            *map = refined;
         }
     }
     dropped
@@ -217,6 +247,12 @@ pub fn hear(
     // What was not told for want of knowledge can be told now.
     let news = heard == LookupResult::News || (!known_before && preflight.is_known());
     let signal = answers::signal(worker.target, result);
+    if let Subject::HubSpot(hubspot::Subject::Schema(entity)) = subject
+        && news
+    {
+        // Another object of that name, perhaps.
+        worker.properties.remove(entity);
+    }
     // A permission that is missing here, or a failure, need not concern the records.
     let concerns_all = heard == LookupResult::Later
         || (!worker.breaker.is_closed() && matches!(signal, TargetSignal::Failing { .. }));

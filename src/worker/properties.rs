@@ -36,9 +36,17 @@ pub fn entities(worker: &TargetWorker, context: &Context) -> Vec<Entity> {
     entities
 }
 
+/// Those of them that HubSpot is known to have.
+pub fn present(worker: &TargetWorker, context: &Context) -> Vec<Entity> {
+    let catalog = &worker.preflight.hubspot.catalog;
+    let mut entities = entities(worker, context);
+    entities.retain(|entity| catalog.is_there(*entity));
+    entities
+}
+
 /// Whether it is known of every object if the property is there, and who else uses it.
 pub fn known(worker: &TargetWorker, context: &Context) -> bool {
-    let known = entities(worker, context).iter().all(|entity| {
+    let known = present(worker, context).iter().all(|entity| {
         matches!(
             worker.properties.get(entity),
             Some(UniqueProperty::Ready | UniqueProperty::Missing | UniqueProperty::Refused)
@@ -49,7 +57,7 @@ pub fn known(worker: &TargetWorker, context: &Context) -> bool {
 
 /// A property that somebody wants provisioned is asked for again, and made.
 pub fn begin(worker: &mut TargetWorker, context: &Context) {
-    for entity in entities(worker, context) {
+    for entity in present(worker, context) {
         if worker.properties.get(&entity) == Some(&UniqueProperty::Missing) {
             worker.properties.insert(entity, UniqueProperty::Wanted);
         }
@@ -132,7 +140,10 @@ pub fn settle(
         return Ok(());
     };
     provision::begin(worker, context, requests);
-    let all = entities(worker, context);
+    // A table whose object is refused is held, and says why.
+    let preflight = &worker.preflight.hubspot;
+    let mut all = entities(worker, context);
+    all.retain(|entity| preflight.refused(*entity).is_none());
     let missing: Vec<&str> = all
         .iter()
         .filter(|entity| worker.properties.get(entity) == Some(&UniqueProperty::Missing))

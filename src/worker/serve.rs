@@ -43,6 +43,12 @@ impl Worker {
             worker.blocked_until = None;
             self.requests.identify(worker, &self.context);
         }
+        if worker.all_held().is_some()
+            && worker.may_identify(&self.context.settings, self.context.now.instant)
+        {
+            // What holds its tables may be what HubSpot said of their objects.
+            self.requests.ask_for_definitions(worker, &self.context);
+        }
         if !worker.may_send(&self.context.settings, self.context.now.instant) {
             while let Some(planned) = worker.planned.pop_front() {
                 fill::give_back(worker, planned);

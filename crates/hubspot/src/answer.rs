@@ -223,7 +223,7 @@ fn rejected(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Vec<Verdi
         return vec![fault.verdict(&call.kind, item, settings, status)];
     }
     let why = fault.sentence();
-    if fault.lacks_property(settings) {
+    if fault.lacks_property(settings) || fault.is_about_type() {
         let verdict = |item| fault.verdict(&call.kind, item, settings, status);
         return call.items.iter().map(verdict).collect();
     }
@@ -289,7 +289,7 @@ fn not_found(
             .map(|_| fault.not_found(&call.kind, reply.status))
             .collect());
     }
-    if fault.category == "OBJECT_NOT_FOUND" || fault.names_records() {
+    if fault.category == "OBJECT_NOT_FOUND" || fault.names_records() || fault.is_about_type() {
         return Ok(rejected(call, reply, settings));
     }
     let why = format!(

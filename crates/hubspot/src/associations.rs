@@ -157,7 +157,7 @@ impl Sending {
             &self.labels,
         ) {
             (Action::Archive, ..) => Verb::Archive,
-            (Action::Create, [_], _) => Verb::CreateDefault,
+            (Action::Create, None | Some([] | [_]), _) => Verb::CreateDefault,
             (Action::Create, _, Labels::Known(_)) => Verb::Create,
             (Action::Create, ..) => Verb::Look,
         }

@@ -19,7 +19,7 @@ pub(super) use wire::{
     read_properties, read_sensitive,
 };
 
-use super::{EMAIL, object_type, objects};
+use super::{EMAIL, object_type, objects, schema::Schema};
 
 /// A property as far as sending values to it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,10 @@ pub struct PortalDefinitions {
     pub objects: BTreeMap<Entity, Definitions>,
     pub owners: Option<Arc<Owners>>,
     pub pipelines: BTreeMap<Entity, Arc<Pipelines>>,
+    /// What custom objects are like.
+    pub schemas: BTreeMap<Entity, Schema>,
+    /// Custom objects that HubSpot does not have, or does not show, and what to do.
+    pub refused: BTreeMap<Entity, String>,
 }
 
 /// A line of a field map that cannot be served.
@@ -138,6 +142,31 @@ fn hidden(object: &str, lists: &[Sensitivity]) -> String {
 }
 
 impl PortalDefinitions {
+    /// Whether HubSpot is known to have the object.
+    pub fn is_there(&self, entity: Entity) -> bool {
+        let known = || self.schemas.contains_key(&entity) && !self.refused.contains_key(&entity);
+        !objects::is_custom(entity) || known()
+    }
+
+    /// The group of properties that ours is put in.
+    pub fn group(&self, entity: Entity) -> &str {
+        let schema = self.schemas.get(&entity);
+        schema.map_or(objects::of(entity).group, |schema| &schema.group)
+    }
+
+    /// Properties that a custom object's records have to have, and that no column is mapped to.
+    pub fn lacking<'s>(&'s self, map: &'s SourceMap) -> impl Iterator<Item = &'s str> {
+        let required = self.schemas.get(&map.entity).into_iter();
+        let required = required.flat_map(|schema| &schema.required);
+        let is_sent = |name: &String| {
+            let field = map.field_named(name);
+            field.is_some_and(|(_, field)| field.direction != Direction::Pull)
+        };
+        required
+            .filter(move |name| !is_sent(name))
+            .map(String::as_str)
+    }
+
     /// The map without what HubSpot does not have or does not let us write, each field with its
     /// type; and what was left out. An object whose definitions are not known is mapped as it is.
     pub fn refine(&self, map: &SourceMap, settings: &HubSpotSettings) -> (SourceMap, Vec<Dropped>) {

@@ -116,14 +116,20 @@ impl ErrorBody {
         missing || (self.message.contains("non-unique") && self.message.contains(property))
     }
 
-    /// A property is not what it was thought to be.
+    /// There is no such object (any more).
+    pub(super) fn is_about_type(&self) -> bool {
+        self.message.starts_with("Unable to infer object type")
+    }
+
+    /// A property or an object is not what it was thought to be.
     fn doubts_definitions(&self) -> bool {
-        self.details.iter().any(|detail| {
+        let in_doubt = self.details.iter().any(|detail| {
             matches!(
                 detail.code.as_str(),
                 "PROPERTY_DOESNT_EXIST" | "INVALID_OPTION" | "READ_ONLY_VALUE"
             )
-        })
+        });
+        in_doubt || self.is_about_type()
     }
 
     /// What it means for a record. `status` is that of the answer.

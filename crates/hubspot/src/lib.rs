@@ -17,6 +17,7 @@ pub mod objects;
 mod plan;
 pub mod preflight;
 pub mod property;
+pub mod schema;
 pub mod scopes;
 mod service;
 pub mod sharing;

@@ -1,6 +1,13 @@
 //! The kinds of HubSpot objects that are kept in step: one table, from which all follows that
 //! differs between them.
 
+mod custom;
+
+pub use custom::is_custom;
+pub(crate) use custom::learn;
+
+use std::sync::Arc;
+
 use integration_engine::record::{
     Entity,
     kind::{Convention, Kind, Takes},
@@ -371,19 +378,31 @@ impl Object {
     }
 
     /// The scopes that keeping its records in step takes.
-    pub fn scopes(&self) -> [String; 2] {
-        ["read", "write"].map(|right| format!("crm.objects.{}.{right}", self.scopes))
+    pub fn scopes(&'static self) -> Vec<String> {
+        let rights = ["read", "write"].into_iter();
+        let of_records = rights.map(|right| format!("crm.objects.{}.{right}", self.scopes));
+        let schema = is_custom(self.entity()).then(|| format!("crm.schemas.{}.read", self.scopes));
+        of_records.chain(schema).collect()
     }
 }
 
-/// All of them, parents first.
+/// All of them but custom ones, parents first.
 pub fn all() -> impl Iterator<Item = &'static Object> {
     OBJECTS.iter()
 }
 
 /// What is known of a kind.
 pub fn of(entity: Entity) -> &'static Object {
-    &OBJECTS[usize::from(entity.place())]
+    let known = OBJECTS.get(usize::from(entity.place()));
+    known.or_else(|| custom::of(entity)).unwrap_or(&OBJECTS[0])
+}
+
+/// HubSpot's number of a type, as in its events. That of a custom object is not known from the start.
+pub fn type_id(entity: Entity) -> Option<Arc<str>> {
+    match is_custom(entity) {
+        true => custom::type_id(entity),
+        false => Some(of(entity).type_id.into()),
+    }
 }
 
 /// The kind whose records are people.
@@ -395,22 +414,38 @@ pub fn person() -> Entity {
 /// A kind by the name SQL users see.
 pub fn from_name(name: &str) -> Option<Entity> {
     let mut objects = all().map(Object::entity);
-    objects.find(|entity| entity.name() == name)
+    let known = objects.find(|entity| entity.name() == name);
+    known.or_else(|| custom::from_name(name))
 }
 
 /// A kind as events name it: by HubSpot's number of the type, or, in classic ones, by its name.
 pub fn from_event(object_type: &str) -> Option<Entity> {
     let known = all().find(|object| object.type_id == object_type);
-    known.map(Object::entity).or_else(|| from_name(object_type))
+    known
+        .map(Object::entity)
+        .or_else(|| custom::from_type_id(object_type))
+        .or_else(|| from_name(object_type))
 }
 
 /// HubSpot's numbers for the kinds of association a record of `from` has with its parent `to`, the
-/// primary one first; empty: they cannot be associated by a column.
-pub fn associations(from: Entity, to: Entity) -> &'static [u16] {
+/// primary one first; empty: the one that HubSpot gives. `None`: they cannot be associated by a
+/// column.
+pub fn associations(from: Entity, to: Entity) -> Option<&'static [u16]> {
+    if is_custom(from) || is_custom(to) {
+        // People decide which objects are associated.
+        return Some(&[]);
+    }
     let mut parents = of(from).parents.iter();
-    parents
-        .find(|(name, _)| *name == to.name())
-        .map_or(&[], |(_, types)| types)
+    let parent = parents.find(|(name, _)| *name == to.name());
+    parent.map(|(_, types)| *types)
+}
+
+/// Whose records a column can name.
+pub fn parents(entity: Entity) -> Vec<&'static str> {
+    match is_custom(entity) {
+        true => all().map(|object| object.kind.name).collect(),
+        false => of(entity).parents.iter().map(|(name, _)| *name).collect(),
+    }
 }
 
 #[cfg(test)]

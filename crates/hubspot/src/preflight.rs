@@ -18,11 +18,14 @@ use super::{
     definitions::{self, Definitions, PortalDefinitions, Sensitivity},
     objects,
     property::told,
+    schema,
 };
 
 /// Something that is read from HubSpot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
+    /// Of a custom object. First: without it there is nothing to ask for.
+    Schema(Entity),
     Properties(Entity),
     Owners,
     Pipelines(Entity),
@@ -55,6 +58,12 @@ impl Preflight {
         let mut subjects = BTreeSet::new();
         let mut names: BTreeMap<Entity, Vec<String>> = BTreeMap::new();
         for map in maps {
+            if objects::is_custom(map.entity) {
+                subjects.insert(Subject::Schema(map.entity));
+            }
+            if !self.catalog.is_there(map.entity) {
+                continue;
+            }
             subjects.insert(Subject::Properties(map.entity));
             let known = names.entry(map.entity).or_default();
             known.extend(map.fields.iter().map(|field| field.remote.clone()));
@@ -91,6 +100,13 @@ impl Preflight {
         self.lookups.is_known()
     }
 
+    /// Why nothing can be sent of a custom object; `None`: something can, or HubSpot is being asked.
+    pub fn refused(&self, entity: Entity) -> Option<&str> {
+        let settled = self.lookups.is_settled(&Subject::Schema(entity));
+        let why = self.catalog.refused.get(&entity);
+        why.map(String::as_str).filter(|_| settled == Some(true))
+    }
+
     /// What is to be asked for now.
     pub fn due(&self, now: u64) -> Option<Subject> {
         self.lookups.due(now)
@@ -104,6 +120,7 @@ impl Preflight {
                 let list = after.and_then(Sensitivity::from_name);
                 definitions::properties_request(settings, entity, list)
             }
+            Subject::Schema(entity) => schema::request(settings, entity),
             Subject::Owners => definitions::owners_request(settings, after),
             Subject::Pipelines(entity) => definitions::pipelines_request(settings, entity),
         }
@@ -134,6 +151,7 @@ impl Preflight {
                 let changed = replace(catalog.objects.entry(entity).or_default(), all);
                 Ok(Read::All { changed, lacks })
             }
+            Subject::Schema(entity) => read_schema(catalog, entity, answer),
             Subject::Owners => read_owners(catalog, &mut pages.owners, whole(answer)?),
             Subject::Pipelines(entity) => {
                 let read = definitions::read_pipelines(whole(answer)?)?;
@@ -152,7 +170,9 @@ impl Preflight {
     /// Returns whether it is worth planning anew because they are being read again.
     pub fn doubt(&mut self, entity: Entity, now: u64) -> bool {
         self.lookups.doubt(now, |subject| match subject {
-            Subject::Properties(other) | Subject::Pipelines(other) => *other == entity,
+            Subject::Schema(other) | Subject::Properties(other) | Subject::Pipelines(other) => {
+                *other == entity
+            }
             Subject::Owners => true,
         })
     }
@@ -162,6 +182,7 @@ impl Preflight {
         let refused = self.lookups.refusals().map(|(subject, why)| {
             let what = match subject {
                 Subject::Properties(entity) => format!("properties of {}", entity.name()),
+                Subject::Schema(entity) => format!("schema of {}", entity.name()),
                 Subject::Owners => "owners".to_owned(),
                 Subject::Pipelines(entity) => format!("{} pipelines", entity.name()),
             };
@@ -173,6 +194,45 @@ impl Preflight {
 
 fn whole(answer: Result<&[u8], Unread>) -> Result<&[u8], String> {
     answer.map_err(|unread| unread.why)
+}
+
+/// Reads what a custom object is like. One that HubSpot does not have, or does not show, is asked for
+/// again later.
+fn read_schema(
+    catalog: &mut PortalDefinitions,
+    entity: Entity,
+    answer: Result<&[u8], Unread>,
+) -> Result<Read, String> {
+    let (status, why) = match answer {
+        Ok(body) => match schema::read(body)? {
+            Some(schema) => {
+                objects::learn(entity, &schema.type_id);
+                let known = catalog.schemas.get(&entity) == Some(&schema);
+                let changed = catalog.refused.remove(&entity).is_some() || !known;
+                if !known {
+                    // Those of one that was deleted, perhaps.
+                    catalog.objects.remove(&entity);
+                }
+                catalog.schemas.insert(entity, schema);
+                return Ok(Read::All {
+                    changed,
+                    lacks: false,
+                });
+            }
+            None => (None, String::new()),
+        },
+        Err(unread) if matches!(unread.status, Some(400 | 403 | 404)) => {
+            (unread.status, unread.why)
+        }
+        Err(unread) => return Err(unread.why),
+    };
+    let why = schema::refusal(entity, status, &why);
+    catalog.refused.insert(entity, why);
+    // While it was asked for, it did not count as refused.
+    Ok(Read::All {
+        changed: true,
+        lacks: true,
+    })
 }
 
 /// What is known after one of the lists of an object's properties.

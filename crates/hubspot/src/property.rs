@@ -11,7 +11,7 @@ use integration_engine::{
     wire::{Method, Reply, Request, TransportError},
 };
 
-use super::{object_type, objects, versioned};
+use super::{object_type, versioned};
 
 /// Whether an object type has the unique property.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,14 +67,14 @@ pub fn property_exists(reply: Result<&Reply, &TransportError>) -> PropertyState 
 }
 
 /// Creates the unique property. HubSpot: at most 10 unique ones per object type.
-pub fn create_property_request(settings: &HubSpotSettings, entity: Entity) -> Request {
+pub fn create_property_request(settings: &HubSpotSettings, entity: Entity, group: &str) -> Request {
     let body = json!({
         "name": settings.external_id_property,
         "label": "CRM key",
         "description": "Key of this record in the CRM database. Do not edit.",
         "type": "string",
         "fieldType": "text",
-        "groupName": objects::of(entity).group,
+        "groupName": group,
         "hasUniqueValue": true,
     });
     request(Method::Post, properties_path(settings, entity), Some(body))

@@ -24,6 +24,14 @@ fn beside() -> Vec<Operation> {
             json!({}),
         ),
         Operation::new(
+            "GET",
+            [
+                "/crm-object-schemas/v3/schemas/{objectType}",
+                "/crm-object-schemas/2026-09/schemas/{objectType}",
+            ],
+            json!({}),
+        ),
+        Operation::new(
             "POST",
             ["/oauth/v2/private-apps/get/access-token-info"],
             json!({ "body": "{ [key: string]: string; }" }),

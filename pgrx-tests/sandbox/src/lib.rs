@@ -32,7 +32,7 @@ pub use config::{
 pub use delivery::Delivery;
 pub use faults::{ActiveFault, Fault, FaultBody, FaultKind, Matcher, When};
 pub use hubspot::signature::{signature_v1, signature_v3};
-pub use hubspot::{Association, HubSpotRecord, ObjectType};
+pub use hubspot::{Association, HubSpotRecord, NewObject, ObjectType};
 pub use mailchimp::webhooks::signature as mailchimp_signature;
 pub use mailchimp::{
     Actor, AudienceField, Engagement, ListMember, MemberAction, Status, Subscribed,

@@ -32,10 +32,12 @@ pub enum HoldCause {
     Locked,
     /// HubSpot: most of the records with the names of its rows are somebody else's.
     ExternalId,
+    /// HubSpot has no such custom object, or does not show it.
+    Schema,
 }
 
 impl HoldCause {
-    const ALL: [HoldCause; 13] = [
+    const ALL: [HoldCause; 14] = [
         HoldCause::Table,
         HoldCause::Payload,
         HoldCause::Key,
@@ -49,6 +51,7 @@ impl HoldCause {
         HoldCause::Timeout,
         HoldCause::Locked,
         HoldCause::ExternalId,
+        HoldCause::Schema,
     ];
 
     /// Causes that the catalogue shows; `sources::findings()` says what to do about them.
@@ -79,6 +82,7 @@ impl HoldCause {
             HoldCause::Association => "association",
             HoldCause::Trigger => "trigger",
             HoldCause::ExternalId => "external_id",
+            HoldCause::Schema => "schema",
         }
     }
 
@@ -106,6 +110,9 @@ impl HoldCause {
                 "ALTER TABLE … NO FORCE ROW LEVEL SECURITY, or give the table an owner with BYPASSRLS; it is tried again by itself"
             }
             HoldCause::Locked => "it goes on by itself once that transaction ends",
+            HoldCause::Schema => {
+                "HubSpot is asked again with later changes, and at once after SELECT integration.resume('hubspot');"
+            }
             HoldCause::Unreadable => "once that is put right, it is tried again by itself",
             HoldCause::Timeout => {
                 "make the view or the trigger faster, or integration.crm_timeout longer; it is tried again by itself, at once after SELECT integration.resume(target);"
@@ -116,7 +123,7 @@ impl HoldCause {
     /// Returns the target that it concerns; `None`: both.
     pub const fn target(self) -> Option<Target> {
         match self {
-            HoldCause::ExternalId => Some(Target::HubSpot),
+            HoldCause::ExternalId | HoldCause::Schema => Some(Target::HubSpot),
             _ => None,
         }
     }

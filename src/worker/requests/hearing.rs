@@ -86,7 +86,7 @@ impl Requests {
                     heard.outcomes[index].extend(outcomes);
                 }
                 Underway::Property { entity, creating } => {
-                    let request = setup::property_request(context, entity, creating);
+                    let request = setup::property_request(worker, context, entity, creating);
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));

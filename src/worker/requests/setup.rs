@@ -12,7 +12,7 @@ impl Requests {
         if unidentified(worker, context) {
             return;
         }
-        for entity in properties::entities(worker, context) {
+        for entity in properties::present(worker, context) {
             let creating = match worker
                 .properties
                 .get(&entity)
@@ -32,7 +32,7 @@ impl Requests {
             if !self.permitted(worker, context.now) {
                 return;
             }
-            let request = property_request(context, entity, creating);
+            let request = property_request(worker, context, entity, creating);
             let state = if creating {
                 UniqueProperty::Creating
             } else {
@@ -99,10 +99,16 @@ impl Requests {
     }
 }
 
-pub(super) fn property_request(context: &Context, entity: Entity, creating: bool) -> Request {
+pub(super) fn property_request(
+    worker: &TargetWorker,
+    context: &Context,
+    entity: Entity,
+    creating: bool,
+) -> Request {
     let settings = &context.settings.hubspot_api;
     if creating {
-        hubspot::property::create_property_request(settings, entity)
+        let group = worker.preflight.hubspot.catalog.group(entity);
+        hubspot::property::create_property_request(settings, entity, group)
     } else {
         hubspot::property::property_request(settings, entity)
     }

@@ -280,7 +280,7 @@ impl SeenPairs<'_> {
                 id: seen.id,
             };
             let labels: Vec<Label> = end.types.iter().map(label).collect();
-            let all = objects::associations(sending.from, sending.to);
+            let all = objects::associations(sending.from, sending.to).unwrap_or(&[]);
             if all.iter().all(|id| labels.contains(&Label::defined(*id))) {
                 return PairVerdict::Done;
             }

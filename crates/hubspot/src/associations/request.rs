@@ -87,7 +87,8 @@ fn look(sending: &Sending) -> String {
 /// Ours, and those the pair has besides: what is not named is taken away.
 fn with_labels(sending: &Sending) -> String {
     let mut labels: Vec<Label> = objects::associations(sending.from, sending.to)
-        .iter()
+        .into_iter()
+        .flatten()
         .map(|id| Label::defined(*id))
         .collect();
     if let Labels::Known(known) = &sending.labels {

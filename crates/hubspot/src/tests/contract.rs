@@ -76,7 +76,7 @@ fn associations(settings: &HubSpotSettings) -> Vec<Request> {
     let pairs = every_kind()
         .into_iter()
         .flat_map(|from| every_kind().into_iter().map(move |to| (from, to)))
-        .filter(|(from, to)| !objects::associations(*from, *to).is_empty());
+        .filter(|(from, to)| objects::associations(*from, *to).is_some());
     let label = Label {
         category: "USER_DEFINED".to_owned(),
         id: 36,
@@ -130,7 +130,11 @@ fn requests(settings: &HubSpotSettings) -> Vec<Request> {
         all.extend(records(entity, settings));
         all.extend(listing(entity, settings));
         all.push(property_request(settings, entity));
-        all.push(create_property_request(settings, entity));
+        all.push(create_property_request(
+            settings,
+            entity,
+            objects::of(entity).group,
+        ));
         all.push(Preflight::default().ask(Subject::Properties(entity), settings));
     }
     all.extend(associations(settings));

@@ -268,7 +268,7 @@ fn owners_are_read_page_by_page_and_only_where_they_are_mapped() {
             (Subject::Owners, true) => {
                 reply(200, r#"{"results":[{"id":"2","email":"b@example.com"}]}"#)
             }
-            (Subject::Pipelines(_), _) => reply(200, r#"{"results":[]}"#),
+            (Subject::Schema(_) | Subject::Pipelines(_), _) => reply(200, r#"{"results":[]}"#),
         };
         preflight.hear(subject, Ok(&body), 0);
         paths.push(path);

@@ -5,7 +5,7 @@ fn the_unique_property_is_asked_for_and_created() {
     let settings = settings(&[]);
     let request = property_request(&settings, COMPANY);
     assert_eq!(request.path, "/crm/properties/2026-09/companies/crm_id");
-    let request = create_property_request(&settings, DEAL);
+    let request = create_property_request(&settings, DEAL, objects::of(DEAL).group);
     assert_eq!(request.path, "/crm/properties/2026-09/deals");
     let body: serde_json::Value = serde_json::from_slice(&request.body.unwrap()).unwrap();
     assert_eq!(body["hasUniqueValue"], true);

@@ -71,6 +71,7 @@ fn catalog() -> PortalDefinitions {
         objects: [(DEAL, read)].into(),
         owners: Some(Arc::new(owners())),
         pipelines: [(DEAL, Arc::new(pipelines()))].into(),
+        ..PortalDefinitions::default()
     }
 }
 

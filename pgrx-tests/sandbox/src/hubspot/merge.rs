@@ -63,9 +63,11 @@ impl HubSpot {
         let ids = [primary, other, survivor].map(|position| store.records[position].id);
         let winners = store.records[primary].values.clone();
         let losers = store.records[other].values.clone();
+        let types: Vec<ObjectType> = self.stores.iter().map(|store| store.object).collect();
+        let types = &types;
         let pairs: Vec<_> = [ids[0], ids[1]]
             .into_iter()
-            .flat_map(|id| ObjectType::ALL.iter().map(move |&to| (id, to)))
+            .flat_map(|id| types.iter().map(move |to| (id, *to)))
             .flat_map(|(id, to)| {
                 self.associations
                     .targets((object, id), to)

@@ -15,6 +15,7 @@ mod people;
 mod properties;
 mod render;
 mod rules;
+mod schemas;
 mod scopes;
 mod search;
 pub mod signature;
@@ -31,6 +32,7 @@ use fastrand::Rng;
 use percent_encoding::percent_decode_str;
 
 pub use people::{Association, HubSpotRecord};
+pub use schemas::NewObject;
 pub use types::ObjectType;
 pub(crate) use types::every_scope;
 pub(crate) use validate::is_email;
@@ -51,6 +53,7 @@ pub(crate) struct HubSpot {
     associations: associations::Associations,
     owners: Vec<admin::Owner>,
     pipelines: Vec<admin::Pipeline>,
+    schemas: Vec<schemas::Schema>,
     pub events: webhooks::Events,
     pub limits: limits::Limits,
     issued: Vec<account::Issued>,
@@ -74,6 +77,7 @@ impl HubSpot {
             associations: associations::Associations::default(),
             owners: admin::first_owner(),
             pipelines: admin::first_pipelines(),
+            schemas: Vec::new(),
             events: webhooks::Events::new(webhook_capacity),
             limits: limits::Limits::default(),
             issued: Vec::new(),
@@ -145,6 +149,9 @@ impl HubSpot {
             ["account-info", version, rest @ ..] if is_version(version) => {
                 return self.account_info(rest);
             }
+            ["crm-object-schemas", version, "schemas", rest @ ..] if is_version(version) => {
+                return self.schemas(call.method, rest);
+            }
             _ => return Err(Problem::not_found()),
         };
         if family == "owners" {
@@ -153,7 +160,7 @@ impl HubSpot {
         let [object, rest @ ..] = rest else {
             return Err(Problem::not_found());
         };
-        let object = object_type(object)?;
+        let object = self.object_type(object)?;
         match family {
             "objects" => self.objects(object, rest, call, moment),
             "properties" => {
@@ -162,7 +169,7 @@ impl HubSpot {
             "pipelines" => self.list_pipelines(object, rest),
             "associations" => match (call.method, rest) {
                 ("POST", [to, "batch", verb @ ..]) => {
-                    let to = object_type(to)?;
+                    let to = self.object_type(to)?;
                     self.batch_associate(
                         object,
                         to,
@@ -212,16 +219,19 @@ impl HubSpot {
             ("PATCH", [id]) => self.update_one(object, &decode(id), &call.query, body, moment),
             ("DELETE", [id]) => self.delete_one(object, &decode(id), moment),
             ("GET", [id, "associations", to]) => {
-                self.list_associations((object, id), object_type(to)?)
+                self.list_associations((object, id), self.object_type(to)?)
             }
             ("PUT", [id, "associations", "default", to, to_id]) => {
-                self.associate_one((object, id), (object_type(to)?, to_id), None, moment)
+                self.associate_one((object, id), (self.object_type(to)?, to_id), None, moment)
             }
-            ("PUT", [id, "associations", to, to_id]) => {
-                self.associate_one((object, id), (object_type(to)?, to_id), Some(body), moment)
-            }
+            ("PUT", [id, "associations", to, to_id]) => self.associate_one(
+                (object, id),
+                (self.object_type(to)?, to_id),
+                Some(body),
+                moment,
+            ),
             ("DELETE", [id, "associations", to, to_id]) => {
-                self.dissociate_one((object, id), (object_type(to)?, to_id), moment)
+                self.dissociate_one((object, id), (self.object_type(to)?, to_id), moment)
             }
             (_, ["batch", ..] | []) => Err(Problem::new(
                 405,
@@ -241,9 +251,4 @@ fn decode(segment: &str) -> String {
 fn is_version(text: &str) -> bool {
     matches!(text, "v3" | "v4")
         || (text.len() >= 7 && text.starts_with("20") && text.as_bytes()[4] == b'-')
-}
-
-fn object_type(text: &str) -> Result<ObjectType, Problem> {
-    ObjectType::parse(text)
-        .ok_or_else(|| Problem::validation(format!("Unable to infer object type from: {text}")))
 }

@@ -30,13 +30,17 @@ pub(crate) fn lacking_for(
 fn needed(method: &str, segments: &[&str]) -> Vec<String> {
     // The version stands before or behind the family.
     let (family, rest) = match segments {
+        ["crm-object-schemas", ..] => return vec!["crm.schemas.custom.read".to_owned()],
         ["crm", version, family, rest @ ..] if super::is_version(version) => (*family, rest),
         ["crm", family, _, rest @ ..] => (*family, rest),
         _ => return Vec::new(),
     };
     let reads = method == "GET" || rest.contains(&"read") || rest.last() == Some(&"search");
     let verb = if reads { "read" } else { "write" };
-    let of = |object: &&str| ObjectType::parse(object).map(scope_object);
+    let of = |object: &&str| {
+        let custom = || is_custom(object).then_some("custom");
+        ObjectType::parse(object).map(scope_object).or_else(custom)
+    };
     let objects = |objects: &[&str]| -> Vec<String> {
         objects
             .iter()
@@ -58,6 +62,15 @@ fn needed(method: &str, segments: &[&str]) -> Vec<String> {
         ("owners", _) => vec!["crm.objects.owners.read".to_owned()],
         _ => Vec::new(),
     }
+}
+
+/// `p12345_machines`, `2-123456`
+fn is_custom(object: &str) -> bool {
+    let qualified = object
+        .strip_prefix('p')
+        .and_then(|rest| rest.split_once('_'));
+    let number = |(number, _): (&str, &str)| number.bytes().all(|byte| byte.is_ascii_digit());
+    object.starts_with("2-") || qualified.is_some_and(number)
 }
 
 fn scope_object(object: ObjectType) -> &'static str {

@@ -1,5 +1,9 @@
 //! Object types, as data: names, numbers, properties, and what else differs between them.
 
+use std::sync::{PoisonError, RwLock};
+
+use super::schemas::NewObject;
+
 /// What differs between types.
 #[derive(Debug)]
 pub(crate) struct Kind {
@@ -44,7 +48,9 @@ macro_rules! types {
         /// Type of a CRM record.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum ObjectType {
-            $($name),*
+            $($name,)*
+            /// One that administrators made.
+            Custom(u16),
         }
 
         impl ObjectType {
@@ -284,7 +290,56 @@ static KINDS: &[Kind] = &[
     },
 ];
 
+/// Kinds that administrators made, of all sandboxes of the process: types are plain numbers.
+static CUSTOM: RwLock<Vec<&'static Kind>> = RwLock::new(Vec::new());
+
+fn custom() -> Vec<&'static Kind> {
+    CUSTOM
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
+
+fn every_kind() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().chain(custom())
+}
+
 impl ObjectType {
+    /// A new custom type.
+    pub(crate) fn make(new: &NewObject, fully_qualified: &str) -> Self {
+        let mut custom = CUSTOM.write().unwrap_or_else(PoisonError::into_inner);
+        let place = custom.len() as u16;
+        let object = Self::Custom(place);
+        // Each has numbers of its own.
+        let first = 5_000 + 100 * u32::from(place);
+        let ties = (0..).step_by(2).zip(new.associated);
+        let ties: Vec<_> = ties
+            .map(|(at, &to)| (to, first + at, first + at + 1))
+            .collect();
+        custom.push(Box::leak(Box::new(Kind {
+            object,
+            plural: fully_qualified.to_owned().leak(),
+            singular: new.name,
+            number: format!("2-{}", 900 + place).leak(),
+            scopes: "custom",
+            group: format!("{}_information", new.name).leak(),
+            properties: format!("{}; hubspot_owner_id owner; ", new.properties).leak(),
+            all_of: new.required,
+            ties: ties.leak(),
+            defaults: new.required,
+            ..PLAIN
+        })));
+        object
+    }
+
+    /// The type of a store.
+    pub(crate) fn at(index: usize) -> Self {
+        match Self::ALL.get(index) {
+            Some(standard) => *standard,
+            None => Self::Custom((index - Self::ALL.len()) as u16),
+        }
+    }
+
     /// Reads a type as paths name it: plural, singular or number.
     pub fn parse(text: &str) -> Option<Self> {
         let named = |kind: &&Kind| {
@@ -296,7 +351,10 @@ impl ObjectType {
     }
 
     pub(crate) fn kind(self) -> &'static Kind {
-        &KINDS[self.index()]
+        match self {
+            Self::Custom(place) => custom()[usize::from(place)],
+            standard => &KINDS[standard.index()],
+        }
     }
 
     pub fn plural(self) -> &'static str {
@@ -340,18 +398,25 @@ impl ObjectType {
     }
 
     pub(crate) fn index(self) -> usize {
-        self as usize
+        match self {
+            Self::Custom(place) => Self::ALL.len() + usize::from(place),
+            standard => Self::ALL
+                .iter()
+                .take_while(|known| **known != standard)
+                .count(),
+        }
     }
 
     /// Webhooks of these types exist in the classic form (`contact.creation`).
     pub(crate) fn has_classic_events(self) -> bool {
-        !self.is_engagement()
+        !self.is_engagement() && !matches!(self, Self::Custom(_))
     }
 }
 
 /// All the scopes there are.
 pub(crate) fn every_scope() -> Vec<String> {
     let mut objects: Vec<&str> = KINDS.iter().map(|kind| kind.scopes).collect();
+    objects.push("custom");
     objects.sort_unstable();
     objects.dedup();
     let of_objects = objects.into_iter().flat_map(|object| {
@@ -361,7 +426,12 @@ pub(crate) fn every_scope() -> Vec<String> {
             format!("crm.schemas.{object}.write"),
         ]
     });
-    let beside = ["oauth", "crm.objects.owners.read"].map(str::to_owned);
+    let beside = [
+        "oauth",
+        "crm.objects.owners.read",
+        "crm.schemas.custom.read",
+    ]
+    .map(str::to_owned);
     beside.into_iter().chain(of_objects).collect()
 }
 
@@ -387,9 +457,7 @@ fn tie(
 
 /// The type id of the other direction.
 pub(crate) fn reverse(id: u32) -> u32 {
-    let all = KINDS
-        .iter()
-        .flat_map(|kind| kind.ties.iter().chain(kind.primary));
+    let all = every_kind().flat_map(|kind| kind.ties.iter().chain(kind.primary));
     let mut pairs = all.map(|tie| (tie.1, tie.2));
     let pair = pairs.find(|(there, back)| [*there, *back].contains(&id));
     match pair {

@@ -1,10 +1,20 @@
 //! What administrators do: definitions, owners, audiences, and what else an account has.
 
 use super::Sandbox;
-use crate::hubspot::ObjectType;
+use crate::hubspot::{NewObject, ObjectType};
 use crate::mailchimp::AudienceField;
 
 impl Sandbox {
+    /// Makes a custom object.
+    pub fn make_object(&self, new: NewObject) -> ObjectType {
+        self.shared.world().hubspot.admin_makes_object(new)
+    }
+
+    /// Deletes a custom object, with its records.
+    pub fn delete_object(&self, object: ObjectType) {
+        self.shared.world().hubspot.admin_deletes_object(object);
+    }
+
     /// Defines a property, as the API's `POST /crm/properties/{V}/{type}` takes it.
     pub fn define_property(
         &self,

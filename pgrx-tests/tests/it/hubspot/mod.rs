@@ -4,6 +4,7 @@ mod association_refusals;
 pub mod associations;
 mod bad_values;
 mod collisions;
+mod custom_objects;
 mod daily;
 mod external_ids;
 mod identity;
