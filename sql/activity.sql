@@ -17,7 +17,7 @@ CREATE TABLE activity (
 );
 CREATE UNIQUE INDEX activity_of_member ON activity (subscriber_hash, occurred_at, event_hash) WHERE subscriber_hash IS NOT NULL;
 CREATE INDEX activity_occurred ON activity (occurred_at);
-COMMENT ON TABLE activity IS 'what happened with messages sent to a contact; one row an event';
+COMMENT ON TABLE activity IS 'what a contact did with messages, or what happened to them; one row an event';
 COMMENT ON COLUMN activity.id IS 'number of the row, in order of arrival';
 COMMENT ON COLUMN activity.source IS 'CRM table of the contact; NULL: no row is known for the member (yet)';
 COMMENT ON COLUMN activity.record_key IS 'key of the contact''s row; NULL as source';
@@ -26,7 +26,7 @@ COMMENT ON COLUMN activity.kind IS 'send, delivered, deferral, open, click, boun
 COMMENT ON COLUMN activity.occurred_at IS 'when it happened, by the service''s clock';
 COMMENT ON COLUMN activity.campaign_id IS 'campaign it belongs to, if any';
 COMMENT ON COLUMN activity.url IS 'link that was clicked';
-COMMENT ON COLUMN activity.detail IS 'what else the service said, such as message_id, subject, bounce, ip, reason; of a campaign''s opens and clicks, as far as Mailchimp can tell: automated, whether a machine made it rather than the person; proxy, whether an open was made by a proxy such as Apple''s';
+COMMENT ON COLUMN activity.detail IS 'other details from the service, such as message_id, subject, bounce, ip, reason; of a campaign''s opens and clicks, as far as Mailchimp can tell: automated, whether a machine made it rather than the person; proxy, whether an open was made by a proxy such as Apple''s';
 COMMENT ON COLUMN activity.subscriber_hash IS 'of campaigns: Mailchimp''s hash (MD5) of the lower-case e-mail address; a pseudonym, not the address';
 COMMENT ON COLUMN activity.event_hash IS 'hash of origin and event, so that the same event is stored once; of campaigns, several events that look alike in one second have one each';
 
@@ -71,12 +71,12 @@ CREATE TABLE suppression (
     archived_at     timestamptz,
     PRIMARY KEY (subscriber_hash, list_id)
 );
-COMMENT ON TABLE suppression IS 'who left Mailchimp, by address: asked before anybody is subscribed, and kept when rows and links are gone';
+COMMENT ON TABLE suppression IS 'who left Mailchimp, by address: read before anybody is subscribed, and kept when rows and links are gone';
 COMMENT ON COLUMN suppression.subscriber_hash IS 'Mailchimp''s hash (MD5) of the lower-case e-mail address; a pseudonym, not the address';
 COMMENT ON COLUMN suppression.list_id IS 'Mailchimp''s id of the audience it is about; empty: all of them';
 COMMENT ON COLUMN suppression.status IS 'unsubscribed_by_member, cleaned (mail bounced) or forgotten (erased for good): how they left; subscribed: they did not, or came back by themselves';
 COMMENT ON COLUMN suppression.decided_by IS 'who reported it: mailchimp, mandrill; crm: opted out there before they had answered the question whether they want mail';
-COMMENT ON COLUMN suppression.occurred_at IS 'when it was decided; a later sign-up by the person themselves goes before it; NULL: nothing of theirs is known';
+COMMENT ON COLUMN suppression.occurred_at IS 'when it was decided; a later sign-up by the person themselves overrides it; NULL: no decision of theirs is known';
 COMMENT ON COLUMN suppression.recorded_at IS 'when it was last noted here';
 COMMENT ON COLUMN suppression.origin IS 'outbox: an answer of Mailchimp''s; inbox and a number: the event it was reported by; reconcile: a comparison; job and a number: integration.erase()';
 COMMENT ON COLUMN suppression.asked_at IS 'when they were asked whether they want to come back, which is done once; NULL: not yet';

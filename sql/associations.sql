@@ -9,7 +9,7 @@ CREATE TABLE association_map (
     to_source   regclass NOT NULL REFERENCES tracked_table (source) ON DELETE CASCADE,
     CONSTRAINT association_map_once UNIQUE (source, attnum)
 );
-COMMENT ON TABLE association_map IS 'columns that say which HubSpot record another one is associated with; written by integration.map_association() and integration.unmap_association()';
+COMMENT ON TABLE association_map IS 'columns that define associations between HubSpot records; written by integration.map_association() and integration.unmap_association()';
 COMMENT ON COLUMN association_map.id IS 'number of the association in stored states';
 COMMENT ON COLUMN association_map.source IS 'the tracked CRM table that has the column';
 COMMENT ON COLUMN association_map.column_name IS 'its column, which holds the key of a row of to_source';
@@ -32,10 +32,10 @@ CREATE TABLE _association (
 CREATE INDEX _association_parent ON _association (association, to_key);
 CREATE INDEX _association_waiting ON _association (association, to_key) WHERE state = 'waiting';
 CREATE INDEX _association_pending ON _association (not_before) WHERE state = 'pending';
-COMMENT ON TABLE _association IS 'how each association stands, as stored; shown by the view association';
+COMMENT ON TABLE _association IS 'the stored state of each association; shown by the view association';
 COMMENT ON COLUMN _association.association IS 'association_map.id';
 COMMENT ON COLUMN _association.record_key IS 'key of the CRM row that has the column';
-COMMENT ON COLUMN _association.to_key IS 'what the column held when the row was last looked at: key of the row it refers to';
+COMMENT ON COLUMN _association.to_key IS 'the column''s value when the row was last read: key of the row it refers to';
 COMMENT ON COLUMN _association.from_id IS 'HubSpot''s id of the record in the pair that HubSpot holds, or may hold';
 COMMENT ON COLUMN _association.to_id IS 'HubSpot''s id of the other record of that pair';
 COMMENT ON COLUMN _association.state IS 'pending, waiting (for a record that is not at HubSpot), agreed or failed';
@@ -68,7 +68,7 @@ CREATE VIEW association AS
                     CASE a.state WHEN 'waiting' THEN coalesce(_waits_for(m.to_source, a.to_key), _waits_for(m.source, a.record_key)) ELSE a.why END) AS reason
     FROM _association a
     JOIN association_map m ON m.id = a.association;
-COMMENT ON VIEW association IS 'associations between HubSpot records that columns of the CRM ask for, and how they stand';
+COMMENT ON VIEW association IS 'associations between HubSpot records that columns of the CRM define, and their states';
 COMMENT ON COLUMN association.source IS 'CRM table that has the column';
 COMMENT ON COLUMN association.record_key IS 'key of the row that has the column';
 COMMENT ON COLUMN association.column_name IS 'the column';
@@ -113,7 +113,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION _check_association(integration.tracked_table, name, integration.tracked_table) IS 'refuses columns that cannot say what a record is associated with';
+COMMENT ON FUNCTION _check_association(integration.tracked_table, name, integration.tracked_table) IS 'refuses columns that cannot define an association';
 
 CREATE FUNCTION _do_map_association(source regclass, column_name name, to_source regclass) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -148,7 +148,7 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_map_association(regclass, name, regclass) IS 'does, with our rights, what map_association() is asked for';
+COMMENT ON FUNCTION _do_map_association(regclass, name, regclass) IS 'carries out map_association() with our rights';
 
 CREATE FUNCTION map_association(source regclass, column_name name, to_source regclass) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION map_association(regclass, name, regclass) IS 'associates HubSpot records: the column holds the key of the row in to_source that the record belongs to';
@@ -177,7 +177,7 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_unmap_association(regclass, name) IS 'does, with our rights, what unmap_association() is asked for';
+COMMENT ON FUNCTION _do_unmap_association(regclass, name) IS 'carries out unmap_association() with our rights';
 
 CREATE FUNCTION unmap_association(source regclass, column_name name) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION unmap_association(regclass, name) IS 'stops keeping associations in step with a column; those at HubSpot stay as they are';

@@ -14,16 +14,16 @@ CREATE TABLE _backfill (
     total  bigint NOT NULL,
     PRIMARY KEY (job, target)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE _backfill IS 'how far the backfills that are not over have come, one row a job and target';
+COMMENT ON TABLE _backfill IS 'progress of open backfills, one row a job and target';
 COMMENT ON COLUMN _backfill.job IS 'job.id';
 COMMENT ON COLUMN _backfill.target IS '1 hubspot, 2 mailchimp';
 COMMENT ON COLUMN _backfill.source IS 'tracked_table.id';
 COMMENT ON COLUMN _backfill.filter IS 'only rows for which this is true are sent; NULL: all';
-COMMENT ON COLUMN _backfill.mark IS 'key of the last row looked at, one text a column; NULL: none yet. Whatever is below has been queued or left out';
+COMMENT ON COLUMN _backfill.mark IS 'key of the last row read, one text a column; NULL: none yet. Rows below it have been queued or left out';
 COMMENT ON COLUMN _backfill.stage IS 'walking: there are rows to look at; settling: all are queued; finished: all are settled';
 COMMENT ON COLUMN _backfill.rows IS 'rows of the table, as estimated at the start';
 COMMENT ON COLUMN _backfill.walked IS 'rows looked at';
-COMMENT ON COLUMN _backfill.queued IS 'rows queued, those settled since included';
+COMMENT ON COLUMN _backfill.queued IS 'rows queued, including those settled since';
 COMMENT ON COLUMN _backfill.done IS 'rows settled: delivered, found unchanged, or with a retry or dead letter of their own';
 COMMENT ON COLUMN _backfill.total IS 'rows that will have been queued in the end: estimated, exact once all are';
 
@@ -114,10 +114,10 @@ BEGIN
     RETURN job;
 END
 $$;
-COMMENT ON FUNCTION _do_backfill(regclass, text, text) IS 'does, with our rights, what backfill() is asked for';
+COMMENT ON FUNCTION _do_backfill(regclass, text, text) IS 'carries out backfill() with our rights';
 
 CREATE FUNCTION backfill(source regclass, target text DEFAULT NULL, filter text DEFAULT NULL) RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION backfill(regclass, text, text) IS 'sends the rows a tracked table has already, to one target or all of its targets, all rows or those that a SQL condition on the table is true for; live changes go first; returns the job''s id';
+COMMENT ON FUNCTION backfill(regclass, text, text) IS 'sends existing rows of a tracked table, to one target or all of its targets: all rows, or those that meet a SQL condition; live changes go first; returns the job''s id';
 
 CREATE FUNCTION _do_cancel_job(id bigint, reason text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -131,12 +131,12 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION _do_cancel_job(bigint, text) IS 'does, with our rights, what cancel_job() is asked for';
+COMMENT ON FUNCTION _do_cancel_job(bigint, text) IS 'carries out cancel_job() with our rights';
 
 CREATE FUNCTION cancel_job(id bigint, reason text DEFAULT NULL) RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION cancel_job(bigint, text) IS 'stops a job; what was sent before stays; false when it was over or there is none';
+COMMENT ON FUNCTION cancel_job(bigint, text) IS 'stops a job; what has been sent stays; returns false if it was over or does not exist';
 
 CREATE FUNCTION _cancel_backfills(source integer, reason text) RETURNS void LANGUAGE sql AS $$
     SELECT integration.cancel_job(b.job, reason) FROM (SELECT DISTINCT x.job FROM integration._backfill x WHERE x.source = $1) b
 $$;
-COMMENT ON FUNCTION _cancel_backfills(integer, text) IS 'stops the backfills of a table that is tracked no longer';
+COMMENT ON FUNCTION _cancel_backfills(integer, text) IS 'stops the backfills of a table that is no longer tracked';

@@ -19,7 +19,7 @@ CREATE FUNCTION _attnames(relation oid, numbers smallint[], names name[]) RETURN
     RETURN (SELECT array_agg(coalesce(a.attname, n.name) ORDER BY n.place)
             FROM unnest(numbers, names) WITH ORDINALITY AS n(number, name, place)
             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = relation AND a.attnum = n.number AND NOT a.attisdropped);
-COMMENT ON FUNCTION _attnames(oid, smallint[], name[]) IS 'what columns are called now; what is gone keeps its name';
+COMMENT ON FUNCTION _attnames(oid, smallint[], name[]) IS 'present names of columns; one that is gone keeps its name';
 
 CREATE FUNCTION _key_form(type_oid oid, modifier integer) RETURNS text LANGUAGE sql STABLE
     RETURN CASE _value_kind(type_oid)
@@ -174,7 +174,7 @@ CREATE VIEW _finding AS
             WHERE g.tgenabled IN ('D', 'R') OR (g.tgname IS NULL AND r.relation = t.source))
            || format(': changes are not captured; enable them, or SELECT integration.track(%L, %L), and then integration.backfill(%1$L)', t.source, t.entity)
     FROM tables t CROSS JOIN LATERAL unnest(t.targets) AS x(target) WHERE t.is_there;
-COMMENT ON VIEW _finding IS 'what the catalogue says is wrong with tracked tables; reason is NULL where nothing is';
+COMMENT ON VIEW _finding IS 'faults of tracked tables that the catalogue shows; reason is NULL where there is none';
 COMMENT ON COLUMN _finding.source IS 'tracked_table.id';
 COMMENT ON COLUMN _finding.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN _finding.cause IS 'as in _hold';

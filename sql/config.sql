@@ -28,13 +28,13 @@ COMMENT ON COLUMN tracked_table.key_attnums IS 'numbers of those columns: they s
 COMMENT ON COLUMN tracked_table.key_forms IS 'what the text of each looks like; a type with another form makes other keys';
 COMMENT ON COLUMN tracked_table.targets IS 'services its rows are sent to';
 COMMENT ON COLUMN tracked_table.payload IS 'view with the same key that is read instead of the table, for computed or joined fields';
-COMMENT ON COLUMN tracked_table.payload_missing IS 'what becomes of a record whose row the table has and the payload view does not show: delete (it is removed from the services) or keep (it is left alone)';
+COMMENT ON COLUMN tracked_table.payload_missing IS 'what happens to a record whose row is in the table but not in the payload view: delete (it is removed from the services) or keep (it is left alone)';
 COMMENT ON COLUMN tracked_table.payload_key IS 'the key columns of that view';
 COMMENT ON COLUMN tracked_table.payload_key_attnums IS 'their numbers';
 COMMENT ON COLUMN tracked_table.numbered_in IS 'database and relations that the numbers of its key belong to; elsewhere, as after a restore, columns are looked up by name once';
 COMMENT ON COLUMN tracked_table.bound_to IS 'system identifier, data directory, database and environment that may send; elsewhere the targets are fenced until integration.adopt()';
-COMMENT ON COLUMN tracked_table.external_id IS 'how track() was told to name its records in HubSpot''s unique property: key, or a prefix; NULL: it was not told';
-COMMENT ON COLUMN tracked_table.external_id_prefix IS 'what stands before the key of a row there; decided once, and kept whatever is renamed later';
+COMMENT ON COLUMN tracked_table.external_id IS 'how track() was asked to name its records in HubSpot''s unique property: key, or a prefix; NULL: it was not asked';
+COMMENT ON COLUMN tracked_table.external_id_prefix IS 'the part before the key there; fixed once, and kept whatever is renamed later';
 COMMENT ON COLUMN tracked_table.collisions_accepted IS 'that many of its records are somebody else''s in HubSpot does not hold it (any more): each of them is a dead letter; set by resume() where it was held for that';
 COMMENT ON COLUMN tracked_table.created_at IS 'when track() was first called for it';
 

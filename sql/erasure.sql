@@ -76,7 +76,7 @@ BEGIN
     RETURN job;
 END
 $$;
-COMMENT ON FUNCTION _do_erase(regclass, text) IS 'does, with our rights, what erase() is asked for';
+COMMENT ON FUNCTION _do_erase(regclass, text) IS 'carries out erase() with our rights';
 
 CREATE FUNCTION erase(source regclass, key text) RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION erase(regclass, text) IS 'removes a person from HubSpot and Mailchimp for good, and from every log, inbox and dead letter here; the CRM row is not touched, and is not sent again until allow_again(); returns the job''s id';
@@ -106,7 +106,7 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION _do_allow_again(regclass, text) IS 'does, with our rights, what allow_again() is asked for';
+COMMENT ON FUNCTION _do_allow_again(regclass, text) IS 'carries out allow_again() with our rights';
 
 CREATE FUNCTION allow_again(source regclass, key text) RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION allow_again(regclass, text) IS 'lets a record be sent again that was erased, or deleted in HubSpot, and sends it; false when it was not withheld';

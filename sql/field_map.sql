@@ -91,7 +91,7 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_map_field(regclass, name, text, text, text, text, text, jsonb) IS 'does, with our rights, what map_field() is asked for';
+COMMENT ON FUNCTION _do_map_field(regclass, name, text, text, text, text, text, jsonb) IS 'carries out map_field() with our rights';
 
 CREATE FUNCTION map_field(source regclass, column_name name, target text, remote_field text, direction text DEFAULT 'both', conflict text DEFAULT 'last_write_wins', on_lossy text DEFAULT 'keep', value_map jsonb DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION map_field(regclass, name, text, text, text, text, text, jsonb) IS 'adds a line of the field map, or changes the one with the same remote field';

@@ -100,7 +100,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE h.source = t.id AND h.target = x.bit AND h.record_key = k.key ORDER BY h.reason = 'erased' DESC, h.since LIMIT 1) w ON true
     WHERE t.id IS NOT NULL OR NOT EXISTS (SELECT FROM integration.tracked_table u WHERE u.source = _do_sync_status.source)
 $$;
-COMMENT ON FUNCTION _do_sync_status(regclass, text) IS 'does, with our rights, what sync_status() is asked for';
+COMMENT ON FUNCTION _do_sync_status(regclass, text) IS 'carries out sync_status() with our rights';
 
 CREATE FUNCTION sync_status(source regclass, key text) RETURNS TABLE (target text, state text, remote_id text, pushed_at timestamptz, last_error text) LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION sync_status(regclass, text) IS 'where a record stands, per target: synced, pending, in_flight, retrying, dead, no_consent, untracked, erasing, or withheld (erased, or deleted in HubSpot)';
@@ -168,7 +168,7 @@ BEGIN
     RETURN retried;
 END
 $$;
-COMMENT ON FUNCTION inbox_retry(bigint[], text) IS 'has events applied again that failed, or that wait for their next attempt; those that were ignored only if their ids are given; returns how many';
+COMMENT ON FUNCTION inbox_retry(bigint[], text) IS 'applies events again that failed or wait for their next attempt, and ignored ones if their ids are given; returns how many';
 
 CREATE FUNCTION provision(target text DEFAULT NULL) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -188,7 +188,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.target, p.request FROM integration._must_be_tracked(_do_preview.source) AS t
     CROSS JOIN LATERAL integration._preview(t.source, integration._stored_key(cardinality(t.key_columns), _do_preview.key)) AS p
 $$;
-COMMENT ON FUNCTION _do_preview(regclass, text) IS 'does, with our rights, what preview() is asked for';
+COMMENT ON FUNCTION _do_preview(regclass, text) IS 'carries out preview() with our rights';
 
 CREATE FUNCTION preview(source regclass, key text) RETURNS TABLE (target text, request jsonb) LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION preview(regclass, text) IS 'what would be sent for a record, per target, or why nothing would be; sends and writes nothing';
@@ -203,7 +203,7 @@ BEGIN
     RETURN integration._wait_settled(source, key, wait);
 END
 $$;
-COMMENT ON FUNCTION _do_wait_synced(regclass, text, interval) IS 'does, with our rights, what wait_synced() is asked for';
+COMMENT ON FUNCTION _do_wait_synced(regclass, text, interval) IS 'carries out wait_synced() with our rights';
 
 CREATE FUNCTION wait_synced(source regclass, key text, wait interval DEFAULT '10s') RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION wait_synced(regclass, text, interval) IS 'waits until what was committed of a record has arrived wherever it is sent: true; false when it is a dead letter, or the time is over';

@@ -45,7 +45,7 @@ CREATE TABLE _reconcile (
     total  bigint NOT NULL,
     PRIMARY KEY (job, target)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE _reconcile IS 'how far the comparisons that are not over have come, one row a job and target';
+COMMENT ON TABLE _reconcile IS 'progress of open comparisons, one row a job and target';
 COMMENT ON COLUMN _reconcile.job IS 'job.id';
 COMMENT ON COLUMN _reconcile.target IS '1 hubspot, 2 mailchimp';
 COMMENT ON COLUMN _reconcile.source IS 'tracked_table.id';
@@ -115,7 +115,7 @@ BEGIN
     RETURN job;
 END
 $$;
-COMMENT ON FUNCTION _do_reconcile(regclass, text, boolean) IS 'does, with our rights, what reconcile() is asked for';
+COMMENT ON FUNCTION _do_reconcile(regclass, text, boolean) IS 'carries out reconcile() with our rights';
 
 CREATE FUNCTION reconcile(source regclass, target text DEFAULT NULL, repair boolean DEFAULT false) RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION reconcile(regclass, text, boolean) IS 'compares all records of a tracked table with those of one target or all of its targets, lists the differences in drift, and puts them right by the conflict rules if asked to; returns the job''s id';

@@ -6,7 +6,7 @@ CREATE TABLE _role_right (
     name text NOT NULL,
     PRIMARY KEY (role, kind, name)
 );
-COMMENT ON TABLE _role_right IS 'which function and relation belongs to which role of integration.grant_role(); what is not named is ours alone';
+COMMENT ON TABLE _role_right IS 'which functions and relations belong to which role of integration.grant_role(); those not listed are ours alone';
 COMMENT ON COLUMN _role_right.role IS 'reader, operator (who is a reader, too), webhook, app; owner: set-up, which can only be granted by GRANT, to owners of tables; everybody: granted to PUBLIC';
 COMMENT ON COLUMN _role_right.kind IS 'function (all with that name) or relation';
 COMMENT ON COLUMN _role_right.name IS 'its name in the schema';
@@ -30,7 +30,7 @@ CREATE TABLE _role_member (
     since  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (role, member)
 );
-COMMENT ON TABLE _role_member IS 'what integration.grant_role() was called for; the rights themselves are ordinary grants';
+COMMENT ON TABLE _role_member IS 'the calls of integration.grant_role(); the rights themselves are ordinary grants';
 COMMENT ON COLUMN _role_member.role IS 'reader, operator, webhook or app';
 COMMENT ON COLUMN _role_member.member IS 'the database role';
 COMMENT ON COLUMN _role_member.since IS 'since when';
@@ -73,7 +73,7 @@ BEGIN
     INSERT INTO integration._role_member (role, member) VALUES (role, member) ON CONFLICT ON CONSTRAINT _role_member_pkey DO NOTHING;
 END
 $$;
-COMMENT ON FUNCTION grant_role(text, name) IS 'gives a database role what it needs as reader (sees everything), operator (is a reader, and may act), webhook (hands webhooks in) or app (asks about records of tables it may read)';
+COMMENT ON FUNCTION grant_role(text, name) IS 'grants a database role what it needs as reader (sees everything), operator (is a reader, and may act), webhook (imports webhooks) or app (asks about records of tables it may read)';
 
 CREATE FUNCTION revoke_role(role text, member name) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -99,4 +99,4 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION revoke_role(text, name) IS 'takes a role of grant_role() back; what the database role has by another one stays';
+COMMENT ON FUNCTION revoke_role(text, name) IS 'revokes a role of grant_role(); rights that the database role has through another one stay';

@@ -214,7 +214,7 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_track(regclass, text, name, text[], regclass, text, text) IS 'does, with our rights, what track() is asked for';
+COMMENT ON FUNCTION _do_track(regclass, text, name, text[], regclass, text, text) IS 'carries out track() with our rights';
 
 CREATE FUNCTION track(source regclass, entity text, key name DEFAULT NULL, targets text[] DEFAULT NULL, payload regclass DEFAULT NULL, payload_missing text DEFAULT NULL, external_id text DEFAULT NULL) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
 COMMENT ON FUNCTION track(regclass, text, name, text[], regclass, text, text) IS 'keeps a CRM table in step with the services: installs the triggers and a field map by conventional column names';
@@ -255,7 +255,7 @@ BEGIN
     PERFORM integration._wake();
 END
 $$;
-COMMENT ON FUNCTION _do_untrack(regclass) IS 'does, with our rights, what untrack() is asked for';
+COMMENT ON FUNCTION _do_untrack(regclass) IS 'carries out untrack() with our rights';
 
 CREATE FUNCTION untrack(source regclass) RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'integration_gate';
-COMMENT ON FUNCTION untrack(regclass) IS 'stops tracking a table: removes the triggers and what is queued, keeps links and history';
+COMMENT ON FUNCTION untrack(regclass) IS 'stops tracking a table: removes the triggers and queued changes, keeps links and history';

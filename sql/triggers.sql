@@ -9,8 +9,8 @@ CREATE TABLE _plan (
     plan     text NOT NULL
 );
 COMMENT ON TABLE _plan IS 'what the capture triggers of a tracked table watch; read by the trigger function, which looks it up by the table its trigger is on';
-COMMENT ON COLUMN _plan.source IS 'the tracked CRM table; a partition goes by the plan of the table it is part of';
-COMMENT ON COLUMN _plan.relation IS 'oid of the table whose column numbers the plan holds; in a restored dump it is another one''s, and names are gone by';
+COMMENT ON COLUMN _plan.source IS 'the tracked CRM table; a partition uses the plan of its table';
+COMMENT ON COLUMN _plan.relation IS 'oid of the table whose column numbers the plan holds; in a restored dump it is another table''s, and names are used instead';
 COMMENT ON COLUMN _plan.plan IS 'number of the source, key columns, and for each target the columns that concern it (absent: all), JSON; a column is its name and number';
 
 CREATE FUNCTION _trigger_plan(source regclass) RETURNS text LANGUAGE sql STABLE

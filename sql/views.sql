@@ -52,13 +52,13 @@ CREATE VIEW link AS
             JOIN field_map m ON m.source = t.source AND m.field = k.field) AS field_clock
     FROM _link l
     JOIN tracked_table t ON t.id = l.source;
-COMMENT ON VIEW link IS 'the identity map: which remote record a CRM row is';
+COMMENT ON VIEW link IS 'the identity map: which remote record belongs to a CRM row';
 COMMENT ON COLUMN link.source IS 'CRM table';
 COMMENT ON COLUMN link.record_key IS 'key of the CRM row';
 COMMENT ON COLUMN link.target IS 'service';
-COMMENT ON COLUMN link.remote_id IS 'id there; NULL: a create was under way when we last looked';
+COMMENT ON COLUMN link.remote_id IS 'its id there; NULL: a create was under way at the last look';
 COMMENT ON COLUMN link.remote_key IS 'lower-case e-mail address it was last written under';
-COMMENT ON COLUMN link.member_status IS 'Mailchimp: what the member''s status is known to be, and who made it so';
+COMMENT ON COLUMN link.member_status IS 'Mailchimp: the member''s last known status, and who decided it';
 COMMENT ON COLUMN link.list_id IS 'Mailchimp: the audience the member is in, or is being added to';
 COMMENT ON COLUMN link.pushed_at IS 'when the service last confirmed a write of ours';
 COMMENT ON COLUMN link.pulled_at IS 'when a change from there was last applied';
@@ -74,11 +74,11 @@ CREATE VIEW status AS
     FROM _gauges() s
     LEFT JOIN _target_state w ON w.target = s.target
     ORDER BY s.target;
-COMMENT ON VIEW status IS 'how each target is doing; cheap whatever the backlog';
+COMMENT ON VIEW status IS 'the state of each target; cheap however large the backlog is';
 COMMENT ON COLUMN status.target IS 'hubspot or mailchimp';
 COMMENT ON COLUMN status.state IS 'running, paused, throttled, unauthorized, unconfigured, fenced, held, outage or worker_down';
 COMMENT ON COLUMN status.reason IS 'why, and what to do';
-COMMENT ON COLUMN status.pending IS 'changes waiting; what is retried or under way is not among them; and requests of erasures';
+COMMENT ON COLUMN status.pending IS 'waiting changes, without those that are retried or under way; and requests of erasures';
 COMMENT ON COLUMN status.retrying IS 'changes that failed and wait for another attempt; not those that are under way';
 COMMENT ON COLUMN status.in_flight IS 'records in requests under way';
 COMMENT ON COLUMN status.dead IS 'dead letters that are not resolved';
@@ -88,7 +88,7 @@ COMMENT ON COLUMN status.requests_1m IS 'requests in the last full minute or the
 COMMENT ON COLUMN status.errors_1m IS 'of those, failed';
 COMMENT ON COLUMN status.rate_remaining IS 'requests left in the present interval, as the service says';
 COMMENT ON COLUMN status.rate_limit IS 'requests allowed in an interval';
-COMMENT ON COLUMN status.heartbeat_at IS 'when the worker last made progress: now, if it has nothing to do but to wait; NULL where none runs';
+COMMENT ON COLUMN status.heartbeat_at IS 'when the worker last made progress: now, if it only waits; NULL if none runs';
 COMMENT ON COLUMN status.inbox_pending IS 'events of the service that wait to be applied';
-COMMENT ON COLUMN status.inbox_retrying IS 'events that could not be applied yet, for a row or table is in use for instance, and are tried again';
+COMMENT ON COLUMN status.inbox_retrying IS 'events that could not be applied yet, for instance because a row or table is in use, and are tried again';
 COMMENT ON COLUMN status.inbox_failed IS 'events that the CRM refused; see integration.inbox and integration.inbox_retry()';

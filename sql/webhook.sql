@@ -10,7 +10,7 @@ COMMENT ON TABLE _webhook_wanted IS 'what integration.mailchimp_register_webhook
 COMMENT ON COLUMN _webhook_wanted.job IS 'job.id';
 COMMENT ON COLUMN _webhook_wanted.url IS 'where Mailchimp is to send its events';
 COMMENT ON COLUMN _webhook_wanted.list_id IS 'the audience';
-COMMENT ON COLUMN _webhook_wanted.replace IS 'whether one with this URL whose secret is not known is made anew';
+COMMENT ON COLUMN _webhook_wanted.replace IS 'whether one with this URL whose secret is not known is created again';
 
 CREATE FUNCTION mailchimp_register_webhook(url text, list_id text DEFAULT NULL, replace boolean DEFAULT false) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
@@ -43,4 +43,4 @@ BEGIN
     RETURN known;
 END
 $$;
-COMMENT ON FUNCTION mailchimp_register_webhook(text, text, boolean) IS 'creates the audience''s webhook at Mailchimp and keeps its signing secret for import_mailchimp_webhook(); with replace, one with this URL whose secret is not known here is made anew; returns the job''s id';
+COMMENT ON FUNCTION mailchimp_register_webhook(text, text, boolean) IS 'creates the audience''s webhook at Mailchimp and keeps its signing secret for import_mailchimp_webhook(); with replace, one with this URL whose secret is not known here is created again; returns the job''s id';

@@ -10,12 +10,12 @@ CREATE TABLE _withheld (
     PRIMARY KEY (source, target, record_key, name)
 );
 CREATE INDEX _withheld_name ON _withheld (target, name) WHERE name <> '';
-COMMENT ON TABLE _withheld IS 'records that are not sent to a target until integration.allow_again(), and the names by which the service may still speak of them; shown by the view withheld';
+COMMENT ON TABLE _withheld IS 'records that are not sent to a target until integration.allow_again(), and the names by which the services may still refer to them; shown by the view withheld';
 COMMENT ON COLUMN _withheld.source IS 'tracked_table.id';
 COMMENT ON COLUMN _withheld.target IS '1 hubspot, 2 mailchimp';
 COMMENT ON COLUMN _withheld.record_key IS 'key of the CRM row';
 COMMENT ON COLUMN _withheld.name IS 'HubSpot: the id of the record that is gone; Mailchimp: hash (MD5) of the lower-case e-mail address, a pseudonym; empty: none is known';
-COMMENT ON COLUMN _withheld.reason IS 'erased (integration.erase()), deleted (in HubSpot, by people there) or privacy (deleted there for good)';
+COMMENT ON COLUMN _withheld.reason IS 'erased (integration.erase()), deleted (by somebody in HubSpot) or privacy (deleted there for good)';
 COMMENT ON COLUMN _withheld.since IS 'since when';
 
 CREATE VIEW withheld AS
@@ -27,7 +27,7 @@ COMMENT ON VIEW withheld IS 'records that are not sent to a target, whatever cha
 COMMENT ON COLUMN withheld.source IS 'CRM table';
 COMMENT ON COLUMN withheld.record_key IS 'key of the CRM row';
 COMMENT ON COLUMN withheld.target IS 'service';
-COMMENT ON COLUMN withheld.reason IS 'erased (integration.erase()), deleted (in HubSpot, by people there) or privacy (deleted there for good)';
+COMMENT ON COLUMN withheld.reason IS 'erased (integration.erase()), deleted (by somebody in HubSpot) or privacy (deleted there for good)';
 COMMENT ON COLUMN withheld.since IS 'since when';
 
 CREATE TABLE _archived (
@@ -53,14 +53,14 @@ CREATE TABLE _erasure (
     begun      boolean NOT NULL DEFAULT false,
     remark     text
 );
-COMMENT ON TABLE _erasure IS 'erasures that are not over';
+COMMENT ON TABLE _erasure IS 'open erasures';
 COMMENT ON COLUMN _erasure.job IS 'job.id';
 COMMENT ON COLUMN _erasure.source IS 'tracked_table.id';
 COMMENT ON COLUMN _erasure.entity IS 'kind of object, such as contact';
 COMMENT ON COLUMN _erasure.record_key IS 'key of the CRM row';
 COMMENT ON COLUMN _erasure.addresses IS 'e-mail addresses (lower case) that were in the row when the job was asked for; gone with this row';
-COMMENT ON COLUMN _erasure.begun IS 'whether the traces here are gone, and it is known what has to be asked of the services';
-COMMENT ON COLUMN _erasure.remark IS 'what people are to be told when it is over';
+COMMENT ON COLUMN _erasure.begun IS 'whether what is stored here is gone, and the requests to the services are known';
+COMMENT ON COLUMN _erasure.remark IS 'a remark for people when it is over';
 
 CREATE TABLE _erasure_call (
     job     bigint NOT NULL REFERENCES _erasure (job) ON DELETE CASCADE,
