@@ -4,27 +4,17 @@
 //! a plain PL/pgSQL outbox. Nothing passes or fails by its speed; a run fails only when something
 //! could not be measured, for instance because not every change arrived.
 
-mod audience;
-mod backfill;
-mod bulk;
 mod cpu;
-mod drain;
 mod error;
-mod idle;
-mod latency;
 mod memory;
-mod objects;
 mod options;
-mod optout;
-mod pgq;
 mod remote;
 mod report;
+mod sections;
 mod server;
 mod site;
-mod snapshot;
 mod stats;
 mod tables;
-mod tps;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -32,6 +22,9 @@ use crate::{
     error::Result,
     options::{Command, Options, Section},
     report::Report,
+    sections::{
+        audience, backfill, bulk, drain, idle, latency, objects, optout, pgq, snapshot, tps,
+    },
     server::Server,
 };
 

@@ -9,11 +9,11 @@ use std::{
 use integration_sandbox::Sandbox;
 
 use crate::{
-    audience::{CALL, OPT_IN},
     error::Result,
     options::Options,
     remote::{Address, unlimited},
     report::{Goal, Report, Row, Unit, thousands},
+    sections::audience::{CALL, OPT_IN},
     server::Server,
     site::Site,
     stats::percentile,

@@ -2,10 +2,10 @@
 //! can be cleaned up, and the queue must not mind.
 
 use crate::{
-    drain::{Changes, Drains},
     error::Result,
     options::Options,
     report::{Goal, Report, Row, Unit, thousands},
+    sections::drain::{Changes, Drains},
     server::Server,
     stats::median,
 };

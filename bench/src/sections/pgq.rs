@@ -12,11 +12,11 @@ use postgres::Client;
 
 use crate::{
     cpu::CpuTime,
-    drain::{Changes, Drains},
     error::Result,
     options::Options,
     remote::Remote,
     report::{Goal, Report, Row, Unit, thousands},
+    sections::drain::{Changes, Drains},
     server::Server,
     site::CONNECTIONS,
     stats::median,
