@@ -113,7 +113,7 @@ impl HttpClient {
     }
 
     /// Returns a socket that becomes readable when an answer has come in; see
-    /// [`Engine::drain_wakeups`].
+    /// [`HttpClient::drain_wakeups`].
     pub fn socket(&self) -> i32 {
         self.bell.as_raw_fd()
     }
