@@ -225,7 +225,10 @@ fn reload_is_no_crash() {
     let told = crm.cluster.log().len();
     for round in 1..=12 {
         let before = crm.worker_pid();
-        assert!(crm.ask::<bool>("SELECT integration.reload()"));
+        // One that has just started cannot be told yet.
+        wait_until("the worker is told", SOON, || {
+            crm.ask::<bool>("SELECT integration.reload()").then_some(())
+        });
         // The twelfth would come after minutes, were it taken for a crash.
         wait_until("another worker runs", SOON, || {
             crm.cluster
