@@ -205,6 +205,10 @@ fn plan_block(
     Ok(())
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "the phases of planning one source, in their order"
+)]
 fn plan_source(
     worker: &TargetWorker,
     context: &Context,

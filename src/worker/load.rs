@@ -68,6 +68,10 @@ impl Worker {
     }
 
     /// Reads configuration, pauses and counts.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one query a part of what a worker goes by"
+    )]
     pub(super) fn load(&mut self) -> SpiResult<()> {
         // Each statement sees what is committed by then: jobs are read first, so that tables and
         // rules are read as whoever asked for them left them, or later.

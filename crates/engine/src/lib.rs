@@ -3,6 +3,10 @@
 //! source of randomness; `now`, jitter and settings are arguments.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "tables of cases are long")
+)]
 
 pub mod consent;
 pub mod crypto;

@@ -173,6 +173,10 @@ pub(super) fn done(kind: &CallKind) -> Verdict {
 ///
 /// Who is unsubscribed or cleaned is not archived: that would have Mailchimp forget it, and they get
 /// no mail as it is.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table of what a move found, arm by arm"
+)]
 pub(super) fn seen(
     item: &Item,
     held: Option<&str>,

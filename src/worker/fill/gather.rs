@@ -57,6 +57,10 @@ pub fn unsent(worker: &TargetWorker, handle: Handle, verdict: Verdict) -> Option
 
 /// Reads rows and links of one source's records. `None`: the table cannot be read at present, and
 /// its records have been put aside.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one source's facts, read in the order that its locks need"
+)]
 pub fn read_source(
     worker: &TargetWorker,
     context: &Context,

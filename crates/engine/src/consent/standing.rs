@@ -186,6 +186,10 @@ pub struct Attempt<'a> {
 }
 
 /// What a verdict says that is to be remembered.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table of what was learnt of an address, arm by arm"
+)]
 pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Vec<Remembered> {
     let before = attempt.link.and_then(|link| link.member_status);
     let linked = attempt.link.and_then(|link| link.remote_key.as_deref());

@@ -81,6 +81,7 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
+    #[expect(clippy::too_many_lines, reason = "one arm a verdict")]
     fn enter(&mut self, outcome: Outcome) {
         let Outcome {
             mut flight,

@@ -124,6 +124,10 @@ fn is_unknown(known: &ErasureFacts) -> bool {
         && known.hashes.is_empty()
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one query a place where a person is known"
+)]
 fn known(context: &Context, erasure: &Erasure, audiences: &[String]) -> SpiResult<ErasureFacts> {
     let record = &erasure.record;
     let link = |target| {

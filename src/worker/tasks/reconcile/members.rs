@@ -124,6 +124,10 @@ impl Judge<'_> {
         Ok((pairs, strangers))
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one table of how row and member differ, arm by arm"
+    )]
     fn member(
         &mut self,
         source: &Source,
