@@ -1,5 +1,5 @@
 //! The data directory's mark, which distinguishes a physical copy from its original; see
-//! [`integration_engine::incarnation`].
+//! [`integration_engine::server::incarnation`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use integration_engine::incarnation::{self, Mark, MarkCause, MarkPlace, Start};
+use integration_engine::server::incarnation::{self, Mark, MarkCause, MarkPlace, Start};
 use pgrx::prelude::*;
 
 use crate::config;

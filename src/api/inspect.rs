@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use integration_engine::heartbeat::{self, Pulse};
 use integration_engine::record::{RecordKey, RecordRef, SourceId, Target};
-use integration_engine::roster::Presence;
+use integration_engine::server::heartbeat::{self, Pulse};
+use integration_engine::server::roster::Presence;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 

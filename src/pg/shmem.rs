@@ -23,7 +23,7 @@ use std::sync::atomic::{
 };
 
 use integration_engine::record::Target;
-use integration_engine::roster::Presence;
+use integration_engine::server::roster::Presence;
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init, pg_sys};
 

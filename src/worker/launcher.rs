@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::CStr;
 use std::time::Duration;
 
-use integration_engine::roster::{LaunchStep, Presence, Roster};
+use integration_engine::server::roster::{LaunchStep, Presence, Roster};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker,
     SignalWakeFlags,
@@ -79,7 +79,7 @@ impl Launcher {
 
     /// Starts what is to be started; tells how long until there is something to do.
     fn turn(&mut self) -> Option<Duration> {
-        let ended = self.bury();
+        let ended = self.reap();
         let asked = shmem::rescan_asked();
         let strange = shmem::seats()
             .iter()
@@ -133,7 +133,7 @@ impl Launcher {
     }
 
     /// Takes note of processes that ended; `true` when one did.
-    fn bury(&mut self) -> bool {
+    fn reap(&mut self) -> bool {
         let gone: Vec<u32> = self
             .processes
             .iter()

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use integration_engine::roster::Presence;
+use integration_engine::server::roster::Presence;
 use pgrx::pg_sys;
 
 use super::{Slot, Wake, claim_slot, my_slot, set_latch, shared};

@@ -154,11 +154,7 @@ pub fn load() -> SpiResult<Vec<Source>> {
             name: name.clone(),
             entity,
             target,
-            fields: mine
-                .iter()
-                .filter(|row| row.target == target)
-                .map(|row| row.field.clone())
-                .collect(),
+            fields: fields_of(&mine, target),
             external_ids: external_ids.clone(),
         };
         let targets = list(9)?;
@@ -193,6 +189,11 @@ pub fn load() -> SpiResult<Vec<Source>> {
         }))
     })?;
     Ok(rows.into_iter().flatten().collect())
+}
+
+fn fields_of(rows: &[FieldRow], target: Target) -> Vec<Field> {
+    let rows = rows.iter().filter(|row| row.target == target);
+    rows.map(|row| row.field.clone()).collect()
 }
 
 fn key_columns(

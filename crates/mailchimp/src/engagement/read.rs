@@ -151,13 +151,7 @@ pub fn read_report(
         ),
         Report::Human => ReportContent::Humans(
             members
-                .map(|(row, who)| Human {
-                    keys: activity(campaign, row, &who)
-                        .into_iter()
-                        .map(|event| event.key)
-                        .collect(),
-                    member: who.hash,
-                })
+                .map(|(row, who)| human(campaign, row, who))
                 .collect(),
         ),
         Report::Unsubscribes => ReportContent::Did(
@@ -190,6 +184,15 @@ pub fn read_report(
             }
         },
     })
+}
+
+/// What of a recipient's activity a human did.
+fn human(campaign: &str, row: &Value, who: Recipient) -> Human {
+    let did = activity(campaign, row, &who);
+    Human {
+        keys: did.into_iter().map(|event| event.key).collect(),
+        member: who.hash,
+    }
 }
 
 struct Recipient {
