@@ -2,6 +2,7 @@
 //! means, when to try again, which side wins. Nothing here knows Postgres, sockets, a clock or a
 //! source of randomness; `now`, jitter and settings are arguments.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![cfg_attr(
     test,

@@ -48,7 +48,7 @@ struct NextPage<'a> {
 
 impl Paging<'_> {
     /// Returns the cursor to ask for the next page with.
-    pub fn after(self) -> Option<String> {
+    pub(crate) fn after(self) -> Option<String> {
         let after = self.next?.after.0.into_owned();
         (!after.is_empty()).then_some(after)
     }

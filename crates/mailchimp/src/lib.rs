@@ -2,6 +2,7 @@
 //!
 //! Facts about the API are those of its public documentation as of November 2026.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![cfg_attr(
     test,

@@ -93,7 +93,7 @@ struct Crm {
     now: i64,
 }
 
-pub fn address(number: u8) -> String {
+pub(super) fn address(number: u8) -> String {
     format!("p{number}@example.com")
 }
 

@@ -6,7 +6,7 @@ use super::{super::*, Crm, Person, address};
 use integration_engine::consent::{Party, ReportedConsent};
 
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(super) enum Step {
     /// One of the two rows is edited.
     Consent(usize, bool),
     Address(usize, u8),
@@ -63,7 +63,7 @@ fn row() -> impl Strategy<Value = usize> {
     prop::bool::weighted(0.35).prop_map(usize::from)
 }
 
-pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (row(), any::<bool>()).prop_map(|(which, opted_in)| Step::Consent(which, opted_in)),
         2 => (row(), 0u8..3).prop_map(|(which, address)| Step::Address(which, address)),
@@ -90,7 +90,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl Crm {
-    pub fn apply(&mut self, step: &Step) {
+    pub(super) fn apply(&mut self, step: &Step) {
         self.now += 1_000;
         let now = self.now;
         self.service.now = now;
@@ -310,7 +310,7 @@ impl Crm {
 
     /// Nothing gets lost any more: who is opted in gets mail at one address in one audience, who is
     /// opted out at none.
-    pub fn ends_well(&mut self) -> Result<(), TestCaseError> {
+    pub(super) fn ends_well(&mut self) -> Result<(), TestCaseError> {
         let keeps = self.settings.on_delete == OnDelete::Ignore;
         self.crashes = false;
         self.now += 1_000;

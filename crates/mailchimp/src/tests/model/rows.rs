@@ -9,7 +9,7 @@ use integration_engine::{
 
 /// Whether a noted row was opted out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
+pub(super) enum Note {
     OptedOut,
     Met,
 }

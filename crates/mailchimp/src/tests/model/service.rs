@@ -10,7 +10,7 @@ use integration_engine::{value::time, wire::Method};
 type At = (String, String);
 
 #[derive(Clone, Debug)]
-pub struct Member {
+pub(super) struct Member {
     pub status: &'static str,
     /// The present status is the person's own doing.
     own: bool,
@@ -22,7 +22,7 @@ pub struct Member {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Service {
+pub(super) struct Service {
     members: BTreeMap<At, Member>,
     created: u32,
     /// Who left, where, and has not come back by themselves; and when they did.
@@ -36,7 +36,7 @@ pub struct Service {
 
 /// What the row says on whose behalf a call is made.
 #[derive(Clone, Copy, Debug)]
-pub struct On {
+pub(super) struct On {
     pub opted_in: bool,
     pub refuses: bool,
 }
@@ -51,7 +51,7 @@ fn known_status(text: &str) -> &'static str {
 impl Service {
     // What people do.
 
-    pub fn signs_up(&mut self, list: &str, address: &str, now: i64) {
+    pub(super) fn signs_up(&mut self, list: &str, address: &str, now: i64) {
         let at = (list.to_owned(), address.to_owned());
         self.came.insert(at.clone(), now);
         self.gone.remove(&at);
@@ -72,7 +72,7 @@ impl Service {
     }
 
     /// Whoever was asked says yes.
-    pub fn confirm(&mut self, now: i64) -> Vec<At> {
+    pub(super) fn confirm(&mut self, now: i64) -> Vec<At> {
         let pending = |(_, member): &(&At, &Member)| member.status == "pending";
         let asked: Vec<At> = self
             .members
@@ -87,7 +87,7 @@ impl Service {
     }
 
     /// Whoever is subscribed becomes this; returns who that is.
-    pub fn become_all(&mut self, status: &'static str) -> Vec<At> {
+    pub(super) fn become_all(&mut self, status: &'static str) -> Vec<At> {
         let all = self.subscribed();
         for at in &all {
             if let Some(member) = self.members.get_mut(at) {
@@ -101,7 +101,7 @@ impl Service {
     }
 
     /// Whoever has mail sent to them in an audience changes their address; returns whose it was.
-    pub fn moves(&mut self, to: &str) -> Option<At> {
+    pub(super) fn moves(&mut self, to: &str) -> Option<At> {
         let free = |at: &&At| !self.members.contains_key(&(at.0.clone(), to.to_owned()));
         let subscribed = self.subscribed();
         let old = subscribed.iter().find(free)?.clone();
@@ -114,29 +114,29 @@ impl Service {
     }
 
     /// A member that we know has left this address.
-    pub fn has_left_address(&mut self, at: At) {
+    pub(super) fn has_left_address(&mut self, at: At) {
         self.left.insert(at);
     }
 
     /// The member is removed, as if they had never been there.
-    pub fn removes(&mut self, at: At) {
+    pub(super) fn removes(&mut self, at: At) {
         self.members.remove(&at);
         self.gone.insert(at, self.now);
     }
 
     /// Whether this is the contact that is subscribed there.
-    pub fn is_contact(&self, at: &At, id: &str) -> bool {
+    pub(super) fn is_contact(&self, at: &At, id: &str) -> bool {
         let member = self.members.get(at);
         member.is_some_and(|member| member.contact == id && member.status == "subscribed")
     }
 
     /// The CRM says that this is somebody's address.
-    pub fn entered(&mut self, address: &str) {
+    pub(super) fn entered(&mut self, address: &str) {
         self.left.retain(|(_, left)| left != address);
     }
 
     /// Mandrill told of what happened then.
-    pub fn gone_everywhere(&mut self, address: &str, then: i64) {
+    pub(super) fn gone_everywhere(&mut self, address: &str, then: i64) {
         let at = |list: &str| (list.to_owned(), address.to_owned());
         let lists = ["a1", "b2"];
         // Who has come by themselves since wants mail, wherever their row goes.
@@ -146,7 +146,7 @@ impl Service {
         }
     }
 
-    pub fn subscribed(&self) -> Vec<At> {
+    pub(super) fn subscribed(&self) -> Vec<At> {
         let all = self.members.iter();
         all.filter(|(_, member)| member.status == "subscribed")
             .map(|(at, _)| at.clone())
@@ -155,20 +155,20 @@ impl Service {
 
     /// Unsubscribed, and not by themselves. (Who signs up while an opt-out of the CRM's is on its
     /// way is unsubscribed after all; the next answer tells.)
-    pub fn was_dropped(&self, at: &At) -> bool {
+    pub(super) fn was_dropped(&self, at: &At) -> bool {
         let member = self.members.get(at);
         member.is_some_and(|member| member.status == "unsubscribed" && !member.own)
             && !self.came.contains_key(at)
     }
 
     /// Subscribed by a form, or by an answer to a question.
-    pub fn came_alone(&self, list: &str, address: &str) -> bool {
+    pub(super) fn came_alone(&self, list: &str, address: &str) -> bool {
         let member = self.members.get(&(list.to_owned(), address.to_owned()));
         member.is_some_and(|member| member.status == "subscribed" && member.own)
     }
 
     /// Whether the contact gets mail, and did not see to that by itself.
-    pub fn mails(&self, list: &str, contact: &str) -> bool {
+    pub(super) fn mails(&self, list: &str, contact: &str) -> bool {
         let at = self.locate(list, contact);
         let member = at.and_then(|at| self.members.get(&at));
         member.is_some_and(|member| member.status == "subscribed" && !member.own)
@@ -176,7 +176,7 @@ impl Service {
 
     // What we do.
 
-    pub fn answer(&mut self, call: &Call, on: On) -> Reply {
+    pub(super) fn answer(&mut self, call: &Call, on: On) -> Reply {
         let body: Value = match call.request.body.as_deref() {
             Some(body) => serde_json::from_slice(body).unwrap(),
             None => Value::Null,

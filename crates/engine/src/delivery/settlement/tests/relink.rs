@@ -27,7 +27,7 @@ fn between() -> Link {
     member(Some(MemberStatus::Subscribed)).left("a1", true)
 }
 
-pub fn any_link() -> impl Strategy<Value = Option<Link>> {
+pub(super) fn any_link() -> impl Strategy<Value = Option<Link>> {
     prop_oneof![
         Just(None),
         Just(Some(linked("r1"))),
@@ -39,7 +39,7 @@ pub fn any_link() -> impl Strategy<Value = Option<Link>> {
     ]
 }
 
-pub fn any_relink() -> impl Strategy<Value = Relink> {
+pub(super) fn any_relink() -> impl Strategy<Value = Relink> {
     prop_oneof![
         Just(Relink::Adopt(RemoteId::from("r2"))),
         Just(Relink::Forget),
