@@ -70,10 +70,11 @@ fn link(row: &SpiHeapTupleData, first: usize) -> SpiResult<Link> {
     })
 }
 
-/// What [`link`] reads, of `_link x`.
+/// What [`link`] reads, of `_link x`. Taking an array apart is left out where there is nothing in it.
 macro_rules! columns {
     () => {
-        "x.remote_id, x.remote_key, x.member_status, x.clock, x.list_id, x.leaving, x.former_lists, x.ask, x.given::text, x.stray, x.ctid"
+        "x.remote_id, x.remote_key, x.member_status, x.clock, x.list_id, x.leaving, \
+         CASE WHEN pg_catalog.cardinality(x.former_lists) > 0 THEN x.former_lists END, x.ask, x.given::text, x.stray, x.ctid"
     };
 }
 

@@ -243,6 +243,8 @@ fn plan_source(
         }
     }
     let hubspot = sharing::planning_settings(worker, context);
+    draft.sends.reserve(works.len());
+    draft.flights.reserve(works.len());
     for (at, (work, mut flight)) in works.iter_mut().zip(flights).enumerate() {
         let index = draft.flights.len();
         let place = places.get(at).and_then(Option::as_ref);

@@ -10,7 +10,6 @@ use integration_engine::delivery::settlement::{
 use integration_engine::limits::retry::Retry;
 use integration_engine::now::Now;
 use integration_engine::queue::scan::Position;
-use integration_engine::record::once::Once;
 use integration_engine::record::{Lane, Op, RecordRef, Target, Timestamp};
 use integration_mailchimp as mailchimp;
 use pgrx::spi::SpiResult;
@@ -40,10 +39,7 @@ pub fn settle(
         recycles: recycles(worker.target, context),
         now: context.now.timestamp,
     };
-    let mut effects = Effects {
-        pushed: Once::with_capacity(outcomes.len()),
-        ..Effects::default()
-    };
+    let mut effects = Effects::with_capacity(outcomes.len());
     let mut calls = BTreeSet::new();
     for (index, outcome) in (0..).zip(outcomes) {
         calls.extend(intents::call_of(worker.target, &outcome.flight.record));

@@ -68,7 +68,8 @@ pub fn read_source(
     handles: Vec<Handle>,
     draft: &mut Draft,
 ) -> SpiResult<Option<(Vec<InFlight>, Vec<Work>)>> {
-    let (mut flights, mut works) = (Vec::new(), Vec::new());
+    let mut flights = Vec::with_capacity(handles.len());
+    let mut works = Vec::with_capacity(handles.len());
     let Some(map) = source.maps.get(&worker.target) else {
         return Ok(Some((flights, works)));
     };

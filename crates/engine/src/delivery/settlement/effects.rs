@@ -41,6 +41,19 @@ pub struct Effects {
     pub queue: Vec<QueueStep>,
 }
 
+impl Effects {
+    /// Returns no effects, with room for those of so many deliveries.
+    pub fn with_capacity(deliveries: usize) -> Effects {
+        Effects {
+            pushed: Once::with_capacity(deliveries),
+            done: Vec::with_capacity(deliveries),
+            superseded: Vec::with_capacity(deliveries),
+            queue: Vec::with_capacity(deliveries),
+            ..Effects::default()
+        }
+    }
+}
+
 /// What becomes of a record in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueStep {
