@@ -125,6 +125,12 @@ pub fn record(
     Ok(applied(detail))
 }
 
+/// The last change of consent that both sides know of a record's member.
+pub fn last_said(source: &Source, link: &Link) -> Option<Tick> {
+    let (_, field) = source.maps.get(&Target::Mailchimp)?.field_named("status")?;
+    link.clock.get(field.id).copied()
+}
+
 /// Whether what the link knows is about the address that the decision is about.
 fn is_of_address(link: &Link, email: &str) -> bool {
     link.remote_key.as_ref().is_none_or(|known| known == email)

@@ -1,5 +1,6 @@
 //! Mailchimp events into CRM rows: consent first of all.
 
+use integration_engine::consent::place::AudiencePlace;
 use integration_engine::consent::{Party, ReportedConsent, standing};
 use integration_engine::crypto::subscriber_hash;
 use integration_engine::delivery::call::Link;
@@ -10,7 +11,7 @@ use integration_engine::value;
 use integration_mailchimp::webhook::{self, MailchimpSubject};
 use pgrx::spi::SpiResult;
 
-use super::audience::{AudiencePlace, place};
+use super::audience::place;
 use super::consent::{self, Decided};
 use super::fields::{Knowledge, Reported};
 use super::{ApplyContext, Fate, applied, failed, ignored};
@@ -123,15 +124,27 @@ fn change_consent(
     let Some(source) = apply_context.source(&record) else {
         return remembered(&decided, "the table is tracked no longer");
     };
-    let written_under = link.remote_key.as_deref();
-    if !elsewhere && written_under.is_some_and(|address| address != decided.email) {
-        let why = "the CRM row with this address is linked to a member with another one";
-        return remembered(&decided, why);
-    }
     if apply_context.flying(Target::Mailchimp, &record) {
         return Ok(Fate::Later);
     }
     decided.reported.elsewhere = elsewhere;
+    let mut link = link;
+    let another = link
+        .remote_key
+        .as_ref()
+        .is_some_and(|known| *known != decided.email);
+    if another && !elsewhere {
+        let spot = (list, decided.email.as_str());
+        let last = consent::last_said(source, &link);
+        let of_row = decided
+            .reported
+            .of_present_address(link, last.as_ref(), spot);
+        let Some(of_row) = of_row else {
+            let why = "the CRM row with this address is linked to a member with another one";
+            return remembered(&decided, why);
+        };
+        (decided.reported, link) = of_row;
+    }
     consent::record(apply_context, source, record, Some(link), decided)
 }
 

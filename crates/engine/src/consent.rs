@@ -4,6 +4,7 @@
 //! who left at Mailchimp is subscribed again; at most they are asked (`pending`).
 
 pub mod membership;
+pub mod place;
 mod reported;
 pub mod shared;
 pub mod standing;

@@ -170,14 +170,71 @@ pub(super) fn done(kind: &CallKind) -> Verdict {
 
 /// What follows for the move from how the member is. `held`: its status; `None`: there is no such
 /// member.
+pub(super) fn seen(
+    item: &Item,
+    held: Option<&str>,
+    look: &MemberLook<'_>,
+    status: u16,
+    settings: &MailchimpSettings,
+) -> Verdict {
+    if let (Some(held), Some(address)) = (held, look.address)
+        && address != item.name
+        && Some(address) != item.remote_key.as_deref()
+    {
+        let status = displaced::status_held(held, item.member_status);
+        return displaced::found(address, status, Vec::new());
+    }
+    match (look.leaving, held) {
+        // Under the address after all, or by no name.
+        (Leaving::Displaced, Some(_)) => {
+            again(Relink::Discarded, "the member is under the address")
+        }
+        (Leaving::Displaced, None) => displaced::gone_by_any_name(),
+        (Leaving::ForGood, held) => seen_for_good(item, held),
+        (_, held) => seen_on_the_way(item, held, look, status, settings),
+    }
+}
+
+fn again(relink: Relink, why: &str) -> Verdict {
+    Verdict::Again {
+        relink: Some(relink),
+        batch_cap: None,
+        why: why.to_owned(),
+    }
+}
+
+fn leave(ask: bool) -> Verdict {
+    let why = "looked at; to be archived in its audience";
+    again(Relink::Leave { ask }, why)
+}
+
+/// As above, where the row was deleted.
+fn seen_for_good(item: &Item, held: Option<&str>) -> Verdict {
+    let gone = |how, why: &str| {
+        let ticks = Vec::new();
+        again(Relink::Unsubscribed { how, ticks }, why)
+    };
+    match held {
+        Some("unsubscribed") => gone(
+            MemberStatus::UnsubscribedByMember,
+            "unsubscribed before the row was deleted",
+        ),
+        Some("cleaned") => gone(MemberStatus::Cleaned, "cleaned before the row was deleted"),
+        Some("archived") => Verdict::Removed,
+        // Removed there before, or never created.
+        None if item.expected.is_some() || item.member_status.is_some() => {
+            displaced::gone_by_any_name()
+        }
+        None => Verdict::Removed,
+        Some(held) => leave(held != "subscribed"),
+    }
+}
+
+/// As above, where the record moves to another audience, or has another address.
 ///
 /// Who is unsubscribed or cleaned is not archived: that would have Mailchimp forget it, and they get
 /// no mail as it is.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one table of what a move found, arm by arm"
-)]
-pub(super) fn seen(
+fn seen_on_the_way(
     item: &Item,
     held: Option<&str>,
     look: &MemberLook<'_>,
@@ -190,54 +247,11 @@ pub(super) fn seen(
         why: suppression(known).to_owned(),
         member_status: Some(known),
     };
-    let again = |relink, why: &str| Verdict::Again {
-        relink: Some(relink),
-        batch_cap: None,
-        why: why.to_owned(),
-    };
-    let leave = |ask| {
-        let why = "looked at; to be archived in its audience";
-        again(Relink::Leave { ask }, why)
-    };
     let left = |ask, how| {
         let list = look.list.to_owned();
         let relink = Relink::Left { list, ask, how };
         again(relink, "gets no mail from its audience")
     };
-    let gone = |how, why: &str| {
-        let ticks = Vec::new();
-        again(Relink::Unsubscribed { how, ticks }, why)
-    };
-    if let (Some(held), Some(address)) = (held, look.address)
-        && address != item.name
-        && Some(address) != item.remote_key.as_deref()
-    {
-        let status = displaced::status_held(held, item.member_status);
-        return displaced::found(address, status, Vec::new());
-    }
-    if look.leaving == Leaving::Displaced {
-        // Under the address after all, or by no name.
-        return match held {
-            Some(_) => again(Relink::Discarded, "the member is under the address"),
-            None => displaced::gone_by_any_name(),
-        };
-    }
-    if look.leaving == Leaving::ForGood {
-        return match held {
-            Some("unsubscribed") => gone(
-                MemberStatus::UnsubscribedByMember,
-                "unsubscribed before the row was deleted",
-            ),
-            Some("cleaned") => gone(MemberStatus::Cleaned, "cleaned before the row was deleted"),
-            Some("archived") => Verdict::Removed,
-            // Removed there before, or never created.
-            None if item.expected.is_some() || item.member_status.is_some() => {
-                displaced::gone_by_any_name()
-            }
-            None => Verdict::Removed,
-            Some(held) => leave(held != "subscribed"),
-        };
-    }
     let member = Some(MemberStatus::UnsubscribedByMember);
     let bounced = look.leaving == Leaving::Bounced;
     let forget = || again(Relink::Forget, "the address that bounced was replaced");

@@ -66,6 +66,20 @@ impl Membership {
 }
 
 impl Link {
+    /// Of somebody who became a member of an audience without us. `past`: the record's link so far.
+    pub fn joined(past: Option<Link>, list: &str, email: &str) -> Link {
+        let past = past.map(|link| link.membership).unwrap_or_default();
+        Link {
+            remote_id: Some(RemoteId::from(subscriber_hash(email).as_str())),
+            remote_key: Some(email.to_owned()),
+            membership: Membership {
+                list: Some(list.to_owned()),
+                ..past
+            },
+            ..Link::default()
+        }
+    }
+
     /// Of a record that never was at the service, and that a call about to leave may create there.
     pub fn to_be(written_under: Option<String>, list: Option<String>) -> Link {
         Link {

@@ -25,6 +25,26 @@ pub struct ReportedConsent {
 }
 
 impl ReportedConsent {
+    /// What it is where the member it is about is not the record's, which has another address than the
+    /// CRM has for the person; with the link as it is to be used. `None`: it is remembered of the
+    /// address, and no more. `last`: as below.
+    pub fn of_present_address(
+        self,
+        link: Link,
+        last: Option<&Tick>,
+        (list, email): (&str, &str),
+    ) -> Option<(ReportedConsent, Link)> {
+        if left(self.status) {
+            // That they want no more mail, or can get none, counts wherever it was said.
+            let elsewhere = true;
+            return Some((ReportedConsent { elsewhere, ..self }, link));
+        }
+        let said_since = last.is_some_and(|last| last.by == Writer::Crm && last.at >= self.at);
+        // Who gets mail at the former address has to be told first that it was replaced.
+        let joins = self.opts_in() && is_out(&link) && !said_since;
+        joins.then(|| (self, Link::joined(Some(link), list, email)))
+    }
+
     /// Whether the member that the record is linked to has this status now. What Mandrill reports,
     /// Mailchimp has yet to be told.
     pub fn is_of_member(&self) -> bool {
@@ -182,6 +202,11 @@ impl ReportedConsent {
         };
         left(self.status).then_some((list, news))
     }
+}
+
+/// Gets no mail, for certain.
+fn is_out(link: &Link) -> bool {
+    link.member_status.is_some() && !gets_mail(link)
 }
 
 /// Subscribed, or asked, as far as we know.

@@ -186,127 +186,155 @@ pub struct Attempt<'a> {
 }
 
 /// What a verdict says that is to be remembered.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one table of what was learnt of an address, arm by arm"
-)]
 pub fn learnt(attempt: &Attempt<'_>, verdict: &Verdict, now: Timestamp) -> Vec<Remembered> {
-    let before = attempt.link.and_then(|link| link.member_status);
-    let linked = attempt.link.and_then(|link| link.remote_key.as_deref());
-    let remember = |list: &str, address: Option<&str>, news| {
-        let remembered = address.map(|address| Remembered {
-            list: list.to_owned(),
-            address: address.to_owned(),
-            news,
-        });
-        remembered.into_iter().collect::<Vec<_>>()
-    };
-    let gone = |status, by| News::Left {
-        status,
-        by,
-        at: now,
-        asked: before == Some(MemberStatus::Pending),
-    };
-    let known = |status| {
-        let mut standing = attempt.standing.into_iter();
-        standing.any(|standing| standing.has_left() && standing.status == status)
-    };
+    let learning = Learning { attempt, now };
     match verdict {
         Verdict::Delivered {
             member_status: Some(after),
             remote_key,
             ..
-        } => {
-            let address = remote_key.as_deref().or(linked);
-            let asked = before == Some(MemberStatus::Pending);
-            if left(*after) {
-                let news = gone(*after, decided_by(before, *after));
-                if known(*after) && !asked {
-                    return Vec::new();
-                }
-                // If the call changed the address, they had left under the old one.
-                let mut told = remember(attempt.list, address, news);
-                let old = linked.filter(|old| Some(*old) != address);
-                told.extend(remember(attempt.list, old, news));
-                told
-            } else if asked && *after == MemberStatus::Subscribed {
-                remember(attempt.list, address, News::SignedUp { at: now })
-            } else {
-                let back = attempt.standing.is_some_and(|standing| standing.archived);
-                remember(attempt.list, address.filter(|_| back), News::Back)
-            }
-        }
+        } => learning.delivered(*after, remote_key.as_deref()),
         Verdict::Dead {
             member_status: Some(after),
             status,
             ..
-        } if left(*after) && !known(*after) => {
-            let news = gone(*after, Party::Mailchimp);
-            let present = attempt.address.or(linked);
-            let old = linked.filter(|old| Some(*old) != present);
-            // That a change of address was refused for a bounce says nothing about the new one.
-            let refused = status.is_none_or(|status| status >= 300);
-            let spared = refused && old.is_some() && *after == MemberStatus::Cleaned;
-            let mut told = remember(attempt.list, old, news);
-            told.extend(remember(attempt.list, present.filter(|_| !spared), news));
-            told
-        }
+        } if left(*after) && !learning.is_known(*after) => learning.refused(*after, *status),
         Verdict::Again {
-            relink: Some(Relink::Unsubscribed { how: after, .. }),
+            relink: Some(relink),
             ..
-        } if left(*after) && !known(*after) => {
-            remember(attempt.list, linked, gone(*after, Party::Mailchimp))
-        }
-        Verdict::Again {
-            relink:
-                Some(Relink::Left {
-                    list,
-                    how: Some(after),
-                    ..
-                }),
-            ..
-        } => remember(list, linked, gone(*after, Party::Mailchimp)),
-        Verdict::Again {
-            relink: Some(Relink::Found {
-                address, status, ..
-            }),
-            ..
-        } if left(*status) && !known(*status) => {
-            let news = gone(*status, decided_by(before, *status));
-            let mut told = remember(attempt.list, Some(address), news);
-            told.extend(remember(attempt.list, linked, news));
-            told
-        }
-        Verdict::Again {
-            relink: Some(Relink::Adopt(id)),
-            ..
-        } if attempt.is_removed(id) => {
-            let how = attempt.link.map_or(MemberStatus::Archived, Link::how_gone);
-            let address = linked.filter(|_| left(how) && !known(how));
-            remember(attempt.list, address, gone(how, Party::Mailchimp))
-        }
-        Verdict::Again {
-            relink: Some(Relink::Gone),
-            ..
-        } => {
-            let how = attempt.link.map_or(MemberStatus::Archived, Link::how_gone);
-            let told = left(how) && !known(how);
-            let address = linked.filter(|_| told);
-            remember(attempt.list, address, gone(how, Party::Mailchimp))
-        }
-        Verdict::Removed => {
-            let status = before.filter(|status| left(*status) && !known(*status));
-            let looked = attempt
-                .link
-                .is_some_and(|link| link.membership.leaving && !link.membership.ask);
-            match status {
-                Some(status) => {
-                    remember(attempt.list, linked, gone(status, decided_by(None, status)))
-                }
-                None => remember(attempt.list, linked.filter(|_| looked), News::Archived),
-            }
-        }
+        } => learning.moved(relink),
+        Verdict::Removed => learning.removed(),
         _ => Vec::new(),
+    }
+}
+
+/// What is learnt from an attempt.
+struct Learning<'a> {
+    attempt: &'a Attempt<'a>,
+    now: Timestamp,
+}
+
+impl Learning<'_> {
+    fn before(&self) -> Option<MemberStatus> {
+        self.attempt.link?.member_status
+    }
+
+    /// The address that Mailchimp knows the record under.
+    fn linked(&self) -> Option<&str> {
+        self.attempt.link?.remote_key.as_deref()
+    }
+
+    fn gone(&self, status: MemberStatus, by: Party) -> News {
+        News::Left {
+            status,
+            by,
+            at: self.now,
+            asked: self.before() == Some(MemberStatus::Pending),
+        }
+    }
+
+    /// Whether it is remembered that they left in this way.
+    fn is_known(&self, status: MemberStatus) -> bool {
+        let standing = self.attempt.standing;
+        standing.is_some_and(|standing| standing.has_left() && standing.status == status)
+    }
+
+    fn remember(&self, list: &str, address: Option<&str>, news: News) -> Option<Remembered> {
+        Some(Remembered {
+            list: list.to_owned(),
+            address: address?.to_owned(),
+            news,
+        })
+    }
+
+    /// News of some addresses in the audience that the attempt was about.
+    fn of<const N: usize>(&self, addresses: [Option<&str>; N], news: News) -> Vec<Remembered> {
+        let addresses = addresses.into_iter();
+        addresses
+            .filter_map(|address| self.remember(self.attempt.list, address, news))
+            .collect()
+    }
+
+    fn delivered(&self, after: MemberStatus, remote_key: Option<&str>) -> Vec<Remembered> {
+        let address = remote_key.or(self.linked());
+        let asked = self.before() == Some(MemberStatus::Pending);
+        if left(after) {
+            if self.is_known(after) && !asked {
+                return Vec::new();
+            }
+            // If the call changed the address, they had left under the old one.
+            let old = self.linked().filter(|old| Some(*old) != address);
+            let by = decided_by(self.before(), after);
+            self.of([address, old], self.gone(after, by))
+        } else if asked && after == MemberStatus::Subscribed {
+            self.of([address], News::SignedUp { at: self.now })
+        } else {
+            let back = self
+                .attempt
+                .standing
+                .is_some_and(|standing| standing.archived);
+            self.of([address.filter(|_| back)], News::Back)
+        }
+    }
+
+    fn refused(&self, after: MemberStatus, status: Option<u16>) -> Vec<Remembered> {
+        let present = self.attempt.address.or(self.linked());
+        let old = self.linked().filter(|old| Some(*old) != present);
+        // That a change of address was refused for a bounce says nothing about the new one.
+        let refused = status.is_none_or(|status| status >= 300);
+        let spared = refused && old.is_some() && after == MemberStatus::Cleaned;
+        let news = self.gone(after, Party::Mailchimp);
+        self.of([old, present.filter(|_| !spared)], news)
+    }
+
+    fn moved(&self, relink: &Relink) -> Vec<Remembered> {
+        let news = |status| left(status) && !self.is_known(status);
+        match relink {
+            Relink::Unsubscribed { how, .. } if news(*how) => {
+                self.of([self.linked()], self.gone(*how, Party::Mailchimp))
+            }
+            Relink::Left {
+                list,
+                how: Some(how),
+                ..
+            } => {
+                let gone = self.gone(*how, Party::Mailchimp);
+                Vec::from_iter(self.remember(list, self.linked(), gone))
+            }
+            Relink::Found {
+                address, status, ..
+            } if news(*status) => {
+                let by = decided_by(self.before(), *status);
+                self.of([Some(address), self.linked()], self.gone(*status, by))
+            }
+            Relink::Adopt(id) if self.attempt.is_removed(id) => self.vanished(),
+            Relink::Gone => self.vanished(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Nobody has the address any more.
+    fn vanished(&self) -> Vec<Remembered> {
+        let link = self.attempt.link;
+        let how = link.map_or(MemberStatus::Archived, Link::how_gone);
+        let told = left(how) && !self.is_known(how);
+        let address = self.linked().filter(|_| told);
+        self.of([address], self.gone(how, Party::Mailchimp))
+    }
+
+    fn removed(&self) -> Vec<Remembered> {
+        let away = self
+            .before()
+            .filter(|status| left(*status) && !self.is_known(*status));
+        if let Some(status) = away {
+            let gone = self.gone(status, decided_by(None, status));
+            return self.of([self.linked()], gone);
+        }
+        let looked = self
+            .attempt
+            .link
+            .is_some_and(|link| link.membership.leaving && !link.membership.ask);
+        self.of([self.linked().filter(|_| looked)], News::Archived)
     }
 }
 

@@ -393,3 +393,62 @@ fn opt_out_that_waits_in_the_queue_outranks_a_sign_up_from_before_it() {
     crm.run("SELECT integration.resume('mailchimp')");
     is_opted_out(&mut crm);
 }
+
+/// Opted out under one address, and the CRM has another one since: Mailchimp was not told of that.
+fn readdressed() -> Crm {
+    let mut crm = subscribed();
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = false");
+    is_opted_out(&mut crm);
+    crm.run(&format!("UPDATE crm.contacts SET email = '{ADA_KING}'"));
+    crm.settle();
+    crm.remote.clear_webhooks();
+    assert_eq!(crm.remote.status_of(ADA_KING), None);
+    crm
+}
+
+const ADA_KING: &str = "ada.king@example.org";
+
+#[test]
+fn who_signs_up_under_the_address_the_crm_has_opts_in_whatever_the_member_had() {
+    let mut crm = readdressed();
+    let clock = "SELECT floor(extract(epoch FROM clock_timestamp()))::int8";
+    let opted_out: i64 = crm.ask(clock);
+    wait_until("Mailchimp's clock has got on", SOON, || {
+        (crm.ask::<i64>(clock) > opted_out).then_some(())
+    });
+    crm.remote.member_does(ADA_KING, signs_up()).unwrap();
+    import(&mut crm);
+    assert_eq!(crm.rows("SELECT marketing_opt_in FROM crm.contacts"), ["t"]);
+    let both = [ADA, ADA_KING].map(|email| crm.remote.status_of(email));
+    assert_eq!(both, [Some(Status::Unsubscribed), Some(Status::Subscribed)]);
+    // An opt-out reaches them where they get mail.
+    crm.run("UPDATE crm.contacts SET marketing_opt_in = false");
+    crm.settle();
+    let status = crm.remote.status_of(ADA_KING);
+    assert_eq!(status, Some(Status::Unsubscribed));
+}
+
+#[test]
+fn opt_out_under_the_address_the_crm_has_counts_whatever_the_member_has() {
+    for kind in ["unsubscribe", "cleaned"] {
+        let mut crm = subscribed();
+        crm.run(&format!(
+            "SELECT integration.pause('mailchimp', 'test');
+             UPDATE crm.contacts SET email = '{ADA_KING}'"
+        ));
+        // By its link the row is found under its new address.
+        wait_until("HubSpot has it", SOON, || {
+            let keys = crm.rows("SELECT remote_key FROM integration.link WHERE target = 'hubspot'");
+            (keys == [ADA_KING]).then_some(())
+        });
+        let now: String = crm
+            .ask("SELECT to_char(clock_timestamp() AT TIME ZONE 'utc', 'YYYY-MM-DD HH24:MI:SS')");
+        import_event(&mut crm, kind, ADA_KING, &now);
+        wait_until("the row is opted out", SOON, || {
+            (crm.rows("SELECT marketing_opt_in FROM crm.contacts") == ["f"]).then_some(())
+        });
+        crm.run("SELECT integration.resume('mailchimp')");
+        is_opted_out(&mut crm);
+        assert_eq!(crm.remote.status_of(ADA_KING), None);
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use integration_tests::{
-    crm::Crm,
+    crm::{Crm, SOON},
     remote::{Delivery, ObjectType, Service, path_secret},
     sql::{quote_literal, refused},
     wait::{holds_for, wait_until},
@@ -76,9 +76,8 @@ fn change_in_hubspot_reaches_the_crm_and_mailchimp_and_does_not_echo() {
     assert!(crm.ask::<bool>("SELECT pulled_at IS NOT NULL FROM integration.link WHERE target = 'hubspot' AND record_key = '4'"));
 }
 
-/// The log says who decided: HubSpot, if the consent column is what HubSpot wrote into it.
-#[test]
-fn consent_given_in_hubspot_is_logged_as_hubspots() {
+/// What HubSpot has of consent is what Mailchimp goes by.
+fn consent_in_both() -> Crm {
     let mut crm = in_step();
     let property = json!({"name": "newsletter", "label": "Newsletter", "type": "string", "fieldType": "text", "groupName": "contactinformation"});
     crm.remote
@@ -92,7 +91,16 @@ fn consent_given_in_hubspot_is_logged_as_hubspots() {
     );
     crm.settle();
     crm.remote.clear_webhooks();
-    let log = "SELECT changed_by, to_status FROM integration.consent_log WHERE record_key = '4' ORDER BY id";
+    crm
+}
+
+const DECIDED: &str =
+    "SELECT changed_by, to_status FROM integration.consent_log WHERE record_key = '4' ORDER BY id";
+
+/// The log says who decided: HubSpot, if the consent column is what HubSpot wrote into it.
+#[test]
+fn consent_given_in_hubspot_is_logged_as_hubspots() {
+    let mut crm = consent_in_both();
     for (value, by, status) in [
         ("unsubscribed", "hubspot", "unsubscribed_by_crm"),
         ("subscribed", "hubspot", "subscribed"),
@@ -101,7 +109,7 @@ fn consent_given_in_hubspot_is_logged_as_hubspots() {
         import(&mut crm, &webhook);
         crm.settle();
         assert_eq!(
-            crm.rows(log).last(),
+            crm.rows(DECIDED).last(),
             Some(&format!("{by}|{status}")),
             "{}",
             crm.report()
@@ -110,7 +118,7 @@ fn consent_given_in_hubspot_is_logged_as_hubspots() {
     crm.run("UPDATE crm.contacts SET newsletter = 'unsubscribed' WHERE id = 4");
     crm.settle();
     assert_eq!(
-        crm.rows(log),
+        crm.rows(DECIDED),
         [
             "crm|subscribed",
             "hubspot|unsubscribed_by_crm",
@@ -118,6 +126,28 @@ fn consent_given_in_hubspot_is_logged_as_hubspots() {
             "crm|unsubscribed_by_crm"
         ]
     );
+}
+
+#[test]
+fn consent_given_in_hubspot_is_logged_as_hubspots_though_the_table_is_held_there() {
+    let mut crm = consent_in_both();
+    crm.run("SELECT integration.pause('mailchimp', 'test')");
+    let webhook = changed_in_hubspot(&mut crm, "newsletter", "unsubscribed");
+    import(&mut crm, &webhook);
+    wait_until("the CRM has it", SOON, || {
+        let applied = "SELECT bool_and(state = 'applied') FROM integration.inbox";
+        crm.ask::<bool>(applied).then_some(())
+    });
+    crm.run(
+        "INSERT INTO integration._hold (source, target, cause, reason)
+         SELECT id, 'hubspot', 'external_id', 'test' FROM integration.tracked_table WHERE source = 'crm.contacts'::regclass;
+         SELECT integration.reload();
+         SELECT integration.resume('mailchimp')",
+    );
+    wait_until("the opt-out is logged", SOON, || {
+        let last = crm.rows(DECIDED).pop()?;
+        (last == "hubspot|unsubscribed_by_crm").then_some(())
+    });
 }
 
 #[test]

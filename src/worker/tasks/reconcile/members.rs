@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use integration_engine::consent::place::AudiencePlace;
 use integration_engine::consent::{Party, ReportedConsent};
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
@@ -15,7 +16,7 @@ use pgrx::spi::SpiResult;
 
 use super::judge::{Judge, judged_rows};
 use super::{Ask, Asked};
-use crate::inbound::audience::{AudiencePlace, place};
+use crate::inbound::audience::place;
 use crate::inbound::consent::{self as inbound, Decided};
 use crate::inbound::{Fate, Refused};
 use crate::store::inbound::inbox::EventState;

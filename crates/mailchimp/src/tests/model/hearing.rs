@@ -1,8 +1,11 @@
 //! What is done about events: as `inbound` does it.
 
+use std::convert::Infallible;
+
 use super::{super::*, Crm, Event, address};
 use integration_engine::consent::{
     Party, ReportedConsent,
+    place::{AudienceAddress, AudiencePlace},
     standing::{self, Remembered},
 };
 
@@ -13,21 +16,29 @@ impl Crm {
             return self.hear_of_mail(event);
         }
         match self.place(event) {
-            Some((key, link, elsewhere)) => {
-                let mismatch = link.remote_key.as_ref() != Some(&event.address);
-                if elsewhere && !standing::left(event.reported.status) {
-                    return;
+            AudiencePlace::Here(key, link) => {
+                let mut told = (event.reported, link);
+                if told.1.remote_key.as_ref() != Some(&event.address) {
+                    let last = told.1.clock.get(FieldId(2)).copied();
+                    let here = (event.list.as_str(), event.address.as_str());
+                    let of_row = told.0.of_present_address(told.1, last.as_ref(), here);
+                    let Some(of_row) = of_row else {
+                        return self.remember_event(event, None);
+                    };
+                    told = of_row;
                 }
-                if !elsewhere && mismatch {
-                    return self.remember_event(event, None);
-                }
+                self.record(key, Some(told.1), event, told.0);
+            }
+            AudiencePlace::Left(key, link) if standing::left(event.reported.status) => {
+                let elsewhere = true;
                 let reported = ReportedConsent {
                     elsewhere,
                     ..event.reported
                 };
                 self.record(key, Some(link), event, reported);
             }
-            None => self.remember_event(event, None),
+            AudiencePlace::Left(..) => {}
+            AudiencePlace::Elsewhere | AudiencePlace::Nowhere => self.remember_event(event, None),
         }
     }
 
@@ -87,37 +98,26 @@ impl Crm {
         }
     }
 
-    /// Whose the event is, as `inbound::audience::place` finds out; with the link as it is used, and
-    /// whether the record has left the audience.
-    fn place(&self, event: &Event) -> Option<(u8, Link, bool)> {
-        let of_address = |link: &&Link| link.remote_key.as_ref() == Some(&event.address);
-        let is_in = |link: &Link| !link.is_nowhere() && self.list_of(link) == event.list;
-        let links = || self.links.iter().filter(|(_, link)| of_address(link));
-        if let Some((key, link)) = links().find(|(_, link)| is_in(link)) {
-            return Some((*key, link.clone(), false));
+    /// Whose the event is, as `inbound::audience::place` looks it up.
+    fn place(&self, event: &Event) -> AudiencePlace<u8> {
+        let here = AudienceAddress {
+            list: &event.list,
+            email: &event.address,
+            default: &self.settings.list,
+        };
+        let of_address =
+            |(_, link): &(&u8, &Link)| link.remote_key.as_ref() == Some(&event.address);
+        let members = self.links.iter().filter(of_address);
+        let members = members.map(|(key, link)| (*key, link.clone()));
+        if let Some(place) = here.among(members) {
+            return place;
         }
-        if let Some((key, link)) = links().find(|(_, link)| link.membership.was_in(&event.list)) {
-            return Some((*key, link.clone(), true));
-        }
-        let row = self.at(&event.address)?;
+        let Some(row) = self.at(&event.address) else {
+            return AudiencePlace::Nowhere;
+        };
         let link = self.links.get(&row.key).cloned();
-        match link {
-            Some(link) if is_in(&link) => Some((row.key, link, false)),
-            Some(link) if link.membership.was_in(&event.list) => Some((row.key, link, true)),
-            Some(link) if !link.is_nowhere() => None,
-            _ if Crm::named(row) != event.list => None,
-            link => {
-                let mut membership = link.map(|link| link.membership).unwrap_or_default();
-                membership.list = Some(event.list.clone());
-                let joined = Link {
-                    remote_id: Some(RemoteId::from(subscriber_hash(&event.address).as_str())),
-                    remote_key: Some(event.address.clone()),
-                    membership,
-                    ..Link::default()
-                };
-                Some((row.key, joined, false))
-            }
-        }
+        let belongs = |_: &u8| Ok::<_, Infallible>(Crm::named(row) == event.list);
+        here.of_row(row.key, link, belongs).unwrap()
     }
 
     /// As `inbound::consent::record`.
