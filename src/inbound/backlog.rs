@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use integration_engine::event_order::{Affected, EventOrder, Place};
-use integration_engine::refusal::Refusal;
+use integration_engine::refusal::RefusalCause;
 use integration_engine::webhook::EventSubject;
 use pgrx::spi::SpiResult;
 
@@ -240,7 +240,7 @@ impl Backlog {
         why: &Refused,
         claim: Affected,
     ) -> SpiResult<()> {
-        let refusal = Refusal::of(&why.sqlstate);
+        let refusal = RefusalCause::of(&why.sqlstate);
         let attempts = event.attempts.saturating_add(1);
         let next =
             refusal.next_attempt(attempts, apply_context.now.jitter(event.id.unsigned_abs()));

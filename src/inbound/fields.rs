@@ -4,7 +4,7 @@ use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::record::mapping::{Direction, Field, SourceMap};
 use integration_engine::record::{Lane, RecordRef, Target, Timestamp};
-use integration_engine::refusal::Refusal;
+use integration_engine::refusal::RefusalCause;
 use integration_engine::sync::clock::{Agreed, Tick, ValueHash, Writer};
 use integration_engine::sync::conflict::{self, ConflictDecision};
 use integration_engine::sync::drift::{self, Remedy};
@@ -134,7 +134,9 @@ impl Reported<'_> {
                             self.agree(map, field, reported, held);
                             done.push((field.column.clone(), FieldOutcome::Written));
                         }
-                        Err(refused) if Refusal::of(&refused.sqlstate) != Refusal::Value => {
+                        Err(refused)
+                            if RefusalCause::of(&refused.sqlstate) != RefusalCause::Value =>
+                        {
                             return Ok(Taken::Refused(refused));
                         }
                         Err(refused) => {

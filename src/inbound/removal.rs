@@ -3,7 +3,7 @@
 use integration_engine::delivery::call::Link;
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::record::{Lane, RecordRef, RemoteId, Target};
-use integration_engine::refusal::Refusal;
+use integration_engine::refusal::RefusalCause;
 use integration_hubspot::webhook::HubSpotSubject;
 use pgrx::spi::SpiResult;
 
@@ -62,13 +62,13 @@ fn delete(source: &Source, record: &RecordRef) -> SpiResult<Result<KeptReason, F
         Applied::Moved => Ok(KeptReason::ByTheCrm),
         Applied::Refused(why) => {
             let refused = Refused::of(&why);
-            match Refusal::of(&refused.sqlstate) {
+            match RefusalCause::of(&refused.sqlstate) {
                 // It has to stay away from there from now on, whatever becomes of it here.
-                Refusal::Value => Ok(KeptReason::Refused(format!(
+                RefusalCause::Value => Ok(KeptReason::Refused(format!(
                     "{} ({})",
                     why.message, refused.sqlstate
                 ))),
-                Refusal::Busy | Refusal::Passing => Err(Fate::Refused(refused)),
+                RefusalCause::Busy | RefusalCause::Passing => Err(Fate::Refused(refused)),
             }
         }
     })

@@ -10,7 +10,7 @@ use crate::limits::retry::{self, Policy};
 
 /// Why a statement was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RefusalCause {
     /// Somebody else's transaction is in the way.
     Busy,
     /// The server, the table's definition or its rights do not allow it at present.
@@ -30,30 +30,30 @@ const PASSING: [&str; 19] = [
 /// Of class 42: the column does not take what has this type, or nothing at all.
 const ABOUT_THE_VALUE: [&str; 5] = ["42804", "42846", "428C9", "42P21", "42P22"];
 
-impl Refusal {
+impl RefusalCause {
     /// Judges by the five characters of a SQLSTATE. An unknown class is one that a trigger made up.
-    pub fn of(sqlstate: &str) -> Refusal {
+    pub fn of(sqlstate: &str) -> RefusalCause {
         if matches!(sqlstate, "55P03" | "55006" | "40001" | "40P01") {
-            return Refusal::Busy;
+            return RefusalCause::Busy;
         }
         let class = sqlstate.get(..2).unwrap_or_default();
         let passing = PASSING.contains(&class) || matches!(class, "40" | "XX");
         match passing && !ABOUT_THE_VALUE.contains(&sqlstate) {
-            true => Refusal::Passing,
-            false => Refusal::Value,
+            true => RefusalCause::Passing,
+            false => RefusalCause::Value,
         }
     }
 
     /// How patient to be.
     const fn policy(self) -> Policy {
         let (base, max, max_attempts) = match self {
-            Refusal::Busy => (
+            RefusalCause::Busy => (
                 Duration::from_millis(200),
                 Duration::from_secs(10),
                 u32::MAX,
             ),
-            Refusal::Passing => (Duration::from_secs(1), Duration::from_secs(300), u32::MAX),
-            Refusal::Value => (Duration::from_millis(500), Duration::from_secs(10), 5),
+            RefusalCause::Passing => (Duration::from_secs(1), Duration::from_secs(300), u32::MAX),
+            RefusalCause::Value => (Duration::from_millis(500), Duration::from_secs(10), 5),
         };
         Policy {
             base,
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn sqlstate_tells_a_lock_from_a_state_and_from_a_value() {
-        use Refusal::{Busy, Passing, Value};
+        use RefusalCause::{Busy, Passing, Value};
         let cases = [
             // Locks, serialization, deadlocks.
             ("55P03", Busy),
@@ -135,15 +135,15 @@ mod tests {
             ("", Value),
         ];
         for (sqlstate, expected) in cases {
-            assert_eq!(Refusal::of(sqlstate), expected, "{sqlstate}");
+            assert_eq!(RefusalCause::of(sqlstate), expected, "{sqlstate}");
         }
     }
 
     #[test]
     fn value_is_given_up_on_and_a_lock_never_is() {
-        assert!(Refusal::Value.next_attempt(4, 0.5).is_some());
-        assert_eq!(Refusal::Value.next_attempt(5, 0.5), None);
-        for refusal in [Refusal::Busy, Refusal::Passing] {
+        assert!(RefusalCause::Value.next_attempt(4, 0.5).is_some());
+        assert_eq!(RefusalCause::Value.next_attempt(5, 0.5), None);
+        for refusal in [RefusalCause::Busy, RefusalCause::Passing] {
             assert!(refusal.next_attempt(100_000, 0.5).is_some());
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         // Soon at first, never in a rush, and never so late that nobody would wait for it.
         #[test]
         fn delays_grow_and_are_bounded(attempt in 1u32..1_000_000, jitter in 0.0f64..1.0) {
-            for (refusal, base, max) in [(Refusal::Busy, 200, 10_000), (Refusal::Passing, 1_000, 300_000)] {
+            for (refusal, base, max) in [(RefusalCause::Busy, 200, 10_000), (RefusalCause::Passing, 1_000, 300_000)] {
                 let delay = refusal.next_attempt(attempt, jitter).unwrap();
                 prop_assert!(delay >= Duration::from_millis(base / 2));
                 prop_assert!(delay <= Duration::from_millis(max));

@@ -35,7 +35,7 @@ pub struct Object {
     /// A property by which records that others made are recognised; several may share a value.
     pub shared: Option<&'static str>,
     /// The properties that hold a pipeline and its stage.
-    pub pipeline: Option<Pipeline>,
+    pub pipeline: Option<PipelineProperties>,
     /// Whose records its own can be associated with by a column, and HubSpot's numbers for the kinds
     /// of association it has with them, the primary one first.
     pub parents: &'static [(&'static str, &'static [u16])],
@@ -45,12 +45,12 @@ pub struct Object {
 
 /// The properties that hold a pipeline and its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pipeline {
+pub struct PipelineProperties {
     pub pipeline: &'static str,
     pub stage: &'static str,
 }
 
-impl Pipeline {
+impl PipelineProperties {
     /// Whether a property is one of them.
     pub fn has(&self, property: &str) -> bool {
         [self.pipeline, self.stage].contains(&property)
@@ -151,7 +151,7 @@ static OBJECTS: &[Object] = &in_order([
         group: "dealinformation",
         required: &["dealname", "dealstage"],
         telling: &["dealname"],
-        pipeline: Some(Pipeline {
+        pipeline: Some(PipelineProperties {
             pipeline: "pipeline",
             stage: "dealstage",
         }),
@@ -174,7 +174,7 @@ static OBJECTS: &[Object] = &in_order([
         group: "ticketinformation",
         required: &["subject", "hs_pipeline_stage"],
         telling: &["subject"],
-        pipeline: Some(Pipeline {
+        pipeline: Some(PipelineProperties {
             pipeline: "hs_pipeline",
             stage: "hs_pipeline_stage",
         }),

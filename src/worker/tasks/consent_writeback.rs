@@ -12,7 +12,7 @@ use integration_engine::delivery::settlement::ConsentWriteback;
 use integration_engine::limits::retry::backoff;
 use integration_engine::record::Target;
 use integration_engine::record::consent::MemberStatus;
-use integration_engine::refusal::Refusal;
+use integration_engine::refusal::RefusalCause;
 use pgrx::spi::SpiResult;
 
 use crate::pg::clock::Stopwatch;
@@ -181,7 +181,7 @@ fn tell_or_wait(context: &Context, news: &ConsentWriteback) -> SpiResult<Writeba
         },
         Err(why) => why,
     };
-    if Refusal::of(&why.sqlstate()) != Refusal::Value {
+    if RefusalCause::of(&why.sqlstate()) != RefusalCause::Value {
         return Ok(WritebackResult::Later);
     }
     let source = context.sources.get(&news.record.source);

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Object, PLAIN, Pipeline};
+use super::{Object, PLAIN, PipelineProperties};
 use integration_engine::record::{Entity, kind::Kind};
 
 /// What stands before the name for SQL users.
@@ -58,7 +58,7 @@ pub(super) fn from_name(name: &str) -> Option<Entity> {
         },
         path: &name[PREFIX.len()..],
         scopes: "custom",
-        pipeline: Some(Pipeline {
+        pipeline: Some(PipelineProperties {
             pipeline: "hs_pipeline",
             stage: "hs_pipeline_stage",
         }),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{RecordPlan, Row};
 use crate::{
     EMAIL,
-    objects::{self, Pipeline},
+    objects::{self, PipelineProperties},
     values,
 };
 use integration_engine::{
@@ -35,7 +35,8 @@ impl RecordPlan<'_> {
         row: &Row,
         link: &Link,
     ) -> Result<Option<&'static str>, Verdict> {
-        let Some(Pipeline { pipeline, stage }) = objects::of(self.map.entity).pipeline else {
+        let Some(PipelineProperties { pipeline, stage }) = objects::of(self.map.entity).pipeline
+        else {
             return Ok(None);
         };
         let Some((at, field)) = self.pushed().find(|(_, field)| field.remote == pipeline) else {

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use integration_engine::record::{RecordKey, Target};
-use integration_engine::refusal::Refusal;
+use integration_engine::refusal::RefusalCause;
 use integration_engine::sync::drift::{Page, Record};
 use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
@@ -69,7 +69,7 @@ impl Judge<'_> {
     /// The CRM does not take a repair now: what has been done of it is undone, and it is tried again,
     /// unless that was the last attempt.
     pub(super) fn unless_in_vain(&self, why: &Refused) {
-        let passes = Refusal::of(&why.sqlstate) != Refusal::Value;
+        let passes = RefusalCause::of(&why.sqlstate) != RefusalCause::Value;
         if passes && matches!(self.manner, Manner::Alone { last: false }) {
             ereport!(
                 ERROR,
@@ -146,7 +146,7 @@ impl Reconciles {
             }
             Judged::Failed(why) if last => return self.give_up((job, target), &part, &why, turn),
             Judged::Failed(why) => {
-                let refusal = Refusal::of(&why.sqlstate());
+                let refusal = RefusalCause::of(&why.sqlstate());
                 let salt = u64::from(part.attempts);
                 let wait = refusal.next_attempt(part.attempts, turn.context.now.jitter(salt));
                 wait.unwrap_or(A_MOMENT)
