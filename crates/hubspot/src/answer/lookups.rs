@@ -48,6 +48,46 @@ impl SearchHit<'_> {
     }
 }
 
+/// The records that a search brought up.
+#[derive(Default)]
+struct SearchHits<'a> {
+    /// By the value looked for, in lower case.
+    by_value: HashMap<String, Vec<SearchHit<'a>>>,
+    /// By the value of the unique property.
+    by_name: HashMap<String, SearchHit<'a>>,
+}
+
+impl<'a> SearchHits<'a> {
+    fn of(
+        rows: &'a [ResultRow<'a, Option<&'a RawValue>>],
+        sought: &str,
+        unique: &str,
+    ) -> SearchHits<'a> {
+        let mut hits = SearchHits::default();
+        for row in rows.iter().filter(|row| !row.id.as_str().is_empty()) {
+            let Some(properties) = row.properties else {
+                continue;
+            };
+            let hit = || SearchHit {
+                id: row.id.as_str(),
+                properties,
+                held: property(properties, unique)
+                    .map(|text| text.as_str().to_owned())
+                    .unwrap_or_default(),
+            };
+            if let Some(value) = property(properties, sought) {
+                let value = value.as_str().to_lowercase();
+                hits.by_value.entry(value).or_default().push(hit());
+            }
+            let hit = hit();
+            if !hit.held.is_empty() {
+                hits.by_name.insert(hit.held.clone(), hit);
+            }
+        }
+        hits
+    }
+}
+
 /// Which of the values looked for are held by a record that is nobody's yet, or the row's own. One
 /// that carries another value of the unique property belongs to whoever gave it that.
 pub(super) fn matched(
@@ -59,31 +99,7 @@ pub(super) fn matched(
     let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
     let results = body.results.unwrap_or_default();
     let cut_off = results.len() >= MATCH_RESULTS;
-    let mut by_value: HashMap<String, Vec<SearchHit<'_>>> = HashMap::new();
-    let mut by_name: HashMap<String, SearchHit<'_>> = HashMap::new();
-    for row in results.iter().filter(|row| !row.id.as_str().is_empty()) {
-        let Some(properties) = row.properties else {
-            continue;
-        };
-        let found = || {
-            let text = property(properties, &settings.external_id_property);
-            SearchHit {
-                id: row.id.as_str(),
-                properties,
-                held: text
-                    .map(|text| text.as_str().to_owned())
-                    .unwrap_or_default(),
-            }
-        };
-        if let Some(value) = property(properties, property_name) {
-            let of_value = by_value.entry(value.as_str().to_lowercase()).or_default();
-            of_value.push(found());
-        }
-        let found = found();
-        if !found.held.is_empty() {
-            by_name.insert(found.held.clone(), found);
-        }
-    }
+    let hits = SearchHits::of(&results, property_name, &settings.external_id_property);
     let adopt = |item: &Item, id: &str| Verdict::Again {
         relink: Some(Relink::Adopt(RemoteId::from(id))),
         batch_cap: None,
@@ -96,13 +112,13 @@ pub(super) fn matched(
             None => Err(String::new()),
         };
         let named = item.own.as_ref().map(|own| own.ids.of(&own.key));
-        if let Some(found) = named.and_then(|named| by_name.get(&named)) {
+        if let Some(found) = named.and_then(|named| hits.by_name.get(&named)) {
             return match judge(found) {
                 Ok(()) => adopt(item, found.id),
                 Err(why) => taken(item, found.id, &found.held, &why),
             };
         }
-        let mut of_value = by_value.get(item.name.as_str()).into_iter().flatten();
+        let mut of_value = hits.by_value.get(item.name.as_str()).into_iter().flatten();
         match of_value.find(|found| judge(found).is_ok()) {
             Some(found) => adopt(item, found.id),
             None if cut_off && call.items.len() > 1 => Verdict::Again {

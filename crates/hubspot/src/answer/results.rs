@@ -58,13 +58,7 @@ pub(super) fn verdicts<P>(
         .flatten()
         .filter(|row| !row.id.as_str().is_empty())
     {
-        let traced = row
-            .trace
-            .as_str()
-            .parse()
-            .ok()
-            .filter(|at| *at < items.len());
-        let at = traced.or_else(|| positions.get(key(row)?.as_str()).copied());
+        let at = traced(row, items).or_else(|| positions.get(key(row)?.as_str()).copied());
         match at.filter(|at| found[*at].is_none()) {
             Some(at) => {
                 let (item, id) = (&items[at], row.id.as_str());
@@ -79,13 +73,7 @@ pub(super) fn verdicts<P>(
         }
     }
     let faults: Vec<ErrorBody> = body.errors.iter().flatten().map(ErrorBody::of).collect();
-    for fault in faults.iter().filter(|fault| fault.names_records()) {
-        for (at, item) in items.iter().enumerate() {
-            if found[at].is_none() && fault.concerns(at, item) {
-                found[at] = Some(fault.verdict(&call.kind, item, settings, status));
-            }
-        }
-    }
+    blame(call, &mut found, &faults, settings, status);
     by_exclusion(call, &mut found, &strangers, judged);
     let unnamed = faults.iter().find(|fault| !fault.names_records());
     let rest = |item| silent(call, item, unnamed, status, settings);
@@ -94,6 +82,31 @@ pub(super) fn verdicts<P>(
         .zip(items)
         .map(|(verdict, item)| verdict.unwrap_or_else(|| rest(item)))
         .collect()
+}
+
+/// Gives records without a verdict that of the error that names them.
+fn blame(
+    call: &Call,
+    found: &mut [Option<Verdict>],
+    faults: &[ErrorBody],
+    settings: &HubSpotSettings,
+    status: u16,
+) {
+    for fault in faults.iter().filter(|fault| fault.names_records()) {
+        let left = call.items.iter().zip(&mut *found).enumerate();
+        let left = left.filter(|(_, (_, verdict))| verdict.is_none());
+        for (at, (item, verdict)) in left {
+            *verdict = fault
+                .concerns(at, item)
+                .then(|| fault.verdict(&call.kind, item, settings, status));
+        }
+    }
+}
+
+/// The place of the record that a result is of, where HubSpot repeats what the call named it by.
+fn traced<P>(row: &ResultRow<'_, P>, items: &[Item]) -> Option<usize> {
+    let at = row.trace.as_str().parse().ok();
+    at.filter(|at| *at < items.len())
 }
 
 /// One result and one record are left over: they belong together. HubSpot answers with a contact's
