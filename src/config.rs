@@ -9,10 +9,11 @@ mod texts;
 
 use std::time::Duration;
 
-use integration_engine::delivery::call::{HubSpotSettings, MailchimpSettings};
 use integration_engine::limits::rate::Rate;
 use integration_engine::limits::retry::Policy;
 use integration_engine::record::Target;
+use integration_hubspot::HubSpotSettings;
+use integration_mailchimp::MailchimpSettings;
 
 use crate::pg::extension;
 use crate::secret::Secret;

@@ -1,6 +1,5 @@
 //! Shows what would be sent for a record, and sends nothing.
 
-use integration_engine::delivery::call::Call;
 use integration_engine::delivery::outcome::Verdict;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -9,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::config::Settings;
 use crate::error::Error;
+use crate::services::Call;
 use crate::store::server::secrets;
-use crate::worker::fill::{self, Preview, PreviewStep};
+use crate::worker::lane::preview::{self, Preview, PreviewStep};
 
 /// Returns one row per target: what the next delivery of the record would be.
 #[pg_extern]
@@ -20,7 +20,7 @@ fn _preview(
 ) -> Result<TableIterator<'static, (name!(target, &'static str), name!(request, JsonB))>, ErrorReport>
 {
     let settings = Settings::read(&secrets::load().map_err(Error::Spi)?);
-    let previews = fill::preview(settings, source, key)?;
+    let previews = preview::preview(settings, source, key)?;
     let mut rows: Vec<_> = previews
         .into_iter()
         .map(|preview| (preview.target.name(), JsonB(shown(preview))))
@@ -45,10 +45,10 @@ fn shown(preview: Preview) -> Value {
 }
 
 fn sent(call: Call, unread: &[String]) -> Value {
-    let body = call.request.body;
-    let body = body.and_then(|body| serde_json::from_slice::<Value>(&body).ok());
-    let mut shown =
-        json!({ "method": call.request.method.name(), "path": call.request.path, "body": body });
+    let request = call.request();
+    let body = request.body.as_deref();
+    let body = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    let mut shown = json!({ "method": request.method.name(), "path": request.path, "body": body });
     if !unread.is_empty() {
         shown["with"] = json!(format!(
             "{}, by what the audience has, which the worker alone knows",

@@ -2,8 +2,9 @@
 //! all begin with `integration.`.
 #![allow(unsafe_code)]
 
-use integration_engine::delivery::call::{HubSpotOnDelete, OnDelete, Resubscribe};
 use integration_engine::limits::rate::Rate;
+use integration_hubspot::HubSpotOnDelete;
+use integration_mailchimp::{OnDelete, Resubscribe};
 
 use super::OnRemoteDelete;
 use super::define::{c_text, settings};

@@ -11,7 +11,7 @@ use super::{ApplyContext, Fate, applied, ignored, removal};
 use crate::store::links::{self, LinkCause};
 use crate::store::queue::withheld::Reason;
 use crate::store::sources::Source;
-use crate::worker::adopt::{self, Claim};
+use crate::worker::hubspot::adopt::{self, Claim};
 
 pub fn apply(
     apply_context: &ApplyContext,

@@ -1,6 +1,7 @@
 //! The registry: the list of services, and what each of them says where only the target is known.
 
-use integration_engine::delivery::call::HubSpotSettings;
+use integration_engine::delivery::call::{Allowance, CallKind};
+use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::erasure::{ErasureAnswer, ErasureStep};
 use integration_engine::event_order::Affected;
 use integration_engine::limits::concurrency::Strain;
@@ -14,11 +15,56 @@ use integration_engine::value::{Value, ValueError};
 use integration_engine::webhook::{self, EventSubject};
 use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot as hubspot;
-use integration_hubspot::HubSpot;
 use integration_hubspot::webhook::HubSpotSubject;
+use integration_hubspot::{HubSpot, HubSpotSettings};
 use integration_mailchimp as mailchimp;
 use integration_mailchimp::Mailchimp;
 use integration_mailchimp::webhook::{MailchimpSubject, MandrillSubject};
+
+/// Evaluates an expression in which a target's service is a type.
+macro_rules! dispatch {
+    ($target:expr, $service:ident => $body:expr) => {
+        match $target {
+            integration_engine::record::Target::HubSpot => {
+                type $service = integration_hubspot::HubSpot;
+                $body
+            }
+            integration_engine::record::Target::Mailchimp => {
+                type $service = integration_mailchimp::Mailchimp;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use dispatch;
+
+/// Evaluates an expression for a [`Call`], be it to which service it may.
+macro_rules! with_call {
+    ($any:expr, $call:ident => $body:expr) => {
+        match $any {
+            $crate::services::Call::HubSpot($call) => $body,
+            $crate::services::Call::Mailchimp($call) => $body,
+        }
+    };
+}
+pub(crate) use with_call;
+
+/// A call that carries records to one of the services.
+#[derive(Clone, Debug)]
+pub enum Call {
+    HubSpot(hubspot::Call),
+    Mailchimp(mailchimp::Call),
+}
+
+impl Call {
+    pub fn request(&self) -> &Request {
+        with_call!(self, call => &call.request)
+    }
+
+    pub fn allowance(&self) -> Allowance {
+        with_call!(self, call => call.kind.allowance())
+    }
+}
 
 /// Calls a function of [`Service`] for a target.
 macro_rules! of {
@@ -36,6 +82,11 @@ pub fn classify(target: Target, reply: Result<&Reply, &TransportError>) -> Class
         Target::HubSpot => failure::classify::<HubSpot>(reply),
         Target::Mailchimp => failure::classify::<Mailchimp>(reply),
     }
+}
+
+/// What an answer that is not about records says about its target.
+pub fn signal(target: Target, result: &Result<Reply, TransportError>) -> TargetSignal {
+    classify(target, result.as_ref()).into()
 }
 
 /// See [`failure::strain`].

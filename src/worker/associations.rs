@@ -1,7 +1,5 @@
 //! Which associations are owed: noted when records are settled.
 
-use std::time::Instant;
-
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::record::{RecordRef, Target};
 use pgrx::spi::SpiResult;
@@ -10,30 +8,6 @@ use super::Context;
 use super::target::TargetWorker;
 use crate::store::associations as table;
 use crate::store::holds;
-
-/// What has been noted since the table was last read.
-pub struct AssociationsOwed {
-    pub count: usize,
-    /// The table may hold something new, since then.
-    pub since: Option<Instant>,
-}
-
-impl AssociationsOwed {
-    /// An earlier worker may have left some.
-    pub fn new(now: Instant) -> AssociationsOwed {
-        AssociationsOwed {
-            count: 0,
-            since: Some(now),
-        }
-    }
-
-    pub fn add(&mut self, count: usize, now: Instant) {
-        if count > 0 {
-            self.count += count;
-            self.since.get_or_insert(now);
-        }
-    }
-}
 
 /// Records that were settled, as far as their associations are concerned.
 #[derive(Default)]

@@ -6,8 +6,8 @@ use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot::{oauth, scopes};
 use integration_mailchimp as mailchimp;
 
-use super::account::{self, SeenAccount};
 use super::target::TargetWorker;
+use super::target::account::{self, SeenAccount};
 use super::{Context, answers, auth, properties};
 use crate::config::{Credential, Endpoint};
 use crate::http::SecretBody;

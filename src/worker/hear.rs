@@ -1,12 +1,16 @@
 //! Answers that came in, into the tables: one transaction for all of them.
 
+use integration_engine::delivery::settlement::Outcome;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{
-    Worker, account, audiences, auth, missing_scopes, preflight, properties, requests, settle,
-};
-use crate::store::{self, queue::dead_letters, server::accounts, state};
+use crate::store::queue::dead_letters;
+use crate::store::server::accounts;
+use crate::store::{self, state};
+use crate::worker::hubspot::missing_scopes;
+use crate::worker::lane::{answer, settle};
+use crate::worker::target::account;
+use crate::worker::{Worker, auth, preflight, properties, requests};
 
 impl Worker {
     /// Takes in answers, and stores what they say.
@@ -15,17 +19,17 @@ impl Worker {
         if heard.is_empty() {
             return Ok(());
         }
+        let outcomes = self.read_answers(&mut heard);
         // The connections that have become free are used before what was learnt is written down:
         // until then its records are under way as before.
-        if heard.is_about_records() {
-            for index in 0..self.targets.len() {
-                if heard.outcomes.get(index).is_some_and(|of| !of.is_empty()) {
-                    self.serve(index)?;
-                }
+        let mut targets = self.targets.iter();
+        let news_of_audiences = targets.any(|worker| worker.audiences.has_news());
+        if heard.is_about_records() && !news_of_audiences {
+            for index in (0..outcomes.len()).filter(|index| !outcomes[*index].is_empty()) {
+                self.serve(index)?;
             }
         }
         let granted = heard.granted.take();
-        let outcomes = std::mem::take(&mut heard.outcomes);
         let mut answers = Vec::new();
         for (task, answered, mut entry) in heard.tasks.drain(..) {
             self.tasks.describe(task, &answered, &mut entry);
@@ -72,6 +76,17 @@ impl Worker {
         })
     }
 
+    /// Reads the answers to calls that carried records. Returns outcomes by target.
+    fn read_answers(&mut self, heard: &mut requests::Heard) -> Vec<Vec<Outcome>> {
+        let mut outcomes: Vec<Vec<Outcome>> = self.targets.iter().map(|_| Vec::new()).collect();
+        for (index, answered) in std::mem::take(&mut heard.records) {
+            let worker = &mut self.targets[index];
+            let read = answer::read(worker, &self.context, answered, &mut heard.log);
+            outcomes[index].extend(read);
+        }
+        outcomes
+    }
+
     /// Stores what answers say about tokens, accounts, and what is going away.
     fn settle_access(
         &mut self,
@@ -84,7 +99,9 @@ impl Worker {
         for (target, notice) in &heard.notices {
             state::remark(notice.kind.name(), *target, &notice.about, &notice.text)?;
         }
-        audiences::tell(&heard.audiences)?;
+        for worker in &mut self.targets {
+            worker.audiences.tell()?;
+        }
         for (target, seen) in &heard.accounts {
             for worker in self.targets.iter_mut().filter(|w| w.target == *target) {
                 account::settle(worker, seen)?;

@@ -9,8 +9,9 @@ use integration_engine::record::{SourceId, Target};
 use pgrx::spi::SpiResult;
 
 use super::target::{TargetWorker, UniqueProperty};
-use super::{Context, intake, properties, requests};
-use crate::store::{holds, jobs::backfills};
+use crate::store::holds;
+use crate::store::jobs::backfills;
+use crate::worker::{Context, properties, requests};
 
 /// How long until a job is tried again, and how often at most its progress is shown.
 pub const A_MOMENT: Duration = Duration::from_secs(1);
@@ -150,7 +151,7 @@ pub fn idle(worker: &TargetWorker, context: &Context, now: Instant) -> bool {
         && !requests::unidentified(worker, context)
         && properties::known(worker, context)
         && worker.preflight.is_known()
-        && intake::in_memory(worker) == 0
+        && worker.in_memory() == 0
         && worker.planned.is_empty()
         && worker.chunks == 0
         && !worker.unread()

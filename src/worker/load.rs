@@ -4,15 +4,14 @@ use integration_engine::delivery::target_state::TargetState;
 use integration_engine::record::Target;
 use pgrx::spi::SpiResult;
 
-use super::{
-    Context, Worker, audiences, missing_scopes, preflight, properties, provision, session, settle,
-};
 use crate::config::Settings;
 use crate::pg::fence::Refusal;
 use crate::pg::watch;
-use crate::store::{
-    self, holds, queue::dead_letters, server::accounts, server::copies, sources, state,
-};
+use crate::store::queue::dead_letters;
+use crate::store::server::{accounts, copies};
+use crate::store::{self, holds, sources, state};
+use crate::worker::hubspot::missing_scopes;
+use crate::worker::{Context, Worker, preflight, properties, provision, session};
 
 impl Context {
     /// Reads the tracked tables.
@@ -21,8 +20,15 @@ impl Context {
             .into_iter()
             .map(|source| (source.id, source))
             .collect();
-        self.settings.mailchimp_api.several = audiences::are_named(self);
+        self.settings.mailchimp_api.several = self.names_audiences();
         Ok(())
+    }
+
+    /// Whether some table's rows say which audience they belong to.
+    fn names_audiences(&self) -> bool {
+        let sources = self.sources.values();
+        let mut maps = sources.filter_map(|source| source.maps.get(&Target::Mailchimp));
+        maps.any(|map| map.field_named("list_id").is_some())
     }
 
     /// Reads whether anything is remembered of records that planning has to look up.
@@ -134,7 +140,7 @@ impl Worker {
             self.context
                 .set_dead(worker.target, dead_letters::count(worker.target)?);
             worker.note_holds(&self.context)?;
-            settle::outlook(worker, self.context.now)?;
+            worker.look_up_retries(self.context.now)?;
             worker.preflight.recheck();
             preflight::refine(worker, &mut self.context)?;
             missing_scopes::recheck(worker);

@@ -3,31 +3,18 @@
 //! No transaction is open while a request is under way. Whatever is in memory can be lost at any
 //! moment: the tables hold it all, and every write to a service can be repeated.
 
-mod account;
-mod address_owner;
-pub mod adopt;
-mod allowance;
 mod answers;
 mod associations;
-mod audiences;
 pub mod auth;
-mod collisions;
-mod concurrency;
 mod connection;
-mod daily;
-mod deciders;
-pub mod fill;
 mod fit;
-mod guard;
 mod hear;
-mod held;
-mod identity;
-mod intake;
+pub mod hubspot;
 mod jobs;
+pub mod lane;
 pub mod launcher;
 mod load;
-mod missing_scopes;
-mod objections;
+pub mod mailchimp;
 mod preflight;
 mod prepared;
 mod process;
@@ -36,17 +23,11 @@ mod provision;
 mod publish;
 mod requests;
 mod rest;
-mod serve;
 mod session;
-pub mod settle;
-mod sharing;
-mod suppressions;
 pub mod target;
 mod task;
 mod tasks;
-mod urgent;
 mod waits;
-mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -6,16 +6,17 @@ use integration_engine::delivery::settlement::Outcome;
 use integration_engine::limits::BudgetReport;
 use integration_engine::now::Now;
 use integration_engine::record::Target;
-use integration_engine::wire::{Reply, Request, TransportError};
+use integration_engine::wire::{Reply, TransportError};
 use integration_hubspot::preflight as hubspot;
-use integration_mailchimp::preflight as mailchimp;
 use integration_mailchimp::preflight::LookupResult;
 use pgrx::spi::SpiResult;
 
+use super::Context;
 use super::target::TargetWorker;
-use super::{Context, answers};
+use crate::services;
 use crate::store::holds::{self, HoldCause};
 use crate::store::{sources, state};
+use crate::worker::target::preflight::{Said, Subject};
 
 /// Kinds of alerts raised here.
 pub const DROPPED: &str = "properties";
@@ -23,70 +24,6 @@ pub const UNREAD: &str = "preflight";
 
 /// Problems listed in an alert; there may be as many as audiences times columns.
 const LISTED: usize = 20;
-
-/// What is told in alerts at present.
-#[derive(Default)]
-pub struct DefinitionAlerts {
-    dropped: Said,
-    unread: Said,
-}
-
-/// What this worker has said in an alert; `None`: not a word so far, and the alert is as an earlier
-/// worker left it.
-type Said = Option<Option<String>>;
-
-/// Something that is read of a service.
-#[derive(Clone, Debug)]
-pub enum Subject {
-    HubSpot(hubspot::Subject),
-    Mailchimp(mailchimp::Subject),
-}
-
-/// What is known of a target's definitions: the one of the two that is its own.
-#[derive(Default)]
-pub struct Preflight {
-    pub hubspot: hubspot::Preflight,
-    pub mailchimp: mailchimp::Preflight,
-}
-
-impl Preflight {
-    /// Another account, perhaps: nothing is known.
-    pub fn forget(&mut self) {
-        self.hubspot.forget();
-        self.mailchimp.forget();
-    }
-
-    /// Somebody may have put right what was refused or lacking: it is asked for again.
-    pub fn recheck(&mut self) {
-        self.hubspot.recheck();
-        self.mailchimp.recheck();
-    }
-
-    /// Whether all that is needed has been read, or cannot be.
-    pub fn is_known(&self) -> bool {
-        self.hubspot.is_known() && self.mailchimp.is_known()
-    }
-
-    /// What is to be asked for now.
-    pub fn due(&self, now: u64) -> Option<Subject> {
-        let hubspot = self.hubspot.due(now).map(Subject::HubSpot);
-        hubspot.or_else(|| self.mailchimp.due(now).map(Subject::Mailchimp))
-    }
-
-    /// The request for it, which counts as made.
-    pub fn ask(&mut self, subject: &Subject, context: &Context) -> Request {
-        match subject {
-            Subject::HubSpot(subject) => self.hubspot.ask(*subject, &context.settings.hubspot_api),
-            Subject::Mailchimp(subject) => self.mailchimp.ask(subject),
-        }
-    }
-
-    fn refusals(&self) -> Vec<String> {
-        let mut refusals = self.hubspot.refusals();
-        refusals.extend(self.mailchimp.refusals());
-        refusals
-    }
-}
 
 /// Sees the maps in the light of what is known of the services, and tells what cannot be served.
 /// The maps have to be as the tables say.
@@ -246,7 +183,7 @@ pub fn hear(
     };
     // What was not told for want of knowledge can be told now.
     let news = heard == LookupResult::News || (!known_before && preflight.is_known());
-    let signal = answers::signal(worker.target, result);
+    let signal = services::signal(worker.target, result);
     if let Subject::HubSpot(hubspot::Subject::Schema(entity)) = subject
         && news
     {

@@ -10,11 +10,13 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiResult;
 
 use super::target::{TargetStatus, TargetWorker};
-use super::{Context, missing_scopes, preflight, run, session};
 use crate::pg::settings;
 use crate::pg::watch;
 use crate::pg::{extension, shmem};
-use crate::store::{queue::changes, state};
+use crate::store::queue::changes;
+use crate::store::state;
+use crate::worker::hubspot::missing_scopes;
+use crate::worker::{Context, preflight, run, session};
 use crate::{config, store};
 
 #[pg_guard]

@@ -10,8 +10,11 @@ use pgrx::spi::SpiResult;
 
 use super::requests::Requests;
 use super::target::{TargetWorker, UniqueProperty};
-use super::{Context, answers, missing_scopes, provision, sharing};
-use crate::store::{queue::changes, state};
+use crate::services;
+use crate::store::queue::changes;
+use crate::store::state;
+use crate::worker::hubspot::{missing_scopes, sharing};
+use crate::worker::{Context, provision};
 
 /// An answer about a property.
 pub struct PropertyAnswer {
@@ -118,7 +121,7 @@ pub fn hear(
 
 /// An answer that tells nothing, though HubSpot seems well, is no reason to ask at once again.
 pub fn failing(result: &Result<Reply, TransportError>, why: &str) -> TargetSignal {
-    match answers::signal(Target::HubSpot, result) {
+    match services::signal(Target::HubSpot, result) {
         TargetSignal::Healthy => TargetSignal::Failing {
             why: why.to_owned(),
         },
@@ -161,7 +164,7 @@ pub fn settle(
         answer.creating && worker.properties.get(&answer.entity) == Some(&UniqueProperty::Ready)
     }) {
         changes::retry_untried(Target::HubSpot)?;
-        super::settle::outlook(worker, context.now)?;
+        worker.look_up_retries(context.now)?;
         state::clear_alert(Target::HubSpot, "provision", "")?;
     }
     let failure = answered

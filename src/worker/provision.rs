@@ -9,9 +9,10 @@ use integration_engine::wire::{Reply, TransportError};
 use integration_mailchimp::provision::{CreationAnswer, Provision, ProvisionProgress};
 use pgrx::spi::SpiResult;
 
+use super::Context;
 use super::requests::Requests;
 use super::target::TargetWorker;
-use super::{Context, answers};
+use crate::services;
 use crate::store::state::{self, Job};
 
 /// Looks at the open jobs: what somebody wants created is looked for anew.
@@ -42,7 +43,7 @@ pub fn hear(worker: &mut TargetWorker, result: &Result<Reply, TransportError>, n
     let signal = match worker.provision.hear(result.as_ref()) {
         CreationAnswer::Yes | CreationAnswer::No => TargetSignal::Healthy,
         // Though it may seem well, it is not asked at once again.
-        CreationAnswer::Later => match answers::signal(worker.target, result) {
+        CreationAnswer::Later => match services::signal(worker.target, result) {
             TargetSignal::Healthy => TargetSignal::Failing {
                 why: "Mailchimp does not answer as expected".to_owned(),
             },

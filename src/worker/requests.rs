@@ -16,13 +16,13 @@ use integration_hubspot as hubspot;
 use integration_mailchimp::provision::ProvisionProgress;
 
 pub use access::unidentified;
-pub use hearing::Heard;
+pub use hearing::{AnsweredCall, Heard};
 pub use timing::better_to_wait;
 
-use super::allowance::next_permitted;
 use super::auth::Session;
 use super::connection::{Test, TestQuestion};
-use super::preflight::Subject;
+use super::target::allowance::next_permitted;
+use super::target::preflight::Subject;
 use super::target::{PlannedCall, TargetWorker};
 use super::task::{self, QuestionKind, TaskId, Token};
 use super::{Context, answers, properties};
@@ -227,7 +227,7 @@ impl Requests {
             return 0;
         }
         // Calls that wait for a limit of their own hold up nobody else.
-        let general = |planned: &&PlannedCall| planned.call.kind.allowance() == Allowance::General;
+        let general = |planned: &&PlannedCall| planned.call.allowance() == Allowance::General;
         let waiting = worker.planned.iter().filter(general).count();
         let taken = worker.calls_in_flight + waiting;
         let free = worker.most_calls(&context.settings).saturating_sub(taken);
@@ -260,7 +260,7 @@ impl Requests {
             let Some(planned) = worker.planned.remove(next) else {
                 return;
             };
-            let request = planned.call.request.clone();
+            let request = planned.call.request().clone();
             worker.calls_in_flight += 1;
             self.begin(worker, context, &planned);
             self.send(worker, context, request, Underway::Records(planned));
@@ -283,7 +283,7 @@ impl Requests {
         context: &Context,
         planned: PlannedCall,
     ) {
-        let request = planned.call.request.clone();
+        let request = planned.call.request().clone();
         worker.urgent.underway = true;
         self.begin(worker, context, &planned);
         let planned = PlannedCall {
@@ -293,7 +293,7 @@ impl Requests {
         self.send(worker, context, request, Underway::Records(planned));
     }
 
-    fn permitted(&mut self, worker: &mut TargetWorker, now: Now) -> bool {
+    pub(super) fn permitted(&mut self, worker: &mut TargetWorker, now: Now) -> bool {
         if !self.has_token(worker, now) {
             return false;
         }

@@ -1,9 +1,22 @@
 //! One target in the worker: its queue, its budget, whether it may send, and what it says of itself.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+pub mod account;
+pub mod allowance;
+mod concurrency;
+mod daily;
+mod guard;
+mod held;
+pub mod hubspot;
+pub mod mailchimp;
+pub mod opt_outs;
+pub mod preflight;
+mod retries;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::call::{Allowance, Call, Scope};
+use integration_engine::delivery::call::Allowance;
 use integration_engine::delivery::outcome::TargetSignal;
 use integration_engine::delivery::settlement::InFlight;
 use integration_engine::delivery::target_state::TargetState;
@@ -16,13 +29,14 @@ use integration_engine::now::Now;
 use integration_engine::queue::scan::{Position, Scan, Snapshot};
 use integration_engine::queue::{Parked, Queue};
 use integration_engine::record::{Entity, Lane, RecordRef, Target, Timestamp};
+use integration_hubspot::scopes::Scope;
 use integration_mailchimp::provision::Provision;
 
-use super::account::TargetAccount;
-use super::concurrency;
-use super::daily::{self, Daily};
-use super::preflight::{DefinitionAlerts, Preflight};
 use crate::config::Settings;
+use crate::services::Call;
+use account::TargetAccount;
+use daily::Daily;
+use preflight::{DefinitionAlerts, Preflight};
 
 /// Failing calls in a row before the target counts as down.
 const BREAKER_THRESHOLD: u32 = 3;
@@ -42,6 +56,9 @@ pub struct QueuedRow {
     pub lane: Lane,
     pub position: Position,
 }
+
+/// Words in consent columns that people have been told of: by table, column and word.
+pub type ToldWords = BTreeSet<(String, String, String)>;
 
 /// What one lane of the queue table has to be read for.
 #[derive(Default)]
@@ -102,7 +119,7 @@ pub struct TargetWorker {
     pub queue: Queue<QueuedRow>,
     /// Queue rows of held tables.
     pub parked: Parked,
-    pub noted_holds: super::held::Noted,
+    pub noted_holds: held::Noted,
     /// Changes made by then may have been sent by an earlier worker.
     pub inherited_until: Timestamp,
     pub lanes: BTreeMap<Lane, LaneScan>,
@@ -132,20 +149,20 @@ pub struct TargetWorker {
     pub retrying: i64,
     /// Some of them are opt-outs.
     pub retrying_opt_outs: bool,
-    pub urgent: super::urgent::Urgent,
+    pub urgent: opt_outs::Urgent,
     /// Records a call carried on average, when some were planned last.
     pub records_a_call: usize,
     /// Words in consent columns that an alert names.
-    pub words: super::words::Told,
+    pub words: ToldWords,
     /// Queue rows of backfills that are not settled.
     pub chunks: usize,
     /// Requests that erasures still have to make.
     pub erasures: i64,
     pub told: Option<TargetStatus>,
     pub properties: BTreeMap<Entity, UniqueProperty>,
-    pub others: super::sharing::Others,
+    pub others: hubspot::Others,
     /// HubSpot: tables whose records are somebody else's.
-    pub collisions: super::collisions::Collisions,
+    pub collisions: hubspot::Collisions,
     /// What is known of the fields that are mapped.
     pub preflight: Preflight,
     /// Merge fields being created.
@@ -158,12 +175,12 @@ pub struct TargetWorker {
     pub guard_off_until: Option<Instant>,
     pub account: TargetAccount,
     pub daily: Daily,
-    pub associations: super::associations::AssociationsOwed,
+    pub associations: hubspot::AssociationsOwed,
     /// What the credential may not do.
     pub missing_scopes: MissingScopes<Scope>,
-    pub missing_scopes_told: super::missing_scopes::ScopeAlerts,
+    pub missing_scopes_told: hubspot::ScopeAlerts,
     /// Mailchimp's.
-    pub audiences: super::audiences::Audiences,
+    pub audiences: mailchimp::Audiences,
 }
 
 impl TargetWorker {
@@ -176,7 +193,7 @@ impl TargetWorker {
             target,
             queue: Queue::default(),
             parked: Parked::default(),
-            noted_holds: super::held::Noted::default(),
+            noted_holds: held::Noted::default(),
             inherited_until: Timestamp::default(),
             lanes: LANES.into_iter().map(|lane| (lane, fresh())).collect(),
             planned: VecDeque::new(),
@@ -201,7 +218,7 @@ impl TargetWorker {
             next_retry: Some(now.instant),
             retrying: 0,
             retrying_opt_outs: false,
-            urgent: super::urgent::Urgent::default(),
+            urgent: opt_outs::Urgent::default(),
             records_a_call: usize::MAX,
             words: Default::default(),
             chunks: 0,
@@ -218,10 +235,10 @@ impl TargetWorker {
             guard_off_until: None,
             account: TargetAccount::default(),
             daily: Daily::default(),
-            associations: super::associations::AssociationsOwed::new(now.instant),
+            associations: hubspot::AssociationsOwed::new(now.instant),
             missing_scopes: MissingScopes::default(),
-            missing_scopes_told: super::missing_scopes::ScopeAlerts::default(),
-            audiences: super::audiences::Audiences::default(),
+            missing_scopes_told: hubspot::ScopeAlerts::default(),
+            audiences: mailchimp::Audiences::default(),
         }
     }
 
@@ -248,7 +265,7 @@ impl TargetWorker {
             self.not_before = None;
             self.properties.clear();
             self.others = Default::default();
-            super::missing_scopes::forget(self);
+            self.forget_missing_scopes();
             self.preflight.forget();
             self.breaker = Breaker::new(
                 BREAKER_THRESHOLD,
@@ -256,76 +273,6 @@ impl TargetWorker {
                 settings.retry.max.min(Duration::from_secs(60)),
             );
         }
-    }
-
-    /// What it says of itself now, worst reason first.
-    pub fn status(&self, settings: &Settings, now: Instant) -> TargetStatus {
-        if let Err(why) = settings.endpoint(self.target) {
-            return TargetStatus::because(TargetState::Unconfigured, why);
-        }
-        if self.fenced {
-            return TargetStatus {
-                state: TargetState::Fenced,
-                reason: self.fenced_why.clone(),
-            };
-        }
-        if !settings.enabled {
-            return TargetStatus::because(TargetState::Paused, "integration.enabled is off");
-        }
-        if let Some(paused) = self.paused.as_ref().or(self.held.as_ref()) {
-            return paused.clone();
-        }
-        if let Some(why) = self.account.foreign(self.target) {
-            return TargetStatus::because(TargetState::Held, why);
-        }
-        if let Some(held) = self.all_held() {
-            return held;
-        }
-        match &self.not_before {
-            Some((until, state)) if *until > now => return state.clone(),
-            _ => {}
-        }
-        if let Some(used_up) = self.daily.state(self.target, now) {
-            return used_up;
-        }
-        if let Some(refused) = &self.account.refused {
-            return refused.clone();
-        }
-        if !self.breaker.is_closed() {
-            return TargetStatus::because(
-                TargetState::Outage,
-                format!(
-                    "{} does not answer as it should; changes wait. Last: {}",
-                    self.target, self.last_failure
-                ),
-            );
-        }
-        TargetStatus {
-            state: TargetState::Running,
-            reason: [
-                self.held_tables().map(str::to_owned),
-                self.held_back(settings),
-            ]
-            .into_iter()
-            .flatten()
-            .reduce(|tables, pace| format!("{tables}\n{pace}")),
-        }
-    }
-
-    /// Whether calls may be planned and sent at all.
-    pub fn may_send(&self, settings: &Settings, now: Instant) -> bool {
-        self.status(settings, now).state.may_send()
-    }
-
-    /// Whether the service may be asked who we are: as for sending, but for what the answer is about.
-    pub fn may_identify(&self, settings: &Settings, now: Instant) -> bool {
-        let resting = self
-            .not_before
-            .as_ref()
-            .is_some_and(|(until, _)| *until > now)
-            || self.daily.used_up(now).is_some();
-        let stopped = self.fenced || self.paused.is_some() || self.held.is_some();
-        settings.enabled && settings.endpoint(self.target).is_ok() && !stopped && !resting
     }
 
     /// Calls that may be under way at once, at present.
@@ -387,6 +334,19 @@ impl TargetWorker {
         }
     }
 
+    /// Records in a planned call that is not made.
+    pub fn give_back(&mut self, planned: PlannedCall) {
+        for flight in planned.flights {
+            self.queue.put_back(flight.handle);
+        }
+    }
+
+    /// Records in memory; what is left of held tables there is no reason to let the others wait.
+    pub fn in_memory(&self) -> usize {
+        self.queue.len() - self.queue.parked()
+    }
+
+    /// Nothing is sent before `wait` has passed, for this reason.
     pub fn rest(&mut self, now: Instant, wait: Duration, state: TargetStatus) {
         let until = now + wait;
         if self
@@ -403,11 +363,6 @@ impl TargetWorker {
         if let Some(scan) = self.lanes.get_mut(&lane) {
             scan.stale = true;
         }
-    }
-
-    /// Whether changes in the retry table are to be tried again.
-    pub fn retries_due(&self, now: Instant) -> bool {
-        self.next_retry.is_some_and(|at| at <= now)
     }
 
     /// Whether some of the queue table is unread.

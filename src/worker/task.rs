@@ -13,13 +13,14 @@ use integration_engine::wire::{Reply, Request, TransportError};
 use integration_hubspot as hubspot;
 use pgrx::spi::SpiResult;
 
+use super::Context;
 use super::jobs::{Jobs, News};
 use super::requests::Requests;
 use super::target::TargetWorker;
-use super::{Context, answers};
 use crate::http::Answer;
 use crate::pg::clock;
 use crate::pg::shmem::Wake;
+use crate::services;
 use crate::store;
 use crate::store::queue::dead_letters::LogEntry;
 
@@ -53,7 +54,7 @@ impl QuestionKind {
         let result = &answer.result;
         worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
         worker.blocked_until = None;
-        let signal = answers::signal(worker.target, result);
+        let signal = services::signal(worker.target, result);
         let concerns_asker = match (&signal, result) {
             (TargetSignal::Forbidden { .. }, _) => true,
             (TargetSignal::Unauthorized { .. }, Ok(reply)) => {

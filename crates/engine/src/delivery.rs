@@ -6,6 +6,7 @@ pub mod call;
 pub mod given;
 pub mod intents;
 pub mod notice;
+pub mod outbound;
 pub mod outcome;
 pub mod own;
 pub mod settlement;

@@ -2,6 +2,8 @@
 
 pub mod failure;
 
+use std::fmt;
+
 use crate::{
     queue::traces::Watched,
     record::{
@@ -13,7 +15,7 @@ use crate::{
 };
 
 /// A service that records are kept in step with.
-pub trait Service {
+pub trait Service: Copy + fmt::Debug + PartialEq + 'static {
     const TARGET: Target;
 
     /// The settings that its credential comes from, for people.
@@ -55,6 +57,7 @@ pub(crate) mod plain {
     use crate::{record::mapping::Direction, value};
 
     /// A service without ways of its own.
+    #[derive(Clone, Copy, Debug, PartialEq)]
     pub(crate) struct Plain;
 
     impl Service for Plain {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
-use crate::HubSpot;
+use crate::{Call, HubSpot, HubSpotCall, HubSpotSettings};
 use integration_engine::{
     delivery::{
-        call::{Call, CallKind, HubSpotSettings, Item, Reading},
+        call::{Item, Reading},
         outcome::{Category, Relink, TargetSignal, Verdict},
         verdicts::{bisect, failing, for_all, no_verdict, summary},
     },
@@ -33,7 +33,7 @@ use super::{
 
 /// Reads an answer. Success is only what `results` confirm; a record that is named nowhere is
 /// unknown and sent again alone.
-pub fn read(
+pub(crate) fn read(
     call: &Call,
     reply: Result<&Reply, &TransportError>,
     settings: &HubSpotSettings,
@@ -96,28 +96,25 @@ fn vacated(call: &Call, mut verdicts: Vec<Verdict>) -> Vec<Verdict> {
     verdicts
 }
 
-const fn is_find(kind: &CallKind) -> bool {
-    matches!(
-        kind,
-        CallKind::HubSpotFind { .. } | CallKind::HubSpotMatch { .. }
-    )
+const fn is_find(kind: &HubSpotCall) -> bool {
+    matches!(kind, HubSpotCall::Find { .. } | HubSpotCall::Match { .. })
 }
 
 fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Vec<Verdict>, Class> {
     match &call.kind {
-        CallKind::HubSpotMatch { property, .. } => {
+        HubSpotCall::Match { property, .. } => {
             return matched(call, reply, property, settings);
         }
-        CallKind::HubSpotPatch { .. } => return patched(call, reply),
+        HubSpotCall::Patch { .. } => return patched(call, reply),
         _ => {}
     }
-    let removes = matches!(call.kind, CallKind::HubSpotArchive { .. });
-    let erased = matches!(call.kind, CallKind::HubSpotErase { .. }) && is_confirmed(reply);
+    let removes = matches!(call.kind, HubSpotCall::Archive { .. });
+    let erased = matches!(call.kind, HubSpotCall::Erase { .. }) && is_confirmed(reply);
     if erased || (removes && reply.body.iter().all(u8::is_ascii_whitespace)) {
         return Ok(vec![Verdict::Removed; call.items.len()]);
     }
     match &call.kind {
-        CallKind::HubSpotUpsert { id_property, .. } | CallKind::HubSpotFind { id_property, .. } => {
+        HubSpotCall::Upsert { id_property, .. } | HubSpotCall::Find { id_property, .. } => {
             let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
             let key = |row: &ResultRow<'_, Option<&RawValue>>| {
                 let value = property(row.properties?, id_property)?;
@@ -125,7 +122,7 @@ fn answered(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Result<Ve
             };
             Ok(verdicts(call, reply.status, &body, key, held, settings))
         }
-        CallKind::HubSpotUpdate { .. } if call.items.iter().any(|item| stage(item).is_some()) => {
+        HubSpotCall::Update { .. } if call.items.iter().any(|item| stage(item).is_some()) => {
             let body: BatchReply<'_, Option<&RawValue>> = parse(reply)?;
             let key = |row: &ResultRow<'_, Option<&RawValue>>| Some(row.id.as_str().to_owned());
             Ok(verdicts(call, reply.status, &body, key, held, settings))
@@ -217,7 +214,7 @@ fn rejected(call: &Call, reply: &Reply, settings: &HubSpotSettings) -> Vec<Verdi
     }
     if let [item] = call.items.as_slice() {
         // What cannot be searched for cannot be found either.
-        if matches!(call.kind, CallKind::HubSpotMatch { .. }) {
+        if matches!(call.kind, HubSpotCall::Match { .. }) {
             return vec![vacant(item)];
         }
         return vec![fault.verdict(&call.kind, item, settings, status)];
@@ -280,7 +277,7 @@ fn not_found(
     let named = fault.category == "OBJECT_NOT_FOUND" || fault.message == "resource not found";
     let by_id = matches!(
         call.kind,
-        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase { .. }
+        HubSpotCall::Patch { .. } | HubSpotCall::Erase { .. }
     );
     if named && by_id {
         return Ok(call

@@ -18,8 +18,8 @@ pub use {
     standing::{AssociationState, AssociationUpdate, after, before},
 };
 
+use crate::HubSpotSettings;
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     record::{Entity, RemoteId},
     wire::Request,
 };

@@ -1,52 +1,43 @@
 //! Records' parts of bodies become calls.
 
+use crate::{Call, HubSpotCall, HubSpotSettings};
 use integration_engine::{
     delivery::{
         batch::{Group, group},
-        call::{Call, CallKind, HubSpotSettings, Item},
+        call::Item,
     },
     record::{Entity, Target},
     value::json::{push_member, push_name, push_string},
     wire::{Method, Request},
 };
 
-use super::{BATCH_MAX, erasure::ERASE, objects_path};
-
-/// Values looked for in one search.
-const MATCH_MAX: usize = 50;
+use super::{erasure::ERASE, objects_path};
 
 /// Results of one search. HubSpot: at most 200.
 pub(super) const MATCH_RESULTS: usize = 200;
 
 /// Puts records together into as few calls as the rules allow.
-pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
-    let most = |kind: &CallKind| match kind {
-        CallKind::HubSpotMatch { .. } => MATCH_MAX,
-        CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase { .. } => 1,
-        _ => BATCH_MAX,
-    };
-    group(sends, most)
+pub(crate) fn assemble(sends: Vec<(HubSpotCall, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
+    group(sends)
         .into_iter()
         .filter_map(|group| call(group, settings))
         .collect()
 }
 
-fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
+fn call(group: Group<HubSpotCall>, settings: &HubSpotSettings) -> Option<Call> {
     let Group { kind, items, .. } = group;
-    let (entity, action) = route(&kind)?;
+    let (entity, action) = route(&kind);
     let path = format!("{}/{action}", objects_path(&settings.api_version, entity));
     let request = Request {
         target: Target::HubSpot,
         method: match kind {
-            CallKind::HubSpotPatch { .. } => Method::Patch,
+            HubSpotCall::Patch { .. } => Method::Patch,
             _ => Method::Post,
         },
         path,
         body: Some(match &kind {
-            CallKind::HubSpotMatch { property, .. } => {
-                search(property, &items, settings).into_bytes()
-            }
-            CallKind::HubSpotPatch { .. } | CallKind::HubSpotErase { .. } => {
+            HubSpotCall::Match { property, .. } => search(property, &items, settings).into_bytes(),
+            HubSpotCall::Patch { .. } | HubSpotCall::Erase { .. } => {
                 items.first()?.fragment.clone().into_bytes()
             }
             _ => body(&kind, &items, settings).into_bytes(),
@@ -59,27 +50,16 @@ fn call(group: Group, settings: &HubSpotSettings) -> Option<Call> {
     })
 }
 
-/// `None`: a call for another service, which a caller never passes here.
-fn route(kind: &CallKind) -> Option<(Entity, &str)> {
+fn route(kind: &HubSpotCall) -> (Entity, &str) {
     match kind {
-        CallKind::HubSpotUpsert { entity, .. } => Some((*entity, "batch/upsert")),
-        CallKind::HubSpotUpdate { entity } => Some((*entity, "batch/update")),
-        CallKind::HubSpotGiveWay { entity } => Some((*entity, "batch/update")),
-        CallKind::HubSpotPatch { entity, id } => Some((*entity, id.as_str())),
-        CallKind::HubSpotArchive { entity } => Some((*entity, "batch/archive")),
-        CallKind::HubSpotErase { entity } => Some((*entity, ERASE)),
-        CallKind::HubSpotFind { entity, .. } => Some((*entity, "batch/read")),
-        CallKind::HubSpotMatch { entity, .. } => Some((*entity, "search")),
-        CallKind::MailchimpBulk { .. }
-        | CallKind::MailchimpPut { .. }
-        | CallKind::MailchimpPatch { .. }
-        | CallKind::MailchimpTags { .. }
-        | CallKind::MailchimpArchive { .. }
-        | CallKind::MailchimpMeet { .. }
-        | CallKind::MailchimpLook { .. }
-        | CallKind::MailchimpLeave { .. }
-        | CallKind::MailchimpDiscard { .. }
-        | CallKind::MailchimpErase { .. } => None,
+        HubSpotCall::Upsert { entity, .. } => (*entity, "batch/upsert"),
+        HubSpotCall::Update { entity } => (*entity, "batch/update"),
+        HubSpotCall::GiveWay { entity } => (*entity, "batch/update"),
+        HubSpotCall::Patch { entity, id } => (*entity, id.as_str()),
+        HubSpotCall::Archive { entity } => (*entity, "batch/archive"),
+        HubSpotCall::Erase { entity } => (*entity, ERASE),
+        HubSpotCall::Find { entity, .. } => (*entity, "batch/read"),
+        HubSpotCall::Match { entity, .. } => (*entity, "search"),
     }
 }
 
@@ -129,11 +109,11 @@ fn wanted<'a>(by: &'a str, items: &'a [Item], settings: &'a HubSpotSettings) -> 
     names
 }
 
-fn body(kind: &CallKind, items: &[Item], settings: &HubSpotSettings) -> String {
+fn body(kind: &HubSpotCall, items: &[Item], settings: &HubSpotSettings) -> String {
     let fragments: usize = items.iter().map(|item| item.fragment.len() + 32).sum();
     let mut body = String::with_capacity(fragments + 128);
     body.push('{');
-    if let CallKind::HubSpotFind { id_property, .. } = kind {
+    if let HubSpotCall::Find { id_property, .. } = kind {
         push_name(&mut body, "properties");
         body.push('[');
         for (place, name) in wanted(id_property, items, settings).iter().enumerate() {
@@ -153,9 +133,7 @@ fn body(kind: &CallKind, items: &[Item], settings: &HubSpotSettings) -> String {
     // Without a trace id on every input, one bad record fails the whole call.
     let traced = matches!(
         kind,
-        CallKind::HubSpotUpsert { .. }
-            | CallKind::HubSpotUpdate { .. }
-            | CallKind::HubSpotGiveWay { .. }
+        HubSpotCall::Upsert { .. } | HubSpotCall::Update { .. } | HubSpotCall::GiveWay { .. }
     );
     for (position, item) in items.iter().enumerate() {
         if position > 0 {

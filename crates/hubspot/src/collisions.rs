@@ -5,11 +5,8 @@
 //! belong to others. Fewer may be single people whom two databases know; so many are a table whose
 //! names are wrong, and a dead letter for each of its rows would tell nobody more.
 
-use crate::EMAIL;
-use integration_engine::delivery::{
-    call::CallKind,
-    outcome::{Category, Relink, Verdict},
-};
+use crate::{EMAIL, HubSpotCall};
+use integration_engine::delivery::outcome::{Category, Relink, Verdict};
 
 /// Fewer are told one by one.
 pub const FEWEST: u32 = 10;
@@ -27,7 +24,7 @@ pub enum Owner {
 
 /// What an answer says of whose a record is; `None`: nothing. That there is none with a name of ours
 /// is no news, but that there is none with somebody's address is.
-pub fn owner(kind: &CallKind, verdict: &Verdict) -> Option<Owner> {
+pub fn owner(kind: &HubSpotCall, verdict: &Verdict) -> Option<Owner> {
     match (kind, verdict) {
         (
             _,
@@ -37,14 +34,14 @@ pub fn owner(kind: &CallKind, verdict: &Verdict) -> Option<Owner> {
             },
         ) => Some(Owner::Another),
         (
-            CallKind::HubSpotFind { id_property, .. },
+            HubSpotCall::Find { id_property, .. },
             Verdict::Again {
                 relink: Some(Relink::Forget),
                 ..
             },
         ) => (id_property == EMAIL).then_some(Owner::Row),
         (
-            CallKind::HubSpotFind { .. } | CallKind::HubSpotMatch { .. },
+            HubSpotCall::Find { .. } | HubSpotCall::Match { .. },
             Verdict::Again {
                 relink: Some(Relink::Adopt(_) | Relink::Vacant),
                 ..
@@ -86,11 +83,11 @@ mod tests {
 
     #[test]
     fn what_counts_as_looked_up() {
-        let find = |property: &str| CallKind::HubSpotFind {
+        let find = |property: &str| HubSpotCall::Find {
             entity: CONTACT,
             id_property: property.to_owned(),
         };
-        let matching = CallKind::HubSpotMatch {
+        let matching = HubSpotCall::Match {
             entity: COMPANY,
             property: "domain".to_owned(),
         };

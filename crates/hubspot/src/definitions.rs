@@ -5,13 +5,11 @@ mod wire;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use integration_engine::{
-    delivery::call::HubSpotSettings,
-    record::{
-        Entity,
-        field_type::{FieldType, Owners, Pipelines},
-        mapping::{Direction, Field, SourceMap},
-    },
+use crate::HubSpotSettings;
+use integration_engine::record::{
+    Entity,
+    field_type::{FieldType, Owners, Pipelines},
+    mapping::{Direction, Field, SourceMap},
 };
 
 pub(super) use wire::{

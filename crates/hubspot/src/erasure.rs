@@ -4,8 +4,8 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::{EMAIL, HubSpot, calls::post, fault::ErrorBody, objects_path};
+use crate::HubSpotSettings;
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     erasure::{ErasureAnswer, ErasureStep, answered, is_confirmed},
     record::{Entity, RemoteId},
     service::failure::Class,

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use crate::{HubSpotCall, HubSpotSettings};
 use integration_engine::{
     delivery::{
-        call::{CallKind, HubSpotSettings, Item},
+        call::Item,
         outcome::{Category, Relink, Verdict},
         verdicts::later,
     },
@@ -135,7 +136,7 @@ impl ErrorBody {
     /// What it means for a record. `status` is that of the answer.
     pub(super) fn verdict(
         &self,
-        kind: &CallKind,
+        kind: &HubSpotCall,
         item: &Item,
         settings: &HubSpotSettings,
         status: u16,
@@ -170,22 +171,22 @@ impl ErrorBody {
         }
     }
 
-    pub(super) fn not_found(&self, kind: &CallKind, status: u16) -> Verdict {
+    pub(super) fn not_found(&self, kind: &HubSpotCall, status: u16) -> Verdict {
         match kind {
-            CallKind::HubSpotArchive { .. } | CallKind::HubSpotErase { .. } => Verdict::Removed,
+            HubSpotCall::Archive { .. } | HubSpotCall::Erase { .. } => Verdict::Removed,
             // It may live on under another id, which batches don't follow.
-            CallKind::HubSpotUpdate { .. } => Verdict::Again {
+            HubSpotCall::Update { .. } => Verdict::Again {
                 relink: None,
                 batch_cap: Some(1),
                 why: "HubSpot does not have this record under its id".to_owned(),
             },
-            CallKind::HubSpotPatch { .. }
-            | CallKind::HubSpotGiveWay { .. }
-            | CallKind::HubSpotFind { .. } => Verdict::Again {
-                relink: Some(Relink::Forget),
-                batch_cap: None,
-                why: "HubSpot no longer has this record; it is created anew".to_owned(),
-            },
+            HubSpotCall::Patch { .. } | HubSpotCall::GiveWay { .. } | HubSpotCall::Find { .. } => {
+                Verdict::Again {
+                    relink: Some(Relink::Forget),
+                    batch_cap: None,
+                    why: "HubSpot no longer has this record; it is created anew".to_owned(),
+                }
+            }
             _ => dead(Category::NotFound, status, self.sentence()),
         }
     }
@@ -193,7 +194,7 @@ impl ErrorBody {
     /// Another record of HubSpot's has what this one would be known by: that is the one.
     fn conflict(
         &self,
-        kind: &CallKind,
+        kind: &HubSpotCall,
         item: &Item,
         settings: &HubSpotSettings,
         status: u16,
@@ -204,10 +205,8 @@ impl ErrorBody {
         };
         let by_key = property.eq_ignore_ascii_case(EMAIL)
             || property.eq_ignore_ascii_case(&settings.external_id_property);
-        let linked = matches!(
-            kind,
-            CallKind::HubSpotUpdate { .. } | CallKind::HubSpotPatch { .. }
-        ) && item.name == holder;
+        let linked = matches!(kind, HubSpotCall::Update { .. } | HubSpotCall::Patch { .. })
+            && item.name == holder;
         if !by_key || linked {
             let why = format!(
                 "HubSpot record {holder} already has this value of the unique property {property}; \
@@ -278,7 +277,7 @@ impl Detail {
 /// Where others write to the portal, whoever has an address may be theirs: a record is looked at
 /// before it is taken over, and a linked one stays what it is.
 fn shared(
-    kind: &CallKind,
+    kind: &HubSpotCall,
     holder: &str,
     status: u16,
     settings: &HubSpotSettings,
@@ -287,7 +286,7 @@ fn shared(
         return None;
     }
     match kind {
-        CallKind::HubSpotUpdate { .. } | CallKind::HubSpotPatch { .. } => Some(dead(
+        HubSpotCall::Update { .. } | HubSpotCall::Patch { .. } => Some(dead(
             Category::Conflict,
             status,
             format!(

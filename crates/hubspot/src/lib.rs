@@ -16,6 +16,7 @@ pub mod collisions;
 pub mod definitions;
 pub mod erasure;
 mod fault;
+mod kind;
 pub mod listing;
 pub mod oauth;
 pub mod objects;
@@ -25,22 +26,27 @@ pub mod property;
 pub mod schema;
 pub mod scopes;
 mod service;
+mod settings;
 pub mod sharing;
 mod values;
 pub mod webhook;
 mod wire;
 
 pub use {
-    answer::{budget, read},
-    calls::assemble,
-    plan::decide,
+    answer::budget,
+    kind::{HubSpotCall, SEARCH},
     service::HubSpot,
+    settings::{HubSpotOnDelete, HubSpotSettings},
 };
 
-use integration_engine::record::Entity;
+use integration_engine::{delivery::call, record::Entity};
 
 /// HubSpot: at most 100 inputs in a batch call.
 pub const BATCH_MAX: usize = 100;
+
+/// A call that carries records to HubSpot.
+pub type Call = call::Call<HubSpot>;
+type Decision = call::Decision<HubSpot>;
 
 /// The property by which contacts are known; the only unique one HubSpot brings along.
 const EMAIL: &str = "email";

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{objects_path, wire::Paging};
+use crate::HubSpotSettings;
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     record::{Entity, RemoteId, Target},
     sync::drift::{Page, Record},
     value::{json::Text, time},
@@ -178,8 +178,9 @@ fn no_results(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HubSpotOnDelete;
     use crate::objects::named::{CONTACT, DEAL};
-    use integration_engine::{delivery::call::HubSpotOnDelete, record::Timestamp};
+    use integration_engine::record::Timestamp;
 
     fn settings() -> HubSpotSettings {
         HubSpotSettings {

@@ -5,9 +5,10 @@ mod lookups;
 
 use std::{borrow::Cow, time::Duration};
 
+use crate::{Decision, HubSpotCall, HubSpotOnDelete, HubSpotSettings};
 use integration_engine::{
     delivery::{
-        call::{CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Work},
+        call::{Item, Link, Work},
         outcome::{Category, Verdict},
         verdicts::{dead, later},
     },
@@ -30,7 +31,12 @@ const PROVISION_WAIT: Duration = Duration::from_secs(60);
 ///
 /// A record without a link is sent whole, by a key that makes repeating it harmless; a linked one
 /// by its record id, with changed fields only.
-pub fn decide(work: &Work, index: usize, map: &SourceMap, settings: &HubSpotSettings) -> Decision {
+pub(crate) fn decide(
+    work: &Work,
+    index: usize,
+    map: &SourceMap,
+    settings: &HubSpotSettings,
+) -> Decision {
     let plan = RecordPlan {
         work,
         index,
@@ -79,9 +85,9 @@ impl RecordPlan<'_> {
         let entity = self.map.entity;
         let (kind, name) = match self.settings.on_delete {
             HubSpotOnDelete::Gdpr if entity.is_person() => {
-                (CallKind::HubSpotErase { entity }, "objectId")
+                (HubSpotCall::Erase { entity }, "objectId")
             }
-            _ => (CallKind::HubSpotArchive { entity }, "id"),
+            _ => (HubSpotCall::Archive { entity }, "id"),
         };
         let mut fragment = String::with_capacity(40);
         fragment.push('{');
@@ -217,7 +223,7 @@ impl RecordPlan<'_> {
             }
         }
         fragment.push_str("}}");
-        let kind = CallKind::HubSpotUpsert {
+        let kind = HubSpotCall::Upsert {
             entity: self.map.entity,
             id_property: id_property.to_owned(),
         };
@@ -262,11 +268,11 @@ impl RecordPlan<'_> {
         fragment.push_str("}}");
         let entity = self.map.entity;
         let kind = match &link.remote_id {
-            Some(id) if alone => CallKind::HubSpotPatch {
+            Some(id) if alone => HubSpotCall::Patch {
                 entity,
                 id: id.clone(),
             },
-            _ => CallKind::HubSpotUpdate { entity },
+            _ => HubSpotCall::Update { entity },
         };
         let mut item = self.item(id.to_owned(), email, ticks, fragment);
         item.own = self.map.external_ids.chosen.then(|| self.own(row));
@@ -292,7 +298,7 @@ impl RecordPlan<'_> {
         // Should the answer be lost, and the row have its old address again, that is not news to
         // what was agreed before.
         item.intent = true;
-        Decision::Send(CallKind::HubSpotGiveWay { entity }, item)
+        Decision::Send(HubSpotCall::GiveWay { entity }, item)
     }
 
     /// Whether the record is named otherwise, or not at all though it is written anyway: it was found

@@ -6,10 +6,10 @@ use std::{
 };
 
 use crate::HubSpot;
+use crate::HubSpotSettings;
 pub use integration_engine::definitions::LookupResult;
 use integration_engine::{
     definitions::{Lookups, Read, Unread, replace},
-    delivery::call::HubSpotSettings,
     record::{Entity, field_type::Owners, mapping::SourceMap},
     wire::{Reply, Request, TransportError},
 };

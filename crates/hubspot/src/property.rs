@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::HubSpot;
+use crate::{HubSpot, HubSpotSettings};
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     record::{Entity, Target},
     service::failure::{Class, classify},
     value::json::shortened,

@@ -2,9 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::objects;
+use crate::{HubSpotSettings, objects};
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     record::{Entity, Target},
     wire::Request,
 };

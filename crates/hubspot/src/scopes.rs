@@ -9,6 +9,15 @@ use integration_engine::{
     wire::{Reply, TransportError},
 };
 
+/// What a credential is allowed, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    Read(Entity),
+    Write(Entity),
+    /// To associate records of the first kind with those of the second.
+    Associate(Entity, Entity),
+}
+
 /// What HubSpot knows about a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]

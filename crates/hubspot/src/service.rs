@@ -5,6 +5,10 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use integration_engine::{
+    delivery::{
+        call::{Item, Link, Reading, Work},
+        outbound::Outbound,
+    },
     queue::traces::Watched,
     record::{
         Target,
@@ -15,9 +19,12 @@ use integration_engine::{
         failure::{Class, FailedReply},
     },
     value::{self, Value, ValueError},
+    wire::{Reply, TransportError},
 };
 
-use super::values;
+use super::{
+    BATCH_MAX, Call, Decision, HubSpotCall, HubSpotSettings, answer, calls, kind, plan, values,
+};
 
 /// The window of the usual limit.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -29,6 +36,33 @@ const DAILY_WAIT: Duration = Duration::from_secs(600);
 /// The service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HubSpot;
+
+impl Outbound for HubSpot {
+    type Settings = HubSpotSettings;
+    type Kind = HubSpotCall;
+
+    const BATCH: usize = BATCH_MAX;
+
+    fn decide(work: &Work, index: usize, map: &SourceMap, settings: &HubSpotSettings) -> Decision {
+        plan::decide(work, index, map, settings)
+    }
+
+    fn assemble(sends: Vec<(HubSpotCall, Item)>, settings: &HubSpotSettings) -> Vec<Call> {
+        calls::assemble(sends, settings)
+    }
+
+    fn to_note(known: Option<&Link>, item: &Item, kind: &HubSpotCall) -> Option<Link> {
+        kind::to_note(known, item, kind)
+    }
+
+    fn read(
+        call: &Call,
+        reply: Result<&Reply, &TransportError>,
+        settings: &HubSpotSettings,
+    ) -> Reading {
+        answer::read(call, reply, settings)
+    }
+}
 
 impl Service for HubSpot {
     const TARGET: Target = Target::HubSpot;

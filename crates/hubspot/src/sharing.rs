@@ -8,9 +8,8 @@ use super::{
     objects, objects_path,
     wire::{BatchReply, property},
 };
-use crate::HubSpot;
+use crate::{HubSpot, HubSpotSettings};
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     record::external_id::{ExternalIdMeaning, ExternalIds},
     service::failure::{Class, classify},
     wire::{Reply, Request, TransportError},

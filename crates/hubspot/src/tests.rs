@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::objects::named::*;
+use crate::{Call, HubSpotCall, HubSpotOnDelete, HubSpotSettings};
+use crate::{answer::read, calls::assemble, plan::decide};
 use integration_engine::{
     delivery::{
-        call::{Call, CallKind, Decision, HubSpotOnDelete, HubSpotSettings, Item, Link, Work},
+        call::{Item, Link, Work},
         outcome::{Category, Relink, TargetSignal, Verdict},
     },
     record::{
@@ -127,7 +129,7 @@ fn item(name: &str) -> Item {
 }
 
 /// One call with records of these names.
-fn call(kind: CallKind, names: &[&str]) -> Call {
+fn call(kind: HubSpotCall, names: &[&str]) -> Call {
     let sends = names
         .iter()
         .map(|name| (kind.clone(), item(name)))
@@ -135,15 +137,15 @@ fn call(kind: CallKind, names: &[&str]) -> Call {
     assemble(sends, &settings(&every_kind())).remove(0)
 }
 
-fn upsert() -> CallKind {
-    CallKind::HubSpotUpsert {
+fn upsert() -> HubSpotCall {
+    HubSpotCall::Upsert {
         entity: CONTACT,
         id_property: "email".into(),
     }
 }
 
-fn update() -> CallKind {
-    CallKind::HubSpotUpdate { entity: CONTACT }
+fn update() -> HubSpotCall {
+    HubSpotCall::Update { entity: CONTACT }
 }
 
 fn reply(status: u16, body: &str) -> Reply {

@@ -3,9 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::Mailchimp;
+use crate::{Mailchimp, MailchimpSettings};
 use integration_engine::{
-    delivery::call::MailchimpSettings,
     record::Target,
     service::failure::{Class, classify},
     wire::{Reply, Request, TransportError},
@@ -172,7 +171,7 @@ fn described(list: &str, body: &Value, asks: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use integration_engine::delivery::call::{OnDelete, Resubscribe};
+    use crate::{OnDelete, Resubscribe};
 
     #[test]
     fn hosts_follow_from_keys() {

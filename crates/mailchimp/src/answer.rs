@@ -6,10 +6,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::Mailchimp;
+use crate::{Call, Leaving, Mailchimp, MailchimpCall, MailchimpSettings};
 use integration_engine::{
     delivery::{
-        call::{Call, CallKind, Item, Leaver, Leaving, MailchimpSettings, Reading},
+        call::{Item, Leaver, Reading},
         outcome::{Category, Relink, TargetSignal, Verdict},
         verdicts::{bisect, failing, for_all, no_verdict, summary},
     },
@@ -33,7 +33,7 @@ const ASKED: &str = "Mailchimp has this person, not subscribed; they are asked";
 
 /// Reads an answer. A bulk call answers 200 even if it took nobody: only the members it returns
 /// count, with the status it returns for them.
-pub fn read(
+pub(crate) fn read(
     call: &Call,
     reply: Result<&Reply, &TransportError>,
     settings: &MailchimpSettings,
@@ -104,14 +104,14 @@ fn answered(
     settings: &MailchimpSettings,
 ) -> Result<Vec<Verdict>, Class> {
     match &call.kind {
-        CallKind::MailchimpMeet { .. }
-        | CallKind::MailchimpLeave { .. }
-        | CallKind::MailchimpDiscard { .. }
-        | CallKind::MailchimpErase { .. } => {
+        MailchimpCall::Meet { .. }
+        | MailchimpCall::Leave { .. }
+        | MailchimpCall::Discard { .. }
+        | MailchimpCall::Erase { .. } => {
             confirmed(reply)?;
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
-        CallKind::MailchimpLook {
+        MailchimpCall::Look {
             list,
             leaving,
             opted_out,
@@ -131,15 +131,15 @@ fn answered(
             let seen = |item| moves::seen(item, held, &look, reply.status, settings);
             Ok(call.items.iter().map(seen).collect())
         }
-        CallKind::MailchimpArchive { .. } => {
+        MailchimpCall::Archive { .. } => {
             confirmed(reply)?;
             Ok(call.items.iter().map(archived).collect())
         }
-        CallKind::MailchimpTags { .. } => {
+        MailchimpCall::Tags { .. } => {
             confirmed(reply)?;
             Ok(call.items.iter().map(retagged).collect())
         }
-        CallKind::MailchimpBulk { .. } => {
+        MailchimpCall::Bulk { .. } => {
             let body: bulk::BulkReply<'_> = parse(reply)?;
             Ok(bulk::bulk(call, reply.status, &body))
         }
@@ -353,7 +353,7 @@ fn not_found(
     settings: &MailchimpSettings,
 ) -> Result<Vec<Verdict>, Class> {
     match &call.kind {
-        CallKind::MailchimpLook {
+        MailchimpCall::Look {
             list,
             hash,
             leaving,
@@ -375,32 +375,32 @@ fn not_found(
             Ok(call.items.iter().map(verdict).collect())
         }
         // As for archiving.
-        CallKind::MailchimpLeave { .. }
-        | CallKind::MailchimpDiscard { .. }
-        | CallKind::MailchimpErase { .. } => {
+        MailchimpCall::Leave { .. }
+        | MailchimpCall::Discard { .. }
+        | MailchimpCall::Erase { .. } => {
             Ok(call.items.iter().map(|_| moves::done(&call.kind)).collect())
         }
         // Archived already (405), or never there (404): both are what was wanted.
-        CallKind::MailchimpArchive { hash, .. } => {
+        MailchimpCall::Archive { hash, .. } => {
             let verdict = |item| match reply.status {
                 404 => other_name(item, hash).unwrap_or_else(|| archived(item)),
                 _ => archived(item),
             };
             Ok(call.items.iter().map(verdict).collect())
         }
-        CallKind::MailchimpTags { hash, .. } if reply.status == 404 => Ok(call
+        MailchimpCall::Tags { hash, .. } if reply.status == 404 => Ok(call
             .items
             .iter()
             .map(|item| nobody_to_tag(item, hash))
             .collect()),
-        CallKind::MailchimpPatch { hash, .. } if reply.status == 404 => Ok(call
+        MailchimpCall::Patch { hash, .. } if reply.status == 404 => Ok(call
             .items
             .iter()
             .map(|item| no_such_member(item, hash))
             .collect()),
-        CallKind::MailchimpBulk { list }
-        | CallKind::MailchimpPut { list, .. }
-        | CallKind::MailchimpMeet { list } => {
+        MailchimpCall::Bulk { list }
+        | MailchimpCall::Put { list, .. }
+        | MailchimpCall::Meet { list } => {
             if settings.several || *list != settings.list {
                 let verdict = audience::no_such_audience(list, reply.status, settings);
                 return Ok(vec![verdict; call.items.len()]);

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use crate::{MailchimpCall, MailchimpSettings};
 use integration_engine::{
     delivery::{
-        call::{CallKind, MailchimpSettings},
+        call::CallKind,
         outcome::{Category, Verdict},
         verdicts::dead,
     },
@@ -70,12 +71,10 @@ pub(super) fn no_such_audience(list: &str, status: u16, settings: &MailchimpSett
 
 /// The audience that an answer says there is not, where that is to be told beside the records'
 /// verdicts.
-pub fn unknown_audience<'c>(kind: &'c CallKind, reply: &Reply) -> Option<&'c str> {
+pub fn unknown_audience<'c>(kind: &'c MailchimpCall, reply: &Reply) -> Option<&'c str> {
     let says = matches!(
         kind,
-        CallKind::MailchimpBulk { .. }
-            | CallKind::MailchimpPut { .. }
-            | CallKind::MailchimpMeet { .. }
+        MailchimpCall::Bulk { .. } | MailchimpCall::Put { .. } | MailchimpCall::Meet { .. }
     );
     kind.list().filter(|_| says && reply.status == 404)
 }

@@ -1,65 +1,63 @@
 //! Records' parts of bodies become calls.
 
+use crate::{Call, MailchimpCall, MailchimpSettings, OnDelete};
 use integration_engine::{
     delivery::{
         batch::{Group, group},
-        call::{Call, CallKind, Item, MailchimpSettings, OnDelete},
+        call::Item,
     },
     record::Target,
     wire::{Method, Request},
 };
 
-use super::{BULK_MAX, erasure::erase_path, fault::is_opt_out};
+use super::{erasure::erase_path, fault::is_opt_out};
 
 /// Who wants no more mail is let go whatever their merge fields are. Everybody else's have to be as
 /// the audience wants them, or it would fill with members that its forms and campaigns do not expect.
 const LENIENT: &str = "?skip_merge_validation=true";
 
 /// Puts records together into as few calls as the rules allow; only bulk calls take several.
-pub fn assemble(sends: Vec<(CallKind, Item)>, settings: &MailchimpSettings) -> Vec<Call> {
-    let max = |kind: &CallKind| match kind {
-        CallKind::MailchimpBulk { .. } | CallKind::MailchimpMeet { .. } => BULK_MAX,
-        _ => 1,
-    };
+pub(crate) fn assemble(
+    sends: Vec<(MailchimpCall, Item)>,
+    settings: &MailchimpSettings,
+) -> Vec<Call> {
     let (leaving, others): (Vec<_>, Vec<_>) =
         sends.into_iter().partition(|(_, item)| is_opt_out(item));
     [leaving, others]
         .into_iter()
-        .flat_map(|sends| group(sends, max))
-        .filter_map(|group| call(group, settings))
+        .flat_map(group)
+        .map(|group| call(group, settings))
         .collect()
 }
 
-/// `None`: a call for another service, which a caller never passes here.
-#[expect(clippy::too_many_lines, reason = "one arm a kind of call")]
-fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
+fn call(group: Group<MailchimpCall>, settings: &MailchimpSettings) -> Call {
     let Group { kind, items, .. } = group;
     let single = || items.first().map(|item| item.fragment.clone());
     let leaving = !items.is_empty() && items.iter().all(is_opt_out);
     let lenient = if leaving { LENIENT } else { "" };
     let (method, path, body) = match &kind {
-        CallKind::MailchimpBulk { list } => (
+        MailchimpCall::Bulk { list } => (
             Method::Post,
             format!("/lists/{list}{lenient}"),
             Some(bulk_body(&items)),
         ),
-        CallKind::MailchimpPut { list, hash } => (
+        MailchimpCall::Put { list, hash } => (
             Method::Put,
             format!("/lists/{list}/members/{hash}{lenient}"),
             single(),
         ),
-        CallKind::MailchimpPatch { list, hash } => (
+        MailchimpCall::Patch { list, hash } => (
             Method::Patch,
             format!("/lists/{list}/members/{hash}{lenient}"),
             single(),
         ),
-        CallKind::MailchimpTags { list, hash } => (
+        MailchimpCall::Tags { list, hash } => (
             Method::Post,
             format!("/lists/{list}/members/{hash}/tags"),
             single(),
         ),
         // Only a gone record is erased for good; erased people can never be added again.
-        CallKind::MailchimpArchive { list, hash } => match settings.on_delete {
+        MailchimpCall::Archive { list, hash } => match settings.on_delete {
             OnDelete::Permanent if items.iter().all(|item| item.member_status.is_none()) => {
                 (Method::Post, erase_path(list, hash), None)
             }
@@ -69,26 +67,18 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
                 None,
             ),
         },
-        CallKind::MailchimpMeet { list } => (Method::Get, super::audience_request(list).path, None),
-        CallKind::MailchimpLook { list, hash, .. } => {
+        MailchimpCall::Meet { list } => (Method::Get, super::audience_request(list).path, None),
+        MailchimpCall::Look { list, hash, .. } => {
             let fields = "fields=contact_id,id,email_address,status,timestamp_opt";
             let path = format!("/lists/{list}/members/{hash}?{fields}");
             (Method::Get, path, None)
         }
-        CallKind::MailchimpLeave { list, hash } | CallKind::MailchimpDiscard { list, hash } => (
+        MailchimpCall::Leave { list, hash } | MailchimpCall::Discard { list, hash } => (
             Method::Delete,
             format!("/lists/{list}/members/{hash}"),
             None,
         ),
-        CallKind::MailchimpErase { list, hash } => (Method::Post, erase_path(list, hash), None),
-        CallKind::HubSpotUpsert { .. }
-        | CallKind::HubSpotUpdate { .. }
-        | CallKind::HubSpotGiveWay { .. }
-        | CallKind::HubSpotPatch { .. }
-        | CallKind::HubSpotArchive { .. }
-        | CallKind::HubSpotErase { .. }
-        | CallKind::HubSpotFind { .. }
-        | CallKind::HubSpotMatch { .. } => return None,
+        MailchimpCall::Erase { list, hash } => (Method::Post, erase_path(list, hash), None),
     };
     let body = body.map(String::into_bytes);
     let request = Request {
@@ -97,11 +87,11 @@ fn call(group: Group, settings: &MailchimpSettings) -> Option<Call> {
         path,
         body,
     };
-    Some(Call {
+    Call {
         kind,
         request,
         items,
-    })
+    }
 }
 
 fn bulk_body(items: &[Item]) -> String {

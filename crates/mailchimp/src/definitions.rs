@@ -9,11 +9,9 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::{Decision, MailchimpCall};
 use integration_engine::{
-    delivery::{
-        call::{CallKind, Decision},
-        outcome::{Category, Verdict},
-    },
+    delivery::outcome::{Category, Verdict},
     record::{
         Target,
         field_type::{FieldType, MergeType, NamedInterest},
@@ -149,10 +147,10 @@ pub fn needs_definitions(decision: &Decision) -> bool {
         Decision::Send(kind, item) => {
             let writes = matches!(
                 kind,
-                CallKind::MailchimpBulk { .. }
-                    | CallKind::MailchimpPut { .. }
-                    | CallKind::MailchimpPatch { .. }
-                    | CallKind::MailchimpTags { .. }
+                MailchimpCall::Bulk { .. }
+                    | MailchimpCall::Put { .. }
+                    | MailchimpCall::Patch { .. }
+                    | MailchimpCall::Tags { .. }
             );
             writes && !is_opt_out(item)
         }

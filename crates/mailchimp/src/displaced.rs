@@ -8,12 +8,11 @@
 
 use serde_json::json;
 
-use crate::webhook::MailchimpSubject;
+use crate::{Decision, Leaving, MailchimpCall, consent::ConsentAction, webhook::MailchimpSubject};
 use integration_engine::{
-    consent::ConsentAction,
     crypto::subscriber_hash,
     delivery::{
-        call::{CallKind, Decision, Leaving, Link},
+        call::Link,
         outcome::{Relink, Verdict},
     },
     record::{Timestamp, consent::MemberStatus},
@@ -46,11 +45,11 @@ impl MemberPlan<'_> {
         let (kind, name) = match known.contact {
             _ if followed || gone => {
                 let hash = subscriber_hash(stray);
-                (CallKind::MailchimpDiscard { list, hash }, stray)
+                (MailchimpCall::Discard { list, hash }, stray)
             }
             Some(contact) => {
                 let hash = contact.as_str().to_owned();
-                let look = CallKind::MailchimpLook {
+                let look = MailchimpCall::Look {
                     list,
                     hash,
                     leaving: Leaving::Displaced,

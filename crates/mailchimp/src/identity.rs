@@ -1,11 +1,12 @@
 //! Who a record is at Mailchimp, and what is remembered of that person.
 
 use super::{EMAIL_ADDRESS, audience_of, list_of};
+use crate::MailchimpSettings;
 use integration_engine::{
     consent::standing::{self, Standing},
     crypto::subscriber_hash,
     delivery::{
-        call::{Link, MailchimpSettings, Work},
+        call::{Link, Work},
         settlement::Identity,
     },
     record::mapping::SourceMap,

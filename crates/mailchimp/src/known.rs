@@ -1,10 +1,7 @@
 //! How Mailchimp knows a member: by an address, and by an id that outlasts it.
 
-use integration_engine::{
-    crypto::subscriber_hash,
-    delivery::call::{Link, OnDelete},
-    record::RemoteId,
-};
+use crate::OnDelete;
+use integration_engine::{crypto::subscriber_hash, delivery::call::Link, record::RemoteId};
 
 use super::{in_path, plan::MemberPlan};
 

@@ -13,6 +13,7 @@ mod account;
 mod answer;
 mod audience;
 mod calls;
+mod consent;
 pub mod definitions;
 mod displaced;
 pub mod engagement;
@@ -20,6 +21,8 @@ pub mod erasure;
 mod fault;
 pub mod hooks;
 mod identity;
+mod intents;
+mod kind;
 mod known;
 pub mod listing;
 pub mod mandrill;
@@ -33,6 +36,7 @@ pub mod preflight;
 pub mod provision;
 mod rest;
 mod service;
+mod settings;
 mod values;
 pub mod webhook;
 
@@ -41,21 +45,26 @@ pub use {
         Account, account_request, audience_request, audiences_request, data_centre, host_of,
         read_account, read_audience, read_audiences,
     },
-    answer::read,
     audience::{audience_of, unknown_audience},
-    calls::assemble,
     definitions::{needs_definitions, type_of},
     displaced::address_change,
     identity::{Sought, seek},
-    plan::{decide, list_of},
+    kind::{Leaving, MailchimpCall},
+    plan::list_of,
     service::Mailchimp,
+    settings::{MailchimpSettings, OnDelete, Resubscribe},
     values::CONVENTIONS,
 };
 
+use integration_engine::delivery::call;
 use integration_engine::delivery::given::{INTERESTS, PERMISSIONS, TAGS};
 
 /// Mailchimp: at most 500 members in a bulk call.
 pub const BULK_MAX: usize = 500;
+
+/// A call that carries records to Mailchimp.
+pub type Call = call::Call<Mailchimp>;
+type Decision = call::Decision<Mailchimp>;
 
 /// The field an address goes to, and by which a member is known.
 pub(crate) const EMAIL_ADDRESS: &str = "email_address";

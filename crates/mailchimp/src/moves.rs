@@ -4,11 +4,14 @@
 //! What a person decided in the audience they leave counts: who unsubscribed there stays where they
 //! are, unsubscribed, and is added nowhere else.
 
-use integration_engine::{
+use crate::{
+    Decision, Leaving, MailchimpCall, MailchimpSettings, OnDelete, Resubscribe,
     consent::ConsentAction,
+};
+use integration_engine::{
     crypto::subscriber_hash,
     delivery::{
-        call::{CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete, Resubscribe},
+        call::{Item, Link},
         outcome::{Category, Relink, Verdict},
     },
     record::consent::MemberStatus,
@@ -53,11 +56,11 @@ impl MemberPlan<'_> {
         let hash = known.path();
         let kind = if link.membership.leaving {
             match readdressed && wanted == list {
-                true => CallKind::MailchimpArchive { list, hash },
-                false => CallKind::MailchimpLeave { list, hash },
+                true => MailchimpCall::Archive { list, hash },
+                false => MailchimpCall::Leave { list, hash },
             }
         } else if !stays && !self.work.audience_met {
-            CallKind::MailchimpMeet { list: wanted }
+            MailchimpCall::Meet { list: wanted }
         } else {
             let leaving = match link.is_returning() {
                 _ if bounced => Leaving::Bounced,
@@ -78,7 +81,7 @@ impl MemberPlan<'_> {
             MemberBody::new(),
         );
         item.expected.clone_from(&link.remote_id);
-        if matches!(kind, CallKind::MailchimpArchive { .. }) {
+        if matches!(kind, MailchimpCall::Archive { .. }) {
             // The record goes on under the new address.
             item.member_status = Some(MemberStatus::Archived);
         }
@@ -88,12 +91,12 @@ impl MemberPlan<'_> {
         Ok(Some(Decision::Send(kind, item)))
     }
 
-    fn look(&self, link: &Link, hash: String, leaving: Leaving) -> CallKind {
+    fn look(&self, link: &Link, hash: String, leaving: Leaving) -> MailchimpCall {
         let status = self.map.field_named(STATUS);
         let tick = status.and_then(|(_, field)| link.clock.get(field.id));
         let out = ValueHash::of(Some(status_text(MemberStatus::UnsubscribedByCrm)));
         let opted_out = tick.filter(|tick| tick.by == Writer::Crm && tick.hash == out);
-        CallKind::MailchimpLook {
+        MailchimpCall::Look {
             list: self.list(),
             hash,
             leaving,
@@ -134,16 +137,16 @@ impl MemberPlan<'_> {
         let list = former.find(|list| Some(*list) != present)?.clone();
         let address = link.remote_key.as_deref()?;
         let hash = subscriber_hash(address);
-        let kind = CallKind::MailchimpErase { list, hash };
+        let kind = MailchimpCall::Erase { list, hash };
         let item = self.item(address, Some(address), None, MemberBody::new());
         Some(Decision::Send(kind, item))
     }
 }
 
 /// A step that was taken; also if Mailchimp says that there was nothing to be done.
-pub(super) fn done(kind: &CallKind) -> Verdict {
+pub(super) fn done(kind: &MailchimpCall) -> Verdict {
     let (relink, why) = match kind {
-        CallKind::MailchimpLeave { list, .. } => (
+        MailchimpCall::Leave { list, .. } => (
             Some(Relink::Left {
                 list: list.clone(),
                 ask: false,
@@ -151,11 +154,11 @@ pub(super) fn done(kind: &CallKind) -> Verdict {
             }),
             format!("archived in the audience {list}; to be added to another one"),
         ),
-        CallKind::MailchimpErase { list, .. } => (
+        MailchimpCall::Erase { list, .. } => (
             Some(Relink::ErasedIn(list.clone())),
             format!("erased in the audience {list}"),
         ),
-        CallKind::MailchimpDiscard { .. } => (
+        MailchimpCall::Discard { .. } => (
             Some(Relink::Discarded),
             "what was created under the address they had left is archived".to_owned(),
         ),

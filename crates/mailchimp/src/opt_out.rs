@@ -1,12 +1,10 @@
 //! Nobody gets mail any more: who is opted out, and who left whatever the CRM says.
 
+use crate::{Decision, MailchimpCall, consent::ConsentAction};
 use integration_engine::{
-    consent::{
-        ConsentAction,
-        standing::{self, Standing},
-    },
+    consent::standing::{self, Standing},
     delivery::{
-        call::{CallKind, Decision, Leaver, Link},
+        call::{Leaver, Link},
         outcome::{Category, Verdict},
         verdicts::dead,
     },
@@ -80,7 +78,7 @@ impl MemberPlan<'_> {
         }
         let mut body = self.unsubscription(None, status);
         body.more = link.membership.stray.is_some();
-        let kind = CallKind::MailchimpPatch {
+        let kind = MailchimpCall::Patch {
             list: self.list(),
             hash: known.path(),
         };

@@ -1,10 +1,13 @@
 //! What is to be sent to Mailchimp for one record. Consent decides first, then what changed.
 
-use integration_engine::{
+use crate::{
+    Decision, MailchimpCall, MailchimpSettings, OnDelete,
     consent::{self, ConsentAction, Person},
+};
+use integration_engine::{
     crypto::subscriber_hash,
     delivery::{
-        call::{Beside, CallKind, Decision, Item, Leaver, Link, MailchimpSettings, OnDelete, Work},
+        call::{Beside, Item, Leaver, Link, Work},
         outcome::{Category, Verdict},
         verdicts::dead,
     },
@@ -23,7 +26,7 @@ use super::{
 };
 
 /// Decides about one record. `index` is the caller's number for `work`.
-pub fn decide(
+pub(crate) fn decide(
     work: &Work,
     index: usize,
     map: &SourceMap,
@@ -80,7 +83,7 @@ impl MemberPlan<'_> {
         };
         match &link.remote_key {
             Some(address) if !done && !link.is_nowhere() => {
-                let kind = CallKind::MailchimpArchive {
+                let kind = MailchimpCall::Archive {
                     list: self.list(),
                     hash: self
                         .known(link, None)
@@ -228,7 +231,7 @@ impl MemberPlan<'_> {
     /// Under the contact's id or the old address's hash, so that history, tags and consent stay
     /// with the person. PATCH answers 404 if there is no such member, where PUT might create one.
     fn write_singly(&self, known: MemberRef<'_>, email: &str, body: MemberBody) -> Decision {
-        let kind = CallKind::MailchimpPatch {
+        let kind = MailchimpCall::Patch {
             list: self.list(),
             hash: known.path(),
         };
@@ -267,11 +270,11 @@ impl MemberPlan<'_> {
         self.fields(&mut body, row, Fields::Filled(Some(link)), Tags::Not)?;
         let list = self.list();
         let kind = match by_id {
-            Some(id) => CallKind::MailchimpPatch {
+            Some(id) => MailchimpCall::Patch {
                 list,
                 hash: id.as_str().to_owned(),
             },
-            None => CallKind::MailchimpPut {
+            None => MailchimpCall::Put {
                 list,
                 hash: subscriber_hash(address),
             },
@@ -343,8 +346,8 @@ impl MemberPlan<'_> {
             .unwrap_or_else(|| self.settings.list.clone())
     }
 
-    pub(super) fn bulk(&self) -> CallKind {
-        CallKind::MailchimpBulk { list: self.list() }
+    pub(super) fn bulk(&self) -> MailchimpCall {
+        MailchimpCall::Bulk { list: self.list() }
     }
 
     pub(super) fn item(

@@ -3,10 +3,11 @@
 
 use serde_json::json;
 
+use crate::{Decision, MailchimpCall};
 use integration_engine::{
     crypto::subscriber_hash,
     delivery::{
-        call::{CallKind, Decision, Link},
+        call::Link,
         given::{Given, stale},
         outcome::Verdict,
         verdicts::unmappable,
@@ -178,7 +179,7 @@ impl MemberPlan<'_> {
         };
         let list = self.list();
         self.small_call(
-            CallKind::MailchimpTags { list, hash },
+            MailchimpCall::Tags { list, hash },
             body.to_string(),
             tick,
             (TAGS, wanted),
@@ -204,7 +205,7 @@ impl MemberPlan<'_> {
         let all: Vec<_> = granted
             .chain(stale.iter().map(|id| permission(id, false)))
             .collect();
-        let kind = CallKind::MailchimpPatch {
+        let kind = MailchimpCall::Patch {
             list: self.list(),
             hash: known.path(),
         };
@@ -215,7 +216,7 @@ impl MemberPlan<'_> {
     #[expect(clippy::too_many_arguments, reason = "the parts of one call")]
     fn small_call(
         &self,
-        kind: CallKind,
+        kind: MailchimpCall,
         json: String,
         tick: Tick,
         (remote, wanted): (&str, Vec<String>),

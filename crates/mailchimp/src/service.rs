@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use integration_engine::{
+    delivery::{
+        call::{Item, Link, Reading, Work},
+        outbound::Outbound,
+    },
     queue::traces::Watched,
     record::{
         Target,
@@ -13,9 +17,13 @@ use integration_engine::{
         failure::{BLOCKED_WAIT, Class, FailedReply},
     },
     value::{self, Value, ValueError},
+    wire::{Reply, TransportError},
 };
 
-use super::{EMAIL_ADDRESS, LIST_ID, STATUS, values};
+use super::{
+    BULK_MAX, Call, Decision, EMAIL_ADDRESS, LIST_ID, MailchimpCall, MailchimpSettings, STATUS,
+    answer, calls, intents, plan, values,
+};
 
 /// It sends no Retry-After; its limit is 10 connections at a time.
 const CROWDED_WAIT: Duration = Duration::from_secs(2);
@@ -23,6 +31,38 @@ const CROWDED_WAIT: Duration = Duration::from_secs(2);
 /// The service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mailchimp;
+
+impl Outbound for Mailchimp {
+    type Settings = MailchimpSettings;
+    type Kind = MailchimpCall;
+
+    const BATCH: usize = BULK_MAX;
+
+    fn decide(
+        work: &Work,
+        index: usize,
+        map: &SourceMap,
+        settings: &MailchimpSettings,
+    ) -> Decision {
+        plan::decide(work, index, map, settings)
+    }
+
+    fn assemble(sends: Vec<(MailchimpCall, Item)>, settings: &MailchimpSettings) -> Vec<Call> {
+        calls::assemble(sends, settings)
+    }
+
+    fn to_note(known: Option<&Link>, item: &Item, kind: &MailchimpCall) -> Option<Link> {
+        intents::to_note(known, item, kind)
+    }
+
+    fn read(
+        call: &Call,
+        reply: Result<&Reply, &TransportError>,
+        settings: &MailchimpSettings,
+    ) -> Reading {
+        answer::read(call, reply, settings)
+    }
+}
 
 impl Service for Mailchimp {
     const TARGET: Target = Target::Mailchimp;

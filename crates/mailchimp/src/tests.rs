@@ -2,6 +2,7 @@ mod answers;
 mod contract;
 mod erasure;
 mod fields_contract;
+mod intents;
 mod merge;
 mod model;
 mod moves;
@@ -11,13 +12,14 @@ mod refusals;
 mod rest;
 
 use super::*;
+use crate::{
+    Call, Decision, Leaving, MailchimpCall, MailchimpSettings, OnDelete, Resubscribe, answer::read,
+    calls::assemble, plan::decide,
+};
 use integration_engine::{
     crypto::subscriber_hash,
     delivery::{
-        call::{
-            Call, CallKind, Decision, Item, Leaving, Link, MailchimpSettings, OnDelete,
-            Resubscribe, Work,
-        },
+        call::{Item, Link, Work},
         outcome::{Category, Relink, TargetSignal, Verdict},
     },
     record::{

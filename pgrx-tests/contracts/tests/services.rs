@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How many files of each may name a service. Lower it when you have made it fewer.
-const EXCEPTIONS: [(&str, usize); 2] = [("crates/engine/src", 9), ("src", 75)];
+const EXCEPTIONS: [(&str, usize); 2] = [("crates/engine/src", 7), ("src", 68)];
 
 const SERVICES: [&str; 2] = ["hubspot", "mailchimp"];
 

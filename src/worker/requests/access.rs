@@ -16,10 +16,10 @@ use crate::config::{Credential, Settings};
 use crate::http::{Answer, Outgoing, SecretBody};
 use crate::secret::Secret;
 use crate::store::server::accounts::Tested;
-use crate::worker::account::{self, AccountState};
 use crate::worker::auth::{Granted, Renewal, Session};
 use crate::worker::connection::{self, Test, TestQuestion};
 use crate::worker::target::TargetWorker;
+use crate::worker::target::account::{self, AccountState};
 use crate::worker::{Context, answers};
 
 /// Remarks remembered at most; more than a few mean that they are not what they seem.

@@ -1,35 +1,39 @@
 //! Answers that came in, each to whom it concerns.
 
 use integration_engine::delivery::notice::Notice;
-use integration_engine::delivery::outcome::TargetSignal;
-use integration_engine::delivery::settlement::Outcome;
 use integration_engine::limits::BudgetReport;
 use integration_engine::record::Target;
 
 use super::{Requests, Underway, setup};
 use crate::http::Answer;
+use crate::services;
 use crate::store::queue::dead_letters::LogEntry;
-use crate::worker::account::SeenAccount;
 use crate::worker::auth::Granted;
+use crate::worker::hubspot::sharing;
+use crate::worker::target::account::SeenAccount;
 use crate::worker::target::{PlannedCall, TargetWorker, UniqueProperty};
 use crate::worker::task::{self, TaskId, Token};
-use crate::worker::{
-    Context, answers, audiences, collisions, missing_scopes, preflight, properties, provision,
-    sharing,
-};
+use crate::worker::{Context, answers, preflight, properties, provision};
+
+/// A call that carried records, and its answer.
+pub struct AnsweredCall {
+    pub planned: PlannedCall,
+    pub answer: Answer,
+    /// It was sent with the credential we have now.
+    pub current: bool,
+}
 
 /// What came in at one go.
 #[derive(Default)]
 pub struct Heard {
     pub log: Vec<LogEntry>,
-    /// By target, in the order of the worker's targets.
-    pub outcomes: Vec<Vec<Outcome>>,
+    /// Calls that carried records, with the place of their target.
+    pub records: Vec<(usize, AnsweredCall)>,
     pub properties: Vec<properties::PropertyAnswer>,
     pub accounts: Vec<(Target, SeenAccount)>,
     /// A token, to be used once what belongs to it is stored.
     pub granted: Option<Granted>,
     pub notices: Vec<(Target, Notice)>,
-    pub audiences: Vec<audiences::AudienceNews>,
     /// Definitions have been read, and the maps have to be refined.
     pub definitions: bool,
     /// With what the log will say of them.
@@ -38,13 +42,13 @@ pub struct Heard {
 
 impl Heard {
     pub fn is_empty(&self) -> bool {
-        self.log.is_empty() && self.tasks.is_empty()
+        self.log.is_empty() && self.records.is_empty() && self.tasks.is_empty()
     }
 
     /// Nothing that sending depends on is among it.
     pub fn is_about_records(&self) -> bool {
         let access = self.accounts.is_empty() && self.granted.is_none();
-        let known = self.properties.is_empty() && self.audiences.is_empty() && !self.definitions;
+        let known = self.properties.is_empty() && !self.definitions;
         access && known && self.tasks.is_empty()
     }
 }
@@ -57,10 +61,7 @@ impl Requests {
     )]
     pub fn hear(&mut self, targets: &mut [TargetWorker], context: &Context) -> Heard {
         self.engine.drain_wakeups();
-        let mut heard = Heard {
-            outcomes: targets.iter().map(|_| Vec::new()).collect(),
-            ..Heard::default()
-        };
+        let mut heard = Heard::default();
         while let Some(answer) = self.engine.answer() {
             let Some(sent) = self.underway.remove(&answer.id) else {
                 continue;
@@ -84,10 +85,16 @@ impl Requests {
             }
             match sent.underway {
                 Underway::Records(planned) => {
-                    self.note_remarks(&planned.call.request, &answer, &mut heard);
-                    let outcomes =
-                        hear_records(worker, context, planned, &answer, current, &mut heard);
-                    heard.outcomes[index].extend(outcomes);
+                    self.note_remarks(planned.call.request(), &answer, &mut heard);
+                    if !planned.urgent {
+                        worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
+                    }
+                    let answered = AnsweredCall {
+                        planned,
+                        answer,
+                        current,
+                    };
+                    heard.records.push((index, answered));
                 }
                 Underway::Property { entity, creating } => {
                     let request = setup::property_request(worker, context, entity, creating);
@@ -158,7 +165,7 @@ impl Requests {
                     heard
                         .log
                         .push(answers::plain_entry(sent.target, &request, &answer));
-                    let signal = answers::signal(sent.target, &answer.result);
+                    let signal = services::signal(sent.target, &answer.result);
                     if again {
                         worker.breaker.success();
                     } else {
@@ -179,54 +186,4 @@ impl Requests {
         }
         heard
     }
-}
-
-/// `current`: it was sent with the credential we have now.
-fn hear_records(
-    worker: &mut TargetWorker,
-    context: &Context,
-    planned: PlannedCall,
-    answer: &Answer,
-    current: bool,
-    heard: &mut Heard,
-) -> Vec<Outcome> {
-    if let Some(slot) = context.slot {
-        let flights = slot.flights(worker.target);
-        let records = planned.flights.iter();
-        records.for_each(|flight| flights.end(flight.record.hash()));
-    }
-    let mut reading = answers::read(worker, &planned, &answer.result, context);
-    reading.budget.took = Some(answer.duration);
-    if planned.urgent {
-        worker.urgent.hear(&reading.signal, context.now.instant);
-    } else {
-        worker.calls_in_flight = worker.calls_in_flight.saturating_sub(1);
-    }
-    let refused = matches!(
-        reading.signal,
-        TargetSignal::Unauthorized { .. } | TargetSignal::Forbidden { .. }
-    );
-    let outdated = !current && refused;
-    let own = worker.hear_of(planned.call.kind.allowance(), &reading.signal, context.now);
-    let partial =
-        !outdated && missing_scopes::hear(worker, context, &planned.call.kind, &mut reading);
-    if !outdated && !own && !partial {
-        worker.hear(&reading.signal, &reading.budget, context.now);
-    }
-    if reading.signal == TargetSignal::Healthy {
-        worker.account.proven();
-    }
-    answers::note_gauges(context, worker.target, &reading);
-    let audience = worker.audiences.hear(&planned.call.kind, &answer.result);
-    heard.audiences.extend(audience);
-    heard.log.push(answers::log_entry(
-        worker.target,
-        &planned,
-        answer,
-        &reading,
-    ));
-    collisions::hear(worker, context, &planned, &mut reading);
-    let mut outcomes = answers::outcomes(worker, planned, reading);
-    preflight::second_chance(worker, context, &mut outcomes);
-    outcomes
 }

@@ -2,8 +2,9 @@
 //! say; and what is created there.
 
 use super::*;
+use crate::worker::hubspot::sharing;
+use crate::worker::provision;
 use crate::worker::target::UniqueProperty;
-use crate::worker::{provision, sharing};
 
 impl Requests {
     /// Asks HubSpot for our unique property on objects it is not known of, or creates it if that
@@ -49,7 +50,7 @@ impl Requests {
         if sharing::is_due(worker, context, context.now.instant)
             && self.has_token(worker, context.now)
         {
-            match worker.permit(Allowance::Search, context.now) {
+            match worker.permit(hubspot::SEARCH, context.now) {
                 Ok(()) => {
                     let request = sharing::ask(worker, context);
                     self.send(worker, context, request, Underway::Others);

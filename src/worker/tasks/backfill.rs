@@ -18,10 +18,10 @@ use crate::pg::SqlError;
 use crate::store;
 use crate::store::holds;
 use crate::store::jobs::backfills::{self, BackfillStage, BackfillWalk, JobEnd};
+use crate::worker::Context;
 use crate::worker::jobs::{self, A_MOMENT, Jobs, News};
 use crate::worker::target::{TargetWorker, UniqueProperty};
 use crate::worker::task::{Task, Turn};
-use crate::worker::{Context, settle};
 
 /// Rows looked at in one statement, at most; those that are wanted make a queue row.
 const CHUNK: usize = 1_000;
@@ -135,7 +135,7 @@ impl Backfills {
         if self.walks.is_empty() {
             return Ok(0);
         }
-        backfills::queued(worker.target, None, &settle::held(worker)).map(|queued| queued.chunks)
+        backfills::queued(worker.target, None, &worker.held_sources()).map(|queued| queued.chunks)
     }
 
     /// Whether there is something to do for a target.
@@ -179,7 +179,7 @@ impl Backfills {
         self.jobs.go_on();
         let now = context.now.instant;
         let mut free = most_chunks(context)
-            .saturating_sub(backfills::queued(worker.target, None, &settle::held(worker))?.chunks)
+            .saturating_sub(backfills::queued(worker.target, None, &worker.held_sources())?.chunks)
             .min(AT_ONCE);
         let mut refused = None;
         let mut shown = BTreeSet::new();

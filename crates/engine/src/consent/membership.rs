@@ -7,11 +7,11 @@
 use crate::{
     crypto::subscriber_hash,
     delivery::{
-        call::{CallKind, Item, Leaver, Link},
+        call::{Leaver, Link},
         given::Given,
     },
     record::{RemoteId, consent::MemberStatus},
-    sync::clock::{Tick, ValueHash},
+    sync::clock::Tick,
 };
 
 /// Where a record's member is among the account's audiences.
@@ -157,7 +157,7 @@ impl Link {
 
     /// Somebody who had left is about to be asked, and may not be subscribed in any other way.
     #[must_use]
-    fn asked(mut self, leaver: Leaver) -> Link {
+    pub fn asked(mut self, leaver: Leaver) -> Link {
         self.membership.ask |= leaver == Leaver::Asked;
         self
     }
@@ -257,58 +257,4 @@ impl Link {
             ..self.clone()
         }
     }
-}
-
-/// What is stored of a record before a call leaves whose answer may get lost.
-pub fn noted(known: Option<&Link>, item: &Item, kind: &CallKind) -> Link {
-    let address = item.remote_key.as_deref();
-    match (known, kind) {
-        // Once archived, somebody who left by themselves before the CRM opted them out could be
-        // subscribed by a call that Mailchimp refuses as yet.
-        (Some(link), CallKind::MailchimpArchive { .. })
-            if link.member_status == Some(MemberStatus::UnsubscribedByCrm) =>
-        {
-            link.clone().leave(true)
-        }
-        // Stored already; it only has to be safe.
-        (Some(link), CallKind::MailchimpLeave { .. } | CallKind::MailchimpArchive { .. }) => {
-            link.clone()
-        }
-        // Others go on to wait for the address until it is certainly free.
-        (Some(link), CallKind::HubSpotGiveWay { .. }) => {
-            let mut link = link.clone();
-            link.clock.doubt(&item.ticks);
-            link
-        }
-        (Some(link), _) if !link.is_nowhere() => link.uncertain(address).asked(item.leaver),
-        (known, _) => {
-            let link = Link {
-                remote_key: item.remote_key.clone(),
-                ..known.cloned().unwrap_or_default()
-            };
-            match kind.list() {
-                Some(list) => link.arrive(address, list).asked(item.leaver),
-                None => link,
-            }
-        }
-    }
-}
-
-/// What has to be stored of a record before a call leaves, if anything: that it may be made, and
-/// what the member may have of us from then on.
-pub fn to_note(known: Option<&Link>, item: &Item, kind: &CallKind) -> Option<Link> {
-    let mut link = match (item.intent, item.beside.note) {
-        (true, _) => noted(known, item, kind),
-        (false, true) => known.cloned().unwrap_or_default(),
-        (false, false) => return None,
-    };
-    if let Some(given) = item.beside.given.as_ref().filter(|_| item.beside.note) {
-        let before = known.map(|link| link.membership.given.clone());
-        link.membership.given = before.unwrap_or_default().with(given);
-        for tick in &item.ticks {
-            let hash = ValueHash::UNCERTAIN;
-            link.clock.set(Tick { hash, ..*tick });
-        }
-    }
-    Some(link)
 }

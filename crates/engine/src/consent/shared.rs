@@ -5,7 +5,7 @@
 //! that is opted in, and whose opt-in another one's opt-out has outweighed, opts in anew when it has
 //! been opted out itself in between, or when the other one is opted in where it opted out.
 
-use super::Consent;
+use crate::record::consent::Consent;
 
 /// What a row that is noted under an address is like now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,21 +10,22 @@ use crate::{
 };
 
 /// The items of one call to be.
-pub struct Group {
-    pub kind: CallKind,
+pub struct Group<K> {
+    pub kind: K,
     pub items: Vec<Item>,
     /// Hashes of the items' names. Two names with one hash merely travel separately.
     names: HashSet<u64, RecordHasher>,
 }
 
-/// Groups records by kind of call, in the order they come: at most `max(kind)` a call, never more
+/// Groups records by kind of call, in the order they come: at most as many a call
+/// as the kind takes, never more
 /// than the least `batch_cap` among its items, never the same name twice.
-pub fn group(sends: Vec<(CallKind, Item)>, max: impl Fn(&CallKind) -> usize) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+pub fn group<K: CallKind>(sends: Vec<(K, Item)>) -> Vec<Group<K>> {
+    let mut groups: Vec<Group<K>> = Vec::new();
     // By kind and cap, the groups that have room: one tight cap must not empty everybody's call.
-    let mut open: HashMap<(CallKind, usize), Vec<usize>, RecordHasher> = HashMap::default();
+    let mut open: HashMap<(K, usize), Vec<usize>, RecordHasher> = HashMap::default();
     for (kind, item) in sends {
-        let full_at = item.batch_cap.clamp(1, max(&kind).max(1));
+        let full_at = item.batch_cap.clamp(1, kind.most().max(1));
         let name = xxh3_64(item.name.as_bytes());
         let mut open = match open.entry((kind, full_at)) {
             Entry::Occupied(open) => open,
@@ -56,7 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::kind::sample::{CONTACT, DEAL};
+    use crate::delivery::outbound::plain::PlainCall;
 
     fn item(work: usize, name: &str, batch_cap: usize) -> Item {
         Item {
@@ -82,13 +83,13 @@ mod tests {
                 4 => Just(100usize), 1 => 0usize..5
             ]), 0..400),
         ) {
-            let kinds = [CONTACT, DEAL].map(|entity| CallKind::HubSpotUpdate { entity });
+            let kinds = [0, 1].map(|number| PlainCall { list: None, number });
             let sends: Vec<_> = records.iter().enumerate()
                 .map(|(work, (kind, name, cap))| {
                     (kinds[*kind].clone(), item(work, &name.to_string(), *cap))
                 })
                 .collect();
-            let groups = group(sends, |_| 30);
+            let groups = group(sends);
             let mut seen: Vec<usize> = Vec::new();
             for group in &groups {
                 let names: HashSet<&str> = group.items.iter().map(|item| item.name.as_str()).collect();
@@ -117,10 +118,13 @@ mod tests {
 
     #[test]
     fn batches_are_filled() {
-        let kind = CallKind::HubSpotUpdate { entity: CONTACT };
-        let sends = (0..1_050)
+        let kind = PlainCall {
+            list: None,
+            number: 0,
+        };
+        let sends = (0..310)
             .map(|at| (kind.clone(), item(at, &at.to_string(), 100)))
             .collect();
-        assert_eq!(group(sends, |_| 100).len(), 11);
+        assert_eq!(group(sends).len(), 11);
     }
 }

@@ -3,14 +3,12 @@
 //! the call had arrived.
 
 use super::{
-    call::{Call, Item, Leaver, Link},
+    call::{Call, CallKind, Item, Leaver, Link},
+    outbound::Outbound,
     settlement::{InFlight, LinkEntry},
 };
 use crate::{
-    consent::{
-        membership::to_note,
-        standing::{EVERYWHERE, News, Remembered},
-    },
+    consent::standing::{EVERYWHERE, News, Remembered},
     record::once::Once,
 };
 
@@ -33,10 +31,10 @@ impl Intents {
 
     /// Adds those of a call. From here on its records are planned as they are noted, and nothing has
     /// to be noted of them again.
-    pub fn note(&mut self, call: &mut Call, flights: &mut [InFlight]) {
+    pub fn note<S: Outbound>(&mut self, call: &mut Call<S>, flights: &mut [InFlight]) {
         let mut creates = Vec::new();
         for (item, flight) in call.items.iter_mut().zip(flights) {
-            let Some(link) = to_note(flight.link.as_ref(), item, &call.kind) else {
+            let Some(link) = S::to_note(flight.link.as_ref(), item, &call.kind) else {
                 continue;
             };
             (item.intent, item.beside.note) = (false, false);
@@ -60,9 +58,9 @@ impl Intents {
 }
 
 /// Whether something has to be stored before a call leaves.
-pub fn are_needed(call: &Call, flights: &[InFlight]) -> bool {
+pub fn are_needed<S: Outbound>(call: &Call<S>, flights: &[InFlight]) -> bool {
     let mut records = call.items.iter().zip(flights);
-    records.any(|(item, flight)| to_note(flight.link.as_ref(), item, &call.kind).is_some())
+    records.any(|(item, flight)| S::to_note(flight.link.as_ref(), item, &call.kind).is_some())
 }
 
 /// That somebody who left is about to be asked whether they want to come back: the only time for

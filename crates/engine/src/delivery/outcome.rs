@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     record::{RemoteId, Timestamp, consent::MemberStatus},
+    service::failure::Class,
     sync::clock::Tick,
 };
 
@@ -172,4 +173,19 @@ pub enum TargetSignal {
     Unauthorized { why: String },
     /// HubSpot: the credential may not do this. See [`crate::limits::missing_scopes`].
     Forbidden { why: String },
+}
+
+impl From<Class> for TargetSignal {
+    /// Of an answer that is not about records.
+    fn from(class: Class) -> TargetSignal {
+        match class {
+            Class::Answered | Class::Rejected | Class::NotFound => TargetSignal::Healthy,
+            Class::Failing { why, .. } => TargetSignal::Failing { why },
+            Class::Throttled { why, wait } => TargetSignal::Throttled { wait, why },
+            Class::DailyLimit { why, until, .. } => TargetSignal::DailyLimit { until, why },
+            Class::Crowded { why, wait, .. } => TargetSignal::Crowded { wait, why },
+            Class::Unauthorized { why } => TargetSignal::Unauthorized { why },
+            Class::Forbidden { why } => TargetSignal::Forbidden { why },
+        }
+    }
 }

@@ -16,51 +16,14 @@ pub fn for_all(
     status: Option<u16>,
     items: usize,
 ) -> Option<(Vec<Verdict>, TargetSignal, String)> {
-    let (signal, why, wait, counted) = match class {
+    let (why, wait, counted) = match class {
         Class::Answered | Class::Rejected | Class::NotFound => return None,
-        Class::Failing { why, wait, counted } => (
-            TargetSignal::Failing { why: why.clone() },
-            why,
-            *wait,
-            *counted,
-        ),
-        Class::Throttled { why, wait } => (
-            TargetSignal::Throttled {
-                wait: *wait,
-                why: why.clone(),
-            },
-            why,
-            Some(*wait),
-            false,
-        ),
-        Class::DailyLimit { why, until, wait } => {
-            let signal = TargetSignal::DailyLimit {
-                until: *until,
-                why: why.clone(),
-            };
-            (signal, why, Some(*wait), false)
+        Class::Failing { why, wait, counted } => (why, *wait, *counted),
+        Class::Throttled { why, wait } | Class::DailyLimit { why, wait, .. } => {
+            (why, Some(*wait), false)
         }
-        Class::Crowded { why, wait, counted } => (
-            TargetSignal::Crowded {
-                wait: *wait,
-                why: why.clone(),
-            },
-            why,
-            Some(*wait),
-            *counted,
-        ),
-        Class::Unauthorized { why } => (
-            TargetSignal::Unauthorized { why: why.clone() },
-            why,
-            None,
-            false,
-        ),
-        Class::Forbidden { why } => (
-            TargetSignal::Forbidden { why: why.clone() },
-            why,
-            None,
-            false,
-        ),
+        Class::Crowded { why, wait, counted } => (why, Some(*wait), *counted),
+        Class::Unauthorized { why } | Class::Forbidden { why } => (why, None, false),
     };
     let verdict = Verdict::Retry {
         why: why.clone(),
@@ -68,7 +31,7 @@ pub fn for_all(
         wait,
         counted,
     };
-    Some((vec![verdict; items], signal, why.clone()))
+    Some((vec![verdict; items], class.clone().into(), why.clone()))
 }
 
 /// The target failed in a way that no status tells of, such as a body that cannot be read.

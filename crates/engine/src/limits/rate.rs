@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use crate::limits::BudgetReport;
 
 /// So many requests (or changes) in any interval of this length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate {
     pub limit: u32,
     pub interval: Duration,

@@ -10,12 +10,13 @@ use super::{
     results::{success, taken},
 };
 use crate::{
+    Call, HubSpotSettings,
     calls::MATCH_RESULTS,
     wire::{BatchReply, ResultRow, property},
 };
 use integration_engine::{
     delivery::{
-        call::{Call, HubSpotSettings, Item},
+        call::Item,
         outcome::{Relink, Verdict},
         verdicts::no_verdict,
     },

@@ -4,13 +4,13 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{STAGE, overruled, stage};
 use crate::{
-    EMAIL,
+    Call, EMAIL, HubSpotCall, HubSpotSettings,
     fault::ErrorBody,
     wire::{BatchReply, ResultRow},
 };
 use integration_engine::{
     delivery::{
-        call::{Call, CallKind, HubSpotSettings, Item},
+        call::Item,
         outcome::{Category, Relink, Verdict},
         verdicts::no_verdict,
     },
@@ -44,7 +44,7 @@ pub(super) fn verdicts<P>(
     let mut strangers = Vec::new();
     // Whoever was looked for may be somebody else's.
     let judged = |item: &Item, row: &ResultRow<'_, P>, verdict: Verdict| match &item.own {
-        Some(own) if matches!(call.kind, CallKind::HubSpotFind { .. }) => {
+        Some(own) if matches!(call.kind, HubSpotCall::Find { .. }) => {
             let held = value(row, &settings.external_id_property).unwrap_or_default();
             let judged = own.judge(&held, |name| value(row, name));
             let id = row.id.as_str();
@@ -128,15 +128,15 @@ fn by_exclusion<P>(
     }
 }
 
-pub(super) fn success(kind: &CallKind, item: &Item, id: &str, met: bool) -> Verdict {
+pub(super) fn success(kind: &HubSpotCall, item: &Item, id: &str, met: bool) -> Verdict {
     match kind {
-        CallKind::HubSpotFind { .. } => Verdict::Again {
+        HubSpotCall::Find { .. } => Verdict::Again {
             relink: Some(Relink::Adopt(RemoteId::from(id))),
             batch_cap: None,
             why: format!("HubSpot has it as record {id}"),
         },
-        CallKind::HubSpotArchive { .. } => Verdict::Removed,
-        CallKind::HubSpotGiveWay { .. } => Verdict::Again {
+        HubSpotCall::Archive { .. } => Verdict::Removed,
+        HubSpotCall::GiveWay { .. } => Verdict::Again {
             relink: Some(Relink::Unaddressed(item.ticks.clone())),
             batch_cap: None,
             why: "it gave up its e-mail address, which another record wants".to_owned(),
@@ -166,16 +166,16 @@ pub(crate) fn taken(item: &Item, id: &str, by: &str, why: &str) -> Verdict {
 }
 
 /// HubSpot: the id of a record that was merged into another one leads to that.
-fn is_another(kind: &CallKind, item: &Item, id: &str) -> bool {
+fn is_another(kind: &HubSpotCall, item: &Item, id: &str) -> bool {
     match kind {
-        CallKind::HubSpotPatch { id: asked, .. } => asked.as_str() != id,
-        CallKind::HubSpotUpdate { .. } => item.name != id,
+        HubSpotCall::Patch { id: asked, .. } => asked.as_str() != id,
+        HubSpotCall::Update { .. } => item.name != id,
         _ => false,
     }
 }
 
-fn is_by_address(kind: &CallKind) -> bool {
-    matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == EMAIL)
+fn is_by_address(kind: &HubSpotCall) -> bool {
+    matches!(kind, HubSpotCall::Upsert { id_property, .. } if id_property == EMAIL)
 }
 
 /// A record that neither a result nor an error names.
@@ -189,9 +189,9 @@ fn silent(
     match (&call.kind, unnamed) {
         // A single record's error needs no name.
         (kind, Some(fault)) if call.items.len() == 1 => fault.verdict(kind, item, settings, status),
-        (CallKind::HubSpotArchive { .. }, None) => Verdict::Removed,
+        (HubSpotCall::Archive { .. }, None) => Verdict::Removed,
         // Reading is not writing: what is not among the results does not exist.
-        (CallKind::HubSpotFind { .. }, None) => Verdict::Again {
+        (HubSpotCall::Find { .. }, None) => Verdict::Again {
             relink: Some(Relink::Forget),
             batch_cap: None,
             why: "HubSpot does not have this record".to_owned(),

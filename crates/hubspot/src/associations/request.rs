@@ -1,9 +1,9 @@
 //! The calls themselves.
 
 use super::{AssociationCall, Label, Labels, Sending, Verb};
+use crate::HubSpotSettings;
 use crate::{object_type, objects, versioned};
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     record::{RemoteId, Target},
     value::json::{push_member, push_name, push_string},
     wire::{Method, Request},

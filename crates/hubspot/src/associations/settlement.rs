@@ -4,7 +4,8 @@ use super::{
     AssociationCall, AssociationReading, AssociationUpdate, Pair, PairVerdict, Sending, after,
     assemble,
 };
-use integration_engine::{delivery::call::HubSpotSettings, limits::retry::Policy};
+use crate::HubSpotSettings;
+use integration_engine::limits::retry::Policy;
 
 /// What pairs are settled by.
 pub struct AssociationTerms<'a> {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{Definitions, OWNER, Sensitivity, WritableProperty};
-use crate::{object_type, versioned, wire::Paging};
+use crate::{HubSpotSettings, object_type, versioned, wire::Paging};
 use integration_engine::{
-    delivery::call::HubSpotSettings,
     record::{
         Entity, Target,
         field_type::{FieldOption, FieldType, Owners, Pipeline, Pipelines},

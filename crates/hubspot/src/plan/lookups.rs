@@ -2,14 +2,9 @@
 //! records that others made.
 
 use super::{RecordPlan, Row};
+use crate::{Decision, HubSpotCall};
 use crate::{EMAIL, objects};
-use integration_engine::{
-    delivery::{
-        call::{CallKind, Decision},
-        own::Own,
-    },
-    value::json::push_member,
-};
+use integration_engine::{delivery::own::Own, value::json::push_member};
 
 /// A longer one is no domain, and HubSpot's searches are limited in size.
 const VALUE_MAX: usize = 253;
@@ -20,7 +15,7 @@ impl RecordPlan<'_> {
         fragment.push('{');
         push_member(&mut fragment, "id", id);
         fragment.push('}');
-        let kind = CallKind::HubSpotFind {
+        let kind = HubSpotCall::Find {
             entity: self.map.entity,
             id_property: id_property.to_owned(),
         };
@@ -40,7 +35,7 @@ impl RecordPlan<'_> {
 
     /// Looks for records that others made, by a property that several may hold.
     pub(super) fn look_for(&self, row: &Row, property: &str, value: String) -> Decision {
-        let kind = CallKind::HubSpotMatch {
+        let kind = HubSpotCall::Match {
             entity: self.map.entity,
             property: property.to_owned(),
         };

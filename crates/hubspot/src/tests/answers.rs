@@ -4,7 +4,7 @@ mod refusals;
 use super::*;
 use integration_engine::wire::TransportError;
 
-fn verdicts(kind: CallKind, names: &[&str], status: u16, body: &str) -> Vec<Verdict> {
+fn verdicts(kind: HubSpotCall, names: &[&str], status: u16, body: &str) -> Vec<Verdict> {
     let call = call(kind, names);
     read(&call, Ok(&reply(status, body)), &settings(&every_kind())).verdicts
 }
@@ -73,7 +73,7 @@ fn results_are_matched_whatever_their_order() {
         names.map(|name| format!("delivered {name}"))
     );
 
-    let by_key = CallKind::HubSpotUpsert {
+    let by_key = HubSpotCall::Upsert {
         entity: DEAL,
         id_property: "crm_id".into(),
     };
@@ -158,7 +158,7 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
     let cases = [
         (update(), ["delivered 1", "again Some(1)", "again Some(1)"]),
         (
-            CallKind::HubSpotArchive { entity: CONTACT },
+            HubSpotCall::Archive { entity: CONTACT },
             ["removed", "removed", "removed"],
         ),
     ];
@@ -168,7 +168,7 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
             expected
         );
     }
-    let archive = CallKind::HubSpotArchive { entity: CONTACT };
+    let archive = HubSpotCall::Archive { entity: CONTACT };
     assert_eq!(
         verdicts(archive, &["1", "2"], 204, ""),
         [Verdict::Removed, Verdict::Removed]
@@ -184,7 +184,7 @@ fn stale_links_are_dropped_and_missing_records_count_as_removed() {
 
 #[test]
 fn a_merged_record_is_followed_to_its_new_id() {
-    let patch = CallKind::HubSpotPatch {
+    let patch = HubSpotCall::Patch {
         entity: COMPANY,
         id: "7".into(),
     };
@@ -234,7 +234,7 @@ fn a_merged_record_is_followed_to_its_new_id() {
 
 #[test]
 fn a_search_finds_or_does_not() {
-    let find = CallKind::HubSpotFind {
+    let find = HubSpotCall::Find {
         entity: CONTACT,
         id_property: "email".into(),
     };
@@ -290,7 +290,7 @@ fn headers_tell_of_the_budget() {
 
 #[test]
 fn companies_of_others_are_matched_by_their_domains() {
-    let look = CallKind::HubSpotMatch {
+    let look = HubSpotCall::Match {
         entity: COMPANY,
         property: "domain".into(),
     };

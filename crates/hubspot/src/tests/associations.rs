@@ -4,12 +4,10 @@ mod model;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use crate::{HubSpotOnDelete, HubSpotSettings};
 use crate::{associations::*, objects::named::*};
 use integration_engine::{
-    delivery::{
-        call::{HubSpotOnDelete, HubSpotSettings},
-        outcome::TargetSignal,
-    },
+    delivery::outcome::TargetSignal,
     limits::retry::Policy,
     record::RemoteId,
     wire::{Reply, TransportError},

@@ -51,7 +51,7 @@ fn records(entity: Entity, settings: &HubSpotSettings) -> Vec<Request> {
             Decision::Settled(_) => None,
         })
     });
-    let known_by_others = CallKind::HubSpotMatch {
+    let known_by_others = HubSpotCall::Match {
         entity,
         property: "domain".to_owned(),
     };

@@ -9,7 +9,7 @@ fn plan(work: &Work, entity: Entity, ready: &[Entity]) -> Decision {
     decide(work, 3, &map(entity), &settings(ready))
 }
 
-fn sent(decision: Decision) -> (CallKind, Item) {
+fn sent(decision: Decision) -> (HubSpotCall, Item) {
     match decision {
         Decision::Send(kind, item) => (kind, item),
         Decision::Settled(verdict) => panic!("settled: {verdict:?}"),
@@ -108,7 +108,7 @@ fn without_the_property_the_key_stays_out_and_empty_fields_too() {
 fn others_are_upserted_by_external_id_once_it_is_there() {
     let work = work(row([None, Some("Deal"), None, None]), None);
     let (kind, item) = sent(plan(&work, DEAL, &[DEAL]));
-    let by_key = CallKind::HubSpotUpsert {
+    let by_key = HubSpotCall::Upsert {
         entity: DEAL,
         id_property: "crm_id".into(),
     };
@@ -136,7 +136,7 @@ fn others_are_upserted_by_external_id_once_it_is_there() {
         CONTACT,
         &[CONTACT],
     ));
-    assert!(matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == "crm_id"));
+    assert!(matches!(kind, HubSpotCall::Upsert { id_property, .. } if id_property == "crm_id"));
     match settled(plan(&super::work(nobody, None), CONTACT, &[])) {
         Verdict::Dead {
             category: Category::Unmappable,
@@ -239,7 +239,7 @@ fn an_uncertain_create_is_repeated_or_looked_for() {
     let (kind, item) = sent(plan(&work(row(ADA), same.clone()), CONTACT, &[]));
     assert_eq!((kind, item.intent), (upsert(), false));
 
-    let find = CallKind::HubSpotFind {
+    let find = HubSpotCall::Find {
         entity: CONTACT,
         id_property: "email".into(),
     };
@@ -254,11 +254,11 @@ fn an_uncertain_create_is_repeated_or_looked_for() {
 
     let keyless = link(None, None, &[]);
     let (kind, item) = sent(plan(&work(None, keyless.clone()), DEAL, &[DEAL]));
-    assert!(matches!(kind, CallKind::HubSpotFind { id_property, .. } if id_property == "crm_id"));
+    assert!(matches!(kind, HubSpotCall::Find { id_property, .. } if id_property == "crm_id"));
     assert_eq!(item.name, "17");
     let deal = work(row([None, Some("Deal"), None, None]), keyless.clone());
     let (kind, item) = sent(plan(&deal, DEAL, &[DEAL]));
-    assert!(matches!(kind, CallKind::HubSpotUpsert { .. }));
+    assert!(matches!(kind, HubSpotCall::Upsert { .. }));
     assert!(!item.intent);
     assert_eq!(
         settled(plan(&work(None, keyless), DEAL, &[])),
@@ -329,7 +329,7 @@ fn a_new_company_is_looked_for_by_its_domain() {
         sent(decide(&work, 0, &map, &settings(&every_kind())))
     };
     let (kind, item) = with_domain(Some(" ACME.com"), None);
-    let look = CallKind::HubSpotMatch {
+    let look = HubSpotCall::Match {
         entity: COMPANY,
         property: "domain".into(),
     };
@@ -348,9 +348,7 @@ fn a_new_company_is_looked_for_by_its_domain() {
     // Once nobody has it, or without one, it is created.
     for (domain, link) in [(Some("acme.com"), link(None, None, &[])), (None, None)] {
         let (kind, _) = with_domain(domain, link);
-        assert!(
-            matches!(kind, CallKind::HubSpotUpsert { id_property, .. } if id_property == "crm_id")
-        );
+        assert!(matches!(kind, HubSpotCall::Upsert { id_property, .. } if id_property == "crm_id"));
     }
 }
 
@@ -366,7 +364,7 @@ fn a_record_gives_up_its_address_where_others_wait_for_it() {
     work.gives_way = true;
     let (kind, item) = sent(plan(&work, CONTACT, &every_kind()));
     let entity = CONTACT;
-    assert_eq!(kind, CallKind::HubSpotGiveWay { entity });
+    assert_eq!(kind, HubSpotCall::GiveWay { entity });
     assert_eq!(item.fragment, r#"{"id":"512","properties":{"email":""}}"#);
     let call = assemble(vec![(kind, item)], &settings(&every_kind())).remove(0);
     assert_eq!(

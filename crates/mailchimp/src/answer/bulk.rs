@@ -6,13 +6,14 @@ use serde::Deserialize;
 
 use super::{MemberAnswer, lower_case, returned};
 use crate::{
+    Call,
     fault::{MemberRefusal, is_opt_out},
     member::UNMAILED,
 };
 use integration_engine::{
     crypto::subscriber_hash,
     delivery::{
-        call::{Call, Item},
+        call::Item,
         outcome::{Relink, Verdict},
         verdicts::no_verdict,
     },

@@ -18,19 +18,19 @@ fn item(name: &str, asked: Option<MemberStatus>) -> Item {
     }
 }
 
-fn call(kind: CallKind, items: Vec<Item>) -> Call {
+fn call(kind: MailchimpCall, items: Vec<Item>) -> Call {
     let sends = items.into_iter().map(|item| (kind.clone(), item)).collect();
     assemble(sends, &settings()).remove(0)
 }
 
 fn bulk(items: Vec<Item>) -> Call {
-    call(CallKind::MailchimpBulk { list: "a1".into() }, items)
+    call(MailchimpCall::Bulk { list: "a1".into() }, items)
 }
 
 fn single(item: Item) -> Call {
     let hash = subscriber_hash(&item.name);
     call(
-        CallKind::MailchimpPatch {
+        MailchimpCall::Patch {
             list: "a1".into(),
             hash,
         },
@@ -241,7 +241,7 @@ fn people_are_looked_for_under_all_their_names() {
             remote_key: Some("a@example.com".into()),
             ..item("old@example.com", asked)
         };
-        let kind = CallKind::MailchimpPatch {
+        let kind = MailchimpCall::Patch {
             list: "a1".into(),
             hash: path.into(),
         };
@@ -305,7 +305,7 @@ fn a_member_that_left_its_address_is_looked_for_by_its_id() {
         "again Some(1)",
         "somebody else's"
     );
-    let look = CallKind::MailchimpLook {
+    let look = MailchimpCall::Look {
         list: "a1".into(),
         hash: "c1".into(),
         leaving: Leaving::Displaced,
@@ -331,7 +331,7 @@ fn a_member_that_left_its_address_is_looked_for_by_its_id() {
     );
     assert_eq!(seen(200, &at("A@example.com", "subscribed")), "discarded");
     assert_eq!(seen(404, "{}"), "gone");
-    let discard = CallKind::MailchimpDiscard {
+    let discard = MailchimpCall::Discard {
         list: "a1".into(),
         hash: "h".into(),
     };
@@ -340,7 +340,7 @@ fn a_member_that_left_its_address_is_looked_for_by_its_id() {
         assert_eq!(shapes(&discarded, status, ""), ["discarded"]);
     }
     // Written to by id, it says where it is.
-    let patch = CallKind::MailchimpPatch {
+    let patch = MailchimpCall::Patch {
         list: "a1".into(),
         hash: "c1".into(),
     };
@@ -362,7 +362,7 @@ fn a_member_that_left_its_address_is_looked_for_by_its_id() {
 fn archiving_what_is_not_there_is_done() {
     let hash = subscriber_hash("a@example.com");
     let archive = |path: &str, status| {
-        let kind = CallKind::MailchimpArchive {
+        let kind = MailchimpCall::Archive {
             list: "a1".into(),
             hash: path.into(),
         };
@@ -379,27 +379,27 @@ fn archiving_what_is_not_there_is_done() {
 fn pages_of_html_are_no_answers_of_mailchimps() {
     let (list, hash) = (|| "a1".to_owned(), || "h".to_owned());
     for kind in [
-        CallKind::MailchimpArchive {
+        MailchimpCall::Archive {
             list: list(),
             hash: hash(),
         },
-        CallKind::MailchimpLeave {
+        MailchimpCall::Leave {
             list: list(),
             hash: hash(),
         },
-        CallKind::MailchimpErase {
+        MailchimpCall::Erase {
             list: list(),
             hash: hash(),
         },
-        CallKind::MailchimpDiscard {
+        MailchimpCall::Discard {
             list: list(),
             hash: hash(),
         },
-        CallKind::MailchimpTags {
+        MailchimpCall::Tags {
             list: list(),
             hash: hash(),
         },
-        CallKind::MailchimpMeet { list: list() },
+        MailchimpCall::Meet { list: list() },
     ] {
         let call = call(kind.clone(), vec![item("a@example.com", None)]);
         let reading = read(&call, Ok(&reply(200, "<html>")), &settings());
@@ -413,7 +413,7 @@ fn addresses_beyond_ascii_are_looked_for_as_they_are() {
     let address = "jörg@bücher.example";
     let (hash, plain) = (subscriber_hash(address), "j%C3%B6rg%40b%C3%BCcher.example");
     let patch = |path: &str, asked| {
-        let kind = CallKind::MailchimpPatch {
+        let kind = MailchimpCall::Patch {
             list: "a1".into(),
             hash: path.into(),
         };

@@ -249,7 +249,7 @@ impl Crm {
     /// before that.
     fn send(
         &mut self,
-        kind: CallKind,
+        kind: MailchimpCall,
         item: Item,
         flight: InFlight,
         (request_lost, answer_lost): (bool, bool),

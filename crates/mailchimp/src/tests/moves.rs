@@ -197,13 +197,13 @@ fn gone_rows_are_erased_wherever_they_were() {
     assert_eq!(sent(&work(None, Some(nowhere)), &permanent), "Removed");
 }
 
-fn verdict(kind: CallKind, status: u16, body: &str, settings: &MailchimpSettings) -> Verdict {
+fn verdict(kind: MailchimpCall, status: u16, body: &str, settings: &MailchimpSettings) -> Verdict {
     verdict_of(kind, Some(MemberStatus::Subscribed), status, body, settings)
 }
 
 /// Of a member who is known to be so.
 fn verdict_of(
-    kind: CallKind,
+    kind: MailchimpCall,
     known: Option<MemberStatus>,
     status: u16,
     body: &str,
@@ -230,7 +230,7 @@ fn verdict_of(
 
 #[test]
 fn what_is_seen_decides_how_they_leave() {
-    let look = |leaving| CallKind::MailchimpLook {
+    let look = |leaving| MailchimpCall::Look {
         opted_out: None,
         leaving,
         list: "a1".into(),
@@ -275,7 +275,7 @@ fn what_is_seen_decides_how_they_leave() {
     );
     let relink = Some(Relink::Leave { ask: false });
     assert!(matches!(ours, Verdict::Again { relink: known, .. } if known == relink));
-    let leave = CallKind::MailchimpLeave {
+    let leave = MailchimpCall::Leave {
         list: "a1".into(),
         hash: "c1".into(),
     };
@@ -313,7 +313,7 @@ fn who_came_back_and_left_by_themselves_is_told_from_whom_the_crm_opted_out() {
         (Leaving::Bounced, bounced, None, before, None),
     ];
     for (leaving, known, opted_out, opted_in, expected) in cases {
-        let kind = CallKind::MailchimpLook {
+        let kind = MailchimpCall::Look {
             opted_out,
             leaving,
             list: "a1".into(),
@@ -334,7 +334,7 @@ fn who_came_back_and_left_by_themselves_is_told_from_whom_the_crm_opted_out() {
 
 #[test]
 fn replaced_address_that_bounced_is_let_go_unless_they_came_back_there() {
-    let kind = |leaving| CallKind::MailchimpLook {
+    let kind = |leaving| MailchimpCall::Look {
         opted_out: None,
         leaving,
         list: "a1".into(),
@@ -363,7 +363,7 @@ fn who_is_archived_for_good_is_looked_at_first() {
     let gone = work(None, link(Some("c1"), "ada@example.com", status, &[]));
     let sent = sent(&gone, &settings());
     assert!(sent.starts_with("GET /lists/a1/members/c1 "), "{sent}");
-    let look = CallKind::MailchimpLook {
+    let look = MailchimpCall::Look {
         opted_out: None,
         leaving: Leaving::ForGood,
         list: "a1".into(),
@@ -409,7 +409,7 @@ fn who_is_archived_for_good_is_looked_at_first() {
 
 #[test]
 fn unknown_audience_is_the_records_fault_where_rows_name_them() {
-    let bulk = |list: &str| CallKind::MailchimpBulk { list: list.into() };
+    let bulk = |list: &str| MailchimpCall::Bulk { list: list.into() };
     let not_found = |verdict: &Verdict| {
         matches!(
             verdict,
@@ -427,7 +427,7 @@ fn unknown_audience_is_the_records_fault_where_rows_name_them() {
     let waits = verdict(bulk("a1"), 404, "{}", &settings());
     assert!(matches!(waits, Verdict::Retry { .. }), "{waits:?}");
     let met = verdict(
-        CallKind::MailchimpMeet { list: "b2".into() },
+        MailchimpCall::Meet { list: "b2".into() },
         200,
         r#"{"id":"b2"}"#,
         &several(),

@@ -1,5 +1,6 @@
 use super::*;
-use integration_engine::consent::membership::{Membership, to_note};
+use crate::intents::to_note;
+use integration_engine::consent::membership::Membership;
 
 const IN: [Option<&str>; 5] = [
     Some("Ada@Example.com"),
@@ -13,7 +14,7 @@ fn plan(work: &Work) -> Decision {
     decide(work, 3, &map(), &settings())
 }
 
-fn sent(decision: Decision) -> (CallKind, Item) {
+fn sent(decision: Decision) -> (MailchimpCall, Item) {
     match decision {
         Decision::Send(kind, item) => (kind, item),
         Decision::Settled(verdict) => panic!("settled: {verdict:?}"),
@@ -27,19 +28,19 @@ fn settled(decision: Decision) -> Verdict {
     }
 }
 
-fn bulk() -> CallKind {
-    CallKind::MailchimpBulk { list: "a1".into() }
+fn bulk() -> MailchimpCall {
+    MailchimpCall::Bulk { list: "a1".into() }
 }
 
-fn patch(address: &str) -> CallKind {
-    CallKind::MailchimpPatch {
+fn patch(address: &str) -> MailchimpCall {
+    MailchimpCall::Patch {
         list: "a1".into(),
         hash: subscriber_hash(address),
     }
 }
 
-fn contact() -> CallKind {
-    CallKind::MailchimpPatch {
+fn contact() -> MailchimpCall {
+    MailchimpCall::Patch {
         list: "a1".into(),
         hash: "c".into(),
     }
@@ -242,7 +243,7 @@ fn a_new_address_travels_under_the_known_name() {
         ..link
     });
     let (kind, item) = sent(plan(&work(row(IN), moved)));
-    let by_address = CallKind::MailchimpPatch {
+    let by_address = MailchimpCall::Patch {
         list: "a1".into(),
         hash: subscriber_hash(ADA),
     };
@@ -254,7 +255,7 @@ fn what_may_have_been_created_under_an_old_address_is_looked_at_and_archived() {
     let uncertain = link(None, "old@example.com", None, &[]);
     let (kind, item) = sent(plan(&work(row(IN), uncertain.clone())));
     let leaving = Leaving::Elsewhere;
-    assert!(matches!(kind, CallKind::MailchimpLook { leaving: seen, .. } if seen == leaving));
+    assert!(matches!(kind, MailchimpCall::Look { leaving: seen, .. } if seen == leaving));
     assert_eq!(item.remote_key.as_deref(), Some("old@example.com"));
     let erasing = MailchimpSettings {
         on_delete: OnDelete::Permanent,
@@ -271,7 +272,7 @@ fn what_may_have_been_created_under_an_old_address_is_looked_at_and_archived() {
 fn opting_in_anew_sets_the_status_alone() {
     let out = link(Some("c"), ADA, Some(MemberStatus::UnsubscribedByCrm), &[]);
     let (kind, item) = sent(plan(&work(row(IN), out)));
-    let by_id = CallKind::MailchimpPatch {
+    let by_id = MailchimpCall::Patch {
         list: "a1".into(),
         hash: "c".into(),
     };
@@ -284,7 +285,7 @@ fn opting_in_anew_sets_the_status_alone() {
     let no_id = link(Some(&hash), ADA, no_id, &[]);
     let (kind, item) = sent(plan(&work(row(IN), no_id)));
     let list = "a1".into();
-    assert_eq!(kind, CallKind::MailchimpPut { list, hash });
+    assert_eq!(kind, MailchimpCall::Put { list, hash });
     assert!(
         item.fragment
             .contains(r#""status":"subscribed","status_if_new":"transactional""#)
@@ -313,7 +314,7 @@ fn opting_in_anew_sets_the_status_alone() {
     // They may have come back there, and left by themselves since.
     let (kind, _) = sent(plan(&work(row(IN), bounced)));
     let leaving = Leaving::Bounced;
-    assert!(matches!(kind, CallKind::MailchimpLook { leaving: seen, .. } if seen == leaving));
+    assert!(matches!(kind, MailchimpCall::Look { leaving: seen, .. } if seen == leaving));
 }
 
 #[test]

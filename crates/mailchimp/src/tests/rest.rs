@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::intents::to_note;
 
 use integration_engine::{
-    consent::membership::to_note,
     delivery::given::Given,
     record::field_type::{FieldType, MergeType, NamedInterest},
 };
@@ -74,15 +74,15 @@ fn given(tags: &[&str], interests: &[&str], permissions: &[&str]) -> Given {
     }
 }
 
-fn sent(work: &Work) -> (CallKind, Item) {
+fn sent(work: &Work) -> (MailchimpCall, Item) {
     match decide(work, 0, &full_map(), &settings()) {
         Decision::Send(kind, item) => (kind, item),
         Decision::Settled(verdict) => panic!("settled: {verdict:?}"),
     }
 }
 
-fn tags_call(hash: &str) -> CallKind {
-    CallKind::MailchimpTags {
+fn tags_call(hash: &str) -> MailchimpCall {
+    MailchimpCall::Tags {
         list: "a1".into(),
         hash: hash.into(),
     }
@@ -92,7 +92,7 @@ fn tags_call(hash: &str) -> CallKind {
 fn everything_is_given_to_a_new_member_in_as_few_calls_as_can_be() {
     let texts = with("{VIP,crm}", "{two}", "{One}");
     let (kind, item) = sent(&work(texts.clone(), None));
-    assert_eq!(kind, CallKind::MailchimpBulk { list: "a1".into() });
+    assert_eq!(kind, MailchimpCall::Bulk { list: "a1".into() });
     assert!(
         item.fragment
             .ends_with(r#""tags":["VIP","crm"],"interests":{"itwo":true}}"#),
@@ -117,7 +117,7 @@ fn everything_is_given_to_a_new_member_in_as_few_calls_as_can_be() {
     );
     let (kind, item) = sent(&work(texts.clone(), then));
     assert!(
-        matches!(kind, CallKind::MailchimpPatch { ref hash, .. } if hash == "c"),
+        matches!(kind, MailchimpCall::Patch { ref hash, .. } if hash == "c"),
         "{kind:?}"
     );
     assert_eq!(
@@ -182,7 +182,7 @@ fn only_tags_of_ours_are_taken_back() {
     let mut texts = with("{new}", "{}", "{}").unwrap();
     texts[2] = Some("Eda".into());
     let (kind, item) = sent(&work(Some(texts), known(ours(), agreed, "", "")));
-    assert_eq!(kind, CallKind::MailchimpBulk { list: "a1".into() });
+    assert_eq!(kind, MailchimpCall::Bulk { list: "a1".into() });
     assert!(
         !item.fragment.contains("tags") && item.beside.more,
         "{}",
@@ -196,7 +196,7 @@ fn tags_follow_a_change_of_address() {
     texts[0] = Some("eda@example.com".into());
     let ours = known(given(&["VIP"], &[], &[]), r#"["vip"]"#, "", "");
     let (kind, item) = sent(&work(Some(texts.clone()), ours));
-    assert!(matches!(kind, CallKind::MailchimpPatch { .. }));
+    assert!(matches!(kind, MailchimpCall::Patch { .. }));
     assert!(!item.fragment.contains("tags") && item.beside.more);
     // The address is the new one by then, and they go along in bulk.
     let mut link = known(given(&["VIP"], &[], &[]), r#"["vip"]"#, "", "").unwrap();
@@ -209,7 +209,7 @@ fn tags_follow_a_change_of_address() {
         by: Writer::Crm,
     });
     let (kind, item) = sent(&work(Some(texts.clone()), Some(link.clone())));
-    assert_eq!(kind, CallKind::MailchimpBulk { list: "a1".into() });
+    assert_eq!(kind, MailchimpCall::Bulk { list: "a1".into() });
     assert!(
         item.fragment.ends_with(r#""tags":["VIP","new"]}"#),
         "{}",
@@ -240,7 +240,7 @@ fn interests_of_ours_are_left_when_the_column_no_longer_names_them() {
     );
     assert_eq!(item.beside.given, Some(given(&[], &["itwo"], &[])));
     // Until the answer is in, the member may have either.
-    let kind = CallKind::MailchimpBulk { list: "a1".into() };
+    let kind = MailchimpCall::Bulk { list: "a1".into() };
     let link = known(given(&[], &["ione"], &[]), "", "", "");
     let noted = to_note(link.as_ref(), &item, &kind).unwrap();
     assert_eq!(noted.membership.given, given(&[], &["ione", "itwo"], &[]));
@@ -305,7 +305,7 @@ fn permissions_are_granted_and_withdrawn_as_the_column_says_and_only_to_members(
 fn who_is_not_found_with_tags_is_looked_for_under_other_names() {
     let ours = known(given(&["VIP"], &[], &[]), r#"["vip"]"#, "", "");
     let (kind, item) = sent(&work(with("{}", "{}", "{}"), ours));
-    let ask = |kind: &CallKind, item: &Item, status: u16| {
+    let ask = |kind: &MailchimpCall, item: &Item, status: u16| {
         let call = assemble(vec![(kind.clone(), item.clone())], &settings()).remove(0);
         assert_eq!(
             call.request.path,
@@ -337,9 +337,9 @@ fn who_is_not_found_with_tags_is_looked_for_under_other_names() {
     assert!(matches!(ask(&by_id, &item, 404), Verdict::Again { relink, .. } if relink == adopted));
 }
 
-fn hash_in(kind: &CallKind) -> &str {
+fn hash_in(kind: &MailchimpCall) -> &str {
     match kind {
-        CallKind::MailchimpTags { hash, .. } => hash,
+        MailchimpCall::Tags { hash, .. } => hash,
         other => panic!("{other:?}"),
     }
 }
@@ -444,20 +444,20 @@ impl Scene {
         true
     }
 
-    fn apply(&mut self, kind: &CallKind, body: &str) {
+    fn apply(&mut self, kind: &MailchimpCall, body: &str) {
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_lowercase();
         let tags = body["tags"].as_array();
         for tag in tags.into_iter().flatten() {
             match kind {
-                CallKind::MailchimpTags { .. } if tag["status"] == "inactive" => {
+                MailchimpCall::Tags { .. } if tag["status"] == "inactive" => {
                     self.tags.remove(&text(&tag["name"]));
                 }
-                CallKind::MailchimpTags { .. } => {
+                MailchimpCall::Tags { .. } => {
                     self.tags.insert(text(&tag["name"]));
                 }
                 // Mailchimp: not certain of PUT, and not taken by PATCH.
-                CallKind::MailchimpBulk { .. } => {
+                MailchimpCall::Bulk { .. } => {
                     self.tags.insert(text(tag));
                 }
                 _ => panic!("tags in {kind:?}"),

@@ -13,12 +13,14 @@ use pgrx::spi::SpiResult;
 use super::{Erasures, RunningErasure};
 use crate::pg::{self, SqlError};
 use crate::store;
+use crate::store::crm::people;
 use crate::store::jobs::erasures::{self, Erasure};
 use crate::store::links::{self, intents};
-use crate::store::{crm::people, queue::dead_letters, sources};
+use crate::store::queue::dead_letters;
+use crate::store::sources;
+use crate::worker::Context;
 use crate::worker::jobs::A_MOMENT;
 use crate::worker::task::Turn;
-use crate::worker::{Context, settle};
 
 const UNKNOWN: &str = "nothing was known of this record but its key";
 const SHARED: &str =
@@ -76,7 +78,7 @@ impl Erasures {
         };
         erasures::begin(job, &known, &steps, remark)?;
         for worker in turn.targets.iter_mut() {
-            settle::outlook(worker, turn.context.now)?;
+            worker.look_up_retries(turn.context.now)?;
             turn.context
                 .set_dead(worker.target, dead_letters::count(worker.target)?);
         }

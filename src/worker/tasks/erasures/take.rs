@@ -14,10 +14,11 @@ use super::begin::is_free;
 use crate::pg;
 use crate::services;
 use crate::store;
+use crate::store::jobs::erasures;
+use crate::store::links;
 use crate::store::queue::withheld::{self, Reason};
-use crate::store::{jobs::erasures, links};
+use crate::worker::associations;
 use crate::worker::task::{Answered, Turn};
-use crate::worker::{answers, associations};
 
 /// While the target as a whole is in trouble, a request is not put off for longer.
 const TROUBLE: Duration = Duration::from_secs(60);
@@ -42,7 +43,7 @@ impl Erasures {
         let (step, result) = (call.step.clone(), &answered.result);
         let answer = match services::erasure_answer(&step, result.as_ref(), &settings.hubspot_api) {
             ErasureAnswer::Not(why) => {
-                let trouble = answers::signal(step.target(), result) != TargetSignal::Healthy;
+                let trouble = services::signal(step.target(), result) != TargetSignal::Healthy;
                 call.failures += 1;
                 let delay = retry::next_delay(
                     call.failures,

@@ -11,7 +11,6 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use integration_engine::delivery::call::Scope;
 use integration_engine::delivery::outcome::{Category, TargetSignal};
 use integration_engine::delivery::settlement::LinkEntry;
 use integration_engine::limits::BudgetReport;
@@ -23,6 +22,7 @@ use integration_hubspot::associations as hubspot;
 use integration_hubspot::associations::{
     Action, AssociationCall, AssociationReading, AssociationStep, Labels, PairVerdict, Sending,
 };
+use integration_hubspot::scopes::Scope;
 use pgrx::spi::SpiResult;
 
 use crate::store;
@@ -30,10 +30,11 @@ use crate::store::associations::{self as table, AssociationChange, OwedAssociati
 use crate::store::links::{self, LinkCause};
 use crate::store::queue::changes;
 use crate::store::queue::dead_letters::LogEntry;
-use crate::worker::associations::AssociationsOwed;
+use crate::worker::Context;
+use crate::worker::hubspot::{adopt, missing_scopes};
 use crate::worker::target::TargetWorker;
+use crate::worker::target::hubspot::AssociationsOwed;
 use crate::worker::task::{Answered, Question, Task, Token, Turn};
-use crate::worker::{Context, adopt, missing_scopes, settle};
 use limits::Limits;
 
 /// Associations planned at once: two full calls.
@@ -321,5 +322,5 @@ fn resolve_again(worker: &mut TargetWorker, context: &Context, ids: &[String]) -
     }
     links::write(Target::HubSpot, LinkCause::Noted, &entries)?;
     changes::put_retries(Target::HubSpot, &retries)?;
-    settle::outlook(worker, context.now)
+    worker.look_up_retries(context.now)
 }

@@ -17,7 +17,7 @@ use super::{Ask, Asked};
 use crate::store::jobs::drift::{self, DriftKind, Repair};
 use crate::store::links::{self, LinkCause};
 use crate::store::sources::Source;
-use crate::worker::adopt::{self, Claim};
+use crate::worker::hubspot::adopt::{self, Claim};
 
 impl Judge<'_> {
     /// Rows that are not linked are missing there; the others are asked for.

@@ -19,9 +19,10 @@ use crate::pg::{self, SqlError, fence::Refusal};
 use crate::store;
 use crate::store::jobs::backfills::{self, JobEnd};
 use crate::store::jobs::drift::{self, Course, ReconcileStage};
+use crate::worker::lane::{read_queue, settle};
 use crate::worker::target::{LANES, TargetWorker};
 use crate::worker::task::{Answered, Question, Turn};
-use crate::worker::{Context, associations, intake, settle};
+use crate::worker::{Context, associations};
 
 /// What became of judging.
 pub(super) enum Judged {
@@ -270,7 +271,7 @@ impl Reconciles {
         // All that is read here is read with one snapshot: a change that the rows show is in the
         // queue, or was settled before.
         LANES.into_iter().for_each(|lane| worker.look_at(lane));
-        let leftover = intake::read_queue(worker, turn.context)?;
+        let leftover = read_queue::read_queue(worker, turn.context)?;
         let known = leftover.unknown.is_empty() && !worker.unread();
         if known && let Some(running) = self.find(job, target) {
             let mut todo = running.todo.clone();

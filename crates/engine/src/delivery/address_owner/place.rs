@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    delivery::call::{CallKind, Item, Link},
+    delivery::call::{Item, Link},
     record::{RecordHasher, RecordRef},
 };
 
@@ -67,12 +67,12 @@ impl Claims {
         others.filter_map(|(_, claimed)| claimed.get(&place.address))
     }
 
-    /// Notes where a record is about to be sent to.
-    pub fn note(&mut self, kind: &CallKind, item: &Item, record: &RecordRef) {
+    /// Notes where a record is about to be sent to. `list`: the audience of its call.
+    pub fn note(&mut self, list: Option<&str>, item: &Item, record: &RecordRef) {
         let Some(address) = &item.remote_key else {
             return;
         };
-        let list = kind.list().unwrap_or_default();
+        let list = list.unwrap_or_default();
         let claimed = match self.0.get_mut(list) {
             Some(claimed) => claimed,
             None => self.0.entry(list.to_owned()).or_default(),

@@ -4,7 +4,7 @@ use super::*;
 use crate::record::kind::sample::{COMPANY, CONTACT};
 use crate::{
     consent::membership::Membership,
-    delivery::call::{Beside, CallKind, Item, Leaver, Link},
+    delivery::call::{Beside, Item, Leaver, Link},
     record::{RecordKey, SourceId},
 };
 
@@ -178,9 +178,8 @@ fn records_planned_together_meet_under_one_address() {
         own: None,
     };
     let mut claims = Claims::default();
-    let bulk = |list: &str| CallKind::MailchimpBulk { list: list.into() };
     for (list, key) in [("a1", "1"), ("b2", "2"), ("a1", "3")] {
-        claims.note(&bulk(list), &item, &record(key));
+        claims.note(Some(list), &item, &record(key));
     }
     let cases = [
         ("a1", Some("1"), vec!["2"]),

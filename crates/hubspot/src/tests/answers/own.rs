@@ -18,7 +18,7 @@ fn own(key: &str, chosen: bool, alone: bool) -> Box<Own> {
 
 #[test]
 fn records_that_others_named_are_not_adopted() {
-    let look = CallKind::HubSpotMatch {
+    let look = HubSpotCall::Match {
         entity: COMPANY,
         property: "domain".into(),
     };
@@ -50,7 +50,7 @@ fn records_that_others_named_are_not_adopted() {
 
 #[test]
 fn records_are_looked_at_before_they_are_created() {
-    let find = CallKind::HubSpotFind {
+    let find = HubSpotCall::Find {
         entity: DEAL,
         id_property: "crm_id".into(),
     };
@@ -71,7 +71,7 @@ fn records_are_looked_at_before_they_are_created() {
 
 #[test]
 fn contact_found_under_a_second_address_is_looked_at_too() {
-    let find = CallKind::HubSpotFind {
+    let find = HubSpotCall::Find {
         entity: CONTACT,
         id_property: "email".into(),
     };

@@ -167,7 +167,7 @@ proptest::proptest! {
 
 #[test]
 fn erased_is_what_hubspot_confirms_or_no_longer_has() {
-    let call = call(CallKind::HubSpotErase { entity: CONTACT }, &["512"]);
+    let call = call(HubSpotCall::Erase { entity: CONTACT }, &["512"]);
     let verdict = |status, body: &str| {
         let reading = read(&call, Ok(&reply(status, body)), &settings(&[]));
         reading.verdicts.into_iter().next().unwrap()

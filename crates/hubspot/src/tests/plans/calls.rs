@@ -28,7 +28,7 @@ fn calls_carry_traces_and_stay_within_their_size() {
         .collect();
     assert_eq!(traces, (0..50).map(|at| at.to_string()).collect::<Vec<_>>());
 
-    let find = CallKind::HubSpotFind {
+    let find = HubSpotCall::Find {
         entity: COMPANY,
         id_property: "crm_id".into(),
     };

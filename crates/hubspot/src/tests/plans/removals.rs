@@ -9,7 +9,7 @@ fn a_gone_row_is_archived_if_it_was_there() {
         CONTACT,
         &[],
     ));
-    assert_eq!(kind, CallKind::HubSpotArchive { entity: CONTACT });
+    assert_eq!(kind, HubSpotCall::Archive { entity: CONTACT });
     assert_eq!(
         (item.fragment.as_str(), item.name.as_str()),
         (r#"{"id":"512"}"#, "512")
@@ -32,13 +32,13 @@ fn deleted(entity: Entity, on_delete: HubSpotOnDelete, link: Option<Link>) -> De
 fn a_deleted_row_is_archived_erased_or_left_alone_as_the_setting_says() {
     use HubSpotOnDelete::{Archive, Gdpr, Ignore};
     let known = || link(Some("512"), Some("ada@example.com"), &[]);
-    let archive = |entity| CallKind::HubSpotArchive { entity };
+    let archive = |entity| HubSpotCall::Archive { entity };
     let cases = [
         (CONTACT, Archive, archive(CONTACT), r#"{"id":"512"}"#),
         (
             CONTACT,
             Gdpr,
-            CallKind::HubSpotErase { entity: CONTACT },
+            HubSpotCall::Erase { entity: CONTACT },
             r#"{"objectId":"512"}"#,
         ),
         // Nothing but contacts can be erased.
@@ -56,7 +56,7 @@ fn a_deleted_row_is_archived_erased_or_left_alone_as_the_setting_says() {
             on_delete,
             link(None, Some("a@x.org"), &[]),
         ));
-        assert!(matches!(kind, CallKind::HubSpotFind { .. }));
+        assert!(matches!(kind, HubSpotCall::Find { .. }));
     }
     for link in [known(), link(None, Some("a@x.org"), &[]), None] {
         assert_eq!(settled(deleted(CONTACT, Ignore, link)), Verdict::Removed);
@@ -71,7 +71,7 @@ fn contacts_are_erased_one_at_a_time() {
             fragment: format!(r#"{{"objectId":"{id}"}}"#),
             ..item(id)
         };
-        (CallKind::HubSpotErase { entity: CONTACT }, item)
+        (HubSpotCall::Erase { entity: CONTACT }, item)
     });
     let calls = assemble(sends.into(), &settings);
     let made: Vec<_> = calls

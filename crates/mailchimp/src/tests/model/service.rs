@@ -182,7 +182,7 @@ impl Service {
             None => Value::Null,
         };
         match &call.kind {
-            CallKind::MailchimpBulk { list } => {
+            MailchimpCall::Bulk { list } => {
                 let members = body["members"].as_array().unwrap();
                 let (mut new, mut updated) = (Vec::new(), Vec::new());
                 for member in members {
@@ -196,12 +196,12 @@ impl Service {
                 let body = json!({ "new_members": new, "updated_members": updated, "errors": [] });
                 reply(200, &body.to_string())
             }
-            CallKind::MailchimpPut { list, hash } | CallKind::MailchimpPatch { list, hash } => {
+            MailchimpCall::Put { list, hash } | MailchimpCall::Patch { list, hash } => {
                 self.single(call.request.method, list, hash, &body, on)
             }
-            CallKind::MailchimpArchive { list, hash }
-            | CallKind::MailchimpDiscard { list, hash }
-            | CallKind::MailchimpLeave { list, hash } => {
+            MailchimpCall::Archive { list, hash }
+            | MailchimpCall::Discard { list, hash }
+            | MailchimpCall::Leave { list, hash } => {
                 match self.locate(list, hash) {
                     Some(at) => match self.members.get_mut(&at) {
                         Some(member) if member.status != "archived" => {
@@ -213,11 +213,11 @@ impl Service {
                 }
                 reply(204, "")
             }
-            CallKind::MailchimpLook { list, hash, .. } => match self.locate(list, hash) {
+            MailchimpCall::Look { list, hash, .. } => match self.locate(list, hash) {
                 Some(at) => reply(200, &self.shown(&at).to_string()),
                 None => reply(404, "{}"),
             },
-            CallKind::MailchimpMeet { .. } => reply(200, "{}"),
+            MailchimpCall::Meet { .. } => reply(200, "{}"),
             other => panic!("{other:?}"),
         }
     }
