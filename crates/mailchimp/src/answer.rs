@@ -1,5 +1,8 @@
 //! What Mailchimp's answer means for each record of a call.
 
+pub(crate) mod fault;
+pub(crate) mod missing;
+
 mod bulk;
 
 use std::borrow::Cow;
@@ -21,13 +24,12 @@ use integration_engine::{
     wire::{Reply, TransportError},
 };
 
-use super::{
-    audience, displaced,
-    fault::{MemberRefusal, is_opt_out},
-    missing::{no_such_member, other_name},
-    moves,
-    opt_out::suppression,
-};
+use super::audience;
+use crate::answer::fault::{MemberRefusal, is_opt_out};
+use crate::answer::missing::{no_such_member, other_name};
+use crate::plan::displaced;
+use crate::plan::moves;
+use crate::plan::opt_out::suppression;
 
 const ASKED: &str = "Mailchimp has this person, not subscribed; they are asked";
 

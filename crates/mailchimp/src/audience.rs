@@ -1,5 +1,7 @@
 //! Which audience a row names.
 
+pub(crate) mod account;
+
 use std::borrow::Cow;
 
 use crate::{MailchimpCall, MailchimpSettings};

@@ -10,7 +10,8 @@ use integration_engine::{
     wire::{Method, Request},
 };
 
-use super::{erasure::erase_path, fault::is_opt_out};
+use super::erasure::erase_path;
+use crate::answer::fault::is_opt_out;
 
 /// Who wants no more mail is let go whatever their merge fields are. Everybody else's have to be as
 /// the audience wants them, or it would fill with members that its forms and campaigns do not expect.

@@ -3,6 +3,8 @@
 //! Two rules outrank everything else: nobody is subscribed without an opt-in in the CRM, and nobody
 //! who left at Mailchimp is subscribed again; at most they are asked (`pending`).
 
+pub(crate) mod identity;
+
 use integration_engine::{
     consent::standing::Standing,
     delivery::call::Link,

@@ -1,6 +1,9 @@
 //! What audiences are made of: their merge fields, interest groups and marketing permissions, read
 //! from Mailchimp's answers, and the field map seen in the light of one audience.
 
+pub mod preflight;
+pub mod provision;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -20,9 +23,8 @@ use integration_engine::{
     wire::Request,
 };
 
-use super::{
-    EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS, fault::is_opt_out,
-};
+use super::{EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS};
+use crate::answer::fault::is_opt_out;
 
 /// Mailchimp: at most 1,000 in a page.
 const PAGE: usize = 1_000;

@@ -1,6 +1,7 @@
 //! Erasing at Mailchimp: the request it takes, and what its answer means.
 
-use super::{Mailchimp, fault::MemberRefusal};
+use super::Mailchimp;
+use crate::answer::fault::MemberRefusal;
 use integration_engine::{
     erasure::{ErasureAnswer, answered, is_confirmed},
     record::Target,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::fault::refusal;
+use crate::answer::fault::refusal;
 use integration_engine::{
     record::Target,
     wire::{Method, Reply, Request},

@@ -9,51 +9,39 @@
     allow(clippy::too_many_lines, reason = "tables of cases are long")
 )]
 
-mod account;
 mod answer;
 mod audience;
 mod calls;
 mod consent;
 pub mod definitions;
-mod displaced;
 pub mod engagement;
 pub mod erasure;
-mod fault;
+mod fields;
 pub mod hooks;
-mod identity;
 mod intents;
 mod kind;
-mod known;
 pub mod listing;
 pub mod mandrill;
 mod member;
-pub mod merge;
-mod missing;
-mod moves;
-mod opt_out;
 mod plan;
-pub mod preflight;
-pub mod provision;
-mod rest;
 mod service;
 mod settings;
-mod values;
 pub mod webhook;
 
 pub use {
-    account::{
+    audience::account::{
         Account, account_request, audience_request, audiences_request, data_centre, host_of,
         read_account, read_audience, read_audiences,
     },
     audience::{audience_of, unknown_audience},
-    definitions::{needs_definitions, type_of},
-    displaced::address_change,
-    identity::{Sought, seek},
+    consent::identity::{Sought, seek},
+    definitions::{needs_definitions, preflight, provision, type_of},
+    fields::{merge, values::CONVENTIONS},
     kind::{Leaving, MailchimpCall},
+    plan::displaced::address_change,
     plan::list_of,
     service::Mailchimp,
     settings::{MailchimpSettings, OnDelete, Resubscribe},
-    values::CONVENTIONS,
 };
 
 use integration_engine::delivery::call;

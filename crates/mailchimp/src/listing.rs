@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{EMAIL_ADDRESS, INTERESTS, LANGUAGE, STATUS, TAGS, merge};
-use crate::values;
+use super::{EMAIL_ADDRESS, INTERESTS, LANGUAGE, STATUS, TAGS};
+use crate::fields::merge;
+use crate::fields::values;
 use integration_engine::{
     delivery::call::Link,
     record::{RemoteId, Target, Timestamp, consent::MemberStatus, mapping::Field},

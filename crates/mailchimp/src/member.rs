@@ -18,8 +18,8 @@ use integration_engine::{
 
 use super::{
     EMAIL_ADDRESS, INTERESTS, LANGUAGE, LIST_ID, PERMISSIONS, STATUS, TAGS, plan::MemberPlan,
-    values,
 };
+use crate::fields::values;
 use integration_engine::record::field_type::FieldType;
 
 /// The status a member gets who is created where a known one was to be written to. Mailchimp: a

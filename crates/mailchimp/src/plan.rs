@@ -1,5 +1,11 @@
 //! What is to be sent to Mailchimp for one record. Consent decides first, then what changed.
 
+pub(crate) mod displaced;
+pub(crate) mod known;
+pub(crate) mod moves;
+pub(crate) mod opt_out;
+pub(crate) mod rest;
+
 use crate::{
     Decision, MailchimpCall, MailchimpSettings, OnDelete,
     consent::{self, ConsentAction, Person},
@@ -21,9 +27,9 @@ use integration_engine::{
 use super::{
     EMAIL_ADDRESS, STATUS,
     audience::audience_of,
-    known::MemberRef,
     member::{Fields, MemberBody, Row, STATUS_IF_NEW, Tags, UNMAILED, status_text},
 };
+use crate::plan::known::MemberRef;
 
 /// Decides about one record. `index` is the caller's number for `work`.
 pub(crate) fn decide(

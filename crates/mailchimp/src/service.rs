@@ -22,8 +22,9 @@ use integration_engine::{
 
 use super::{
     BULK_MAX, Call, Decision, EMAIL_ADDRESS, LIST_ID, MailchimpCall, MailchimpSettings, STATUS,
-    answer, calls, intents, plan, values,
+    answer, calls, intents, plan,
 };
+use crate::fields::values;
 
 /// It sends no Retry-After; its limit is 10 connections at a time.
 const CROWDED_WAIT: Duration = Duration::from_secs(2);

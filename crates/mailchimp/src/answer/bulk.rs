@@ -5,11 +5,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::{MemberAnswer, lower_case, returned};
-use crate::{
-    Call,
-    fault::{MemberRefusal, is_opt_out},
-    member::UNMAILED,
-};
+use crate::answer::fault::{MemberRefusal, is_opt_out};
+use crate::{Call, member::UNMAILED};
 use integration_engine::{
     crypto::subscriber_hash,
     delivery::{

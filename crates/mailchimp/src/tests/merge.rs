@@ -1,5 +1,6 @@
 //! Merge fields of every type: what is sent, what is compared, what comes back.
 
+use crate::fields::values;
 use std::sync::Arc;
 
 use proptest::prelude::*;

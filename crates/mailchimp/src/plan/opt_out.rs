@@ -13,7 +13,7 @@ use integration_engine::{
     value::json::push_member,
 };
 
-use super::{
+use crate::{
     EMAIL_ADDRESS, STATUS,
     member::{MemberBody, Row, STATUS_IF_NEW, UNMAILED, status_text},
     plan::MemberPlan,
@@ -22,7 +22,7 @@ use super::{
 impl MemberPlan<'_> {
     /// Whom the CRM opted out in a call whose answer nobody heard: if it opts them in again, that is
     /// as if the call had been carried out.
-    pub(super) fn perhaps_opted_out(&self, link: &Link) -> Option<Link> {
+    pub(crate) fn perhaps_opted_out(&self, link: &Link) -> Option<Link> {
         let (_, field) = self.map.field_named(STATUS)?;
         let unsure = link.clock.is_doubtful(field.id);
         let subscribed = link.member_status == Some(MemberStatus::Subscribed);
@@ -35,7 +35,7 @@ impl MemberPlan<'_> {
     }
 
     /// What the call is to somebody who had left, and whom the CRM opts in.
-    pub(super) fn leaver(&self, action: ConsentAction) -> Leaver {
+    pub(crate) fn leaver(&self, action: ConsentAction) -> Leaver {
         let left = |status: Option<MemberStatus>| status.is_some_and(standing::left);
         let link = self.work.link.as_ref().and_then(|link| link.member_status);
         let remembered = self.work.standing.map(|standing| standing.status);
@@ -48,7 +48,7 @@ impl MemberPlan<'_> {
         }
     }
 
-    pub(super) fn opt_out(&self, row: &Row, link: &Link, status: MemberStatus) -> Decision {
+    pub(crate) fn opt_out(&self, row: &Row, link: &Link, status: MemberStatus) -> Decision {
         let email = self.email(row).ok();
         let known = self.known(link, email.as_deref());
         let moved = email.as_deref().is_some_and(|email| email != known.address);
@@ -64,7 +64,7 @@ impl MemberPlan<'_> {
     }
 
     /// Never creates a member, and tells whether there is one.
-    pub(super) fn opt_out_if_there(
+    pub(crate) fn opt_out_if_there(
         &self,
         row: &Row,
         link: &Link,
@@ -109,21 +109,21 @@ impl MemberPlan<'_> {
     }
 
     /// That this status was set for what the CRM says. News of Mailchimp's from before that is older.
-    pub(super) fn status_tick(&self, status: MemberStatus) -> Option<Tick> {
+    pub(crate) fn status_tick(&self, status: MemberStatus) -> Option<Tick> {
         let (_, field) = self.map.field_named(STATUS)?;
         Some(self.tick(field, ValueHash::of(Some(status_text(status)))))
     }
 
     /// As above, where nobody knows what became of the status that was sent last: an answer tells how
     /// the member is.
-    pub(super) fn settled_status(&self, link: Option<&Link>, status: MemberStatus) -> Option<Tick> {
+    pub(crate) fn settled_status(&self, link: Option<&Link>, status: MemberStatus) -> Option<Tick> {
         let (_, field) = self.map.field_named(STATUS)?;
         let doubtful = link.is_some_and(|link| link.clock.is_doubtful(field.id));
         self.status_tick(status).filter(|_| doubtful)
     }
 
     /// Opted in, and another row with the address is opted out.
-    pub(super) fn objected(&self) -> Verdict {
+    pub(crate) fn objected(&self) -> Verdict {
         let other = self.work.objection.as_deref().unwrap_or("another one");
         dead(
             Category::Conflict,
@@ -137,7 +137,7 @@ impl MemberPlan<'_> {
         )
     }
 
-    pub(super) fn suppressed(&self, status: MemberStatus) -> Result<Decision, Verdict> {
+    pub(crate) fn suppressed(&self, status: MemberStatus) -> Result<Decision, Verdict> {
         let standing = self.work.standing.as_ref();
         let asked = standing.is_some_and(|standing| standing.has_left() && standing.asked);
         let why = match (status, asked) {
@@ -154,7 +154,7 @@ impl MemberPlan<'_> {
 }
 
 /// Whether somebody who left gets no mail from here on.
-pub(super) const fn leaves(action: ConsentAction) -> bool {
+pub(crate) const fn leaves(action: ConsentAction) -> bool {
     matches!(
         action,
         ConsentAction::Suppressed(_)
@@ -167,7 +167,7 @@ const ASKED: &str = "this person unsubscribed, and was asked once whether they w
      in the CRM has no effect until they sign up by themselves";
 
 /// Why nobody but the person can change it.
-pub(super) const fn suppression(status: MemberStatus) -> &'static str {
+pub(crate) const fn suppression(status: MemberStatus) -> &'static str {
     match status {
         MemberStatus::Cleaned => {
             "this address is no longer mailed because mail to it bounced; enter another one"

@@ -17,7 +17,7 @@ use integration_engine::{
     wire::Reply,
 };
 
-use super::opt_out::suppression;
+use crate::plan::opt_out::suppression;
 
 /// An address that signed up to too many lists is refused for a while; nobody says how long.
 const TOO_MANY_LISTS_WAIT: Duration = Duration::from_secs(86_400);
@@ -25,7 +25,7 @@ const QUOTED: usize = 500;
 
 /// A refusal of one member.
 #[derive(Debug, Default)]
-pub(super) struct MemberRefusal {
+pub(crate) struct MemberRefusal {
     /// Title and text, for matching.
     text: String,
     /// Text for people.
@@ -51,7 +51,7 @@ enum RefusalKind {
 
 impl MemberRefusal {
     /// An entry of a bulk answer's `errors`.
-    pub(super) fn of_member(error: &str, field: &str, field_message: &str) -> MemberRefusal {
+    pub(crate) fn of_member(error: &str, field: &str, field_message: &str) -> MemberRefusal {
         let mut said = error.to_owned();
         if !field.is_empty() || !field_message.is_empty() {
             said.push_str(&format!(" (field {field}: {field_message})"));
@@ -67,7 +67,7 @@ impl MemberRefusal {
     }
 
     /// The body of a 4xx answer: `title`, `detail` and perhaps `errors` with field and message.
-    pub(super) fn of_body(body: &[u8]) -> MemberRefusal {
+    pub(crate) fn of_body(body: &[u8]) -> MemberRefusal {
         let Ok(body) = serde_json::from_slice::<Value>(body) else {
             return MemberRefusal::default();
         };
@@ -123,17 +123,17 @@ impl MemberRefusal {
     }
 
     /// Whether the body was one of Mailchimp's.
-    pub(super) fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         !self.text.trim().is_empty()
     }
 
     /// Whether it says that the person was erased before.
-    pub(super) fn is_forgotten(&self) -> bool {
+    pub(crate) fn is_forgotten(&self) -> bool {
         self.kind() == RefusalKind::Suppressed(MemberStatus::Forgotten)
     }
 
     /// What it means for a record. `alone`: nothing else was in the call.
-    pub(super) fn verdict(&self, item: &Item, status: u16, alone: bool) -> Verdict {
+    pub(crate) fn verdict(&self, item: &Item, status: u16, alone: bool) -> Verdict {
         let dead = |category, why, member_status| Verdict::Dead {
             category,
             status: Some(status),
@@ -210,12 +210,12 @@ impl MemberRefusal {
         format!("Mailchimp refused {}", shortened(&all, QUOTED))
     }
 
-    pub(super) fn says(&self, part: &str) -> bool {
+    pub(crate) fn says(&self, part: &str) -> bool {
         self.text.contains(part)
     }
 
     /// The text for people.
-    pub(super) fn quoted(&self) -> String {
+    pub(crate) fn quoted(&self) -> String {
         match self.said.trim() {
             "" => "no reason given".to_owned(),
             said => shortened(said, QUOTED).into_owned(),
@@ -231,7 +231,7 @@ fn tag(field: &str) -> Option<&str> {
 }
 
 /// What a refusal of something that is no member says, for people.
-pub(super) fn refusal(reply: &Reply) -> String {
+pub(crate) fn refusal(reply: &Reply) -> String {
     let said = MemberRefusal::of_body(&reply.body);
     format!(
         "Mailchimp answered HTTP {}: {}",
@@ -241,7 +241,7 @@ pub(super) fn refusal(reply: &Reply) -> String {
 }
 
 /// Whether the record was sent to take the person off the list.
-pub(super) const fn is_opt_out(item: &Item) -> bool {
+pub(crate) const fn is_opt_out(item: &Item) -> bool {
     matches!(
         item.member_status,
         Some(

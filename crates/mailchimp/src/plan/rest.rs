@@ -19,48 +19,48 @@ use integration_engine::{
     sync::clock::{Tick, ValueHash},
 };
 
-use super::{
+use crate::fields::merge;
+use crate::plan::known::MemberRef;
+use crate::{
     INTERESTS, PERMISSIONS, TAGS,
-    known::MemberRef,
     member::{Fields, MemberBody, Row},
-    merge,
     plan::MemberPlan,
 };
 use integration_engine::record::field_type::FieldType;
 
 /// How a list of the member's stands to the column.
-pub(super) struct ColumnLabels {
+pub(crate) struct ColumnLabels {
     /// Tags as they are written, the others by id.
-    pub(super) wanted: Vec<String>,
+    pub(crate) wanted: Vec<String>,
     /// What we gave, and the column does not name any more.
-    pub(super) stale: Vec<String>,
+    pub(crate) stale: Vec<String>,
     /// The column differs from what was last agreed on.
     changed: bool,
     /// What of it is not known to have been given.
     new: Vec<String>,
-    pub(super) tick: Tick,
+    pub(crate) tick: Tick,
 }
 
 impl ColumnLabels {
     /// Whether there is anything to be done at all.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         !self.stale.is_empty() || self.is_new()
     }
 
     /// Whether there is something to be given.
-    pub(super) fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.changed && !self.wanted.is_empty()
     }
 }
 
 impl MemberPlan<'_> {
-    pub(super) fn given(&self) -> Given {
+    pub(crate) fn given(&self) -> Given {
         let link = self.work.link.as_ref();
         link.map(|link| link.membership.given.clone())
             .unwrap_or_default()
     }
 
-    pub(super) fn standing(
+    pub(crate) fn standing(
         &self,
         field: &Field,
         text: Option<&str>,
@@ -97,7 +97,7 @@ impl MemberPlan<'_> {
     }
 
     /// What the member has of us once these are given.
-    pub(super) fn giving(&self, body: &mut MemberBody, remote: &str, list: Vec<String>) {
+    pub(crate) fn giving(&self, body: &mut MemberBody, remote: &str, list: Vec<String>) {
         let given = body.given.get_or_insert_with(|| self.given());
         match remote {
             TAGS => given.tags = list,
@@ -108,7 +108,7 @@ impl MemberPlan<'_> {
 
     /// Whether permissions are to be sent. What cannot be read yet may be readable once the person
     /// is a member.
-    pub(super) fn owes_permissions(&self, field: &Field, text: Option<&str>) -> bool {
+    pub(crate) fn owes_permissions(&self, field: &Field, text: Option<&str>) -> bool {
         let known = match self.work.link.as_ref().filter(|link| !link.is_nowhere()) {
             Some(link) => Fields::Changed(link),
             None => Fields::Filled(self.work.link.as_ref()),
@@ -118,7 +118,7 @@ impl MemberPlan<'_> {
     }
 
     /// Everything else has been sent.
-    pub(super) fn rest(
+    pub(crate) fn rest(
         &self,
         row: &Row,
         link: &Link,

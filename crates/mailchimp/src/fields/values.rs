@@ -11,7 +11,8 @@ use integration_engine::{
     value::{self, Value, ValueError},
 };
 
-use super::{EMAIL_ADDRESS, LANGUAGE, STATUS, merge};
+use crate::fields::merge;
+use crate::{EMAIL_ADDRESS, LANGUAGE, STATUS};
 
 /// The fields that `track()` maps by itself.
 pub const CONVENTIONS: [Convention; 6] = [
@@ -36,7 +37,7 @@ const fn text(remote_field: &'static str, columns: &'static str) -> Convention {
 }
 
 /// A column's text as the field's value; `None` clears it.
-pub(super) fn to_remote<'a>(field: &Field, text: Option<&'a str>) -> Value<'a> {
+pub(crate) fn to_remote<'a>(field: &Field, text: Option<&'a str>) -> Value<'a> {
     match (text, &field.remote_type) {
         (Some(text), _) if is_identity(field) && !text.trim().is_empty() => {
             value::email_key(text).map(|key| Some(Cow::Owned(key)))
@@ -56,7 +57,7 @@ fn unknown(kind: ValueKind, text: Option<&str>) -> Value<'_> {
 }
 
 /// The field's value as Mailchimp returns it, in the form that [`to_remote`] produces.
-pub(super) fn canonical<'a>(field: &Field, remote: Option<&'a str>) -> Value<'a> {
+pub(crate) fn canonical<'a>(field: &Field, remote: Option<&'a str>) -> Value<'a> {
     match (remote, &field.remote_type) {
         (Some(text), _) if is_identity(field) && !text.trim().is_empty() => {
             Ok(Some(Cow::Owned(text.trim().to_lowercase())))
@@ -67,7 +68,7 @@ pub(super) fn canonical<'a>(field: &Field, remote: Option<&'a str>) -> Value<'a>
 }
 
 /// The field's value as text for the column, in the manner of what stands there at present.
-pub(super) fn to_column(
+pub(crate) fn to_column(
     field: &Field,
     remote: Option<&str>,
     present: Option<&str>,
@@ -79,7 +80,7 @@ pub(super) fn to_column(
 }
 
 /// Whether what Mailchimp holds is what would be sent, although it is not written alike.
-pub(super) fn same(field: &Field, crm: Option<&str>, remote: Option<&str>) -> bool {
+pub(crate) fn same(field: &Field, crm: Option<&str>, remote: Option<&str>) -> bool {
     match &field.remote_type {
         FieldType::Merge(merge) => merge::same(merge, crm, remote),
         _ => false,

@@ -18,18 +18,18 @@ use integration_engine::{
     sync::clock::{ValueHash, Writer},
 };
 
-use super::{
+use crate::plan::displaced;
+use crate::plan::opt_out::{leaves, suppression};
+use crate::{
     STATUS,
     audience::audience_of,
-    displaced,
     member::{MemberBody, Row, status_text},
-    opt_out::{leaves, suppression},
     plan::MemberPlan,
 };
 
 impl MemberPlan<'_> {
     /// The next step of a move; `None`: the member is where it belongs, or in no audience.
-    pub(super) fn relocate(
+    pub(crate) fn relocate(
         &self,
         row: &Row,
         link: &Link,
@@ -106,7 +106,7 @@ impl MemberPlan<'_> {
 
     /// Who is archived because their row is gone is looked at first: Mailchimp forgets with that
     /// whether they had left. `None`: that is known, or has been done.
-    pub(super) fn look_before_archiving(&self, link: &Link) -> Option<Decision> {
+    pub(crate) fn look_before_archiving(&self, link: &Link) -> Option<Decision> {
         let uncertain = matches!(
             link.member_status,
             None | Some(MemberStatus::Subscribed | MemberStatus::Pending)
@@ -128,7 +128,7 @@ impl MemberPlan<'_> {
     }
 
     /// A row that is gone is erased wherever it ever was, if it is to be erased at all.
-    pub(super) fn erase_former(&self, link: &Link) -> Option<Decision> {
+    pub(crate) fn erase_former(&self, link: &Link) -> Option<Decision> {
         if self.settings.on_delete != OnDelete::Permanent {
             return None;
         }
@@ -144,7 +144,7 @@ impl MemberPlan<'_> {
 }
 
 /// A step that was taken; also if Mailchimp says that there was nothing to be done.
-pub(super) fn done(kind: &MailchimpCall) -> Verdict {
+pub(crate) fn done(kind: &MailchimpCall) -> Verdict {
     let (relink, why) = match kind {
         MailchimpCall::Leave { list, .. } => (
             Some(Relink::Left {
@@ -173,7 +173,7 @@ pub(super) fn done(kind: &MailchimpCall) -> Verdict {
 
 /// What follows for the move from how the member is. `held`: its status; `None`: there is no such
 /// member.
-pub(super) fn seen(
+pub(crate) fn seen(
     item: &Item,
     held: Option<&str>,
     look: &MemberLook<'_>,
@@ -285,15 +285,15 @@ fn seen_on_the_way(
 }
 
 /// A look at a member.
-pub(super) struct MemberLook<'a> {
-    pub(super) list: &'a str,
-    pub(super) leaving: Leaving,
+pub(crate) struct MemberLook<'a> {
+    pub(crate) list: &'a str,
+    pub(crate) leaving: Leaving,
     /// The address that they have there.
-    pub(super) address: Option<&'a str>,
+    pub(crate) address: Option<&'a str>,
     /// The CRM opted them out.
-    pub(super) opted_out: bool,
+    pub(crate) opted_out: bool,
     /// They came by themselves after the CRM had opted them out, so they have left by themselves.
-    pub(super) came_since: bool,
+    pub(crate) came_since: bool,
 }
 
 /// Whether the member, who may be subscribed under one address, is to be asked under another one:

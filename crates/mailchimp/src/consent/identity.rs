@@ -1,7 +1,7 @@
 //! Who a record is at Mailchimp, and what is remembered of that person.
 
-use super::{EMAIL_ADDRESS, audience_of, list_of};
 use crate::MailchimpSettings;
+use crate::{EMAIL_ADDRESS, audience_of, list_of};
 use integration_engine::{
     consent::standing::{self, Standing},
     crypto::subscriber_hash,

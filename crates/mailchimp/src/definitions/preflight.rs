@@ -14,10 +14,8 @@ use integration_engine::{
     wire::{Reply, Request, TransportError},
 };
 
-use super::{
-    definitions::{self, AudienceDefinitions, Mapped},
-    fault::MemberRefusal,
-};
+use crate::answer::fault::MemberRefusal;
+use crate::definitions::{self, AudienceDefinitions, Mapped};
 
 /// Something that is read of an audience.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -201,7 +199,7 @@ impl Preflight {
     }
 
     /// Its merge fields are another ones than those that were read.
-    pub(super) fn outdate(&mut self, list: &str) {
+    pub(crate) fn outdate(&mut self, list: &str) {
         if self.lists.contains(list) && !self.mapped.tags.is_empty() {
             self.lookups.renew(Subject {
                 list: list.to_owned(),

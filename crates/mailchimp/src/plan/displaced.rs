@@ -4,7 +4,7 @@
 //! Ours is looked for by its id, which outlasts every address; the CRM is told of the address it has
 //! now; and what was created is archived. Whoever is found by no id was removed.
 //!
-//! [`UNMAILED`]: super::member::UNMAILED
+//! [`UNMAILED`]: crate::member::UNMAILED
 
 use serde_json::json;
 
@@ -21,14 +21,14 @@ use integration_engine::{
     webhook::Event,
 };
 
-use super::{member::MemberBody, plan::MemberPlan, webhook};
+use crate::{member::MemberBody, plan::MemberPlan, webhook};
 
 impl MemberPlan<'_> {
     /// The next step towards a member that has left its address; `None`: it has not.
     ///
     /// What was created is archived only once the link has left the address: news of that would be
     /// taken for news of the person.
-    pub(super) fn displaced(&self, link: &Link) -> Option<Decision> {
+    pub(crate) fn displaced(&self, link: &Link) -> Option<Decision> {
         let stray = link.membership.stray.as_deref()?;
         let followed = link.remote_key.as_deref() != Some(stray);
         let known = self.known(link, None);
@@ -65,7 +65,7 @@ impl MemberPlan<'_> {
 
     /// As above, unless the person is to be opted out, which goes first. Whoever has no id cannot
     /// be.
-    pub(super) fn displaced_unless_leaving(
+    pub(crate) fn displaced_unless_leaving(
         &self,
         link: &Link,
         action: ConsentAction,
@@ -83,7 +83,7 @@ impl MemberPlan<'_> {
 }
 
 /// Nobody is known by the member's id, nor by another name of it.
-pub(super) fn gone_by_any_name() -> Verdict {
+pub(crate) fn gone_by_any_name() -> Verdict {
     Verdict::Again {
         relink: Some(Relink::Gone),
         batch_cap: None,
@@ -92,7 +92,7 @@ pub(super) fn gone_by_any_name() -> Verdict {
 }
 
 /// The member was met under an address that nobody knew of.
-pub(super) fn found(address: &str, status: MemberStatus, ticks: Vec<Tick>) -> Verdict {
+pub(crate) fn found(address: &str, status: MemberStatus, ticks: Vec<Tick>) -> Verdict {
     Verdict::Again {
         relink: Some(Relink::Found {
             address: address.to_owned(),
@@ -131,7 +131,7 @@ pub fn address_change(
 }
 
 /// What a look says. `known`: as the member was known to be.
-pub(super) fn status_held(held: &str, known: Option<MemberStatus>) -> MemberStatus {
+pub(crate) fn status_held(held: &str, known: Option<MemberStatus>) -> MemberStatus {
     match (held, known) {
         ("subscribed", _) => MemberStatus::Subscribed,
         ("pending", _) => MemberStatus::Pending,

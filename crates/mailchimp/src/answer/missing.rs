@@ -10,11 +10,13 @@ use integration_engine::{
     record::RemoteId,
 };
 
-use super::{answer::unheeded, displaced::gone_by_any_name, fault::is_opt_out, in_path};
+use crate::answer::fault::is_opt_out;
+use crate::plan::displaced::gone_by_any_name;
+use crate::{answer::unheeded, in_path};
 
 /// No member under this name. A change of address may have happened in a call whose answer was
 /// lost: the person is looked for under the contact's id, the old address and the present one.
-pub(super) fn other_name(item: &Item, path: &str) -> Option<Verdict> {
+pub(crate) fn other_name(item: &Item, path: &str) -> Option<Verdict> {
     let mut addresses = vec![item.name.as_str()];
     addresses.extend(item.remote_key.as_deref());
     addresses.dedup();
@@ -39,7 +41,7 @@ pub(super) fn other_name(item: &Item, path: &str) -> Option<Verdict> {
 }
 
 /// No member under this name, nor under another one.
-pub(super) fn no_such_member(item: &Item, path: &str) -> Verdict {
+pub(crate) fn no_such_member(item: &Item, path: &str) -> Verdict {
     // Under the address is what a call of ours created.
     let displaced = is_opt_out(item) && item.beside.more;
     if let Some(verdict) = other_name(item, path).filter(|_| !displaced) {

@@ -14,7 +14,9 @@ use integration_engine::{
     wire::{Method, Reply, Request, TransportError},
 };
 
-use super::{definitions::is_merge_field, fault::MemberRefusal, preflight::Preflight};
+use crate::answer::fault::MemberRefusal;
+use crate::definitions::is_merge_field;
+use crate::definitions::preflight::Preflight;
 
 /// A merge field to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
