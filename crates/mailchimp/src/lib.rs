@@ -77,6 +77,4 @@ fn in_path(address: &str) -> String {
 }
 
 #[cfg(test)]
-mod specs;
-#[cfg(test)]
 mod tests;

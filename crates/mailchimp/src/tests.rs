@@ -10,6 +10,7 @@ mod plans;
 mod preflight;
 mod refusals;
 mod rest;
+mod specs;
 
 use super::*;
 use crate::{

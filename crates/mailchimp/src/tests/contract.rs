@@ -8,7 +8,6 @@ use crate::{
     engagement::{Report, campaigns_request, report_request},
     erasure::erase_request,
     listing::{member_request, page_request},
-    specs,
 };
 use integration_engine::wire::{Method, Request};
 

@@ -3,7 +3,7 @@
 //! where those are at hand.
 
 use super::*;
-use crate::{preflight::Preflight, provision::Provision, specs};
+use crate::{preflight::Preflight, provision::Provision};
 use integration_engine::record::field_type::{FieldType, MergeType, NamedInterest};
 
 fn full_map() -> SourceMap {
