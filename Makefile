@@ -11,7 +11,7 @@ export LIBCLANG_PATH ?= /usr/lib/llvm-14/lib
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## a small CRM in step with a sandbox of both services, on this machine, in two minutes
+demo: setup ## a small CRM in step with a sandbox of both services, on this machine
 	@scripts/demo.sh
 
 test: setup ## every check and test; what CI runs
